@@ -1,0 +1,208 @@
+"""Minigrad and the installed peers in turn, on this machine: `python -m bench.compare`.
+
+Commands: `steps` (the default; the four training steps), `import` (the time that `import minigrad`
+takes beside `import numba`) and `memory` (growth over many training steps).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bench import machine, memory
+from bench.workloads import FACTORIES, NETS, Step, available, check_agreement, make_problem
+
+DESCRIPTION = "Compare minigrad with the installed peers; without a command it runs `steps`."
+WARM_UP = 10  # steps, before anything is timed
+SETTLE = 0.03  # seconds; idle BLAS and OpenMP threads spin for a while and would hit the next one
+BURST = 0.03  # seconds of timed steps at a stretch, about
+
+
+def burst(step: Step, count: int) -> float:
+    """Seconds per step over `count` steps, the last loss read."""
+    start = time.perf_counter()
+    for _ in range(count):
+        loss = step()
+    loss.item()
+    return (time.perf_counter() - start) / count
+
+
+def time_in_turn(steps: dict[str, Step], rounds: int) -> dict[str, list[float]]:
+    """Seconds per step for each name and round; the order is reversed every other round."""
+    counts = {}
+    for name, step in steps.items():
+        burst(step, WARM_UP)
+        counts[name] = max(1, round(BURST / burst(step, WARM_UP)))
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for number in range(rounds):
+        for name in list(steps)[:: -1 if number % 2 else 1]:
+            time.sleep(SETTLE)
+            burst(steps[name], max(2, counts[name] // 10))  # caches, after somebody else's turn
+            times[name].append(burst(steps[name], counts[name]))
+    return times
+
+
+def compare_steps(nets: Sequence[str], names: Sequence[str], rounds: int) -> dict[str, Any]:
+    """Per net: quartiles in microseconds of each name, and its median over minigrad's."""
+    result = {}
+    for net in nets:
+        problem = make_problem(NETS[net])
+        check_agreement(problem, names)
+        times = time_in_turn({name: FACTORIES[name](problem) for name in names}, rounds)
+        quartiles = {
+            name: [1e6 * q for q in statistics.quantiles(t, n=4, method="inclusive")]
+            for name, t in times.items()
+        }
+        medians = {name: q[1] for name, q in quartiles.items()}
+        ratios = {name: medians[name] / medians[names[0]] for name in names[1:]}
+        result[net] = {"quartiles_us": quartiles, "ratios": ratios}
+        report_step(net, medians, ratios)
+    return result
+
+
+def report_step(net: str, medians: dict[str, float], ratios: dict[str, float]) -> None:
+    """One line of the table; its head comes from `run_steps`."""
+    cells = [f"{net:<8}", *(f"{us:>16,.0f}" for us in medians.values())]
+    print(*cells, *(f"{ratio:>18.2f}" for ratio in ratios.values()), sep="", flush=True)
+
+
+def run_steps(args: argparse.Namespace) -> dict[str, Any]:
+    """The `steps` command."""
+    missing = [name for name in args.peers if not available(name)]
+    for name in missing:
+        print(f"{name} is not installed: left out (pip install -e '.[peers]')")
+    names = ["minigrad", *(name for name in args.peers if name not in missing)]
+    print(f"one training step, median of {args.rounds} rounds in turn, in microseconds")
+    heads = [f"{name:>16}" for name in names] + [f"{f'{n}/minigrad':>18}" for n in names[1:]]
+    print(f"{'':8}", *heads, sep="")
+    return {"rounds": args.rounds, "steps": compare_steps(args.steps, names, args.rounds)}
+
+
+def import_seconds(module: str) -> float:
+    """Time of one `import module` in a fresh interpreter, its own start left out."""
+    code = (
+        "import time; start = time.perf_counter(); "
+        f"import {module}; print(time.perf_counter() - start)"
+    )
+    run = [sys.executable, "-c", code]
+    return float(subprocess.run(run, check=True, capture_output=True, text=True).stdout)
+
+
+def run_import(args: argparse.Namespace) -> dict[str, Any]:
+    """The `import` command."""
+    modules = ("numba", "minigrad")
+    for module in modules:
+        import_seconds(module)  # byte code and the disk's cache
+    times: dict[str, list[float]] = {module: [] for module in modules}
+    for _ in range(args.rounds):
+        for module in modules:
+            times[module].append(import_seconds(module))
+    medians = {module: statistics.median(t) for module, t in times.items()}
+    for module, seconds in medians.items():
+        print(f"import {module:<9} {seconds:7.3f} s  (median of {args.rounds}, in turn)")
+    print(f"difference       {medians['minigrad'] - medians['numba']:7.3f} s")
+    return {"rounds": args.rounds, "import_s": medians}
+
+
+def run_memory(args: argparse.Namespace) -> dict[str, Any]:
+    """The `memory` command."""
+    step = FACTORIES["minigrad"](make_problem(NETS["tiny"]))
+    kilobytes = memory.growth(step, args.count, args.warm_up)
+    print(f"memory growth over {args.count:,} tiny training steps: {kilobytes:,.0f} kB")
+    return {"steps": args.count, "growth_kb": kilobytes}
+
+
+def report_machine(about: dict[str, Any]) -> None:
+    """What the figures were taken with."""
+    print(f"\n{about['cpu']}, {about['cores']} cores, {about['system']}")
+    for topic in ("versions", "threads"):
+        print(f"{topic}: " + ", ".join(f"{name} {value}" for name, value in about[topic].items()))
+
+
+def names_from(known: Sequence[str]) -> Any:
+    """An argparse type: a comma-separated list, each one of `known`; empty for none."""
+
+    def parse(text: str) -> list[str]:
+        names = [name for name in text.split(",") if name]
+        for name in names:
+            if name not in known:
+                raise argparse.ArgumentTypeError(
+                    f"unknown name {name!r}; choose from {', '.join(known)}, separated by commas"
+                )
+        return list(dict.fromkeys(names))
+
+    return parse
+
+
+def at_least(least: int) -> Any:
+    """An argparse type: an integer of at least `least`."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"expected an integer, got {text!r}") from None
+        if value < least:
+            raise argparse.ArgumentTypeError(f"expected {least} or more, got {value}")
+        return value
+
+    return parse
+
+
+def writable(text: str) -> Path:
+    """An argparse type: a file to write, refused before minutes of measuring rather than after."""
+    path = Path(text)
+    if path.is_dir() or not path.resolve().parent.is_dir():
+        raise argparse.ArgumentTypeError(f"cannot write {text!r}: a folder, or in none that exists")
+    return path
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m bench.compare", description=DESCRIPTION)
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument(
+        "--json", type=writable, metavar="PATH", help="write the figures there, too"
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    peers = [name for name in FACTORIES if name != "minigrad"]
+    steps = commands.add_parser("steps", parents=[shared], help="the four training steps")
+    steps.add_argument("--steps", type=names_from(list(NETS)), default=list(NETS), metavar="NAMES")
+    steps.add_argument("--peers", type=names_from(peers), default=peers, metavar="NAMES")
+    steps.add_argument("--rounds", type=at_least(2), default=40, metavar="N")
+    steps.set_defaults(run=run_steps)
+
+    imports = commands.add_parser("import", parents=[shared], help="time that an import takes")
+    imports.add_argument("--rounds", type=at_least(1), default=9, metavar="N")
+    imports.set_defaults(run=run_import)
+
+    growth = commands.add_parser("memory", parents=[shared], help="growth over many steps")
+    growth.add_argument("--count", type=at_least(1), default=10_000, metavar="N")
+    growth.add_argument("--warm-up", type=at_least(0), default=1_000, metavar="N")
+    growth.set_defaults(run=run_memory)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run one command, print its figures and, where asked to, write them as JSON."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help")):
+        arguments.insert(0, "steps")
+    args = build_parser().parse_args(arguments)
+    figures = args.run(args)
+    about = machine.describe()
+    report_machine(about)
+    if args.json:
+        args.json.write_text(json.dumps({**figures, "machine": about}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,41 @@
+"""Shared by the benchmarks: how they measure, and what a saved run says about the machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from bench import libraries, machine
+
+Measure = Callable[..., None]
+
+
+@pytest.fixture(params=["minigrad", "torch"])
+def library(request: pytest.FixtureRequest) -> libraries.Library:
+    """Each eager library in turn; a peer that is not installed is skipped."""
+    if not machine.installed(request.param):
+        pytest.skip(f"{request.param} is not installed")
+    return libraries.load(request.param)
+
+
+@pytest.fixture
+def measure(benchmark: Any) -> Measure:
+    """Time `call`, once it is warm; with the bytes that it must move, their rate is noted, too."""
+
+    def run(call: Callable[[], Any], moved: int = 0) -> None:
+        for _ in range(3):  # compiles, starts threads, fills caches
+            call()
+        benchmark(call)
+        if moved:
+            benchmark.extra_info["bytes_moved"] = moved
+            if benchmark.stats is not None:  # None where timing is switched off
+                benchmark.extra_info["gb_per_s"] = moved / benchmark.stats.stats.median / 1e9
+
+    return run
+
+
+def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
+    """Put versions and thread counts into what `--benchmark-json` saves."""
+    machine_info["minigrad"] = machine.describe()

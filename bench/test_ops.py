@@ -1,0 +1,80 @@
+"""Single primitives and the functions next to them, forward and backward; float32.
+
+The forward pass records (its inputs need gradients), as it does in training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench.conftest import Measure
+from bench.libraries import Library
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Op:
+    """A call on the library's functional module and tensors of these shapes, then labels if any."""
+
+    call: Callable[..., Any]
+    shapes: tuple[Shape, ...]
+    classes: int = 0  # above 0: integer labels, one for each row of the first operand
+
+
+BLOCK = (256, 1024)  # activations of the net `wide`
+OPS = {
+    "add": Op(lambda F, a, b: a + b, (BLOCK, BLOCK)),
+    "mul": Op(lambda F, a, b: a * b, (BLOCK, BLOCK)),
+    "mul_broadcast": Op(lambda F, a, b: a * b, (BLOCK, BLOCK[1:])),
+    "div": Op(lambda F, a, b: a / b, (BLOCK, BLOCK)),
+    "exp": Op(lambda F, a: a.exp(), (BLOCK,)),
+    "tanh": Op(lambda F, a: a.tanh(), (BLOCK,)),
+    "relu": Op(lambda F, a: F.relu(a), (BLOCK,)),
+    "relu_small": Op(lambda F, a: F.relu(a), ((32, 64),)),
+    "gelu": Op(lambda F, a: F.gelu(a), (BLOCK,)),
+    "sum_axis0": Op(lambda F, a: a.sum(0), (BLOCK,)),
+    "sum_last": Op(lambda F, a: a.sum(-1), (BLOCK,)),
+    "sum_all": Op(lambda F, a: a.sum(), (BLOCK,)),
+    "transpose": Op(lambda F, a, b: a.T * b, (BLOCK, BLOCK[::-1])),
+    "getitem": Op(lambda F, a: a[::2, 1:], (BLOCK,)),
+    "matmul": Op(lambda F, a, b: a @ b, ((256, 512), (512, 256))),
+    "matmul_batched": Op(lambda F, a, b: a @ b, ((16, 64, 64), (16, 64, 64))),
+    "linear": Op(lambda F, x, w, b: F.linear(x, w, b), ((64, 784), (256, 784), (256,))),
+    "linear_small": Op(lambda F, x, w, b: F.linear(x, w, b), ((32, 64), (64, 64), (64,))),
+    "softmax": Op(lambda F, a: F.softmax(a, -1), (BLOCK,)),
+    "log_softmax": Op(lambda F, a: F.log_softmax(a, -1), (BLOCK,)),
+    "cross_entropy": Op(lambda F, a, y: F.cross_entropy(a, y), ((256, 1000),), classes=1000),
+    "cross_entropy_small": Op(lambda F, a, y: F.cross_entropy(a, y), ((64, 10),), classes=10),
+}
+
+
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+@pytest.mark.parametrize("name", OPS)
+def test_op(measure: Measure, benchmark: Any, library: Library, name: str, direction: str) -> None:
+    """One op in one direction; the backward pass is for all operands, with a random cotangent."""
+    benchmark.group = f"{name} {direction}"
+    op = OPS[name]
+    rng = np.random.default_rng(0)
+    operands = [
+        library.tensor(rng.standard_normal(shape, dtype=np.float32), requires_grad=True)
+        for shape in op.shapes
+    ]
+    labels = []
+    if op.classes:
+        labels = [library.tensor(rng.integers(0, op.classes, op.shapes[0][0]))]
+
+    def forward() -> Any:
+        return op.call(library.functional, *operands, *labels)
+
+    if direction == "forward":
+        measure(forward)
+        return
+    y = forward()
+    g = library.tensor(rng.standard_normal(tuple(y.shape), dtype=np.float32))
+    measure(lambda: library.grad(y, operands, g, retain_graph=True))

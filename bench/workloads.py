@@ -1,0 +1,195 @@
+"""The four named training steps, once per library, all doing the same work.
+
+Each factory takes a `Problem` (data and initial weights) and returns `step`, a callable without
+arguments that does one whole training step (zero_grad, forward, cross-entropy, backward, SGD
+with momentum) and returns the loss. JAX computes in the background, so a timing ends with the
+last loss read by `.item()`, which waits. Libraries are imported by their factory only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from bench.libraries import load
+from bench.machine import installed
+
+LR, MOMENTUM = 0.01, 0.9
+BN_EPS, BN_MOMENTUM = 1e-5, 0.1
+
+Step = Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Net:
+    """A network of Linear + BatchNorm1d + ReLU blocks and a last Linear, with its batch size."""
+
+    inputs: int
+    hidden: tuple[int, ...]
+    classes: int
+    batch: int
+
+
+NETS = {
+    "tiny": Net(64, (64,), 10, 32),
+    "digits": Net(64, (128, 64), 10, 64),
+    "mnist": Net(784, (256, 128), 10, 64),
+    "wide": Net(784, (1024, 1024), 10, 256),
+}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A net, one batch of data and initial weights under PyTorch's names for a Sequential."""
+
+    net: Net
+    x: np.ndarray
+    labels: np.ndarray
+    weights: dict[str, np.ndarray]
+
+
+def make_problem(net: Net, seed: int = 0) -> Problem:
+    """Random data and Linear weights as PyTorch draws them, U(-1, 1) / sqrt(fan_in)."""
+    rng = np.random.default_rng(seed)
+    weights: dict[str, np.ndarray] = {}
+    sizes = (net.inputs, *net.hidden, net.classes)
+    for i, (fan_in, fan_out) in enumerate(pairwise(sizes)):
+        bound = fan_in**-0.5
+        linear, norm = 3 * i, 3 * i + 1  # a block is Linear, BatchNorm1d, ReLU
+        weights[f"{linear}.weight"] = rng.uniform(-bound, bound, (fan_out, fan_in))
+        weights[f"{linear}.bias"] = rng.uniform(-bound, bound, fan_out)
+        if i < len(net.hidden):
+            weights[f"{norm}.weight"] = np.ones(fan_out)
+            weights[f"{norm}.bias"] = np.zeros(fan_out)
+            weights[f"{norm}.running_mean"] = np.zeros(fan_out)
+            weights[f"{norm}.running_var"] = np.ones(fan_out)
+    weights = {name: value.astype(np.float32) for name, value in weights.items()}
+    for i in range(len(net.hidden)):
+        weights[f"{3 * i + 1}.num_batches_tracked"] = np.array(0, dtype=np.int64)
+    x = rng.standard_normal((net.batch, net.inputs)).astype(np.float32)
+    return Problem(net, x, rng.integers(0, net.classes, net.batch), weights)
+
+
+def eager_step(problem: Problem, library: str, **norm_options: Any) -> Step:
+    """Minigrad or PyTorch as its tutorials write it; `norm_options` go to each BatchNorm1d."""
+    lib = load(library)
+    layers, width = [], problem.net.inputs
+    for hidden in problem.net.hidden:
+        norm = lib.nn.BatchNorm1d(hidden, **norm_options)
+        layers += [lib.nn.Linear(width, hidden), norm, lib.nn.ReLU()]
+        width = hidden
+    model = lib.nn.Sequential(*layers, lib.nn.Linear(width, problem.net.classes))
+    model.load_state_dict({name: lib.state(value) for name, value in problem.weights.items()})
+    optimizer = lib.sgd(model.parameters(), lr=LR, momentum=MOMENTUM)
+    cross_entropy = lib.functional.cross_entropy
+    x, labels = lib.tensor(problem.x), lib.tensor(problem.labels)
+
+    def step() -> Any:
+        optimizer.zero_grad()
+        loss = cross_entropy(model(x), labels)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return step
+
+
+def jax_step(problem: Problem) -> Step:
+    """JAX: the whole step under one jit, its state donated so that it is updated in place."""
+    import jax
+    from jax import numpy as jnp
+
+    hidden = len(problem.net.hidden)
+    unbias = problem.net.batch / (problem.net.batch - 1)
+
+    def forward(params: Any, stats: Any, x: Any, labels: Any) -> Any:
+        new_stats = []
+        for i, layer in enumerate(params):
+            x = x @ layer["weight"].T + layer["bias"]
+            if i == hidden:
+                break
+            mean, var = x.mean(0), x.var(0)
+            x = (x - mean) * jax.lax.rsqrt(var + BN_EPS)
+            x = jax.nn.relu(x * layer["gamma"] + layer["beta"])
+            batch = {"mean": mean, "var": var * unbias}
+            new_stats.append(
+                {
+                    "mean": (1 - BN_MOMENTUM) * stats[i]["mean"] + BN_MOMENTUM * batch["mean"],
+                    "var": (1 - BN_MOMENTUM) * stats[i]["var"] + BN_MOMENTUM * batch["var"],
+                    "batches": stats[i]["batches"] + 1,
+                }
+            )
+        logp = jax.nn.log_softmax(x)
+        return -jnp.take_along_axis(logp, labels[:, None], axis=1).mean(), new_stats
+
+    @partial(jax.jit, donate_argnums=0)
+    def update(state: Any, x: Any, labels: Any) -> Any:
+        params, velocity, stats = state
+        (loss, stats), grads = jax.value_and_grad(forward, has_aux=True)(params, stats, x, labels)
+        velocity = jax.tree.map(lambda v, g: MOMENTUM * v + g, velocity, grads)
+        params = jax.tree.map(lambda p, v: p - LR * v, params, velocity)
+        return (params, velocity, stats), loss
+
+    w = {name: jnp.array(value) for name, value in problem.weights.items()}
+    params, stats = [], []
+    for i in range(hidden + 1):
+        params.append({"weight": w[f"{3 * i}.weight"], "bias": w[f"{3 * i}.bias"]})
+        if i < hidden:
+            norm = f"{3 * i + 1}"
+            params[i] |= {"gamma": w[f"{norm}.weight"], "beta": w[f"{norm}.bias"]}
+            stats.append(
+                {
+                    "mean": w[f"{norm}.running_mean"],
+                    "var": w[f"{norm}.running_var"],
+                    "batches": w[f"{norm}.num_batches_tracked"],
+                }
+            )
+    state = (params, jax.tree.map(jnp.zeros_like, params), stats)
+    x, labels = jnp.array(problem.x), jnp.array(problem.labels)
+
+    def step() -> Any:
+        nonlocal state
+        state, loss = update(state, x, labels)
+        return loss
+
+    return step
+
+
+# The first is what the others are compared with. A variant is one more row, named library-variant.
+FACTORIES: dict[str, Callable[[Problem], Step]] = {
+    "minigrad": partial(eager_step, library="minigrad", fused=False),
+    "torch": partial(eager_step, library="torch"),
+    "jax": jax_step,
+}
+
+
+def available(name: str) -> bool:
+    """Whether the library behind the factory `name` is installed."""
+    return installed(name.partition("-")[0])
+
+
+def check_agreement(
+    problem: Problem, names: Iterable[str], steps: int = 6, tolerance: float = 1e-4
+) -> dict[str, list[float]]:
+    """Losses of the first steps of each library; AssertionError where they do not agree.
+
+    This is what makes a comparison fair: who computes the same trajectory does the same work.
+    """
+    losses = {}
+    for name in names:
+        step = FACTORIES[name](problem)
+        losses[name] = [float(step().item()) for _ in range(steps)]
+    first, *others = losses
+    for other in others:
+        gap = float(np.abs(np.subtract(losses[first], losses[other])).max())
+        if not gap <= tolerance:  # NaN fails too
+            raise AssertionError(
+                f"{first} and {other} do not do the same work: their losses differ by {gap:.2g}"
+                f" (at most {tolerance:g}): {losses[first]} and {losses[other]}"
+            )
+    return losses

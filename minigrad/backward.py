@@ -1,0 +1,239 @@
+"""The reverse walk: cotangents from the roots back to whatever asked for them.
+
+Here, and nowhere else, cotangents are added up, summed down to a broadcast input's shape, cast to
+its dtype and committed to `.grad`. May import tensor, tape and ops.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from . import ops
+from .errors import ArgumentError, DtypeError, GradError, ShapeError
+from .tape import Record, grad_mode, last_change, tape
+from .tensor import Tensor, tensor
+
+
+def backward(root: Tensor, gradient: Any, retain_graph: bool | None, create_graph: bool) -> None:
+    """`Tensor.backward`, which documents the arguments."""
+    start = _cotangent(root, gradient, "backward")
+    gradients = _walk([(root, start)], None, retain_graph, create_graph)
+    with _recording(create_graph):
+        # Only now: an error above leaves every .grad as it was.
+        for leaf, g in gradients.items():
+            leaf._grad = g if leaf._grad is None else leaf._grad + g
+
+
+def grad(
+    outputs: Tensor | Sequence[Tensor],
+    inputs: Tensor | Sequence[Tensor],
+    grad_outputs: Any = None,
+    create_graph: bool = False,
+    retain_graph: bool | None = None,
+    allow_unused: bool = False,
+) -> tuple[Tensor | None, ...]:
+    """Gradients of (the sum of) outputs with respect to inputs, leaves or not; no `.grad` changes.
+
+    grad_outputs: a cotangent for each output, of its shape; may be left out (or None) for single
+    elements. create_graph, retain_graph: as in Tensor.backward. Returns a tuple, one Tensor for
+    each input, in its shape and dtype; with allow_unused, None where outputs do not depend on it.
+    Errors: as Tensor.backward, and GradError for an unused input.
+    """
+    roots = [outputs] if isinstance(outputs, Tensor) else list(outputs)
+    wanted = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    if grad_outputs is None:
+        starts: list[Any] = [None] * len(roots)
+    else:
+        starts = [grad_outputs] if isinstance(grad_outputs, Tensor) else list(grad_outputs)
+    if not roots or not wanted or len(starts) != len(roots):
+        raise ArgumentError(
+            f"grad: expected outputs, inputs and a grad_output for each output; got {len(roots)} "
+            f"outputs, {len(wanted)} inputs, {len(starts)} grad_outputs"
+        )
+    for x in (*roots, *wanted):
+        if not isinstance(x, Tensor):
+            raise DtypeError(f"grad: outputs and inputs are Tensors, got {type(x).__name__}")
+    for i, x in enumerate(wanted):
+        if not x._requires_grad:
+            raise GradError(
+                f"grad: input {i} does not require grad; make it with requires_grad=True"
+            )
+    pairs = [(root, _cotangent(root, g, "grad")) for root, g in zip(roots, starts, strict=True)]
+    found = _walk(pairs, wanted, retain_graph, create_graph)
+    result = tuple(found.get(_node(x)) for x in wanted)
+    for i, g in enumerate(result):
+        if g is None and not allow_unused:
+            raise GradError(
+                f"grad: outputs do not depend on input {i}; allow_unused=True gives None for it"
+            )
+    return result
+
+
+# --- the walk -----------------------------------------------------------------------------------
+
+# Where cotangents gather: at the record that made a Tensor, or, for a leaf, at the Tensor itself.
+Node = Any
+
+
+def _node(x: Tensor) -> Node:
+    return x if x._record is None else x._record
+
+
+def _walk(
+    roots: Sequence[tuple[Tensor, Tensor]],
+    wanted: Sequence[Tensor] | None,
+    retain_graph: bool | None,
+    create_graph: bool,
+) -> dict[Node, Tensor]:
+    """Gradients by node: of all leaves (wanted is None), or of those wanted that are reached."""
+    retain = create_graph if retain_graph is None else retain_graph
+    records = tape(root for root, _ in roots)
+    targets = None if wanted is None else {_node(x) for x in wanted}
+    if targets is not None:
+        records = _leading_to(targets, records)
+    _check(records)
+    active = None if targets is None else targets.union(records)
+    sums: dict[Node, Tensor] = {}
+    lent = set()  # arrays that somebody else may hold too
+    with _recording(create_graph), np.errstate(all="ignore"):  # inf and NaN pass without a word
+        for root, g in roots:
+            lent.add(id(g._data))
+            _accumulate(sums, root, g)
+        for record in reversed(records):
+            kept = targets is not None and record in targets
+            g_or_none = sums.get(record) if kept else sums.pop(record, None)
+            if g_or_none is None:
+                continue
+            g, inputs, primitive = g_or_none, record.inputs, record.primitive
+            y = Tensor(record.y)
+            if create_graph:
+                y._record, y._requires_grad = record, True
+            joint = primitive.joint
+            together = joint and joint(g, y, *inputs, **record.attributes)
+            for i, x in enumerate(inputs):
+                if not isinstance(x, Tensor) or not x._requires_grad:
+                    continue
+                if active is not None and _node(x) not in active:
+                    continue
+                rule = None if joint else primitive.rules[i]
+                if rule is not None:
+                    gx = rule(g, y, *inputs, **record.attributes)
+                elif joint:
+                    gx = together[i]
+                else:
+                    continue
+                if gx is g:
+                    lent.add(id(g._data))
+                _accumulate(sums, x, gx)
+            if not retain:
+                record.free()
+        return {
+            node: _owned(g, lent) for node, g in sums.items() if targets is None or node in targets
+        }
+
+
+def _accumulate(sums: dict[Node, Tensor], x: Tensor, g: Tensor) -> None:
+    """Add the cotangent g of x, or of what x was broadcast to, in the dtype of x."""
+    if g._data.shape != x._data.shape:
+        g = _unbroadcast(g, x._data.shape)
+    if g._data.dtype is not x._data.dtype and g._data.dtype != x._data.dtype:
+        g = ops.astype(g, dtype=x._data.dtype)
+    node = x if x._record is None else x._record
+    before = sums.get(node)
+    sums[node] = g if before is None else before + g
+
+
+def _unbroadcast(g: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """The transpose of broadcasting: sums over the dimensions that were added or stretched."""
+    extra = g.ndim - len(shape)
+    stretched = [i + extra for i, n in enumerate(shape) if n == 1 and g.shape[i + extra] != 1]
+    return ops.reshape(ops.sum(g, [*range(extra), *stretched]), shape)  # type: ignore[no-any-return]
+
+
+def _owned(g: Tensor, lent: set[int]) -> Tensor:
+    """g, or a copy where its array is a view, or may be held by somebody else as well."""
+    return g.clone() if g._data.base is not None or id(g._data) in lent else g
+
+
+def _leading_to(targets: set[Node], records: list[Record]) -> list[Record]:
+    """The records through which cotangents reach a target."""
+    reach = set(targets)
+    leading = []
+    for record in records:
+        # A freed record hides what it led to: better to stop at it than to call inputs unused.
+        parents = record.inputs
+        if parents is None or any(isinstance(x, Tensor) and _node(x) in reach for x in parents):
+            reach.add(record)
+            leading.append(record)
+    return leading
+
+
+def _check(records: list[Record]) -> None:
+    """Errors unless all records are there, and what their rules will read is as it was."""
+    for record in records:
+        if record.inputs is None:
+            raise GradError(
+                f"backward: the tape was freed by an earlier backward (at '{record.primitive.name}'"
+                "); pass retain_graph=True to that one, or compute the result again"
+            )
+    for record in records:
+        if record.number > last_change():
+            break  # in order of their numbers: no later one can have seen a change
+        _check_unchanged(record)
+
+
+def _check_unchanged(record: Record) -> None:
+    primitive, inputs = record.primitive, record.inputs
+    for i, x in enumerate(inputs):
+        if not isinstance(x, Tensor):
+            continue
+        if (x if x._base is None else x._base)._changed <= record.number:
+            continue
+        if primitive.joint_reads or any(
+            i in reads and isinstance(inputs[j], Tensor) and inputs[j]._requires_grad
+            for j, reads in enumerate(primitive.reads)
+        ):
+            raise GradError(
+                f"backward: input {i} of '{primitive.name}', shape {x.shape}, was changed in place "
+                "after it was used; compute the result again, or change it after backward"
+            )
+
+
+class _recording:
+    """Sets the grad mode to create_graph for the backward pass itself."""
+
+    def __init__(self, create_graph: bool) -> None:
+        self.create_graph = create_graph
+
+    def __enter__(self) -> None:
+        self.before = grad_mode.get()
+        grad_mode.set(self.create_graph)
+
+    def __exit__(self, *_: object) -> None:
+        grad_mode.set(self.before)
+
+
+# --- its beginning ------------------------------------------------------------------------------
+
+
+def _cotangent(root: Tensor, gradient: Any, name: str) -> Tensor:
+    """The cotangent to begin with: `gradient`, checked, or 1."""
+    if not root._requires_grad:
+        raise GradError(
+            f"{name}: this result depends on no Tensor with requires_grad=True (or was computed "
+            "in no_grad, or from detached values): there is nothing to differentiate"
+        )
+    if gradient is None:
+        if root.size != 1:
+            raise GradError(
+                f"{name}: only a single element needs no gradient, got shape {root.shape}; pass "
+                "one of that shape, or reduce it with .sum() or .mean()"
+            )
+        return Tensor(np.ones(root.shape, root.dtype))
+    g = gradient if isinstance(gradient, Tensor) else tensor(gradient)
+    if g.shape != root.shape:
+        raise ShapeError(f"{name}: the gradient has shape {g.shape}, expected {root.shape}")
+    if g.dtype.kind != "f":
+        raise DtypeError(f"{name}: the gradient must be of floats, got {g.dtype}")
+    return g if g.dtype == root.dtype else g.astype(root.dtype)

@@ -1,0 +1,199 @@
+"""Mini-batches over arrays in memory; imports NumPy and errors only.
+
+A loader knows nothing of Tensors: it yields ndarrays, which models and losses take as they are.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .errors import ArgumentError, ShapeError, StateDictError
+
+Batch: TypeAlias = NDArray[Any] | tuple[NDArray[Any], ...]
+
+
+class DataLoader:
+    """Cut arrays of equal first dimension into mini-batches.
+
+        for x, y in DataLoader(images, labels, batch_size=64, shuffle=True):
+            ...
+
+    Every `iter(loader)`, and so every `for` loop, is one epoch, numbered from 0. The order of
+    epoch `e` depends on `(seed, e)` alone: neither a `break` in an earlier epoch nor a second
+    iterator alive at the same time changes it.
+
+    arrays: one or more of anything `np.asarray` takes, shapes `(n, ...)` with the same `n`, any
+        dtype. ndarrays are kept as they are, not copied.
+    batch_size: samples per batch, an integer of at least 1.
+    shuffle: draw a new order for every epoch; otherwise the arrays' own order.
+    drop_last: leave out a last batch of fewer than `batch_size` samples. Training with BatchNorm
+        wants this: one sample has no variance.
+    seed: an integer of at least 0 that fixes the orders of all epochs.
+
+    Yields a bare ndarray of shape `(b, ...)` when there is one array, and a tuple of ndarrays
+    when there are several; `b` is `batch_size`, or less in the last batch. Dtypes are the
+    arrays' own. A batch is always a copy: writing into it leaves the data set as it was.
+
+    Errors: ShapeError for a 0-d or ragged array and for different first dimensions;
+    ArgumentError for no arrays, for a setting of the wrong type or range, and for `drop_last`
+    with a `batch_size` above `n`, which drops all there is. `n == 0` is allowed: no batches.
+    """
+
+    # Fixed at construction: under other settings a saved position would mean other samples.
+    arrays: Final[tuple[NDArray[Any], ...]]
+    batch_size: Final[int]
+    shuffle: Final[bool]
+    drop_last: Final[bool]
+    seed: Final[int]
+    dataset_size: Final[int]
+
+    def __init__(
+        self,
+        *arrays: ArrayLike,
+        batch_size: int = 1,
+        shuffle: bool = False,
+        drop_last: bool = False,
+        seed: int = 0,
+    ) -> None:
+        if not arrays:
+            raise ArgumentError("DataLoader: no arrays; pass at least one, as in DataLoader(x, y)")
+        self.arrays = tuple(_as_array(array, i) for i, array in enumerate(arrays))
+        self.dataset_size = n = len(self.arrays[0])
+        for i, array in enumerate(self.arrays):
+            if len(array) != n:
+                raise ShapeError(
+                    f"DataLoader: first dimensions differ, {n} in array 0 and {len(array)} in "
+                    f"array {i}; every array needs one entry per sample"
+                )
+        self.batch_size = _as_int("batch_size", batch_size, minimum=1)
+        self.shuffle = _as_bool("shuffle", shuffle)
+        self.drop_last = _as_bool("drop_last", drop_last)
+        self.seed = _as_int("seed", seed, minimum=0)
+        if self.drop_last and 0 < n < self.batch_size:
+            raise ArgumentError(
+                f"DataLoader: drop_last=True with batch_size={self.batch_size} and only {n} "
+                "samples leaves no batch at all; lower batch_size or set drop_last=False"
+            )
+        self._position = (0, 0)  # for state_dict(): epoch, and how many of its batches are out
+        self._next = (0, 0)  # where the next iterator begins
+        self._newest = object()  # marks the one iterator that moves _position
+
+    def __len__(self) -> int:
+        """Number of batches in a whole epoch."""
+        full, rest = divmod(self.dataset_size, self.batch_size)
+        return full + (rest > 0 and not self.drop_last)
+
+    def __repr__(self) -> str:
+        settings = ", ".join(f"{name}={value!r}" for name, value in self._settings().items())
+        return f"DataLoader({settings})"
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Begin the next epoch or, once after `load_state_dict`, the rest of the saved one."""
+        # Not in the generator, whose body waits for the first next(): epochs go by iter().
+        self._position = epoch, first = self._next
+        self._next = (epoch + 1, 0)
+        self._newest = object()
+        return self._batches(epoch, first, self._newest)
+
+    def _batches(self, epoch: int, first: int, me: object) -> Iterator[Batch]:
+        order = self._order(epoch)
+        for i in range(first, len(self)):
+            rows = order[i * self.batch_size : (i + 1) * self.batch_size]
+            batch = tuple(array.take(rows, axis=0) for array in self.arrays)
+            if self._newest is me:  # before the yield: what the loop body holds is out
+                self._position = (epoch, i + 1)
+            yield batch if len(batch) > 1 else batch[0]
+        if self._newest is me:
+            self._position = (epoch + 1, 0)
+
+    def _order(self, epoch: int) -> NDArray[np.intp]:
+        """Sample numbers in the order of `epoch`, shape `(dataset_size,)`."""
+        if not self.shuffle:
+            return np.arange(self.dataset_size)
+        # Not default_rng([seed, epoch]): NumPy pads that list with zeros, so epoch 0 would
+        # repeat default_rng(seed), from which callers draw their own splits and noise.
+        stream = np.random.SeedSequence(self.seed, spawn_key=(epoch,))
+        return np.random.default_rng(stream).permutation(self.dataset_size)
+
+    def state_dict(self) -> dict[str, int | bool]:
+        """Position and settings as plain ints and bools, fit for JSON.
+
+        `epoch` and `batches_yielded` tell how far the newest iterator is:
+        - none begun yet: 0 and 0;
+        - in a loop's body: `e` and `k`, the batch in hand counted. With the last batch in hand
+          `k` is `len(loader)`; loaded, it makes the next loop the empty rest of epoch `e`, so
+          that a resumed program runs the same loops as one that was never stopped;
+        - after a loop that ran to its end: `e + 1` and 0;
+        - after a `break`: still `e` and `k`. A new loop here begins epoch `e + 1`; the state,
+          once loaded, resumes epoch `e`.
+
+        A resumed program has `range(loader.state_dict()["epoch"], epochs)` left to run.
+        """
+        epoch, batches_yielded = self._position
+        return {"epoch": epoch, "batches_yielded": batches_yielded, **self._settings()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Let the next iterator go on where `state` was saved; the one after it is a new epoch.
+
+        The samples are not in the state: build the loader with the same arrays. `state_dict()`
+        stops following iterators that are alive; they keep their batches.
+
+        Errors: StateDictError for a missing or unknown key, for settings or a data set's size
+        other than this loader's, and for a position that is none. The loader is then unchanged.
+        """
+        own = self.state_dict()
+        saved_by = "pass what the state_dict() of a DataLoader returned"
+        if not isinstance(state, Mapping):
+            raise StateDictError(f"DataLoader: state is a {type(state).__name__}; {saved_by}")
+        for keys, problem in ((own.keys() - state, "lacks"), (state.keys() - own, "has unknown")):
+            if keys:
+                names = ", ".join(sorted(map(repr, keys)))
+                raise StateDictError(f"DataLoader: state {problem} {names}; {saved_by}")
+        for name, value in self._settings().items():
+            # The type too: True == 1, but a shuffle of 1 was not saved by a DataLoader.
+            if type(state[name]) is not type(value) or state[name] != value:
+                raise StateDictError(
+                    f"DataLoader: state was saved with {name}={state[name]!r}, this loader has "
+                    f"{name}={value!r}; build it as it was when the state was saved"
+                )
+        epoch, batches_yielded = position = state["epoch"], state["batches_yielded"]
+        if any(type(k) is not int or k < 0 for k in position) or batches_yielded > len(self):
+            raise StateDictError(
+                f"DataLoader: state has epoch={epoch!r} and batches_yielded={batches_yielded!r}, "
+                f"expected ints of at least 0, the second at most {len(self)}; {saved_by}"
+            )
+        self._position = self._next = position
+        self._newest = object()
+
+    def _settings(self) -> dict[str, int | bool]:
+        names = ("dataset_size", "batch_size", "shuffle", "drop_last", "seed")
+        return {name: getattr(self, name) for name in names}
+
+
+def _as_array(value: ArrayLike, i: int) -> NDArray[Any]:
+    try:
+        array = np.asarray(value)
+    except ValueError as error:  # NumPy says what is ragged, but not in which argument
+        remedy = "pass arrays one by one, DataLoader(x, y)"
+        raise ShapeError(f"DataLoader: array {i} is ragged ({error}); {remedy}") from error
+    if array.ndim == 0:
+        raise ShapeError(
+            f"DataLoader: array {i} is 0-d ({value!r:.40}), expected shape (n, ...); "
+            "settings go by name, as in batch_size=64"
+        )
+    return array
+
+
+def _as_int(name: str, value: object, minimum: int) -> int:
+    # A bool is an int to Python, but batch_size=True is a slip.
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < minimum:
+        raise ArgumentError(f"DataLoader: {name}={value!r}, expected an int of at least {minimum}")
+    return int(value)
+
+
+def _as_bool(name: str, value: object) -> bool:
+    if not isinstance(value, bool | np.bool_):
+        raise ArgumentError(f"DataLoader: {name}={value!r}, expected True or False")
+    return bool(value)

@@ -1,0 +1,154 @@
+"""Functions of Tensors, composed of primitives: activations, losses, normalisation, dropout.
+
+Names, arguments and defaults are PyTorch's. Inputs may be Tensors or arrays (constants). Errors:
+ShapeError, DtypeError, ArgumentError and OutOfRangeError name the function, what came and what
+was expected. May import batchnorm, tensor, ops and below.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from . import ops
+from .batchnorm import batch_norm
+from .errors import ArgumentError, DtypeError, ShapeError
+from .losses import binary_cross_entropy_with_logits, cross_entropy, mse_loss, nll_loss
+from .ops.shapes import normalize_axes
+from .tensor import Tensor, as_tensor
+
+__all__ = [
+    "batch_norm",
+    "binary_cross_entropy_with_logits",
+    "cross_entropy",
+    "dropout",
+    "embedding",
+    "gelu",
+    "layer_norm",
+    "leaky_relu",
+    "linear",
+    "log_softmax",
+    "mse_loss",
+    "nll_loss",
+    "relu",
+    "sigmoid",
+    "softmax",
+    "softplus",
+    "tanh",
+]
+
+# These primitives are what PyTorch calls by the same name.
+relu, sigmoid, tanh = ops.relu, ops.sigmoid, ops.tanh
+
+
+def linear(input: Any, weight: Any, bias: Any = None) -> Tensor:
+    """input @ weight.T + bias, for input (..., in), weight (out, in), bias (out,) or None."""
+    return ops.linear(input, weight, bias)  # type: ignore[no-any-return]
+
+
+def leaky_relu(input: Any, negative_slope: float = 0.01) -> Tensor:
+    """input where positive, negative_slope * input elsewhere."""
+    return ops.leaky_relu(input, negative_slope=negative_slope)  # type: ignore[no-any-return]
+
+
+def gelu(input: Any, approximate: str = "none") -> Tensor:
+    """input * Phi(input), exact, or with approximate="tanh" by the well-known tanh formula.
+
+    Source: Hendrycks and Gimpel, 2016, arXiv:1606.08415.
+    """
+    if approximate == "none":
+        return ops.gelu(input)  # type: ignore[no-any-return]
+    if approximate != "tanh":
+        raise ArgumentError(f"gelu: approximate must be 'none' or 'tanh', got {approximate!r}")
+    x = as_tensor(input, "gelu")
+    inner = math.sqrt(2.0 / math.pi) * (x + 0.044715 * x**3)
+    return 0.5 * x * (1.0 + inner.tanh())
+
+
+def softplus(input: Any, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
+    """log(1 + exp(beta * input)) / beta; `threshold` is taken for PyTorch's sake only.
+
+    PyTorch returns the input itself where beta * input > threshold, against overflow; here
+    nothing overflows, and the exact value serves everywhere.
+    """
+    if not beta > 0 or not math.isfinite(beta):
+        raise ArgumentError(f"softplus: beta must be positive and finite, got {beta}")
+    if beta == 1:
+        return ops.softplus(input)  # type: ignore[no-any-return]
+    return ops.softplus(as_tensor(input, "softplus") * beta) / beta  # type: ignore[no-any-return]
+
+
+def softmax(input: Any, axis: int = -1) -> Tensor:
+    """exp(input) / (sum of exp(input) along the axis), stable for any finite input."""
+    return ops.softmax(input, axis=_axis("softmax", input, axis))  # type: ignore[no-any-return]
+
+
+def log_softmax(input: Any, axis: int = -1) -> Tensor:
+    """Logarithm of softmax, stable for any finite input."""
+    return ops.log_softmax(input, axis=_axis("log_softmax", input, axis))  # type: ignore[no-any-return]
+
+
+def _axis(name: str, x: Any, axis: int) -> int:
+    return normalize_axes(name, np.ndim(x), (axis,))[0]
+
+
+def dropout(input: Any, p: float = 0.5, training: bool = True) -> Tensor:
+    """Zero each element with probability p and scale the others by 1 / (1 - p), in training only.
+
+    The draw follows mg.manual_seed.
+    """
+    if not 0 <= p <= 1:
+        raise ArgumentError(f"dropout: p is a probability, between 0 and 1; got {p}")
+    x = as_tensor(input, "dropout")
+    return x * ops.keep_mask(x, p=float(p)) if training and p else x
+
+
+def layer_norm(
+    input: Any,
+    normalized_shape: int | Sequence[int],
+    weight: Any = None,
+    bias: Any = None,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Normalise over the last dimensions, `normalized_shape`, with the biased variance.
+
+    weight, bias: of that shape, or None. Source: Ba, Kiros and Hinton, 2016, arXiv:1607.06450.
+    """
+    x = as_tensor(input, "layer_norm")
+    shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+    if not shape or x.shape[-len(shape) :] != shape:
+        raise ShapeError(f"layer_norm: input {x.shape} does not end with {shape}")
+    for name, p in (("weight", weight), ("bias", bias)):
+        if p is not None and tuple(p.shape) != shape:
+            raise ShapeError(f"layer_norm: {name} has shape {tuple(p.shape)}, expected {shape}")
+    if not eps > 0:
+        raise ArgumentError(f"layer_norm: eps must be above 0, got {eps}")
+    axes = tuple(range(-len(shape), 0))
+    centred = x - x.mean(axes, keepdims=True)
+    inv_std = 1.0 / ops.sqrt(ops.mean(ops.square(centred), axes, keepdims=True) + eps)
+    y = centred * inv_std
+    if weight is not None:
+        y = y * weight
+    return y if bias is None else y + bias  # type: ignore[no-any-return]
+
+
+def embedding(input: Any, weight: Any, padding_idx: int | None = None) -> Tensor:
+    """Rows of weight, shape (n, d), at integer indices of any shape (...): shape (..., d).
+
+    padding_idx: a row that gets no gradient. Errors: OutOfRangeError, DtypeError.
+    """
+    indices = np.asarray(input)
+    w = as_tensor(weight, "embedding")
+    if w.ndim != 2:
+        raise ShapeError(f"embedding: weight must be (rows, columns), got {w.shape}")
+    ops.check_indices("embedding", indices, w.shape[0])
+    rows: Tensor = w[indices]
+    if padding_idx is None:
+        return rows
+    if not isinstance(padding_idx, int):
+        raise DtypeError(f"embedding: padding_idx must be an int or None, got {padding_idx!r}")
+    if not -w.shape[0] <= padding_idx < w.shape[0]:
+        raise ArgumentError(f"embedding: padding_idx {padding_idx} is not among {w.shape[0]} rows")
+    padded = (indices == padding_idx % w.shape[0])[..., None]
+    return ops.where(padded, rows.detach(), rows)  # type: ignore[no-any-return]

@@ -1,0 +1,56 @@
+"""Sums with float64 accumulators, over rows or along rows.
+
+Sums are cut into blocks of fixed size whose partial sums are added in order: the rounding error
+grows with the block length plus the number of blocks, not with their product, and the result
+never depends on the number of threads.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .jit import kernel
+
+BLOCK = 512  # n = 2**18 terms: 512 blocks of 512, the size that keeps block + n / block smallest
+
+
+def _sum_rows(x: NDArray[Any], divisor: float, out: NDArray[Any]) -> None:
+    """out[j] = (sum over i of x[i, j]) / divisor, for x of shape (n, c)."""
+    n, c = x.shape
+    total = np.zeros(c, np.float64)
+    for start in range(0, n, BLOCK):
+        stop = min(start + BLOCK, n)
+        partial = np.zeros(c, np.float64)
+        i = start
+        while i + 4 <= stop:  # four rows a pass: a quarter of the traffic on the accumulators
+            for j in range(c):
+                partial[j] += (np.float64(x[i, j]) + np.float64(x[i + 1, j])) + (
+                    np.float64(x[i + 2, j]) + np.float64(x[i + 3, j])
+                )
+            i += 4
+        while i < stop:
+            for j in range(c):
+                partial[j] += x[i, j]
+            i += 1
+        for j in range(c):
+            total[j] += partial[j]
+    for j in range(c):
+        out[j] = total[j] / divisor
+
+
+def _sum_along(x: NDArray[Any], divisor: float, out: NDArray[Any]) -> None:
+    """out[i] = (sum over j of x[i, j]) / divisor, for x of shape (m, k)."""
+    m, k = x.shape
+    for i in range(m):
+        total = 0.0
+        for start in range(0, k, BLOCK):
+            partial = 0.0
+            for j in range(start, min(start + BLOCK, k)):
+                partial += np.float64(x[i, j])
+            total += partial
+        out[i] = total / divisor
+
+
+sum_rows = kernel(_sum_rows)
+sum_along = kernel(_sum_along)

@@ -1,0 +1,193 @@
+"""Losses, which users meet in minigrad.functional. May import tensor, ops, kernels and below."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import ops
+from .errors import ArgumentError, DtypeError, OutOfRangeError, ShapeError
+from .kernels.index import one_hot
+from .tensor import Tensor, as_tensor
+
+Array = NDArray[Any]
+
+
+def cross_entropy(
+    input: Any,
+    target: Any,
+    weight: Any = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """-(log softmax(input)) at the target class, fused and stable for any finite logits.
+
+    input: logits (C,), (N, C) or (N, C, ...). target: class indices, integers of the input's
+    shape without C, or probabilities, floats of the input's shape. weight: (C,), a factor for each
+    class. ignore_index: a label that counts for nothing. reduction: "mean" (for labels: weighted
+    by `weight`, NaN over none; for probabilities: over the rows), "sum" or "none".
+    label_smoothing: the part of each target, 0 to 1, that is spread evenly over all classes.
+    """
+    name = "cross_entropy"
+    _check_reduction(name, reduction)
+    if not 0 <= label_smoothing <= 1:
+        raise ArgumentError(f"{name}: label_smoothing lies between 0 and 1, got {label_smoothing}")
+    logits, restored = _rows(as_tensor(input, name), name)
+    n_classes = logits.shape[1]
+    factors = None if weight is None else _class_weight(name, weight, n_classes, logits.dtype)
+    target = target if isinstance(target, Tensor) else np.asarray(target)
+    if target.dtype.kind == "f" and tuple(target.shape) == tuple(np.shape(input)):
+        q, _ = _rows(as_tensor(target, name), name)
+        if label_smoothing:
+            q = q * (1.0 - label_smoothing) + label_smoothing / n_classes
+        if factors is not None:
+            q = q * factors
+        divisor = float(logits.shape[0])
+    else:
+        labels = _labels(name, target, np.shape(input))
+        onehot, count = _one_hot(name, labels, n_classes, ignore_index, logits.dtype)
+        divisor = float(count)
+        if factors is not None:
+            divisor = float((onehot @ factors).sum(dtype=np.float64))
+        if label_smoothing:
+            kept = onehot.sum(axis=1, keepdims=True)
+            onehot = (1.0 - label_smoothing) * onehot + kept * (label_smoothing / n_classes)
+        q = Tensor(onehot if factors is None else onehot * factors)
+    if reduction == "none":
+        return restored(ops.cross_entropy(logits, q, per_row=True))  # type: ignore[no-any-return]
+    loss: Tensor = ops.cross_entropy(logits, q, per_row=False)
+    return _mean(loss, divisor) if reduction == "mean" else loss
+
+
+def nll_loss(
+    input: Any,
+    target: Any,
+    weight: Any = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+) -> Tensor:
+    """-input at the target class; input holds log-probabilities, the rest is as cross_entropy."""
+    name = "nll_loss"
+    _check_reduction(name, reduction)
+    log_p, restored = _rows(as_tensor(input, name), name)
+    labels = _labels(name, np.asarray(target), np.shape(input))
+    _one_hot(name, labels, log_p.shape[1], ignore_index, log_p.dtype)  # checks the labels
+    kept = labels != ignore_index
+    labels = np.where(kept, labels, 0)
+    factors = np.ones(log_p.shape[1], log_p.dtype)
+    if weight is not None:
+        factors = _class_weight(name, weight, log_p.shape[1], log_p.dtype)
+    picked = log_p[np.arange(labels.size), labels]
+    losses: Tensor = ops.where(kept, -picked, 0.0) * (factors[labels] * kept)
+    if reduction == "none":
+        return restored(losses)  # type: ignore[no-any-return]
+    total: Tensor = losses.sum()
+    divisor = float((factors[labels] * kept).sum(dtype=np.float64))
+    return _mean(total, divisor) if reduction == "mean" else total
+
+
+def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Tensor:
+    """(input - target)^2; both of one shape, since broadcasting here is mostly a mistake."""
+    _check_reduction("mse_loss", reduction)
+    a, b = as_tensor(input, "mse_loss"), as_tensor(target, "mse_loss")
+    _check_same_shape("mse_loss", a, b)
+    return _reduced(ops.square(a - b), reduction)
+
+
+def binary_cross_entropy_with_logits(
+    input: Any,
+    target: Any,
+    weight: Any = None,
+    reduction: str = "mean",
+    pos_weight: Any = None,
+) -> Tensor:
+    """-(t * log sigmoid(x) + (1 - t) * log(1 - sigmoid(x))), stable; x and t of one shape.
+
+    weight: a factor for each element, pos_weight: a factor for the positive term; both broadcast.
+    """
+    name = "binary_cross_entropy_with_logits"
+    _check_reduction(name, reduction)
+    x, t = as_tensor(input, name), as_tensor(target, name)
+    _check_same_shape(name, x, t)
+    if pos_weight is None:
+        loss = ops.softplus(x) - x * t
+    else:
+        loss = (1.0 - t) * x + (1.0 + (as_tensor(pos_weight, name) - 1.0) * t) * ops.softplus(-x)
+    return _reduced(loss if weight is None else loss * as_tensor(weight, name), reduction)
+
+
+# --- parts --------------------------------------------------------------------------------------
+
+
+def _check_reduction(name: str, reduction: str) -> None:
+    if reduction not in ("mean", "sum", "none"):
+        raise ArgumentError(f"{name}: reduction is 'mean', 'sum' or 'none', got {reduction!r}")
+
+
+def _check_same_shape(name: str, a: Tensor, b: Tensor) -> None:
+    if a.shape != b.shape:
+        raise ShapeError(f"{name}: input {a.shape} and target {b.shape} must have one shape")
+
+
+def _reduced(losses: Tensor, reduction: str) -> Tensor:
+    if reduction == "none":
+        return losses
+    return losses.mean() if reduction == "mean" else losses.sum()  # type: ignore[no-any-return]
+
+
+def _mean(total: Tensor, divisor: float) -> Tensor:
+    """total / divisor; over nothing NaN, with a gradient of zero, as in PyTorch."""
+    return total / divisor if divisor else total + float("nan")
+
+
+def _rows(x: Tensor, name: str) -> tuple[Tensor, Any]:
+    """x of shape (C,), (N, C) or (N, C, ...) as rows (M, C), and what undoes it for M results."""
+    if x.ndim == 0 or x.dtype.kind != "f":
+        raise ShapeError(
+            f"{name}: expected floats of shape (N, C, ...), got {x.shape} of {x.dtype}"
+        )
+    if x.ndim == 2:
+        return x, lambda losses: losses
+    if x.ndim == 1:
+        return x.reshape(1, -1), lambda losses: losses.reshape(())
+    rest = (x.shape[0], *x.shape[2:])
+    rows = x.permute(0, *range(2, x.ndim), 1).reshape(int(np.prod(rest)), x.shape[1])
+    return rows, lambda losses: losses.reshape(rest)
+
+
+def _labels(name: str, target: Any, shape: tuple[int, ...]) -> Array:
+    """Flat integer labels. Errors unless they have the input's shape without its classes."""
+    labels = np.asarray(target)
+    expected = (shape[0], *shape[2:]) if len(shape) > 1 else ()
+    if labels.dtype.kind not in "iu":
+        raise DtypeError(
+            f"{name}: labels must be integers of shape {expected}, got {labels.dtype} of shape "
+            f"{labels.shape}; convert with .astype('int64'), or pass probabilities of shape {shape}"
+        )
+    if labels.shape != expected:
+        raise ShapeError(
+            f"{name}: labels have shape {labels.shape}, input {shape} wants {expected}"
+        )
+    return labels.reshape(-1)
+
+
+def _one_hot(
+    name: str, labels: Array, n_classes: int, ignore_index: int, dtype: Any
+) -> tuple[Array, int]:
+    """Rows of zeros with a one at the label, none where ignored; and the number of ones."""
+    rows = np.zeros((labels.size, n_classes), dtype)
+    count, bad = one_hot(labels, ignore_index, rows)
+    if bad >= 0:
+        raise OutOfRangeError(
+            f"{name}: labels must lie in 0..{n_classes - 1}, got {labels[bad]} at position {bad} "
+            f"(ignore_index is {ignore_index})"
+        )
+    return rows, count
+
+
+def _class_weight(name: str, weight: Any, n_classes: int, dtype: Any) -> Array:
+    factors = np.asarray(weight)
+    if factors.shape != (n_classes,):
+        raise ShapeError(f"{name}: weight has shape {factors.shape}, expected ({n_classes},)")
+    return factors.astype(dtype)

@@ -1,0 +1,46 @@
+"""Layers and losses with state, under PyTorch's names. May import functional and below."""
+
+from .batchnorm import BatchNorm1d, BatchNorm2d, BatchNorm3d
+from .functions import (
+    GELU,
+    BCEWithLogitsLoss,
+    CrossEntropyLoss,
+    LeakyReLU,
+    LogSoftmax,
+    MSELoss,
+    NLLLoss,
+    ReLU,
+    Sigmoid,
+    Softmax,
+    Softplus,
+    Tanh,
+)
+from .layers import Dropout, Embedding, Flatten, Identity, LayerNorm, Linear, Sequential
+from .module import Module, Parameter
+
+__all__ = [
+    "GELU",
+    "BCEWithLogitsLoss",
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "BatchNorm3d",
+    "CrossEntropyLoss",
+    "Dropout",
+    "Embedding",
+    "Flatten",
+    "Identity",
+    "LayerNorm",
+    "LeakyReLU",
+    "Linear",
+    "LogSoftmax",
+    "MSELoss",
+    "Module",
+    "NLLLoss",
+    "Parameter",
+    "ReLU",
+    "Sequential",
+    "Sigmoid",
+    "Softmax",
+    "Softplus",
+    "Tanh",
+]

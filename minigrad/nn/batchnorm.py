@@ -1,0 +1,123 @@
+"""BatchNorm layers: where gamma, beta and the running statistics are made and kept."""
+
+from typing import Any
+
+import numpy as np
+
+from .. import functional as F
+from ..batchnorm import check_momentum
+from ..errors import ArgumentError, ShapeError
+from ..tensor import Tensor
+from .module import Module, Parameter
+
+
+class _BatchNorm(Module):
+    """Normalises each channel (axis 1); see F.batch_norm for the arithmetic and its errors.
+
+    weight (gamma): ones, bias (beta): zeros, both Parameters of shape (num_features,), made here,
+    once, and updated by the optimizer like any weight; None with affine=False. running_mean:
+    zeros, running_var: ones, num_batches_tracked: 0, buffers that change in training only; None
+    with track_running_stats=False, and then batches are normalised by themselves in eval() too.
+    momentum: weight of the new value; None for the mean over all batches so far.
+    """
+
+    _dimensions: tuple[int, ...]
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        fused: bool = False,
+    ) -> None:
+        name = type(self).__name__
+        if isinstance(num_features, bool) or not isinstance(num_features, (int, np.integer)):
+            raise ArgumentError(f"{name}: num_features must be an int, got {num_features!r}")
+        if num_features < 1:
+            raise ArgumentError(f"{name}: num_features must be at least 1, got {num_features}")
+        if not eps >= 0:
+            raise ArgumentError(f"{name}: eps must be at least 0, got {eps}")
+        if momentum is not None:
+            check_momentum(momentum)
+        if fused is not False:
+            raise NotImplementedError(f"{name}: fused={fused!r} is not supported, only fused=False")
+        self.num_features = int(num_features)
+        self.eps = eps
+        self.momentum = momentum
+        self.affine = affine
+        self.track_running_stats = track_running_stats
+        self.fused = fused
+        shape = (self.num_features,)
+        self.weight = Parameter(np.ones(shape, np.float32)) if affine else None
+        self.bias = Parameter(np.zeros(shape, np.float32)) if affine else None
+        track = track_running_stats
+        self.running_mean: Tensor | None
+        self.running_var: Tensor | None
+        self.num_batches_tracked: Tensor | None
+        self.register_buffer("running_mean", Tensor(np.zeros(shape, np.float32)) if track else None)
+        self.register_buffer("running_var", Tensor(np.ones(shape, np.float32)) if track else None)
+        self.register_buffer("num_batches_tracked", Tensor(np.array(0)) if track else None)
+
+    def forward(self, x: Any) -> Tensor:
+        """y of the shape of x. In training, updates the statistics once y has been computed."""
+        shape = np.shape(x)
+        if len(shape) not in self._dimensions:
+            expected = " or ".join(f"{d}D" for d in self._dimensions)
+            raise ShapeError(f"expected {expected} input (got {len(shape)}D input)")
+        if shape[1] != self.num_features:
+            raise ShapeError(
+                f"{type(self).__name__}: expected {self.num_features} channels, got {shape[1]} in "
+                f"input {tuple(shape)}"
+            )
+        counter = self.num_batches_tracked
+        update = self.training and counter is not None and 0 not in shape
+        factor = self.momentum
+        if factor is None:  # the mean of all batches: each counts as much as those before
+            factor = 1.0 / (int(counter) + 1) if update and counter is not None else 0.0
+        tracked = self.track_running_stats and self.running_mean is not None
+        y = F.batch_norm(
+            x,
+            self.running_mean if tracked else None,
+            self.running_var if tracked else None,
+            self.weight,
+            self.bias,
+            self.training or not tracked,
+            factor,
+            self.eps,
+            self.fused,
+        )
+        if update and counter is not None:
+            counter.data[...] += 1
+            counter.mark_changed()
+        return y
+
+    def reset_running_stats(self) -> None:
+        """Running mean 0, running variance 1, no batches seen."""
+        if self.running_mean is not None and self.running_var is not None:
+            self.running_mean.copy_(0.0)
+            self.running_var.copy_(1.0)
+        if self.num_batches_tracked is not None:
+            self.num_batches_tracked.copy_(np.array(0))
+
+    def extra_repr(self) -> str:
+        return (
+            f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, "
+            f"affine={self.affine}, track_running_stats={self.track_running_stats}"
+        )
+
+
+class BatchNorm1d(_BatchNorm):
+    __doc__ = f"Input (N, C) or (N, C, L). {_BatchNorm.__doc__}"
+    _dimensions = (2, 3)
+
+
+class BatchNorm2d(_BatchNorm):
+    __doc__ = f"Input (N, C, H, W). {_BatchNorm.__doc__}"
+    _dimensions = (4,)
+
+
+class BatchNorm3d(_BatchNorm):
+    __doc__ = f"Input (N, C, D, H, W). {_BatchNorm.__doc__}"
+    _dimensions = (5,)

@@ -1,0 +1,229 @@
+"""Module and Parameter: what holds the state of a network, by name.
+
+A Module's parameters, buffers and children are its plain attributes, found by their type when
+asked for: attribute access costs nothing extra, and nothing is stored twice.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from ..errors import DtypeError, StateDictError
+from ..tensor import Tensor, checked, tensor
+
+M = TypeVar("M", bound="Module")
+
+
+class Parameter(Tensor):
+    """A Tensor that belongs to a Module and requires grad. Copies its data; see `mg.tensor`."""
+
+    __slots__ = ()
+
+    def __init__(self, data: Any, requires_grad: bool = True) -> None:
+        super().__init__(np.ascontiguousarray(tensor(data).data).reshape(np.shape(data)))
+        self.requires_grad = requires_grad
+
+
+class Keys(NamedTuple):
+    """What load_state_dict(strict=False) passed over."""
+
+    missing_keys: list[str]
+    unexpected_keys: list[str]
+
+
+class Module:
+    """Base of all layers and networks; subclasses define `forward`.
+
+    Attributes that are Parameters, Modules, or registered buffers belong to the module; assigning
+    None takes one away.
+    """
+
+    training: bool = True
+    _buffers: tuple[str, ...] = ()
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """What calling the module does; each subclass has its own."""
+        raise NotImplementedError(f"{type(self).__name__} has no forward")
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.forward(*args, **kwargs)
+
+    # --- what belongs to it ---------------------------------------------------------------------
+
+    def register_buffer(self, name: str, value: Tensor | None) -> None:
+        """A named Tensor that is state but no parameter, such as a running mean; None: absent."""
+        if name not in self._buffers:
+            self._buffers = (*self._buffers, name)
+        setattr(self, name, value)
+
+    def named_children(self) -> Iterator[tuple[str, "Module"]]:
+        """Direct submodules with their names."""
+        for name, value in vars(self).items():
+            if isinstance(value, Module):
+                yield name, value
+
+    def children(self) -> Iterator["Module"]:
+        """Direct submodules."""
+        return (child for _, child in self.named_children())
+
+    def named_modules(self, prefix: str = "") -> Iterator[tuple[str, "Module"]]:
+        """This module and all below it, each once, with dotted names."""
+        seen: set[int] = set()
+        for name, module in self._walk(prefix):
+            if id(module) not in seen:
+                seen.add(id(module))
+                yield name, module
+
+    def modules(self) -> Iterator["Module"]:
+        """This module and all below it, each once."""
+        return (module for _, module in self.named_modules())
+
+    def _walk(self, prefix: str) -> Iterator[tuple[str, "Module"]]:
+        yield prefix, self
+        for name, child in self.named_children():
+            yield from child._walk(f"{prefix}.{name}" if prefix else name)
+
+    def _own_parameters(self) -> Iterator[tuple[str, Tensor]]:
+        for name, value in vars(self).items():
+            if isinstance(value, Parameter):
+                yield name, value
+
+    def _own_buffers(self) -> Iterator[tuple[str, Tensor]]:
+        for name in self._buffers:
+            value = getattr(self, name)
+            if value is not None:
+                yield name, value
+
+    def _named(
+        self, own: Callable[["Module"], Any], prefix: str = ""
+    ) -> Iterator[tuple[str, Tensor]]:
+        for path, module in self._walk(prefix):
+            for name, value in own(module):
+                yield f"{path}.{name}" if path else name, value
+
+    def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
+        """All parameters with dotted names; one shared by two modules comes once."""
+        seen: set[int] = set()
+        for name, p in self._named(Module._own_parameters):
+            if id(p) not in seen:
+                seen.add(id(p))
+                yield name, p  # type: ignore[misc]
+
+    def parameters(self) -> Iterator[Parameter]:
+        """All parameters, each once."""
+        return (p for _, p in self.named_parameters())
+
+    def named_buffers(self) -> Iterator[tuple[str, Tensor]]:
+        """All buffers with dotted names."""
+        return self._named(Module._own_buffers)
+
+    def buffers(self) -> Iterator[Tensor]:
+        """All buffers."""
+        return (b for _, b in self.named_buffers())
+
+    # --- modes ----------------------------------------------------------------------------------
+
+    def train(self: M, mode: bool = True) -> M:
+        """Training mode for this and all below: BatchNorm uses the batch, Dropout drops."""
+        for module in self.modules():
+            module.training = mode
+        return self
+
+    def eval(self: M) -> M:
+        """Evaluation mode for this and all below."""
+        return self.train(False)
+
+    def requires_grad_(self: M, value: bool = True) -> M:
+        """Freeze (False) or unfreeze all parameters. BatchNorm's statistics need eval() as well."""
+        for p in self.parameters():
+            p.requires_grad = value
+        return self
+
+    def zero_grad(self) -> None:
+        """Set `.grad` of all parameters to None."""
+        for p in self.parameters():
+            p.grad = None
+
+    def apply(self: M, function: Callable[["Module"], Any]) -> M:
+        """Call the function on this and all modules below."""
+        for module in self.modules():
+            function(module)
+        return self
+
+    # --- dtype ----------------------------------------------------------------------------------
+
+    def to(self: M, dtype: DTypeLike) -> M:
+        """Convert float parameters, their gradients and float buffers, in place."""
+        wanted = checked(np.empty(0, dtype), "Module.to").dtype
+        if wanted.kind != "f":
+            raise DtypeError(f"Module.to: expected float32 or float64, got {wanted}")
+        for x in (*self.parameters(), *self.buffers()):
+            if x.dtype.kind == "f" and x.dtype != wanted:
+                g, x.grad = x.grad, None
+                x.convert_(wanted)
+                x.grad = None if g is None else g.detach().astype(wanted)
+        return self
+
+    def double(self: M) -> M:
+        """Convert to float64, in place."""
+        return self.to(np.float64)
+
+    def float(self: M) -> M:
+        """Convert to float32, in place."""
+        return self.to(np.float32)
+
+    # --- state ----------------------------------------------------------------------------------
+
+    def _state(self) -> dict[str, Tensor]:
+        both = lambda m: (*m._own_parameters(), *m._own_buffers())  # noqa: E731
+        return dict(self._named(both))
+
+    def state_dict(self) -> dict[str, NDArray[Any]]:
+        """Copies of all parameters and buffers as arrays, under PyTorch's names."""
+        return {name: x.data.copy() for name, x in self._state().items()}
+
+    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> Keys:
+        """Overwrite parameters and buffers, in place, with arrays by name.
+
+        strict: missing and unexpected keys are errors; otherwise they are returned. Errors:
+        StateDictError that lists every wrong key, shape and dtype; nothing is loaded then.
+        """
+        own = self._state()
+        keys = Keys([k for k in own if k not in state], [k for k in state if k not in own])
+        problems = []
+        if strict:
+            problems += [f"missing key '{k}'" for k in keys.missing_keys]
+            problems += [f"unexpected key '{k}'" for k in keys.unexpected_keys]
+        arrays = {k: np.asarray(v) for k, v in state.items() if k in own}
+        for k, new in arrays.items():
+            if new.shape != own[k].shape:
+                problems.append(f"'{k}' has shape {new.shape}, expected {own[k].shape}")
+            elif new.dtype != own[k].dtype:
+                problems.append(
+                    f"'{k}' is {new.dtype}, expected {own[k].dtype} (convert it, or the module "
+                    "with .to)"
+                )
+        if problems:
+            raise StateDictError(
+                f"{type(self).__name__}.load_state_dict: nothing was loaded: " + "; ".join(problems)
+            )
+        for k, new in arrays.items():
+            np.copyto(own[k].data, new)
+            own[k].mark_changed()
+        return keys
+
+    # --- display --------------------------------------------------------------------------------
+
+    def extra_repr(self) -> str:
+        """Arguments to show in the parentheses of repr; each subclass has its own."""
+        return ""
+
+    def __repr__(self) -> str:
+        lines = [
+            f"  ({name}): " + repr(child).replace("\n", "\n  ")
+            for name, child in self.named_children()
+        ]
+        head = f"{type(self).__name__}({self.extra_repr()}"
+        return "\n".join([head, *lines, ")"]) if lines else head + ")"

@@ -1,0 +1,95 @@
+"""What one can write with a Tensor: operators and methods, each a primitive or made of some."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from . import ops
+from .errors import ShapeError
+from .tape import grad_mode
+
+if TYPE_CHECKING:
+    from .tensor import Tensor
+
+Binary = Callable[[Any, Any], "Tensor"]
+Unary = Callable[..., "Tensor"]
+
+
+def _binary(primitive: Any) -> Binary:
+    return lambda self, other: primitive(self, other)
+
+
+def _reflected(primitive: Any) -> Binary:
+    return lambda self, other: primitive(other, self)
+
+
+def _unary(primitive: Any) -> Unary:
+    def method(self: Any) -> Any:
+        return primitive(self)
+
+    method.__doc__ = primitive.__doc__
+    return method
+
+
+def _in_place(primitive: Any) -> Binary:
+    """PyTorch's habit `w -= lr * w.grad` in no_grad: a leaf is written to, all else is rebound."""
+
+    def method(self: Any, other: Any) -> Any:
+        if self._requires_grad and self._record is None:
+            if grad_mode.get():
+                return self.copy_(self)  # raises, and says that no_grad is missing
+            return self.copy_(primitive(self, other))
+        return primitive(self, other)
+
+    return method
+
+
+class Operators:
+    """The operators and methods of a Tensor; the functions of minigrad document each."""
+
+    __slots__ = ()
+    __array_ufunc__ = None  # ndarray * Tensor leaves the product to Tensor.__rmul__
+    __hash__ = object.__hash__  # by identity, although == compares elements
+
+    __add__, __radd__, __iadd__ = _binary(ops.add), _reflected(ops.add), _in_place(ops.add)
+    __sub__, __rsub__, __isub__ = _binary(ops.sub), _reflected(ops.sub), _in_place(ops.sub)
+    __mul__, __rmul__, __imul__ = _binary(ops.mul), _reflected(ops.mul), _in_place(ops.mul)
+    __truediv__, __rtruediv__ = _binary(ops.div), _reflected(ops.div)
+    __itruediv__ = _in_place(ops.div)
+    __pow__, __rpow__ = _binary(ops.pow), _reflected(ops.pow)
+    __matmul__, __rmatmul__ = _binary(ops.matmul), _reflected(ops.matmul)
+    __neg__, __abs__ = _unary(ops.neg), _unary(ops.abs)
+    __eq__ = _binary(ops.equal)  # type: ignore[assignment]
+    __ne__ = _binary(ops.not_equal)  # type: ignore[assignment]
+    __lt__, __le__ = _binary(ops.less), _binary(ops.less_equal)
+    __gt__, __ge__ = _binary(ops.greater), _binary(ops.greater_equal)
+    __invert__ = _unary(ops.logical_not)
+    __and__ = _binary(ops.logical_and)
+    __getitem__ = ops.getitem
+
+    abs, exp, log, sqrt = _unary(ops.abs), _unary(ops.exp), _unary(ops.log), _unary(ops.sqrt)
+    tanh, sigmoid, relu = _unary(ops.tanh), _unary(ops.sigmoid), _unary(ops.relu)
+    clip = ops.clip
+    sum, mean, var, std = ops.sum, ops.mean, ops.var, ops.std
+    max, min, argmax, argmin = ops.max, ops.min, ops.argmax, ops.argmin
+    squeeze, unsqueeze, flatten = ops.squeeze, ops.unsqueeze, ops.flatten
+    transpose, broadcast_to = ops.transpose, ops.broadcast_to
+
+    def reshape(self, *shape: Any) -> "Tensor":
+        """The elements in C order under another shape, given as ints or as one tuple."""
+        return ops.reshape(self, _sizes(shape))  # type: ignore[no-any-return]
+
+    def permute(self, *axes: Any) -> "Tensor":
+        """Dimension i of the result is dimension axes[i]; axes given as ints or as one tuple."""
+        return ops.permute_dims(self, _sizes(axes))  # type: ignore[no-any-return]
+
+    @property
+    def T(self) -> "Tensor":
+        """The transpose of a matrix. Errors: ShapeError for other than two dimensions."""
+        ndim: int = self.ndim  # type: ignore[attr-defined]
+        if ndim != 2:
+            raise ShapeError(f"T: expected 2 dimensions, got {ndim}; use .transpose or .permute")
+        return ops.permute_dims(self, (1, 0))  # type: ignore[no-any-return]
+
+
+def _sizes(given: tuple[Any, ...]) -> Any:
+    return given[0] if len(given) == 1 and isinstance(given[0], (tuple, list)) else given

@@ -1,0 +1,263 @@
+"""Elementwise primitives: arithmetic, exponentials, activations, choices and comparisons.
+
+All broadcast as NumPy does; a rule returns a cotangent of the output's shape, and the walk sums
+it down to the input's. At kinks and ties the derivative is PyTorch's.
+"""
+
+import math
+import operator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DtypeError
+from ..kernels.gate import gate
+from .primitive import Primitive, Rule, primitive
+
+
+def _elementwise(
+    name: str, forward: Any, vjp: tuple[Rule | None, ...] | None, doc: str
+) -> Primitive:
+    return primitive(name, forward, vjp, doc, promotes=True)
+
+
+# --- arithmetic ---------------------------------------------------------------------------------
+
+add = _elementwise(
+    "add",
+    np.add,
+    (lambda g, _y, _a, _b: g, lambda g, _y, _a, _b: g),
+    "a + b",
+)
+sub = _elementwise(
+    "sub",
+    np.subtract,
+    (lambda g, _y, _a, _b: g, lambda g, _y, _a, _b: -g),
+    "a - b",
+)
+mul = _elementwise(
+    "mul",
+    np.multiply,
+    (lambda g, _y, _a, b: g * b, lambda g, _y, a, _b: g * a),
+    "a * b",
+)
+div = _elementwise(
+    "div",
+    np.divide,
+    (lambda g, _y, _a, b: g / b, lambda g, y, _a, b: -(g * y) / b),
+    "a / b",
+)
+
+
+def _pow_wrt_base(g: Any, _y: Any, a: Any, b: Any) -> Any:
+    """g * b * a**(b - 1), and 0 where b is 0, also at a = 0."""
+    if hasattr(b, "shape"):
+        return g * (b * a ** where(equal(b, 0), 1.0, b - 1))
+    return g * 0.0 if b == 0 else g * (b * (a if b == 2 else a ** (b - 1)))
+
+
+def _pow_wrt_exponent(g: Any, y: Any, a: Any, b: Any) -> Any:
+    """g * y * log(a), and 0 where a is 0 and b is not negative."""
+    if hasattr(a, "shape"):
+        flat = logical_and(equal(a, 0), greater_equal(b, 0))
+        return where(flat, 0.0, g * (y * log(where(flat, 1.0, a))))
+    if a == 0:
+        return where(greater_equal(b, 0), 0.0, g * (y * -math.inf))
+    return g * (y * (math.log(a) if a > 0 else math.nan))
+
+
+def _pow(a: Any, b: Any) -> Any:
+    if isinstance(b, int) and b < 0:
+        b = float(b)  # NumPy refuses an integer to a negative integer
+    return operator.pow(a, b)  # unlike np.power, it squares by multiplying
+
+
+pow = _elementwise(
+    "pow", _pow, (_pow_wrt_base, _pow_wrt_exponent), "a ** b; 0 ** 0 is 1, with derivative 0"
+)
+square = _elementwise("square", np.square, (lambda g, _y, a: g * (2.0 * a),), "a * a")
+neg = _elementwise("neg", np.negative, (lambda g, _y, _a: -g,), "-a")
+sign = _elementwise("sign", np.sign, (lambda g, _y, _a: g * 0.0,), "sign of a: -1, 0 or 1")
+abs = _elementwise(
+    "abs", np.abs, (lambda g, _y, a: g * sign(a),), "absolute value; its derivative at 0 is 0"
+)
+
+# --- exponentials -------------------------------------------------------------------------------
+
+exp = _elementwise("exp", np.exp, (lambda g, y, _a: g * y,), "e to the power of a")
+log = _elementwise("log", np.log, (lambda g, _y, a: g / a,), "natural logarithm of a")
+sqrt = _elementwise(
+    "sqrt", np.sqrt, (lambda g, y, _a: g * (0.5 / y),), "square root of a; derivative inf at 0"
+)
+tanh = _elementwise(
+    "tanh", np.tanh, (lambda g, y, _a: g * (1.0 - y * y),), "hyperbolic tangent of a"
+)
+
+
+def _erf(a: Any) -> Any:
+    from scipy.special import erf  # on first use: it would double the time to import minigrad
+
+    return erf(a)
+
+
+erf = _elementwise(
+    "erf",
+    _erf,
+    (lambda g, _y, a: g * (2.0 / math.sqrt(math.pi)) * exp(-(a * a)),),
+    "Gauss error function of a",
+)
+
+
+def _sigmoid(a: Any) -> Any:
+    e = np.exp(-np.abs(a))  # at most 1: cannot overflow
+    return np.where(a >= 0, 1.0, e) / (1.0 + e)
+
+
+sigmoid = _elementwise(
+    "sigmoid", _sigmoid, (lambda g, y, _a: g * y * (1.0 - y),), "1 / (1 + exp(-a))"
+)
+softplus = _elementwise(
+    "softplus",
+    lambda a: np.maximum(a, 0) + np.log1p(np.exp(-np.abs(a))),
+    (lambda g, _y, a: g * sigmoid(a),),
+    "log(1 + exp(a)), without overflow",
+)
+
+# --- activations --------------------------------------------------------------------------------
+
+
+def _gate(g: NDArray[Any], y: NDArray[Any]) -> NDArray[Any]:
+    if g.shape != y.shape or g.dtype != y.dtype:
+        return np.where(y <= 0, np.zeros((), g.dtype), g)
+    if not g.flags.c_contiguous:
+        g = g.copy()
+    if not y.flags.c_contiguous:
+        y = y.copy()
+    out = np.empty_like(g)
+    gate(g.reshape(-1), y.reshape(-1), out.reshape(-1))
+    return out
+
+
+gated: Primitive = primitive(
+    "gated",
+    _gate,
+    (lambda g, _y, _a, b: gated(g, b), None),
+    "a where b > 0 (or NaN), else 0: the derivative of relu, applied to a",
+)
+relu = _elementwise(
+    "relu",
+    lambda a: np.maximum(a, 0),
+    (lambda g, y, _a: gated(g, y),),
+    "max(a, 0); its derivative at 0 is 0",
+)
+
+
+leaky_relu = _elementwise(
+    "leaky_relu",
+    lambda a, negative_slope=0.01: np.where(a > 0, a, a * negative_slope),
+    (lambda g, _y, a, negative_slope=0.01: where(greater(a, 0), g, g * negative_slope),),
+    "a where a > 0, else negative_slope * a; its derivative at 0 is negative_slope",
+)
+
+
+def _gelu(a: Any) -> Any:
+    from scipy.special import erfc  # late, as in _erf; 1 + erf(a) would cancel for a < 0
+
+    return a * (0.5 * erfc(a * -math.sqrt(0.5)))
+
+
+def _gelu_vjp(g: Any, _y: Any, a: Any) -> Any:
+    cdf = 0.5 * (1.0 + erf(a * math.sqrt(0.5)))
+    pdf = exp(-0.5 * (a * a)) * (1.0 / math.sqrt(2.0 * math.pi))
+    return g * (cdf + a * pdf)
+
+
+gelu = _elementwise(
+    "gelu", _gelu, (_gelu_vjp,), "a * Phi(a), Phi the standard normal distribution function"
+)
+
+# --- choices ------------------------------------------------------------------------------------
+
+
+def _share(g: Any, a: Any, b: Any, loses: Any) -> Any:
+    """The part of g that goes to a: none where it loses against b, half at ties."""
+    return where(equal(a, b), 0.5 * g, where(loses(a, b), 0.0, g))
+
+
+maximum = _elementwise(
+    "maximum",
+    np.maximum,
+    (
+        lambda g, _y, a, b: _share(g, a, b, less),
+        lambda g, _y, a, b: _share(g, b, a, less),
+    ),
+    "the larger of a and b; at ties each gets half of the cotangent",
+)
+minimum = _elementwise(
+    "minimum",
+    np.minimum,
+    (
+        lambda g, _y, a, b: _share(g, a, b, greater),
+        lambda g, _y, a, b: _share(g, b, a, greater),
+    ),
+    "the smaller of a and b; at ties each gets half of the cotangent",
+)
+where: Primitive = _elementwise(
+    "where",
+    lambda condition, a, b: np.where(condition, a, b),
+    (
+        None,
+        lambda g, _y, c, _a, _b: where(c, g, 0.0),
+        lambda g, _y, c, _a, _b: where(c, 0.0, g),
+    ),
+    "a where the condition holds, else b",
+)
+
+
+def _clip_vjp(g: Any, _y: Any, a: Any, low: float, high: float) -> Any:
+    """g where low <= a <= high, the bounds themselves included, else 0."""
+    return where(less(a, low), 0.0, where(greater(a, high), 0.0, g))
+
+
+_clip = _elementwise(
+    "clip",
+    lambda a, low, high: np.minimum(np.maximum(a, low), high),
+    (_clip_vjp,),
+    "a, raised to low and lowered to high where beyond",
+)
+
+
+def clip(x: Any, min: float | None = None, max: float | None = None) -> Any:
+    """x, raised to `min` and lowered to `max` where beyond; its derivative at the bounds is 1.
+
+    min, max: Python numbers; None is no bound. Errors: DtypeError for anything else.
+    """
+    for bound in (min, max):
+        if bound is not None and not isinstance(bound, (int, float)):
+            raise DtypeError(
+                f"clip: bounds are Python numbers or None, got {type(bound).__name__}; use "
+                "maximum and minimum for bounds that vary"
+            )
+    low, high = -math.inf if min is None else min, math.inf if max is None else max
+    return _clip(x, low=low, high=high)
+
+
+# --- comparisons and casts ----------------------------------------------------------------------
+
+equal = primitive("equal", np.equal, None, "a == b, a boolean constant")
+not_equal = primitive("not_equal", np.not_equal, None, "a != b, a boolean constant")
+less: Primitive = primitive("less", np.less, None, "a < b, a boolean constant")
+less_equal = primitive("less_equal", np.less_equal, None, "a <= b, a boolean constant")
+greater: Primitive = primitive("greater", np.greater, None, "a > b, a boolean constant")
+greater_equal = primitive("greater_equal", np.greater_equal, None, "a >= b, a boolean constant")
+logical_and = primitive("logical_and", np.logical_and, None, "a and b, a boolean constant")
+logical_not = primitive("logical_not", np.logical_not, None, "not a, a boolean constant")
+isnan = primitive("isnan", np.isnan, None, "whether a is NaN, a boolean constant")
+
+astype: Primitive = primitive(
+    "astype",
+    lambda a, dtype: a.astype(dtype),
+    (lambda g, _y, a, dtype: astype(g, dtype=a.dtype),),
+    "a converted to another dtype",
+)

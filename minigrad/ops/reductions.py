@@ -1,0 +1,219 @@
+"""Sums, means, variances and extremes over any axes.
+
+float32 is summed in float64 and rounded once, here as in every kernel. A rule brings the
+cotangent back to the input's shape by broadcasting it, which costs no memory.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import ArgumentError, ShapeError
+from ..kernels.reduce import sum_along, sum_rows
+from .elementwise import sqrt
+from .primitive import primitive
+from .shapes import Axes, _broadcast_to, _reshape, normalize_axes
+
+_add_reduce: Any = np.add.reduce  # its stubs do not know a `keepdims` that varies
+
+# --- sums on arrays -----------------------------------------------------------------------------
+
+
+def _kept(shape: tuple[int, ...], axis: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple([1 if i in axis else n for i, n in enumerate(shape)])
+
+
+def _count(shape: tuple[int, ...], axis: tuple[int, ...]) -> int:
+    n = 1
+    for i in axis:
+        n *= shape[i]
+    return n
+
+
+def _total(a: NDArray[Any], axis: tuple[int, ...], keepdims: bool, divisor: int) -> Any:
+    """The sum of a over `axis` divided by `divisor`, accumulated in float64."""
+    if a.dtype.kind != "f":
+        total = _add_reduce(a, axis=axis, keepdims=keepdims)
+        return total if divisor == 1 else (total / divisor).astype(np.float32)
+    shape, ndim = a.shape, a.ndim
+    if not a.flags.c_contiguous or a.size == 0 or not axis:
+        total = _add_reduce(a, axis=axis, keepdims=keepdims, dtype=np.float64)
+        return (total / divisor if divisor else total * np.nan).astype(a.dtype)
+    result_shape = _kept(shape, axis) if keepdims else None
+    n = len(axis)
+    if axis[-1] == n - 1:  # leading axes, or all of them
+        if n == ndim:
+            out = np.empty(1, a.dtype)
+            sum_along(a.reshape(1, -1), divisor, out)
+            return out.reshape(result_shape or ())
+        rows = a if ndim == 2 else a.reshape(_count(shape, axis), -1)
+        out = np.empty(rows.shape[1], a.dtype)
+        sum_rows(rows, divisor, out)
+        result_shape = result_shape or shape[n:]
+    elif axis[0] == ndim - n:  # trailing axes
+        out = np.empty(a.size // _count(shape, axis), a.dtype)
+        sum_along(a.reshape(out.size, -1), divisor, out)
+        result_shape = result_shape or shape[: ndim - n]
+    elif axis == (0, *range(2, ndim)):  # all but axis 1, as in BatchNorm over images
+        partial = np.empty(shape[:2], np.float64)
+        sum_along(a.reshape(partial.size, -1), 1.0, partial.reshape(-1))
+        out = np.empty(shape[1], a.dtype)
+        sum_rows(partial, divisor, out)
+        result_shape = result_shape or shape[1:2]
+    else:
+        total = _add_reduce(a, axis=axis, keepdims=keepdims, dtype=np.float64)
+        return (total / divisor).astype(a.dtype)
+    return out if out.shape == result_shape else out.reshape(result_shape)
+
+
+def _sum_forward(a: NDArray[Any], axis: tuple[int, ...], keepdims: bool) -> Any:
+    return _total(a, axis, keepdims, 1)
+
+
+def _mean_forward(a: NDArray[Any], axis: tuple[int, ...], keepdims: bool) -> Any:
+    return _total(a, axis, keepdims, _count(a.shape, axis))
+
+
+def _var_forward(a: NDArray[Any], axis: tuple[int, ...], keepdims: bool, correction: float) -> Any:
+    """Two passes, with the mean and the squares in float64."""
+    dtype = a.dtype if a.dtype.kind == "f" else np.float32
+    n = _count(a.shape, axis)
+    if n == 0:
+        return np.full(_kept(a.shape, axis), np.nan, dtype)
+    mean = _add_reduce(a, axis=axis, keepdims=True, dtype=np.float64) / n
+    centred = a - mean
+    total = _add_reduce(centred * centred, axis=axis, keepdims=keepdims)
+    with np.errstate(divide="ignore", invalid="ignore"):  # n = correction is checked by `var`
+        return (total / np.float64(n - correction)).astype(dtype)
+
+
+# --- rules --------------------------------------------------------------------------------------
+
+
+def _spread(g: Any, a: Any, axis: tuple[int, ...], keepdims: bool) -> Any:
+    """g, reduced over `axis`, repeated to the shape of a."""
+    if not keepdims:
+        g = _reshape(g, shape=_kept(a.shape, axis))
+    return _broadcast_to(g, shape=a.shape)
+
+
+def _var_vjp(
+    g: Any, _y: Any, a: Any, axis: tuple[int, ...], keepdims: bool, correction: float
+) -> Any:
+    n = _count(a.shape, axis)
+    centred = a - _mean(a, axis=axis, keepdims=True)
+    return _spread(g * (2.0 / (n - correction)), a, axis, keepdims) * centred
+
+
+def _extreme_vjp(g: Any, y: Any, a: Any, axis: tuple[int, ...], keepdims: bool) -> Any:
+    """g in equal parts to all elements that attain the extreme y."""
+    return _spread(g, a, axis, keepdims) * _ties(a, _spread(y, a, axis, keepdims), axis=axis)
+
+
+def _ties_forward(a: NDArray[Any], y: NDArray[Any], axis: tuple[int, ...]) -> Any:
+    attained = (a == y) | ((a != a) & (y != y))
+    return attained.astype(a.dtype) / _add_reduce(attained, axis=axis, keepdims=True, dtype=a.dtype)
+
+
+# --- primitives ---------------------------------------------------------------------------------
+
+_sum = primitive(
+    "sum",
+    _sum_forward,
+    (lambda g, _y, a, axis, keepdims: _spread(g, a, axis, keepdims),),
+    "sum of a over axes",
+)
+_mean = primitive(
+    "mean",
+    _mean_forward,
+    (
+        lambda g, _y, a, axis, keepdims: _spread(
+            g / _count(a.shape, axis) if a.size else g, a, axis, keepdims
+        ),
+    ),
+    "sum of a over axes, divided by the number of terms",
+)
+_var = primitive("var", _var_forward, (_var_vjp,), "sum of (a - mean)^2 / (n - correction)")
+_max = primitive(
+    "max",
+    lambda a, axis, keepdims: np.maximum.reduce(a, axis=axis, keepdims=keepdims),
+    (_extreme_vjp,),
+    "largest element over axes; ties share the cotangent equally",
+)
+_min = primitive(
+    "min",
+    lambda a, axis, keepdims: np.minimum.reduce(a, axis=axis, keepdims=keepdims),
+    (_extreme_vjp,),
+    "smallest element over axes; ties share the cotangent equally",
+)
+_ties = primitive("ties", _ties_forward, None, "1 / (number of ties) where a attains y, else 0")
+_argmax = primitive("argmax", lambda a, axis: np.argmax(a, axis=axis), None, "index of the largest")
+_argmin = primitive(
+    "argmin", lambda a, axis: np.argmin(a, axis=axis), None, "index of the smallest"
+)
+
+# --- functions ----------------------------------------------------------------------------------
+
+
+def sum(x: Any, axis: Axes = None, keepdims: bool = False) -> Any:
+    """Sum over axes (None: all); float32 is accumulated in float64. Errors: ArgumentError."""
+    return _sum(x, axis=normalize_axes("sum", np.ndim(x), axis), keepdims=keepdims)
+
+
+def mean(x: Any, axis: Axes = None, keepdims: bool = False) -> Any:
+    """Mean over axes (None: all), NaN over nothing; integers give float32.
+
+    Errors: ArgumentError.
+    """
+    return _mean(x, axis=normalize_axes("mean", np.ndim(x), axis), keepdims=keepdims)
+
+
+def var(x: Any, axis: Axes = None, correction: float = 0.0, keepdims: bool = False) -> Any:
+    """Variance over axes, sum (x - mean)^2 / (n - correction).
+
+    correction: 0 gives the biased variance (NumPy's, the array API's and BatchNorm's default), 1
+    the unbiased one (PyTorch's default). Errors: ArgumentError unless n > correction.
+    """
+    axes = normalize_axes("var", np.ndim(x), axis)
+    n = _count(np.shape(x), axes)
+    if not correction < max(n, 1):
+        raise ArgumentError(
+            f"var: correction {correction} leaves no degree of freedom over {n} elements of shape "
+            f"{tuple(np.shape(x))}; use correction=0 or more elements"
+        )
+    return _var(x, axis=axes, correction=correction, keepdims=keepdims)
+
+
+def std(x: Any, axis: Axes = None, correction: float = 0.0, keepdims: bool = False) -> Any:
+    """Square root of `var`, with its arguments; the derivative is infinite where it is 0."""
+    return sqrt(var(x, axis, correction, keepdims))
+
+
+def max(x: Any, axis: Axes = None, keepdims: bool = False) -> Any:
+    """Largest element over axes (None: all). Errors: ShapeError over an empty dimension."""
+    return _max(x, axis=_nonempty("max", np.shape(x), axis), keepdims=keepdims)
+
+
+def min(x: Any, axis: Axes = None, keepdims: bool = False) -> Any:
+    """Smallest element over axes (None: all). Errors: ShapeError over an empty dimension."""
+    return _min(x, axis=_nonempty("min", np.shape(x), axis), keepdims=keepdims)
+
+
+def argmax(x: Any, axis: int | None = None) -> Any:
+    """Index of the first largest element along an axis, or in the flat x; int64, no gradient."""
+    _nonempty("argmax", np.shape(x), axis)
+    return _argmax(x, axis=axis)
+
+
+def argmin(x: Any, axis: int | None = None) -> Any:
+    """Index of the first smallest element along an axis, or in the flat x; int64, no gradient."""
+    _nonempty("argmin", np.shape(x), axis)
+    return _argmin(x, axis=axis)
+
+
+def _nonempty(name: str, shape: tuple[int, ...], axis: Axes) -> tuple[int, ...]:
+    axes = normalize_axes(name, len(shape), axis)
+    if _count(shape, axes) == 0:
+        raise ShapeError(f"{name}: no elements along axis {axis} of shape {tuple(shape)}")
+    return axes

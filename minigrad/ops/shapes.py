@@ -1,0 +1,193 @@
+"""Primitives that move elements without changing them, and the functions made of them.
+
+A public function checks and normalises its arguments once; the primitive below it takes only
+full shapes and non-negative axes, so that rules, printers and compilers meet one form.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import ArgumentError, DtypeError, ShapeError
+from .primitive import Primitive, primitive
+
+Axes = int | Sequence[int] | None
+
+
+def normalize_axes(name: str, ndim: int, axis: Axes) -> tuple[int, ...]:
+    """Sorted, non-negative, distinct axes; None means all. Errors: Dtype-, ArgumentError."""
+    if axis is None:
+        return tuple(range(ndim))
+    axes = axis if isinstance(axis, (tuple, list)) else (axis,)
+    result = []
+    for one in axes:
+        if isinstance(one, bool) or not isinstance(one, (int, np.integer)):
+            raise DtypeError(f"{name}: axis must be an int, a tuple of ints or None, got {axis!r}")
+        if not -ndim <= one < ndim:
+            raise ArgumentError(
+                f"{name}: axis {one} is out of range for {ndim} dimensions; "
+                f"expected {-ndim} to {ndim - 1}"
+            )
+        result.append(int(one) % ndim)
+    if len(set(result)) != len(result):
+        raise ArgumentError(f"{name}: axis {axis!r} names a dimension twice")
+    return tuple(sorted(result))
+
+
+# --- primitives ---------------------------------------------------------------------------------
+
+_reshape: Primitive = primitive(
+    "reshape",
+    lambda a, shape: a.reshape(shape),
+    (lambda g, _y, a, shape: _reshape(g, shape=a.shape),),
+    "the same elements in C order under another shape",
+    is_view=True,
+)
+_permute: Primitive = primitive(
+    "permute",
+    lambda a, axes: a.transpose(axes),
+    (lambda g, _y, _a, axes: _permute(g, axes=_inverse(axes)),),
+    "dimension i of the result is dimension axes[i] of a",
+    is_view=True,
+)
+_broadcast_to = primitive(
+    "broadcast_to",
+    lambda a, shape: np.broadcast_to(a, shape),
+    (lambda g, _y, _a, shape: g,),  # the walk sums g down to the shape of a
+    "a repeated along new and unit dimensions",
+    is_view=True,
+)
+
+
+def _concat_vjp(g: Any, _y: Any, *_inputs: Any, axis: int) -> tuple[Any, ...]:
+    start, parts = 0, []
+    for a in _inputs:  # their shapes only
+        stop = start + a.shape[axis]
+        parts.append(g[(slice(None),) * axis + (slice(start, stop),)])
+        start = stop
+    return tuple(parts)
+
+
+_concat = primitive(
+    "concat",
+    lambda *arrays, axis: np.concatenate(arrays, axis=axis),
+    _concat_vjp,
+    "the inputs one after the other along one axis",
+)
+
+
+def _inverse(axes: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(axes.index(i) for i in range(len(axes)))
+
+
+# --- functions ----------------------------------------------------------------------------------
+
+
+def reshape(x: Any, shape: int | Sequence[int]) -> Any:
+    """The elements of x in C order under another shape; one size may be -1.
+
+    Shares memory with x where strides allow. Errors: ShapeError if the sizes do not multiply to
+    that of x.
+    """
+    wanted = _shape("reshape", shape)
+    size, old = math.prod(np.shape(x)), tuple(np.shape(x))
+    full = wanted
+    if wanted.count(-1) == 1:
+        known = -math.prod(wanted)
+        if known > 0 and size % known == 0:
+            full = tuple(size // known if n == -1 else n for n in wanted)
+    if min(full, default=0) < 0 or math.prod(full) != size:
+        raise ShapeError(f"reshape: {size} elements of shape {old} do not fit into {wanted}")
+    return _reshape(x, shape=full)
+
+
+def permute_dims(x: Any, axes: Sequence[int]) -> Any:
+    """Dimension i of the result is dimension axes[i] of x; a view. Errors: ArgumentError."""
+    ndim = np.ndim(x)
+    normal = tuple(normalize_axes("permute_dims", ndim, (i,))[0] for i in axes)
+    if sorted(normal) != list(range(ndim)):
+        raise ArgumentError(
+            f"permute_dims: axes {tuple(axes)} must name each of the {ndim} dimensions once"
+        )
+    return _permute(x, axes=normal)
+
+
+def transpose(x: Any, a: int, b: int) -> Any:
+    """x with dimensions a and b swapped; a view. Errors: ArgumentError."""
+    axes = list(range(np.ndim(x)))
+    (i,), (j,) = (normalize_axes("transpose", len(axes), (one,)) for one in (a, b))
+    axes[i], axes[j] = j, i
+    return _permute(x, axes=tuple(axes))
+
+
+def squeeze(x: Any, axis: Axes = None) -> Any:
+    """x without its dimensions of size 1, or without those named, which must have size 1."""
+    shape = np.shape(x)
+    if axis is None:
+        axes: tuple[int, ...] = tuple(i for i, n in enumerate(shape) if n == 1)
+    else:
+        axes = normalize_axes("squeeze", len(shape), axis)
+        for i in axes:
+            if shape[i] != 1:
+                raise ShapeError(f"squeeze: dimension {i} of shape {tuple(shape)} is not 1")
+    return _reshape(x, shape=tuple(n for i, n in enumerate(shape) if i not in axes))
+
+
+def unsqueeze(x: Any, axis: int) -> Any:
+    """x with a new dimension of size 1 that becomes dimension `axis` of the result."""
+    shape = list(np.shape(x))
+    (i,) = normalize_axes("unsqueeze", len(shape) + 1, (axis,))
+    return _reshape(x, shape=(*shape[:i], 1, *shape[i:]))
+
+
+def broadcast_to(x: Any, shape: int | Sequence[int]) -> Any:
+    """x repeated to `shape` by NumPy's rules; a view that must not be written to.
+
+    Errors: ShapeError if x does not broadcast to it.
+    """
+    wanted, old = _shape("broadcast_to", shape), tuple(np.shape(x))
+    aligned = wanted[len(wanted) - len(old) :]
+    if len(old) > len(wanted) or any(m not in (1, n) for m, n in zip(old, aligned, strict=True)):
+        raise ShapeError(f"broadcast_to: shape {old} does not broadcast to {wanted}")
+    return _broadcast_to(x, shape=wanted)
+
+
+def concat(tensors: Sequence[Any], axis: int = 0) -> Any:
+    """The tensors one after the other along an existing axis.
+
+    Errors: ArgumentError for an empty list, ShapeError if other dimensions differ.
+    """
+    tensors = list(tensors)
+    if not tensors:
+        raise ArgumentError("concat: expected at least one tensor, got an empty list")
+    shapes = [tuple(np.shape(t)) for t in tensors]
+    (i,) = normalize_axes("concat", len(shapes[0]), (axis,))
+    if len({(len(s), s[:i], s[i + 1 :]) for s in shapes}) > 1:
+        raise ShapeError(f"concat: shapes {shapes} may differ only in dimension {i}")
+    return _concat(*tensors, axis=i)
+
+
+def stack(tensors: Sequence[Any], axis: int = 0) -> Any:
+    """Tensors of one shape, joined along a new axis. Errors: as concat."""
+    return concat([unsqueeze(t, axis) for t in tensors], axis)
+
+
+def flatten(x: Any, start_dim: int = 0, end_dim: int = -1) -> Any:
+    """x with the dimensions start_dim to end_dim (inclusive) made one; a scalar becomes 1-D."""
+    shape = tuple(np.shape(x))
+    if not shape:
+        return _reshape(x, shape=(1,))
+    (i,), (j,) = (normalize_axes("flatten", len(shape), (one,)) for one in (start_dim, end_dim))
+    if i > j:
+        raise ArgumentError(f"flatten: start_dim {start_dim} comes after end_dim {end_dim}")
+    return _reshape(x, shape=(*shape[:i], math.prod(shape[i : j + 1]), *shape[j + 1 :]))
+
+
+def _shape(name: str, shape: int | Sequence[int]) -> tuple[int, ...]:
+    sizes = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
+    for n in sizes:
+        if isinstance(n, bool) or not isinstance(n, (int, np.integer)):
+            raise DtypeError(f"{name}: a shape is made of ints, got {shape!r}")
+    return tuple(int(n) for n in sizes)

@@ -1,0 +1,212 @@
+"""Stochastic gradient descent. May import tensor, kernels and below."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import ArgumentError, DtypeError, GradError, ShapeError, StateDictError
+from .kernels.update import sgd, sgd_momentum
+from .tensor import Tensor
+
+Group = dict[str, Any]
+
+
+class SGD:
+    """Mini-batch gradient descent, with PyTorch's arguments, defaults and arithmetic.
+
+        g <- grad (or -grad with maximize) + weight_decay * p
+        b <- g in the first step, then momentum * b + (1 - dampening) * g
+        p <- p - lr * (g + momentum * b with nesterov, else b)
+
+    params: Tensors with requires_grad (as from `model.parameters()`), or a list of dicts, each
+        with "params" and its own values of the other arguments: parameter groups.
+    A change of `param_groups[i]["lr"]` counts from the next step on. Parameters without a gradient
+    are left alone. Errors: ArgumentError, DtypeError; a step that raises has changed nothing.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        momentum: float = 0.0,
+        dampening: float = 0.0,
+        weight_decay: float = 0.0,
+        nesterov: bool = False,
+        maximize: bool = False,
+    ) -> None:
+        self.defaults: Group = {
+            "lr": lr,
+            "momentum": momentum,
+            "dampening": dampening,
+            "weight_decay": weight_decay,
+            "nesterov": nesterov,
+            "maximize": maximize,
+        }
+        _check_group(self.defaults)
+        self.param_groups: list[Group] = []
+        self.state: dict[Tensor, dict[str, NDArray[Any]]] = {}
+        if isinstance(params, Tensor):
+            raise DtypeError("SGD: params must be a list of Tensors, got one Tensor; use [tensor]")
+        given = list(params)
+        if not given:
+            raise ArgumentError("SGD: got an empty parameter list (a generator that was used up?)")
+        groups = given if isinstance(given[0], Mapping) else [{"params": given}]
+        for group in groups:
+            self.add_param_group(group)
+
+    def add_param_group(self, group: Mapping[str, Any]) -> None:
+        """Add parameters with their own values of the arguments; the rest are the defaults."""
+        if not isinstance(group, Mapping) or "params" not in group:
+            raise ArgumentError("SGD: a parameter group is a dict with the key 'params'")
+        unknown = [k for k in group if k not in self.defaults and k != "params"]
+        if unknown:
+            raise ArgumentError(f"SGD: a group has {sorted(self.defaults)}, got unknown {unknown}")
+        one = isinstance(group["params"], Tensor)
+        params = [group["params"]] if one else list(group["params"])
+        new = {**self.defaults, **group, "params": params}
+        _check_group(new)
+        if not params:
+            raise ArgumentError("SGD: a group has an empty parameter list")
+        seen = {id(p) for g in self.param_groups for p in g["params"]}
+        for i, p in enumerate(params):
+            if not isinstance(p, Tensor):
+                raise DtypeError(f"SGD: parameter {i} is a {type(p).__name__}, expected a Tensor")
+            if not p.is_leaf or p.dtype.kind != "f":
+                raise ArgumentError(f"SGD: parameter {i} must be a leaf of floats, got {p!r}")
+            if id(p) in seen:
+                raise ArgumentError(f"SGD: parameter {i}, shape {p.shape}, is given twice")
+            seen.add(id(p))
+        self.param_groups.append(new)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Take the gradients of all parameters away, or set them to zero."""
+        for group in self.param_groups:
+            for p in group["params"]:
+                if set_to_none or p.grad is None:
+                    p.grad = None
+                else:
+                    p.grad = Tensor(np.zeros_like(p.data))
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update every parameter that has a gradient; returns what `closure()` returned, if given.
+
+        closure: computes the loss and calls backward, before the update.
+        """
+        loss = None if closure is None else closure()
+        for group in self.param_groups:
+            _check_group(group)
+            for p in group["params"]:
+                _check_gradient(p)
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is not None:
+                    self._update(p, group)
+        return loss
+
+    def _update(self, p: Tensor, group: Group) -> None:
+        real = p.dtype.type
+        data = p.data if p.data.flags.c_contiguous else np.ascontiguousarray(p.data)
+        flat, g = data.reshape(-1), p.grad.data.reshape(-1)  # type: ignore[union-attr]
+        lr, decay = real(group["lr"]), real(group["weight_decay"])
+        sign, momentum = real(-1 if group["maximize"] else 1), group["momentum"]
+        if not momentum:
+            sgd(flat, g, lr, decay, sign)
+        else:
+            buffer = self.state.get(p, {}).get("momentum_buffer")
+            damp = 1.0 - group["dampening"]
+            if buffer is None or buffer.dtype != p.dtype:
+                damp = 1.0 if buffer is None else damp
+                buffer = np.zeros_like(data) if buffer is None else buffer.astype(p.dtype)
+                self.state[p] = {"momentum_buffer": buffer}
+            b, mu, nesterov = buffer.reshape(-1), real(momentum), bool(group["nesterov"])
+            sgd_momentum(flat, g, b, lr, mu, real(damp), decay, nesterov, sign)
+        if data is not p.data:
+            p.data[...] = data
+        p.mark_changed()
+
+    # --- state ----------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Copies of all momentum buffers and group values; parameters are named by their order."""
+        order = [p for group in self.param_groups for p in group["params"]]
+        index = {id(p): i for i, p in enumerate(order)}
+        return {
+            "state": {
+                index[id(p)]: {k: v.copy() for k, v in s.items()} for p, s in self.state.items()
+            },
+            "param_groups": [
+                {**group, "params": [index[id(p)] for p in group["params"]]}
+                for group in self.param_groups
+            ],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what state_dict gave, for parameters of the same shapes in the same order.
+
+        Errors: StateDictError; nothing is loaded then.
+        """
+        order = [p for group in self.param_groups for p in group["params"]]
+        try:
+            groups, buffers = state["param_groups"], dict(state["state"])
+            sizes = [len(g["params"]) for g in groups]
+            loaded = [{k: g[k] for k in self.defaults} for g in groups]
+            loaded_state = {int(i): np.array(s["momentum_buffer"]) for i, s in buffers.items() if s}
+        except (KeyError, TypeError, ValueError) as error:
+            raise StateDictError(f"SGD.load_state_dict: not a state of SGD: {error!r}") from error
+        expected = [len(g["params"]) for g in self.param_groups]
+        if sizes != expected:
+            raise StateDictError(
+                f"SGD.load_state_dict: groups of {sizes} parameters, expected {expected}"
+            )
+        for i, buffer in loaded_state.items():
+            if not 0 <= i < len(order) or buffer.shape != order[i].shape:
+                raise StateDictError(
+                    f"SGD.load_state_dict: momentum_buffer {i} of shape {buffer.shape} fits no "
+                    "parameter in that place"
+                )
+        try:
+            for group in loaded:
+                _check_group(group)
+        except ArgumentError as error:
+            raise StateDictError(f"SGD.load_state_dict: {error}") from error
+        for group, values in zip(self.param_groups, loaded, strict=True):
+            group.update(values)
+        self.state = {
+            order[i]: {"momentum_buffer": np.ascontiguousarray(b, order[i].dtype).reshape(b.shape)}
+            for i, b in loaded_state.items()
+        }
+
+    def __repr__(self) -> str:
+        values = [
+            ", ".join(f"{k}={v}" for k, v in group.items() if k != "params")
+            for group in self.param_groups
+        ]
+        return f"SGD({'; '.join(values)})"
+
+
+def _check_group(group: Mapping[str, Any]) -> None:
+    for name in ("lr", "momentum", "weight_decay"):
+        value = group[name]
+        if not isinstance(value, (int, float, np.number)) or not 0 <= value < np.inf:
+            raise ArgumentError(f"SGD: {name} must be at least 0 and finite, got {value!r}")
+    if not abs(group["dampening"]) < np.inf:
+        raise ArgumentError(f"SGD: dampening must be finite, got {group['dampening']!r}")
+    if group["nesterov"] and (not group["momentum"] or group["dampening"]):
+        raise ArgumentError(
+            "SGD: nesterov needs momentum above 0 and dampening 0, got "
+            f"momentum={group['momentum']}, dampening={group['dampening']}"
+        )
+
+
+def _check_gradient(p: Tensor) -> None:
+    """Errors unless the kernel may run on p and its gradient."""
+    g = p.grad
+    if g is not None and (g.shape != p.shape or g.dtype != p.dtype):
+        raise ShapeError(
+            f"SGD: a gradient of shape {g.shape}, {g.dtype}, for a parameter of shape {p.shape}, "
+            f"{p.dtype}"
+        )
+    if not p.data.flags.writeable:
+        raise GradError(f"SGD: the array of a parameter of shape {p.shape} is read-only")

@@ -1,0 +1,120 @@
+"""The tape: records of what was applied to what, their order, and the modes of recording.
+
+There is no global list. A Tensor points at the record that made it, a record at its input
+Tensors; the tape of a result is the records reachable from it, in order of their numbers.
+Imports nothing of minigrad; knows a Tensor by its attributes.
+"""
+
+import itertools
+from collections.abc import Iterable
+from contextlib import ContextDecorator
+from contextvars import ContextVar
+from typing import Any
+
+# One clock numbers records and dates changes in place, so that "changed after it was recorded"
+# is one comparison. next() on it is atomic in CPython.
+clock = itertools.count(1)
+_last_change = 0
+
+
+def stamp_change() -> int:
+    """The time of a change in place, for the Tensor that was changed."""
+    global _last_change
+    _last_change = next(clock)
+    return _last_change
+
+
+def last_change() -> int:
+    """When any Tensor was last changed in place: later records need no check."""
+    return _last_change
+
+
+class Record:
+    """One application of a primitive: y = primitive(*inputs, **attributes).
+
+    inputs: Tensors, Python numbers or None, as given; y: the output's array, for rules that read
+    it (the array, not the Tensor: a record that pointed at its Tensor would make a cycle).
+    Both are None once backward has freed the record.
+    """
+
+    __slots__ = ("attributes", "inputs", "number", "primitive", "y")
+
+    def __init__(self, primitive: Any, inputs: Any, attributes: dict[str, Any], y: Any) -> None:
+        self.primitive = primitive
+        self.inputs = inputs
+        self.attributes = attributes
+        self.y = y
+        self.number = next(clock)
+
+    def free(self) -> None:
+        """Let go of inputs and output; the record itself remains, to tell that it is spent."""
+        self.inputs = self.y = None
+
+    def __repr__(self) -> str:
+        return f"<record {self.number}: {self.primitive.name}>"
+
+
+def tape(roots: Iterable[Any]) -> list[Record]:
+    """The records that the given Tensors were computed by, in order of their numbers.
+
+    Iterative, so that a chain may be as long as memory allows. Records that backward has freed
+    (inputs is None) are among them, but not what lay behind those.
+    """
+    found: set[Record] = set()
+    stack = [t._record for t in roots if t._record is not None]
+    while stack:
+        record = stack.pop()
+        if record in found:
+            continue
+        found.add(record)
+        for x in record.inputs or ():
+            above = getattr(x, "_record", None)
+            if above is not None and above not in found:
+                stack.append(above)
+    return sorted(found, key=_number)
+
+
+def _number(record: Record) -> int:
+    return record.number
+
+
+# --- modes: context variables, so that neither threads nor asyncio tasks see each other's -------
+
+grad_mode: ContextVar[bool] = ContextVar("minigrad_grad_mode", default=True)
+
+
+def is_grad_enabled() -> bool:
+    """Whether operations are being recorded, in this thread or task."""
+    return grad_mode.get()
+
+
+class _GradMode(ContextDecorator):
+    """Sets the mode within a `with` block or a decorated function; may be nested and reused."""
+
+    _enabled: bool
+
+    def __init__(self) -> None:
+        self._before: list[bool] = []
+
+    def __enter__(self) -> "_GradMode":
+        self._before.append(grad_mode.get())
+        grad_mode.set(self._enabled)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        grad_mode.set(self._before.pop())
+
+    def _recreate_cm(self) -> "_GradMode":
+        return type(self)()  # each call of a decorated function, also recursive, has its own
+
+
+class no_grad(_GradMode):
+    """Nothing is recorded inside `with mg.no_grad():` or a function decorated with it."""
+
+    _enabled = False
+
+
+class enable_grad(_GradMode):
+    """Recording inside `with mg.enable_grad():`, also within no_grad."""
+
+    _enabled = True

@@ -1,0 +1,180 @@
+"""Imports inside minigrad point down only; from outside come NumPy, Numba and SciPy alone.
+
+The sources are read, not run, so imports inside functions and under TYPE_CHECKING count as well.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "minigrad"
+
+# From the bottom up; a part may import itself and the parts of lower layers. A part is a file or
+# a folder right below minigrad/.
+LAYERS = [
+    {"errors"},
+    {"random", "data"},
+    {"kernels"},
+    {"ops"},
+    {"tape", "backward", "operators", "tensor"},
+    {"batchnorm", "losses"},  # what functional is put together from
+    {"functional"},
+    {"nn", "optim", "gradcheck"},
+    {"compiler", "explain"},
+    {"minigrad"},  # the package's own __init__.py
+]
+LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
+# One layer in several files: these may import each other.
+CORE = {"tape", "backward", "operators", "tensor"}
+OUTSIDE = {"numpy", "numba", "scipy"}
+# Parts that may import less than what is below them, besides themselves and the standard library.
+ONLY = {"kernels": {"numpy", "numba"}, "data": {"numpy", "errors"}}
+
+
+class Import(NamedTuple):
+    """One import statement's target, as a full dotted name."""
+
+    target: str
+    line: int
+    typing_only: bool
+
+
+def module_name(path: Path) -> str:
+    """The dotted name of a source file of the package."""
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+SOURCES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+PACKAGES = {name for name, path in SOURCES.items() if path.name == "__init__.py"}
+
+
+def part_of(module: str) -> str:
+    """The part that a dotted name belongs to; the package itself is one."""
+    return module.split(".")[:2][-1]
+
+
+def targets(node: ast.AST, module: str) -> Iterator[str]:
+    """Full dotted names that `node` imports when it stands in `module`."""
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        base = node.module or ""
+        if node.level:  # one dot is the folder that the module is in; a package is that folder
+            folder = module.split(".") + ["__init__"] * (module in PACKAGES)
+            base = ".".join([*folder[: -node.level], *base.split(".")]).rstrip(".")
+        for alias in node.names:
+            is_part = base == "minigrad" and alias.name in LEVEL
+            yield f"{base}.{alias.name}" if is_part else base
+    elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+        called = ast.unparse(node.func).rpartition(".")[2]
+        if called in ("import_module", "__import__"):
+            yield str(node.args[0].value)
+
+
+def imports(source: str, module: str) -> list[Import]:
+    """Every import anywhere in `source`."""
+    found = []
+
+    def visit(node: ast.AST, typing_only: bool) -> None:
+        found.extend(Import(name, node.lineno, typing_only) for name in targets(node, module))
+        guarded = []
+        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+            guarded = node.body
+        for child in ast.iter_child_nodes(node):
+            visit(child, typing_only or child in guarded)
+
+    visit(ast.parse(source), False)
+    return found
+
+
+def complaint(module: str, imported: Import) -> str | None:
+    """What is wrong with `module` importing that, or None."""
+    part, top = part_of(module), imported.target.partition(".")[0]
+    if top in sys.stdlib_module_names:
+        return None
+    source = part_of(imported.target) if top == "minigrad" else top
+    if top == "minigrad":
+        if source not in LEVEL:
+            return "is in no layer"
+        if source == part or {source, part} <= CORE:
+            return None
+        if LEVEL[source] >= LEVEL[part]:
+            return f"points up or sideways, seen from {part}"
+    elif top not in OUTSIDE and not imported.typing_only:
+        return "is no runtime dependency"
+    if part in ONLY and source not in ONLY[part]:
+        return f"is not allowed: {part} may import {' and '.join(sorted(ONLY[part]))} only"
+    return None
+
+
+def violations(source: str, module: str) -> list[str]:
+    """One sentence for each import that breaks a rule, naming where it stands."""
+    if part_of(module) not in LEVEL:
+        return [f"{module} is in no layer: add it to LAYERS, and to DESIGN's table"]
+    return [
+        f"{module}:{imported.line}: {imported.target} {wrong}"
+        for imported in imports(source, module)
+        if (wrong := complaint(module, imported))
+    ]
+
+
+def test_the_sources_are_found() -> None:
+    """Otherwise the tests below would pass on nothing."""
+    assert {"minigrad", "minigrad.errors", "minigrad.tensor", "minigrad.optim"} <= set(SOURCES)
+
+
+@pytest.mark.parametrize("module", SOURCES)
+def test_imports_point_down(module: str) -> None:
+    assert violations(SOURCES[module].read_text(encoding="utf-8"), module) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "expected"),
+    [
+        ("minigrad.ops.some", "from ..tensor import Tensor", "minigrad.tensor points up"),
+        ("minigrad.ops", "from ..tensor import Tensor", "minigrad.tensor points up"),
+        ("minigrad.ops.some", "from .. import tensor", "minigrad.tensor points up"),
+        ("minigrad.ops.some", "import minigrad.nn.module", "minigrad.nn.module points up"),
+        ("minigrad.ops.some", "from minigrad import Tensor", "minigrad points up"),
+        ("minigrad.tensor", "def f():\n    from . import functional", "functional points up"),
+        ("minigrad.ops.some", "if TYPE_CHECKING:\n    from ..tensor import Tensor", "points up"),
+        ("minigrad.ops.some", "import_module('minigrad.tensor')", "minigrad.tensor points up"),
+        ("minigrad.optim", "from .nn import Parameter", "minigrad.nn points up or sideways"),
+        ("minigrad.compiler.ir", "from ..explain import text", "points up or sideways"),
+        ("minigrad.explain", "import minigrad.compiler", "points up or sideways"),
+        ("minigrad.errors", "from . import random", "points up or sideways"),
+        ("minigrad.kernels.some", "import scipy.linalg", "scipy.linalg is not allowed"),
+        ("minigrad.kernels.some", "from ..errors import ShapeError", "errors is not allowed"),
+        ("minigrad.data", "from . import kernels", "points up or sideways"),
+        ("minigrad.nn.module", "def f():\n    import torch", "torch is no runtime dependency"),
+        ("minigrad.surprise", "", "minigrad.surprise is in no layer"),
+        ("minigrad.tensor", "from . import errors\nimport minigrad.other", "other is in no layer"),
+    ],
+)
+def test_a_violation_is_caught(module: str, source: str, expected: str) -> None:
+    found = violations(source, module)
+    assert len(found) == 1, found
+    assert expected in found[0]
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("minigrad", "from . import nn, optim\nfrom .tensor import Tensor"),
+        ("minigrad.tensor", "from .tape import Record\nfrom . import ops, errors"),
+        ("minigrad.nn.norm", "from .module import Module\nfrom .. import functional as F"),
+        ("minigrad.kernels.sums", "import numpy as np\nfrom numba import prange"),
+        ("minigrad.kernels.sums", "from __future__ import annotations\nfrom . import jit"),
+        ("minigrad.ops.some", "if TYPE_CHECKING:\n    import typing_extensions"),
+        ("minigrad.gradcheck", "import math, numpy, scipy.special"),
+    ],
+)
+def test_imports_that_are_fine(module: str, source: str) -> None:
+    assert violations(source, module) == []

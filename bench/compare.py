@@ -63,14 +63,16 @@ def compare_steps(nets: Sequence[str], names: Sequence[str], rounds: int) -> dic
         medians = {name: q[1] for name, q in quartiles.items()}
         ratios = {name: medians[name] / medians[names[0]] for name in names[1:]}
         result[net] = {"quartiles_us": quartiles, "ratios": ratios}
-        report_step(net, medians, ratios)
+        report_step(net, quartiles, ratios)
     return result
 
 
-def report_step(net: str, medians: dict[str, float], ratios: dict[str, float]) -> None:
+def report_step(net: str, quartiles: dict[str, list[float]], ratios: dict[str, float]) -> None:
     """One line of the table; its head comes from `run_steps`."""
-    cells = [f"{net:<8}", *(f"{us:>16,.0f}" for us in medians.values())]
-    print(*cells, *(f"{ratio:>18.2f}" for ratio in ratios.values()), sep="", flush=True)
+    times = (f"{f'{q2:,.0f} ({q1:,.0f}-{q3:,.0f})':>26}" for q1, q2, q3 in quartiles.values())
+    print(
+        f"{net:<8}", *times, *(f"{ratio:>16.2f}" for ratio in ratios.values()), sep="", flush=True
+    )
 
 
 def run_steps(args: argparse.Namespace) -> dict[str, Any]:
@@ -79,8 +81,8 @@ def run_steps(args: argparse.Namespace) -> dict[str, Any]:
     for name in missing:
         print(f"{name} is not installed: left out (pip install -e '.[peers]')")
     names = ["minigrad", *(name for name in args.peers if name not in missing)]
-    print(f"one training step, median of {args.rounds} rounds in turn, in microseconds")
-    heads = [f"{name:>16}" for name in names] + [f"{f'{n}/minigrad':>18}" for n in names[1:]]
+    print(f"one training step in microseconds: median (quartiles) of {args.rounds} rounds in turn")
+    heads = [f"{name:>26}" for name in names] + [f"{f'{n}/minigrad':>16}" for n in names[1:]]
     print(f"{'':8}", *heads, sep="")
     return {"rounds": args.rounds, "steps": compare_steps(args.steps, names, args.rounds)}
 
@@ -197,6 +199,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help")):
         arguments.insert(0, "steps")
     args = build_parser().parse_args(arguments)
+    load = machine.load()
+    if load > 0.5:
+        print(f"warning: load average {load:.1f}, something else is running: expect noise")
     figures = args.run(args)
     about = machine.describe()
     report_machine(about)

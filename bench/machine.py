@@ -36,6 +36,11 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
+def load() -> float:
+    """Average number of programs that wanted to run in the last minute; 0 where nobody tells."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+
+
 def versions() -> dict[str, str]:
     """Versions of Python and of each library that is installed."""
     found = {"python": platform.python_version()}

@@ -7,9 +7,7 @@ functional) and the array API standard's (functions of Tensors).
 """
 
 from . import data, errors, functional, nn, optim
-from .backward import grad
-from .gradcheck import gradcheck
-from .ops import (
+from .api import (
     abs,
     argmax,
     argmin,
@@ -17,6 +15,7 @@ from .ops import (
     clip,
     concat,
     equal,
+    erf,
     exp,
     flatten,
     greater,
@@ -37,10 +36,12 @@ from .ops import (
     permute_dims,
     relu,
     reshape,
+    rsqrt,
     sigmoid,
     sign,
     softplus,
     sqrt,
+    square,
     squeeze,
     stack,
     std,
@@ -51,6 +52,8 @@ from .ops import (
     var,
     where,
 )
+from .backward import grad
+from .gradcheck import gradcheck
 from .random import manual_seed
 from .tape import enable_grad, is_grad_enabled, no_grad
 from .tensor import Tensor, tensor
@@ -68,6 +71,7 @@ __all__ = [
     "data",
     "enable_grad",
     "equal",
+    "erf",
     "errors",
     "exp",
     "flatten",
@@ -97,10 +101,12 @@ __all__ = [
     "permute_dims",
     "relu",
     "reshape",
+    "rsqrt",
     "sigmoid",
     "sign",
     "softplus",
     "sqrt",
+    "square",
     "squeeze",
     "stack",
     "std",

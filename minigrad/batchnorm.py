@@ -64,10 +64,10 @@ def batch_norm(
         elif n == 0:
             return _scale_and_shift(x * 1.0, weight, bias)
         else:
-            mean = x.mean(axes, keepdims=True)
+            mean = ops.mean_over(x, axis=axes, keepdims=True)
             centred = x - mean
-            var = ops.mean(ops.square(centred), axes, keepdims=True)
-        inv_std = 1.0 / ops.sqrt(var + eps)
+            var = ops.mean_over(ops.square(centred), axis=axes, keepdims=True)
+        inv_std = ops.rsqrt(var + eps)
         y = _scale_and_shift(centred * inv_std, weight, bias)
         if training and running_mean is not None:
             _update(running_mean, running_var, mean, var, momentum, n / (n - 1))
@@ -119,23 +119,16 @@ def _check(
     momentum: float,
     eps: float,
 ) -> None:
-    shape = x.shape
+    array = x.data
+    shape = array.shape
     if len(shape) < 2:
         raise ShapeError(f"batch_norm: expected (batch, channels, ...), got input shape {shape}")
-    if x.dtype.kind != "f":
+    if array.dtype.kind != "f":
         raise DtypeError(f"batch_norm: expected a float input, got {x.dtype}; convert it first")
-    given = (
-        ("running_mean", running_mean),
-        ("running_var", running_var),
-        ("weight", weight),
-        ("bias", bias),
-    )
-    for name, p in given:
-        if p is not None and tuple(p.shape) != shape[1:2]:
-            raise ShapeError(
-                f"batch_norm: {name} has shape {tuple(p.shape)}, but the input {shape} has "
-                f"{shape[1]} channels: expected ({shape[1]},)"
-            )
+    _check_channels("running_mean", running_mean, shape)
+    _check_channels("running_var", running_var, shape)
+    _check_channels("weight", weight, shape)
+    _check_channels("bias", bias, shape)
     if (running_mean is None) != (running_var is None):
         raise ArgumentError("batch_norm: give running_mean and running_var both, or neither")
     if not training and running_mean is None:
@@ -144,16 +137,30 @@ def _check(
         least = "above 0 in training" if training else "at least 0"
         raise ArgumentError(f"batch_norm: eps must be {least} and finite, got {eps}")
     check_momentum(momentum)
-    if training:
-        if math.prod(shape) == shape[1] != 0:
-            raise ShapeError(
-                f"Expected more than 1 value per channel when training, got input size {shape}; "
-                "a last batch of one is left out by DataLoader(drop_last=True), and eval() uses "
-                "the running statistics"
-            )
-        for name, p in given[:2]:
-            if p is not None and not (_array(p).flags.writeable and _array(p).dtype.kind == "f"):
-                raise ArgumentError(f"batch_norm: {name} must be a writable array of floats")
+    if not training:
+        return
+    if array.size == shape[1] != 0:
+        raise ShapeError(
+            f"Expected more than 1 value per channel when training, got input size {shape}; a "
+            "last batch of one is left out by DataLoader(drop_last=True), and eval() uses the "
+            "running statistics"
+        )
+    if running_mean is not None:
+        _check_writable("running_mean", _array(running_mean))
+        _check_writable("running_var", _array(running_var))
+
+
+def _check_channels(name: str, p: Any, shape: tuple[int, ...]) -> None:
+    if p is not None and p.shape != shape[1:2]:
+        raise ShapeError(
+            f"batch_norm: {name} has shape {tuple(p.shape)}, but the input {shape} has {shape[1]} "
+            f"channels: expected ({shape[1]},)"
+        )
+
+
+def _check_writable(name: str, statistic: NDArray[Any]) -> None:
+    if not statistic.flags.writeable or statistic.dtype.kind != "f":
+        raise ArgumentError(f"batch_norm: {name} must be a writable array of floats")
 
 
 def check_momentum(momentum: Any) -> None:

@@ -38,18 +38,31 @@ __all__ = [
     "tanh",
 ]
 
-# These primitives are what PyTorch calls by the same name.
-relu, sigmoid, tanh = ops.relu, ops.sigmoid, ops.tanh
+
+def relu(input: Any) -> Tensor:
+    """max(input, 0), elementwise; its derivative at 0 is 0."""
+    return ops.relu(as_tensor(input, "relu"))  # type: ignore[no-any-return]
+
+
+def sigmoid(input: Any) -> Tensor:
+    """1 / (1 + exp(-input)), elementwise."""
+    return ops.sigmoid(as_tensor(input, "sigmoid"))  # type: ignore[no-any-return]
+
+
+def tanh(input: Any) -> Tensor:
+    """Hyperbolic tangent, elementwise."""
+    return ops.tanh(as_tensor(input, "tanh"))  # type: ignore[no-any-return]
 
 
 def linear(input: Any, weight: Any, bias: Any = None) -> Tensor:
     """input @ weight.T + bias, for input (..., in), weight (out, in), bias (out,) or None."""
-    return ops.linear(input, weight, bias)  # type: ignore[no-any-return]
+    return ops.linear(as_tensor(input, "linear"), weight, bias)  # type: ignore[no-any-return]
 
 
 def leaky_relu(input: Any, negative_slope: float = 0.01) -> Tensor:
     """input where positive, negative_slope * input elsewhere."""
-    return ops.leaky_relu(input, negative_slope=negative_slope)  # type: ignore[no-any-return]
+    x = as_tensor(input, "leaky_relu")
+    return ops.leaky_relu(x, negative_slope=negative_slope)  # type: ignore[no-any-return]
 
 
 def gelu(input: Any, approximate: str = "none") -> Tensor:
@@ -58,7 +71,7 @@ def gelu(input: Any, approximate: str = "none") -> Tensor:
     Source: Hendrycks and Gimpel, 2016, arXiv:1606.08415.
     """
     if approximate == "none":
-        return ops.gelu(input)  # type: ignore[no-any-return]
+        return ops.gelu(as_tensor(input, "gelu"))  # type: ignore[no-any-return]
     if approximate != "tanh":
         raise ArgumentError(f"gelu: approximate must be 'none' or 'tanh', got {approximate!r}")
     x = as_tensor(input, "gelu")
@@ -74,23 +87,24 @@ def softplus(input: Any, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     """
     if not beta > 0 or not math.isfinite(beta):
         raise ArgumentError(f"softplus: beta must be positive and finite, got {beta}")
-    if beta == 1:
-        return ops.softplus(input)  # type: ignore[no-any-return]
-    return ops.softplus(as_tensor(input, "softplus") * beta) / beta  # type: ignore[no-any-return]
+    x = as_tensor(input, "softplus")
+    return ops.softplus(x * beta) / beta if beta != 1 else ops.softplus(x)  # type: ignore[no-any-return]
 
 
 def softmax(input: Any, axis: int = -1) -> Tensor:
     """exp(input) / (sum of exp(input) along the axis), stable for any finite input."""
-    return ops.softmax(input, axis=_axis("softmax", input, axis))  # type: ignore[no-any-return]
+    x = as_tensor(input, "softmax")
+    return ops.softmax(x, axis=_axis("softmax", x, axis))  # type: ignore[no-any-return]
 
 
 def log_softmax(input: Any, axis: int = -1) -> Tensor:
     """Logarithm of softmax, stable for any finite input."""
-    return ops.log_softmax(input, axis=_axis("log_softmax", input, axis))  # type: ignore[no-any-return]
+    x = as_tensor(input, "log_softmax")
+    return ops.log_softmax(x, axis=_axis("log_softmax", x, axis))  # type: ignore[no-any-return]
 
 
-def _axis(name: str, x: Any, axis: int) -> int:
-    return normalize_axes(name, np.ndim(x), (axis,))[0]
+def _axis(name: str, x: Tensor, axis: int) -> int:
+    return normalize_axes(name, x.ndim, (axis,))[0]
 
 
 def dropout(input: Any, p: float = 0.5, training: bool = True) -> Tensor:
@@ -126,7 +140,7 @@ def layer_norm(
         raise ArgumentError(f"layer_norm: eps must be above 0, got {eps}")
     axes = tuple(range(-len(shape), 0))
     centred = x - x.mean(axes, keepdims=True)
-    inv_std = 1.0 / ops.sqrt(ops.mean(ops.square(centred), axes, keepdims=True) + eps)
+    inv_std = ops.rsqrt(ops.mean(ops.square(centred), axes, keepdims=True) + eps)
     y = centred * inv_std
     if weight is not None:
         y = y * weight

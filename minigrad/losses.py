@@ -1,5 +1,6 @@
 """Losses, which users meet in minigrad.functional. May import tensor, ops, kernels and below."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -43,21 +44,23 @@ def cross_entropy(
             q = q * (1.0 - label_smoothing) + label_smoothing / n_classes
         if factors is not None:
             q = q * factors
-        divisor = float(logits.shape[0])
+        count = float(logits.shape[0])
     else:
         labels = _labels(name, target, np.shape(input))
         onehot, count = _one_hot(name, labels, n_classes, ignore_index, logits.dtype)
-        divisor = float(count)
         if factors is not None:
-            divisor = float((onehot @ factors).sum(dtype=np.float64))
+            count = float((onehot @ factors).sum(dtype=np.float64))
         if label_smoothing:
             kept = onehot.sum(axis=1, keepdims=True)
             onehot = (1.0 - label_smoothing) * onehot + kept * (label_smoothing / n_classes)
         q = Tensor(onehot if factors is None else onehot * factors)
     if reduction == "none":
-        return restored(ops.cross_entropy(logits, q, per_row=True))  # type: ignore[no-any-return]
-    loss: Tensor = ops.cross_entropy(logits, q, per_row=False)
-    return _mean(loss, divisor) if reduction == "mean" else loss
+        rows = ops.cross_entropy(logits, q, per_row=True, divisor=1.0)
+        return restored(rows)  # type: ignore[no-any-return]
+    if reduction == "sum":
+        return ops.cross_entropy(logits, q, per_row=False, divisor=1.0)  # type: ignore[no-any-return]
+    loss: Tensor = ops.cross_entropy(logits, q, per_row=False, divisor=count or 1.0)
+    return loss if count else loss + math.nan  # over nothing NaN, with a gradient of 0
 
 
 def nll_loss(
@@ -137,8 +140,8 @@ def _reduced(losses: Tensor, reduction: str) -> Tensor:
 
 
 def _mean(total: Tensor, divisor: float) -> Tensor:
-    """total / divisor; over nothing NaN, with a gradient of zero, as in PyTorch."""
-    return total / divisor if divisor else total + float("nan")
+    """total / divisor; over nothing NaN, with a gradient of 0, as in PyTorch."""
+    return total / divisor if divisor else total + math.nan
 
 
 def _rows(x: Tensor, name: str) -> tuple[Tensor, Any]:
@@ -174,7 +177,7 @@ def _labels(name: str, target: Any, shape: tuple[int, ...]) -> Array:
 
 def _one_hot(
     name: str, labels: Array, n_classes: int, ignore_index: int, dtype: Any
-) -> tuple[Array, int]:
+) -> tuple[Array, float]:
     """Rows of zeros with a one at the label, none where ignored; and the number of ones."""
     rows = np.zeros((labels.size, n_classes), dtype)
     count, bad = one_hot(labels, ignore_index, rows)

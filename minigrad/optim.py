@@ -1,12 +1,13 @@
 """Stochastic gradient descent. May import tensor, kernels and below."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import ArgumentError, DtypeError, GradError, ShapeError, StateDictError
+from .errors import ArgumentError, DtypeError, ShapeError, StateDictError
 from .kernels.update import sgd, sgd_momentum
 from .tensor import Tensor
 
@@ -98,32 +99,34 @@ class SGD:
         for group in self.param_groups:
             _check_group(group)
             for p in group["params"]:
-                _check_gradient(p)
+                if p.grad is not None:
+                    _check_gradient(p.data, p.grad.data)
         for group in self.param_groups:
+            scalars = {t: _scalars(group, t) for t in (np.float32, np.float64)}
             for p in group["params"]:
                 if p.grad is not None:
-                    self._update(p, group)
+                    self._update(p, p.grad.data, group, scalars[p.data.dtype.type])
         return loss
 
-    def _update(self, p: Tensor, group: Group) -> None:
-        real = p.dtype.type
-        data = p.data if p.data.flags.c_contiguous else np.ascontiguousarray(p.data)
-        flat, g = data.reshape(-1), p.grad.data.reshape(-1)  # type: ignore[union-attr]
-        lr, decay = real(group["lr"]), real(group["weight_decay"])
-        sign, momentum = real(-1 if group["maximize"] else 1), group["momentum"]
+    def _update(self, p: Tensor, g: NDArray[Any], group: Group, scalars: "_Scalars") -> None:
+        data = p.data
+        target = data if data.flags.c_contiguous else data.copy()
+        if not g.flags.c_contiguous:
+            g = g.copy()
+        lr, momentum, damp, decay, sign = scalars
         if not momentum:
-            sgd(flat, g, lr, decay, sign)
+            sgd(target, g, lr, decay, sign)
         else:
-            buffer = self.state.get(p, {}).get("momentum_buffer")
-            damp = 1.0 - group["dampening"]
-            if buffer is None or buffer.dtype != p.dtype:
-                damp = 1.0 if buffer is None else damp
-                buffer = np.zeros_like(data) if buffer is None else buffer.astype(p.dtype)
-                self.state[p] = {"momentum_buffer": buffer}
-            b, mu, nesterov = buffer.reshape(-1), real(momentum), bool(group["nesterov"])
-            sgd_momentum(flat, g, b, lr, mu, real(damp), decay, nesterov, sign)
-        if data is not p.data:
-            p.data[...] = data
+            state = self.state.get(p)
+            if state is None:
+                state = self.state[p] = {"momentum_buffer": np.zeros_like(target)}
+                damp = type(damp)(1.0)  # the first step takes the gradient whole
+            buffer = state["momentum_buffer"]
+            if buffer.dtype is not data.dtype:  # after Module.to
+                buffer = state["momentum_buffer"] = buffer.astype(data.dtype)
+            sgd_momentum(target, g, buffer, lr, momentum, damp, decay, group["nesterov"], sign)
+        if target is not data:
+            data[...] = target
         p.mark_changed()
 
     # --- state ----------------------------------------------------------------------------------
@@ -189,24 +192,40 @@ class SGD:
 def _check_group(group: Mapping[str, Any]) -> None:
     for name in ("lr", "momentum", "weight_decay"):
         value = group[name]
-        if not isinstance(value, (int, float, np.number)) or not 0 <= value < np.inf:
+        if not isinstance(value, (int, float, np.number)) or not 0 <= value < math.inf:
             raise ArgumentError(f"SGD: {name} must be at least 0 and finite, got {value!r}")
-    if not abs(group["dampening"]) < np.inf:
+    if not abs(group["dampening"]) < math.inf:
         raise ArgumentError(f"SGD: dampening must be finite, got {group['dampening']!r}")
     if group["nesterov"] and (not group["momentum"] or group["dampening"]):
         raise ArgumentError(
             "SGD: nesterov needs momentum above 0 and dampening 0, got "
             f"momentum={group['momentum']}, dampening={group['dampening']}"
         )
+    for name in ("nesterov", "maximize"):
+        if not isinstance(group[name], bool):
+            raise DtypeError(f"SGD: {name} must be True or False, got {group[name]!r}")
 
 
-def _check_gradient(p: Tensor) -> None:
-    """Errors unless the kernel may run on p and its gradient."""
-    g = p.grad
-    if g is not None and (g.shape != p.shape or g.dtype != p.dtype):
+_Scalars = tuple[Any, Any, Any, Any, Any]
+
+
+def _scalars(group: Group, dtype: Any) -> _Scalars:
+    """lr, momentum, 1 - dampening, weight_decay and sign, in the dtype of the parameters."""
+    return (
+        dtype(group["lr"]),
+        dtype(group["momentum"]),
+        dtype(1.0 - group["dampening"]),
+        dtype(group["weight_decay"]),
+        dtype(-1 if group["maximize"] else 1),
+    )
+
+
+def _check_gradient(p: NDArray[Any], g: NDArray[Any]) -> None:
+    """Errors unless the kernel may run on a parameter and its gradient."""
+    if g.shape != p.shape or (g.dtype is not p.dtype and g.dtype != p.dtype):
         raise ShapeError(
             f"SGD: a gradient of shape {g.shape}, {g.dtype}, for a parameter of shape {p.shape}, "
-            f"{p.dtype}"
+            f"{p.dtype}; clear it with zero_grad() after changing a parameter"
         )
-    if not p.data.flags.writeable:
-        raise GradError(f"SGD: the array of a parameter of shape {p.shape} is read-only")
+    if not p.flags.writeable:
+        raise ArgumentError(f"SGD: the array of a parameter of shape {p.shape} is read-only")

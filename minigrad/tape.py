@@ -6,7 +6,8 @@ Imports nothing of minigrad; knows a Tensor by its attributes.
 """
 
 import itertools
-from collections.abc import Iterable
+import operator
+from collections.abc import Iterable, Sequence
 from contextlib import ContextDecorator
 from contextvars import ContextVar
 from typing import Any
@@ -32,23 +33,35 @@ def last_change() -> int:
 class Record:
     """One application of a primitive: y = primitive(*inputs, **attributes).
 
-    inputs: Tensors, Python numbers or None, as given; y: the output's array, for rules that read
-    it (the array, not the Tensor: a record that pointed at its Tensor would make a cycle).
-    Both are None once backward has freed the record.
+    inputs: Tensors, Python numbers or None, as given; arrays: the same with Tensors' arrays;
+    y: the output's array, for rules that read it (the array, not the Tensor: a record that
+    pointed at its Tensor would make a cycle). All are None once backward has freed the record.
+    parents: the records that made those inputs through which gradients flow.
     """
 
-    __slots__ = ("attributes", "inputs", "number", "primitive", "y")
+    __slots__ = ("arrays", "attributes", "inputs", "number", "parents", "primitive", "y")
 
-    def __init__(self, primitive: Any, inputs: Any, attributes: dict[str, Any], y: Any) -> None:
+    def __init__(
+        self,
+        primitive: Any,
+        inputs: Any,
+        arrays: Any,
+        attributes: dict[str, Any],
+        y: Any,
+        parents: "Sequence[Record]",
+    ) -> None:
         self.primitive = primitive
         self.inputs = inputs
+        self.arrays = arrays
         self.attributes = attributes
         self.y = y
+        self.parents = parents
         self.number = next(clock)
 
     def free(self) -> None:
         """Let go of inputs and output; the record itself remains, to tell that it is spent."""
-        self.inputs = self.y = None
+        self.inputs = self.arrays = self.y = None
+        self.parents = ()
 
     def __repr__(self) -> str:
         return f"<record {self.number}: {self.primitive.name}>"
@@ -64,18 +77,10 @@ def tape(roots: Iterable[Any]) -> list[Record]:
     stack = [t._record for t in roots if t._record is not None]
     while stack:
         record = stack.pop()
-        if record in found:
-            continue
-        found.add(record)
-        for x in record.inputs or ():
-            above = getattr(x, "_record", None)
-            if above is not None and above not in found:
-                stack.append(above)
-    return sorted(found, key=_number)
-
-
-def _number(record: Record) -> int:
-    return record.number
+        if record not in found:
+            found.add(record)
+            stack.extend(record.parents)
+    return sorted(found, key=operator.attrgetter("number"))
 
 
 # --- modes: context variables, so that neither threads nor asyncio tasks see each other's -------

@@ -303,39 +303,49 @@ def _as_array(data: Any, name: str) -> Array:
 
 # --- applying primitives ------------------------------------------------------------------------
 
-_WEAK = frozenset(
-    {float, int, bool, type(None)}
-)  # passed on as they are: numbers are weak in NumPy
+# Passed on as they are: Python's numbers are weak in NumPy, they do not change an array's dtype.
+_WEAK = frozenset({float, int, bool, type(None)})
 
 
-def apply(self: ops.Primitive, *inputs: Any, **attributes: Any) -> Tensor:
+def apply(self: ops.Primitive, *inputs: Any, **attributes: Any) -> Any:
     """Run the primitive's forward, and record it if a gradient may be asked for.
 
-    Nothing is recorded unless the forward has succeeded. Errors: what the forward raises, with
-    NumPy's own turned into ShapeError or DtypeError.
+    A Tensor among the inputs gives a Tensor; arrays alone give an array, unrecorded: that is how
+    rules run in a backward pass that need not be recorded. Nothing is recorded unless the forward
+    has succeeded. Errors: what the forward raises, with NumPy's own turned into ShapeError or
+    DtypeError.
     """
-    arrays = []
-    tracked = False
+    arrays: list[Any] = []
+    parents: list[Record] = []
+    tracked = lifted = foreign = False
     for x in inputs:
         if isinstance(x, Tensor):
             arrays.append(x._data)
+            lifted = True
             if x._requires_grad:
                 tracked = True
-        elif type(x) in _WEAK:
+                if x._record is not None:
+                    parents.append(x._record)
+        else:
             arrays.append(x)
-        else:  # an ndarray, a NumPy number or a list: a constant
-            return self(*[_operand(x, self.name) for x in inputs], **attributes)  # type: ignore[no-any-return]
+            if type(x) not in _WEAK:
+                foreign = True
+    if foreign and lifted:
+        inputs = tuple([_constant(x, self.name) for x in inputs])
+        arrays = [x._data if isinstance(x, Tensor) else x for x in inputs]
     try:
         y = self.forward(*arrays, **attributes)
     except (ValueError, TypeError) as error:
         if isinstance(error, MinigradError):
             raise
         raise _refusal(self, arrays, error) from error
+    if not lifted:
+        return y
     if type(y) is not np.ndarray or y.dtype is not FLOAT32:
         y = _settled(self, y, arrays, attributes)
     result = Tensor(y)
     if tracked and self.differentiable and grad_mode.get():
-        result._record = Record(self, inputs, attributes, y)
+        result._record = Record(self, inputs, arrays, attributes, y, parents)
         result._requires_grad = True
     if self.is_view and y.base is not None and isinstance(inputs[0], Tensor):
         _share(result, inputs[0])
@@ -345,13 +355,14 @@ def apply(self: ops.Primitive, *inputs: Any, **attributes: Any) -> Tensor:
 ops.Primitive.__call__ = apply  # type: ignore[method-assign]
 
 
-def _operand(x: Any, name: str) -> Any:
-    if isinstance(x, Tensor) or x is None:
+def _constant(x: Any, name: str) -> Any:
+    """An input as apply records it: a Tensor, a Python number (as all scalars are weak) or None."""
+    if isinstance(x, Tensor) or type(x) in _WEAK:
         return x
-    if isinstance(x, (bool, int, float)):  # NumPy's float64 is a float: as weak as any
-        return x if type(x) in _WEAK else float(x)
     if isinstance(x, np.generic):
         return checked(np.asarray(x), name).item()
+    if isinstance(x, (float, int)):
+        return float(x) if isinstance(x, float) else int(x)
     return Tensor(_as_array(x, name))
 
 

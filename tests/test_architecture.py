@@ -23,7 +23,7 @@ LAYERS = [
     {"kernels"},
     {"ops"},
     {"tape", "backward", "operators", "tensor"},
-    {"batchnorm", "losses"},  # what functional is put together from
+    {"api", "batchnorm", "losses"},  # functions of Tensors, which the package and functional show
     {"functional"},
     {"nn", "optim", "gradcheck"},
     {"compiler", "explain"},

@@ -21,9 +21,11 @@ for needed in ("sklearn", "matplotlib", "tqdm"):
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "examples" / "digits.py"
-# The package is found from any directory, installed or not. Coverage cannot see into another
-# process, so nothing is won there by running the kernels as plain Python.
-ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "NUMBA_DISABLE_JIT": "0"}
+ENVIRONMENT = os.environ | {
+    "PYTHONPATH": str(ROOT),  # the package is found from any directory, installed or not
+    "PYTHONUNBUFFERED": "",  # as by default, else a missing flush goes unseen
+    "NUMBA_DISABLE_JIT": "0",  # coverage cannot see into a process, so plain Python wins nothing
+}
 LAST_LINE = re.compile(r"test accuracy (\d{1,3}\.\d) %")
 EPOCH_LINE = re.compile(r"epoch (\d+)/(\d+)  loss \d+\.\d{4}  train \d+\.\d %  test (\d+\.\d) %")
 
@@ -123,6 +125,21 @@ def test_batchnorm_learns_in_training_and_not_in_testing(example):
     assert mean().any()
 
 
+def test_the_curves_are_what_was_printed(example, tmp_path, monkeypatch, capsys):
+    plotted = []
+    monkeypatch.setitem(example["main"].__globals__, "plot", lambda *given: plotted.append(given))
+    options = ["--epochs", "2", "--batch-size", "500", "--plot", str(tmp_path / "a.png")]
+    monkeypatch.setattr(sys, "argv", ["digits.py", *options])
+    assert example["main"]() == 0
+    *lines, _ = capsys.readouterr().out.splitlines()
+    ((history, path),) = plotted
+    assert path == tmp_path / "a.png"
+    assert lines == [
+        f"epoch {i}/2  loss {loss:.4f}  train {train:.1f} %  test {test:.1f} %"
+        for i, (loss, train, test) in enumerate(history, 1)
+    ]
+
+
 def test_the_split_is_stratified_and_scaled(example):
     x_train, x_test, y_train, y_test = example["load"](0)
     assert x_train.shape == (1437, 64) and x_test.shape == (360, 64)
@@ -191,11 +208,12 @@ def test_help_tells_every_option_and_its_default(example, monkeypatch, capsys):
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_ctrl_c_keeps_what_was_learnt(tmp_path):
     # A child takes over an ignored SIGINT, as in a background job, and Python then raises no
-    # KeyboardInterrupt. A handled one is reset to its default.
+    # KeyboardInterrupt. A handled one is reset to its default. 100 epochs fit into a pipe's buffer:
+    # were the lines not flushed, the first would come when all is over.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         process = subprocess.Popen(
-            [sys.executable, str(SCRIPT), "--epochs", "9999"],
+            [sys.executable, str(SCRIPT), "--epochs", "100"],
             cwd=tmp_path,
             env=ENVIRONMENT,
             stdout=subprocess.PIPE,

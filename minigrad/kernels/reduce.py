@@ -16,8 +16,9 @@ BLOCK = 512  # n = 2**18 terms: 512 blocks of 512, the size that keeps block + n
 
 
 def _sum_rows(x: NDArray[Any], divisor: float, out: NDArray[Any]) -> None:
-    """out[j] = (sum over i of x[i, j]) / divisor, for x of shape (n, c)."""
+    """out[j] = (sum over i of x[i, j]) / divisor, for x (n, c) and out of c elements in C order."""
     n, c = x.shape
+    flat = out.reshape(out.size)
     total = np.zeros(c, np.float64)
     for start in range(0, n, BLOCK):
         stop = min(start + BLOCK, n)
@@ -36,20 +37,22 @@ def _sum_rows(x: NDArray[Any], divisor: float, out: NDArray[Any]) -> None:
         for j in range(c):
             total[j] += partial[j]
     for j in range(c):
-        out[j] = total[j] / divisor
+        flat[j] = total[j] / divisor
 
 
 def _sum_along(x: NDArray[Any], divisor: float, out: NDArray[Any]) -> None:
-    """out[i] = (sum over j of x[i, j]) / divisor, for x of shape (m, k)."""
+    """out[i] = (sum over j of x[i, j]) / divisor, for x (m, k) and out of m elements in C order."""
     m, k = x.shape
+    flat = out.reshape(out.size)
     for i in range(m):
         total = 0.0
         for start in range(0, k, BLOCK):
             partial = 0.0
-            for j in range(start, min(start + BLOCK, k)):
-                partial += np.float64(x[i, j])
+            row = x[i, start : min(start + BLOCK, k)]
+            for j in range(row.size):
+                partial += np.float64(row[j])
             total += partial
-        out[i] = total / divisor
+        flat[i] = total / divisor
 
 
 sum_rows = kernel(_sum_rows)

@@ -8,9 +8,10 @@ from .jit import kernel
 
 
 def _sgd(p: NDArray[Any], g: NDArray[Any], lr: float, weight_decay: float, sign: float) -> None:
-    """p <- p - lr * (sign * g + weight_decay * p), all flat; sign is -1 to maximise."""
-    for i in range(p.size):
-        p[i] -= lr * (sign * g[i] + weight_decay * p[i])
+    """p <- p - lr * (sign * g + weight_decay * p), in C order; sign is -1 to maximise."""
+    ps, gs = p.reshape(p.size), g.reshape(g.size)
+    for i in range(ps.size):
+        ps[i] -= lr * (sign * gs[i] + weight_decay * ps[i])
 
 
 def _sgd_momentum(
@@ -24,7 +25,7 @@ def _sgd_momentum(
     nesterov: bool,
     sign: float,
 ) -> None:
-    """One SGD step with momentum, in one pass over memory; all arrays flat and of one length.
+    """One SGD step with momentum, in one pass over memory; arrays of one shape, in C order.
 
     d = sign * g + weight_decay * p             sign is -1 to maximise
     buffer <- momentum * buffer + damp * d      damp = 1 - dampening, and 1 in the first step
@@ -32,11 +33,12 @@ def _sgd_momentum(
 
     The scalars have the dtype of p, so that float32 is not computed as float64.
     """
-    for i in range(p.size):
-        d = sign * g[i] + weight_decay * p[i]
-        b = momentum * buffer[i] + damp * d
-        buffer[i] = b
-        p[i] -= lr * (d + momentum * b if nesterov else b)
+    ps, gs, bs = p.reshape(p.size), g.reshape(g.size), buffer.reshape(buffer.size)
+    for i in range(ps.size):
+        d = sign * gs[i] + weight_decay * ps[i]
+        b = momentum * bs[i] + damp * d
+        bs[i] = b
+        ps[i] -= lr * (d + momentum * b if nesterov else b)
 
 
 def _running(

@@ -37,8 +37,8 @@ class _BatchNorm(Module):
             raise ArgumentError(f"{name}: num_features must be an int, got {num_features!r}")
         if num_features < 1:
             raise ArgumentError(f"{name}: num_features must be at least 1, got {num_features}")
-        if not eps >= 0:
-            raise ArgumentError(f"{name}: eps must be at least 0, got {eps}")
+        if not 0 <= eps < np.inf:
+            raise ArgumentError(f"{name}: eps must be at least 0 and finite, got {eps}")
         if momentum is not None:
             check_momentum(momentum)
         if fused is not False:
@@ -71,19 +71,21 @@ class _BatchNorm(Module):
                 f"{type(self).__name__}: expected {self.num_features} channels, got {shape[1]} in "
                 f"input {tuple(shape)}"
             )
-        counter = self.num_batches_tracked
-        update = self.training and counter is not None and 0 not in shape
+        mean, var, counter = self.running_mean, self.running_var, self.num_batches_tracked
+        # track_running_stats may be switched off later: then the buffers are frozen, not gone.
+        tracking = self.training and self.track_running_stats
+        update = tracking and counter is not None and 0 not in shape
         factor = self.momentum
         if factor is None:  # the mean of all batches: each counts as much as those before
             factor = 1.0 / (int(counter) + 1) if update and counter is not None else 0.0
-        tracked = self.track_running_stats and self.running_mean is not None
+        use = tracking or not self.training
         y = F.batch_norm(
             x,
-            self.running_mean if tracked else None,
-            self.running_var if tracked else None,
+            mean if use else None,
+            var if use else None,
             self.weight,
             self.bias,
-            self.training or not tracked,
+            self.training or (mean is None and var is None),
             factor,
             self.eps,
             self.fused,

@@ -12,7 +12,7 @@ class ReLU(Module):
 
     def forward(self, x: Any) -> Tensor:
         """y of the shape of x."""
-        return F.relu(x)  # type: ignore[no-any-return]
+        return F.relu(x)
 
 
 class LeakyReLU(Module):
@@ -34,7 +34,7 @@ class Sigmoid(Module):
 
     def forward(self, x: Any) -> Tensor:
         """y of the shape of x."""
-        return F.sigmoid(x)  # type: ignore[no-any-return]
+        return F.sigmoid(x)
 
 
 class Tanh(Module):
@@ -42,7 +42,7 @@ class Tanh(Module):
 
     def forward(self, x: Any) -> Tensor:
         """y of the shape of x."""
-        return F.tanh(x)  # type: ignore[no-any-return]
+        return F.tanh(x)
 
 
 class GELU(Module):

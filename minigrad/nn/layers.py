@@ -10,7 +10,7 @@ from .. import functional as F
 from .. import ops
 from ..errors import ArgumentError, DtypeError, OutOfRangeError
 from ..random import generator
-from ..tensor import Tensor
+from ..tensor import Tensor, as_tensor
 from .module import Module, Parameter
 
 
@@ -129,7 +129,7 @@ class Flatten(Module):
 
     def forward(self, x: Any) -> Tensor:
         """(N, ...) to (N, product of ...), by default."""
-        return ops.flatten(x, self.start_dim, self.end_dim)  # type: ignore[no-any-return]
+        return ops.flatten(as_tensor(x, "Flatten"), self.start_dim, self.end_dim)  # type: ignore[no-any-return]
 
     def extra_repr(self) -> str:
         return f"start_dim={self.start_dim}, end_dim={self.end_dim}"

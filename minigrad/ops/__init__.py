@@ -31,6 +31,7 @@ from .elementwise import (
     not_equal,
     pow,
     relu,
+    rsqrt,
     sigmoid,
     sign,
     softplus,
@@ -44,7 +45,7 @@ from .indexing import check_indices, getitem
 from .linalg import linear, matmul
 from .noise import keep_mask
 from .primitive import TABLE, Primitive, primitive
-from .reductions import argmax, argmin, max, mean, min, std, sum, var
+from .reductions import argmax, argmin, max, mean, mean_over, min, std, sum, sum_over, var
 from .shapes import (
     broadcast_to,
     concat,
@@ -95,6 +96,7 @@ __all__ = [
     "max",
     "maximum",
     "mean",
+    "mean_over",
     "min",
     "minimum",
     "mul",
@@ -105,6 +107,7 @@ __all__ = [
     "primitive",
     "relu",
     "reshape",
+    "rsqrt",
     "sigmoid",
     "sign",
     "softmax",
@@ -116,6 +119,7 @@ __all__ = [
     "std",
     "sub",
     "sum",
+    "sum_over",
     "tanh",
     "transpose",
     "unsqueeze",

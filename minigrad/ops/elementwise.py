@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DtypeError
-from ..kernels.gate import gate
+from ..kernels import relu as kernels
 from .primitive import Primitive, Rule, primitive
 
 
@@ -22,38 +22,40 @@ def _elementwise(
     return primitive(name, forward, vjp, doc, promotes=True)
 
 
+# Python's operators: on arrays they are quicker than the functions of NumPy that they call.
 # --- arithmetic ---------------------------------------------------------------------------------
 
 add = _elementwise(
     "add",
-    np.add,
+    operator.add,
     (lambda g, _y, _a, _b: g, lambda g, _y, _a, _b: g),
     "a + b",
 )
 sub = _elementwise(
     "sub",
-    np.subtract,
+    operator.sub,
     (lambda g, _y, _a, _b: g, lambda g, _y, _a, _b: -g),
     "a - b",
 )
 mul = _elementwise(
     "mul",
-    np.multiply,
+    operator.mul,
     (lambda g, _y, _a, b: g * b, lambda g, _y, a, _b: g * a),
     "a * b",
 )
 div = _elementwise(
     "div",
-    np.divide,
+    operator.truediv,
     (lambda g, _y, _a, b: g / b, lambda g, y, _a, b: -(g * y) / b),
     "a / b",
 )
 
 
 def _pow_wrt_base(g: Any, _y: Any, a: Any, b: Any) -> Any:
-    """g * b * a**(b - 1), and 0 where b is 0, also at a = 0."""
+    """g * b * a**(b - 1), and 0 where b is 0, also if a is 0, infinite or NaN."""
     if hasattr(b, "shape"):
-        return g * (b * a ** where(equal(b, 0), 1.0, b - 1))
+        flat = equal(b, 0)
+        return where(flat, 0.0, g * (b * a ** where(flat, 1.0, b - 1)))
     return g * 0.0 if b == 0 else g * (b * (a if b == 2 else a ** (b - 1)))
 
 
@@ -77,7 +79,7 @@ pow = _elementwise(
     "pow", _pow, (_pow_wrt_base, _pow_wrt_exponent), "a ** b; 0 ** 0 is 1, with derivative 0"
 )
 square = _elementwise("square", np.square, (lambda g, _y, a: g * (2.0 * a),), "a * a")
-neg = _elementwise("neg", np.negative, (lambda g, _y, _a: -g,), "-a")
+neg = _elementwise("neg", operator.neg, (lambda g, _y, _a: -g,), "-a")
 sign = _elementwise("sign", np.sign, (lambda g, _y, _a: g * 0.0,), "sign of a: -1, 0 or 1")
 abs = _elementwise(
     "abs", np.abs, (lambda g, _y, a: g * sign(a),), "absolute value; its derivative at 0 is 0"
@@ -89,6 +91,12 @@ exp = _elementwise("exp", np.exp, (lambda g, y, _a: g * y,), "e to the power of 
 log = _elementwise("log", np.log, (lambda g, _y, a: g / a,), "natural logarithm of a")
 sqrt = _elementwise(
     "sqrt", np.sqrt, (lambda g, y, _a: g * (0.5 / y),), "square root of a; derivative inf at 0"
+)
+rsqrt = _elementwise(
+    "rsqrt",
+    lambda a: 1.0 / np.sqrt(a),
+    (lambda g, y, a: g * (y * (-0.5 / a)),),
+    "1 / sqrt(a)",
 )
 tanh = _elementwise(
     "tanh", np.tanh, (lambda g, y, _a: g * (1.0 - y * y),), "hyperbolic tangent of a"
@@ -109,7 +117,14 @@ erf = _elementwise(
 )
 
 
+def as_float(a: Any) -> Any:
+    """a, in float32 unless it holds floats: unsigned integers wrap at -a, booleans have none."""
+    a = np.asarray(a)
+    return a if a.dtype.kind == "f" else a.astype(np.float32)
+
+
 def _sigmoid(a: Any) -> Any:
+    a = as_float(a)
     e = np.exp(-np.abs(a))  # at most 1: cannot overflow
     return np.where(a >= 0, 1.0, e) / (1.0 + e)
 
@@ -117,9 +132,16 @@ def _sigmoid(a: Any) -> Any:
 sigmoid = _elementwise(
     "sigmoid", _sigmoid, (lambda g, y, _a: g * y * (1.0 - y),), "1 / (1 + exp(-a))"
 )
+
+
+def _softplus(a: Any) -> Any:
+    a = as_float(a)
+    return np.maximum(a, 0) + np.log1p(np.exp(-np.abs(a)))
+
+
 softplus = _elementwise(
     "softplus",
-    lambda a: np.maximum(a, 0) + np.log1p(np.exp(-np.abs(a))),
+    _softplus,
     (lambda g, _y, a: g * sigmoid(a),),
     "log(1 + exp(a)), without overflow",
 )
@@ -128,14 +150,19 @@ softplus = _elementwise(
 
 
 def _gate(g: NDArray[Any], y: NDArray[Any]) -> NDArray[Any]:
-    if g.shape != y.shape or g.dtype != y.dtype:
-        return np.where(y <= 0, np.zeros((), g.dtype), g)
-    if not g.flags.c_contiguous:
-        g = g.copy()
-    if not y.flags.c_contiguous:
-        y = y.copy()
-    out = np.empty_like(g)
-    gate(g.reshape(-1), y.reshape(-1), out.reshape(-1))
+    out = np.empty(y.shape, g.dtype)
+    plain = type(g) is type(y) is np.ndarray and g.flags.c_contiguous and y.flags.c_contiguous
+    if not plain or g.shape != y.shape:
+        g, y = (np.ascontiguousarray(np.broadcast_to(a, out.shape)) for a in (g, y))
+    kernels.gate(g, y, out)
+    return out
+
+
+def _relu(a: Any) -> Any:
+    if not isinstance(a, np.ndarray) or a.dtype.kind != "f" or not a.flags.c_contiguous:
+        return np.maximum(a, 0)
+    out = np.empty(a.shape, a.dtype)
+    kernels.relu(a, out)
     return out
 
 
@@ -147,7 +174,7 @@ gated: Primitive = primitive(
 )
 relu = _elementwise(
     "relu",
-    lambda a: np.maximum(a, 0),
+    _relu,
     (lambda g, y, _a: gated(g, y),),
     "max(a, 0); its derivative at 0 is 0",
 )

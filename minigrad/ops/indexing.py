@@ -1,5 +1,6 @@
 """Reading elements by index, and its transpose, adding to elements by index."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -27,9 +28,9 @@ def _scatter_forward(g: NDArray[Any], index: Index, shape: tuple[int, ...]) -> N
     elif len(index) == 1 and g.dtype.kind == "f":
         rows = np.ascontiguousarray(index[0], np.int64).reshape(-1)
         rows = np.where(rows < 0, rows + shape[0], rows)
-        width = out.size // max(shape[0], 1)
+        width = math.prod(shape[1:])
         scatter_rows(
-            rows, np.ascontiguousarray(g).reshape(rows.size, width), out.reshape(-1, width)
+            rows, np.ascontiguousarray(g).reshape(rows.size, width), out.reshape(shape[0], width)
         )
     else:
         np.add.at(out, index, g)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from ..errors import ShapeError
 from .primitive import primitive
-from .shapes import permute_dims, reshape, transpose, unsqueeze
+from .shapes import reshape, transpose, unsqueeze
 
 
 def _matmul_forward(a: NDArray[Any], b: NDArray[Any]) -> Any:
@@ -72,12 +72,9 @@ def _linear_forward(x: NDArray[Any], w: NDArray[Any], b: NDArray[Any] | None) ->
         )
     if b is not None and b.shape != w.shape[:1]:
         raise ShapeError(f"linear: bias {b.shape} does not fit weight {w.shape}")
-    y: NDArray[Any] = np.matmul(_rows(x), w.T)
+    y: NDArray[Any] = np.dot(_rows(x), w.T)
     if b is not None:
-        if y.dtype == np.result_type(y, b):
-            np.add(y, b, out=y)
-        else:
-            y = y + b
+        y = np.add(y, b, out=y if y.dtype == b.dtype else None)
     return y if x.ndim == 2 else y.reshape(*x.shape[:-1], w.shape[0])
 
 
@@ -86,16 +83,12 @@ def _rows(x: Any) -> Any:
     return x if x.ndim == 2 else x.reshape((math.prod(x.shape[:-1]), x.shape[-1]))
 
 
-def _transposed(x: Any) -> Any:
-    return permute_dims(x, (1, 0))
-
-
 linear = primitive(
     "linear",
     _linear_forward,
     (
-        lambda g, _y, _x, w, _b: matmul(g, w),
-        lambda g, _y, x, _w, _b: matmul(_transposed(_rows(g)), _rows(x)),
+        lambda g, _y, _x, w, _b: g @ w,
+        lambda g, _y, x, _w, _b: _rows(g).T @ _rows(x),
         lambda g, _y, _x, _w, _b: g,  # summed over all but the last dimension by the walk
     ),
     "x @ weight.T + bias, for x (..., in), weight (out, in), bias (out,) or None",

@@ -10,7 +10,8 @@ from .primitive import primitive
 
 def _keep_mask_forward(a: Any, p: float) -> Any:
     drawn = generator().random(a.shape, dtype=np.float32)
-    return (drawn >= p).astype(a.dtype) * (1.0 / (1.0 - p) if p < 1.0 else 0.0)
+    dtype = a.dtype if a.dtype.kind == "f" else np.float32
+    return (drawn >= p).astype(dtype) * (1.0 / (1.0 - p) if p < 1.0 else 0.0)
 
 
 keep_mask = primitive(

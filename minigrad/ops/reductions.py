@@ -4,6 +4,8 @@ float32 is summed in float64 and rounded once, here as in every kernel. A rule b
 cotangent back to the input's shape by broadcasting it, which costs no memory.
 """
 
+import functools
+import math
 from typing import Any
 
 import numpy as np
@@ -36,35 +38,41 @@ def _total(a: NDArray[Any], axis: tuple[int, ...], keepdims: bool, divisor: int)
     if a.dtype.kind != "f":
         total = _add_reduce(a, axis=axis, keepdims=keepdims)
         return total if divisor == 1 else (total / divisor).astype(np.float32)
-    shape, ndim = a.shape, a.ndim
-    if not a.flags.c_contiguous or a.size == 0 or not axis:
-        total = _add_reduce(a, axis=axis, keepdims=keepdims, dtype=np.float64)
-        return (total / divisor if divisor else total * np.nan).astype(a.dtype)
-    result_shape = _kept(shape, axis) if keepdims else None
-    n = len(axis)
-    if axis[-1] == n - 1:  # leading axes, or all of them
-        if n == ndim:
-            out = np.empty(1, a.dtype)
-            sum_along(a.reshape(1, -1), divisor, out)
-            return out.reshape(result_shape or ())
-        rows = a if ndim == 2 else a.reshape(_count(shape, axis), -1)
-        out = np.empty(rows.shape[1], a.dtype)
-        sum_rows(rows, divisor, out)
-        result_shape = result_shape or shape[n:]
-    elif axis[0] == ndim - n:  # trailing axes
-        out = np.empty(a.size // _count(shape, axis), a.dtype)
-        sum_along(a.reshape(out.size, -1), divisor, out)
-        result_shape = result_shape or shape[: ndim - n]
-    elif axis == (0, *range(2, ndim)):  # all but axis 1, as in BatchNorm over images
-        partial = np.empty(shape[:2], np.float64)
-        sum_along(a.reshape(partial.size, -1), 1.0, partial.reshape(-1))
-        out = np.empty(shape[1], a.dtype)
-        sum_rows(partial, divisor, out)
-        result_shape = result_shape or shape[1:2]
+    leading, middle, trailing, result_shape = _folded(a.shape, axis, keepdims)
+    if middle < 0 or not a.flags.c_contiguous:
+        return _total_strided(a, axis, keepdims, divisor)
+    out = np.empty(result_shape, a.dtype)
+    if leading == 1:
+        sum_along(a.reshape(middle, trailing), divisor, out)
+    elif trailing == 1:
+        sum_rows(a.reshape(leading, middle), divisor, out)
     else:
-        total = _add_reduce(a, axis=axis, keepdims=keepdims, dtype=np.float64)
-        return (total / divisor).astype(a.dtype)
-    return out if out.shape == result_shape else out.reshape(result_shape)
+        partial = np.empty((leading, middle), np.float64)
+        sum_along(a.reshape(leading * middle, trailing), 1, partial)
+        sum_rows(partial, divisor, out)
+    return out
+
+
+@functools.lru_cache(maxsize=1024)
+def _folded(
+    shape: tuple[int, ...], axis: tuple[int, ...], keepdims: bool
+) -> tuple[int, int, int, tuple[int, ...]]:
+    """The shape as (leading, middle, trailing), reduced over the first and last of these, and the
+    shape of the result; a middle of -1 where axes are reduced that lie between others kept, or
+    where there is nothing to sum."""
+    kept = [i for i in range(len(shape)) if i not in axis]
+    result = _kept(shape, axis) if keepdims else tuple(shape[i] for i in kept)
+    first, last = (kept[0], kept[-1] + 1) if kept else (0, 0)
+    if 0 in shape or not axis or last - first != len(kept):
+        return 1, -1, 1, result
+    middle = math.prod(shape[first:last])
+    return math.prod(shape[:first]), middle, math.prod(shape[last:]), result
+
+
+def _total_strided(a: NDArray[Any], axis: tuple[int, ...], keepdims: bool, divisor: int) -> Any:
+    """The same by NumPy, for what the kernels do not cover; NaN over nothing if divisor is 0."""
+    total = _add_reduce(a, axis=axis, keepdims=keepdims, dtype=np.float64)
+    return (total / divisor if divisor else total * np.nan).astype(a.dtype)
 
 
 def _sum_forward(a: NDArray[Any], axis: tuple[int, ...], keepdims: bool) -> Any:
@@ -98,11 +106,16 @@ def _spread(g: Any, a: Any, axis: tuple[int, ...], keepdims: bool) -> Any:
     return _broadcast_to(g, shape=a.shape)
 
 
+def _mean_vjp(g: Any, _y: Any, a: Any, axis: tuple[int, ...], keepdims: bool) -> Any:
+    n = a.size // g.size if g.size else 0
+    return _spread(g / n if n else g, a, axis, keepdims)
+
+
 def _var_vjp(
     g: Any, _y: Any, a: Any, axis: tuple[int, ...], keepdims: bool, correction: float
 ) -> Any:
     n = _count(a.shape, axis)
-    centred = a - _mean(a, axis=axis, keepdims=True)
+    centred = a - mean_over(a, axis=axis, keepdims=True)
     return _spread(g * (2.0 / (n - correction)), a, axis, keepdims) * centred
 
 
@@ -118,21 +131,14 @@ def _ties_forward(a: NDArray[Any], y: NDArray[Any], axis: tuple[int, ...]) -> An
 
 # --- primitives ---------------------------------------------------------------------------------
 
-_sum = primitive(
+sum_over = primitive(
     "sum",
     _sum_forward,
     (lambda g, _y, a, axis, keepdims: _spread(g, a, axis, keepdims),),
     "sum of a over axes",
 )
-_mean = primitive(
-    "mean",
-    _mean_forward,
-    (
-        lambda g, _y, a, axis, keepdims: _spread(
-            g / _count(a.shape, axis) if a.size else g, a, axis, keepdims
-        ),
-    ),
-    "sum of a over axes, divided by the number of terms",
+mean_over = primitive(
+    "mean", _mean_forward, (_mean_vjp,), "sum of a over axes, divided by the number of terms"
 )
 _var = primitive("var", _var_forward, (_var_vjp,), "sum of (a - mean)^2 / (n - correction)")
 _max = primitive(
@@ -158,7 +164,7 @@ _argmin = primitive(
 
 def sum(x: Any, axis: Axes = None, keepdims: bool = False) -> Any:
     """Sum over axes (None: all); float32 is accumulated in float64. Errors: ArgumentError."""
-    return _sum(x, axis=normalize_axes("sum", np.ndim(x), axis), keepdims=keepdims)
+    return sum_over(x, axis=normalize_axes("sum", np.ndim(x), axis), keepdims=keepdims)
 
 
 def mean(x: Any, axis: Axes = None, keepdims: bool = False) -> Any:
@@ -166,7 +172,7 @@ def mean(x: Any, axis: Axes = None, keepdims: bool = False) -> Any:
 
     Errors: ArgumentError.
     """
-    return _mean(x, axis=normalize_axes("mean", np.ndim(x), axis), keepdims=keepdims)
+    return mean_over(x, axis=normalize_axes("mean", np.ndim(x), axis), keepdims=keepdims)
 
 
 def var(x: Any, axis: Axes = None, correction: float = 0.0, keepdims: bool = False) -> Any:
@@ -177,7 +183,7 @@ def var(x: Any, axis: Axes = None, correction: float = 0.0, keepdims: bool = Fal
     """
     axes = normalize_axes("var", np.ndim(x), axis)
     n = _count(np.shape(x), axes)
-    if not correction < max(n, 1):
+    if not correction < (n or 1):
         raise ArgumentError(
             f"var: correction {correction} leaves no degree of freedom over {n} elements of shape "
             f"{tuple(np.shape(x))}; use correction=0 or more elements"

@@ -1,0 +1,87 @@
+"""The functions of Tensors that users find in `minigrad`: those of ops, taking also arrays,
+lists and numbers, which become constants. Nothing is defined here but that conversion.
+
+May import tensor, ops and below.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from . import ops
+from .tensor import Tensor, as_tensor
+
+Function = Callable[..., Tensor]
+
+
+def _public(function: Any) -> Function:
+    """The function, or primitive, with its first input made a Tensor if none of them is one."""
+    name = getattr(function, "name", None) or function.__name__
+
+    def public(*inputs: Any, **options: Any) -> Tensor:
+        if inputs and not any(isinstance(x, Tensor) for x in inputs):
+            inputs = (as_tensor(inputs[0], name), *inputs[1:])
+        return function(*inputs, **options)  # type: ignore[no-any-return]
+
+    public.__name__ = public.__qualname__ = name
+    public.__doc__ = function.__doc__
+    if not isinstance(function, ops.Primitive):
+        public = functools.wraps(function)(public)
+    public.__module__ = "minigrad"
+    return public
+
+
+def _joining(function: Any) -> Function:
+    """The same for functions of a list of tensors."""
+
+    @functools.wraps(function)
+    def public(tensors: Any, axis: int = 0) -> Tensor:
+        return function([as_tensor(t, function.__name__) for t in tensors], axis)  # type: ignore[no-any-return]
+
+    public.__module__ = "minigrad"
+    return public
+
+
+abs = _public(ops.abs)
+argmax = _public(ops.argmax)
+argmin = _public(ops.argmin)
+broadcast_to = _public(ops.broadcast_to)
+clip = _public(ops.clip)
+equal = _public(ops.equal)
+erf = _public(ops.erf)
+exp = _public(ops.exp)
+flatten = _public(ops.flatten)
+greater = _public(ops.greater)
+greater_equal = _public(ops.greater_equal)
+isnan = _public(ops.isnan)
+less = _public(ops.less)
+less_equal = _public(ops.less_equal)
+log = _public(ops.log)
+logical_and = _public(ops.logical_and)
+logical_not = _public(ops.logical_not)
+matmul = _public(ops.matmul)
+max = _public(ops.max)
+maximum = _public(ops.maximum)
+mean = _public(ops.mean)
+min = _public(ops.min)
+minimum = _public(ops.minimum)
+not_equal = _public(ops.not_equal)
+permute_dims = _public(ops.permute_dims)
+relu = _public(ops.relu)
+reshape = _public(ops.reshape)
+rsqrt = _public(ops.rsqrt)
+sigmoid = _public(ops.sigmoid)
+sign = _public(ops.sign)
+softplus = _public(ops.softplus)
+sqrt = _public(ops.sqrt)
+square = _public(ops.square)
+squeeze = _public(ops.squeeze)
+std = _public(ops.std)
+sum = _public(ops.sum)
+tanh = _public(ops.tanh)
+transpose = _public(ops.transpose)
+unsqueeze = _public(ops.unsqueeze)
+var = _public(ops.var)
+where = _public(ops.where)
+concat = _joining(ops.concat)
+stack = _joining(ops.stack)

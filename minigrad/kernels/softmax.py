@@ -1,0 +1,58 @@
+"""Cross-entropy of softmax by rows, and its derivative; sums are in float64."""
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .jit import kernel
+
+
+def _cross_entropy(a: NDArray[Any], q: NDArray[Any], out: NDArray[Any]) -> None:
+    """out[i] = sum over j of q[i, j] * (log(sum of exp(a[i])) - a[i, j]), (n, c) to (n,).
+
+    A weight q of 0 takes its term away even where a is -inf.
+    """
+    n, c = a.shape
+    for i in range(n):
+        top = -np.inf
+        for j in range(c):
+            top = max(top, np.float64(a[i, j]))
+        total = 0.0
+        for j in range(c):
+            total += math.exp(np.float64(a[i, j]) - top)
+        log_total = math.log(total)
+        loss = 0.0
+        for j in range(c):
+            if q[i, j] != 0.0:
+                loss += np.float64(q[i, j]) * (log_total - (np.float64(a[i, j]) - top))
+        out[i] = loss
+
+
+def _cross_entropy_grad(
+    g: NDArray[Any], a: NDArray[Any], q: NDArray[Any], divisor: float, out: NDArray[Any]
+) -> None:
+    """out[i, j] = g[i] / divisor * (softmax(a[i])[j] * (sum of q[i]) - q[i, j]).
+
+    g: (n,), or (1,) for one cotangent that all rows share.
+    """
+    n, c = a.shape
+    for i in range(n):
+        top = -np.inf
+        weight = 0.0
+        for j in range(c):
+            top = max(top, np.float64(a[i, j]))
+            weight += np.float64(q[i, j])
+        total = 0.0
+        for j in range(c):
+            e = math.exp(np.float64(a[i, j]) - top)
+            out[i, j] = e
+            total += e
+        scale = np.float64(g[i if g.size > 1 else 0]) / divisor
+        for j in range(c):
+            out[i, j] = scale * (out[i, j] * (weight / total) - q[i, j])
+
+
+cross_entropy = kernel(_cross_entropy)
+cross_entropy_grad = kernel(_cross_entropy_grad)

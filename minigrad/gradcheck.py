@@ -95,8 +95,9 @@ def _check(
             index = np.unravel_index(int(np.argmax(np.nan_to_num(worst, nan=np.inf))), x.shape)
             where = tuple(int(n) for n in index)
             raise GradError(
-                f"{title}: input {i} at index {where}: derived {values[where]!r}, numeric "
-                f"{numeric[where]!r} (bound {bound:.3g}; {int(wrong.sum())} of {x.size} elements)"
+                f"{title}: input {i} at index {where}: derived {values[where]:.17g}, numeric "
+                f"{numeric[where]:.17g} (bound {bound:.3g}; "
+                f"{int(wrong.sum())} of {x.size} elements)"
             )
         largest = max(largest, float(np.max(np.abs(values), initial=0.0)))
         noise = max(noise, float(bound))

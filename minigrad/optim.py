@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import ArgumentError, DtypeError, ShapeError, StateDictError
+from .errors import ArgumentError, DtypeError, MinigradError, ShapeError, StateDictError
 from .kernels.update import sgd, sgd_momentum
 from .tensor import Tensor
 
@@ -50,7 +50,7 @@ class SGD:
         self.state: dict[Tensor, dict[str, NDArray[Any]]] = {}
         if isinstance(params, Tensor):
             raise DtypeError("SGD: params must be a list of Tensors, got one Tensor; use [tensor]")
-        given = list(params)
+        given = _listed(params)
         if not given:
             raise ArgumentError("SGD: got an empty parameter list (a generator that was used up?)")
         groups = given if isinstance(given[0], Mapping) else [{"params": given}]
@@ -65,7 +65,7 @@ class SGD:
         if unknown:
             raise ArgumentError(f"SGD: a group has {sorted(self.defaults)}, got unknown {unknown}")
         one = isinstance(group["params"], Tensor)
-        params = [group["params"]] if one else list(group["params"])
+        params = [group["params"]] if one else _listed(group["params"])
         new = {**self.defaults, **group, "params": params}
         _check_group(new)
         if not params:
@@ -164,15 +164,16 @@ class SGD:
                 f"SGD.load_state_dict: groups of {sizes} parameters, expected {expected}"
             )
         for i, buffer in loaded_state.items():
-            if not 0 <= i < len(order) or buffer.shape != order[i].shape:
+            fits = 0 <= i < len(order) and buffer.shape == order[i].shape
+            if not fits or buffer.dtype.kind != "f":
                 raise StateDictError(
-                    f"SGD.load_state_dict: momentum_buffer {i} of shape {buffer.shape} fits no "
-                    "parameter in that place"
+                    f"SGD.load_state_dict: momentum_buffer {i} of shape {buffer.shape}, "
+                    f"{buffer.dtype}, fits no parameter in that place"
                 )
         try:
             for group in loaded:
                 _check_group(group)
-        except ArgumentError as error:
+        except MinigradError as error:
             raise StateDictError(f"SGD.load_state_dict: {error}") from error
         for group, values in zip(self.param_groups, loaded, strict=True):
             group.update(values)
@@ -189,21 +190,28 @@ class SGD:
         return f"SGD({'; '.join(values)})"
 
 
+def _listed(params: Any) -> list[Any]:
+    if not isinstance(params, Iterable):
+        raise DtypeError(f"SGD: params must be a list of Tensors, got {type(params).__name__}")
+    return list(params)
+
+
 def _check_group(group: Mapping[str, Any]) -> None:
     for name in ("lr", "momentum", "weight_decay"):
         value = group[name]
         if not isinstance(value, (int, float, np.number)) or not 0 <= value < math.inf:
             raise ArgumentError(f"SGD: {name} must be at least 0 and finite, got {value!r}")
-    if not abs(group["dampening"]) < math.inf:
-        raise ArgumentError(f"SGD: dampening must be finite, got {group['dampening']!r}")
+    value = group["dampening"]
+    if not isinstance(value, (int, float, np.number)) or not -math.inf < value < math.inf:
+        raise ArgumentError(f"SGD: dampening must be finite, got {value!r}")
+    for name in ("nesterov", "maximize"):
+        if not isinstance(group[name], bool):
+            raise DtypeError(f"SGD: {name} must be True or False, got {group[name]!r}")
     if group["nesterov"] and (not group["momentum"] or group["dampening"]):
         raise ArgumentError(
             "SGD: nesterov needs momentum above 0 and dampening 0, got "
             f"momentum={group['momentum']}, dampening={group['dampening']}"
         )
-    for name in ("nesterov", "maximize"):
-        if not isinstance(group[name], bool):
-            raise DtypeError(f"SGD: {name} must be True or False, got {group[name]!r}")
 
 
 _Scalars = tuple[Any, Any, Any, Any, Any]

@@ -58,13 +58,17 @@ class Embedding(Module):
         self, num_embeddings: int, embedding_dim: int, padding_idx: int | None = None
     ) -> None:
         _positive("Embedding", num_embeddings=num_embeddings, embedding_dim=embedding_dim)
-        self.padding_idx = padding_idx
-        rows = generator().standard_normal((num_embeddings, embedding_dim), dtype=np.float32)
         if padding_idx is not None:
+            if isinstance(padding_idx, bool) or not isinstance(padding_idx, (int, np.integer)):
+                raise DtypeError(f"Embedding: padding_idx must be an int, got {padding_idx!r}")
             if not -num_embeddings <= padding_idx < num_embeddings:
                 raise ArgumentError(
                     f"Embedding: padding_idx {padding_idx} is not among {num_embeddings} rows"
                 )
+            padding_idx = int(padding_idx)
+        self.padding_idx = padding_idx
+        rows = generator().standard_normal((num_embeddings, embedding_dim), dtype=np.float32)
+        if padding_idx is not None:
             rows[padding_idx] = 0.0
         self.weight = Parameter(rows)
 
@@ -156,6 +160,11 @@ class Sequential(Module):
                 raise DtypeError(
                     f"Sequential: expected Modules, got {type(module).__name__} at {name!r}"
                 )
+            if not isinstance(name, str) or not name or "." in name or hasattr(Module, name):
+                raise ArgumentError(
+                    f"Sequential: {name!r} does not serve as a name; it must be a non-empty string "
+                    "without a dot, and none that Module has itself"
+                )
             setattr(self, name, module)
 
     def forward(self, x: Any) -> Any:
@@ -173,7 +182,7 @@ class Sequential(Module):
     def __getitem__(self, i: int | slice) -> Any:
         modules = list(self.children())
         if isinstance(i, slice):
-            return Sequential(*modules[i])
+            return Sequential(dict(list(self.named_children())[i]))
         try:
             return modules[i]
         except IndexError:

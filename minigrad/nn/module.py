@@ -33,6 +33,15 @@ class Keys(NamedTuple):
     unexpected_keys: list[str]
 
 
+def _once(named: Iterator[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
+    """Each thing under the first of its names only."""
+    seen: set[int] = set()
+    for name, thing in named:
+        if id(thing) not in seen:
+            seen.add(id(thing))
+            yield name, thing
+
+
 class Module:
     """Base of all layers and networks; subclasses define `forward`.
 
@@ -54,6 +63,10 @@ class Module:
 
     def register_buffer(self, name: str, value: Tensor | None) -> None:
         """A named Tensor that is state but no parameter, such as a running mean; None: absent."""
+        if value is not None and not isinstance(value, Tensor):
+            raise DtypeError(
+                f"register_buffer: {name!r} must be a Tensor or None, got {type(value).__name__}"
+            )
         if name not in self._buffers:
             self._buffers = (*self._buffers, name)
         setattr(self, name, value)
@@ -70,11 +83,7 @@ class Module:
 
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, "Module"]]:
         """This module and all below it, each once, with dotted names."""
-        seen: set[int] = set()
-        for name, module in self._walk(prefix):
-            if id(module) not in seen:
-                seen.add(id(module))
-                yield name, module
+        return _once(self._walk(prefix))
 
     def modules(self) -> Iterator["Module"]:
         """This module and all below it, each once."""
@@ -105,19 +114,15 @@ class Module:
 
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
         """All parameters with dotted names; one shared by two modules comes once."""
-        seen: set[int] = set()
-        for name, p in self._named(Module._own_parameters):
-            if id(p) not in seen:
-                seen.add(id(p))
-                yield name, p  # type: ignore[misc]
+        return _once(self._named(Module._own_parameters))
 
     def parameters(self) -> Iterator[Parameter]:
         """All parameters, each once."""
         return (p for _, p in self.named_parameters())
 
     def named_buffers(self) -> Iterator[tuple[str, Tensor]]:
-        """All buffers with dotted names."""
-        return self._named(Module._own_buffers)
+        """All buffers with dotted names; one shared by two modules comes once."""
+        return _once(self._named(Module._own_buffers))
 
     def buffers(self) -> Iterator[Tensor]:
         """All buffers."""
@@ -190,6 +195,11 @@ class Module:
         strict: missing and unexpected keys are errors; otherwise they are returned. Errors:
         StateDictError that lists every wrong key, shape and dtype; nothing is loaded then.
         """
+        if not isinstance(state, Mapping):
+            raise StateDictError(
+                f"{type(self).__name__}.load_state_dict: expected a dict of arrays by name, got "
+                f"{type(state).__name__}"
+            )
         own = self._state()
         keys = Keys([k for k in own if k not in state], [k for k in state if k not in own])
         problems = []
@@ -205,6 +215,8 @@ class Module:
                     f"'{k}' is {new.dtype}, expected {own[k].dtype} (convert it, or the module "
                     "with .to)"
                 )
+            elif not own[k].data.flags.writeable:
+                problems.append(f"'{k}' is read-only here")
         if problems:
             raise StateDictError(
                 f"{type(self).__name__}.load_state_dict: nothing was loaded: " + "; ".join(problems)

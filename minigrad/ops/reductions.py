@@ -88,7 +88,7 @@ def _var_forward(a: NDArray[Any], axis: tuple[int, ...], keepdims: bool, correct
     dtype = a.dtype if a.dtype.kind == "f" else np.float32
     n = _count(a.shape, axis)
     if n == 0:
-        return np.full(_kept(a.shape, axis), np.nan, dtype)
+        return np.full(_add_reduce(a, axis=axis, keepdims=keepdims).shape, np.nan, dtype)
     mean = _add_reduce(a, axis=axis, keepdims=True, dtype=np.float64) / n
     centred = a - mean
     total = _add_reduce(centred * centred, axis=axis, keepdims=keepdims)
@@ -116,7 +116,8 @@ def _var_vjp(
 ) -> Any:
     n = _count(a.shape, axis)
     centred = a - mean_over(a, axis=axis, keepdims=True)
-    return _spread(g * (2.0 / (n - correction)), a, axis, keepdims) * centred
+    factor = 2.0 / (n - correction) if n else 0.0  # over nothing there is nothing to weigh
+    return _spread(g * factor, a, axis, keepdims) * centred
 
 
 def _extreme_vjp(g: Any, y: Any, a: Any, axis: tuple[int, ...], keepdims: bool) -> Any:

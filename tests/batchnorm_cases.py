@@ -1,0 +1,45 @@
+"""What the BatchNorm tests share: samples, the formulas in plain NumPy, snapshots of a layer."""
+
+import numpy as np
+
+import minigrad as mg
+from minigrad import functional as F
+
+
+def normal(shape, dtype=np.float32, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
+
+
+def expected(x, mean=None, var=None, gamma=None, beta=None, eps=1e-5):
+    """y by the formulas, channel by channel in float64; the batch's statistics unless given."""
+    y = np.empty(x.shape)
+    given = [None if p is None else np.asarray(p, np.float64) for p in (mean, var, gamma, beta)]
+    mean, var, gamma, beta = given
+    for c in range(x.shape[1]):
+        v = x[:, c].astype(np.float64)
+        mu = v.mean() if mean is None else mean[c]
+        s2 = ((v - mu) ** 2).mean() if var is None else var[c]
+        y[:, c] = (v - mu) / np.sqrt(s2 + eps)
+        y[:, c] = y[:, c] * (1 if gamma is None else gamma[c]) + (0 if beta is None else beta[c])
+    return y
+
+
+def statistics(x):
+    """Mean and unbiased variance of each channel, in float64."""
+    channels = [x[:, c].astype(np.float64).ravel() for c in range(x.shape[1])]
+    return np.array([v.mean() for v in channels]), np.array([v.var(ddof=1) for v in channels])
+
+
+def run(x, gamma, beta, g, needs=(True, True, True), **options):
+    """y, and the gradients of x, gamma, beta as bytes-comparable arrays (None where unneeded)."""
+    options = {"training": True, **options}
+    leaves = [mg.Tensor(a).requires_grad_(n) for a, n in zip((x, gamma, beta), needs, strict=True)]
+    y = F.batch_norm(leaves[0], weight=leaves[1], bias=leaves[2], **options)
+    y.backward(g)
+    return y.numpy(), *(None if t.grad is None else t.grad.numpy() for t in leaves)
+
+
+def state(bn):
+    """Everything that a layer must not change when it refuses: names, identities, bytes."""
+    named = [*bn.named_parameters(), *bn.named_buffers()]
+    return [(n, id(t), t.data.tobytes(), t.grad is None) for n, t in named], bn.training

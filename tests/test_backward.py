@@ -1,0 +1,184 @@
+"""Tensor.backward: what accumulates where, what is freed, what is refused."""
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+from minigrad.errors import ArgumentError, DtypeError, GradError, ShapeError
+
+
+def leaf(data, dtype=np.float64):
+    """A leaf that requires grad."""
+    return mg.tensor(np.array(data, dtype), requires_grad=True)
+
+
+def assert_tensor(actual, expected, dtype=np.float64):
+    """Exact values, shape and dtype."""
+    assert actual.dtype == dtype
+    np.testing.assert_array_equal(actual.numpy(), np.array(expected, dtype), strict=True)
+
+
+# --- backward -----------------------------------------------------------------------------------
+
+
+def test_grad_is_none_until_backward_and_then_accumulates():
+    x, unused = leaf([1.0, 2.0]), leaf(1.0)
+    assert x.grad is None
+    (x * x).sum().backward()
+    first = x.grad
+    assert_tensor(first, [2, 4])
+    (3.0 * x).sum().backward()
+    assert_tensor(x.grad, [5, 7])
+    assert_tensor(first, [2, 4])  # what somebody kept does not change under him
+    assert unused.grad is None
+
+
+def test_only_leaves_that_require_grad_get_one():
+    x, constant = leaf([1.0, 2.0]), mg.tensor(np.array([3.0, 4.0]))
+    middle = x * constant
+    loss = (middle * middle.detach()).sum()
+    loss.backward()
+    assert_tensor(x.grad, [9, 32])
+    assert constant.grad is middle.grad is loss.grad is None
+    assert middle.requires_grad and not middle.is_leaf and x.is_leaf
+
+
+def test_gradient_weighs_the_elements():
+    x = leaf([1.0, 2.0])
+    (x * x).backward(mg.tensor(np.array([10.0, 100.0])))
+    assert_tensor(x.grad, [20, 400])
+    (x * x).backward(np.array([1.0, -1.0]))
+    assert_tensor(x.grad, [22, 396])
+    leaf_itself = leaf([1.0, 2.0])
+    leaf_itself.backward([5, 6])
+    assert_tensor(leaf_itself.grad, [5, 6])
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1)])
+def test_one_element_needs_no_gradient(shape):
+    x = leaf(np.full(shape, 3.0))
+    (x * x).backward()
+    assert_tensor(x.grad, np.full(shape, 6.0))
+
+
+def test_second_backward_says_what_happened_and_how_to_mend_it():
+    x = leaf([1.0, 2.0])
+    loss = x.exp().sum()
+    loss.backward()
+    before = x.grad.numpy().copy()
+    with pytest.raises(GradError, match=r"tape was freed by an earlier backward.*retain_graph=Tr"):
+        loss.backward()
+    assert_tensor(x.grad, before)
+
+
+def test_retain_graph_allows_another():
+    x = leaf([1.0, 2.0])
+    loss = (x * x).sum()
+    for times in (1, 2):
+        loss.backward(retain_graph=True)
+        assert_tensor(x.grad, np.array([2, 4]) * times)
+    loss.backward()
+    assert_tensor(x.grad, [6, 12])
+    with pytest.raises(GradError, match="freed"):
+        loss.backward()
+
+
+def test_a_freed_part_is_noticed_behind_a_new_one_and_nothing_of_it_is_spent():
+    x = leaf([1.0, 2.0])
+    shared = x * x
+    shared.sum().backward()
+    y = leaf([1.0, 1.0])
+    fresh = y * 2.0
+    with pytest.raises(GradError, match="freed"):
+        (shared * fresh).sum().backward()
+    assert_tensor(x.grad, [2, 4])
+    assert y.grad is None
+    fresh.sum().backward()
+    assert_tensor(y.grad, [2, 2])
+
+
+def test_diamonds_and_repeated_inputs_sum_over_paths():
+    x = leaf([2.0, 3.0])
+    a, b = x * 2.0, x.exp()
+    ((a + b) * (a - b) + x * x * x).sum().backward()  # 4 x^2 - e^(2x) + x^3
+    v = np.array([2.0, 3.0])
+    np.testing.assert_allclose(x.grad.numpy(), 8 * v - 2 * np.exp(2 * v) + 3 * v**2, rtol=1e-14)
+    x.grad = None
+    y = x
+    for _ in range(60):
+        y = y + y  # 2^60 paths: each record is walked once
+    y.sum().backward()
+    assert_tensor(x.grad, [2.0**60] * 2)
+    x.grad = None
+    mg.concat([x, x, x * 3.0]).sum().backward()
+    assert_tensor(x.grad, [5, 5])
+
+
+def test_gradients_are_cast_to_each_dtype_and_summed_to_each_shape():
+    a, b = leaf([[1.0], [2.0]], np.float32), leaf([10.0, 20.0, 30.0])
+    y = a * b
+    assert y.dtype == np.float64
+    y.sum().backward()
+    assert_tensor(a.grad, [[60], [60]], np.float32)
+    assert_tensor(b.grad, [3, 3, 3])
+    a.double().sum().backward()
+    assert_tensor(a.grad, [[61], [61]], np.float32)
+
+
+# --- errors -------------------------------------------------------------------------------------
+
+BAD = {
+    "not a scalar": (lambda y: y.backward(), GradError, r"shape \(2,\).*\.sum\(\)"),
+    "wrong shape": (lambda y: y.backward(np.ones(3)), ShapeError, r"\(3,\), expected \(2,\)"),
+    "broadcastable": (lambda y: y.backward(np.ones(1)), ShapeError, r"\(1,\), expected \(2,\)"),
+    "same size": (lambda y: y.backward(np.ones((1, 2))), ShapeError, r"expected \(2,\)"),
+    "integers": (lambda y: y.backward(np.ones(2, int)), DtypeError, "floats, got int64"),
+    "booleans": (lambda y: y.backward([True, True]), DtypeError, "floats, got bool"),
+    "complex": (lambda y: y.backward(np.ones(2, complex)), DtypeError, "complex128"),
+    "half": (lambda y: y.backward(np.ones(2, np.float16)), DtypeError, "float16"),
+    "grad: not a scalar": (lambda y: mg.grad(y, y), GradError, "only a single element"),
+    "grad: no inputs": (lambda y: mg.grad(y.sum(), []), ArgumentError, "0 inputs"),
+    "grad: no outputs": (lambda y: mg.grad([], y), ArgumentError, "0 outputs"),
+    "grad: two for one": (
+        lambda y: mg.grad(y, y, grad_outputs=[None, None]),
+        ArgumentError,
+        "1 outputs, 1 inputs, 2 grad_outputs",
+    ),
+    "grad: array for input": (
+        lambda y: mg.grad(y.sum(), [np.ones(2)]),
+        DtypeError,
+        "Tensors, got ndarray",
+    ),
+    "grad: constant input": (
+        lambda y: mg.grad(y.sum(), [y, mg.tensor(1.0)]),
+        GradError,
+        "input 1 does not require grad",
+    ),
+}
+
+
+@pytest.mark.parametrize(("call", "error", "message"), BAD.values(), ids=BAD)
+def test_an_error_names_what_came_and_leaves_gradients_and_tape(call, error, message):
+    x = leaf([1.0, 2.0])
+    y = x * x
+    with pytest.raises(error, match=message):
+        call(y)
+    assert x.grad is None
+    y.sum().backward()
+    assert_tensor(x.grad, [2, 4])
+
+
+@pytest.mark.parametrize("how", ["constant", "no_grad", "detached", "compared"])
+def test_nothing_to_differentiate(how):
+    x = leaf([1.0, 2.0])
+    with mg.no_grad():
+        silent = (x * x).sum()
+    y = {
+        "constant": mg.tensor(1.0) * 2.0,
+        "no_grad": silent,
+        "detached": (x.detach() * 2.0).sum(),
+        "compared": (x > 1.0)[0],
+    }[how]
+    for call in (y.backward, lambda: mg.grad(y, x)):
+        with pytest.raises(GradError, match="there is nothing to differentiate"):
+            call()

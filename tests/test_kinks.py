@@ -1,0 +1,237 @@
+"""Derivatives at kinks and ties, and what NaN does: PyTorch's values, written out.
+
+The same rows are run through PyTorch itself where it is importable.
+"""
+
+import math
+import operator
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+from minigrad import functional as F
+
+nan, inf = math.nan, math.inf
+
+
+class Row(NamedTuple):
+    """ours(*inputs) is to be y, and the gradients of its sum those given; torch: its expression."""
+
+    ours: Callable[..., Any]
+    torch: str
+    inputs: list[Any]
+    y: Any
+    gradients: list[Any]
+
+
+POINTS = [-inf, -1.0, 0.0, 1.0, inf]
+MATRIX = [[1.0, 3.0, 3.0], [2.0, 2.0, 2.0], [-1.0, -5.0, -1.0]]
+third = 1.0 / 3.0
+ROWS = {
+    "maximum": Row(
+        mg.maximum,
+        "torch.maximum(a, b)",
+        [[1.0, 2.0, nan, 1.0, nan, 0.0, inf], [1.0, 1.0, 1.0, nan, nan, -0.0, inf]],
+        [1.0, 2.0, nan, nan, nan, 0.0, inf],
+        [[0.5, 1.0, 1.0, 1.0, 1.0, 0.5, 0.5], [0.5, 0.0, 1.0, 1.0, 1.0, 0.5, 0.5]],
+    ),
+    "minimum": Row(
+        mg.minimum,
+        "torch.minimum(a, b)",
+        [[1.0, 2.0, nan, 1.0, nan, 0.0, inf], [1.0, 1.0, 1.0, nan, nan, -0.0, inf]],
+        [1.0, 1.0, nan, nan, nan, 0.0, inf],
+        [[0.5, 0.0, 1.0, 1.0, 1.0, 0.5, 0.5], [0.5, 1.0, 1.0, 1.0, 1.0, 0.5, 0.5]],
+    ),
+    "max by rows": Row(
+        lambda a: mg.max(a, 1),
+        "torch.amax(a, 1)",
+        [MATRIX],
+        [3.0, 2.0, -1.0],
+        [[[0.0, 0.5, 0.5], [third] * 3, [0.5, 0.0, 0.5]]],
+    ),
+    "min by rows": Row(
+        lambda a: mg.min(a, 1),
+        "torch.amin(a, 1)",
+        [MATRIX],
+        [1.0, 2.0, -5.0],
+        [[[1.0, 0.0, 0.0], [third] * 3, [0.0, 1.0, 0.0]]],
+    ),
+    "max of all": Row(
+        mg.max, "a.max()", [[[1.0, 3.0], [3.0, 3.0]]], 3.0, [[[0.0, third], [third, third]]]
+    ),
+    "max of columns and rows": Row(
+        lambda a: mg.max(a, (0, 2)),
+        "torch.amax(a, (0, 2))",
+        [[[[1.0, 2.0], [5.0, 5.0]], [[2.0, 2.0], [5.0, 4.0]]]],
+        [2.0, 5.0],
+        [[[[0.0, third], [third, third]], [[third, third], [third, 0.0]]]],
+    ),
+    "max with NaN": Row(mg.max, "a.max()", [[nan, 1.0, nan]], nan, [[0.5, 0.0, 0.5]]),
+    "min with NaN": Row(mg.min, "a.min()", [[1.0, nan, 0.0]], nan, [[0.0, 1.0, 0.0]]),
+    "abs": Row(abs, "a.abs()", [POINTS], [inf, 1.0, 0.0, 1.0, inf], [[-1.0, -1.0, 0.0, 1.0, 1.0]]),
+    "sign": Row(mg.sign, "a.sign()", [POINTS], [-1.0, -1.0, 0.0, 1.0, 1.0], [[0.0] * 5]),
+    "relu": Row(
+        F.relu,
+        "a.relu()",
+        [[*POINTS, nan, 5e-324]],
+        [0.0, 0.0, 0.0, 1.0, inf, nan, 5e-324],
+        [[0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0]],
+    ),
+    "leaky_relu": Row(
+        lambda a: F.leaky_relu(a, 0.25),
+        "F.leaky_relu(a, 0.25)",
+        [[*POINTS, nan]],
+        [-inf, -0.25, 0.0, 1.0, inf, nan],
+        [[0.25, 0.25, 0.25, 1.0, 1.0, 0.25]],
+    ),
+    "clip": Row(
+        lambda a: mg.clip(a, -1, 1),
+        "a.clip(-1, 1)",
+        [[*POINTS, 1.5]],
+        [-1.0, -1.0, 0.0, 1.0, 1.0, 1.0],
+        [[0.0, 1.0, 1.0, 1.0, 0.0, 0.0]],
+    ),
+    "clip from below": Row(
+        lambda a: a.clip(0.0),
+        "a.clip(0.0)",
+        [POINTS],
+        [0.0, 0.0, 0.0, 1.0, inf],
+        [[0.0, 0.0, 1.0, 1.0, 1.0]],
+    ),
+    "clip from above": Row(
+        lambda a: a.clip(max=0.0),
+        "a.clip(max=0.0)",
+        [POINTS],
+        [-inf, -1.0, 0.0, 0.0, 0.0],
+        [[1.0, 1.0, 1.0, 0.0, 0.0]],
+    ),
+    "sqrt": Row(mg.sqrt, "a.sqrt()", [[0.0, 4.0, inf, nan]], [0.0, 2.0, inf, nan],
+                [[inf, 0.25, 0.0, nan]]),
+    "log": Row(mg.log, "a.log()", [[0.0, 1.0, inf]], [-inf, 0.0, inf], [[inf, 1.0, 0.0]]),
+    "pow": Row(
+        operator.pow,
+        "a ** b",
+        [[0.0, 0.0, 0.0, 0.0, 0.0, -2.0, -2.0, nan, inf],
+         [0.0, 1.0, 2.0, 0.5, -1.0, 2.0, 3.0, 0.0, 0.0]],
+        [1.0, 0.0, 0.0, 0.0, inf, 4.0, -8.0, 1.0, 1.0],
+        [[0.0, 1.0, 0.0, inf, -inf, -4.0, 12.0, 0.0, 0.0],
+         [0.0, 0.0, 0.0, 0.0, -inf, nan, nan, nan, inf]],
+    ),
+    "where beside a pole": Row(
+        lambda a: mg.where(a > 0, mg.log(a), a),
+        "torch.where(a > 0, a.log(), a)",
+        [[0.0, 2.0]],
+        [0.0, math.log(2.0)],
+        [[nan, 0.5]],
+    ),
+    "division": Row(
+        operator.truediv,
+        "a / b",
+        [[1.0, 0.0, -1.0], [0.0, 0.0, 0.0]],
+        [inf, nan, -inf],
+        [[inf, inf, inf], [-inf, nan, inf]],
+    ),
+}  # fmt: skip
+POWERS = {  # at 0, -2, NaN and 1: value and derivative
+    0: ([1.0, 1.0, 1.0, 1.0], [0.0, 0.0, 0.0, 0.0]),
+    1: ([0.0, -2.0, nan, 1.0], [1.0, 1.0, 1.0, 1.0]),
+    2: ([0.0, 4.0, nan, 1.0], [0.0, -4.0, nan, 2.0]),
+    3.0: ([0.0, -8.0, nan, 1.0], [0.0, 12.0, nan, 3.0]),
+    0.5: ([0.0, nan, nan, 1.0], [inf, nan, nan, 0.5]),
+    -1: ([inf, -0.5, nan, 1.0], [-inf, -0.25, nan, -1.0]),
+}
+BASES = {  # to the powers 0, 1, -1, 2 and NaN
+    0: ([1.0, 0.0, inf, 0.0, nan], [0.0, 0.0, -inf, 0.0, nan]),
+    1: ([1.0, 1.0, 1.0, 1.0, 1.0], [0.0, 0.0, 0.0, 0.0, 0.0]),
+    -1.0: ([1.0, -1.0, -1.0, 1.0, nan], [nan, nan, nan, nan, nan]),
+}
+for n, (y, gradient) in POWERS.items():
+    ROWS[f"x ** {n}"] = Row(
+        lambda a, n=n: a**n, f"a ** {n}", [[0.0, -2.0, nan, 1.0]], y, [gradient]
+    )
+for n, (y, gradient) in BASES.items():
+    ROWS[f"{n} ** x"] = Row(
+        lambda a, n=n: n**a, f"({n}) ** a", [[0.0, 1.0, -1.0, 2.0, nan]], y, [gradient]
+    )
+
+
+@pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
+def test_values_and_gradients(row: Row) -> None:
+    """Forward and gradient are exactly those of the row."""
+    inputs = [mg.tensor(np.array(x), requires_grad=True) for x in row.inputs]
+    with np.errstate(all="ignore"):  # poles are the point here
+        y = row.ours(*inputs)
+    np.testing.assert_array_max_ulp(y.data, np.array(row.y), 1)
+    y.backward(np.ones(y.shape))
+    for x, expected in zip(inputs, row.gradients, strict=True):
+        np.testing.assert_array_equal(x.grad.data, np.array(expected))
+
+
+@pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
+def test_rows_are_what_pytorch_computes(row: Row) -> None:
+    """The numbers above, against PyTorch."""
+    torch = pytest.importorskip("torch")
+    inputs = [torch.tensor(x, dtype=torch.float64, requires_grad=True) for x in row.inputs]
+    names = dict(zip("ab", inputs, strict=False))
+    y = eval(row.torch, {"torch": torch, "F": torch.nn.functional, **names})
+    np.testing.assert_allclose(y.detach().numpy(), row.y, rtol=1e-15)
+    y.sum().backward()
+    for x, expected in zip(inputs, row.gradients, strict=True):
+        np.testing.assert_array_equal(x.grad.numpy(), np.array(expected))
+
+
+@pytest.mark.parametrize(
+    ("n", "second"), [(0, 0.0), (1, 0.0), (2, 2.0), (3, 0.0), (1.0, 0.0), (2.0, 2.0)]
+)
+@pytest.mark.parametrize("as_array", [False, True])
+def test_second_derivative_of_a_power_at_zero(n: float, second: float, as_array: bool) -> None:
+    """n (n - 1) x^(n - 2) at 0 is finite for these n, and must not come out as 0 * inf."""
+    x = mg.tensor(np.array(0.0), requires_grad=True)
+    exponent = mg.tensor(np.array(float(n))) if as_array else n
+    (first,) = mg.grad(x**exponent, x, create_graph=True)
+    assert first.item() == (1.0 if n == 1 else 0.0)
+    # x * x, because the first derivative may be constant.
+    (found,) = mg.grad(first + x * x, x)
+    assert found.item() == second
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (2, 2)])
+def test_ties_share_equally_in_float32(shape: tuple[int, ...]) -> None:
+    """Equal parts that add up to the cotangent, in the dtype of the input."""
+    x = mg.tensor(np.ones(shape, np.float32), requires_grad=True)
+    x.max().backward()
+    assert x.grad.dtype == np.float32
+    np.testing.assert_array_equal(x.grad.data, np.full(shape, 1.0 / x.size, np.float32))
+
+
+@pytest.mark.parametrize(
+    "fn",
+    [
+        abs,
+        mg.relu,
+        F.leaky_relu,
+        mg.exp,
+        mg.sigmoid,
+        mg.softplus,
+        F.gelu,
+        mg.tanh,
+        mg.sqrt,
+        mg.log,
+        lambda x: x.clip(-1, 1),
+        F.softmax,
+        F.log_softmax,
+        mg.sum,
+        mg.mean,
+        mg.var,
+        mg.max,
+        mg.min,
+    ],
+)
+def test_nan_passes_through(fn: Any) -> None:
+    """One NaN poisons what depends on it, without a warning, in both dtypes."""
+    for dtype in (np.float32, np.float64):
+        y = fn(mg.tensor(np.array([1.0, nan, 2.0], dtype)))
+        assert np.isnan(y.data if y.ndim == 0 else y.data[1])

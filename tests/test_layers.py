@@ -1,0 +1,263 @@
+"""Each layer, activation and loss module against its formula, its function and PyTorch."""
+
+import math
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+from minigrad import functional as F
+from minigrad import nn
+from minigrad.errors import (
+    ArgumentError,
+    DtypeError,
+    MinigradError,
+    OutOfRangeError,
+    ShapeError,
+)
+
+# --- layers -------------------------------------------------------------------------------------
+
+
+def test_linear_is_drawn_within_its_bounds_from_the_seed():
+    mg.manual_seed(3)
+    first, second = nn.Linear(25, 400), nn.Linear(25, 400)
+    mg.manual_seed(3)
+    again = nn.Linear(25, 400)
+    for p, q, other in zip(*(m.parameters() for m in (first, again, second)), strict=True):
+        np.testing.assert_array_equal(p.numpy(), q.numpy())
+        assert not np.array_equal(p.numpy(), other.numpy())
+        assert p.dtype == np.float32 and p.is_leaf and p.requires_grad
+        assert 0.19 < np.abs(p.numpy()).max() <= 0.2  # 1 / sqrt(25)
+    w = first.weight.numpy()
+    assert w.shape == (400, 25) and first.bias.shape == (400,)
+    assert abs(w.mean()) < 5 * 0.2 / math.sqrt(3 * w.size)
+    assert w.std() == pytest.approx(0.2 / math.sqrt(3), rel=0.03)
+    bare = nn.Linear(2, 3, bias=False)
+    assert bare.bias is None and [n for n, _ in bare.named_parameters()] == ["weight"]
+    x = np.ones((4, 5, 2), "f")
+    np.testing.assert_allclose(bare(x).numpy(), x @ bare.weight.numpy().T, rtol=1e-6)
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, "1", True, None])
+def test_a_seed_is_a_non_negative_integer(seed):
+    with pytest.raises(ArgumentError, match="seed must be an integer of at least 0"):
+        mg.manual_seed(seed)
+
+
+BAD_LAYERS = {
+    "in_features": lambda n: nn.Linear(n, 1),
+    "out_features": lambda n: nn.Linear(1, n),
+    "num_embeddings": lambda n: nn.Embedding(n, 1),
+    "embedding_dim": lambda n: nn.Embedding(1, n),
+    "normalized_shape": lambda n: nn.LayerNorm((2, n)),
+    "num_features": nn.BatchNorm1d,
+}
+
+
+@pytest.mark.parametrize("name", BAD_LAYERS)
+@pytest.mark.parametrize("size", [0, -1, 1.0, True, None, "3"])
+def test_sizes_must_be_positive_integers(name, size):
+    with pytest.raises(ArgumentError, match=f"{name} must be (an int|at least 1)"):
+        BAD_LAYERS[name](size)
+
+
+def test_embedding_picks_rows_and_leaves_the_padding_row_alone():
+    mg.manual_seed(0)
+    for padding in (1, -3):
+        layer = nn.Embedding(4, 3, padding_idx=padding)
+        w = layer.weight.numpy()
+        assert not w[1].any() and w[[0, 2, 3]].all()
+        x = np.array([[0, 1, 3], [3, 3, 1]])
+        y = layer(x)
+        np.testing.assert_array_equal(y.numpy(), w[x])
+        y.sum().backward()
+        np.testing.assert_array_equal(layer.weight.grad.numpy()[:, 0], [1, 0, 0, 3])
+    drawn = nn.Embedding(1000, 20).weight.numpy()
+    assert abs(drawn.mean()) < 0.03 and drawn.std() == pytest.approx(1, rel=0.03)
+    for bad, error in [([4], OutOfRangeError), ([-1], OutOfRangeError), ([1.0], DtypeError)]:
+        with pytest.raises(error, match="embedding: expected"):
+            layer(np.array(bad))
+    for padding in (4, -5, 1.0, True, "1"):
+        with pytest.raises((ArgumentError, DtypeError), match="Embedding: padding_idx"):
+            nn.Embedding(4, 3, padding_idx=padding)
+    assert nn.Embedding(4, 3, padding_idx=np.int64(1))(np.array([1])).tolist() == [[0, 0, 0]]
+
+
+@pytest.mark.parametrize(("shape", "over"), [((4, 6), 6), ((2, 3, 4), (3, 4)), ((2, 3, 4), [4])])
+def test_layer_norm_follows_its_formula(shape, over):
+    random = np.random.default_rng(1)
+    layer, x = nn.LayerNorm(over, eps=1e-3).double(), random.normal(2, 3, shape)
+    axes = tuple(range(-len(layer.normalized_shape), 0))
+    centred = x - x.mean(axes, keepdims=True)
+    x_hat = centred / np.sqrt((centred**2).mean(axes, keepdims=True) + 1e-3)
+    np.testing.assert_allclose(layer(x).numpy(), x_hat, rtol=1e-12)
+    gamma, beta = (random.normal(size=layer.weight.shape) for _ in range(2))
+    layer.load_state_dict({"weight": gamma, "bias": beta})
+    np.testing.assert_allclose(layer(x).numpy(), x_hat * gamma + beta, rtol=1e-11)
+    assert nn.LayerNorm(3, bias=False).bias is None
+    assert not list(nn.LayerNorm(3, elementwise_affine=False).parameters())
+    with pytest.raises(ShapeError, match=r"input \(2, 5\) does not end with"):
+        layer(np.ones((2, 5)))
+
+
+def test_dropout_scales_what_it_keeps_and_follows_the_seed():
+    x = mg.tensor(np.ones(40_000, "f"), requires_grad=True)
+    layer = nn.Dropout(0.2)
+    mg.manual_seed(1)
+    y = layer(x)
+    assert set(y.tolist()) == {0.0, 1.25}
+    assert abs((y.numpy() == 0).mean() - 0.2) < 5 * math.sqrt(0.2 * 0.8 / x.size)
+    y.sum().backward()
+    np.testing.assert_array_equal(x.grad.numpy(), y.numpy())  # the same elements
+    assert not np.array_equal(layer(x).numpy(), y.numpy())
+    mg.manual_seed(1)
+    np.testing.assert_array_equal(layer(x).numpy(), y.numpy())
+    assert layer.eval()(x).numpy() is x.numpy()
+    assert nn.Dropout(0.0)(x).numpy() is x.numpy()
+    assert not nn.Dropout(1.0)(x).numpy().any() and nn.Dropout().p == 0.5
+    for p in (-0.1, 1.1, math.nan):
+        for make in (nn.Dropout, lambda p: F.dropout(x, p)):
+            with pytest.raises(ArgumentError, match="p is a probability"):
+                make(p)
+
+
+def test_flatten_and_identity():
+    x = mg.tensor(np.zeros((2, 3, 4, 5)))
+    assert nn.Flatten()(x).shape == (2, 60) and nn.Flatten(0, 2)(x).shape == (24, 5)
+    assert nn.Flatten(start_dim=2)(x).shape == (2, 3, 20) and nn.Identity()(x) is x
+
+
+SAME = {
+    "ReLU": (nn.ReLU(), F.relu),
+    "LeakyReLU": (nn.LeakyReLU(0.3), lambda x: F.leaky_relu(x, 0.3)),
+    "Sigmoid": (nn.Sigmoid(), F.sigmoid),
+    "Tanh": (nn.Tanh(), F.tanh),
+    "GELU": (nn.GELU("tanh"), lambda x: F.gelu(x, "tanh")),
+    "Softplus": (nn.Softplus(2.0), lambda x: F.softplus(x, 2.0)),
+    "Softmax": (nn.Softmax(0), lambda x: F.softmax(x, 0)),
+    "LogSoftmax": (nn.LogSoftmax(0), lambda x: F.log_softmax(x, 0)),
+}
+TARGET, LABELS, WEIGHT = np.eye(3), np.array([2, 0, 1]), np.array([1.0, 2.0, 3.0])
+LOSSES = {
+    "MSELoss": ({"reduction": "sum"}, F.mse_loss, TARGET),
+    "NLLLoss": ({"weight": WEIGHT, "ignore_index": 1, "reduction": "none"}, F.nll_loss, LABELS),
+    "CrossEntropyLoss": (
+        {"weight": WEIGHT, "ignore_index": 1, "reduction": "sum", "label_smoothing": 0.1},
+        F.cross_entropy,
+        LABELS,
+    ),
+    "BCEWithLogitsLoss": (
+        {"weight": WEIGHT, "pos_weight": WEIGHT[::-1], "reduction": "sum"},
+        F.binary_cross_entropy_with_logits,
+        TARGET,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_activations_are_their_functions(name):
+    module, function = SAME[name]
+    x = mg.tensor(np.random.default_rng(2).normal(size=(3, 4)))
+    y = module(x)
+    np.testing.assert_array_equal(y.numpy(), function(x).numpy())
+    assert not np.array_equal(y.numpy(), x.numpy()) and not module.state_dict()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses_are_their_functions(name):
+    options, function, target = LOSSES[name]
+    x, cls = mg.tensor(np.random.default_rng(3).normal(size=(3, 3))), getattr(nn, name)
+    y = cls(**options)(x, target)
+    np.testing.assert_array_equal(y.numpy(), function(x, target, **options).numpy())
+    plain = cls()(x, target)
+    np.testing.assert_array_equal(plain.numpy(), function(x, target).numpy())
+    assert y.shape != plain.shape or y.item() != plain.item()
+    assert set(cls(**options).state_dict()) == {k for k in options if "weight" in k}
+    with pytest.raises(MinigradError, match="reduction"):
+        cls(reduction="average")(x, target)
+
+
+# --- PyTorch ------------------------------------------------------------------------------------
+
+
+def pair(torch):
+    """One mixed model in both libraries, without their losses."""
+
+    def build(m, tail):
+        return m.Sequential(
+            m.Embedding(7, 5, padding_idx=2),
+            m.Flatten(),
+            m.Linear(15, 12),
+            m.BatchNorm1d(12),
+            m.GELU(),
+            m.Sequential(m.Linear(12, 9, bias=False), m.LayerNorm(9), m.Tanh(), m.Dropout(0.0)),
+            m.LeakyReLU(),
+            m.Sigmoid(),
+            m.Softplus(),
+            m.Linear(9, 4),
+            tail,
+        )
+
+    return build(nn, nn.LogSoftmax(1)).double(), build(torch.nn, torch.nn.LogSoftmax(1)).double()
+
+
+def test_a_mixed_model_is_pytorchs():
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    ours, theirs = pair(torch)
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    for names in ("named_parameters", "named_buffers", "named_children", "named_modules"):
+        assert [n for n, _ in getattr(ours, names)()] == [n for n, _ in getattr(theirs, names)()]
+    state = theirs.state_dict()
+    assert ours.load_state_dict(state) == ([], [])
+    random = np.random.default_rng(4)
+    for step in range(3):
+        x, labels = random.integers(0, 7, (8, 3)), random.integers(0, 4, 8)
+        if step == 2:
+            ours.eval()
+            theirs.eval()
+        a = nn.NLLLoss()(ours(x), labels)
+        b = torch.nn.NLLLoss()(theirs(torch.tensor(x)), torch.tensor(labels))
+        assert a.item() == pytest.approx(b.item(), rel=1e-12)
+        a.backward()
+        b.backward()
+    for (name, p), q in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+        np.testing.assert_allclose(
+            p.grad.numpy(), q.grad.numpy(), rtol=1e-10, atol=1e-12, err_msg=name
+        )
+    for name, array in ours.state_dict().items():
+        np.testing.assert_allclose(array, theirs.state_dict()[name].numpy(), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "attributes"),
+    [
+        ("Linear", (3, 2), "in_features out_features"),
+        ("BatchNorm1d", (3,), "num_features eps momentum affine track_running_stats"),
+        ("BatchNorm2d", (3,), "num_features eps momentum affine track_running_stats"),
+        ("BatchNorm3d", (3,), "num_features eps momentum affine track_running_stats"),
+        ("LayerNorm", (3,), "normalized_shape eps"),
+        ("Embedding", (3, 2), "padding_idx"),
+        ("Dropout", (), "p"),
+        ("Flatten", (), "start_dim end_dim"),
+        ("LeakyReLU", (), "negative_slope"),
+        ("GELU", (), "approximate"),
+        ("Softplus", (), "beta threshold"),
+        ("MSELoss", (), "reduction"),
+        ("NLLLoss", (), "reduction ignore_index weight"),
+        ("CrossEntropyLoss", (), "reduction ignore_index label_smoothing weight"),
+        ("BCEWithLogitsLoss", (), "reduction weight pos_weight"),
+    ],
+)
+def test_defaults_are_pytorchs(name, arguments, attributes):
+    torch = pytest.importorskip("torch")
+    ours, theirs = getattr(nn, name)(*arguments), getattr(torch.nn, name)(*arguments)
+    for attribute in attributes.split():
+        assert getattr(ours, attribute) == getattr(theirs, attribute), attribute
+    shapes = {n: (tuple(p.shape), str(p.dtype)) for n, p in ours.state_dict().items()}
+    expected = theirs.state_dict().items()
+    assert shapes == {n: (tuple(p.shape), str(p.numpy().dtype)) for n, p in expected}
+    if "Norm" in name:
+        for n, p in expected:
+            np.testing.assert_array_equal(ours.state_dict()[n], p.numpy())

@@ -61,14 +61,8 @@ def grad(
                 f"grad: input {i} does not require grad; make it with requires_grad=True"
             )
     pairs = [(root, _cotangent(root, g, "grad")) for root, g in zip(roots, starts, strict=True)]
-    found = _walk(pairs, wanted, retain_graph, create_graph)
-    result = tuple(found.get(_node(x)) for x in wanted)
-    for i, g in enumerate(result):
-        if g is None and not allow_unused:
-            raise GradError(
-                f"grad: outputs do not depend on input {i}; allow_unused=True gives None for it"
-            )
-    return result
+    found = _walk(pairs, wanted, retain_graph, create_graph, allow_unused)
+    return tuple(found.get(_node(x)) for x in wanted)
 
 
 # --- the walk -----------------------------------------------------------------------------------
@@ -86,6 +80,7 @@ def _walk(
     wanted: Sequence[Tensor] | None,
     retain_graph: bool | None,
     create_graph: bool,
+    allow_unused: bool = True,
 ) -> dict[Node, Tensor]:
     """Gradients by node: of all leaves (wanted is None), or of those wanted that are reached.
 
@@ -98,6 +93,8 @@ def _walk(
     if targets is not None:
         records = _leading_to(targets, records)
     _check(records)
+    if wanted is not None and not allow_unused:
+        _check_used(wanted, roots, records)
     active = None if targets is None else targets.union(records)
     sums: dict[Node, Any] = {}
     lent: set[Node] = set()  # nodes whose sum is, so far, an array that others may hold too
@@ -210,6 +207,18 @@ def _check(records: list[Record]) -> None:
                         "changed in place after it was used; compute the result again, or change "
                         "it after backward"
                     )
+
+
+def _check_used(wanted: Sequence[Tensor], roots: Any, leading: list[Record]) -> None:
+    """Errors unless each wanted Tensor is a root or an input of a record that leads to one."""
+    used = {_node(root) for root, _ in roots}
+    for record in leading:
+        used.update(_node(x) for x in record.inputs if isinstance(x, Tensor))
+    for i, x in enumerate(wanted):
+        if _node(x) not in used:
+            raise GradError(
+                f"grad: outputs do not depend on input {i}; allow_unused=True gives None for it"
+            )
 
 
 def _reads(record: Record, i: int) -> bool:

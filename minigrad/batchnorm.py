@@ -57,7 +57,7 @@ def batch_norm(
     _check(x, running_mean, running_var, weight, bias, training, momentum, eps)
     axes = (0, *range(2, x.ndim))
     n = x.size // x.shape[1] if x.shape[1] else 0
-    with np.errstate(over="ignore", invalid="ignore"):  # a poisoned channel passes silently
+    with np.errstate(all="ignore"):  # a poisoned channel passes silently
         if not training:
             centred = x - _by_channel(running_mean, x)
             var: Tensor = _by_channel(running_var, x)
@@ -77,6 +77,8 @@ def batch_norm(
 def _by_channel(p: Any, x: Tensor) -> Any:
     """A parameter of shape (C,), as a Tensor that broadcasts along the channels of x."""
     p = as_tensor(p, "batch_norm")
+    if p.dtype != x.dtype:
+        p = p.astype(x.dtype)
     return p if x.ndim == 2 else ops.reshape(p, (-1, *[1] * (x.ndim - 2)))
 
 
@@ -133,9 +135,7 @@ def _check(
         raise ArgumentError("batch_norm: give running_mean and running_var both, or neither")
     if not training and running_mean is None:
         raise ArgumentError("batch_norm: running_mean must be defined in evaluation mode")
-    if not (eps > 0 if training else eps >= 0) or math.isinf(eps):
-        least = "above 0 in training" if training else "at least 0"
-        raise ArgumentError(f"batch_norm: eps must be {least} and finite, got {eps}")
+    check_eps(eps, training)
     check_momentum(momentum)
     if not training:
         return
@@ -151,6 +151,8 @@ def _check(
 
 
 def _check_channels(name: str, p: Any, shape: tuple[int, ...]) -> None:
+    if p is not None and not hasattr(p, "dtype"):
+        raise DtypeError(f"batch_norm: {name} must be a Tensor or an array, got {type(p).__name__}")
     if p is not None and p.shape != shape[1:2]:
         raise ShapeError(
             f"batch_norm: {name} has shape {tuple(p.shape)}, but the input {shape} has {shape[1]} "
@@ -159,13 +161,24 @@ def _check_channels(name: str, p: Any, shape: tuple[int, ...]) -> None:
 
 
 def _check_writable(name: str, statistic: NDArray[Any]) -> None:
-    if not statistic.flags.writeable or statistic.dtype.kind != "f":
-        raise ArgumentError(f"batch_norm: {name} must be a writable array of floats")
+    if not statistic.flags.writeable or statistic.dtype not in (np.float32, np.float64):
+        raise ArgumentError(
+            f"batch_norm: {name} must be writable, in float32 or float64, to be updated; got "
+            f"{statistic.dtype}, writable: {statistic.flags.writeable}"
+        )
+
+
+def check_eps(eps: Any, training: bool) -> None:
+    """Errors: ArgumentError unless eps is finite and at least 0, in training above 0."""
+    number = isinstance(eps, (int, float, np.number))
+    if not number or not (eps > 0 if training else eps >= 0) or math.isinf(eps):
+        least = "above 0 in training" if training else "at least 0"
+        raise ArgumentError(f"batch_norm: eps must be {least} and finite, got {eps!r}")
 
 
 def check_momentum(momentum: Any) -> None:
     """Errors: ArgumentError unless 0 <= momentum <= 1 (NaN is not)."""
-    if not isinstance(momentum, (int, float)) or not 0 <= momentum <= 1:
+    if not isinstance(momentum, (int, float, np.number)) or not 0 <= momentum <= 1:
         raise ArgumentError(
             f"batch_norm: momentum must lie between 0 and 1, got {momentum!r}; it is the weight of "
             "the new value (0.99 in Keras is 0.01 here)"

@@ -63,7 +63,8 @@ class Operators:
     __lt__, __le__ = _binary(ops.less), _binary(ops.less_equal)
     __gt__, __ge__ = _binary(ops.greater), _binary(ops.greater_equal)
     __invert__ = _unary(ops.logical_not)
-    __and__ = _binary(ops.logical_and)
+    __and__, __rand__ = _binary(ops.logical_and), _reflected(ops.logical_and)
+    __or__, __ror__ = _binary(ops.logical_or), _reflected(ops.logical_or)
     __getitem__ = ops.getitem
 
     abs, exp, log, sqrt = _unary(ops.abs), _unary(ops.exp), _unary(ops.log), _unary(ops.sqrt)

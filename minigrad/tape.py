@@ -2,15 +2,18 @@
 
 There is no global list. A Tensor points at the record that made it, a record at its input
 Tensors; the tape of a result is the records reachable from it, in order of their numbers.
-Imports nothing of minigrad; knows a Tensor by its attributes.
+Imports errors only; knows a Tensor by its attributes.
 """
 
+import inspect
 import itertools
 import operator
 from collections.abc import Iterable, Sequence
 from contextlib import ContextDecorator
 from contextvars import ContextVar
 from typing import Any
+
+from .errors import DtypeError
 
 # One clock numbers records and dates changes in place, so that "changed after it was recorded"
 # is one comparison. next() on it is atomic in CPython.
@@ -93,21 +96,33 @@ def is_grad_enabled() -> bool:
     return grad_mode.get()
 
 
+# The modes that the `with` blocks now open will restore, innermost first: (mode, (mode, ...)). It
+# is kept here, not in the block's object, because threads may share one.
+_before: ContextVar[Any] = ContextVar("minigrad_modes_before", default=None)
+
+
 class _GradMode(ContextDecorator):
     """Sets the mode within a `with` block or a decorated function; may be nested and reused."""
 
     _enabled: bool
 
-    def __init__(self) -> None:
-        self._before: list[bool] = []
-
     def __enter__(self) -> "_GradMode":
-        self._before.append(grad_mode.get())
+        _before.set((grad_mode.get(), _before.get()))
         grad_mode.set(self._enabled)
         return self
 
     def __exit__(self, *_: object) -> None:
-        grad_mode.set(self._before.pop())
+        mode, rest = _before.get()
+        grad_mode.set(mode)
+        _before.set(rest)
+
+    def __call__(self, function: Any) -> Any:
+        if inspect.isgeneratorfunction(function) or inspect.iscoroutinefunction(function):
+            raise DtypeError(
+                f"{type(self).__name__}: {function.__name__} suspends, and a decorator would end "
+                f"before its body runs; write `with {type(self).__name__}():` inside it"
+            )
+        return super().__call__(function)
 
     def _recreate_cm(self) -> "_GradMode":
         return type(self)()  # each call of a decorated function, also recursive, has its own

@@ -18,6 +18,7 @@ from .tape import Record, grad_mode, stamp_change
 
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 Array = NDArray[Any]
+ndarray = np.ndarray
 
 
 class Tensor(Operators):
@@ -260,8 +261,10 @@ def tensor(data: Any, dtype: DTypeLike | None = None, requires_grad: bool = Fals
     Lists of booleans stay boolean. Errors: DtypeError for float16, complex, text or objects, and
     for integers that should require grad; ShapeError for a ragged list.
     """
-    array = np.array(_as_array(data, "tensor") if dtype is None else _plain(data, "tensor"), dtype)
-    result = Tensor(checked(array, "tensor"))
+    given = _as_array(data, "tensor") if dtype is None else _plain(data, "tensor")
+    if given.dtype.kind not in "biuf":
+        checked(given, "tensor")  # NumPy would parse text and drop imaginary parts
+    result = Tensor(checked(np.array(given, dtype), "tensor"))
     if requires_grad:
         result.requires_grad = True
     return result
@@ -278,7 +281,7 @@ def as_tensor(x: Any, name: str) -> Tensor:
 def checked(array: Array, name: str) -> Array:
     """The array, in native byte order. Errors: DtypeError unless float32/64, integer, boolean."""
     dtype = array.dtype
-    if dtype in (FLOAT32, FLOAT64) or dtype.kind in "biu":
+    if dtype.newbyteorder("=") in (FLOAT32, FLOAT64) or dtype.kind in "biu":
         return array if dtype.isnative else array.astype(dtype.newbyteorder("="))
     raise DtypeError(
         f"{name}: {dtype} is not supported; convert to float32 or float64 "
@@ -341,7 +344,7 @@ def apply(self: ops.Primitive, *inputs: Any, **attributes: Any) -> Any:
         raise _refusal(self, arrays, error) from error
     if not lifted:
         return y
-    if type(y) is not np.ndarray or y.dtype is not FLOAT32:
+    if type(y) is not ndarray or y.dtype is not FLOAT32:
         y = _settled(self, y, arrays, attributes)
     result = Tensor(y)
     if tracked and self.differentiable and grad_mode.get():

@@ -231,6 +231,8 @@ CASES: dict[str, list[Case]] = {
     "greater_equal": compared(mg.greater_equal, operator.ge, np.greater_equal),
     "logical_and": [case(f, np.logical_and, CHOICE, b) for f in (mg.logical_and, operator.and_)
                     for b in (CHOICE[0], real(2, 3).astype(np.float32) * CHOICE[0], True)],
+    "logical_or": [case(f, np.logical_or, CHOICE, b) for f in (mg.logical_or, operator.or_)
+                   for b in (CHOICE[0], real(2, 3).astype(np.float32) * CHOICE[0], True)],
     "logical_not": [case(call, np.logical_not, a) for call in (mg.logical_not, operator.invert)
                     for a in (CHOICE, np.float32([0.0, 2.0]))],
     "isnan": [case(mg.isnan, lambda a: a != a, ROWS), case(mg.isnan, lambda a: a != a, CHOICE)],

@@ -10,7 +10,7 @@ from batchnorm_cases import expected, normal, run
 import minigrad as mg
 from minigrad import functional as F
 from minigrad import nn
-from minigrad.errors import GradError
+from minigrad.errors import ArgumentError, DtypeError, GradError
 
 # --- numbers ------------------------------------------------------------------------------------
 
@@ -247,3 +247,26 @@ def test_a_changed_x_is_never_used_unnoticed(training, needs_x):
         leaves = [x, bn.weight, bn.bias] if needs_x else [bn.weight, bn.bias]
         found.append([t.grad.numpy().tobytes() for t in leaves])
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_mixed_dtypes_compute_and_answer_in_that_of_the_input(training):
+    """float64 parameters do not widen a float32 input; float32 statistics do not blunt float64."""
+    x = np.random.default_rng(5).standard_normal((8, 3))
+    mean, var, weight, bias = (np.random.default_rng(i).uniform(0.5, 2, 3) for i in range(4))
+    narrow = [p.astype(np.float32) for p in (mean, var, weight, bias)]
+    y = F.batch_norm(x.astype(np.float32), mean, var, weight, bias, training)
+    assert y.dtype == np.float32
+    y = F.batch_norm(x, *[p.copy() for p in narrow], training)
+    wide = F.batch_norm(x, *[p.astype(np.float64) for p in narrow], training)
+    np.testing.assert_allclose(y.data, wide.data, rtol=1e-13, atol=1e-13)
+
+
+def test_what_is_no_array_is_refused_by_name():
+    with pytest.raises(DtypeError, match="running_mean must be a Tensor or an array, got list"):
+        F.batch_norm(np.ones((2, 2)), [0.0, 0.0], [1.0, 1.0])
+    for eps in ("a", None):
+        with pytest.raises(ArgumentError, match="eps"):
+            F.batch_norm(np.ones((2, 2)), np.zeros(2), np.ones(2), eps=eps)
+        with pytest.raises(ArgumentError, match="eps"):
+            nn.BatchNorm1d(2, eps=eps)

@@ -13,13 +13,15 @@ F = TypeVar("F", bound=Callable[..., Any])
 FASTMATH = {"contract", "reassoc", "nsz", "arcp"}
 
 
-def kernel(function: F) -> F:
+def kernel(function: F, exact: bool = False) -> F:
     """Compile `function` on its first call for each signature, and keep the machine code on disk.
 
     Nothing is compiled at import. Where no directory can hold the cache, the kernel is compiled
-    anew in each process, and one warning says so. Errors: none of its own.
+    anew in each process, and one warning says so. exact: keep the order of operations, where a
+    difference is taken to be free of the size of its operands. Errors: none of its own.
     """
-    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": FASTMATH}
+    flags = FASTMATH - {"reassoc"} if exact else FASTMATH
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": flags}
     try:
         return numba.njit(cache=True, **options)(function)  # type: ignore[no-any-return]
     except RuntimeError as error:  # Numba found neither the package nor a user directory writable

@@ -54,5 +54,6 @@ def _cross_entropy_grad(
             out[i, j] = scale * (out[i, j] * (weight / total) - q[i, j])
 
 
-cross_entropy = kernel(_cross_entropy)
-cross_entropy_grad = kernel(_cross_entropy_grad)
+# Exact, since log(total) - (a - top) must not become (log(total) + top) - a.
+cross_entropy = kernel(_cross_entropy, exact=True)
+cross_entropy_grad = kernel(_cross_entropy_grad, exact=True)

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from .. import functional as F
-from ..batchnorm import check_momentum
+from ..batchnorm import check_eps, check_momentum
 from ..errors import ArgumentError, ShapeError
 from ..tensor import Tensor
 from .module import Module, Parameter
@@ -37,8 +37,7 @@ class _BatchNorm(Module):
             raise ArgumentError(f"{name}: num_features must be an int, got {num_features!r}")
         if num_features < 1:
             raise ArgumentError(f"{name}: num_features must be at least 1, got {num_features}")
-        if not 0 <= eps < np.inf:
-            raise ArgumentError(f"{name}: eps must be at least 0 and finite, got {eps}")
+        check_eps(eps, training=False)
         if momentum is not None:
             check_momentum(momentum)
         if fused is not False:

@@ -279,6 +279,7 @@ less_equal = primitive("less_equal", np.less_equal, None, "a <= b, a boolean con
 greater: Primitive = primitive("greater", np.greater, None, "a > b, a boolean constant")
 greater_equal = primitive("greater_equal", np.greater_equal, None, "a >= b, a boolean constant")
 logical_and = primitive("logical_and", np.logical_and, None, "a and b, a boolean constant")
+logical_or = primitive("logical_or", np.logical_or, None, "a or b, a boolean constant")
 logical_not = primitive("logical_not", np.logical_not, None, "not a, a boolean constant")
 isnan = primitive("isnan", np.isnan, None, "whether a is NaN, a boolean constant")
 

@@ -50,7 +50,7 @@ class Primitive:
         self.__doc__ = doc
         # For each rule the positions of the inputs that it reads; a joint rule reads all or none.
         self.reads = tuple(_inputs_read(rule) for rule in self.rules)
-        self.joint_reads = callable(vjp) and not vjp.__code__.co_varnames[-1].startswith("_")
+        self.joint_reads = callable(vjp) and not _inputs_name(vjp).startswith("_")
 
     def __call__(self, *inputs: Any, **attributes: Any) -> Any:
         """Apply to Tensors (or what can become one) and record; the engine supplies this."""
@@ -74,6 +74,12 @@ def primitive(
         raise ValueError(f"primitive {name!r} is declared twice")
     TABLE[name] = Primitive(name, forward, vjp, doc, promotes, is_view)
     return TABLE[name]
+
+
+def _inputs_name(joint: Rule) -> str:
+    """What a joint rule calls its *inputs, which come after its named arguments."""
+    code = joint.__code__
+    return code.co_varnames[code.co_argcount + code.co_kwonlyargcount]
 
 
 def _inputs_read(rule: Rule | None) -> tuple[int, ...]:

@@ -103,8 +103,10 @@ def _walk(
             g: Any = start if create_graph else start._data
             _accumulate(sums, lent, root, g, g)
         for record in reversed(records):
-            kept = targets is not None and record in targets
-            g = sums.get(record) if kept else sums.pop(record, None)
+            if targets is None or record not in targets:
+                g = sums.pop(record, None)
+            else:
+                g = sums.get(record)
             if g is None:
                 continue
             primitive, inputs, attributes = record.primitive, record.inputs, record.attributes
@@ -113,7 +115,6 @@ def _walk(
                 operands, y = inputs, Tensor(record.y)
                 y._record, y._requires_grad = record, True
             joint = primitive.joint and primitive.joint(g, y, *operands, **attributes)
-            rules = primitive.rules
             for i, x in enumerate(inputs):
                 if not isinstance(x, Tensor) or not x._requires_grad:
                     continue
@@ -121,7 +122,7 @@ def _walk(
                     continue
                 if joint is not None:
                     _accumulate(sums, lent, x, joint[i], g)
-                elif (rule := rules[i]) is not None:
+                elif (rule := primitive.rules[i]) is not None:
                     _accumulate(sums, lent, x, rule(g, y, *operands, **attributes), g)
             if not retain:
                 record.free()

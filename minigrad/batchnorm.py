@@ -66,7 +66,7 @@ def batch_norm(
         else:
             mean = ops.mean_over(x, axis=axes, keepdims=True)
             centred = x - mean
-            var = ops.mean_over(ops.square(centred), axis=axes, keepdims=True)
+            var = ops.mean_square(centred, axis=axes, keepdims=True)
         inv_std = ops.rsqrt(var + eps)
         y = _scale_and_shift(centred * inv_std, weight, bias)
         if training and running_mean is not None:

@@ -138,9 +138,9 @@ def layer_norm(
             raise ShapeError(f"layer_norm: {name} has shape {tuple(p.shape)}, expected {shape}")
     if not eps > 0:
         raise ArgumentError(f"layer_norm: eps must be above 0, got {eps}")
-    axes = tuple(range(-len(shape), 0))
+    axes = tuple(range(x.ndim - len(shape), x.ndim))
     centred = x - x.mean(axes, keepdims=True)
-    inv_std = ops.rsqrt(ops.mean(ops.square(centred), axes, keepdims=True) + eps)
+    inv_std = ops.rsqrt(ops.mean_square(centred, axis=axes, keepdims=True) + eps)
     y = centred * inv_std
     if weight is not None:
         y = y * weight

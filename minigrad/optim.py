@@ -96,20 +96,31 @@ class SGD:
         closure: computes the loss and calls backward, before the update.
         """
         loss = None if closure is None else closure()
+        updates = []  # all checked before the first is made
         for group in self.param_groups:
             _check_group(group)
+            scalars: dict[Any, _Scalars] = {}
             for p in group["params"]:
-                if p.grad is not None:
-                    _check_gradient(p.data, p.grad.data)
-        for group in self.param_groups:
-            scalars = {t: _scalars(group, t) for t in (np.float32, np.float64)}
-            for p in group["params"]:
-                if p.grad is not None:
-                    self._update(p, p.grad.data, group, scalars[p.data.dtype.type])
+                grad = p.grad
+                if grad is None:
+                    continue
+                data, g = p.data, grad.data
+                _check_gradient(data, g)
+                if data.dtype not in scalars:
+                    scalars[data.dtype] = _scalars(group, data.dtype.type)
+                updates.append((p, data, g, scalars[data.dtype], group["nesterov"]))
+        for update in updates:
+            self._update(*update)
         return loss
 
-    def _update(self, p: Tensor, g: NDArray[Any], group: Group, scalars: "_Scalars") -> None:
-        data = p.data
+    def _update(
+        self,
+        p: Tensor,
+        data: NDArray[Any],
+        g: NDArray[Any],
+        scalars: "_Scalars",
+        nesterov: bool,
+    ) -> None:
         target = data if data.flags.c_contiguous else data.copy()
         if not g.flags.c_contiguous:
             g = g.copy()
@@ -124,7 +135,7 @@ class SGD:
             buffer = state["momentum_buffer"]
             if buffer.dtype is not data.dtype:  # after Module.to
                 buffer = state["momentum_buffer"] = buffer.astype(data.dtype)
-            sgd_momentum(target, g, buffer, lr, momentum, damp, decay, group["nesterov"], sign)
+            sgd_momentum(target, g, buffer, lr, momentum, damp, decay, nesterov, sign)
         if target is not data:
             data[...] = target
         p.mark_changed()

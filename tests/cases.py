@@ -14,6 +14,7 @@ from scipy import special
 import minigrad as mg
 from minigrad import functional as F
 from minigrad import ops
+from minigrad.ops.shapes import normalize_axes
 
 T = ops.TABLE
 
@@ -80,6 +81,12 @@ def compared(call: Any, symbol: Any, oracle: Any) -> list[Case]:
     pairs = [case(call, oracle, *p) for p in ((a, b), (b, a), (a, a), (a[:, :1], b), (a, a[0, 0]))]
     integers = case(call, oracle, np.array([1, 2]), np.array([2, 2]))
     return [*pairs, integers, *(case(symbol, oracle, *p) for p in ((a, 1), (1.0, a), (b, True)))]
+
+
+def mean_square(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+    """The primitive, which takes normalised axes only."""
+    axes = normalize_axes("mean_square", np.ndim(x), axis)
+    return ops.mean_square(x, axis=axes, keepdims=keepdims)
 
 
 def reduced(call: Any, oracle: Any, **attributes: Any) -> list[Case]:
@@ -268,6 +275,7 @@ CASES: dict[str, list[Case]] = {
             real(2, 3), real(2, 3, seed=1), axis=i) for i in (0, 1, 2, -1)],
     "sum": [*reduced(mg.sum, with_tuple(np.sum)), case(mg.sum, np.sum, real(2, 0), axis=0)],
     "mean": reduced(mg.mean, with_tuple(np.mean)),
+    "mean_square": reduced(mean_square, with_tuple(lambda a, **how: np.mean(a * a, **how))),
     "var": [*reduced(mg.var, with_tuple(np_var))[:-1],
             *reduced(mg.var, with_tuple(np_var), correction=1)[:-1],
             case(mg.var, np_var, real(4), correction=0.5)],

@@ -46,7 +46,19 @@ from .indexing import check_indices, getitem
 from .linalg import linear, matmul
 from .noise import keep_mask
 from .primitive import TABLE, Primitive, primitive
-from .reductions import argmax, argmin, max, mean, mean_over, min, std, sum, sum_over, var
+from .reductions import (
+    argmax,
+    argmin,
+    max,
+    mean,
+    mean_over,
+    mean_square,
+    min,
+    std,
+    sum,
+    sum_over,
+    var,
+)
 from .shapes import (
     broadcast_to,
     concat,
@@ -99,6 +111,7 @@ __all__ = [
     "maximum",
     "mean",
     "mean_over",
+    "mean_square",
     "min",
     "minimum",
     "mul",

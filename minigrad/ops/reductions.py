@@ -33,19 +33,17 @@ def _count(shape: tuple[int, ...], axis: tuple[int, ...]) -> int:
     return n
 
 
-def _total(a: NDArray[Any], axis: tuple[int, ...], keepdims: bool, divisor: int) -> Any:
-    """The sum of a over `axis` divided by `divisor`, accumulated in float64."""
-    if a.dtype.kind != "f":
-        total = _add_reduce(a, axis=axis, keepdims=keepdims)
-        return total if divisor == 1 else (total / divisor).astype(np.float32)
+def _total(a: NDArray[Any], axis: tuple[int, ...], keepdims: bool, mean: bool) -> Any:
+    """The sum or mean of a over `axis`, accumulated in float64 and rounded once."""
     leading, middle, trailing, result_shape = _folded(a.shape, axis, keepdims)
-    if middle < 0 or not a.flags.c_contiguous:
-        return _total_strided(a, axis, keepdims, divisor)
+    if middle < 0 or not a.flags.c_contiguous or a.dtype.kind != "f":
+        return _total_strided(a, axis, keepdims, mean)
+    divisor = leading * trailing if mean else 1
     out = np.empty(result_shape, a.dtype)
-    if leading == 1:
-        sum_along(a.reshape(middle, trailing), divisor, out)
-    elif trailing == 1:
+    if trailing == 1:
         sum_rows(a.reshape(leading, middle), divisor, out)
+    elif leading == 1:
+        sum_along(a.reshape(middle, trailing), divisor, out)
     else:
         partial = np.empty((leading, middle), np.float64)
         sum_along(a.reshape(leading * middle, trailing), 1, partial)
@@ -69,18 +67,29 @@ def _folded(
     return math.prod(shape[:first]), middle, math.prod(shape[last:]), result
 
 
-def _total_strided(a: NDArray[Any], axis: tuple[int, ...], keepdims: bool, divisor: int) -> Any:
-    """The same by NumPy, for what the kernels do not cover; NaN over nothing if divisor is 0."""
-    total = _add_reduce(a, axis=axis, keepdims=keepdims, dtype=np.float64)
-    return (total / divisor if divisor else total * np.nan).astype(a.dtype)
+def _total_strided(a: NDArray[Any], axis: tuple[int, ...], keepdims: bool, mean: bool) -> Any:
+    """The same by NumPy, for what the kernels do not cover; the mean over nothing is NaN."""
+    floats = a.dtype.kind == "f"
+    dtype = np.float64 if floats else None
+    total = _add_reduce(a, axis=axis, keepdims=keepdims, dtype=dtype)
+    if mean:
+        n = _count(a.shape, axis)
+        total = total / n if n else total * np.nan
+    elif not floats:
+        return total  # of integers and booleans an integer
+    return total.astype(a.dtype if floats else np.float32)
 
 
 def _sum_forward(a: NDArray[Any], axis: tuple[int, ...], keepdims: bool) -> Any:
-    return _total(a, axis, keepdims, 1)
+    return _total(a, axis, keepdims, False)
 
 
 def _mean_forward(a: NDArray[Any], axis: tuple[int, ...], keepdims: bool) -> Any:
-    return _total(a, axis, keepdims, _count(a.shape, axis))
+    return _total(a, axis, keepdims, True)
+
+
+def _mean_square_forward(a: NDArray[Any], axis: tuple[int, ...], keepdims: bool) -> Any:
+    return _total(a * a, axis, keepdims, True)
 
 
 def _var_forward(a: NDArray[Any], axis: tuple[int, ...], keepdims: bool, correction: float) -> Any:
@@ -109,6 +118,13 @@ def _spread(g: Any, a: Any, axis: tuple[int, ...], keepdims: bool) -> Any:
 def _mean_vjp(g: Any, _y: Any, a: Any, axis: tuple[int, ...], keepdims: bool) -> Any:
     n = a.size // g.size if g.size else 0
     return _spread(g / n if n else g, a, axis, keepdims)
+
+
+def _mean_square_vjp(g: Any, _y: Any, a: Any, axis: tuple[int, ...], keepdims: bool) -> Any:
+    n = a.size // g.size if g.size else 0
+    if not keepdims:
+        g = _reshape(g, shape=_kept(a.shape, axis))
+    return (g * (2.0 / n) if n else g) * a  # the factor where it is small: before broadcasting
 
 
 def _var_vjp(
@@ -140,6 +156,13 @@ sum_over = primitive(
 )
 mean_over = primitive(
     "mean", _mean_forward, (_mean_vjp,), "sum of a over axes, divided by the number of terms"
+)
+mean_square = primitive(
+    "mean_square",
+    _mean_square_forward,
+    (_mean_square_vjp,),
+    "sum of a * a over axes, divided by the number of terms",
+    promotes=True,
 )
 _var = primitive("var", _var_forward, (_var_vjp,), "sum of (a - mean)^2 / (n - correction)")
 _max = primitive(

@@ -4,6 +4,7 @@ A public function checks and normalises its arguments once; the primitive below 
 full shapes and non-negative axes, so that rules, printers and compilers meet one form.
 """
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -59,12 +60,18 @@ def _broadcast_forward(a: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
     """A view with strides of 0, made by hand: np.broadcast_to takes ten times as long."""
     if not isinstance(a, np.ndarray) or not a.flags.c_contiguous or a.size == 0:
         return np.broadcast_to(a, shape)
-    strides = [0] * (len(shape) - a.ndim)
-    for n, stride in zip(a.shape, a.strides, strict=True):
-        strides.append(0 if n == 1 else stride)
-    view: NDArray[Any] = np.ndarray(shape, a.dtype, a, 0, tuple(strides))
+    strides = _broadcast_strides(a.shape, a.strides, len(shape))
+    view: NDArray[Any] = np.ndarray(shape, a.dtype, a, 0, strides)
     view.flags.writeable = False
     return view
+
+
+@functools.lru_cache(maxsize=1024)
+def _broadcast_strides(
+    shape: tuple[int, ...], strides: tuple[int, ...], ndim: int
+) -> tuple[int, ...]:
+    steps = [0 if n == 1 else stride for n, stride in zip(shape, strides, strict=True)]
+    return (0,) * (ndim - len(shape)) + tuple(steps)
 
 
 _broadcast_to = primitive(

@@ -46,7 +46,8 @@ def grad(
     if grad_outputs is None:
         starts: list[Any] = [None] * len(roots)
     else:
-        starts = [grad_outputs] if isinstance(grad_outputs, Tensor) else list(grad_outputs)
+        one = not isinstance(grad_outputs, (list, tuple))
+        starts = [grad_outputs] if one else list(grad_outputs)
     if not roots or not wanted or len(starts) != len(roots):
         raise ArgumentError(
             f"grad: expected outputs, inputs and a grad_output for each output; got {len(roots)} "

@@ -31,14 +31,17 @@ def _unary(primitive: Any) -> Unary:
 
 
 def _in_place(primitive: Any) -> Binary:
-    """PyTorch's habit `w -= lr * w.grad` in no_grad: a leaf is written to, all else is rebound."""
+    """`w -= lr * w.grad` writes into a leaf, as in PyTorch, so that whoever else holds it sees it.
+
+    On the result of an operation, or where the new value is recorded (`total += loss`), Python's
+    own meaning remains: the name is bound to the new Tensor.
+    """
 
     def method(self: Any, other: Any) -> Any:
-        if self._requires_grad and self._record is None:
-            if grad_mode.get():
-                return self.copy_(self)  # raises, and says that no_grad is missing
-            return self.copy_(primitive(self, other))
-        return primitive(self, other)
+        if self._record is None and self._requires_grad and grad_mode.get():
+            return self.copy_(self)  # raises, and says that no_grad is missing
+        result = primitive(self, other)
+        return result if self._record is not None or result._requires_grad else self.copy_(result)
 
     return method
 
@@ -55,7 +58,7 @@ class Operators:
     __mul__, __rmul__, __imul__ = _binary(ops.mul), _reflected(ops.mul), _in_place(ops.mul)
     __truediv__, __rtruediv__ = _binary(ops.div), _reflected(ops.div)
     __itruediv__ = _in_place(ops.div)
-    __pow__, __rpow__ = _binary(ops.pow), _reflected(ops.pow)
+    __pow__, __rpow__, __ipow__ = _binary(ops.pow), _reflected(ops.pow), _in_place(ops.pow)
     __matmul__, __rmatmul__ = _binary(ops.matmul), _reflected(ops.matmul)
     __neg__, __abs__ = _unary(ops.neg), _unary(ops.abs)
     __eq__ = _binary(ops.equal)  # type: ignore[assignment]

@@ -150,7 +150,8 @@ class Tensor(Operators):
         retain_graph: keep the tape for another backward (default: only with create_graph).
         create_graph: record the backward pass as well, for higher derivatives.
         Errors: GradError without a tape, on a freed one, without a needed gradient, or if an
-        input that a rule reads was changed in place; ShapeError. No `.grad` changes then.
+        input that a rule reads was changed in place; ShapeError. No `.grad` changes then, and the
+        tape remains. What stops the walk itself (memory, an interrupt) leaves the tape freed.
         """
         from .backward import backward
 

@@ -149,3 +149,9 @@ def test_random_programs_agree_with_finite_differences(program, seed):
                 ends.append(run([mg.tensor(u) for u in moved]).item())
             slope = (ends[0] - ends[1]) / (2 * h)
             assert math.isclose(inputs[k].grad.numpy()[index], slope, rel_tol=1e-6, abs_tol=1e-7)
+
+
+def test_one_array_is_one_cotangent():
+    x = mg.tensor(np.ones((4, 3)), requires_grad=True)
+    (g,) = mg.grad(x * 2.0, x, np.full((4, 3), 5.0))
+    np.testing.assert_array_equal(g.data, np.full((4, 3), 10.0))

@@ -1,5 +1,7 @@
 """What gradients share memory with, and what may change between forward and backward."""
 
+import operator
+
 import numpy as np
 import pytest
 
@@ -205,3 +207,40 @@ def test_copy_refuses_what_it_may_not_overwrite():
         with pytest.raises(DtypeError, match="float64 into int64"):
             mg.tensor(np.array([1])).copy_(np.array([0.5]))
     assert_tensor(w, [1, 2])
+
+
+@pytest.mark.parametrize("operate", ["iadd", "isub", "imul", "itruediv", "ipow"])
+def test_augmented_assignment_writes_into_a_leaf_that_needs_no_gradient(operate):
+    """Averages of weights are kept so: whoever else holds the Tensor must see the change."""
+    average = mg.tensor([1.0, 2.0])
+    held, before = average, average.data.copy()
+    expected = getattr(operator, operate)(before, np.float32(3.0))
+    average = getattr(operator, operate)(average, 3.0)
+    assert average is held
+    np.testing.assert_array_equal(held.data, expected)
+
+
+def test_augmented_assignment_of_a_recorded_value_binds_the_name_anew():
+    w, total = mg.tensor([2.0], requires_grad=True), mg.tensor([0.0])
+    start = total
+    total += w * w
+    total.backward()
+    assert start.item() == 0.0 and w.grad.item() == 4.0
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda w: w.sum(),
+        lambda w: w.reshape(-1),
+        lambda w: w[0],
+        lambda w: w.astype(np.float64),
+    ],
+)
+def test_rules_that_need_only_a_shape_or_dtype_allow_a_change(use):
+    w = mg.tensor(np.ones((2, 3), np.float32), requires_grad=True)
+    y = use(w)
+    with mg.no_grad():
+        w *= 2.0
+    y.backward(np.ones(y.shape))
+    assert w.grad.shape == w.shape

@@ -1,6 +1,7 @@
 """Modules: what belongs to them, their state, and chains of them."""
 
 import copy
+import re
 
 import numpy as np
 import pytest
@@ -247,3 +248,20 @@ def test_sequential_errors():
     for name in ("forward", "training", "a.b", "", 0):
         with pytest.raises(ArgumentError, match=r"Sequential: .* as a name"):
             nn.Sequential({name: nn.ReLU()})
+
+
+def test_a_parameter_or_buffer_is_not_pushed_out_unawares():
+    bn = nn.BatchNorm1d(3)
+    for name, value, expected in (
+        ("weight", np.ones(3), "parameter: expected a Parameter or None, got ndarray"),
+        ("weight", mg.tensor(np.ones(3)), "got Tensor; to change its values, use .copy_()"),
+        ("running_mean", np.zeros(3), "buffer: expected a Tensor or None, got ndarray"),
+    ):
+        before = getattr(bn, name)
+        with pytest.raises(DtypeError, match=re.escape(expected)):
+            setattr(bn, name, value)
+        assert getattr(bn, name) is before
+    bn.weight, bn.running_mean = nn.Parameter(np.zeros(3)), mg.tensor(np.ones(3))
+    assert [name for name, _ in bn.named_parameters()] == ["weight", "bias"]
+    bn.bias = None
+    assert [name for name, _ in bn.named_parameters()] == ["weight"]

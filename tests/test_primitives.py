@@ -120,20 +120,17 @@ def cotangents(y: Tensor, g: Any, operands: list[Any]) -> list[Any]:
 
 
 def hidden(rule: Any, operands: list[Any]) -> list[Any]:
-    """The operands, but for those whose parameter begins with an underscore.
-
-    Instead of these come None, or for a joint rule, which may read shapes, NaN in their shape.
-    """
+    """The operands, but NaN in the shape and dtype of those whose parameter has an underscore."""
     parameters = list(inspect.signature(rule).parameters.values())[1:]
     result = []
     for i, x in enumerate(operands):
-        parameter = parameters[min(i, len(parameters) - 1)]
-        if not parameter.name.startswith("_"):
+        unread = parameters[min(i, len(parameters) - 1)].name.startswith("_")
+        if not unread or x is None:
             result.append(x)
-        elif parameter.kind is parameter.VAR_POSITIONAL:
-            result.append(np.full(x.shape, np.nan))
+        elif not isinstance(x, np.ndarray):
+            result.append(float("nan"))
         else:
-            result.append(None)
+            result.append(np.full_like(x, np.nan if x.dtype.kind == "f" else 1))
     return result
 
 

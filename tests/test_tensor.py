@@ -215,3 +215,12 @@ def test_shapes_may_be_given_as_integers_or_as_one_tuple():
 def test_wrong_shapes_and_axes_are_named(call, error, message):
     with pytest.raises(error, match=message):
         call(mg.tensor(np.zeros((1, 2, 3))))
+
+
+def test_integers_stay_what_they_are_where_no_float_is_needed():
+    big = mg.tensor(np.array([16777217, -3]))
+    clipped = mg.clip(big, 0)
+    assert clipped.dtype == np.int64 and clipped.tolist() == [16777217, 0]
+    x = mg.tensor([1.0])
+    assert mg.concat([x, mg.tensor(np.array([2]))]).dtype == np.float32
+    assert mg.clip(x, np.float64(0.5), np.float32(2.0)).dtype == np.float32

@@ -59,6 +59,21 @@ class Module:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.forward(*args, **kwargs)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; errors (DtypeError) if it would push out a parameter or a buffer."""
+        if not isinstance(value, Parameter) and value is not None:
+            if isinstance(vars(self).get(name), Parameter):
+                self._refuse(name, value, "parameter", "a Parameter or None")
+            if name in self._buffers and not isinstance(value, Tensor):
+                self._refuse(name, value, "buffer", "a Tensor or None")
+        super().__setattr__(name, value)
+
+    def _refuse(self, name: str, value: Any, kind: str, expected: str) -> None:
+        raise DtypeError(
+            f"{type(self).__name__}.{name} is a {kind}: expected {expected}, got "
+            f"{type(value).__name__}; to change its values, use .copy_() inside mg.no_grad()"
+        )
+
     # --- what belongs to it ---------------------------------------------------------------------
 
     def register_buffer(self, name: str, value: Tensor | None) -> None:

@@ -242,16 +242,20 @@ where: Primitive = _elementwise(
 )
 
 
-def _clip_vjp(g: Any, _y: Any, a: Any, low: float, high: float) -> Any:
-    """g where low <= a <= high, the bounds themselves included, else 0."""
-    return where(less(a, low), 0.0, where(greater(a, high), 0.0, g))
+def _clip_forward(a: Any, low: float | None, high: float | None) -> Any:
+    y = a.copy() if low is None else np.maximum(a, low)
+    return y if high is None else np.minimum(y, high)
+
+
+def _clip_vjp(g: Any, _y: Any, a: Any, low: float | None, high: float | None) -> Any:
+    """g where low <= a <= high, the bounds themselves included, else 0, also at NaN."""
+    if low is not None:
+        g = where(greater_equal(a, low), g, 0.0)
+    return g if high is None else where(less_equal(a, high), g, 0.0)
 
 
 _clip = _elementwise(
-    "clip",
-    lambda a, low, high: np.minimum(np.maximum(a, low), high),
-    (_clip_vjp,),
-    "a, raised to low and lowered to high where beyond",
+    "clip", _clip_forward, (_clip_vjp,), "a, raised to low and lowered to high where beyond"
 )
 
 
@@ -261,12 +265,13 @@ def clip(x: Any, min: float | None = None, max: float | None = None) -> Any:
     min, max: Python numbers; None is no bound. Errors: DtypeError for anything else.
     """
     for bound in (min, max):
-        if bound is not None and not isinstance(bound, (int, float)):
+        if bound is not None and not isinstance(bound, (int, float, np.number)):
             raise DtypeError(
                 f"clip: bounds are Python numbers or None, got {type(bound).__name__}; use "
                 "maximum and minimum for bounds that vary"
             )
-    low, high = -math.inf if min is None else min, math.inf if max is None else max
+    # As Python's numbers, which are weak: NumPy's would widen float32.
+    low, high = (b.item() if isinstance(b, np.generic) else b for b in (min, max))
     return _clip(x, low=low, high=high)
 
 
@@ -286,6 +291,6 @@ isnan = primitive("isnan", np.isnan, None, "whether a is NaN, a boolean constant
 astype: Primitive = primitive(
     "astype",
     lambda a, dtype: a.astype(dtype),
-    (lambda g, _y, a, dtype: astype(g, dtype=a.dtype),),
+    (lambda g, _y, _a, dtype: astype(g, dtype=_a.dtype),),
     "a converted to another dtype",
 )

@@ -40,7 +40,7 @@ def _scatter_forward(g: NDArray[Any], index: Index, shape: tuple[int, ...]) -> N
 _getitem = primitive(
     "getitem",
     _getitem_forward,
-    (lambda g, _y, a, index: _scatter(g, index=index, shape=a.shape),),
+    (lambda g, _y, _a, index: _scatter(g, index=index, shape=_a.shape),),
     "elements of a at an index",
     is_view=True,
 )

@@ -25,8 +25,8 @@ class Primitive:
         number of inputs, one joint rule that returns them all. g is the cotangent of the output
         y. A rule may return what broadcasts *from* the input's shape; the walk sums the rest.
         None: not differentiable; the output is a constant.
-        A parameter whose name begins with an underscore is not read: such an input may change
-        between forward and backward.
+        The elements of a parameter whose name begins with an underscore are not read, only its
+        shape and dtype: such an input may change between forward and backward.
     promotes: integers and booleans become floats where the result needs them to.
     is_view: the result may share memory with the first input.
     """

@@ -41,7 +41,7 @@ def _total(a: NDArray[Any], axis: tuple[int, ...], keepdims: bool, mean: bool) -
     divisor = leading * trailing if mean else 1
     out = np.empty(result_shape, a.dtype)
     if trailing == 1:
-        sum_rows(a.reshape(leading, middle), divisor, out)
+        sum_rows(a if a.ndim == 2 else a.reshape(leading, middle), divisor, out)
     elif leading == 1:
         sum_along(a.reshape(middle, trailing), divisor, out)
     else:
@@ -116,6 +116,8 @@ def _spread(g: Any, a: Any, axis: tuple[int, ...], keepdims: bool) -> Any:
 
 
 def _mean_vjp(g: Any, _y: Any, a: Any, axis: tuple[int, ...], keepdims: bool) -> Any:
+    # Only the shape of a is used, yet it counts as read: backward through a batch_norm whose
+    # input was changed in place is an error, composed as fused.
     n = a.size // g.size if g.size else 0
     return _spread(g / n if n else g, a, axis, keepdims)
 
@@ -151,7 +153,7 @@ def _ties_forward(a: NDArray[Any], y: NDArray[Any], axis: tuple[int, ...]) -> An
 sum_over = primitive(
     "sum",
     _sum_forward,
-    (lambda g, _y, a, axis, keepdims: _spread(g, a, axis, keepdims),),
+    (lambda g, _y, _a, axis, keepdims: _spread(g, _a, axis, keepdims),),
     "sum of a over axes",
 )
 mean_over = primitive(

@@ -43,7 +43,7 @@ def normalize_axes(name: str, ndim: int, axis: Axes) -> tuple[int, ...]:
 _reshape: Primitive = primitive(
     "reshape",
     lambda a, shape: a.reshape(shape),
-    (lambda g, _y, a, shape: _reshape(g, shape=a.shape),),
+    (lambda g, _y, _a, shape: _reshape(g, shape=_a.shape),),
     "the same elements in C order under another shape",
     is_view=True,
 )
@@ -97,6 +97,7 @@ _concat = primitive(
     lambda *arrays, axis: np.concatenate(arrays, axis=axis),
     _concat_vjp,
     "the inputs one after the other along one axis",
+    promotes=True,
 )
 
 

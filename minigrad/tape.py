@@ -8,6 +8,7 @@ Imports errors only; knows a Tensor by its attributes.
 import inspect
 import itertools
 import operator
+import threading
 from collections.abc import Iterable, Sequence
 from contextlib import ContextDecorator
 from contextvars import ContextVar
@@ -19,13 +20,15 @@ from .errors import DtypeError
 # is one comparison. next() on it is atomic in CPython.
 clock = itertools.count(1)
 _last_change = 0
+_stamping = threading.Lock()
 
 
 def stamp_change() -> int:
     """The time of a change in place, for the Tensor that was changed."""
     global _last_change
-    _last_change = next(clock)
-    return _last_change
+    with _stamping:  # so that no thread puts an older time over a newer one
+        _last_change = next(clock)
+        return _last_change
 
 
 def last_change() -> int:

@@ -21,7 +21,7 @@ class SGD:
         b <- g in the first step, then momentum * b + (1 - dampening) * g
         p <- p - lr * (g + momentum * b with nesterov, else b)
 
-    params: Tensors with requires_grad (as from `model.parameters()`), or a list of dicts, each
+    params: leaf Tensors of floats (as from `model.parameters()`), or a list of dicts, each
         with "params" and its own values of the other arguments: parameter groups.
     A change of `param_groups[i]["lr"]` counts from the next step on. Parameters without a gradient
     are left alone. Errors: ArgumentError, DtypeError; a step that raises has changed nothing.

@@ -19,11 +19,12 @@ class Primitive:
     name: unique; what errors, the tape and generated code call it.
     forward: `forward(*arrays, **attributes) -> array`, a pure function of NumPy arrays (scalars
         arrive as Python numbers, absent operands as None).
-    vjp: the vector-Jacobian products, written with Tensors, so that a backward pass is made of
-        primitives too. Either a tuple with one rule for each input (None where there is no
-        gradient), `rule(g, y, *inputs, **attributes) -> cotangent of that input`, or, for any
-        number of inputs, one joint rule that returns them all. g is the cotangent of the output
-        y. A rule may return what broadcasts *from* the input's shape; the walk sums the rest.
+    vjp: the vector-Jacobian products, written with operators and primitives: they run on arrays,
+        and on Tensors where the backward pass is to be recorded. Either a tuple with one rule for
+        each input (None where there is no gradient), `rule(g, y, *inputs, **attributes)`, which
+        returns the cotangent of that input, or, for any number of inputs, one joint rule that
+        returns them all. g is the cotangent of the output y. Where an input was broadcast, its
+        cotangent comes in the shape of y; the walk sums it.
         None: not differentiable; the output is a constant.
         The elements of a parameter whose name begins with an underscore are not read, only its
         shape and dtype: such an input may change between forward and backward.

@@ -218,17 +218,23 @@ def var(x: Any, axis: Axes = None, correction: float = 0.0, keepdims: bool = Fal
 
 
 def std(x: Any, axis: Axes = None, correction: float = 0.0, keepdims: bool = False) -> Any:
-    """Square root of `var`, with its arguments; the derivative is infinite where it is 0."""
+    """Square root of `var`, with its arguments; where that is 0, the derivative is NaN."""
     return sqrt(var(x, axis, correction, keepdims))
 
 
 def max(x: Any, axis: Axes = None, keepdims: bool = False) -> Any:
-    """Largest element over axes (None: all). Errors: ShapeError over an empty dimension."""
+    """Largest element over axes (None: all); ties share as in torch.amax.
+
+    Errors: ShapeError over an empty dimension.
+    """
     return _max(x, axis=_nonempty("max", np.shape(x), axis), keepdims=keepdims)
 
 
 def min(x: Any, axis: Axes = None, keepdims: bool = False) -> Any:
-    """Smallest element over axes (None: all). Errors: ShapeError over an empty dimension."""
+    """Smallest element over axes (None: all); ties share as in torch.amin.
+
+    Errors: ShapeError over an empty dimension.
+    """
     return _min(x, axis=_nonempty("min", np.shape(x), axis), keepdims=keepdims)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from . import ops
 from .errors import ArgumentError, DtypeError, GradError, ShapeError
 from .tape import Record, grad_mode, last_change, tape
-from .tensor import Tensor, tensor
+from .tensor import Tensor, attach, tensor
 
 
 def backward(root: Tensor, gradient: Any, retain_graph: bool | None, create_graph: bool) -> None:
@@ -68,12 +68,22 @@ def grad(
 
 # --- the walk -----------------------------------------------------------------------------------
 
-# Where cotangents gather: at the record that made a Tensor, or, for a leaf, at the Tensor itself.
+# Where cotangents gather: at the record that made a Tensor (with the number of the output, if it
+# has several), or, for a leaf, at the Tensor itself.
 Node = Any
 
 
 def _node(x: Tensor) -> Node:
-    return x if x._record is None else x._record
+    record = x._record
+    if record is None:
+        return x
+    return record if x._output is None else (record, x._output)
+
+
+def _nodes(record: Record) -> Sequence[Node]:
+    """Where the cotangents of the record's outputs gather."""
+    n = record.primitive.outputs
+    return (record,) if n == 1 else [(record, i) for i in range(n)]
 
 
 def _walk(
@@ -96,7 +106,7 @@ def _walk(
     _check(records)
     if wanted is not None and not allow_unused:
         _check_used(wanted, roots, records)
-    active = None if targets is None else targets.union(records)
+    active = None if targets is None else targets.union(*map(_nodes, records))
     sums: dict[Node, Any] = {}
     lent: set[Node] = set()  # nodes whose sum is, so far, an array that others may hold too
     with _recording(create_graph), np.errstate(all="ignore"):  # inf and NaN pass without a word
@@ -104,27 +114,26 @@ def _walk(
             g: Any = start if create_graph else start._data
             _accumulate(sums, lent, root, g, g)
         for record in reversed(records):
-            if targets is None or record not in targets:
-                g = sums.pop(record, None)
+            primitive, inputs, attributes = record.primitive, record.inputs, record.attributes
+            if primitive.outputs > 1 or targets is not None:
+                g = _gathered(sums, record, targets)
             else:
-                g = sums.get(record)
+                g = sums.pop(record, None)
             if g is None:
                 continue
-            primitive, inputs, attributes = record.primitive, record.inputs, record.attributes
             operands, y = record.arrays, record.y
             if create_graph:
-                operands, y = inputs, Tensor(record.y)
-                y._record, y._requires_grad = record, True
-            joint = primitive.joint and primitive.joint(g, y, *operands, **attributes)
-            for i, x in enumerate(inputs):
-                if not isinstance(x, Tensor) or not x._requires_grad:
-                    continue
-                if active is not None and _node(x) not in active:
-                    continue
-                if joint is not None:
-                    _accumulate(sums, lent, x, joint[i], g)
-                elif (rule := primitive.rules[i]) is not None:
-                    _accumulate(sums, lent, x, rule(g, y, *operands, **attributes), g)
+                operands, y = inputs, _outputs(record)
+            if primitive.joint is not None:
+                needs = [_needed(x, active) for x in inputs]
+                cotangents = primitive.joint(g, y, *operands, needs=needs, **attributes)
+                for x, needed, gx in zip(inputs, needs, cotangents, strict=True):
+                    if needed:
+                        _accumulate(sums, lent, x, gx, g)
+            else:
+                for x, rule in zip(inputs, primitive.rules, strict=True):
+                    if rule is not None and _needed(x, active):
+                        _accumulate(sums, lent, x, rule(g, y, *operands, **attributes), g)
             if not retain:
                 record.free()
         return {
@@ -134,15 +143,43 @@ def _walk(
         }
 
 
+def _needed(x: Any, active: set[Node] | None) -> bool:
+    """Whether a cotangent is to flow to an input."""
+    return isinstance(x, Tensor) and x._requires_grad and (active is None or _node(x) in active)
+
+
+def _gathered(sums: dict[Node, Any], record: Record, targets: set[Node] | None) -> Any:
+    """The cotangents of a record's output or outputs, all of whose uses have been walked."""
+    parts = [
+        sums.pop(node, None) if targets is None or node not in targets else sums.get(node)
+        for node in _nodes(record)
+    ]
+    if record.primitive.outputs == 1:
+        return parts[0]
+    return tuple(parts) if any(part is not None for part in parts) else None
+
+
+def _outputs(record: Record) -> Any:
+    """What the record's primitive returned, as Tensors on the tape."""
+    if record.primitive.outputs > 1:
+        outputs = tuple([None if y is None else Tensor(y) for y in record.y])
+        attach(outputs, record)
+        return outputs
+    result = Tensor(record.y)
+    result._record, result._requires_grad = record, True
+    return result
+
+
 def _accumulate(sums: dict[Node, Any], lent: set[Node], x: Tensor, gx: Any, g: Any) -> None:
     """Add the cotangent gx of x, or of what x was broadcast to; g is what gx came from."""
-    node = x if x._record is None else x._record
+    record = x._record
+    node = x if record is None else record if x._output is None else (record, x._output)
     wanted = x._data
+    before = sums.get(node)
     if gx.shape != wanted.shape:
-        gx = _unbroadcast(gx, wanted.shape)
+        gx = _fitted(gx, wanted.shape, before is None)
     if gx.dtype is not wanted.dtype and gx.dtype != wanted.dtype:
         gx = ops.astype(gx, dtype=wanted.dtype)
-    before = sums.get(node)
     if before is not None:
         gx = before + gx
         lent.discard(node)
@@ -151,21 +188,26 @@ def _accumulate(sums: dict[Node, Any], lent: set[Node], x: Tensor, gx: Any, g: A
     sums[node] = gx
 
 
-def _unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
-    """The transpose of broadcasting: sums over the dimensions that were added or stretched."""
-    axes, keepdims = _broadcast_axes(g.shape, shape)
+def _fitted(g: Any, shape: tuple[int, ...], alone: bool) -> Any:
+    """g in another shape: the transpose of broadcasting, which is to sum over the dimensions that
+    were added or stretched; or broadcast itself, unless adding it to what is there will do so."""
+    axes = _axes_to_sum(g.shape, shape)
+    if axes is None:
+        return ops.broadcast_to(g, shape) if alone else g
     # Of arrays at once, since on this path each tenth of a microsecond tells.
     sum_over = ops.sum_over if isinstance(g, Tensor) else ops.sum_over.forward
-    g = sum_over(g, axis=axes, keepdims=keepdims)
+    g = sum_over(g, axis=axes, keepdims=g.ndim == len(shape))
     return g if g.shape == shape else ops.reshape(g, shape)
 
 
 @functools.lru_cache(maxsize=1024)
-def _broadcast_axes(wide: tuple[int, ...], shape: tuple[int, ...]) -> tuple[tuple[int, ...], bool]:
-    """The axes along which `shape` was repeated to become `wide`, and whether to keep them."""
-    extra = len(wide) - len(shape)
-    stretched = [i for i, n in enumerate(shape, extra) if n == 1 and wide[i] != 1]
-    return (*range(extra), *stretched), extra == 0
+def _axes_to_sum(given: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...] | None:
+    """The axes along which `shape` was repeated to become `given`; None if it was not."""
+    extra = len(given) - len(shape)
+    if extra < 0:
+        return None
+    stretched = [i for i, n in enumerate(shape, extra) if n == 1 and given[i] != 1]
+    return (*range(extra), *stretched) or None
 
 
 def _owned(g: Any, lent: bool) -> Tensor:
@@ -184,7 +226,7 @@ def _leading_to(targets: set[Node], records: list[Record]) -> list[Record]:
         # A freed record hides what it led to: better to stop at it than to call inputs unused.
         parents = record.inputs
         if parents is None or any(isinstance(x, Tensor) and _node(x) in reach for x in parents):
-            reach.add(record)
+            reach.update(_nodes(record))
             leading.append(record)
     return leading
 
@@ -225,11 +267,8 @@ def _check_used(wanted: Sequence[Tensor], roots: Any, leading: list[Record]) -> 
 
 def _reads(record: Record, i: int) -> bool:
     """Whether a rule that will run reads input i."""
-    primitive, inputs = record.primitive, record.inputs
-    return primitive.joint_reads or any(
-        i in reads and isinstance(inputs[j], Tensor) and inputs[j]._requires_grad
-        for j, reads in enumerate(primitive.reads)
-    )
+    needs = [isinstance(x, Tensor) and x._requires_grad for x in record.inputs]
+    return record.primitive.reads(i, needs)  # type: ignore[no-any-return]
 
 
 class _recording:

@@ -67,7 +67,7 @@ def batch_norm(
             mean = ops.mean_over(x, axis=axes, keepdims=True)
             centred = x - mean
             var = ops.mean_square(centred, axis=axes, keepdims=True)
-        inv_std = ops.rsqrt(var + eps)
+        inv_std = ops.inv_std(var, eps=eps)
         y = _scale_and_shift(centred * inv_std, weight, bias)
         if training and running_mean is not None:
             _update(running_mean, running_var, mean, var, momentum, n / (n - 1))

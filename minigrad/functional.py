@@ -140,7 +140,7 @@ def layer_norm(
         raise ArgumentError(f"layer_norm: eps must be above 0, got {eps}")
     axes = tuple(range(x.ndim - len(shape), x.ndim))
     centred = x - x.mean(axes, keepdims=True)
-    inv_std = ops.rsqrt(ops.mean_square(centred, axis=axes, keepdims=True) + eps)
+    inv_std = ops.inv_std(ops.mean_square(centred, axis=axes, keepdims=True), eps=eps)
     y = centred * inv_std
     if weight is not None:
         y = y * weight

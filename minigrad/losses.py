@@ -38,6 +38,15 @@ def cross_entropy(
     n_classes = logits.shape[1]
     factors = None if weight is None else _class_weight(name, weight, n_classes, logits.dtype)
     target = target if isinstance(target, Tensor) else np.asarray(target)
+    plain = factors is None and not label_smoothing and reduction != "none"
+    if plain and n_classes and target.dtype.kind in "iu":
+        # A copy, so that labels changed before backward, be it in NumPy, do no harm.
+        labels = _labels(name, target, np.shape(input)).astype(np.int64)
+        mean = reduction == "mean"
+        loss: Tensor = ops.label_cross_entropy(
+            logits, Tensor(labels), ignore_index=ignore_index, mean=mean
+        )[0]
+        return loss
     if target.dtype.kind == "f" and tuple(target.shape) == tuple(np.shape(input)):
         q, _ = _rows(as_tensor(target, name), name)
         if label_smoothing:
@@ -59,7 +68,7 @@ def cross_entropy(
         return restored(rows)  # type: ignore[no-any-return]
     if reduction == "sum":
         return ops.cross_entropy(logits, q, per_row=False, divisor=1.0)  # type: ignore[no-any-return]
-    loss: Tensor = ops.cross_entropy(logits, q, per_row=False, divisor=count or 1.0)
+    loss = ops.cross_entropy(logits, q, per_row=False, divisor=count or 1.0)
     return loss if count else loss + math.nan  # over nothing NaN, with a gradient of 0
 
 
@@ -161,7 +170,7 @@ def _rows(x: Tensor, name: str) -> tuple[Tensor, Any]:
 
 def _labels(name: str, target: Any, shape: tuple[int, ...]) -> Array:
     """Flat integer labels. Errors unless they have the input's shape without its classes."""
-    labels = np.asarray(target)
+    labels = target.data if isinstance(target, Tensor) else np.asarray(target)
     expected = (shape[0], *shape[2:]) if len(shape) > 1 else ()
     if labels.dtype.kind not in "iu":
         raise DtypeError(

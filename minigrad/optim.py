@@ -1,5 +1,6 @@
 """Stochastic gradient descent. May import tensor, kernels and below."""
 
+import functools
 import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -8,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import ArgumentError, DtypeError, MinigradError, ShapeError, StateDictError
-from .kernels.update import sgd, sgd_momentum
-from .tensor import Tensor
+from .kernels.update import HYPER, sgd, sgd_momentum
+from .tensor import FLOAT32, FLOAT64, Tensor, mark_changed
 
 Group = dict[str, Any]
+_NAMES = ("lr", "momentum", "dampening", "weight_decay", "nesterov", "maximize")
 
 
 class SGD:
@@ -98,19 +100,16 @@ class SGD:
         loss = None if closure is None else closure()
         updates = []  # all checked before the first is made
         for group in self.param_groups:
-            _check_group(group)
-            scalars: dict[Any, _Scalars] = {}
+            hyper = _hyper(group)
+            momentum, nesterov = group["momentum"], group["nesterov"]
             for p in group["params"]:
-                grad = p.grad
-                if grad is None:
-                    continue
-                data, g = p.data, grad.data
-                _check_gradient(data, g)
-                if data.dtype not in scalars:
-                    scalars[data.dtype] = _scalars(group, data.dtype.type)
-                updates.append((p, data, g, scalars[data.dtype], group["nesterov"]))
+                if p.grad is not None:
+                    data, g = p.data, p.grad.data
+                    _check_gradient(data, g)
+                    updates.append((p, data, g, hyper[data.dtype], momentum, nesterov))
         for update in updates:
             self._update(*update)
+        mark_changed([update[0] for update in updates])
         return loss
 
     def _update(
@@ -118,27 +117,26 @@ class SGD:
         p: Tensor,
         data: NDArray[Any],
         g: NDArray[Any],
-        scalars: "_Scalars",
+        hyper: NDArray[Any],
+        momentum: float,
         nesterov: bool,
     ) -> None:
         target = data if data.flags.c_contiguous else data.copy()
         if not g.flags.c_contiguous:
             g = g.copy()
-        lr, momentum, damp, decay, sign = scalars
         if not momentum:
-            sgd(target, g, lr, decay, sign)
+            sgd(target, g, hyper)
         else:
             state = self.state.get(p)
+            first = state is None
             if state is None:
                 state = self.state[p] = {"momentum_buffer": np.zeros_like(target)}
-                damp = type(damp)(1.0)  # the first step takes the gradient whole
             buffer = state["momentum_buffer"]
             if buffer.dtype is not data.dtype:  # after Module.to
                 buffer = state["momentum_buffer"] = buffer.astype(data.dtype)
-            sgd_momentum(target, g, buffer, lr, momentum, damp, decay, nesterov, sign)
+            sgd_momentum(target, g, buffer, hyper, nesterov, first)
         if target is not data:
             data[...] = target
-        p.mark_changed()
 
     # --- state ----------------------------------------------------------------------------------
 
@@ -225,18 +223,28 @@ def _check_group(group: Mapping[str, Any]) -> None:
         )
 
 
-_Scalars = tuple[Any, Any, Any, Any, Any]
+def _hyper(group: Group) -> dict[Any, NDArray[Any]]:
+    """The group's values as the kernels take them, checked, for each dtype of parameters."""
+    try:
+        return _hyper_of(*[group[name] for name in _NAMES])
+    except TypeError:  # what cannot be hashed is no number either
+        _check_group(group)
+        raise
 
 
-def _scalars(group: Group, dtype: Any) -> _Scalars:
-    """lr, momentum, 1 - dampening, weight_decay and sign, in the dtype of the parameters."""
-    return (
-        dtype(group["lr"]),
-        dtype(group["momentum"]),
-        dtype(1.0 - group["dampening"]),
-        dtype(group["weight_decay"]),
-        dtype(-1 if group["maximize"] else 1),
-    )
+@functools.lru_cache(maxsize=64, typed=True)
+def _hyper_of(*values: Any) -> dict[Any, NDArray[Any]]:
+    group = dict(zip(_NAMES, values, strict=True))
+    _check_group(group)
+    hyper = {
+        "lr": group["lr"],
+        "weight_decay": group["weight_decay"],
+        "sign": -1.0 if group["maximize"] else 1.0,
+        "momentum": group["momentum"],
+        "1 - dampening": 1.0 - group["dampening"],
+    }
+    listed = [hyper[name] for name in HYPER]
+    return {dtype: np.array(listed, dtype) for dtype in (FLOAT32, FLOAT64)}
 
 
 def _check_gradient(p: NDArray[Any], g: NDArray[Any]) -> None:

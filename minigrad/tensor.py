@@ -5,7 +5,7 @@ in the layer below, call primitives on Tensors.
 """
 
 import builtins
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,16 @@ class Tensor(Operators):
     requires_grad carries a record. Python numbers are weak: float32 stays float32.
     """
 
-    __slots__ = ("__weakref__", "_base", "_changed", "_data", "_grad", "_record", "_requires_grad")
+    __slots__ = (
+        "__weakref__",
+        "_base",
+        "_changed",
+        "_data",
+        "_grad",
+        "_output",
+        "_record",
+        "_requires_grad",
+    )
 
     def __init__(self, data: Array) -> None:
         """Wrap an array of supported dtype, unchecked and not copied; users call `mg.tensor`."""
@@ -36,6 +45,7 @@ class Tensor(Operators):
         self._grad: Tensor | None = None
         self._requires_grad = False
         self._record: Record | None = None
+        self._output: int | None = None  # which of the record's outputs this is, if it has several
         self._base: Tensor | None = None  # whose memory this shares
         self._changed = 0  # when the memory was last changed in place, on the tape's clock
 
@@ -192,7 +202,7 @@ class Tensor(Operators):
 
     def mark_changed(self) -> None:
         """Note that the memory was changed in place: a backward that needs it as it was raises."""
-        (self if self._base is None else self._base)._changed = stamp_change()
+        mark_changed([self])
 
     # --- Python's protocols ---------------------------------------------------------------------
 
@@ -246,6 +256,13 @@ def _rebuild(cls: type[Tensor], data: Array, requires_grad: bool) -> Tensor:
     Tensor.__init__(result, data)
     result._requires_grad = requires_grad
     return result
+
+
+def mark_changed(tensors: "Iterable[Tensor]") -> None:
+    """`Tensor.mark_changed` for several, at one time."""
+    now = stamp_change()
+    for x in tensors:
+        (x if x._base is None else x._base)._changed = now
 
 
 def _share(view: Tensor, source: Tensor) -> Tensor:
@@ -345,6 +362,8 @@ def apply(self: ops.Primitive, *inputs: Any, **attributes: Any) -> Any:
         raise _refusal(self, arrays, error) from error
     if not lifted:
         return y
+    if self.outputs > 1:
+        return _several(self, inputs, arrays, attributes, y, parents, tracked)
     if type(y) is not ndarray or y.dtype is not FLOAT32:
         y = _settled(self, y, arrays, attributes)
     result = Tensor(y)
@@ -357,6 +376,29 @@ def apply(self: ops.Primitive, *inputs: Any, **attributes: Any) -> Any:
 
 
 ops.Primitive.__call__ = apply  # type: ignore[method-assign]
+
+
+def _several(
+    primitive: ops.Primitive,
+    inputs: Any,
+    arrays: Sequence[Any],
+    attributes: dict[str, Any],
+    y: tuple[Any, ...],
+    parents: Sequence[Record],
+    tracked: bool,
+) -> tuple[Tensor | None, ...]:
+    """The end of `apply` for several outputs, some of which the forward may have left None."""
+    results = tuple([None if a is None else Tensor(a) for a in y])
+    if tracked and grad_mode.get():
+        attach(results, Record(primitive, inputs, arrays, attributes, y, parents))
+    return results
+
+
+def attach(outputs: Sequence[Tensor | None], record: Record) -> None:
+    """Make the Tensors the outputs of a record that has several."""
+    for i, x in enumerate(outputs):
+        if x is not None:
+            x._record, x._output, x._requires_grad = record, i, True
 
 
 def _constant(x: Any, name: str) -> Any:

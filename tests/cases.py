@@ -46,6 +46,7 @@ def real(*shape: int, low: float = -2.0, high: float = 2.0, seed: int = 0) -> np
     return np.random.default_rng([n, seed]).permutation(values).reshape(shape)
 
 
+LABELS = [np.array([2, 0, 1, 0]), np.array([2, 2, 0, 2])]  # class 1 is ignored
 SHAPES = [(2, 3), (), (1,), (3, 0), (2, 1, 3)]
 PAIRS: list[tuple[tuple[int, ...], tuple[int, ...]]] = [
     ((2, 3), (2, 3)),
@@ -143,6 +144,25 @@ def np_cross_entropy(a: Any, q: Any, per_row: bool, divisor: float) -> Any:
     return -(q * np.log(special.softmax(a, 1))).sum(1 if per_row else None) / divisor
 
 
+def np_label_cross_entropy(a: Any, labels: Any, ignore_index: int, mean: bool) -> Any:
+    """The definition, row by row."""
+    p = special.softmax(a, 1)
+    losses = [-np.log(p[i, k]) for i, k in enumerate(labels) if k != ignore_index]
+    return np.mean(losses) if mean else np.sum(losses)
+
+
+def np_label_cross_entropy_grad(g: Any, a: Any, labels: Any, ignore_index: int, mean: bool) -> Any:
+    """Softmax less one at the label."""
+    kept = np.array(labels) != ignore_index
+    rows = (special.softmax(a, 1) - np.eye(a.shape[1])[labels]) * kept[:, None]
+    return g * rows / (kept.sum() if mean else 1)
+
+
+def label_cross_entropy_grad(g: Any, a: Any, labels: Any, **how: Any) -> Any:
+    """The primitive, which takes the softmax as well."""
+    return T["label_cross_entropy_grad"](g, a, labels, special.softmax(a.data, 1), **how)
+
+
 def np_cross_entropy_grad(g: Any, a: Any, q: Any, per_row: bool, divisor: float) -> Any:
     """Row by row, the logarithm's derivative times the Jacobian of softmax."""
     p = special.softmax(a, 1)
@@ -209,6 +229,8 @@ CASES: dict[str, list[Case]] = {
     "exp": unary(mg.exp, lambda a: np.power(np.e, a)),
     "log": unary(mg.log, lambda a: np.log2(a) * np.log(2.0), low=0.1),
     "sqrt": unary(mg.sqrt, lambda a: np.power(a, 0.5), low=0.1),
+    "inv_std": [case(T["inv_std"], lambda a, eps: np.power(a + eps, -0.5), real(2, 3, low=0.1),
+                     eps=eps) for eps in (0, 1e-5, 0.5)],
     "rsqrt": unary(T["rsqrt"], lambda a: np.power(a, -0.5), low=0.1),
     "tanh": unary(mg.tanh, lambda a: 2.0 / (1.0 + np.exp(-2.0 * a)) - 1.0),
     "erf": unary(ops.erf, lambda a: 1.0 - special.erfc(a)),
@@ -296,4 +318,12 @@ CASES: dict[str, list[Case]] = {
     "cross_entropy_grad": [
         case(T["cross_entropy_grad"], np_cross_entropy_grad, g, real(2, 3), q, per_row=p, divisor=d)
         for g, p in ((real(2), True), (real(), False)) for d, q in ((1.0, Q), (2.5, EXACT))],
+    "label_cross_entropy": [
+        case(lambda *x, **how: T["label_cross_entropy"](*x, **how)[0], np_label_cross_entropy,
+             real(4, 3), labels, ignore_index=1, mean=mean)
+        for mean in (True, False) for labels in LABELS],
+    "label_cross_entropy_grad": [
+        case(label_cross_entropy_grad, np_label_cross_entropy_grad,
+             real(), real(4, 3), labels, ignore_index=1, mean=mean)
+        for mean in (True, False) for labels in LABELS],
 }  # fmt: skip

@@ -57,7 +57,7 @@ WRONG = {
     "NaN": (unlisted(np.exp, lambda g, _y, _a: g * np.nan), (X,)),
     "an absent rule": (unlisted(np.multiply, lambda g, _y, _a, b: g * b, None), (X, W)),
     "a wrong joint rule": (
-        unlisted(np.add, joint=lambda g, _y, *_inputs: (g, -g)), (X, W)),
+        unlisted(np.add, joint=lambda g, _y, *_inputs, needs: (g, -g)), (X, W)),
     # Sums to the right total over the outputs, which a cotangent of ones would not see through.
     "outputs mixed up": (unlisted(np.exp, lambda g, y, _a: (g * y)[::-1]), (X,)),
 }  # fmt: skip

@@ -48,7 +48,8 @@ def made(monkeypatch, no_gc):
         def __init__(self, *args):
             super().__init__(*args)
             tensors = [x for x in self.inputs if isinstance(x, mg.Tensor)]
-            references.extend(map(weakref.ref, [self, self.y, *tensors]))
+            outputs = self.y if isinstance(self.y, tuple) else (self.y,)
+            references.extend(map(weakref.ref, [self, *outputs, *tensors]))
 
     monkeypatch.setattr(ENGINE, "Record", Watched)
     return references

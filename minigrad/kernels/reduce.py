@@ -40,6 +40,23 @@ def _sum_rows(x: NDArray[Any], divisor: float, out: NDArray[Any]) -> None:
         flat[j] = total[j] / divisor
 
 
+def _mean_square_rows(x: NDArray[Any], out: NDArray[Any]) -> None:
+    """out[j] = (sum over i of x[i, j]^2) / n, for x (n, c) and out of c elements in C order."""
+    n, c = x.shape
+    flat = out.reshape(out.size)
+    total = np.zeros(c, np.float64)
+    for start in range(0, n, BLOCK):
+        partial = np.zeros(c, np.float64)
+        for i in range(start, min(start + BLOCK, n)):
+            for j in range(c):
+                v = np.float64(x[i, j])
+                partial[j] += v * v
+        for j in range(c):
+            total[j] += partial[j]
+    for j in range(c):
+        flat[j] = total[j] / n
+
+
 def _sum_along(x: NDArray[Any], divisor: float, out: NDArray[Any]) -> None:
     """out[i] = (sum over j of x[i, j]) / divisor, for x (m, k) and out of m elements in C order."""
     m, k = x.shape
@@ -56,4 +73,5 @@ def _sum_along(x: NDArray[Any], divisor: float, out: NDArray[Any]) -> None:
 
 
 sum_rows = kernel(_sum_rows)
+mean_square_rows = kernel(_mean_square_rows)
 sum_along = kernel(_sum_along)

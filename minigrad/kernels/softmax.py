@@ -54,6 +54,76 @@ def _cross_entropy_grad(
             out[i, j] = scale * (out[i, j] * (weight / total) - q[i, j])
 
 
+def _label_cross_entropy(
+    a: NDArray[Any],
+    labels: NDArray[Any],
+    ignore_index: int,
+    mean: bool,
+    loss: NDArray[Any],
+    p: NDArray[Any],
+) -> int:
+    """loss[0] = sum, or mean, of -log p[i, labels[i]] over the rows not ignored, p = softmax(a).
+
+    The mean over nothing is NaN. Returns the first row whose label is out of range, or -1.
+    """
+    n, c = a.shape
+    count = 0
+    losses = 0.0
+    for i in range(n):
+        top = -np.inf
+        for j in range(c):
+            top = max(top, np.float64(a[i, j]))
+        total = 0.0
+        for j in range(c):
+            e = math.exp(np.float64(a[i, j]) - top)
+            p[i, j] = e
+            total += e
+        for j in range(c):
+            p[i, j] /= total
+        label = labels[i]
+        if label != ignore_index:
+            if label < 0 or label >= c:
+                return i
+            count += 1
+            losses += math.log(total) - (np.float64(a[i, label]) - top)
+    if mean:
+        losses = losses / count if count else np.nan
+    loss.reshape(1)[0] = losses
+    return -1
+
+
+def _label_cross_entropy_grad(
+    g: float,
+    labels: NDArray[Any],
+    p: NDArray[Any],
+    ignore_index: int,
+    mean: bool,
+    out: NDArray[Any],
+) -> None:
+    """out[i] = g * (p[i] - one-hot of labels[i]), over their number with mean; 0 where ignored.
+
+    p - 1 at the label is computed as minus the sum of the others, which loses nothing at p near 1.
+    """
+    n, c = p.shape
+    count = 0
+    for i in range(n):
+        count += labels[i] != ignore_index
+    scale = p.dtype.type(g / count if mean and count else g)
+    for i in range(n):
+        label = labels[i]
+        if label == ignore_index:
+            for j in range(c):
+                out[i, j] = 0
+        else:
+            others = 0.0
+            for j in range(c):
+                others += 0.0 if j == label else p[i, j]
+                out[i, j] = scale * p[i, j]
+            out[i, label] = -scale * others
+
+
 # Exact, since log(total) - (a - top) must not become (log(total) + top) - a.
 cross_entropy = kernel(_cross_entropy, exact=True)
 cross_entropy_grad = kernel(_cross_entropy_grad, exact=True)
+label_cross_entropy = kernel(_label_cross_entropy, exact=True)
+label_cross_entropy_grad = kernel(_label_cross_entropy_grad)

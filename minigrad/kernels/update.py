@@ -6,36 +6,41 @@ from numpy.typing import NDArray
 
 from .jit import kernel
 
+# What SGD's hyperparameters are, in this order, in one array of the parameters' dtype: quicker to
+# pass than scalars, and float32 is not computed as float64. sign is -1 to maximise.
+HYPER = ("lr", "weight_decay", "sign", "momentum", "1 - dampening")
 
-def _sgd(p: NDArray[Any], g: NDArray[Any], lr: float, weight_decay: float, sign: float) -> None:
-    """p <- p - lr * (sign * g + weight_decay * p), in C order; sign is -1 to maximise."""
+
+def _sgd(p: NDArray[Any], g: NDArray[Any], hyper: NDArray[Any]) -> None:
+    """p <- p - lr * (sign * g + weight_decay * p), for arrays of one shape in C order."""
+    lr, weight_decay, sign = hyper[0], hyper[1], hyper[2]
     ps, gs = p.reshape(p.size), g.reshape(g.size)
     for i in range(ps.size):
-        ps[i] -= lr * (sign * gs[i] + weight_decay * ps[i])
+        d = sign * gs[i]
+        ps[i] -= lr * (d + weight_decay * ps[i] if weight_decay else d)
 
 
 def _sgd_momentum(
     p: NDArray[Any],
     g: NDArray[Any],
     buffer: NDArray[Any],
-    lr: float,
-    momentum: float,
-    damp: float,
-    weight_decay: float,
+    hyper: NDArray[Any],
     nesterov: bool,
-    sign: float,
+    first: bool,
 ) -> None:
     """One SGD step with momentum, in one pass over memory; arrays of one shape, in C order.
 
-    d = sign * g + weight_decay * p             sign is -1 to maximise
+    d = sign * g + weight_decay * p
     buffer <- momentum * buffer + damp * d      damp = 1 - dampening, and 1 in the first step
     p <- p - lr * (d + momentum * buffer if nesterov else buffer)
-
-    The scalars have the dtype of p, so that float32 is not computed as float64.
     """
+    lr, weight_decay, sign, momentum = hyper[0], hyper[1], hyper[2], hyper[3]
+    damp = hyper.dtype.type(1) if first else hyper[4]
     ps, gs, bs = p.reshape(p.size), g.reshape(g.size), buffer.reshape(buffer.size)
     for i in range(ps.size):
-        d = sign * gs[i] + weight_decay * ps[i]
+        d = sign * gs[i]
+        if weight_decay:
+            d += weight_decay * ps[i]
         b = momentum * bs[i] + damp * d
         bs[i] = b
         ps[i] -= lr * (d + momentum * b if nesterov else b)

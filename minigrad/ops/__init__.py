@@ -17,6 +17,7 @@ from .elementwise import (
     gelu,
     greater,
     greater_equal,
+    inv_std,
     isnan,
     leaky_relu,
     less,
@@ -70,7 +71,7 @@ from .shapes import (
     transpose,
     unsqueeze,
 )
-from .softmax import cross_entropy, log_softmax, softmax
+from .softmax import cross_entropy, label_cross_entropy, log_softmax, softmax
 
 __all__ = [
     "TABLE",
@@ -95,8 +96,10 @@ __all__ = [
     "getitem",
     "greater",
     "greater_equal",
+    "inv_std",
     "isnan",
     "keep_mask",
+    "label_cross_entropy",
     "leaky_relu",
     "less",
     "less_equal",

@@ -98,6 +98,12 @@ rsqrt = _elementwise(
     (lambda g, y, a: g * (y * (-0.5 / a)),),
     "1 / sqrt(a)",
 )
+inv_std = _elementwise(
+    "inv_std",
+    lambda var, eps: 1.0 / np.sqrt(var + eps),
+    (lambda g, y, _var, eps: g * (-0.5 * y * y * y),),
+    "1 / sqrt(var + eps)",
+)
 tanh = _elementwise(
     "tanh", np.tanh, (lambda g, y, _a: g * (1.0 - y * y),), "hyperbolic tangent of a"
 )

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ShapeError
+from ..kernels import linear as kernels
 from .primitive import primitive
 from .shapes import reshape, transpose, unsqueeze
 
@@ -74,7 +75,10 @@ def _linear_forward(x: NDArray[Any], w: NDArray[Any], b: NDArray[Any] | None) ->
         raise ShapeError(f"linear: bias {b.shape} does not fit weight {w.shape}")
     y: NDArray[Any] = np.dot(_rows(x), w.T)
     if b is not None:
-        y = np.add(y, b, out=y if y.dtype == b.dtype else None)
+        if y.dtype is b.dtype and y.dtype.kind == "f" and b.flags.c_contiguous:
+            kernels.add_bias(y, b)
+        else:
+            y = y + b
     return y if x.ndim == 2 else y.reshape(*x.shape[:-1], w.shape[0])
 
 

@@ -5,7 +5,7 @@ This layer lies below the Tensor: rules are written with operators and with othe
 and never name its class.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 Rule = Callable[..., Any]
@@ -22,14 +22,17 @@ class Primitive:
     vjp: the vector-Jacobian products, written with operators and primitives: they run on arrays,
         and on Tensors where the backward pass is to be recorded. Either a tuple with one rule for
         each input (None where there is no gradient), `rule(g, y, *inputs, **attributes)`, which
-        returns the cotangent of that input, or, for any number of inputs, one joint rule that
-        returns them all. g is the cotangent of the output y. Where an input was broadcast, its
-        cotangent comes in the shape of y; the walk sums it.
+        returns the cotangent of that input, or one joint rule, which returns them all and is
+        told by the keyword `needs` for which inputs (a tuple of bools) they are asked for. g is
+        the cotangent of the output y. Where an input was broadcast, its cotangent comes in the
+        shape of y, and the walk sums it; one with unit dimensions the walk broadcasts.
         None: not differentiable; the output is a constant.
         The elements of a parameter whose name begins with an underscore are not read, only its
         shape and dtype: such an input may change between forward and backward.
     promotes: integers and booleans become floats where the result needs them to.
     is_view: the result may share memory with the first input.
+    outputs: how many; where more than one, forward and calls return a tuple, and g and y are
+        tuples, too, with None in g for outputs that nothing was made of.
     """
 
     def __init__(
@@ -38,8 +41,9 @@ class Primitive:
         forward: Callable[..., Any],
         vjp: tuple[Rule | None, ...] | Rule | None,
         doc: str,
-        promotes: bool,
-        is_view: bool,
+        promotes: bool = False,
+        is_view: bool = False,
+        outputs: int = 1,
     ) -> None:
         self.name = name
         self.forward = forward
@@ -48,10 +52,15 @@ class Primitive:
         self.differentiable = vjp is not None
         self.promotes = promotes
         self.is_view = is_view
+        self.outputs = outputs
         self.__doc__ = doc
-        # For each rule the positions of the inputs that it reads; a joint rule reads all or none.
-        self.reads = tuple(_inputs_read(rule) for rule in self.rules)
-        self.joint_reads = callable(vjp) and not _inputs_name(vjp).startswith("_")
+
+    def reads(self, i: int, needs: Sequence[bool]) -> bool:
+        """Whether the rules for the inputs that need a cotangent read the elements of input i."""
+        if self.joint is not None:
+            return _reads(self.joint, i)
+        rules = zip(needs, self.rules, strict=True)
+        return any(needed and rule is not None and _reads(rule, i) for needed, rule in rules)
 
     def __call__(self, *inputs: Any, **attributes: Any) -> Any:
         """Apply to Tensors (or what can become one) and record; the engine supplies this."""
@@ -69,24 +78,20 @@ def primitive(
     *,
     promotes: bool = False,
     is_view: bool = False,
+    outputs: int = 1,
 ) -> Primitive:
     """Declare a primitive and enter it into the table; the arguments are Primitive's."""
     if name in TABLE:
         raise ValueError(f"primitive {name!r} is declared twice")
-    TABLE[name] = Primitive(name, forward, vjp, doc, promotes, is_view)
+    TABLE[name] = Primitive(name, forward, vjp, doc, promotes, is_view, outputs)
     return TABLE[name]
 
 
-def _inputs_name(joint: Rule) -> str:
-    """What a joint rule calls its *inputs, which come after its named arguments."""
-    code = joint.__code__
-    return code.co_varnames[code.co_argcount + code.co_kwonlyargcount]
-
-
-def _inputs_read(rule: Rule | None) -> tuple[int, ...]:
-    """Positions of the inputs (after g and y) that a rule reads, by the underscore convention."""
-    if rule is None:
-        return ()
+def _reads(rule: Rule, i: int) -> bool:
+    """Whether a rule reads the elements of input i: the underscore convention."""
     code = rule.__code__
-    names = code.co_varnames[2 : code.co_argcount]
-    return tuple(i for i, name in enumerate(names) if not name.startswith("_"))
+    names = code.co_varnames[2 : code.co_argcount]  # behind g and y
+    if i < len(names):
+        return not names[i].startswith("_")
+    rest = code.co_varnames[code.co_argcount + code.co_kwonlyargcount]  # *inputs
+    return not rest.startswith("_")

@@ -1,7 +1,7 @@
 """Sums, means, variances and extremes over any axes.
 
-float32 is summed in float64 and rounded once, here as in every kernel. A rule brings the
-cotangent back to the input's shape by broadcasting it, which costs no memory.
+float32 is summed in float64 and rounded once, here as in every kernel. The rules of sum and mean
+return a cotangent with unit dimensions, which the walk broadcasts.
 """
 
 import functools
@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ArgumentError, ShapeError
-from ..kernels.reduce import sum_along, sum_rows
+from ..kernels.reduce import mean_square_rows, sum_along, sum_rows
 from .elementwise import sqrt
 from .primitive import primitive
-from .shapes import Axes, _broadcast_to, _reshape, normalize_axes
+from .shapes import Axes, _reshape, normalize_axes
 
 _add_reduce: Any = np.add.reduce  # its stubs do not know a `keepdims` that varies
 
@@ -89,7 +89,12 @@ def _mean_forward(a: NDArray[Any], axis: tuple[int, ...], keepdims: bool) -> Any
 
 
 def _mean_square_forward(a: NDArray[Any], axis: tuple[int, ...], keepdims: bool) -> Any:
-    return _total(a * a, axis, keepdims, True)
+    plan = _folded(a.shape, axis, keepdims)
+    if plan[1] < 0 or plan[2] != 1 or not a.flags.c_contiguous or a.dtype.kind != "f":
+        return _total(a * a, axis, keepdims, True)
+    out = np.empty(plan[3], a.dtype)
+    mean_square_rows(a if a.ndim == 2 else a.reshape(plan[0], plan[1]), out)
+    return out
 
 
 def _var_forward(a: NDArray[Any], axis: tuple[int, ...], keepdims: bool, correction: float) -> Any:
@@ -108,25 +113,22 @@ def _var_forward(a: NDArray[Any], axis: tuple[int, ...], keepdims: bool, correct
 # --- rules --------------------------------------------------------------------------------------
 
 
-def _spread(g: Any, a: Any, axis: tuple[int, ...], keepdims: bool) -> Any:
-    """g, reduced over `axis`, repeated to the shape of a."""
-    if not keepdims:
-        g = _reshape(g, shape=_kept(a.shape, axis))
-    return _broadcast_to(g, shape=a.shape)
+def _keep(g: Any, a: Any, axis: tuple[int, ...], keepdims: bool) -> Any:
+    """g as it broadcasts to the shape of a: with the reduced dimensions as units."""
+    return g if keepdims else _reshape(g, shape=_kept(a.shape, axis))
 
 
 def _mean_vjp(g: Any, _y: Any, a: Any, axis: tuple[int, ...], keepdims: bool) -> Any:
     # Only the shape of a is used, yet it counts as read: backward through a batch_norm whose
     # input was changed in place is an error, composed as fused.
     n = a.size // g.size if g.size else 0
-    return _spread(g / n if n else g, a, axis, keepdims)
+    return _keep(g / n if n else g, a, axis, keepdims)
 
 
 def _mean_square_vjp(g: Any, _y: Any, a: Any, axis: tuple[int, ...], keepdims: bool) -> Any:
     n = a.size // g.size if g.size else 0
-    if not keepdims:
-        g = _reshape(g, shape=_kept(a.shape, axis))
-    return (g * (2.0 / n) if n else g) * a  # the factor where it is small: before broadcasting
+    g = g * (2.0 / n) if n else g  # the factor where it is small: before broadcasting
+    return _keep(g, a, axis, keepdims) * a
 
 
 def _var_vjp(
@@ -135,12 +137,13 @@ def _var_vjp(
     n = _count(a.shape, axis)
     centred = a - mean_over(a, axis=axis, keepdims=True)
     factor = 2.0 / (n - correction) if n else 0.0  # over nothing there is nothing to weigh
-    return _spread(g * factor, a, axis, keepdims) * centred
+    return _keep(g * factor, a, axis, keepdims) * centred
 
 
 def _extreme_vjp(g: Any, y: Any, a: Any, axis: tuple[int, ...], keepdims: bool) -> Any:
     """g in equal parts to all elements that attain the extreme y."""
-    return _spread(g, a, axis, keepdims) * _ties(a, _spread(y, a, axis, keepdims), axis=axis)
+    g, y = _keep(g, a, axis, keepdims), _keep(y, a, axis, keepdims)
+    return g * _ties(a, y, axis=axis)
 
 
 def _ties_forward(a: NDArray[Any], y: NDArray[Any], axis: tuple[int, ...]) -> Any:
@@ -153,7 +156,7 @@ def _ties_forward(a: NDArray[Any], y: NDArray[Any], axis: tuple[int, ...]) -> An
 sum_over = primitive(
     "sum",
     _sum_forward,
-    (lambda g, _y, _a, axis, keepdims: _spread(g, _a, axis, keepdims),),
+    (lambda g, _y, _a, axis, keepdims: _keep(g, _a, axis, keepdims),),
     "sum of a over axes",
 )
 mean_over = primitive(

@@ -83,7 +83,7 @@ _broadcast_to = primitive(
 )
 
 
-def _concat_vjp(g: Any, _y: Any, *_inputs: Any, axis: int) -> tuple[Any, ...]:
+def _concat_vjp(g: Any, _y: Any, *_inputs: Any, needs: Any, axis: int) -> tuple[Any, ...]:
     start, parts = 0, []
     for a in _inputs:  # their shapes only
         stop = start + a.shape[axis]

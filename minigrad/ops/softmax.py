@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import OutOfRangeError
 from ..kernels import softmax as kernels
 from .elementwise import as_float, exp
 from .primitive import primitive
@@ -43,6 +44,7 @@ log_softmax = primitive(
 
 
 def _cross_entropy_forward(a: NDArray[Any], q: NDArray[Any], per_row: bool, divisor: float) -> Any:
+    a, q = np.ascontiguousarray(a), np.ascontiguousarray(q)
     losses = np.empty(a.shape[0], np.float64)
     kernels.cross_entropy(a, q, losses)
     losses = losses if per_row else np.add.reduce(losses)
@@ -52,6 +54,7 @@ def _cross_entropy_forward(a: NDArray[Any], q: NDArray[Any], per_row: bool, divi
 def _cross_entropy_grad_forward(
     g: NDArray[Any], a: NDArray[Any], q: NDArray[Any], per_row: bool, divisor: float
 ) -> Any:
+    a, q = np.ascontiguousarray(a), np.ascontiguousarray(q)
     out = np.empty_like(a)
     kernels.cross_entropy_grad(np.asarray(g).reshape(-1), a, q, divisor, out)
     return out
@@ -99,4 +102,78 @@ cross_entropy = primitive(
         lambda g, _y, a, _q, per_row, divisor: log_softmax(a, axis=1) * (_by_row(g) / -divisor),
     ),
     "-(sum of q * log_softmax(a)) / divisor over the classes, per row (n, c) or over all",
+)
+
+
+def _label_cross_entropy_forward(
+    a: NDArray[Any], labels: NDArray[Any], ignore_index: int, mean: bool
+) -> tuple[Any, Any]:
+    if not a.flags.c_contiguous:
+        a = a.copy()  # in C order, for which the kernel is compiled
+    loss, p = np.empty((), a.dtype), np.empty(a.shape, a.dtype)
+    bad = kernels.label_cross_entropy(a, labels, ignore_index, mean, loss, p)
+    if bad >= 0:
+        raise OutOfRangeError(
+            f"cross_entropy: labels must lie in 0..{a.shape[1] - 1}, got {labels[bad]} at position "
+            f"{bad} (ignore_index is {ignore_index}); count classes from 0, and give the network "
+            "as many outputs as there are classes"
+        )
+    return loss, p
+
+
+def _label_cross_entropy_vjp(
+    g: Any, y: Any, a: Any, labels: Any, *, needs: Any, ignore_index: int, mean: bool
+) -> tuple[Any, ...]:
+    gradient = label_cross_entropy_grad(g[0], a, labels, y[1], ignore_index=ignore_index, mean=mean)
+    return gradient, None
+
+
+def _label_cross_entropy_grad_forward(
+    g: Any, a: NDArray[Any], labels: NDArray[Any], p: NDArray[Any], ignore_index: int, mean: bool
+) -> NDArray[Any]:
+    out = np.empty(a.shape, a.dtype)
+    kernels.label_cross_entropy_grad(float(g), labels, p, ignore_index, mean, out)
+    return out
+
+
+def _label_grad_wrt_g(
+    u: Any, _y: Any, _g: Any, a: Any, labels: Any, _p: Any, ignore_index: int, mean: bool
+) -> Any:
+    """sum of u * (softmax(a) - one-hot) over the rows kept, over their number with mean."""
+    onehot, factor = _one_hot(labels, a, ignore_index, mean)
+    return sum_over(u * (softmax(a, axis=1) - onehot) * factor, axis=(0, 1), keepdims=False)
+
+
+def _label_grad_wrt_a(
+    u: Any, _y: Any, g: Any, a: Any, labels: Any, _p: Any, ignore_index: int, mean: bool
+) -> Any:
+    """g * p * (u - sum of u * p in the row), likewise."""
+    p = softmax(a, axis=1)
+    centred = u - sum_over(u * p, axis=(1,), keepdims=True)
+    return centred * p * (g * _one_hot(labels, a, ignore_index, mean)[1])
+
+
+def _one_hot(labels: Any, a: Any, ignore_index: int, mean: bool) -> tuple[Any, Any]:
+    """(n, c) with a one at each label, and (n, 1) with 1 for each row kept, over their number with
+    mean, else 0; constants in the dtype of a."""
+    labels = np.asarray(labels)[:, None]
+    kept = (labels != ignore_index).astype(a.dtype)
+    count = kept.sum() if mean else 1.0
+    onehot = (labels == np.arange(a.shape[1])).astype(a.dtype)
+    return onehot, kept / (count or 1.0)
+
+
+label_cross_entropy_grad = primitive(
+    "label_cross_entropy_grad",
+    _label_cross_entropy_grad_forward,
+    (_label_grad_wrt_g, _label_grad_wrt_a, None, None),
+    "g * (p - one-hot of the labels), p = softmax(a): the derivative of label_cross_entropy",
+)
+label_cross_entropy = primitive(
+    "label_cross_entropy",
+    _label_cross_entropy_forward,
+    _label_cross_entropy_vjp,
+    "sum or mean over (n, c) of -log p at the labels (n,), those ignored left out; and "
+    "p = softmax(a), which its derivative reads and nobody else should",
+    outputs=2,
 )

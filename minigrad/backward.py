@@ -20,10 +20,12 @@ def backward(root: Tensor, gradient: Any, retain_graph: bool | None, create_grap
     """`Tensor.backward`, which documents the arguments."""
     start = _cotangent(root, gradient, "backward")
     gradients = _walk([(root, start)], None, retain_graph, create_graph)
-    with _recording(create_graph):
-        # Only now: an error above leaves every .grad as it was.
-        for leaf, g in gradients.items():
-            leaf._grad = g if leaf._grad is None else leaf._grad + g
+    for leaf, g in gradients.items():  # only now: an error above leaves every .grad as it was
+        if leaf._grad is None:
+            leaf._grad = g
+        else:
+            with _recording(create_graph):
+                leaf._grad = leaf._grad + g
 
 
 def grad(
@@ -128,7 +130,7 @@ def _walk(
                 needs = [_needed(x, active) for x in inputs]
                 cotangents = primitive.joint(g, y, *operands, needs=needs, **attributes)
                 for x, needed, gx in zip(inputs, needs, cotangents, strict=True):
-                    if needed:
+                    if needed and gx is not None:
                         _accumulate(sums, lent, x, gx, g)
             else:
                 for x, rule in zip(inputs, primitive.rules, strict=True):

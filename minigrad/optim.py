@@ -100,43 +100,38 @@ class SGD:
         loss = None if closure is None else closure()
         updates = []  # all checked before the first is made
         for group in self.param_groups:
-            hyper = _hyper(group)
-            momentum, nesterov = group["momentum"], group["nesterov"]
+            hyper, momentum, nesterov = _hyper(group), group["momentum"], group["nesterov"]
             for p in group["params"]:
-                if p.grad is not None:
-                    data, g = p.data, p.grad.data
-                    _check_gradient(data, g)
-                    updates.append((p, data, g, hyper[data.dtype], momentum, nesterov))
-        for update in updates:
-            self._update(*update)
+                if p._grad is None:
+                    continue
+                data, g = p._data, p._grad._data
+                _check_gradient(data, g)
+                buffer = self._buffer(p) if momentum else None
+                updates.append((p, data, g, buffer, hyper[data.dtype], momentum, nesterov))
+        for p, data, g, buffer, values, momentum, nesterov in updates:
+            target, g = _plain(data), _plain(g)
+            if not momentum:
+                sgd(target, g, values)
+            elif buffer is not None:
+                sgd_momentum(target, g, buffer, values, nesterov, False)
+            else:
+                buffer = np.zeros_like(target)
+                sgd_momentum(target, g, buffer, values, nesterov, True)
+                self.state[p] = {"momentum_buffer": buffer}
+            if target is not data:
+                data[...] = target
         mark_changed([update[0] for update in updates])
         return loss
 
-    def _update(
-        self,
-        p: Tensor,
-        data: NDArray[Any],
-        g: NDArray[Any],
-        hyper: NDArray[Any],
-        momentum: float,
-        nesterov: bool,
-    ) -> None:
-        target = data if data.flags.c_contiguous else data.copy()
-        if not g.flags.c_contiguous:
-            g = g.copy()
-        if not momentum:
-            sgd(target, g, hyper)
-        else:
-            state = self.state.get(p)
-            first = state is None
-            if state is None:
-                state = self.state[p] = {"momentum_buffer": np.zeros_like(target)}
-            buffer = state["momentum_buffer"]
-            if buffer.dtype is not data.dtype:  # after Module.to
-                buffer = state["momentum_buffer"] = buffer.astype(data.dtype)
-            sgd_momentum(target, g, buffer, hyper, nesterov, first)
-        if target is not data:
-            data[...] = target
+    def _buffer(self, p: Tensor) -> NDArray[Any] | None:
+        """The momentum of a parameter, in its dtype (which Module.to may change); None at first."""
+        state = self.state.get(p)
+        if state is None:
+            return None
+        buffer = state["momentum_buffer"]
+        if buffer.dtype is not p._data.dtype:
+            buffer = state["momentum_buffer"] = buffer.astype(p._data.dtype)
+        return buffer
 
     # --- state ----------------------------------------------------------------------------------
 
@@ -245,6 +240,11 @@ def _hyper_of(*values: Any) -> dict[Any, NDArray[Any]]:
     }
     listed = [hyper[name] for name in HYPER]
     return {dtype: np.array(listed, dtype) for dtype in (FLOAT32, FLOAT64)}
+
+
+def _plain(a: NDArray[Any]) -> NDArray[Any]:
+    """In C order, which is what the kernels are compiled for."""
+    return a if a.flags.c_contiguous else a.copy()
 
 
 def _check_gradient(p: NDArray[Any], g: NDArray[Any]) -> None:

@@ -7,7 +7,6 @@ Imports errors only; knows a Tensor by its attributes.
 
 import inspect
 import itertools
-import operator
 import threading
 from collections.abc import Iterable, Sequence
 from contextlib import ContextDecorator
@@ -80,14 +79,14 @@ def tape(roots: Iterable[Any]) -> list[Record]:
     Iterative, so that a chain may be as long as memory allows. Records that backward has freed
     (inputs is None) are among them, but not what lay behind those.
     """
-    found: set[Record] = set()
+    found: dict[int, Record] = {}
     stack = [t._record for t in roots if t._record is not None]
     while stack:
         record = stack.pop()
-        if record not in found:
-            found.add(record)
+        if record.number not in found:
+            found[record.number] = record
             stack.extend(record.parents)
-    return sorted(found, key=operator.attrgetter("number"))
+    return [found[number] for number in sorted(found)]
 
 
 # --- modes: context variables, so that neither threads nor asyncio tasks see each other's -------

@@ -13,7 +13,7 @@ import numpy as np
 from . import ops
 from .errors import ArgumentError, DtypeError, GradError, ShapeError
 from .tape import Record, grad_mode, last_change, tape
-from .tensor import Tensor, attach, tensor
+from .tensor import Tensor, as_tensor, attach
 
 
 def backward(root: Tensor, gradient: Any, retain_graph: bool | None, create_graph: bool) -> None:
@@ -304,9 +304,15 @@ def _cotangent(root: Tensor, gradient: Any, name: str) -> Tensor:
                 "one of that shape, or reduce it with .sum() or .mean()"
             )
         return Tensor(np.ones(root.shape, root.dtype))
-    g = gradient if isinstance(gradient, Tensor) else tensor(gradient)
+    g = as_tensor(gradient, f"{name}: the gradient")
     if g.shape != root.shape:
-        raise ShapeError(f"{name}: the gradient has shape {g.shape}, expected {root.shape}")
+        raise ShapeError(
+            f"{name}: the gradient has shape {g.shape}, expected {root.shape}, that of the result; "
+            "reshape it, or give it that shape with broadcast_to"
+        )
     if g.dtype.kind != "f":
-        raise DtypeError(f"{name}: the gradient must be of floats, got {g.dtype}")
+        raise DtypeError(
+            f"{name}: the gradient must be of floats, got {g.dtype}; convert with "
+            f".astype('{root.dtype}')"
+        )
     return g if g.dtype == root.dtype else g.astype(root.dtype)

@@ -16,13 +16,13 @@ Source: Ioffe and Szegedy, 2015, arXiv:1502.03167; conventions and defaults are 
 import tensor, ops, kernels and below; users meet it as F.batch_norm and nn.BatchNorm1d/2d/3d.
 """
 
-import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import ops
+from .checks import ABOVE_0, number
 from .errors import ArgumentError, DtypeError, ShapeError
 from .kernels.update import running
 from .tensor import Tensor, as_tensor
@@ -126,24 +126,31 @@ def _check(
     if len(shape) < 2:
         raise ShapeError(f"batch_norm: expected (batch, channels, ...), got input shape {shape}")
     if array.dtype.kind != "f":
-        raise DtypeError(f"batch_norm: expected a float input, got {x.dtype}; convert it first")
+        raise DtypeError(
+            f"batch_norm: expected a float input, got {x.dtype}; convert with .astype('float32')"
+        )
     _check_channels("running_mean", running_mean, shape)
     _check_channels("running_var", running_var, shape)
     _check_channels("weight", weight, shape)
     _check_channels("bias", bias, shape)
     if (running_mean is None) != (running_var is None):
-        raise ArgumentError("batch_norm: give running_mean and running_var both, or neither")
+        raise ArgumentError(
+            "batch_norm: give running_mean and running_var both, or neither; got one alone"
+        )
     if not training and running_mean is None:
-        raise ArgumentError("batch_norm: running_mean must be defined in evaluation mode")
-    check_eps(eps, training)
-    check_momentum(momentum)
+        raise ArgumentError(
+            "batch_norm: running_mean must be defined in evaluation mode, got None; give both "
+            "running statistics, or training=True to use those of the batch"
+        )
+    check_eps("batch_norm", eps, training)
+    check_momentum("batch_norm", momentum)
     if not training:
         return
     if array.size == shape[1] != 0:
         raise ShapeError(
-            f"Expected more than 1 value per channel when training, got input size {shape}; a "
-            "last batch of one is left out by DataLoader(drop_last=True), and eval() uses the "
-            "running statistics"
+            f"batch_norm: Expected more than 1 value per channel when training, got input size "
+            f"{shape}; a last batch of one is left out by DataLoader(drop_last=True), and eval() "
+            "uses the running statistics"
         )
     if running_mean is not None:
         _check_writable("running_mean", _array(running_mean))
@@ -168,18 +175,13 @@ def _check_writable(name: str, statistic: NDArray[Any]) -> None:
         )
 
 
-def check_eps(eps: Any, training: bool) -> None:
-    """Errors: ArgumentError unless eps is finite and at least 0, in training above 0."""
-    number = isinstance(eps, (int, float, np.number))
-    if not number or not (eps > 0 if training else eps >= 0) or math.isinf(eps):
-        least = "above 0 in training" if training else "at least 0"
-        raise ArgumentError(f"batch_norm: eps must be {least} and finite, got {eps!r}")
+def check_eps(operation: str, eps: Any, training: bool) -> float:
+    """eps as a float. Errors: ArgumentError unless finite and at least 0, in training above 0."""
+    hint = "it keeps a constant channel from a division by 0" if training else ""
+    return number(operation, "eps", eps, ABOVE_0 if training else 0, hint=hint)
 
 
-def check_momentum(momentum: Any) -> None:
-    """Errors: ArgumentError unless 0 <= momentum <= 1 (NaN is not)."""
-    if not isinstance(momentum, (int, float, np.number)) or not 0 <= momentum <= 1:
-        raise ArgumentError(
-            f"batch_norm: momentum must lie between 0 and 1, got {momentum!r}; it is the weight of "
-            "the new value (0.99 in Keras is 0.01 here)"
-        )
+def check_momentum(operation: str, momentum: Any) -> float:
+    """momentum as a float. Errors: ArgumentError unless 0 <= momentum <= 1."""
+    hint = "it is the weight of the new value (0.99 in Keras is 0.01 here)"
+    return number(operation, "momentum", momentum, 0, 1, hint=hint)

@@ -1,4 +1,4 @@
-"""Mini-batches over arrays in memory; imports NumPy and errors only.
+"""Mini-batches over arrays in memory; imports NumPy, checks and errors only.
 
 A loader knows nothing of Tensors: it yields ndarrays, which models and losses take as they are.
 """
@@ -9,6 +9,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .checks import flag, integer
 from .errors import ArgumentError, ShapeError, StateDictError
 
 Batch: TypeAlias = NDArray[Any] | tuple[NDArray[Any], ...]
@@ -37,8 +38,9 @@ class DataLoader:
     arrays' own. A batch is always a copy: writing into it leaves the data set as it was.
 
     Errors: ShapeError for a 0-d or ragged array and for different first dimensions;
-    ArgumentError for no arrays, for a setting of the wrong type or range, and for `drop_last`
-    with a `batch_size` above `n`, which drops all there is. `n == 0` is allowed: no batches.
+    ArgumentError for no arrays, for a number of the wrong type or range, and for `drop_last`
+    with a `batch_size` above `n`, which drops all there is; DtypeError for a flag that is none.
+    `n == 0` is allowed: no batches.
     """
 
     # Fixed at construction: under other settings a saved position would mean other samples.
@@ -67,10 +69,10 @@ class DataLoader:
                     f"DataLoader: first dimensions differ, {n} in array 0 and {len(array)} in "
                     f"array {i}; every array needs one entry per sample"
                 )
-        self.batch_size = _as_int("batch_size", batch_size, minimum=1)
-        self.shuffle = _as_bool("shuffle", shuffle)
-        self.drop_last = _as_bool("drop_last", drop_last)
-        self.seed = _as_int("seed", seed, minimum=0)
+        self.batch_size = integer("DataLoader", "batch_size", batch_size, 1)
+        self.shuffle = flag("DataLoader", "shuffle", shuffle)
+        self.drop_last = flag("DataLoader", "drop_last", drop_last)
+        self.seed = integer("DataLoader", "seed", seed, 0)
         if self.drop_last and 0 < n < self.batch_size:
             raise ArgumentError(
                 f"DataLoader: drop_last=True with batch_size={self.batch_size} and only {n} "
@@ -184,16 +186,3 @@ def _as_array(value: ArrayLike, i: int) -> NDArray[Any]:
             "settings go by name, as in batch_size=64"
         )
     return array
-
-
-def _as_int(name: str, value: object, minimum: int) -> int:
-    # A bool is an int to Python, but batch_size=True is a slip.
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < minimum:
-        raise ArgumentError(f"DataLoader: {name}={value!r}, expected an int of at least {minimum}")
-    return int(value)
-
-
-def _as_bool(name: str, value: object) -> bool:
-    if not isinstance(value, bool | np.bool_):
-        raise ArgumentError(f"DataLoader: {name}={value!r}, expected True or False")
-    return bool(value)

@@ -19,7 +19,7 @@ class DtypeError(MinigradError, TypeError):
 
 
 class ArgumentError(MinigradError, ValueError):
-    """An argument whose value is out of its domain, or arguments that contradict each other."""
+    """A value out of its domain (for numbers: or none), or arguments that contradict each other."""
 
 
 class OutOfRangeError(MinigradError, IndexError):

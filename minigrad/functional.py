@@ -9,14 +9,13 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from . import ops
 from .batchnorm import batch_norm
-from .errors import ArgumentError, DtypeError, ShapeError
+from .checks import ABOVE_0, integer, number
+from .errors import ArgumentError, ShapeError
 from .losses import binary_cross_entropy_with_logits, cross_entropy, mse_loss, nll_loss
-from .ops.shapes import normalize_axes
-from .tensor import Tensor, as_tensor
+from .ops.shapes import normalize_axis, normalize_shape
+from .tensor import Tensor, as_tensor, plain
 
 __all__ = [
     "batch_norm",
@@ -56,13 +55,16 @@ def tanh(input: Any) -> Tensor:
 
 def linear(input: Any, weight: Any, bias: Any = None) -> Tensor:
     """input @ weight.T + bias, for input (..., in), weight (out, in), bias (out,) or None."""
-    return ops.linear(as_tensor(input, "linear"), weight, bias)  # type: ignore[no-any-return]
+    x, w = as_tensor(input, "linear"), as_tensor(weight, "linear: weight")
+    b = None if bias is None else as_tensor(bias, "linear: bias")
+    return ops.linear(x, w, b)  # type: ignore[no-any-return]
 
 
 def leaky_relu(input: Any, negative_slope: float = 0.01) -> Tensor:
     """input where positive, negative_slope * input elsewhere."""
     x = as_tensor(input, "leaky_relu")
-    return ops.leaky_relu(x, negative_slope=negative_slope)  # type: ignore[no-any-return]
+    slope = number("leaky_relu", "negative_slope", negative_slope)
+    return ops.leaky_relu(x, negative_slope=slope)  # type: ignore[no-any-return]
 
 
 def gelu(input: Any, approximate: str = "none") -> Tensor:
@@ -85,8 +87,7 @@ def softplus(input: Any, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     PyTorch returns the input itself where beta * input > threshold, against overflow; here
     nothing overflows, and the exact value serves everywhere.
     """
-    if not beta > 0 or not math.isfinite(beta):
-        raise ArgumentError(f"softplus: beta must be positive and finite, got {beta}")
+    beta = number("softplus", "beta", beta, ABOVE_0)
     x = as_tensor(input, "softplus")
     return ops.softplus(x * beta) / beta if beta != 1 else ops.softplus(x)  # type: ignore[no-any-return]
 
@@ -104,7 +105,7 @@ def log_softmax(input: Any, axis: int = -1) -> Tensor:
 
 
 def _axis(name: str, x: Tensor, axis: int) -> int:
-    return normalize_axes(name, x.ndim, (axis,))[0]
+    return normalize_axis(name, x.ndim, axis)
 
 
 def dropout(input: Any, p: float = 0.5, training: bool = True) -> Tensor:
@@ -112,10 +113,9 @@ def dropout(input: Any, p: float = 0.5, training: bool = True) -> Tensor:
 
     The draw follows mg.manual_seed.
     """
-    if not 0 <= p <= 1:
-        raise ArgumentError(f"dropout: p is a probability, between 0 and 1; got {p}")
+    p = number("dropout", "p", p, 0, 1)
     x = as_tensor(input, "dropout")
-    return x * ops.keep_mask(x, p=float(p)) if training and p else x
+    return x * ops.keep_mask(x, p=p) if training and p else x
 
 
 def layer_norm(
@@ -130,39 +130,44 @@ def layer_norm(
     weight, bias: of that shape, or None. Source: Ba, Kiros and Hinton, 2016, arXiv:1607.06450.
     """
     x = as_tensor(input, "layer_norm")
-    shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+    shape = normalize_shape("layer_norm", normalized_shape)
     if not shape or x.shape[-len(shape) :] != shape:
-        raise ShapeError(f"layer_norm: input {x.shape} does not end with {shape}")
-    for name, p in (("weight", weight), ("bias", bias)):
-        if p is not None and tuple(p.shape) != shape:
-            raise ShapeError(f"layer_norm: {name} has shape {tuple(p.shape)}, expected {shape}")
-    if not eps > 0:
-        raise ArgumentError(f"layer_norm: eps must be above 0, got {eps}")
+        raise ShapeError(
+            f"layer_norm: input {x.shape} does not end with {shape}, which normalized_shape names"
+        )
+    gamma, beta = _affine("weight", weight, shape), _affine("bias", bias, shape)
+    eps = number("layer_norm", "eps", eps, ABOVE_0)
     axes = tuple(range(x.ndim - len(shape), x.ndim))
     centred = x - x.mean(axes, keepdims=True)
     inv_std = ops.inv_std(ops.mean_square(centred, axis=axes, keepdims=True), eps=eps)
     y = centred * inv_std
-    if weight is not None:
-        y = y * weight
-    return y if bias is None else y + bias  # type: ignore[no-any-return]
+    if gamma is not None:
+        y = y * gamma
+    return y if beta is None else y + beta  # type: ignore[no-any-return]
+
+
+def _affine(name: str, given: Any, shape: tuple[int, ...]) -> Tensor | None:
+    p = None if given is None else as_tensor(given, f"layer_norm: {name}")
+    if p is not None and p.shape != shape:
+        raise ShapeError(
+            f"layer_norm: {name} has shape {p.shape}, expected {shape}, that of normalized_shape"
+        )
+    return p
 
 
 def embedding(input: Any, weight: Any, padding_idx: int | None = None) -> Tensor:
     """Rows of weight, shape (n, d), at integer indices of any shape (...): shape (..., d).
 
-    padding_idx: a row that gets no gradient. Errors: OutOfRangeError, DtypeError.
+    padding_idx: a row that gets no gradient. Errors: OutOfRangeError, DtypeError, ArgumentError.
     """
-    indices = np.asarray(input)
-    w = as_tensor(weight, "embedding")
+    indices = plain(input, "embedding")
+    w = as_tensor(weight, "embedding: weight")
     if w.ndim != 2:
         raise ShapeError(f"embedding: weight must be (rows, columns), got {w.shape}")
     ops.check_indices("embedding", indices, w.shape[0])
     rows: Tensor = w[indices]
     if padding_idx is None:
         return rows
-    if not isinstance(padding_idx, int):
-        raise DtypeError(f"embedding: padding_idx must be an int or None, got {padding_idx!r}")
-    if not -w.shape[0] <= padding_idx < w.shape[0]:
-        raise ArgumentError(f"embedding: padding_idx {padding_idx} is not among {w.shape[0]} rows")
-    padded = (indices == padding_idx % w.shape[0])[..., None]
+    n = w.shape[0]
+    padded = (indices == integer("embedding", "padding_idx", padding_idx, -n, n - 1) % n)[..., None]
     return ops.where(padded, rows.detach(), rows)  # type: ignore[no-any-return]

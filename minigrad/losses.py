@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from . import ops
 from .errors import ArgumentError, DtypeError, OutOfRangeError, ShapeError
 from .kernels.index import one_hot
-from .tensor import Tensor, as_tensor
+from .tensor import Tensor, as_tensor, checked, plain
 
 Array = NDArray[Any]
 
@@ -83,7 +83,7 @@ def nll_loss(
     name = "nll_loss"
     _check_reduction(name, reduction)
     log_p, restored = _rows(as_tensor(input, name), name)
-    labels = _labels(name, np.asarray(target), np.shape(input))
+    labels = _labels(name, target, np.shape(input))
     _one_hot(name, labels, log_p.shape[1], ignore_index, log_p.dtype)  # checks the labels
     kept = labels != ignore_index
     labels = np.where(kept, labels, 0)
@@ -139,7 +139,9 @@ def _check_reduction(name: str, reduction: str) -> None:
 
 def _check_same_shape(name: str, a: Tensor, b: Tensor) -> None:
     if a.shape != b.shape:
-        raise ShapeError(f"{name}: input {a.shape} and target {b.shape} must have one shape")
+        raise ShapeError(
+            f"{name}: input {a.shape} and target {b.shape} must have one shape; reshape the target?"
+        )
 
 
 def _reduced(losses: Tensor, reduction: str) -> Tensor:
@@ -155,9 +157,13 @@ def _mean(total: Tensor, divisor: float) -> Tensor:
 
 def _rows(x: Tensor, name: str) -> tuple[Tensor, Any]:
     """x of shape (C,), (N, C) or (N, C, ...) as rows (M, C), and what undoes it for M results."""
-    if x.ndim == 0 or x.dtype.kind != "f":
+    if x.dtype.kind != "f":
+        raise DtypeError(
+            f"{name}: expected floats as input, got {x.dtype}; convert with .astype('float32')"
+        )
+    if x.ndim == 0:
         raise ShapeError(
-            f"{name}: expected floats of shape (N, C, ...), got {x.shape} of {x.dtype}"
+            f"{name}: expected an input of shape (N, C, ...), got (); it needs an axis of classes"
         )
     if x.ndim == 2:
         return x, lambda losses: losses
@@ -170,7 +176,7 @@ def _rows(x: Tensor, name: str) -> tuple[Tensor, Any]:
 
 def _labels(name: str, target: Any, shape: tuple[int, ...]) -> Array:
     """Flat integer labels. Errors unless they have the input's shape without its classes."""
-    labels = target.data if isinstance(target, Tensor) else np.asarray(target)
+    labels = target.data if isinstance(target, Tensor) else plain(target, name)
     expected = (shape[0], *shape[2:]) if len(shape) > 1 else ()
     if labels.dtype.kind not in "iu":
         raise DtypeError(
@@ -179,7 +185,8 @@ def _labels(name: str, target: Any, shape: tuple[int, ...]) -> Array:
         )
     if labels.shape != expected:
         raise ShapeError(
-            f"{name}: labels have shape {labels.shape}, input {shape} wants {expected}"
+            f"{name}: labels have shape {labels.shape}, input {shape} wants {expected}, one class "
+            "index for each row; reshape them, or take the argmax over the classes of one-hot rows"
         )
     return labels.reshape(-1)
 
@@ -193,13 +200,16 @@ def _one_hot(
     if bad >= 0:
         raise OutOfRangeError(
             f"{name}: labels must lie in 0..{n_classes - 1}, got {labels[bad]} at position {bad} "
-            f"(ignore_index is {ignore_index})"
+            f"(ignore_index is {ignore_index}); number classes from 0, or give the input more"
         )
     return rows, count
 
 
 def _class_weight(name: str, weight: Any, n_classes: int, dtype: Any) -> Array:
-    factors = np.asarray(weight)
+    factors = checked(plain(weight, f"{name}: weight"), f"{name}: weight")
     if factors.shape != (n_classes,):
-        raise ShapeError(f"{name}: weight has shape {factors.shape}, expected ({n_classes},)")
+        raise ShapeError(
+            f"{name}: weight has shape {factors.shape}, expected ({n_classes},), a factor for each "
+            "class"
+        )
     return factors.astype(dtype)

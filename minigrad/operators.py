@@ -3,8 +3,10 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from . import ops
-from .errors import ShapeError
+from .errors import DtypeError, ShapeError
 from .tape import grad_mode
 
 if TYPE_CHECKING:
@@ -30,18 +32,38 @@ def _unary(primitive: Any) -> Unary:
     return method
 
 
-def _in_place(primitive: Any) -> Binary:
+def _logical(primitive: Any, symbol: str) -> Binary:
+    """`~`, `&` and `|` of booleans only: on integers they are bitwise in NumPy and PyTorch."""
+
+    def method(self: Any, *other: Any) -> Any:
+        for x in (self, *other):
+            dtype = x.dtype if hasattr(x, "dtype") else np.asarray(x).dtype
+            if dtype.kind != "b":
+                raise DtypeError(
+                    f"{symbol}: expected booleans, got {dtype}; compare first, as in x != 0, or "
+                    f"use mg.{primitive.name}, to which all but 0 is true"
+                )
+        return primitive(self, *other)
+
+    return method
+
+
+def _in_place(primitive: Any, symbol: str) -> Binary:
     """`w -= lr * w.grad` writes into a leaf, as in PyTorch, so that whoever else holds it sees it.
 
     On the result of an operation, or where the new value is recorded (`total += loss`), Python's
     own meaning remains: the name is bound to the new Tensor.
     """
 
+    name = f"{symbol}, which writes in place"
+
     def method(self: Any, other: Any) -> Any:
         if self._record is None and self._requires_grad and grad_mode.get():
-            return self.copy_(self)  # raises, and says that no_grad is missing
+            return self._overwrite(self, name)  # raises, and says that no_grad is missing
         result = primitive(self, other)
-        return result if self._record is not None or result._requires_grad else self.copy_(result)
+        if self._record is not None or result._requires_grad:
+            return result
+        return self._overwrite(result, name)
 
     return method
 
@@ -53,21 +75,21 @@ class Operators:
     __array_ufunc__ = None  # ndarray * Tensor leaves the product to Tensor.__rmul__
     __hash__ = object.__hash__  # by identity, although == compares elements
 
-    __add__, __radd__, __iadd__ = _binary(ops.add), _reflected(ops.add), _in_place(ops.add)
-    __sub__, __rsub__, __isub__ = _binary(ops.sub), _reflected(ops.sub), _in_place(ops.sub)
-    __mul__, __rmul__, __imul__ = _binary(ops.mul), _reflected(ops.mul), _in_place(ops.mul)
+    __add__, __radd__, __iadd__ = _binary(ops.add), _reflected(ops.add), _in_place(ops.add, "+=")
+    __sub__, __rsub__, __isub__ = _binary(ops.sub), _reflected(ops.sub), _in_place(ops.sub, "-=")
+    __mul__, __rmul__, __imul__ = _binary(ops.mul), _reflected(ops.mul), _in_place(ops.mul, "*=")
     __truediv__, __rtruediv__ = _binary(ops.div), _reflected(ops.div)
-    __itruediv__ = _in_place(ops.div)
-    __pow__, __rpow__, __ipow__ = _binary(ops.pow), _reflected(ops.pow), _in_place(ops.pow)
+    __itruediv__ = _in_place(ops.div, "/=")
+    __pow__, __rpow__, __ipow__ = _binary(ops.pow), _reflected(ops.pow), _in_place(ops.pow, "**=")
     __matmul__, __rmatmul__ = _binary(ops.matmul), _reflected(ops.matmul)
     __neg__, __abs__ = _unary(ops.neg), _unary(ops.abs)
     __eq__ = _binary(ops.equal)  # type: ignore[assignment]
     __ne__ = _binary(ops.not_equal)  # type: ignore[assignment]
     __lt__, __le__ = _binary(ops.less), _binary(ops.less_equal)
     __gt__, __ge__ = _binary(ops.greater), _binary(ops.greater_equal)
-    __invert__ = _unary(ops.logical_not)
-    __and__, __rand__ = _binary(ops.logical_and), _reflected(ops.logical_and)
-    __or__, __ror__ = _binary(ops.logical_or), _reflected(ops.logical_or)
+    __invert__ = _logical(ops.logical_not, "~")
+    __and__ = __rand__ = _logical(ops.logical_and, "&")
+    __or__ = __ror__ = _logical(ops.logical_or, "|")
     __getitem__ = ops.getitem
 
     abs, exp, log, sqrt = _unary(ops.abs), _unary(ops.exp), _unary(ops.log), _unary(ops.sqrt)

@@ -1,13 +1,13 @@
 """Stochastic gradient descent. May import tensor, kernels and below."""
 
 import functools
-import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .checks import flag, number
 from .errors import ArgumentError, DtypeError, MinigradError, ShapeError, StateDictError
 from .kernels.update import HYPER, sgd, sgd_momentum
 from .tensor import FLOAT32, FLOAT64, Tensor, mark_changed
@@ -75,11 +75,21 @@ class SGD:
         seen = {id(p) for g in self.param_groups for p in g["params"]}
         for i, p in enumerate(params):
             if not isinstance(p, Tensor):
-                raise DtypeError(f"SGD: parameter {i} is a {type(p).__name__}, expected a Tensor")
+                raise DtypeError(
+                    f"SGD: parameter {i} is a {type(p).__name__}, expected a Tensor; pass "
+                    "model.parameters() (not named_parameters() or state_dict())"
+                )
             if not p.is_leaf or p.dtype.kind != "f":
-                raise ArgumentError(f"SGD: parameter {i} must be a leaf of floats, got {p!r}")
+                raise ArgumentError(
+                    f"SGD: parameter {i}, shape {p.shape}, must be a leaf of floats, got "
+                    f"{p.dtype if p.is_leaf else 'the result of an operation'}; train the Tensor "
+                    "that mg.tensor or nn.Parameter made"
+                )
             if id(p) in seen:
-                raise ArgumentError(f"SGD: parameter {i}, shape {p.shape}, is given twice")
+                raise ArgumentError(
+                    f"SGD: parameter {i}, shape {p.shape}, is given twice; leave one out (a shared "
+                    "one comes once from model.parameters())"
+                )
             seen.add(id(p))
         self.param_groups.append(new)
 
@@ -201,16 +211,12 @@ def _listed(params: Any) -> list[Any]:
 
 
 def _check_group(group: Mapping[str, Any]) -> None:
-    for name in ("lr", "momentum", "weight_decay"):
-        value = group[name]
-        if not isinstance(value, (int, float, np.number)) or not 0 <= value < math.inf:
-            raise ArgumentError(f"SGD: {name} must be at least 0 and finite, got {value!r}")
-    value = group["dampening"]
-    if not isinstance(value, (int, float, np.number)) or not -math.inf < value < math.inf:
-        raise ArgumentError(f"SGD: dampening must be finite, got {value!r}")
-    for name in ("nesterov", "maximize"):
-        if not isinstance(group[name], bool):
-            raise DtypeError(f"SGD: {name} must be True or False, got {group[name]!r}")
+    number("SGD", "lr", group["lr"], 0, hint="to ascend, use maximize=True")
+    number("SGD", "momentum", group["momentum"], 0)
+    number("SGD", "weight_decay", group["weight_decay"], 0)
+    number("SGD", "dampening", group["dampening"])
+    flag("SGD", "nesterov", group["nesterov"])
+    flag("SGD", "maximize", group["maximize"])
     if group["nesterov"] and (not group["momentum"] or group["dampening"]):
         raise ArgumentError(
             "SGD: nesterov needs momentum above 0 and dampening 0, got "

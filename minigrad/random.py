@@ -1,8 +1,8 @@
-"""The generator behind initialisation and dropout; imports numpy and errors only."""
+"""The generator behind initialisation and dropout; imports numpy and checks only."""
 
 import numpy as np
 
-from .errors import ArgumentError
+from .checks import integer
 
 _generator = np.random.default_rng()
 
@@ -13,9 +13,7 @@ def manual_seed(seed: int) -> None:
     Errors: ArgumentError for anything but a non-negative integer.
     """
     global _generator
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
-        raise ArgumentError(f"manual_seed: seed must be an integer of at least 0, got {seed!r}")
-    _generator = np.random.default_rng(int(seed))
+    _generator = np.random.default_rng(integer("manual_seed", "seed", seed, 0))
 
 
 def generator() -> np.random.Generator:

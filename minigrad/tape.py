@@ -109,6 +109,10 @@ class _GradMode(ContextDecorator):
 
     _enabled: bool
 
+    def __new__(cls, function: Any = None) -> Any:
+        """The mode; or, as a decorator without parentheses, the function decorated with it."""
+        return super().__new__(cls) if function is None else cls()(function)
+
     def __enter__(self) -> "_GradMode":
         _before.set((grad_mode.get(), _before.get()))
         grad_mode.set(self._enabled)
@@ -120,6 +124,11 @@ class _GradMode(ContextDecorator):
         _before.set(rest)
 
     def __call__(self, function: Any) -> Any:
+        if not callable(function):
+            raise DtypeError(
+                f"{type(self).__name__}: expected a function to decorate, got "
+                f"{type(function).__name__}; a block begins `with mg.{type(self).__name__}():`"
+            )
         if inspect.isgeneratorfunction(function) or inspect.iscoroutinefunction(function):
             raise DtypeError(
                 f"{type(self).__name__}: {function.__name__} suspends, and a decorator would end "
@@ -127,7 +136,7 @@ class _GradMode(ContextDecorator):
             )
         return super().__call__(function)
 
-    def _recreate_cm(self) -> "_GradMode":
+    def _recreate_cm(self) -> Any:
         return type(self)()  # each call of a decorated function, also recursive, has its own
 
 

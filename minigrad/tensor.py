@@ -135,8 +135,7 @@ class Tensor(Operators):
 
     def astype(self, dtype: DTypeLike) -> "Tensor":
         """A copy in another dtype; gradients flow back in this one."""
-        wanted = checked(np.empty(0, dtype), "astype").dtype
-        return ops.astype(self, dtype=wanted)  # type: ignore[no-any-return]
+        return ops.astype(self, dtype=checked_dtype(dtype, "astype"))  # type: ignore[no-any-return]
 
     def float(self) -> "Tensor":
         """A copy in float32."""
@@ -180,18 +179,28 @@ class Tensor(Operators):
         Errors: GradError on the result of an operation, or, unless in no_grad, on a Tensor that
         requires grad; ShapeError; DtypeError for floats into integers.
         """
+        return self._overwrite(other, "copy_")
+
+    def _overwrite(self, other: Any, name: str) -> "Tensor":
         owner = self if self._base is None else self._base
         if owner._record is not None:
-            raise GradError("copy_: this is (a view of) the result of an operation; make a new one")
+            raise GradError(
+                f"{name}: this is (a view of) the result of an operation; make a new one"
+            )
         if (self._requires_grad or owner._requires_grad) and grad_mode.get():
-            raise GradError("copy_: a leaf that requires grad may change only inside mg.no_grad()")
-        new = other._data if isinstance(other, Tensor) else checked(np.asarray(other), "copy_")
+            raise GradError(
+                f"{name}: a leaf that requires grad may change only inside mg.no_grad(); elsewhere "
+                "make a new Tensor, as x = x + y does"
+            )
+        new = other._data if isinstance(other, Tensor) else checked(plain(other, name), name)
         if not np.can_cast(new.dtype, self.dtype, "same_kind"):
-            raise DtypeError(f"copy_: cannot copy {new.dtype} into {self.dtype}; use .astype first")
+            raise DtypeError(
+                f"{name}: cannot copy {new.dtype} into {self.dtype}; use .astype first"
+            )
         try:
             np.copyto(self._data, new, casting="same_kind")
         except ValueError as error:
-            raise ShapeError(f"copy_: {new.shape} does not fit {self.shape}: {error}") from error
+            raise ShapeError(f"{name}: {new.shape} does not fit {self.shape}: {error}") from error
         self.mark_changed()
         return self
 
@@ -279,7 +288,10 @@ def tensor(data: Any, dtype: DTypeLike | None = None, requires_grad: bool = Fals
     Lists of booleans stay boolean. Errors: DtypeError for float16, complex, text or objects, and
     for integers that should require grad; ShapeError for a ragged list.
     """
-    given = _as_array(data, "tensor") if dtype is None else _plain(data, "tensor")
+    if dtype is None:
+        given = _as_array(data, "tensor")
+    else:
+        given, dtype = plain(data, "tensor"), checked_dtype(dtype, "tensor")
     if given.dtype.kind not in "biuf":
         checked(given, "tensor")  # NumPy would parse text and drop imaginary parts
     result = Tensor(checked(np.array(given, dtype), "tensor"))
@@ -301,13 +313,27 @@ def checked(array: Array, name: str) -> Array:
     dtype = array.dtype
     if dtype.newbyteorder("=") in (FLOAT32, FLOAT64) or dtype.kind in "biu":
         return array if dtype.isnative else array.astype(dtype.newbyteorder("="))
+    value = f" {array.item()!r:.40}" if array.ndim == 0 else ""
     raise DtypeError(
-        f"{name}: {dtype} is not supported; convert to float32 or float64 "
+        f"{name}: {dtype}{value} is not supported; convert to float32 or float64 "
         "(integers and booleans serve as labels, indices and masks)"
     )
 
 
-def _plain(data: Any, name: str) -> Array:
+def checked_dtype(dtype: Any, name: str) -> "np.dtype[Any]":
+    """The dtype of that name. Errors: DtypeError, as `checked`, or if there is none."""
+    try:
+        wanted = np.dtype(dtype)
+    except TypeError as error:
+        raise DtypeError(
+            f"{name}: expected a dtype such as 'float32', got {dtype!r:.40} (devices have no name "
+            "here: all is on the CPU)"
+        ) from error
+    return checked(np.empty(0, wanted), name).dtype
+
+
+def plain(data: Any, name: str) -> Array:
+    """np.asarray(data), of whatever dtype. Errors: ShapeError for a ragged list."""
     try:
         return np.asarray(data)
     except ValueError as error:
@@ -316,7 +342,7 @@ def _plain(data: Any, name: str) -> Array:
 
 def _as_array(data: Any, name: str) -> Array:
     """An ndarray (not copied if it is one already) of supported dtype."""
-    array = checked(_plain(data, name), name)
+    array = checked(plain(data, name), name)
     if isinstance(data, (np.ndarray, np.generic, Tensor)) or array.dtype.kind == "b":
         return array
     return array.astype(FLOAT32)

@@ -59,6 +59,7 @@ PAIRS: list[tuple[tuple[int, ...], tuple[int, ...]]] = [
     ((0, 3), (0, 1)),
 ]
 CHOICE = np.array([[True, False, True], [False, False, True]])
+MIXED = np.float32([[0.5, 0.0, -2.0], [3.0, 0.0, -1.0]])
 
 
 def unary(call: Any, oracle: Any, flat: bool = False, **limits: float) -> list[Case]:
@@ -259,11 +260,13 @@ CASES: dict[str, list[Case]] = {
     "greater": compared(mg.greater, operator.gt, np.greater),
     "greater_equal": compared(mg.greater_equal, operator.ge, np.greater_equal),
     "logical_and": [case(f, np.logical_and, CHOICE, b) for f in (mg.logical_and, operator.and_)
-                    for b in (CHOICE[0], real(2, 3).astype(np.float32) * CHOICE[0], True)],
+                    for b in (CHOICE[0], True)]
+                   + [case(mg.logical_and, np.logical_and, CHOICE, MIXED)],
     "logical_or": [case(f, np.logical_or, CHOICE, b) for f in (mg.logical_or, operator.or_)
-                   for b in (CHOICE[0], real(2, 3).astype(np.float32) * CHOICE[0], True)],
-    "logical_not": [case(call, np.logical_not, a) for call in (mg.logical_not, operator.invert)
-                    for a in (CHOICE, np.float32([0.0, 2.0]))],
+                   for b in (CHOICE[0], True)]
+                  + [case(mg.logical_or, np.logical_or, CHOICE, MIXED)],
+    "logical_not": [case(mg.logical_not, np.logical_not, np.float32([0.0, 2.0]))]
+                   + [case(f, np.logical_not, CHOICE) for f in (mg.logical_not, operator.invert)],
     "isnan": [case(mg.isnan, lambda a: a != a, ROWS), case(mg.isnan, lambda a: a != a, CHOICE)],
     "astype": [case(ops.astype, lambda a, dtype: a.astype(dtype), real(2, 3), dtype=np.float64),
                Case(ops.astype, lambda a, dtype: a.astype(dtype), (real(2, 3),),

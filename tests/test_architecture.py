@@ -19,6 +19,7 @@ PACKAGE = Path(__file__).parents[1] / "minigrad"
 # a folder right below minigrad/.
 LAYERS = [
     {"errors"},
+    {"checks"},
     {"random", "data"},
     {"kernels"},
     {"ops"},
@@ -34,7 +35,7 @@ LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 CORE = {"tape", "backward", "operators", "tensor"}
 OUTSIDE = {"numpy", "numba", "scipy"}
 # Parts that may import less than what is below them, besides themselves and the standard library.
-ONLY = {"kernels": {"numpy", "numba"}, "data": {"numpy", "errors"}}
+ONLY = {"kernels": {"numpy", "numba"}, "data": {"numpy", "errors", "checks"}}
 
 
 class Import(NamedTuple):

@@ -129,12 +129,21 @@ def test_gradients_are_cast_to_each_dtype_and_summed_to_each_shape():
 
 BAD = {
     "not a scalar": (lambda y: y.backward(), GradError, r"shape \(2,\).*\.sum\(\)"),
-    "wrong shape": (lambda y: y.backward(np.ones(3)), ShapeError, r"\(3,\), expected \(2,\)"),
+    "wrong shape": (
+        lambda y: y.backward(np.ones(3)),
+        ShapeError,
+        r"\(3,\), expected \(2,\).*resha",
+    ),
     "broadcastable": (lambda y: y.backward(np.ones(1)), ShapeError, r"\(1,\), expected \(2,\)"),
     "same size": (lambda y: y.backward(np.ones((1, 2))), ShapeError, r"expected \(2,\)"),
-    "integers": (lambda y: y.backward(np.ones(2, int)), DtypeError, "floats, got int64"),
+    "integers": (
+        lambda y: y.backward(np.ones(2, int)),
+        DtypeError,
+        "got int64; .*astype",
+    ),
     "booleans": (lambda y: y.backward([True, True]), DtypeError, "floats, got bool"),
     "complex": (lambda y: y.backward(np.ones(2, complex)), DtypeError, "complex128"),
+    "text": (lambda y: y.backward("g"), DtypeError, "^backward: the gradient: <U1 'g' is not"),
     "half": (lambda y: y.backward(np.ones(2, np.float16)), DtypeError, "float16"),
     "grad: not a scalar": (lambda y: mg.grad(y, y), GradError, "only a single element"),
     "grad: no inputs": (lambda y: mg.grad(y.sum(), []), ArgumentError, "0 inputs"),

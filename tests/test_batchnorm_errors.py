@@ -23,7 +23,7 @@ def read_only(a):
 
 
 REFUSED_BY_LAYERS = [
-    (nn.BatchNorm1d, (3,), ShapeError, "expected 2D or 3D input (got 1D input)"),
+    (nn.BatchNorm1d, (3,), ShapeError, "BatchNorm1d: expected 2D or 3D input (got 1D input)"),
     (nn.BatchNorm1d, (2, 3, 4, 5), ShapeError, "expected 2D or 3D input (got 4D input)"),
     (nn.BatchNorm2d, (2, 3), ShapeError, "expected 4D input (got 2D input)"),
     (nn.BatchNorm2d, (2, 3, 4), ShapeError, "expected 4D input (got 3D input)"),
@@ -76,12 +76,12 @@ REFUSED_BY_FUNCTION = {
                          ArgumentError, "running_mean must be defined in evaluation mode"),
     "mean alone": ({"running_var": None}, ArgumentError, "running_mean and running_var both"),
     "var alone": ({"running_mean": None}, ArgumentError, "running_mean and running_var both"),
-    "eps 0": ({"eps": 0.0}, ArgumentError, "eps must be above 0 in training"),
-    "eps negative": ({"eps": -1e-5}, ArgumentError, "eps must be above 0"),
+    "eps 0": ({"eps": 0.0}, ArgumentError, "eps must be a finite number above 0"),
+    "eps negative": ({"eps": -1e-5}, ArgumentError, "eps must be a finite number above 0"),
     "eps NaN": ({"eps": np.nan}, ArgumentError, "eps"),
     "eps infinite": ({"eps": np.inf}, ArgumentError, "eps"),
-    "eval, eps negative": ({"training": False, "eps": -1.0}, ArgumentError, "eps must be at least"),
-    "eval, eps NaN": ({"training": False, "eps": np.nan}, ArgumentError, "eps must be at least"),
+    "eval, eps negative": ({"training": False, "eps": -1.0}, ArgumentError, "number of at least 0"),
+    "eval, eps NaN": ({"training": False, "eps": np.nan}, ArgumentError, "number of at least 0"),
     "momentum negative": ({"momentum": -0.5}, ArgumentError, "momentum"),
     "momentum above 1": ({"momentum": 1.5}, ArgumentError, "momentum"),
     "momentum NaN": ({"momentum": np.nan}, ArgumentError, "momentum"),
@@ -113,8 +113,10 @@ def test_the_function_refuses_and_leaves_the_statistics(case):
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"num_features": 0}, "num_features must be at least 1, got 0"),
-        ({"num_features": 2.0}, "num_features must be an int, got 2.0"),
+        ({"num_features": 0}, "num_features must be an integer of at least 1, got 0"),
+        ({"num_features": 2.0}, "num_features must be an integer of at least 1, got 2.0"),
+        ({"num_features": 2, "eps": True}, "eps"),
+        ({"num_features": 2, "momentum": True}, "momentum"),
         ({"num_features": 2, "eps": -1e-5}, "eps"),
         ({"num_features": 2, "eps": np.nan}, "eps"),
         ({"num_features": 2, "eps": np.inf}, "eps"),
@@ -123,5 +125,5 @@ def test_the_function_refuses_and_leaves_the_statistics(case):
     ],
 )
 def test_constructor_refusals(options, message):
-    with pytest.raises(ArgumentError, match=message):
+    with pytest.raises(ArgumentError, match=f"^BatchNorm1d: {message}"):
         nn.BatchNorm1d(**options)

@@ -173,7 +173,7 @@ def test_load_state_dict_between_forward_and_backward():
 def test_operators_in_place_write_to_a_leaf_only_in_no_grad():
     w = leaf([1.0, 2.0])
     same, memory = w, w.numpy()
-    with pytest.raises(GradError, match=r"only inside mg\.no_grad"):
+    with pytest.raises(GradError, match=r"^-=, which writes in .* only inside mg\.no_grad"):
         w -= 1.0
     assert_tensor(w, [1, 2])
     with mg.no_grad():
@@ -183,7 +183,7 @@ def test_operators_in_place_write_to_a_leaf_only_in_no_grad():
         w /= 2.0
     assert w is same and w.numpy() is memory and w.is_leaf and w.requires_grad
     assert_tensor(w, [1.5, 3.5])
-    with mg.no_grad(), pytest.raises(ShapeError, match="copy_"):
+    with mg.no_grad(), pytest.raises(ShapeError, match=r"^-=, which writes in place: "):
         w -= np.ones((2, 2))
     result = w * 1.0
     alias = result

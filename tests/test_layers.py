@@ -62,6 +62,10 @@ def test_sizes_must_be_positive_integers(name, size):
         BAD_LAYERS[name](size)
 
 
+def bare_embedding(n, width, padding_idx):
+    return F.embedding([0], np.ones((n, width)), padding_idx)
+
+
 def test_embedding_picks_rows_and_leaves_the_padding_row_alone():
     mg.manual_seed(0)
     for padding in (1, -3):
@@ -75,12 +79,18 @@ def test_embedding_picks_rows_and_leaves_the_padding_row_alone():
         np.testing.assert_array_equal(layer.weight.grad.numpy()[:, 0], [1, 0, 0, 3])
     drawn = nn.Embedding(1000, 20).weight.numpy()
     assert abs(drawn.mean()) < 0.03 and drawn.std() == pytest.approx(1, rel=0.03)
-    for bad, error in [([4], OutOfRangeError), ([-1], OutOfRangeError), ([1.0], DtypeError)]:
-        with pytest.raises(error, match="embedding: expected"):
-            layer(np.array(bad))
+    for bad, error, message in [
+        ([[0, 4]], OutOfRangeError, r"indices must lie in 0\.\.3, got 4 at position \(0, 1\)"),
+        ([-1], OutOfRangeError, r"got -1 at position \(0,\)"),
+        ([1.0], DtypeError, r"indices must be integers, got float64; .*astype\('int64'\)"),
+        ([[0], [1, 2]], ShapeError, "rows of different lengths"),
+    ]:
+        with pytest.raises(error, match=f"^embedding: .*{message}"):
+            layer(bad)
     for padding in (4, -5, 1.0, True, "1"):
-        with pytest.raises((ArgumentError, DtypeError), match="Embedding: padding_idx"):
-            nn.Embedding(4, 3, padding_idx=padding)
+        for name, make in (("Embedding", nn.Embedding), ("embedding", bare_embedding)):
+            with pytest.raises(ArgumentError, match=f"^{name}: padding_idx .* from -4 to 3, got"):
+                make(4, 3, padding_idx=padding)
     assert nn.Embedding(4, 3, padding_idx=np.int64(1))(np.array([1])).tolist() == [[0, 0, 0]]
 
 
@@ -116,10 +126,58 @@ def test_dropout_scales_what_it_keeps_and_follows_the_seed():
     assert layer.eval()(x).numpy() is x.numpy()
     assert nn.Dropout(0.0)(x).numpy() is x.numpy()
     assert not nn.Dropout(1.0)(x).numpy().any() and nn.Dropout().p == 0.5
-    for p in (-0.1, 1.1, math.nan):
-        for make in (nn.Dropout, lambda p: F.dropout(x, p)):
-            with pytest.raises(ArgumentError, match="p is a probability"):
-                make(p)
+
+
+X = np.ones((2, 3), "f")
+NUMBERS = {
+    "dropout: p": lambda v: F.dropout(X, v),
+    "Dropout: p": nn.Dropout,
+    "layer_norm: eps": lambda v: F.layer_norm(X, 3, eps=v),
+    "LayerNorm: eps": lambda v: nn.LayerNorm(3, eps=v),
+    "batch_norm: eps": lambda v: F.batch_norm(X, training=True, eps=v),
+    "BatchNorm1d: eps": lambda v: nn.BatchNorm1d(3, eps=v),
+    "batch_norm: momentum": lambda v: F.batch_norm(X, training=True, momentum=v),
+    "softplus: beta": lambda v: F.softplus(X, v),
+    "Softplus: beta": nn.Softplus,
+    "leaky_relu: negative_slope": lambda v: F.leaky_relu(X, v),
+    "LeakyReLU: negative_slope": nn.LeakyReLU,
+    "CrossEntropyLoss: label_smoothing": lambda v: nn.CrossEntropyLoss(label_smoothing=v),
+    "var: correction": lambda v: mg.var(X, correction=v),
+}
+ANY_SIGN = ("leaky_relu: negative_slope", "LeakyReLU: negative_slope", "var: correction")
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_a_number_is_one_of_its_domain(name):
+    """A Tensor too is refused: its gradient would be lost without a word."""
+    trained = mg.tensor(0.5, requires_grad=True)
+    wrong = [None, "0.5", True, np.True_, 1j, math.nan, math.inf, 10**400, [0.5], trained]
+    for value in wrong if name in ANY_SIGN else [*wrong, -0.1]:
+        with pytest.raises(ArgumentError, match=f"^{name} must be a .*number.*, got"):
+            NUMBERS[name](value)
+    for value in (np.float64(0.5), np.float32(0.5), 1):  # NumPy's numbers do not widen float32
+        y = NUMBERS[name](value)
+        assert isinstance(y, nn.Module) or y.dtype == np.float32
+
+
+def test_weights_may_be_lists_but_not_none():
+    assert F.linear(X, [[1.0, 2.0, 3.0]], [4.0]).tolist() == [[10.0], [10.0]]
+    assert F.layer_norm(X, 3, [1.0, 2.0, 3.0], [4.0, 5.0, 6.0]).tolist() == [[4, 5, 6]] * 2
+    for call, message in [
+        (lambda: F.linear(X, None), "linear: weight: object None is not supported"),
+        (lambda: F.linear(X, np.eye(3), "b"), "linear: bias: <U1 'b' is not supported"),
+        (lambda: F.layer_norm(X, 3, "w"), "layer_norm: weight: <U1 'w' is not supported"),
+        (lambda: F.layer_norm(X, 3, None, 1j), "layer_norm: bias: complex128 1j is not"),
+        (lambda: F.layer_norm(X, 3.0), "layer_norm: a shape is made of ints, got 3.0"),
+        (lambda: F.embedding([0], None), "embedding: weight: object None is not supported"),
+    ]:
+        with pytest.raises(DtypeError, match=f"^{message}"):
+            call()
+    for call in (lambda: F.linear(X, 2.0), lambda: F.linear(X, np.eye(3), 2.0)):
+        with pytest.raises(ShapeError, match=r"linear: .* does not fit"):
+            call()
+    with pytest.raises(ShapeError, match=r"weight has shape \(2,\), expected \(3,\)"):
+        F.layer_norm(X, 3, [1.0, 2.0])
 
 
 def test_flatten_and_identity():

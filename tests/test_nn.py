@@ -111,8 +111,8 @@ def test_conversion_happens_in_place():
     assert all(p.grad.dtype == np.float64 and p.requires_grad for p in block.parameters())
     assert block(np.ones((4, 3)) * np.arange(4)[:, None]).dtype == np.float64
     assert {b.dtype.name for b in block.float().buffers()} == {"float32", "int64"}
-    for wrong in (np.float16, np.int64, bool):
-        with pytest.raises(DtypeError, match=r"(?i)to: .*(expected|convert to) float32"):
+    for wrong in (np.float16, np.int64, bool, "cuda", np.ones(1)):
+        with pytest.raises(DtypeError, match=r"(?i)to: .*(expected|convert to|such as) '?float32"):
             block.to(wrong)
     assert block.scale.dtype == np.float32
 
@@ -125,6 +125,27 @@ def test_a_module_without_forward_says_so_and_buffers_must_be_tensors():
         with pytest.raises(DtypeError, match="register_buffer: 'x' must be a Tensor or None"):
             module.register_buffer("x", wrong)
     assert module.state_dict() == {}
+
+
+def test_a_cycle_of_modules_is_walked_once():
+    parent, child = Block(), Block()
+    own = len(parent.state_dict())
+    parent.child, child.parent = child, parent
+    assert [n for n, _ in parent.named_modules()].count("child") == 1
+    assert len(list(parent.modules())) == 8 and len(list(parent.parameters())) == 12
+    state = parent.state_dict()
+    assert len(state) == 2 * own and "child.inner.1.running_mean" in state
+    parent.load_state_dict(state)
+    assert not parent.eval().child.inner[1].training and parent.double().child.scale.dtype == "f8"
+    assert "(child): Block(" in repr(parent) and "(parent): ..." in repr(parent)
+
+
+def test_a_mode_is_true_or_false():
+    block = Block().eval()
+    for wrong in ("no", None, 1):
+        with pytest.raises(DtypeError, match=r"^Block\.train: mode must be True or False, got"):
+            block.train(wrong)
+    assert not any(m.training for m in block.modules())
 
 
 def test_repr_is_nested_and_shows_arguments():
@@ -193,12 +214,35 @@ def test_a_state_that_does_not_fit_is_refused_whole_and_everything_wrong_is_list
         np.testing.assert_array_equal(array, before[name], strict=True)
 
 
+def refuses(*args, **kwargs):
+    raise RuntimeError("Can't call numpy() on Tensor that requires grad")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ([[1.0], [1.0, 2.0]], "makes no array .*inhomogeneous"),
+        (type("Foreign", (), {"__array__": refuses})(), "makes no array .*requires grad"),
+        (None, r"has shape \(\), expected \(3,\)"),
+        (["a", "b", "c"], "is <U1, expected float32"),
+    ],
+)
+def test_what_is_no_array_is_no_state(wrong, message):
+    block = Block()
+    before = block.state_dict()
+    state = {k: v + 1 for k, v in before.items()} | {"offset": wrong}
+    with pytest.raises(StateDictError, match=f"nothing was loaded: 'offset' {message}"):
+        block.load_state_dict(state)
+    for name, array in block.state_dict().items():
+        np.testing.assert_array_equal(array, before[name], strict=True)
+
+
 def test_each_missing_key_alone_is_an_error():
     block = Block()
     for name in BLOCK_STATE:
         state = block.state_dict()
         del state[name]
-        with pytest.raises(StateDictError, match=f"missing key '{name}'$"):
+        with pytest.raises(StateDictError, match=f"missing key '{name}'; .*strict=False"):
             block.load_state_dict(state)
 
 

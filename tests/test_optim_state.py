@@ -142,6 +142,7 @@ NAN, INF = float("nan"), float("inf")
 BAD_VALUES = [(k, v) for k in ("lr", "momentum", "weight_decay") for v in (NAN, INF, -0.1, "1")]
 BAD_VALUES += [("dampening", NAN), ("dampening", INF), ("dampening", "1")]
 BAD_VALUES += [("lr", None), ("lr", 1j), ("nesterov", 1), ("maximize", "yes")]
+BAD_VALUES += [("lr", True), ("lr", np.array(0.1)), ("dampening", False)]
 
 
 @pytest.mark.parametrize(("name", "value"), BAD_VALUES)
@@ -173,12 +174,17 @@ BAD_PARAMETERS = {
     "used up": (lambda p: (q for q in []), ArgumentError, "a generator that was used up"),
     "a module without": (lambda p: nn.ReLU().parameters(), ArgumentError, "empty"),
     "empty group": (lambda p: [{"params": []}], ArgumentError, "empty parameter list"),
-    "twice": (lambda p: [p, p], ArgumentError, r"parameter 1, shape \(2,\), is given twice"),
+    "twice": (lambda p: [p, p], ArgumentError, r"parameter 1, shape \(2,\), is given twice; leave"),
     "twice across groups": (twice, ArgumentError, "parameter 1, .*is given twice"),
-    "not a leaf": (lambda p: [p * 2.0], ArgumentError, "parameter 0 must be a leaf"),
-    "integers": (lambda p: [mg.tensor(np.array([1]))], ArgumentError, "leaf of floats"),
+    "not a leaf": (
+        lambda p: [p * 2.0],
+        ArgumentError,
+        "must be a leaf .*, got the result",
+    ),
+    "integers": (lambda p: [mg.tensor(np.array([1]))], ArgumentError, "leaf of floats, got int64"),
     "an array": (lambda p: [p, np.ones(2)], DtypeError, "parameter 1 is a ndarray"),
-    "names": (lambda p: [("w", p)], DtypeError, "parameter 0 is a tuple"),
+    "names": (lambda p: [("w", p)], DtypeError, r"0 is a tuple, .* model\.parameters\(\)"),
+    "a state": (lambda p: {"w": p}, DtypeError, r"0 is a str, .* model\.parameters\(\)"),
     "one Tensor": (lambda p: p, DtypeError, r"use \[tensor\]"),
     "a number": (lambda p: 5, DtypeError, "params must be a list of Tensors, got int"),
     "a number in a group": (lambda p: [{"params": 5}], DtypeError, "list of Tensors, got int"),

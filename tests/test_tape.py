@@ -86,6 +86,20 @@ def test_as_a_decorator_also_of_what_calls_itself_or_raises():
     assert mg.is_grad_enabled()
 
 
+@pytest.mark.parametrize(("mode", "inside"), [(mg.no_grad, False), (mg.enable_grad, True)])
+def test_a_decorator_may_go_without_parentheses(mode, inside):
+    @mode
+    def mode_of(x):
+        """Why."""
+        return x, mg.is_grad_enabled()
+
+    assert mode_of(3) == (3, inside) and mode_of.__doc__ == "Why." and mg.is_grad_enabled()
+    for wrong in (5, "text"):
+        for use in (mode, lambda wrong: mode()(wrong)):
+            with pytest.raises(DtypeError, match=rf"^{mode.__name__}: .*got .*`with mg\."):
+                use(wrong)
+
+
 def test_what_suspends_cannot_be_decorated():
     # The mode would have ended before its body runs: better an error than no effect.
     def numbers():

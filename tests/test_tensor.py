@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
+from minigrad import functional as F
 from minigrad import nn
 from minigrad.errors import ArgumentError, DtypeError, GradError, ShapeError
 
@@ -172,6 +173,9 @@ def test_conversions():
     assert x.astype(np.int64).tolist() == [1, -2]
     with pytest.raises(DtypeError, match="astype: float16"):
         x.astype(np.float16)
+    for name, convert in (("astype", x.astype), ("tensor", lambda dtype: mg.tensor(1.0, dtype))):
+        with pytest.raises(DtypeError, match=f"^{name}: expected a dtype .*, got 'cpu'"):
+            convert("cpu")
 
 
 # --- shapes -------------------------------------------------------------------------------------
@@ -210,11 +214,38 @@ def test_shapes_may_be_given_as_integers_or_as_one_tuple():
         (lambda x: x.broadcast_to((2, 2)), ShapeError, "does not broadcast to"),
         (lambda x: x.sum(3), ArgumentError, "sum: axis 3 is out of range"),
         (lambda x: x.sum((0, 0)), ArgumentError, "twice"),
+        (lambda x: x.sum("a"), DtypeError, "sum: axis must be an int, a tuple of ints or None"),
+        (lambda x: x.argmax((0, 1)), DtypeError, r"argmax: axis must be one int .*\(0, 1\)"),
+        (lambda x: x.argmin((0, 1)), DtypeError, r"argmin: axis must be one int .*\(0, 1\)"),
+        (lambda x: x.argmin(True), DtypeError, "argmin: axis must be one int or None"),
+        (lambda x: F.softmax(x, (0, 1)), DtypeError, r"softmax: axis must be one int, .*, 1\)"),
+        (lambda x: mg.reshape(x, 6.0), DtypeError, "reshape: a shape is made of ints, got 6.0"),
+        (lambda x: mg.stack([x, x[0]]), ShapeError, r"^stack: .*\(1, 2, 3\), \(2, 3\).*be equal"),
+        (lambda x: mg.stack([x], 5), ArgumentError, "^stack: axis 5 is out of range"),
+        (lambda x: mg.stack([]), ArgumentError, "^stack: expected at least one tensor"),
+        (lambda x: x[np.float32([0])], DtypeError, r"getitem: .*float32 .*astype\('int64'\)"),
     ],
 )
 def test_wrong_shapes_and_axes_are_named(call, error, message):
     with pytest.raises(error, match=message):
         call(mg.tensor(np.zeros((1, 2, 3))))
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.uint8, np.float32])
+def test_logical_operators_take_booleans_only(kind):
+    """On integers they would be bitwise, as in NumPy and PyTorch."""
+    x, truth = mg.tensor(np.array([6, 0], kind)), mg.tensor([True, False])
+    for symbol, call in {
+        "~": lambda: ~x,
+        "&": lambda: x & truth,
+        "\\|": lambda: truth | x,
+        "& ": lambda: truth & 2,
+        "\\| ": lambda: [1, 0] | truth,
+    }.items():
+        with pytest.raises(DtypeError, match=f"^{symbol.strip()}: expected booleans, got .*x != 0"):
+            call()
+    assert (~truth & [True, True] | (x == 0)).tolist() == [False, True]
+    assert mg.logical_not(x).tolist() == [False, True]
 
 
 def test_integers_stay_what_they_are_where_no_float_is_needed():

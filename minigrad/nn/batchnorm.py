@@ -6,8 +6,9 @@ import numpy as np
 
 from .. import functional as F
 from ..batchnorm import check_eps, check_momentum
-from ..errors import ArgumentError, ShapeError
-from ..tensor import Tensor
+from ..checks import integer
+from ..errors import ShapeError
+from ..tensor import Tensor, as_tensor
 from .module import Module, Parameter
 
 
@@ -33,18 +34,11 @@ class _BatchNorm(Module):
         fused: bool = False,
     ) -> None:
         name = type(self).__name__
-        if isinstance(num_features, bool) or not isinstance(num_features, (int, np.integer)):
-            raise ArgumentError(f"{name}: num_features must be an int, got {num_features!r}")
-        if num_features < 1:
-            raise ArgumentError(f"{name}: num_features must be at least 1, got {num_features}")
-        check_eps(eps, training=False)
-        if momentum is not None:
-            check_momentum(momentum)
+        self.num_features = integer(name, "num_features", num_features, 1)
+        self.eps = check_eps(name, eps, training=False)
+        self.momentum = None if momentum is None else check_momentum(name, momentum)
         if fused is not False:
             raise NotImplementedError(f"{name}: fused={fused!r} is not supported, only fused=False")
-        self.num_features = int(num_features)
-        self.eps = eps
-        self.momentum = momentum
         self.affine = affine
         self.track_running_stats = track_running_stats
         self.fused = fused
@@ -61,14 +55,18 @@ class _BatchNorm(Module):
 
     def forward(self, x: Any) -> Tensor:
         """y of the shape of x. In training, updates the statistics once y has been computed."""
-        shape = np.shape(x)
+        x = as_tensor(x, type(self).__name__)
+        shape = x.shape
         if len(shape) not in self._dimensions:
             expected = " or ".join(f"{d}D" for d in self._dimensions)
-            raise ShapeError(f"expected {expected} input (got {len(shape)}D input)")
+            raise ShapeError(
+                f"{type(self).__name__}: expected {expected} input (got {len(shape)}D input), of "
+                f"shape (batch, {self.num_features}, ...); got {shape}"
+            )
         if shape[1] != self.num_features:
             raise ShapeError(
                 f"{type(self).__name__}: expected {self.num_features} channels, got {shape[1]} in "
-                f"input {tuple(shape)}"
+                f"input {shape}; channels are axis 1, and num_features their number"
             )
         mean, var, counter = self.running_mean, self.running_var, self.num_batches_tracked
         # track_running_stats may be switched off later: then the buffers are frozen, not gone.

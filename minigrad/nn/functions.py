@@ -3,6 +3,7 @@
 from typing import Any
 
 from .. import functional as F
+from ..checks import ABOVE_0, number
 from ..tensor import Tensor, as_tensor
 from .module import Module
 
@@ -19,7 +20,7 @@ class LeakyReLU(Module):
     """x where positive, negative_slope * x elsewhere."""
 
     def __init__(self, negative_slope: float = 0.01) -> None:
-        self.negative_slope = negative_slope
+        self.negative_slope = number("LeakyReLU", "negative_slope", negative_slope)
 
     def forward(self, x: Any) -> Tensor:
         """y of the shape of x."""
@@ -63,7 +64,7 @@ class Softplus(Module):
     """log(1 + exp(beta * x)) / beta, elementwise."""
 
     def __init__(self, beta: float = 1.0, threshold: float = 20.0) -> None:
-        self.beta = beta
+        self.beta = number("Softplus", "beta", beta, ABOVE_0)
         self.threshold = threshold
 
     def forward(self, x: Any) -> Tensor:
@@ -100,6 +101,10 @@ class _Loss(Module):
     def __init__(self, reduction: str = "mean") -> None:
         self.reduction = reduction
 
+    def _keep(self, name: str, factors: Any) -> None:
+        given = None if factors is None else as_tensor(factors, f"{type(self).__name__}: {name}")
+        self.register_buffer(name, given)
+
     def extra_repr(self) -> str:
         return f"reduction={self.reduction!r}"
 
@@ -119,7 +124,7 @@ class _WeightedLoss(_Loss):
         self, weight: Any = None, ignore_index: int = -100, reduction: str = "mean"
     ) -> None:
         super().__init__(reduction)
-        self.register_buffer("weight", None if weight is None else as_tensor(weight, "weight"))
+        self._keep("weight", weight)
         self.ignore_index = ignore_index
 
 
@@ -134,7 +139,7 @@ class CrossEntropyLoss(_WeightedLoss):
         label_smoothing: float = 0.0,
     ) -> None:
         super().__init__(weight, ignore_index, reduction)
-        self.label_smoothing = label_smoothing
+        self.label_smoothing = number("CrossEntropyLoss", "label_smoothing", label_smoothing, 0, 1)
 
     def forward(self, input: Any, target: Any) -> Tensor:
         """A scalar, or the shape of the labels with reduction="none"."""
@@ -159,9 +164,8 @@ class BCEWithLogitsLoss(_Loss):
 
     def __init__(self, weight: Any = None, reduction: str = "mean", pos_weight: Any = None) -> None:
         super().__init__(reduction)
-        self.register_buffer("weight", None if weight is None else as_tensor(weight, "weight"))
-        pos = None if pos_weight is None else as_tensor(pos_weight, "pos_weight")
-        self.register_buffer("pos_weight", pos)
+        self._keep("weight", weight)
+        self._keep("pos_weight", pos_weight)
 
     def forward(self, input: Any, target: Any) -> Tensor:
         """A scalar, or the shape of the input with reduction="none"."""

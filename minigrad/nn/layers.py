@@ -1,13 +1,14 @@
 """Layers with weights, and those that reshape, drop or chain."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from .. import functional as F
 from .. import ops
+from ..checks import ABOVE_0, integer, number
 from ..errors import ArgumentError, DtypeError, OutOfRangeError
 from ..random import generator
 from ..tensor import Tensor, as_tensor
@@ -16,12 +17,6 @@ from .module import Module, Parameter
 
 def _uniform(shape: tuple[int, ...], bound: float) -> Parameter:
     return Parameter(generator().uniform(-bound, bound, shape).astype(np.float32))
-
-
-def _positive(owner: str, **sizes: Any) -> None:
-    for name, n in sizes.items():
-        if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1:
-            raise ArgumentError(f"{owner}: {name} must be an int of at least 1, got {n!r}")
 
 
 class Linear(Module):
@@ -33,12 +28,11 @@ class Linear(Module):
     """
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
-        _positive("Linear", in_features=in_features, out_features=out_features)
-        self.in_features = in_features
-        self.out_features = out_features
-        bound = 1.0 / math.sqrt(in_features)
-        self.weight = _uniform((out_features, in_features), bound)
-        self.bias = _uniform((out_features,), bound) if bias else None
+        self.in_features = integer("Linear", "in_features", in_features, 1)
+        self.out_features = integer("Linear", "out_features", out_features, 1)
+        bound = 1.0 / math.sqrt(self.in_features)
+        self.weight = _uniform((self.out_features, self.in_features), bound)
+        self.bias = _uniform((self.out_features,), bound) if bias else None
 
     def forward(self, x: Any) -> Tensor:
         """(..., in_features) to (..., out_features)."""
@@ -57,17 +51,12 @@ class Embedding(Module):
     def __init__(
         self, num_embeddings: int, embedding_dim: int, padding_idx: int | None = None
     ) -> None:
-        _positive("Embedding", num_embeddings=num_embeddings, embedding_dim=embedding_dim)
+        n = integer("Embedding", "num_embeddings", num_embeddings, 1)
+        width = integer("Embedding", "embedding_dim", embedding_dim, 1)
         if padding_idx is not None:
-            if isinstance(padding_idx, bool) or not isinstance(padding_idx, (int, np.integer)):
-                raise DtypeError(f"Embedding: padding_idx must be an int, got {padding_idx!r}")
-            if not -num_embeddings <= padding_idx < num_embeddings:
-                raise ArgumentError(
-                    f"Embedding: padding_idx {padding_idx} is not among {num_embeddings} rows"
-                )
-            padding_idx = int(padding_idx)
+            padding_idx = integer("Embedding", "padding_idx", padding_idx, -n, n - 1)
         self.padding_idx = padding_idx
-        rows = generator().standard_normal((num_embeddings, embedding_dim), dtype=np.float32)
+        rows = generator().standard_normal((n, width), dtype=np.float32)
         if padding_idx is not None:
             rows[padding_idx] = 0.0
         self.weight = Parameter(rows)
@@ -91,12 +80,10 @@ class LayerNorm(Module):
         elementwise_affine: bool = True,
         bias: bool = True,
     ) -> None:
-        given = normalized_shape
-        shape = (given,) if isinstance(given, (int, np.integer)) else tuple(given)
-        for n in shape or (0,):
-            _positive("LayerNorm", normalized_shape=n)
+        sizes = normalized_shape if isinstance(normalized_shape, Iterable) else (normalized_shape,)
+        shape = tuple(integer("LayerNorm", "normalized_shape", n, 1) for n in tuple(sizes) or (0,))
         self.normalized_shape = shape
-        self.eps = eps
+        self.eps = number("LayerNorm", "eps", eps, ABOVE_0)
         self.weight = Parameter(np.ones(shape, np.float32)) if elementwise_affine else None
         self.bias = Parameter(np.zeros(shape, np.float32)) if elementwise_affine and bias else None
 
@@ -112,9 +99,7 @@ class Dropout(Module):
     """Zeroes elements with probability p and scales the rest by 1 / (1 - p); none in eval()."""
 
     def __init__(self, p: float = 0.5) -> None:
-        if not 0 <= p <= 1:
-            raise ArgumentError(f"Dropout: p is a probability, between 0 and 1; got {p}")
-        self.p = p
+        self.p = number("Dropout", "p", p, 0, 1)
 
     def forward(self, x: Any) -> Tensor:
         """y of the shape of x."""

@@ -5,13 +5,15 @@ asked for: attribute access costs nothing extra, and nothing is stored twice.
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from reprlib import recursive_repr
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from ..checks import flag
 from ..errors import DtypeError, StateDictError
-from ..tensor import Tensor, checked, tensor
+from ..tensor import Tensor, checked_dtype, tensor
 
 M = TypeVar("M", bound="Module")
 
@@ -104,10 +106,15 @@ class Module:
         """This module and all below it, each once."""
         return (module for _, module in self.named_modules())
 
-    def _walk(self, prefix: str) -> Iterator[tuple[str, "Module"]]:
+    def _walk(
+        self, prefix: str, above: frozenset[int] = frozenset()
+    ) -> Iterator[tuple[str, "Module"]]:
+        """This and all below by every name, but for a module among those above it: a cycle."""
         yield prefix, self
+        above = above | {id(self)}
         for name, child in self.named_children():
-            yield from child._walk(f"{prefix}.{name}" if prefix else name)
+            if id(child) not in above:
+                yield from child._walk(f"{prefix}.{name}" if prefix else name, above)
 
     def _own_parameters(self) -> Iterator[tuple[str, Tensor]]:
         for name, value in vars(self).items():
@@ -147,6 +154,7 @@ class Module:
 
     def train(self: M, mode: bool = True) -> M:
         """Training mode for this and all below: BatchNorm uses the batch, Dropout drops."""
+        mode = flag(f"{type(self).__name__}.train", "mode", mode)
         for module in self.modules():
             module.training = mode
         return self
@@ -176,7 +184,7 @@ class Module:
 
     def to(self: M, dtype: DTypeLike) -> M:
         """Convert float parameters, their gradients and float buffers, in place."""
-        wanted = checked(np.empty(0, dtype), "Module.to").dtype
+        wanted = checked_dtype(dtype, "Module.to")
         if wanted.kind != "f":
             raise DtypeError(f"Module.to: expected float32 or float64, got {wanted}")
         for x in (*self.parameters(), *self.buffers()):
@@ -221,8 +229,17 @@ class Module:
         if strict:
             problems += [f"missing key '{k}'" for k in keys.missing_keys]
             problems += [f"unexpected key '{k}'" for k in keys.unexpected_keys]
-        arrays = {k: np.asarray(v) for k, v in state.items() if k in own}
-        for k, new in arrays.items():
+            if problems:
+                problems.append("rename those keys, or let strict=False pass over them")
+        arrays = {}
+        for k, value in state.items():
+            if k not in own:
+                continue
+            try:
+                new = arrays[k] = np.asarray(value)
+            except Exception as error:  # ragged, or whatever a foreign tensor raises
+                problems.append(f"'{k}' makes no array ({error})")
+                continue
             if new.shape != own[k].shape:
                 problems.append(f"'{k}' has shape {new.shape}, expected {own[k].shape}")
             elif new.dtype != own[k].dtype:
@@ -247,6 +264,7 @@ class Module:
         """Arguments to show in the parentheses of repr; each subclass has its own."""
         return ""
 
+    @recursive_repr("...")
     def __repr__(self) -> str:
         lines = [
             f"  ({name}): " + repr(child).replace("\n", "\n  ")

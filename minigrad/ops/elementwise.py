@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..checks import is_number
 from ..errors import DtypeError
 from ..kernels import relu as kernels
 from .primitive import Primitive, Rule, primitive
@@ -271,7 +272,7 @@ def clip(x: Any, min: float | None = None, max: float | None = None) -> Any:
     min, max: Python numbers; None is no bound. Errors: DtypeError for anything else.
     """
     for bound in (min, max):
-        if bound is not None and not isinstance(bound, (int, float, np.number)):
+        if bound is not None and not is_number(bound):
             raise DtypeError(
                 f"clip: bounds are Python numbers or None, got {type(bound).__name__}; use "
                 "maximum and minimum for bounds that vary"

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..checks import is_integer
 from ..errors import DtypeError, OutOfRangeError
 from ..kernels.index import scatter_rows
 from .primitive import Primitive, primitive
@@ -67,7 +68,7 @@ def _index_item(item: Any) -> Any:
         return item
     if isinstance(item, slice):
         return slice(*[n if n is None else _integer(n) for n in (item.start, item.stop, item.step)])
-    if isinstance(item, (int, np.integer)) and not isinstance(item, bool):
+    if is_integer(item):
         return int(item)
     array = np.array(item)
     if array.size == 0 and isinstance(item, (list, tuple)):
@@ -76,6 +77,7 @@ def _index_item(item: Any) -> Any:
         raise DtypeError(
             f"getitem: an index is made of ints, slices, None, Ellipsis, integer or boolean "
             f"arrays; got {array.dtype} from {type(item).__name__}"
+            + ("; convert with .astype('int64')" if array.dtype.kind == "f" else "")
         )
     return array
 
@@ -88,11 +90,14 @@ def _integer(n: Any) -> int:
 
 
 def check_indices(name: str, indices: NDArray[Any], n: int) -> None:
-    """Errors unless `indices` are integers from 0 to n - 1."""
+    """Errors unless `indices`, of n rows, are integers from 0 to n - 1."""
     if indices.dtype.kind not in "iu":
         raise DtypeError(
-            f"{name}: expected integers, got {indices.dtype}; convert with .astype('int64')"
+            f"{name}: indices must be integers, got {indices.dtype}; convert with .astype('int64')"
         )
     if indices.size and not (indices.min() >= 0 and indices.max() < n):
-        bad = indices[(indices < 0) | (indices >= n)].flat[0]
-        raise OutOfRangeError(f"{name}: expected 0 to {n - 1}, got {bad}")
+        position = tuple(int(i) for i in np.argwhere((indices < 0) | (indices >= n))[0])
+        raise OutOfRangeError(
+            f"{name}: indices must lie in 0..{n - 1}, got {indices[position]} at position "
+            f"{position}; the weight needs a row for each index"
+        )

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..checks import number
 from ..errors import ArgumentError, ShapeError
 from ..kernels.reduce import mean_square_rows, sum_along, sum_rows
 from .elementwise import sqrt
 from .primitive import primitive
-from .shapes import Axes, _reshape, normalize_axes
+from .shapes import Axes, _reshape, normalize_axes, normalize_axis
 
 _add_reduce: Any = np.add.reduce  # its stubs do not know a `keepdims` that varies
 
@@ -212,6 +213,7 @@ def var(x: Any, axis: Axes = None, correction: float = 0.0, keepdims: bool = Fal
     """
     axes = normalize_axes("var", np.ndim(x), axis)
     n = _count(np.shape(x), axes)
+    correction = number("var", "correction", correction)
     if not correction < (n or 1):
         raise ArgumentError(
             f"var: correction {correction} leaves no degree of freedom over {n} elements of shape "
@@ -243,14 +245,19 @@ def min(x: Any, axis: Axes = None, keepdims: bool = False) -> Any:
 
 def argmax(x: Any, axis: int | None = None) -> Any:
     """Index of the first largest element along an axis, or in the flat x; int64, no gradient."""
-    _nonempty("argmax", np.shape(x), axis)
-    return _argmax(x, axis=axis)
+    return _argmax(x, axis=_one_nonempty("argmax", np.shape(x), axis))
 
 
 def argmin(x: Any, axis: int | None = None) -> Any:
     """Index of the first smallest element along an axis, or in the flat x; int64, no gradient."""
-    _nonempty("argmin", np.shape(x), axis)
-    return _argmin(x, axis=axis)
+    return _argmin(x, axis=_one_nonempty("argmin", np.shape(x), axis))
+
+
+def _one_nonempty(name: str, shape: tuple[int, ...], axis: int | None) -> int | None:
+    if axis is not None:
+        axis = normalize_axis(name, len(shape), axis, "one int or None (for the flat tensor)")
+    _nonempty(name, shape, axis)
+    return axis
 
 
 def _nonempty(name: str, shape: tuple[int, ...], axis: Axes) -> tuple[int, ...]:

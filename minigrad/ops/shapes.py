@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..checks import is_integer
 from ..errors import ArgumentError, DtypeError, ShapeError
 from .primitive import Primitive, primitive
 
@@ -23,19 +24,22 @@ def normalize_axes(name: str, ndim: int, axis: Axes) -> tuple[int, ...]:
     if axis is None:
         return tuple(range(ndim))
     axes = axis if isinstance(axis, (tuple, list)) else (axis,)
-    result = []
-    for one in axes:
-        if isinstance(one, bool) or not isinstance(one, (int, np.integer)):
-            raise DtypeError(f"{name}: axis must be an int, a tuple of ints or None, got {axis!r}")
-        if not -ndim <= one < ndim:
-            raise ArgumentError(
-                f"{name}: axis {one} is out of range for {ndim} dimensions; "
-                f"expected {-ndim} to {ndim - 1}"
-            )
-        result.append(int(one) % ndim)
-    if len(set(result)) != len(result):
+    result = {normalize_axis(name, ndim, one, "an int, a tuple of ints or None") for one in axes}
+    if len(result) != len(axes):
         raise ArgumentError(f"{name}: axis {axis!r} names a dimension twice")
     return tuple(sorted(result))
+
+
+def normalize_axis(name: str, ndim: int, axis: Any, expected: str = "one int") -> int:
+    """One axis, non-negative. Errors: as normalize_axes."""
+    if not is_integer(axis):
+        raise DtypeError(f"{name}: axis must be {expected}, got {axis!r:.40}")
+    if not -ndim <= axis < ndim:
+        raise ArgumentError(
+            f"{name}: axis {axis} is out of range for {ndim} dimensions; "
+            f"expected {-ndim} to {ndim - 1}"
+        )
+    return int(axis) % ndim
 
 
 # --- primitives ---------------------------------------------------------------------------------
@@ -114,7 +118,7 @@ def reshape(x: Any, shape: int | Sequence[int]) -> Any:
     Shares memory with x where strides allow. Errors: ShapeError if the sizes do not multiply to
     that of x.
     """
-    wanted = _shape("reshape", shape)
+    wanted = normalize_shape("reshape", shape)
     size, old = math.prod(np.shape(x)), tuple(np.shape(x))
     full = wanted
     if wanted.count(-1) == 1:
@@ -129,7 +133,7 @@ def reshape(x: Any, shape: int | Sequence[int]) -> Any:
 def permute_dims(x: Any, axes: Sequence[int]) -> Any:
     """Dimension i of the result is dimension axes[i] of x; a view. Errors: ArgumentError."""
     ndim = np.ndim(x)
-    normal = tuple(normalize_axes("permute_dims", ndim, (i,))[0] for i in axes)
+    normal = tuple(normalize_axis("permute_dims", ndim, i) for i in axes)
     if sorted(normal) != list(range(ndim)):
         raise ArgumentError(
             f"permute_dims: axes {tuple(axes)} must name each of the {ndim} dimensions once"
@@ -140,7 +144,7 @@ def permute_dims(x: Any, axes: Sequence[int]) -> Any:
 def transpose(x: Any, a: int, b: int) -> Any:
     """x with dimensions a and b swapped; a view. Errors: ArgumentError."""
     axes = list(range(np.ndim(x)))
-    (i,), (j,) = (normalize_axes("transpose", len(axes), (one,)) for one in (a, b))
+    i, j = (normalize_axis("transpose", len(axes), one) for one in (a, b))
     axes[i], axes[j] = j, i
     return _permute(x, axes=tuple(axes))
 
@@ -161,7 +165,7 @@ def squeeze(x: Any, axis: Axes = None) -> Any:
 def unsqueeze(x: Any, axis: int) -> Any:
     """x with a new dimension of size 1 that becomes dimension `axis` of the result."""
     shape = list(np.shape(x))
-    (i,) = normalize_axes("unsqueeze", len(shape) + 1, (axis,))
+    i = normalize_axis("unsqueeze", len(shape) + 1, axis)
     return _reshape(x, shape=(*shape[:i], 1, *shape[i:]))
 
 
@@ -170,7 +174,7 @@ def broadcast_to(x: Any, shape: int | Sequence[int]) -> Any:
 
     Errors: ShapeError if x does not broadcast to it.
     """
-    wanted, old = _shape("broadcast_to", shape), tuple(np.shape(x))
+    wanted, old = normalize_shape("broadcast_to", shape), tuple(np.shape(x))
     aligned = wanted[len(wanted) - len(old) :]
     if len(old) > len(wanted) or any(m not in (1, n) for m, n in zip(old, aligned, strict=True)):
         raise ShapeError(f"broadcast_to: shape {old} does not broadcast to {wanted}")
@@ -186,15 +190,29 @@ def concat(tensors: Sequence[Any], axis: int = 0) -> Any:
     if not tensors:
         raise ArgumentError("concat: expected at least one tensor, got an empty list")
     shapes = [tuple(np.shape(t)) for t in tensors]
-    (i,) = normalize_axes("concat", len(shapes[0]), (axis,))
+    i = normalize_axis("concat", len(shapes[0]), axis)
     if len({(len(s), s[:i], s[i + 1 :]) for s in shapes}) > 1:
-        raise ShapeError(f"concat: shapes {shapes} may differ only in dimension {i}")
+        raise ShapeError(
+            f"concat: shapes {shapes} may differ only in dimension {i}; reshape or cut them"
+        )
     return _concat(*tensors, axis=i)
 
 
 def stack(tensors: Sequence[Any], axis: int = 0) -> Any:
-    """Tensors of one shape, joined along a new axis. Errors: as concat."""
-    return concat([unsqueeze(t, axis) for t in tensors], axis)
+    """Tensors of one shape, joined along a new axis.
+
+    Errors: ArgumentError for an empty list, ShapeError if shapes differ.
+    """
+    tensors = list(tensors)
+    if not tensors:
+        raise ArgumentError("stack: expected at least one tensor, got an empty list")
+    shapes = [tuple(np.shape(t)) for t in tensors]
+    if len(set(shapes)) > 1:
+        raise ShapeError(
+            f"stack: shapes {shapes} must be equal; concat joins along a dimension that may differ"
+        )
+    i = normalize_axis("stack", len(shapes[0]) + 1, axis)
+    return concat([unsqueeze(t, i) for t in tensors], i)
 
 
 def flatten(x: Any, start_dim: int = 0, end_dim: int = -1) -> Any:
@@ -202,15 +220,15 @@ def flatten(x: Any, start_dim: int = 0, end_dim: int = -1) -> Any:
     shape = tuple(np.shape(x))
     if not shape:
         return _reshape(x, shape=(1,))
-    (i,), (j,) = (normalize_axes("flatten", len(shape), (one,)) for one in (start_dim, end_dim))
+    i, j = (normalize_axis("flatten", len(shape), one) for one in (start_dim, end_dim))
     if i > j:
         raise ArgumentError(f"flatten: start_dim {start_dim} comes after end_dim {end_dim}")
     return _reshape(x, shape=(*shape[:i], math.prod(shape[i : j + 1]), *shape[j + 1 :]))
 
 
-def _shape(name: str, shape: int | Sequence[int]) -> tuple[int, ...]:
-    sizes = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
-    for n in sizes:
-        if isinstance(n, bool) or not isinstance(n, (int, np.integer)):
-            raise DtypeError(f"{name}: a shape is made of ints, got {shape!r}")
+def normalize_shape(name: str, shape: Any) -> tuple[int, ...]:
+    """A shape, given as ints or as one int, as a tuple. Errors: DtypeError."""
+    sizes = tuple(shape) if hasattr(shape, "__iter__") else (shape,)
+    if not all(is_integer(n) for n in sizes):
+        raise DtypeError(f"{name}: a shape is made of ints, got {shape!r:.40}")
     return tuple(int(n) for n in sizes)

@@ -1,0 +1,64 @@
+"""BatchNorm in plain loops, from the formulas: what kernels are measured against.
+
+Means and variances are exact rational numbers of what the arrays store, and rounded once.
+"""
+
+import math
+from fractions import Fraction
+
+import numpy as np
+
+
+def statistics(values):
+    """Mean and biased variance of floats, as fractions."""
+    exact = [Fraction(float(v)) for v in values]
+    mean = sum(exact) / len(exact)
+    return mean, sum((v - mean) ** 2 for v in exact) / len(exact)
+
+
+def batch_norm(x, gamma, beta, eps, relu=False, given=None):
+    """y, mean, biased variance, x_hat, inv_std of x (n, c, ...), in float64.
+
+    given: mean and variance to use in place of the batch's.
+    """
+    n, c = x.shape[:2]
+    flat = x.reshape(n, c, -1)
+    y, x_hat = np.empty(flat.shape), np.empty(flat.shape)
+    means, variances, inv_stds = np.empty(c), np.empty(c), np.empty(c)
+    for j in range(c):
+        if given is None:
+            mean, var = statistics(flat[:, j].ravel())
+        else:
+            mean, var = Fraction(float(given[0][j])), Fraction(float(given[1][j]))
+        inv_std = 1.0 / math.sqrt(var + Fraction(eps))
+        means[j], variances[j], inv_stds[j] = mean, var, inv_std
+        for i in range(n):
+            for k in range(flat.shape[2]):
+                hat = float(Fraction(float(flat[i, j, k])) - mean) * inv_std
+                value = hat * (1.0 if gamma is None else float(gamma[j]))
+                value += 0.0 if beta is None else float(beta[j])
+                x_hat[i, j, k] = hat
+                y[i, j, k] = max(value, 0.0) if relu else value
+    return y.reshape(x.shape), means, variances, x_hat.reshape(x.shape), inv_stds
+
+
+def batch_norm_backward(g, x_hat, inv_std, gamma, training=True, y=None):
+    """dx, dgamma, dbeta, in float64; g counts as 0 where y <= 0."""
+    n, c = g.shape[:2]
+    g = g.reshape(n, c, -1).astype(np.float64)
+    if y is not None:
+        g = np.where(y.reshape(g.shape) <= 0, 0.0, g)
+    hats = x_hat.reshape(g.shape)
+    dx, dgamma, dbeta = np.empty(g.shape), np.empty(c), np.empty(c)
+    m = n * g.shape[2]
+    for j in range(c):
+        dbeta[j] = math.fsum(g[:, j].ravel())
+        dgamma[j] = math.fsum(g[:, j].ravel() * hats[:, j].ravel())
+        scale = inv_std[j] * (1.0 if gamma is None else float(gamma[j]))
+        for i in range(n):
+            for k in range(g.shape[2]):
+                centred = g[i, j, k]
+                if training:
+                    centred = centred - dbeta[j] / m - hats[i, j, k] * (dgamma[j] / m)
+                dx[i, j, k] = scale * centred
+    return dx.reshape(x_hat.shape), dgamma, dbeta

@@ -35,6 +35,7 @@ print(json.dumps([code, met]))
 """
 STEP = """
 import multiprocessing, sys
+from concurrent.futures import ProcessPoolExecutor
 import numpy as np
 from minigrad import nn, optim, functional as F
 from minigrad.kernels.jit import KERNELS
@@ -137,7 +138,8 @@ def test_kernels_run_in_children(method: str, before: bool, tmp_path: Path) -> N
     program.write_text(f"""{STEP}
 if __name__ == "__main__":
     losses = [step()] if {before} else []
-    with multiprocessing.get_context({method!r}).Pool(2) as pool:
+    context = multiprocessing.get_context({method!r})
+    with ProcessPoolExecutor(2, context) as pool:  # which, unlike Pool, says when a child dies
         losses += pool.map(step, range(2))
     losses.append(step())
     print(len(set(losses)), losses[0] > 0)

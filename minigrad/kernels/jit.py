@@ -1,10 +1,16 @@
 """The one decorator that compiles: it owns the fast-math flags and the cache policy."""
 
-import warnings
+import contextlib
+import weakref
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numba
+
+try:
+    from .cache import DiskCache
+except (AttributeError, ImportError):  # a Numba that is made otherwise
+    DiskCache = None  # type: ignore[assignment, misc]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -12,24 +18,31 @@ F = TypeVar("F", bound=Callable[..., Any])
 # Not allowed: "nnan" and "ninf", under which a kernel may take a NaN for a number.
 FASTMATH = {"contract", "reassoc", "nsz", "arcp"}
 
+# Every kernel by its dotted name, for minigrad.warmup and for tests.
+KERNELS: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
+
 
 def kernel(function: F, exact: bool = False) -> F:
     """Compile `function` on its first call for each signature, and keep the machine code on disk.
 
     Nothing is compiled at import. Where no directory can hold the cache, the kernel is compiled
-    anew in each process, and one warning says so. exact: keep the order of operations, where a
-    difference is taken to be free of the size of its operands. Errors: none of its own.
+    anew in each process, and one warning says so. A function with a closure is not kept.
+    exact: keep the order of operations, where a difference is taken to be free of the size of its
+    operands. Returns Numba's dispatcher, so that a call passes through no Python. Errors: none of
+    its own.
     """
     flags = FASTMATH - {"reassoc"} if exact else FASTMATH
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": flags}
-    try:
-        return numba.njit(cache=True, **options)(function)  # type: ignore[no-any-return]
-    except RuntimeError as error:  # Numba found neither the package nor a user directory writable
-        # The default filter shows a warning once for each place, hence once for all kernels.
-        warnings.warn(
-            f"minigrad: compiled kernels cannot be kept on disk ({error}); set NUMBA_CACHE_DIR to "
-            "a writable directory to compile only once",
-            RuntimeWarning,
-            stacklevel=2,
-        )
-        return numba.njit(**options)(function)  # type: ignore[no-any-return]
+    compiled = numba.njit(**options)(function)
+    if compiled is not function:  # as it is under NUMBA_DISABLE_JIT
+        _keep_on_disk(compiled)
+    KERNELS[f"{function.__module__}.{function.__qualname__}"] = compiled
+    return compiled  # type: ignore[no-any-return]
+
+
+def _keep_on_disk(dispatcher: Any) -> None:
+    if DiskCache is not None and hasattr(dispatcher, "_cache"):
+        dispatcher._cache = DiskCache(dispatcher)
+    else:
+        with contextlib.suppress(RuntimeError):  # Numba found no directory
+            dispatcher.enable_caching()

@@ -1,0 +1,142 @@
+"""Compile ahead: `python -m minigrad.warmup` fills the cache of compiled kernels.
+
+It runs small networks through the public API, since only the calls themselves know their
+signatures; a test holds that each kernel has then been met in float32 and in float64. May import
+everything; nothing imports it.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+
+from . import functional as F
+from . import nn, no_grad, optim, permute_dims
+from .kernels.jit import KERNELS
+
+Array = Any
+N, C, CLASSES = 8, 4, 3
+LABELS = np.arange(N) % CLASSES
+
+
+def _floats(dtype: str, *shape: int) -> Array:
+    return np.linspace(-1.0, 1.0, int(np.prod(shape))).reshape(shape).astype(dtype)
+
+
+def _train(model: nn.Module, loss: Callable[[Any], Any], x: Array, **options: Any) -> None:
+    """Two steps, since the first with momentum may differ, and an evaluation."""
+    opt = optim.SGD(model.parameters(), lr=0.01, **options)
+    for _ in range(2):
+        opt.zero_grad()
+        loss(model(x)).backward()
+        opt.step()
+    model.eval()
+    with no_grad():
+        loss(model(x))
+
+
+def _cross_entropy(output: Any) -> Any:
+    return F.cross_entropy(output, LABELS)
+
+
+def _classifier(dtype: str) -> None:
+    for options in ({}, {"momentum": 0.9}, {"momentum": 0.9, "nesterov": True}):
+        for bias in (True, False):
+            hidden = (nn.Linear(C, 5, bias=bias), nn.BatchNorm1d(5), nn.ReLU())
+            model = nn.Sequential(*hidden, nn.Linear(5, CLASSES)).to(dtype)
+            _train(model, _cross_entropy, _floats(dtype, N, C), **options)
+
+
+def _batch_norm(dtype: str) -> None:
+    """Each layer in each layout, fused and composed, with and without its parts."""
+    made: list[tuple[Callable[..., nn.Module], tuple[int, ...]]] = [
+        (nn.BatchNorm1d, (N, C)),
+        (nn.BatchNorm1d, (N, C, 2)),
+        (nn.BatchNorm2d, (N, C, 2, 2)),
+        (nn.BatchNorm3d, (N, C, 2, 2, 2)),
+    ]
+    parts = ("fused", "affine", "track_running_stats")
+    for layer, shape in made:
+        for options in ({}, *({part: False} for part in parts)):
+            out = nn.Linear(int(np.prod(shape[1:])), CLASSES)
+            model = nn.Sequential(layer(C, **options), nn.ReLU(), nn.Flatten(), out)
+            _train(model.to(dtype), _cross_entropy, _floats(dtype, *shape))
+
+
+def _losses(dtype: str) -> None:
+    logits, target = _floats(dtype, N, CLASSES), abs(_floats(dtype, N, CLASSES))
+    losses: list[Callable[[Any], Any]] = [
+        lambda y: F.nll_loss(F.log_softmax(y), LABELS),
+        lambda y: F.mse_loss(y, target),
+        lambda y: F.binary_cross_entropy_with_logits(y, target),
+        lambda y: F.cross_entropy(y, target),
+        lambda y: F.cross_entropy(y, LABELS, weight=target[0]),
+        lambda y: F.cross_entropy(y, LABELS, label_smoothing=0.1),
+        lambda y: F.cross_entropy(y, LABELS, reduction="sum"),
+        lambda y: F.cross_entropy(y, LABELS, reduction="none").sum(),
+        lambda y: F.softmax(y).sum(),
+    ]
+    for loss in losses:
+        _train(nn.Linear(CLASSES, CLASSES).to(dtype), loss, logits)
+
+
+def _other_layers(dtype: str) -> None:
+    """Embedding, LayerNorm, dropout, pixels with a class each; sums along rows and columns."""
+    embedding = nn.Sequential(nn.Embedding(CLASSES, C), nn.LayerNorm(C), nn.Dropout(), nn.GELU())
+    _train(embedding.to(dtype), lambda y: y.mean(-1).sum(0), LABELS)
+    _train(
+        nn.Linear(C, CLASSES).to(dtype),
+        lambda y: F.cross_entropy(permute_dims(y, (0, 2, 1)), np.zeros((N, 2), np.int64)),
+        _floats(dtype, N, 2, C),
+    )
+
+
+WORKLOADS = {
+    "training a classifier": _classifier,
+    "batch normalisation": _batch_norm,
+    "losses": _losses,
+    "other layers": _other_layers,
+}
+
+
+def counts() -> tuple[int, int]:
+    """How many signatures of all kernels this process has compiled, and how many it has loaded."""
+    stats = [k.stats for k in KERNELS.values()]
+    return (
+        sum(sum(s.cache_misses.values()) for s in stats),
+        sum(sum(s.cache_hits.values()) for s in stats),
+    )
+
+
+def main() -> int:
+    """Run all workloads, a line for each. Returns the exit code: 1 if nothing could be kept."""
+    if getattr(numba.config, "DISABLE_JIT", False):
+        print("Numba's compiler is switched off (NUMBA_DISABLE_JIT): nothing to compile")
+        return 0
+    with contextlib.suppress(ImportError):
+        from .kernels.cache import NOTICE
+
+        NOTICE.said = True  # what it says is what the lines below show
+    began = time.perf_counter()
+    for dtype in ("float32", "float64"):
+        for name, run in WORKLOADS.items():
+            print(f"{dtype}, {name}: ", end="", flush=True)
+            before, start = counts(), time.perf_counter()
+            run(dtype)
+            compiled, loaded = (b - a for a, b in zip(before, counts(), strict=True))
+            took = time.perf_counter() - start
+            print(f"{compiled} compiled, {loaded} loaded, {took:.1f} s", flush=True)
+    compiled, loaded = counts()
+    news = f"{compiled} compiled" if compiled else "all were there"
+    took = time.perf_counter() - began
+    print(f"{len(KERNELS)} kernels in {compiled + loaded} variants: {news}; {took:.1f} s")
+    places = {k.stats.cache_path for k in KERNELS.values()} - {None}
+    print(f"kept in {', '.join(sorted(places)) or 'no directory'}")
+    return 0 if places else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,162 @@
+"""`python -m minigrad.warmup`, and a first step in processes of all kinds, on kernels from disk."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numba
+import pytest
+
+from minigrad import warmup
+
+ROOT = Path(__file__).parents[1]
+jit_only = pytest.mark.skipif(
+    bool(numba.config.DISABLE_JIT), reason="nothing is compiled without the compiler"
+)
+
+# Every kernel, also of a file that nothing imports yet, with the dtypes of its arrays.
+SIGNATURES = """
+import importlib, json, pkgutil
+from numba import types
+from minigrad import kernels, warmup
+
+for module in pkgutil.iter_modules(kernels.__path__):
+    importlib.import_module(f"minigrad.kernels.{module.name}")
+code = warmup.main()
+met = {
+    name: [sorted({str(t.dtype) for t in s if isinstance(t, types.Array)}) for s in k.signatures]
+    for name, k in warmup.KERNELS.items()
+}
+print(json.dumps([code, met]))
+"""
+STEP = """
+import multiprocessing, sys
+from concurrent.futures import ProcessPoolExecutor
+import numpy as np
+from minigrad import nn, optim, functional as F
+from minigrad.kernels.jit import KERNELS
+
+def step(_=None):
+    x = np.linspace(-1.0, 1.0, 32 * 64, dtype="float32").reshape(32, 64)
+    layers = (nn.Linear(64, 64), nn.BatchNorm1d(64), nn.ReLU(), nn.Linear(64, 10))
+    model = nn.Sequential(*layers)
+    for p in model.parameters():
+        p.data[...] = np.linspace(-1.0, 1.0, p.size).reshape(p.shape)
+    opt = optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+    F.cross_entropy(model(x), np.arange(32) % 10).backward()
+    opt.step()
+    return F.cross_entropy(model(x), np.arange(32) % 10).item()
+"""
+
+
+def run(*arguments: str) -> str:
+    """What a new process says."""
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def signatures() -> Iterator[dict[str, list[list[str]]]]:
+    """For each kernel and signature after a warm-up, the dtypes of its arrays."""
+    output = run("-c", SIGNATURES)
+    code, met = json.loads(output.splitlines()[-1])
+    assert code == 0
+    yield met
+
+
+def missing(name: str, signatures: list[list[str]]) -> list[str]:
+    """The dtypes in which a warm-up has not met a kernel that takes floats."""
+    floats = [{d for d in dtypes if d.startswith("float")} for dtypes in signatures]
+    found = {"float32" if "float32" in f else "float64" for f in floats if f}
+    if signatures and not found:
+        return []
+    return [f"{name}: {dtype}" for dtype in ("float32", "float64") if dtype not in found]
+
+
+@jit_only
+def test_every_kernel_is_met_in_both_dtypes(signatures: dict[str, list[list[str]]]) -> None:
+    assert len(signatures) > 1
+    assert [dtype for met in signatures.items() for dtype in missing(*met)] == []
+
+
+def test_a_kernel_that_is_forgotten_is_named() -> None:
+    assert missing("k", []) == ["k: float32", "k: float64"]
+    assert missing("k", [["float32", "float64"], ["int64"]]) == ["k: float64"]
+    assert missing("k", [["float64"], ["float32", "int64"]]) == []
+    assert missing("k", [["int64"]]) == []
+
+
+@jit_only
+@pytest.mark.usefixtures("signatures")
+def test_a_second_run_finds_all() -> None:
+    lines = run("-m", "minigrad.warmup").splitlines()
+    assert len(lines) == 2 * len(warmup.WORKLOADS) + 2
+    for line, (dtype, name) in zip(
+        lines, [(d, n) for d in ("float32", "float64") for n in warmup.WORKLOADS], strict=False
+    ):
+        assert line.startswith(f"{dtype}, {name}: 0 compiled, ")
+    assert "variants: all were there; " in lines[-2]
+    assert Path(lines[-1].removeprefix("kept in ")).is_dir()
+
+
+@jit_only
+@pytest.mark.usefixtures("signatures")
+def test_a_first_step_only_loads() -> None:
+    """No kernel at import; then nothing is compiled, nor is what only the compiler needs imported,
+    which takes longer than all else in a first step but Numba's own import."""
+    script = f"""{STEP}
+assert not any(k.signatures for k in KERNELS.values())
+assert "minigrad.warmup" not in sys.modules
+step()
+print(sum(sum(k.stats.cache_misses.values()) for k in KERNELS.values()))
+print("numba.np.npyimpl" in sys.modules)
+"""
+    assert run("-c", script).split() == ["0", "False"]
+
+
+@jit_only
+@pytest.mark.usefixtures("signatures")
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("before", [True, False])
+def test_kernels_run_in_children(method: str, before: bool, tmp_path: Path) -> None:
+    """Whether or not the parent has loaded them before."""
+    if method == "fork" and os.name == "nt":
+        pytest.skip("no fork")
+    program = tmp_path / "program.py"  # a spawned child imports it
+    program.write_text(f"""{STEP}
+if __name__ == "__main__":
+    losses = [step()] if {before} else []
+    context = multiprocessing.get_context({method!r})
+    with ProcessPoolExecutor(2, context) as pool:  # which, unlike Pool, says when a child dies
+        losses += pool.map(step, range(2))
+    losses.append(step())
+    print(len(set(losses)), losses[0] > 0)
+""")
+    assert run("-W", "ignore::DeprecationWarning", str(program)) == "1 True\n"
+
+
+def test_without_the_compiler_there_is_nothing_to_do(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config: Any = numba.config
+    monkeypatch.setattr(config, "DISABLE_JIT", 1)
+    assert warmup.main() == 0
+    assert "switched off" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", warmup.WORKLOADS)
+def test_workloads_run(name: str) -> None:
+    """Under coverage, too, where the others skip."""
+    warmup.WORKLOADS[name]("float64")

@@ -22,6 +22,7 @@ SHAPES = [
 ARRAYS_MOVED = {"forward": 2, "backward": 3, "both": 5}
 # A variant is one more row: its name, its library, and what it adds to the call.
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "fused": ("minigrad", {"fused": True}),
     "composed": ("minigrad", {"fused": False}),
     "torch": ("torch", {}),
 }

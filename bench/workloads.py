@@ -162,7 +162,8 @@ def jax_step(problem: Problem) -> Step:
 
 # The first is what the others are compared with. A variant is one more row, named library-variant.
 FACTORIES: dict[str, Callable[[Problem], Step]] = {
-    "minigrad": partial(eager_step, library="minigrad", fused=False),
+    "minigrad": partial(eager_step, library="minigrad"),
+    "minigrad-composed": partial(eager_step, library="minigrad", fused=False),
     "torch": partial(eager_step, library="torch"),
     "jax": jax_step,
 }

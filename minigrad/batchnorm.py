@@ -1,4 +1,4 @@
-"""Batch normalisation, composed of primitives: the tape derives its gradient.
+"""Batch normalisation, composed of primitives, whose gradient the tape derives, or fused.
 
     mean    = sum of x / n                          over the batch and space, for each channel
     centred = x - mean
@@ -24,12 +24,13 @@ from numpy.typing import NDArray
 from . import ops
 from .checks import ABOVE_0, number
 from .errors import ArgumentError, DtypeError, ShapeError
+from .kernels.batchnorm import MEAN, VAR
 from .kernels.update import running
-from .tensor import Tensor, as_tensor
+from .tensor import Tensor, as_tensor, mark_changed
 
 
 def batch_norm(
-    x: Any,
+    input: Any,
     running_mean: Any = None,
     running_var: Any = None,
     weight: Any = None,
@@ -37,9 +38,10 @@ def batch_norm(
     training: bool = False,
     momentum: float = 0.1,
     eps: float = 1e-5,
-    fused: bool = False,
+    fused: bool = True,
+    activation: str | None = None,
 ) -> Tensor:
-    """Normalise each channel of x, shape (N, C, ...), then scale by weight and shift by bias.
+    """Normalise each channel of input, shape (N, C, ...), then scale by weight and shift by bias.
 
     weight (gamma), bias (beta), running_mean, running_var: shape (C,) or None.
     training: True normalises with the mean and biased variance of the batch, and updates the
@@ -47,81 +49,71 @@ def batch_norm(
         the *unbiased* variance. False normalises with the running statistics.
     momentum: weight of the new value, 0 to 1 (Keras and Flax weigh the old one).
     eps: added to the variance; above 0 in training, at least 0 otherwise.
-    fused: False; True raises NotImplementedError.
-    Returns y in the shape and dtype of x. An empty batch gives an empty y and leaves the
+    fused: True runs a kernel in closed form each way; False composes primitives, as above.
+    activation: "relu" applies it to the result, in the same kernel; None applies nothing.
+    Returns y in the shape and dtype of input. An empty batch gives an empty y and leaves the
     statistics alone. Errors: ShapeError, DtypeError, ArgumentError; the statistics are as before.
     """
-    if fused is not False:
-        raise NotImplementedError(f"batch_norm: fused={fused!r} is not supported, only fused=False")
-    x = as_tensor(x, "batch_norm")
-    _check(x, running_mean, running_var, weight, bias, training, momentum, eps)
+    x = as_tensor(input, "batch_norm")
+    _check(x, running_mean, running_var, training, momentum, eps)
+    if activation is not None and activation != "relu":
+        raise ArgumentError(f"batch_norm: activation is 'relu' or None, got {activation!r}")
+    relu = activation is not None
+    gamma, beta = _by_channel("weight", weight, x), _by_channel("bias", bias, x)
+    mean = var = None
+    statistics: tuple[NDArray[Any], NDArray[Any]] | None = None
+    if not training:
+        mean = _by_channel("running_mean", running_mean, x)
+        var = _by_channel("running_var", running_var, x)
+        # The kernel takes running statistics for constants; the composed form differentiates them.
+        fused = fused and not (mean._requires_grad or var._requires_grad)
+    elif running_mean is not None:
+        statistics = (
+            _to_update("running_mean", running_mean, x),
+            _to_update("running_var", running_var, x),
+        )
+    if fused:
+        y, stats = ops.batch_norm(x, gamma, beta, mean, var, eps=eps, relu=relu)
+        batch_mean, batch_var = stats._data[MEAN], stats._data[VAR]
+    else:
+        y, mean, var = _composed(x, gamma, beta, mean, var, eps)
+        y = ops.relu(y) if relu else y
+        batch_mean, batch_var = mean._data.ravel(), var._data.ravel()
+    if statistics is not None and x._data.size:
+        n = x._data.size // x._data.shape[1]
+        running(*statistics, batch_mean, batch_var, momentum, n / (n - 1))
+        mark_changed([s for s in (running_mean, running_var) if isinstance(s, Tensor)])
+    return y  # type: ignore[no-any-return]
+
+
+def _composed(
+    x: Tensor, gamma: Any, beta: Any, mean: Any, var: Any, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """y, and the statistics it was normalised with: those of the batch where mean is None."""
     axes = (0, *range(2, x.ndim))
-    n = x.size // x.shape[1] if x.shape[1] else 0
+    gamma, beta, mean, var = [
+        p if p is None or x.ndim == 2 else ops.reshape(p, (-1, *[1] * (x.ndim - 2)))
+        for p in (gamma, beta, mean, var)
+    ]
     with np.errstate(all="ignore"):  # a poisoned channel passes silently
-        if not training:
-            centred = x - _by_channel(running_mean, x)
-            var: Tensor = _by_channel(running_var, x)
-        elif n == 0:
-            return _scale_and_shift(x * 1.0, weight, bias)
-        else:
+        if mean is None:
             mean = ops.mean_over(x, axis=axes, keepdims=True)
             centred = x - mean
             var = ops.mean_square(centred, axis=axes, keepdims=True)
-        inv_std = ops.inv_std(var, eps=eps)
-        y = _scale_and_shift(centred * inv_std, weight, bias)
-        if training and running_mean is not None:
-            _update(running_mean, running_var, mean, var, momentum, n / (n - 1))
-    return y
-
-
-def _by_channel(p: Any, x: Tensor) -> Any:
-    """A parameter of shape (C,), as a Tensor that broadcasts along the channels of x."""
-    p = as_tensor(p, "batch_norm")
-    if p.dtype != x.dtype:
-        p = p.astype(x.dtype)
-    return p if x.ndim == 2 else ops.reshape(p, (-1, *[1] * (x.ndim - 2)))
-
-
-def _scale_and_shift(x_hat: Tensor, weight: Any, bias: Any) -> Tensor:
-    y = x_hat if weight is None else x_hat * _by_channel(weight, x_hat)
-    return y if bias is None else y + _by_channel(bias, x_hat)
-
-
-def _update(
-    running_mean: Any, running_var: Any, mean: Tensor, var: Tensor, factor: float, correction: float
-) -> None:
-    """Move the running statistics, Tensors or arrays, towards those of the batch."""
-    running(
-        _array(running_mean),
-        _array(running_var),
-        mean.data.reshape(-1),
-        var.data.reshape(-1),
-        factor,
-        correction,
-    )
-    for statistic in (running_mean, running_var):
-        if isinstance(statistic, Tensor):
-            statistic.mark_changed()
-
-
-def _array(x: Any) -> NDArray[Any]:
-    return x.data if isinstance(x, Tensor) else x
+        else:
+            centred = x - mean
+        y = centred * ops.inv_std(var, eps=eps)
+        y = y if gamma is None else y * gamma
+        return y if beta is None else y + beta, mean, var
 
 
 # --- checks -------------------------------------------------------------------------------------
 
 
 def _check(
-    x: Tensor,
-    running_mean: Any,
-    running_var: Any,
-    weight: Any,
-    bias: Any,
-    training: bool,
-    momentum: float,
-    eps: float,
+    x: Tensor, running_mean: Any, running_var: Any, training: bool, momentum: float, eps: float
 ) -> None:
-    array = x.data
+    array = x._data
     shape = array.shape
     if len(shape) < 2:
         raise ShapeError(f"batch_norm: expected (batch, channels, ...), got input shape {shape}")
@@ -129,10 +121,6 @@ def _check(
         raise DtypeError(
             f"batch_norm: expected a float input, got {x.dtype}; convert with .astype('float32')"
         )
-    _check_channels("running_mean", running_mean, shape)
-    _check_channels("running_var", running_var, shape)
-    _check_channels("weight", weight, shape)
-    _check_channels("bias", bias, shape)
     if (running_mean is None) != (running_var is None):
         raise ArgumentError(
             "batch_norm: give running_mean and running_var both, or neither; got one alone"
@@ -144,35 +132,46 @@ def _check(
         )
     check_eps("batch_norm", eps, training)
     check_momentum("batch_norm", momentum)
-    if not training:
-        return
-    if array.size == shape[1] != 0:
+    if training and array.size == shape[1] != 0:
         raise ShapeError(
             f"batch_norm: Expected more than 1 value per channel when training, got input size "
             f"{shape}; a last batch of one is left out by DataLoader(drop_last=True), and eval() "
             "uses the running statistics"
         )
-    if running_mean is not None:
-        _check_writable("running_mean", _array(running_mean))
-        _check_writable("running_var", _array(running_var))
 
 
-def _check_channels(name: str, p: Any, shape: tuple[int, ...]) -> None:
-    if p is not None and not hasattr(p, "dtype"):
+def _array(name: str, p: Any, x: Tensor) -> NDArray[Any]:
+    """The array of a parameter or statistic. Errors unless it has shape (C,)."""
+    array: NDArray[Any] = p._data if isinstance(p, Tensor) else p
+    if not isinstance(array, np.ndarray):
         raise DtypeError(f"batch_norm: {name} must be a Tensor or an array, got {type(p).__name__}")
-    if p is not None and p.shape != shape[1:2]:
+    shape = x._data.shape
+    if array.shape != shape[1:2]:
         raise ShapeError(
-            f"batch_norm: {name} has shape {tuple(p.shape)}, but the input {shape} has {shape[1]} "
+            f"batch_norm: {name} has shape {array.shape}, but the input {shape} has {shape[1]} "
             f"channels: expected ({shape[1]},)"
         )
+    return array
 
 
-def _check_writable(name: str, statistic: NDArray[Any]) -> None:
-    if not statistic.flags.writeable or statistic.dtype not in (np.float32, np.float64):
+def _by_channel(name: str, p: Any, x: Tensor) -> Any:
+    """A parameter or statistic as a Tensor of shape (C,) in the dtype of x, or None."""
+    if p is None:
+        return None
+    array = _array(name, p, x)
+    p = as_tensor(p, "batch_norm")
+    return p if array.dtype is x._data.dtype else p.astype(x.dtype)
+
+
+def _to_update(name: str, p: Any, x: Tensor) -> NDArray[Any]:
+    """The array of a running statistic. Errors unless it can be updated in place."""
+    array = _array(name, p, x)
+    if not array.flags.writeable or array.dtype not in (np.float32, np.float64):
         raise ArgumentError(
             f"batch_norm: {name} must be writable, in float32 or float64, to be updated; got "
-            f"{statistic.dtype}, writable: {statistic.flags.writeable}"
+            f"{array.dtype}, writable: {array.flags.writeable}"
         )
+    return array
 
 
 def check_eps(operation: str, eps: Any, training: bool) -> float:

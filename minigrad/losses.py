@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import ops
+from .checks import number
 from .errors import ArgumentError, DtypeError, OutOfRangeError, ShapeError
 from .kernels.index import one_hot
 from .tensor import Tensor, as_tensor, checked, plain
@@ -32,8 +33,7 @@ def cross_entropy(
     """
     name = "cross_entropy"
     _check_reduction(name, reduction)
-    if not 0 <= label_smoothing <= 1:
-        raise ArgumentError(f"{name}: label_smoothing lies between 0 and 1, got {label_smoothing}")
+    label_smoothing = number(name, "label_smoothing", label_smoothing, 0, 1)
     logits, restored = _rows(as_tensor(input, name), name)
     n_classes = logits.shape[1]
     factors = None if weight is None else _class_weight(name, weight, n_classes, logits.dtype)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from . import ops
-from .errors import DtypeError, GradError, MinigradError, ShapeError
+from .errors import ArgumentError, DtypeError, GradError, MinigradError, ShapeError
 from .operators import Operators
 from .tape import Record, grad_mode, stamp_change
 
@@ -382,7 +382,7 @@ def apply(self: ops.Primitive, *inputs: Any, **attributes: Any) -> Any:
         arrays = [x._data if isinstance(x, Tensor) else x for x in inputs]
     try:
         y = self.forward(*arrays, **attributes)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         if isinstance(error, MinigradError):
             raise
         raise _refusal(self, arrays, error) from error
@@ -458,6 +458,12 @@ def _refusal(primitive: ops.Primitive, arrays: Sequence[Any], error: Exception) 
     """What NumPy raised, as an error that names the operation and its operands."""
     shapes = [np.shape(a) for a in arrays if a is not None]
     listed = " and ".join(str(s) for s in shapes)
+    if isinstance(error, OverflowError):
+        dtypes = " and ".join(str(getattr(a, "dtype", type(a).__name__)) for a in arrays)
+        return ArgumentError(
+            f"{primitive.name}: a number does not fit the dtypes, {dtypes}: {error}; use a smaller "
+            "one, or .astype first"
+        )
     if isinstance(error, TypeError):
         dtypes = " and ".join(str(getattr(a, "dtype", type(a).__name__)) for a in arrays)
         return DtypeError(f"{primitive.name}: not defined for {dtypes}: {error}")

@@ -1,9 +1,22 @@
 """What the BatchNorm tests share: samples, the formulas in plain NumPy, snapshots of a layer."""
 
 import numpy as np
+import pytest
 
 import minigrad as mg
 from minigrad import functional as F
+from minigrad import nn
+
+
+@pytest.fixture(params=[True, False], ids=["fused", "composed"], autouse=True)
+def fused(request, monkeypatch):
+    """Imported into a file, it runs each test there for both forms, by their default argument."""
+    monkeypatch.setattr(
+        F.batch_norm, "__defaults__", (*F.batch_norm.__defaults__[:-2], request.param, None)
+    )
+    init = nn.BatchNorm1d.__init__
+    monkeypatch.setattr(init, "__defaults__", (*init.__defaults__[:-1], request.param))
+    return request.param
 
 
 def normal(shape, dtype=np.float32, seed=0):

@@ -46,6 +46,16 @@ def real(*shape: int, low: float = -2.0, high: float = 2.0, seed: int = 0) -> np
     return np.random.default_rng([n, seed]).permutation(values).reshape(shape)
 
 
+GAMMA, BETA = np.array([0.7, -1.3, 2.0]), np.array([0.3, 0.2, -0.4])
+RUNNING = np.array([0.5, -0.2, 0.1]), np.array([0.8, 1.5, 0.3])
+BATCH_NORMS: list[tuple[tuple[int, ...], Any, Any, bool]] = [
+    ((4, 3), (GAMMA, BETA), None, False),
+    ((4, 3), (None, BETA), None, True),
+    ((3, 3, 2), (GAMMA, BETA), None, True),
+    ((2, 3, 2, 2), (GAMMA, BETA), None, False),
+    ((4, 3), (GAMMA, BETA), RUNNING, True),
+    ((2, 3, 2, 2), (None, None), RUNNING, False),
+]
 LABELS = [np.array([2, 0, 1, 0]), np.array([2, 2, 0, 2])]  # class 1 is ignored
 SHAPES = [(2, 3), (), (1,), (3, 0), (2, 1, 3)]
 PAIRS: list[tuple[tuple[int, ...], tuple[int, ...]]] = [
@@ -145,6 +155,33 @@ def np_cross_entropy(a: Any, q: Any, per_row: bool, divisor: float) -> Any:
     return -(q * np.log(special.softmax(a, 1))).sum(1 if per_row else None) / divisor
 
 
+def np_batch_norm(x: Any, gamma: Any, beta: Any, statistics: Any, eps: float, relu: bool) -> Any:
+    """The formula, channel by channel; the batch's statistics where none are given."""
+    y = np.empty(x.shape)
+    for c in range(x.shape[1]):
+        v = x[:, c]
+        mean, var = (v.mean(), v.var()) if statistics is None else (p[c] for p in statistics)
+        y[:, c] = (v - mean) / np.sqrt(var + eps)
+        y[:, c] = y[:, c] * (1 if gamma is None else gamma[c]) + (0 if beta is None else beta[c])
+    return np.maximum(y, 0) if relu else y
+
+
+def np_batch_norm_grad(g: Any, x: Any, gamma: Any, statistics: Any, relu: bool, eps: float) -> Any:
+    """g times the Jacobian of each channel."""
+    dx = np.empty(x.shape)
+    gated = g * (np_batch_norm(x, gamma, BETA, statistics, eps, False) > 0) if relu else g
+    for c in range(x.shape[1]):
+        v, n = x[:, c].ravel(), x[:, c].size
+        var = v.var() if statistics is None else statistics[1][c]
+        x_hat = (v - v.mean()) / np.sqrt(var + eps)
+        jacobian = np.eye(n)
+        if statistics is None:
+            jacobian -= 1 / n + np.outer(x_hat, x_hat) / n
+        scale = (1 if gamma is None else gamma[c]) / np.sqrt(var + eps)
+        dx[:, c] = (scale * jacobian @ gated[:, c].ravel()).reshape(x[:, c].shape)
+    return dx
+
+
 def np_label_cross_entropy(a: Any, labels: Any, ignore_index: int, mean: bool) -> Any:
     """The definition, row by row."""
     p = special.softmax(a, 1)
@@ -157,6 +194,22 @@ def np_label_cross_entropy_grad(g: Any, a: Any, labels: Any, ignore_index: int, 
     kept = np.array(labels) != ignore_index
     rows = (special.softmax(a, 1) - np.eye(a.shape[1])[labels]) * kept[:, None]
     return g * rows / (kept.sum() if mean else 1)
+
+
+def batch_norm(x: Any, gamma: Any, beta: Any, statistics: Any, **how: Any) -> Any:
+    """The primitive's first output."""
+    return T["batch_norm"](x, gamma, beta, *(statistics or (None, None)), **how)[0]
+
+
+def batch_norm_grad(g: Any, x: Any, gamma: Any, statistics: Any, relu: bool, eps: float) -> Any:
+    """dx; the primitive takes what batch_norm returned as well."""
+    how = {"eps": eps, "relu": relu}
+    y, stats = T["batch_norm"].forward(
+        x.data, None if gamma is None else gamma.data, BETA, *(statistics or (None, None)), **how
+    )
+    given = mg.Tensor(y) if relu else None, mg.Tensor(stats)
+    how = {"batch": statistics is None, "wanted": (True, True, True), "eps": eps}
+    return T["batch_norm_grad"](g, x, gamma, *given, **how)[0]
 
 
 def label_cross_entropy_grad(g: Any, a: Any, labels: Any, **how: Any) -> Any:
@@ -321,6 +374,14 @@ CASES: dict[str, list[Case]] = {
     "cross_entropy_grad": [
         case(T["cross_entropy_grad"], np_cross_entropy_grad, g, real(2, 3), q, per_row=p, divisor=d)
         for g, p in ((real(2), True), (real(), False)) for d, q in ((1.0, Q), (2.5, EXACT))],
+    "batch_norm": [
+        case(batch_norm, np_batch_norm, real(*shape), *affine,
+             statistics=given, eps=0.1, relu=relu)
+        for shape, affine, given, relu in BATCH_NORMS],
+    "batch_norm_grad": [
+        case(batch_norm_grad, np_batch_norm_grad, real(*shape, seed=3), real(*shape), affine[0],
+             statistics=given, relu=relu, eps=0.1)
+        for shape, affine, given, relu in BATCH_NORMS],
     "label_cross_entropy": [
         case(lambda *x, **how: T["label_cross_entropy"](*x, **how)[0], np_label_cross_entropy,
              real(4, 3), labels, ignore_index=1, mean=mean)

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from batchnorm_cases import expected, normal, state, statistics
+from batchnorm_cases import expected, fused, normal, state, statistics  # noqa: F401
 
 import minigrad as mg
 from minigrad import functional as F

@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from batchnorm_cases import expected, normal, run
+from batchnorm_cases import expected, fused, normal, run  # noqa: F401
 
 import minigrad as mg
 from minigrad import functional as F

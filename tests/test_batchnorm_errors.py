@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from batchnorm_cases import normal, state
+from batchnorm_cases import fused, normal, state  # noqa: F401
 
 import minigrad as mg
 from minigrad import functional as F
@@ -63,15 +63,15 @@ def test_a_layer_refuses_what_its_attributes_became(change):
 
 # fmt: off
 REFUSED_BY_FUNCTION = {
-    "one dimension": ({"x": X[0]}, ShapeError, "(batch, channels, ...)"),
-    "integers": ({"x": X.astype(int)}, DtypeError, "int64"),
-    "float16": ({"x": X.astype(np.float16)}, DtypeError, "float16"),
+    "one dimension": ({"input": X[0]}, ShapeError, "(batch, channels, ...)"),
+    "integers": ({"input": X.astype(int)}, DtypeError, "int64"),
+    "float16": ({"input": X.astype(np.float16)}, DtypeError, "float16"),
     "mean of other C": ({"running_mean": np.zeros(5)}, ShapeError, "running_mean has shape (5,)"),
     "var of other C": ({"running_var": np.ones(2)}, ShapeError, "3 channels: expected (3,)"),
     "weight of other C": ({"weight": np.ones(5)}, ShapeError, "weight has shape (5,)"),
     "bias in 2-D": ({"bias": np.zeros((1, 3))}, ShapeError, "bias has shape (1, 3)"),
-    "one value": ({"x": X[:1]}, ShapeError, "drop_last"),
-    "one pixel": ({"x": X[:1, :, None]}, ShapeError, "drop_last"),
+    "one value": ({"input": X[:1]}, ShapeError, "drop_last"),
+    "one pixel": ({"input": X[:1, :, None]}, ShapeError, "drop_last"),
     "eval, no buffers": ({"training": False, "running_mean": None, "running_var": None},
                          ArgumentError, "running_mean must be defined in evaluation mode"),
     "mean alone": ({"running_var": None}, ArgumentError, "running_mean and running_var both"),
@@ -90,7 +90,7 @@ REFUSED_BY_FUNCTION = {
     "fixed mean": ({"running_mean": read_only(MEAN)}, ArgumentError, "running_mean must be"),
     "fixed var": ({"running_var": read_only(VAR)}, ArgumentError, "running_var must be"),
     "integer mean": ({"running_mean": np.zeros(3, int)}, ArgumentError, "running_mean must be"),
-    "fused": ({"fused": True}, NotImplementedError, "fused"),
+    "activation": ({"activation": "gelu"}, ArgumentError, "activation is 'relu' or None, got"),
     # Found only once y is being computed: the statistics must still wait for it.
     "complex weight": ({"weight": np.ones(3, complex)}, DtypeError, "complex128"),
     "float16 bias": ({"bias": np.ones(3, np.float16)}, DtypeError, "float16"),
@@ -101,7 +101,7 @@ REFUSED_BY_FUNCTION = {
 @pytest.mark.parametrize("case", REFUSED_BY_FUNCTION)
 def test_the_function_refuses_and_leaves_the_statistics(case):
     change, error, message = REFUSED_BY_FUNCTION[case]
-    given = {"x": X, "running_mean": MEAN.copy(), "running_var": VAR.copy(), "training": True}
+    given = {"input": X, "running_mean": MEAN.copy(), "running_var": VAR.copy(), "training": True}
     given |= change
     arrays = {name: a for name, a in given.items() if isinstance(a, np.ndarray)}
     before = {name: a.tobytes() for name, a in arrays.items()}

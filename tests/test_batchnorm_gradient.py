@@ -6,6 +6,7 @@ would pass with them: every check here weighs the output by a random cotangent, 
 
 import numpy as np
 import pytest
+from batchnorm_cases import fused  # noqa: F401
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from batchnorm_cases import fused  # noqa: F401
 
 import minigrad as mg
 from minigrad import functional as F

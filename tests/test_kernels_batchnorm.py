@@ -54,7 +54,7 @@ def forward(x, gamma=None, beta=None, running=None, factor=0.1, eps=EPS, relu=Fa
     """y and stats; running: mean and var."""
     gamma, beta = (empty(x) if p is None else p for p in (gamma, beta))
     mean, var = (empty(x), empty(x)) if running is None else running
-    y, stats = np.full(x.shape, 77, x.dtype), np.full((4, x.shape[1]), 77.0)
+    y, stats = np.full(x.shape, 77, x.dtype), np.full((5, x.shape[1]), 77.0)
     with np.errstate(all="ignore"):
         if eval:
             batchnorm.forward_eval(x, gamma, beta, mean, var, eps, relu, y, stats)

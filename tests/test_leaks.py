@@ -72,7 +72,7 @@ def test_nothing_is_alive_after_a_step(made):
     sgd = optim.SGD(model.parameters(), momentum=0.9)
     keep = [x, *model.parameters()]
     loss = F.cross_entropy(model(x), labels)
-    assert len(alive(made, keep)) > 20
+    assert len(alive(made, keep)) > 10
     loss.backward()
     sgd.step()
     keep += [loss, loss.numpy(), loss._record]
@@ -103,7 +103,7 @@ def test_nothing_is_alive_after_retain_graph_or_a_failed_backward(made):
     keep = [x, *model.parameters()]
     loss = F.cross_entropy(model(x), labels)
     loss.backward(retain_graph=True)
-    assert len(alive(made, keep)) > 20
+    assert len(alive(made, keep)) > 10
     with mg.no_grad():
         model[0].weight.copy_(0.0)
         model[3].weight.copy_(0.0)
@@ -117,7 +117,7 @@ def test_nothing_is_alive_after_a_second_derivative(made):
     x = leaf([1.0, 2.0])
     (g,) = mg.grad((x * x).exp().sum(), x, create_graph=True)
     (gg,) = mg.grad(g.sum(), x, create_graph=True)
-    assert len(alive(made, [x])) > 20
+    assert len(alive(made, [x])) > 10
     del g, gg
     assert alive(made, [x]) == []
     (x**3).sum().backward(create_graph=True)  # x.grad, recorded, refers to x: until it is cleared

@@ -6,8 +6,9 @@ array stands for one that is absent. For each channel, with m = n * s values:
     stats[0] + stats[1] = mean          in two parts: K, a number of x's dtype, and the rest
     stats[2] = 1 / sqrt(var + eps)
     stats[3] = var                      biased
+    stats[4] = mean                     rounded
 
-`stats`, (4, c) in float64, is all that backward needs besides x, and a snapshot. Sums are in
+`stats`, (5, c) in float64, is all that backward needs besides x, and a snapshot. Sums are in
 float64, of x - K with K near the mean: it is the mean of the channel's first m' values, so that
 (K - mean)^2 <= var * m / m' whatever the data, and nothing cancels. In a channel of equal values
 x - K is 0 exactly. NaN and inf stay in their channel.
@@ -26,6 +27,7 @@ from .jit import kernel
 from .threads import split
 
 Array = NDArray[Any]
+MEAN, VAR = 4, 3  # rows of stats
 
 ROWS = 256  # a block: what a thread takes at least, and what is summed before it joins the total
 WIDTH = 256  # narrower rows are taken several at a time, or entering the inner loop costs most
@@ -40,6 +42,14 @@ THREADED = 1 << 18  # values from which threads pay
 def _first(m: int) -> int:
     """How many of m values K is the mean of: m / m' <= 256 costs var at most 256 units."""
     return min(m, 16 + m // 256)
+
+
+def _finite(shift: Any) -> Any:
+    """K, or 0 for it, so that the mean of a channel with an infinity is infinite, not NaN."""
+    return shift if np.isfinite(shift) else type(shift)(0.0)
+
+
+finite = kernel(_finite)
 
 
 def _settle(
@@ -64,6 +74,7 @@ def _settle(
         stats[1, j] = rest
         stats[2, j] = 1.0 / np.sqrt(var + eps)
         stats[3, j] = var
+        stats[4, j] = stats[0, j] + rest
         if running_mean.size:
             mean, unbiased = stats[0, j] + rest, var * (m / max(m - 1, 1))
             running_mean[j] = (1.0 - factor) * running_mean[j] + factor * mean
@@ -174,7 +185,7 @@ def _row_shift(x: Array, stats: Array) -> None:
         for j in range(total.size):
             total[j] += np.float64(a[j]) - np.float64(origin[j])
     for j in range(total.size):
-        stats[0, j] = x.dtype.type(np.float64(origin[j]) + total[j] / m)
+        stats[0, j] = finite(x.dtype.type(np.float64(origin[j]) + total[j] / m))
 
 
 def _width(c: int) -> int:
@@ -408,7 +419,7 @@ def _plane_sums(x: Array, stats: Array, sums: Array, start: int, stop: int) -> N
     m = min(first(n * s), s)
     for j in range(start, stop):
         origin = np.float64(x[0, j, 0])
-        stats[0, j] = x.dtype.type(origin + run_sums(x[0, j, :m], origin)[0] / m)
+        stats[0, j] = finite(x.dtype.type(origin + run_sums(x[0, j, :m], origin)[0] / m))
     sums[:, start:stop] = 0.0
     for i in range(n):
         for j in range(start, stop):

@@ -15,8 +15,9 @@ from .functions import (
     Softplus,
     Tanh,
 )
-from .layers import Dropout, Embedding, Flatten, Identity, LayerNorm, Linear, Sequential
+from .layers import Dropout, Embedding, Flatten, Identity, LayerNorm, Linear
 from .module import Module, Parameter
+from .sequential import Sequential
 
 __all__ = [
     "GELU",

@@ -6,7 +6,7 @@ import numpy as np
 
 from .. import functional as F
 from ..batchnorm import check_eps, check_momentum
-from ..checks import integer
+from ..checks import flag, integer
 from ..errors import ShapeError
 from ..tensor import Tensor, as_tensor
 from .module import Module, Parameter
@@ -31,17 +31,15 @@ class _BatchNorm(Module):
         momentum: float | None = 0.1,
         affine: bool = True,
         track_running_stats: bool = True,
-        fused: bool = False,
+        fused: bool = True,
     ) -> None:
         name = type(self).__name__
         self.num_features = integer(name, "num_features", num_features, 1)
         self.eps = check_eps(name, eps, training=False)
         self.momentum = None if momentum is None else check_momentum(name, momentum)
-        if fused is not False:
-            raise NotImplementedError(f"{name}: fused={fused!r} is not supported, only fused=False")
         self.affine = affine
         self.track_running_stats = track_running_stats
-        self.fused = fused
+        self.fused = flag(name, "fused", fused)
         shape = (self.num_features,)
         self.weight = Parameter(np.ones(shape, np.float32)) if affine else None
         self.bias = Parameter(np.zeros(shape, np.float32)) if affine else None
@@ -53,10 +51,13 @@ class _BatchNorm(Module):
         self.register_buffer("running_var", Tensor(np.ones(shape, np.float32)) if track else None)
         self.register_buffer("num_batches_tracked", Tensor(np.array(0)) if track else None)
 
-    def forward(self, x: Any) -> Tensor:
-        """y of the shape of x. In training, updates the statistics once y has been computed."""
+    def forward(self, x: Any, activation: str | None = None) -> Tensor:
+        """y of the shape of x. In training, updates the statistics once y has been computed.
+
+        activation: "relu" applies it as well; Sequential asks for it where a ReLU follows.
+        """
         x = as_tensor(x, type(self).__name__)
-        shape = x.shape
+        shape = x._data.shape
         if len(shape) not in self._dimensions:
             expected = " or ".join(f"{d}D" for d in self._dimensions)
             raise ShapeError(
@@ -86,9 +87,10 @@ class _BatchNorm(Module):
             factor,
             self.eps,
             self.fused,
+            activation,
         )
         if update and counter is not None:
-            counter.data[...] += 1
+            counter._data += 1
             counter.mark_changed()
         return y
 

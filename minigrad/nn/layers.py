@@ -1,7 +1,7 @@
-"""Layers with weights, and those that reshape, drop or chain."""
+"""Layers with weights, and those that reshape or drop."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,6 @@ import numpy as np
 from .. import functional as F
 from .. import ops
 from ..checks import ABOVE_0, integer, number
-from ..errors import ArgumentError, DtypeError, OutOfRangeError
 from ..random import generator
 from ..tensor import Tensor, as_tensor
 from .module import Module, Parameter
@@ -130,47 +129,3 @@ class Identity(Module):
     def forward(self, x: Any) -> Any:
         """x itself."""
         return x
-
-
-class Sequential(Module):
-    """Modules one after the other, under the names "0", "1", ... or those of a dict."""
-
-    def __init__(self, *modules: Module | dict[str, Module]) -> None:
-        if len(modules) == 1 and isinstance(modules[0], dict):
-            named = modules[0]
-        else:
-            named = {str(i): m for i, m in enumerate(modules)}  # type: ignore[misc]
-        for name, module in named.items():
-            if not isinstance(module, Module):
-                raise DtypeError(
-                    f"Sequential: expected Modules, got {type(module).__name__} at {name!r}"
-                )
-            if not isinstance(name, str) or not name or "." in name or hasattr(Module, name):
-                raise ArgumentError(
-                    f"Sequential: {name!r} does not serve as a name; it must be a non-empty string "
-                    "without a dot, and none that Module has itself"
-                )
-            setattr(self, name, module)
-
-    def forward(self, x: Any) -> Any:
-        """The output of the last module."""
-        for module in self:
-            x = module(x)
-        return x
-
-    def __iter__(self) -> Iterator[Module]:
-        return iter([v for v in vars(self).values() if isinstance(v, Module)])
-
-    def __len__(self) -> int:
-        return len(list(self.children()))
-
-    def __getitem__(self, i: int | slice) -> Any:
-        modules = list(self.children())
-        if isinstance(i, slice):
-            return Sequential(dict(list(self.named_children())[i]))
-        try:
-            return modules[i]
-        except IndexError:
-            raise OutOfRangeError(
-                f"Sequential: no module {i} among {len(modules)} modules"
-            ) from None

@@ -4,6 +4,7 @@ May import kernels, random and errors only; the Tensor is a layer above. `ops.TA
 to primitives; the names below are those and the functions made of them.
 """
 
+from .batchnorm import batch_norm
 from .elementwise import (
     abs,
     add,
@@ -81,6 +82,7 @@ __all__ = [
     "argmax",
     "argmin",
     "astype",
+    "batch_norm",
     "broadcast_to",
     "check_indices",
     "clip",

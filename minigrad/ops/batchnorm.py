@@ -1,0 +1,199 @@
+"""BatchNorm as one primitive, and its derivative as another, each a Numba kernel in closed form.
+
+    y       = gamma * x_hat + beta                 x_hat = (x - mean) * inv_std
+    dbeta   = sum of g                             sums over the batch and space, by channel
+    dgamma  = sum of g * x_hat
+    dx      = gamma * inv_std * (g - dbeta / n - x_hat * dgamma / n)
+
+With given statistics (in evaluation) these are constants, and dx = gamma * inv_std * g. The
+composed twin is in minigrad/batchnorm.py.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..kernels import batchnorm as kernels
+from .elementwise import gated, inv_std
+from .primitive import Primitive, primitive
+from .reductions import mean_over, mean_square, sum_over
+from .shapes import reshape
+
+Array = NDArray[Any]
+
+# What the kernels take for an array that is absent, by dtype and number of dimensions.
+_ABSENT = {(np.dtype(t), n): np.empty((0,) * n, t) for t in "fd" for n in (1, 2, 3)}
+
+
+def _forward(
+    x: Array,
+    gamma: Array | None,
+    beta: Array | None,
+    mean: Array | None,
+    var: Array | None,
+    eps: float,
+    relu: bool,
+) -> tuple[Array, Array]:
+    x, absent = _plain(x), _ABSENT[x.dtype, 1]
+    y, stats = np.empty(x.shape, x.dtype), np.empty((5, x.shape[1]), np.float64)
+    planes, out = _planes(x), _planes(y)
+    gamma = absent if gamma is None else _plain(gamma)
+    beta = absent if beta is None else _plain(beta)
+    if mean is None or var is None:
+        kernels.forward_train(planes, gamma, beta, absent, absent, 0.0, eps, relu, out, stats)
+    else:
+        mean, var = _plain(mean), _plain(var)
+        kernels.forward_eval(planes, gamma, beta, mean, var, eps, relu, out, stats)
+    return y, stats
+
+
+def _plain(a: Array) -> Array:
+    """In C order, which is what the kernels are compiled for."""
+    return a if a.flags.c_contiguous else a.copy()
+
+
+def _planes(a: Array) -> Array:
+    """As (n, c) or (n, c, s), with all of space in one dimension."""
+    return a if a.ndim < 4 else a.reshape(a.shape[0], a.shape[1], math.prod(a.shape[2:]))
+
+
+def _vjp(
+    g: Any,
+    outputs: Any,
+    x: Any,
+    gamma: Any,
+    _beta: Any,
+    _mean: Any,
+    _var: Any,
+    *,
+    needs: Any,
+    eps: float,
+    relu: bool,
+) -> tuple[Any, ...]:
+    if g[0] is None:  # only the statistics were used: constants, as far as they are given away
+        return (None,) * 5
+    y, stats = outputs
+    wanted, batch = tuple(needs[:3]), _mean is None
+    gradients = batch_norm_grad(
+        g[0], x, gamma, y if relu else None, stats, wanted=wanted, batch=batch, eps=eps
+    )
+    return *gradients, None, None
+
+
+def _grad_forward(
+    g: Array,
+    x: Array,
+    gamma: Array | None,
+    y: Array | None,
+    stats: Array,
+    wanted: tuple[bool, bool, bool],
+    batch: bool,
+    eps: float,
+) -> tuple[Array | None, ...]:
+    g, x = _plain(g), _plain(x)
+    absent = _ABSENT[x.dtype, 1]
+    none = _ABSENT[x.dtype, min(x.ndim, 3)]
+    dx = np.empty(x.shape, x.dtype) if wanted[0] else None
+    dgamma = np.empty(x.shape[1], x.dtype) if wanted[1] else None
+    dbeta = np.empty(x.shape[1], x.dtype) if wanted[2] else None
+    kernels.backward(
+        _planes(g),
+        _planes(x),
+        none if y is None else _planes(y),
+        absent if gamma is None else _plain(gamma),
+        stats,
+        batch,
+        none if dx is None else _planes(dx),
+        absent if dgamma is None else dgamma,
+        absent if dbeta is None else dbeta,
+    )
+    return dx, dgamma, dbeta
+
+
+def _grad_vjp(
+    u: Any,
+    _outputs: Any,
+    g: Any,
+    x: Any,
+    gamma: Any,
+    y: Any,
+    stats: Any,
+    *,
+    needs: Any,
+    wanted: tuple[bool, bool, bool],
+    batch: bool,
+    eps: float,
+) -> tuple[Any, ...]:
+    """The second derivative, from primitives, so that it can be differentiated in turn.
+
+    With u = (ux, ugamma, ubeta) the cotangents of (dx, dgamma, dbeta), <a> the mean of a over the
+    batch, and P(a) = a - <a> - x_hat * <a * x_hat>, which is its own transpose (without the
+    batch's statistics P(a) = a), dx = gamma * inv_std * P(g), and the derivatives of
+    sum(ux * dx) + sum(ugamma * dgamma) + sum(ubeta * dbeta) are
+
+        wrt g      gamma * inv_std * P(ux) + ugamma * x_hat + ubeta
+        wrt gamma  sum of ux * inv_std * P(g)
+        wrt x      inv_std * P(h) - gamma * inv_std^2 * x_hat * <ux * P(g)>
+                   h = ugamma * g - gamma * inv_std * (ux * <g * x_hat> + g * <ux * x_hat>)
+
+    of which without the batch's statistics only inv_std * ugamma * g is left wrt x.
+    """
+    axes = (0, *range(2, x.ndim))
+    by_channel = (-1, *[1] * (x.ndim - 2))
+
+    def mean(a: Any) -> Any:
+        return mean_over(a, axis=axes, keepdims=True)
+
+    def project(a: Any) -> Any:
+        return a - mean(a) - x_hat * mean(a * x_hat) if batch else a
+
+    def spread(p: Any) -> Any:
+        return p if x.ndim == 2 else reshape(p, by_channel)
+
+    if batch:
+        centred = x - mean(x)
+        scale = inv_std(mean_square(centred, axis=axes, keepdims=True), eps=eps)
+    else:
+        centred, scale = x - spread(stats[0] + stats[1]), spread(stats[2])
+    x_hat = centred * scale
+    gated_g = g if y is None else gated(g, y)
+    ux, ugamma, ubeta = u
+    factor = scale if gamma is None else spread(gamma) * scale
+    # Nothing, as the walk broadcasts it: of what stays so, the derivative is 0.
+    wrt_g = wrt_x = h = np.zeros((1,) * x.ndim, x.dtype)
+    wrt_gamma: Any = np.zeros(1, x.dtype)
+    if ux is not None:
+        projected = project(gated_g)
+        wrt_g = factor * project(ux)
+        wrt_gamma = sum_over(ux * (scale * projected), axis=axes, keepdims=False)
+    if ux is not None and batch:
+        h = -factor * (ux * mean(gated_g * x_hat) + gated_g * mean(ux * x_hat))
+        wrt_x = -(factor * scale) * x_hat * mean(ux * projected)
+    if ugamma is not None:
+        wrt_g = wrt_g + spread(ugamma) * x_hat
+        h = h + spread(ugamma) * gated_g
+    if ubeta is not None:
+        wrt_g = wrt_g + spread(ubeta)
+    if y is not None:
+        wrt_g = gated(wrt_g, y)
+    return wrt_g, wrt_x + scale * project(h), wrt_gamma, None, None
+
+
+batch_norm_grad: Primitive = primitive(
+    "batch_norm_grad",
+    _grad_forward,
+    _grad_vjp,
+    "dx, dgamma and dbeta, those that are wanted: the derivative of batch_norm; y, given after "
+    "relu, gates g",
+    outputs=3,
+)
+batch_norm = primitive(
+    "batch_norm",
+    _forward,
+    _vjp,
+    "gamma * (x - mean) / sqrt(var + eps) + beta by channel, with the mean and biased variance of "
+    "the batch, or those given, and relu of it; and the statistics, for its derivative",
+    outputs=2,
+)

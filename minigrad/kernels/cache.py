@@ -1,4 +1,4 @@
-"""The kernels' cache on disk: one file for each kernel and signature. Only jit.py imports it.
+"""The kernels' cache on disk: one file for each kernel and signature.
 
 Numba's own cache (`cache=True`) keeps an index apart from its data, so that a killed process or
 two that write at once leave entries that crash; it does not see that a helper in another file was
@@ -6,8 +6,8 @@ edited, nor whether bounds are checked. Here an entry is one file, written aside
 place, that begins with a digest of all sources and of what follows: one that is broken or stale
 is as good as none, and the kernel is compiled and the file replaced.
 
-Undocumented, and checked with Numba 0.68: NullCache, CompileResult._reduce and _rebuild, rtsys
-and Dispatcher._cache. Where they differ, the import fails, and jit.py takes Numba's own cache.
+Undocumented, and checked with Numba 0.61 and 0.68: NullCache, CompileResult._reduce and _rebuild,
+rtsys, Dispatcher._cache. Where they differ, the import fails, and jit.py takes Numba's own cache.
 """
 
 import contextlib

@@ -101,7 +101,7 @@ def _walk(
     arrays, which is faster, unless the backward pass itself is to be recorded.
     """
     retain = create_graph if retain_graph is None else retain_graph
-    records = tape(root for root, _ in roots)
+    records = tape([root for root, _ in roots])
     targets = None if wanted is None else {_node(x) for x in wanted}
     if targets is not None:
         records = _leading_to(targets, records)
@@ -133,8 +133,11 @@ def _walk(
                     if needed and gx is not None:
                         _accumulate(sums, lent, x, gx, g)
             else:
+                # As _needed says, in place: calls are what an eager step is made of.
                 for x, rule in zip(inputs, primitive.rules, strict=True):
-                    if rule is not None and _needed(x, active):
+                    if rule is None or not isinstance(x, Tensor) or not x._requires_grad:
+                        continue
+                    if active is None or _node(x) in active:
                         _accumulate(sums, lent, x, rule(g, y, *operands, **attributes), g)
             if not retain:
                 record.free()
@@ -216,8 +219,9 @@ def _owned(g: Any, lent: bool) -> Tensor:
     """g as a Tensor with an array that nobody else holds."""
     if isinstance(g, Tensor):
         return g.clone() if lent or g._data.base is not None else g
-    array = np.asarray(g)
-    return Tensor(array.copy() if lent or array.base is not None else array)
+    if type(g) is not np.ndarray or lent or g.base is not None:
+        g = np.array(g)
+    return Tensor(g)
 
 
 def _leading_to(targets: set[Node], records: list[Record]) -> list[Record]:
@@ -303,7 +307,7 @@ def _cotangent(root: Tensor, gradient: Any, name: str) -> Tensor:
                 f"{name}: only a single element needs no gradient, got shape {root.shape}; pass "
                 "one of that shape, or reduce it with .sum() or .mean()"
             )
-        return Tensor(np.ones(root.shape, root.dtype))
+        return Tensor(np.ones(root._data.shape, root._data.dtype))
     g = as_tensor(gradient, f"{name}: the gradient")
     if g.shape != root.shape:
         raise ShapeError(

@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 
 from . import ops
 from .checks import number
-from .errors import ArgumentError, DtypeError, OutOfRangeError, ShapeError
+from .errors import ArgumentError, DtypeError, ShapeError
 from .kernels.index import one_hot
+from .ops.softmax import bad_label
 from .tensor import Tensor, as_tensor, checked, plain
 
 Array = NDArray[Any]
@@ -34,20 +35,13 @@ def cross_entropy(
     name = "cross_entropy"
     _check_reduction(name, reduction)
     label_smoothing = number(name, "label_smoothing", label_smoothing, 0, 1)
-    logits, restored = _rows(as_tensor(input, name), name)
-    n_classes = logits.shape[1]
+    x = as_tensor(input, name)
+    shape = x._data.shape
+    logits, restored = _rows(x, name)
+    n_classes = logits._data.shape[1]
     factors = None if weight is None else _class_weight(name, weight, n_classes, logits.dtype)
-    target = target if isinstance(target, Tensor) else np.asarray(target)
-    plain = factors is None and not label_smoothing and reduction != "none"
-    if plain and n_classes and target.dtype.kind in "iu":
-        # A copy, so that labels changed before backward, be it in NumPy, do no harm.
-        labels = _labels(name, target, np.shape(input)).astype(np.int64)
-        mean = reduction == "mean"
-        loss: Tensor = ops.label_cross_entropy(
-            logits, Tensor(labels), ignore_index=ignore_index, mean=mean
-        )[0]
-        return loss
-    if target.dtype.kind == "f" and tuple(target.shape) == tuple(np.shape(input)):
+    given = target._data if isinstance(target, Tensor) else plain(target, name)
+    if given.dtype.kind == "f" and given.shape == shape:
         q, _ = _rows(as_tensor(target, name), name)
         if label_smoothing:
             q = q * (1.0 - label_smoothing) + label_smoothing / n_classes
@@ -55,7 +49,12 @@ def cross_entropy(
             q = q * factors
         count = float(logits.shape[0])
     else:
-        labels = _labels(name, target, np.shape(input))
+        labels = _labels(name, given, shape)
+        if factors is None and not label_smoothing and reduction != "none":
+            loss: Tensor = ops.label_cross_entropy(
+                logits, Tensor(labels), ignore_index=ignore_index, mean=reduction == "mean"
+            )[0]
+            return loss
         onehot, count = _one_hot(name, labels, n_classes, ignore_index, logits.dtype)
         if factors is not None:
             count = float((onehot @ factors).sum(dtype=np.float64))
@@ -83,7 +82,7 @@ def nll_loss(
     name = "nll_loss"
     _check_reduction(name, reduction)
     log_p, restored = _rows(as_tensor(input, name), name)
-    labels = _labels(name, target, np.shape(input))
+    labels = _labels(name, plain(target, name), np.shape(input))
     _one_hot(name, labels, log_p.shape[1], ignore_index, log_p.dtype)  # checks the labels
     kept = labels != ignore_index
     labels = np.where(kept, labels, 0)
@@ -174,9 +173,11 @@ def _rows(x: Tensor, name: str) -> tuple[Tensor, Any]:
     return rows, lambda losses: losses.reshape(rest)
 
 
-def _labels(name: str, target: Any, shape: tuple[int, ...]) -> Array:
-    """Flat integer labels. Errors unless they have the input's shape without its classes."""
-    labels = target.data if isinstance(target, Tensor) else plain(target, name)
+def _labels(name: str, labels: Array, shape: tuple[int, ...]) -> Array:
+    """Flat int64 labels, copied, so that changing them before backward does no harm.
+
+    Errors unless they are integers of the input's shape without its classes.
+    """
     expected = (shape[0], *shape[2:]) if len(shape) > 1 else ()
     if labels.dtype.kind not in "iu":
         raise DtypeError(
@@ -188,7 +189,7 @@ def _labels(name: str, target: Any, shape: tuple[int, ...]) -> Array:
             f"{name}: labels have shape {labels.shape}, input {shape} wants {expected}, one class "
             "index for each row; reshape them, or take the argmax over the classes of one-hot rows"
         )
-    return labels.reshape(-1)
+    return labels.astype(np.int64).reshape(-1)
 
 
 def _one_hot(
@@ -198,10 +199,7 @@ def _one_hot(
     rows = np.zeros((labels.size, n_classes), dtype)
     count, bad = one_hot(labels, ignore_index, rows)
     if bad >= 0:
-        raise OutOfRangeError(
-            f"{name}: labels must lie in 0..{n_classes - 1}, got {labels[bad]} at position {bad} "
-            f"(ignore_index is {ignore_index}); number classes from 0, or give the input more"
-        )
+        raise bad_label(name, labels, bad, n_classes, ignore_index)
     return rows, count
 
 

@@ -1,7 +1,7 @@
 """Modules in a chain, and what may be computed together there."""
 
 from collections.abc import Iterator
-from itertools import pairwise
+from itertools import zip_longest
 from typing import Any
 
 from ..errors import ArgumentError, DtypeError, OutOfRangeError
@@ -42,9 +42,10 @@ class Sequential(Module):
 
     def forward(self, x: Any) -> Any:
         """The output of the last module. A ReLU behind a BatchNorm runs in its kernel."""
-        modules = [module for module in vars(self).values() if isinstance(module, Module)]
-        done = None
-        for module, following in pairwise([*modules, None]):
+        done: Module | None = None
+        following: Module | None
+        modules = list(self)
+        for module, following in zip_longest(modules, modules[1:]):
             if module is done:
                 done = None
             elif type(following) is ReLU and _fusible(module, following):

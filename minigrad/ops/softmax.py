@@ -113,12 +113,19 @@ def _label_cross_entropy_forward(
     loss, p = np.empty((), a.dtype), np.empty(a.shape, a.dtype)
     bad = kernels.label_cross_entropy(a, labels, ignore_index, mean, loss, p)
     if bad >= 0:
-        raise OutOfRangeError(
-            f"cross_entropy: labels must lie in 0..{a.shape[1] - 1}, got {labels[bad]} at position "
-            f"{bad} (ignore_index is {ignore_index}); count classes from 0, and give the network "
-            "as many outputs as there are classes"
-        )
+        raise bad_label("cross_entropy", labels, bad, a.shape[1], ignore_index)
     return loss, p
+
+
+def bad_label(
+    name: str, labels: NDArray[Any], position: int, n_classes: int, ignore_index: int
+) -> OutOfRangeError:
+    """The error for a label out of range."""
+    return OutOfRangeError(
+        f"{name}: labels must lie in 0..{n_classes - 1}, got {labels[position]} at position "
+        f"{position} (ignore_index is {ignore_index}); number classes from 0, or give the input "
+        "more"
+    )
 
 
 def _label_cross_entropy_vjp(

@@ -1,0 +1,250 @@
+"""The fused BatchNorm against the composed one: values, gradients of both orders, statistics.
+
+What either must do by itself is in the other test_batchnorm files, which run for both.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+import minigrad as mg
+from minigrad import functional as F
+from minigrad import nn
+from minigrad.tape import tape
+
+Array = NDArray[Any]
+
+# --- anything drawn -----------------------------------------------------------------------------
+
+
+@st.composite
+def problems(draw: Any) -> dict[str, Any]:
+    """Shapes, strides, dtypes, parts that are absent, and the scale and offset of the data."""
+    shape = tuple(draw(st.lists(st.integers(1, 5), min_size=2, max_size=5)))
+    if np.prod(shape) == shape[1]:
+        shape = (shape[0] + 1, *shape[1:])
+    return {
+        "shape": shape,
+        "dtype": draw(st.sampled_from([np.float32, np.float64])),
+        "layout": draw(st.sampled_from(["C", "F", "gaps", "reversed", "broadcast"])),
+        "parts": draw(st.tuples(st.booleans(), st.booleans(), st.booleans())),
+        # eps in units of scale^2, offset of scale
+        "eps": draw(st.sampled_from([1e-3, 0.1, 1.0])),
+        "momentum": draw(st.sampled_from([0.0, 0.1, 1.0])),
+        "offset": draw(st.sampled_from([0.0, -3.0, 30.0])),
+        "scale": draw(st.sampled_from([1e-3, 1.0, 30.0])),
+        "training": draw(st.booleans()),
+        "relu": draw(st.booleans()),
+        "seed": draw(st.integers(0, 2**16)),
+    }
+
+
+def laid_out(a: Array, layout: str) -> Array:
+    """Equal elements in other memory; "broadcast" repeats the first along the last dimension."""
+    if layout == "F":
+        return np.asfortranarray(a)
+    if layout == "gaps":
+        return np.repeat(a, 2, axis=0)[::2]
+    if layout == "reversed":
+        return a[..., ::-1].copy()[..., ::-1]
+    if layout == "broadcast" and a.ndim > 2:
+        return np.broadcast_to(a[..., :1], a.shape)
+    return a
+
+
+def results(problem: dict[str, Any], fused: bool) -> list[Array | None]:
+    """y, gradients, second gradients, and the running statistics afterwards."""
+    rng, dtype = np.random.default_rng(problem["seed"]), problem["dtype"]
+    shape, (weight, bias, track) = problem["shape"], problem["parts"]
+    data = problem["scale"] * (problem["offset"] + rng.standard_normal(shape))
+    x = mg.Tensor(laid_out(data.astype(dtype), problem["layout"])).requires_grad_()
+    gamma = mg.tensor(rng.uniform(0.5, 2, shape[1]).astype(dtype), requires_grad=True)
+    beta = mg.tensor(rng.standard_normal(shape[1]).astype(dtype), requires_grad=True)
+    running = [rng.standard_normal(shape[1]), rng.uniform(0.5, 2, shape[1])]
+    running = [a.astype(dtype) for a in running]
+    g, u = (laid_out(rng.standard_normal(shape).astype(dtype), problem["layout"]) for _ in "gu")
+    before = [a.tobytes() for a in (x.data, gamma.data, beta.data, g)]
+    y = F.batch_norm(
+        x,
+        *(running if track or not problem["training"] else (None, None)),
+        gamma if weight else None,
+        beta if bias else None,
+        problem["training"],
+        problem["momentum"],
+        problem["eps"] * problem["scale"] ** 2,
+        fused,
+        "relu" if problem["relu"] else None,
+    )
+    inputs = [t for t, used in ((x, True), (gamma, weight), (beta, bias)) if used]
+    first = mg.grad(y, inputs, mg.Tensor(g), create_graph=True)
+    total = (first[0] * mg.Tensor(u)).sum()
+    second: tuple[Any, ...] = ()
+    if total.requires_grad and problem["training"]:
+        second = mg.grad(total, inputs[:2] if weight else inputs[:1], allow_unused=True)
+    assert [a.tobytes() for a in (x.data, gamma.data, beta.data, g)] == before
+    made = [y, *first, *(t for t in second if t is not None)]
+    held = [x.data, gamma.data, beta.data, g, *running]
+    for i, t in enumerate(made):
+        others = [*held, *(other.data for other in made[:i])]
+        assert not any(np.may_share_memory(t.data, a) for a in others)
+    return [*(None if t is None else t.data for t in (y, *first, *second)), *running]
+
+
+@given(problem=problems())
+@settings(deadline=None, max_examples=150)
+def test_fused_equals_composed(problem: dict[str, Any]) -> None:
+    """Within the rounding that the composed form's mean suffers, unit * |mean| / std, which 1 / std
+    (at most 1 / sqrt(eps)) carries into y, dx and second derivatives."""
+    unit = np.finfo(problem["dtype"]).eps * (1 + abs(problem["offset"]))
+    steep = problem["eps"] ** -0.5
+    both = [results(problem, fused) for fused in (True, False)]
+    for mine, other in zip(*both, strict=True):
+        assert (mine is None) == (other is None)
+        if mine is not None and other is not None:
+            assert (mine.shape, mine.dtype) == (other.shape, other.dtype)
+            size = max(np.abs(other).max(), 1.0)  # beta and x_hat may cancel, or relu leave little
+            np.testing.assert_allclose(mine, other, rtol=0, atol=20 * unit * steep * size)
+
+
+@pytest.mark.parametrize("shape", [(40, 3), (4, 3, 10), (2, 3, 4, 5)])
+@pytest.mark.parametrize("relu", [False, True])
+def test_second_and_third_derivatives_equal_the_composed_ones(
+    shape: tuple[int, ...], relu: bool
+) -> None:
+    """To 1e-9 in float64, of every input with every other."""
+    rng = np.random.default_rng(0)
+    arrays = [rng.standard_normal(s) for s in (shape, (3,), (3,), shape, shape)]
+
+    def derivatives(fused: bool) -> list[Array]:
+        x, gamma, beta, g, u = (mg.tensor(a, requires_grad=True) for a in arrays)
+        y = F.batch_norm(
+            x, None, None, gamma, beta, True, 0.1, 1e-5, fused, "relu" if relu else None
+        )
+        first = mg.grad(y, [x, gamma, beta], g, create_graph=True)
+        total = (first[0] * u).sum() + (first[1] * gamma).sum() + (first[2] * beta).sum()
+        second = mg.grad(total, [x, gamma, g], create_graph=True)
+        third = mg.grad((second[0] * u).sum() + (second[2] ** 2).sum(), [x, gamma, g])
+        return [t.data for t in (*first, *second, *third)]
+
+    for mine, other in zip(*map(derivatives, (True, False)), strict=True):
+        np.testing.assert_allclose(mine, other, rtol=0, atol=1e-9 * np.abs(other).max())
+
+
+# --- what a kernel and the tape do together -----------------------------------------------------
+
+
+def recorded(y: Any) -> list[str]:
+    """The primitives on the tape."""
+    return [record.primitive.name for record in tape([y])]
+
+
+def test_the_tape_holds_one_record_and_the_backward_pass_another() -> None:
+    x = mg.tensor(np.random.default_rng(0).standard_normal((5, 3)), requires_grad=True)
+    y = F.batch_norm(x, training=True)
+    assert recorded(y) == ["batch_norm"]
+    (dx,) = mg.grad(y, x, mg.Tensor(y.data**2), create_graph=True)
+    assert recorded(dx)[:2] == ["batch_norm", "batch_norm_grad"]
+    assert recorded(F.batch_norm(x, training=True, fused=False))[0] == "mean"
+
+
+@pytest.mark.parametrize("shape", [(300, 8), (6, 8, 40), (3000, 90), (4, 70, 1000)])
+@pytest.mark.parametrize("training", [True, False])
+def test_each_subset_of_gradients_equals_the_full_run_bit_for_bit(
+    shape: tuple[int, ...], training: bool
+) -> None:
+    """Below and above the size from which threads share the work."""
+    rng = np.random.default_rng(0)
+    c = shape[1]
+    x, g = (rng.standard_normal(shape, dtype=np.float32) for _ in "xg")
+    gamma, beta = (rng.standard_normal(c, dtype=np.float32) for _ in "gb")
+    running = np.zeros(c, np.float32), np.ones(c, np.float32)
+
+    def gradients(needs: tuple[bool, ...]) -> list[bytes | None]:
+        leaves = [
+            mg.Tensor(a).requires_grad_(n) for a, n in zip((x, gamma, beta), needs, strict=True)
+        ]
+        y = F.batch_norm(leaves[0], *running, *leaves[1:], training, 0.0, activation="relu")
+        y.backward(g)
+        return [None if t.grad is None else t.grad.data.tobytes() for t in leaves]
+
+    full = gradients((True, True, True))
+    for subset in range(1, 7):
+        needs = tuple(bool(subset >> i & 1) for i in range(3))
+        assert gradients(needs) == [b if n else None for b, n in zip(full, needs, strict=True)]
+
+
+# --- ReLU behind BatchNorm ----------------------------------------------------------------------
+
+
+def chain(*modules: nn.Module) -> nn.Sequential:
+    """A Sequential whose BatchNorms have parameters that are not those they begin with."""
+    rng = np.random.default_rng(1)
+    model = nn.Sequential(*modules)
+    with mg.no_grad():
+        for p in model.parameters():
+            p.copy_(rng.standard_normal(p.shape).astype(np.float32))
+    return model
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("layer, shape", [
+    (nn.BatchNorm1d, (9, 3)), (nn.BatchNorm1d, (5, 3, 4)), (nn.BatchNorm2d, (4, 3, 2, 5)),
+    (nn.BatchNorm3d, (2, 3, 2, 2, 3)),
+])  # fmt: skip
+def test_sequential_runs_them_in_one_kernel_with_the_same_result(
+    layer: Any, shape: tuple[int, ...], training: bool
+) -> None:
+    x = mg.tensor(np.random.default_rng(0).standard_normal(shape), "float32", requires_grad=True)
+    model = chain(layer(3), nn.ReLU(), nn.ReLU()).train(training)
+    twin = chain(layer(3), nn.ReLU(), nn.ReLU()).train(training)
+    y, z = model(x), x
+    for module in twin:
+        z = module(z)
+    assert recorded(y)[-2:] == ["batch_norm", "relu"]
+    assert recorded(z)[-3:] == ["batch_norm", "relu", "relu"]
+    np.testing.assert_array_equal(y.data, z.data)
+    for (name, a), b in zip(model.state_dict().items(), twin.state_dict().values(), strict=True):
+        np.testing.assert_array_equal(a, b, err_msg=name)
+    g = np.random.default_rng(2).standard_normal(shape).astype(np.float32)
+    for out, net in ((y, model), (z, twin)):
+        out.backward(g)
+        net.gradients = [p.grad.data for p in net.parameters()]
+    for a, b in zip(model.gradients, twin.gradients, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+class Doubled(nn.BatchNorm1d):
+    """A layer of somebody's own."""
+
+    def forward(self, x: Any, activation: str | None = None) -> Any:
+        """Twice as much."""
+        return 2.0 * super().forward(x, activation)
+
+
+def test_sequential_leaves_alone_what_it_does_not_know() -> None:
+    """Layers of one's own, composed BatchNorm, a method replaced on an instance."""
+    x = mg.tensor(np.random.default_rng(0).standard_normal((9, 3)).astype(np.float32))
+    x.requires_grad = True
+    seen = []
+    watched = nn.BatchNorm1d(3)
+    watched.forward = lambda x: seen.append(1) or nn.BatchNorm1d.forward(watched, x)
+    muted = nn.ReLU()
+    muted.forward = lambda x: x * 1.0
+    for model in (
+        nn.Sequential(Doubled(3), nn.ReLU()),
+        nn.Sequential(nn.BatchNorm1d(3, fused=False), nn.ReLU()),
+        nn.Sequential(watched, nn.ReLU()),
+    ):
+        assert recorded(model(x))[-1] == "relu"
+    assert seen == [1]
+    assert recorded(nn.Sequential(nn.BatchNorm1d(3), muted)(x)) == ["batch_norm", "mul"]
+    relu = nn.ReLU()
+    shared = nn.Sequential(nn.BatchNorm1d(3), relu, nn.BatchNorm1d(3), relu)
+    assert recorded(shared(x)) == ["batch_norm", "batch_norm"]
+    assert (shared(x).data >= 0).all()

@@ -38,8 +38,8 @@ THREADED = 1 << 18  # values from which threads pay
 
 
 def _first(m: int) -> int:
-    """How many of m values K is the mean of: m / m' <= 256 costs var at most 256 units."""
-    return min(m, 16 + m // 256)
+    """How many of m values K is at first the mean of: m / m' <= 256 costs var 256 units at most."""
+    return 1 + m // 256
 
 
 def _settle(
@@ -50,22 +50,26 @@ def _settle(
     running_var: Array,
     factor: float,
     stats: Array,
+    p: Array,
     start: int,
     stop: int,
 ) -> None:
     """stats, of K and sums of x - K and (x - K)^2, for channels from start to stop; and with them
 
-    running <- (1 - factor) * running + factor * batch, var times m / (m - 1).
+    running <- (1 - factor) * running + factor * batch, var times m / (m - 1). From here on K is
+    the mean, rounded to the dtype of x, which is that of p.
     """
     for j in range(start, stop):
         rest = sums[0, j] / m
         var = (sums[1, j] - sums[0, j] * rest) / m
         var = 0.0 if var < 0.0 else var
-        stats[1, j] = rest
+        shift = np.float64(p.dtype.type(stats[0, j] + rest))
+        stats[1, j] = (stats[0, j] - shift) + rest
+        stats[0, j] = shift
         stats[2, j] = 1.0 / np.sqrt(var + eps)
         stats[3, j] = var
         if running_mean.size:
-            mean, unbiased = stats[0, j] + rest, var * (m / max(m - 1, 1))
+            mean, unbiased = shift + stats[1, j], var * (m / max(m - 1, 1))
             running_mean[j] = (1.0 - factor) * running_mean[j] + factor * mean
             running_var[j] = (1.0 - factor) * running_var[j] + factor * unbiased
 
@@ -99,22 +103,28 @@ def _gradients(
     start: int,
     stop: int,
 ) -> None:
-    """dgamma = sum of g * x_hat, dbeta = sum of g, of sums of g and g * (x - K); and the p of
+    """dgamma = sum of g * x_hat, dbeta = sum of g, of sums of g and g * (x - K) * inv_std; and p of
 
-    dx = p4 * (g - p3 - (x - p0) * p1 * p2), in evaluation dx = p4 * g.
+    dx = g * p2 + p3 - (x - p0) * p1 * p4, in evaluation dx = g * p2, channels start to stop.
     """
     for j in range(start, stop):
-        rest, inv_std = stats[1, j], stats[2, j]
-        dot = (sums[1, j] - rest * sums[0, j]) * inv_std
+        rest, inv_std = stats[1, j] * stats[2, j], stats[2, j]
+        dot = sums[1, j] - rest * sums[0, j]
+        scale = inv_std * (gamma[j] if gamma.size else 1.0)
         if dgamma.size:
             dgamma[j] = dot
         if dbeta.size:
             dbeta[j] = sums[0, j]
+        p[2, j] = scale
+        p[3, j] = scale * (rest * (dot / m) - sums[0, j] / m)
+        p[4, j] = scale * (dot / m)
+
+
+def _centre(stats: Array, p: Array, start: int, stop: int) -> None:
+    """p0 = K, p1 = inv_std, for channels from start to stop."""
+    for j in range(start, stop):
         p[0, j] = stats[0, j]
-        p[1, j] = inv_std
-        p[2, j] = dot / m
-        p[3, j] = sums[0, j] / m - rest * inv_std * (dot / m)
-        p[4, j] = inv_std * (gamma[j] if gamma.size else 1.0)
+        p[1, j] = stats[2, j]
 
 
 first = kernel(_first)
@@ -122,6 +132,7 @@ settle = kernel(_settle, exact=True)
 recall = kernel(_recall, exact=True)
 affine = kernel(_affine, exact=True)
 gradients = kernel(_gradients, exact=True)
+centre = kernel(_centre)
 
 
 # --- runs of consecutive values, the inner loops --------------------------------------------------
@@ -145,13 +156,14 @@ def _run_sums(x: Array, shift: float) -> tuple[float, float]:
     return s1, s2
 
 
-def _run_dots(g: Array, x: Array, y: Array, low: Any, shift: float) -> tuple[float, float]:
-    """Sum of g, sum of g * (x - K), where g counts as 0 where y <= low."""
+def _run_dots(g: Array, x: Array, y: Array, gated: bool, shift: float) -> tuple[float, float]:
+    """Sum of g, sum of g * (x - K), where g counts as 0 where y <= 0 if gated."""
     s1 = s2 = 0.0
     zero = g.dtype.type(0)
     for k in range(x.size):
         h = g[k]
-        h = zero if y[k] <= low else h
+        if gated:
+            h = zero if y[k] <= zero else h
         s1 += np.float64(h)
         s2 += h * minus(x[k], shift)
     return s1, s2
@@ -260,9 +272,15 @@ def _row_settle(
     """What comes between the two passes over x: stats, running statistics, p."""
     n, c = x.shape
     row_total(sums)
-    settle(n, sums[0], eps, running_mean, running_var, factor, stats, 0, c)
+    settle(n, sums[0], eps, running_mean, running_var, factor, stats, p, 0, c)
     affine(gamma, beta, stats, p, 0, c)
     repeat(p, c)
+
+
+def _row_centre(stats: Array, p: Array) -> None:
+    """What comes before them: p0, p1."""
+    centre(stats, p, 0, stats.shape[1])
+    repeat(p[:2], stats.shape[1])
 
 
 def _row_gradients(
@@ -300,52 +318,70 @@ def _prepare(
 
 
 def _row_scale(x: Array, p: Array, relu: bool, y: Array, start: int, stop: int) -> None:
-    """y = (x - K) * scale + offset, or 0 where that is below and relu is asked for."""
+    """y = (x - p0) * p1 + p2, or 0 where that is below and relu is asked for."""
     n, c = x.shape
     xs, ys, w = x.reshape(x.size), y.reshape(x.size), p.shape[1]
     low = x.dtype.type(0.0 if relu else np.nan)  # nothing is <= NaN
-    end = min(stop * ROWS, n) * c
-    for i in range(start * ROWS * c, end, w):
-        a, b = xs[i : min(i + w, end)], ys[i : min(i + w, end)]
-        for j in range(b.size):
-            v = (a[j] - p[0, j]) * p[1, j] + p[2, j]
-            b[j] = low if v <= low else v
+    i, end = start * ROWS * c, min(stop * ROWS, n) * c
+    while i + 2 * w <= end:  # two at a time: p is read half as often
+        x0, x1 = xs[i : i + w], xs[i + w : i + 2 * w]
+        y0, y1 = ys[i : i + w], ys[i + w : i + 2 * w]
+        for j in range(w):
+            shift, scale, offset = p[0, j], p[1, j], p[2, j]
+            u, v = (x0[j] - shift) * scale + offset, (x1[j] - shift) * scale + offset
+            y0[j] = low if u <= low else u
+            y1[j] = low if v <= low else v
+        i += 2 * w
+    while i < end:
+        x0, y0 = xs[i : min(i + w, end)], ys[i : min(i + w, end)]
+        for j in range(x0.size):
+            u = (x0[j] - p[0, j]) * p[1, j] + p[2, j]
+            y0[j] = low if u <= low else u
+        i += w
 
 
-def _row_dots(
-    g: Array, x: Array, y: Array, stats: Array, sums: Array, start: int, stop: int
-) -> None:
-    """sums[b] = sum of g, sum of g * (x - K) in each block of rows b; g gated by y."""
+def _row_dots(g: Array, x: Array, y: Array, p: Array, sums: Array, start: int, stop: int) -> None:
+    """sums[b] = sum of g, sum of g * (x - p0) * p1 in each block of rows b; g gated by y.
+
+    Four terms are added in the dtype of x, and such fours in float64.
+    """
     n, c = x.shape
-    w = width(c)
-    xs, gs = x.reshape(x.size), g.reshape(x.size)
-    ys = y.reshape(x.size) if y.size else gs
-    zero, low = x.dtype.type(0), x.dtype.type(0.0 if y.size else np.nan)
-    shift, t1, t2 = np.empty(w), np.empty(w), np.empty(w)
-    for k in range(w):
-        shift[k] = stats[0, k % c]
+    xs, gs, w = x.reshape(x.size), g.reshape(x.size), p.shape[1]
+    gated, zero = y.size > 0, x.dtype.type(0)
+    ys = y.reshape(x.size) if gated else gs
+    t1, t2 = np.empty(w), np.empty(w)
     for block in range(start, stop):
         t1[:] = 0.0
         t2[:] = 0.0
         i, end = block * ROWS * c, min((block + 1) * ROWS, n) * c
-        while i + 2 * w <= end:
+        while i + 4 * w <= end:
+            i1, i2, i3 = i + w, i + 2 * w, i + 3 * w
             g0, x0, y0 = gs[i : i + w], xs[i : i + w], ys[i : i + w]
-            g1, x1, y1 = gs[i + w : i + 2 * w], xs[i + w : i + 2 * w], ys[i + w : i + 2 * w]
+            g1, x1, y1 = gs[i1 : i1 + w], xs[i1 : i1 + w], ys[i1 : i1 + w]
+            g2, x2, y2 = gs[i2 : i2 + w], xs[i2 : i2 + w], ys[i2 : i2 + w]
+            g3, x3, y3 = gs[i3 : i3 + w], xs[i3 : i3 + w], ys[i3 : i3 + w]
             for j in range(w):
-                u, v = g0[j], g1[j]
-                u = zero if y0[j] <= low else u
-                v = zero if y1[j] <= low else v
-                k = shift[j]
-                t1[j] += np.float64(u) + np.float64(v)
-                t2[j] += u * (x0[j] - k) + v * (x1[j] - k)
-            i += 2 * w
+                h0, h1, h2, h3 = g0[j], g1[j], g2[j], g3[j]
+                if gated:
+                    h0 = zero if y0[j] <= zero else h0
+                    h1 = zero if y1[j] <= zero else h1
+                    h2 = zero if y2[j] <= zero else h2
+                    h3 = zero if y3[j] <= zero else h3
+                shift, inv_std = p[0, j], p[1, j]
+                a0, a1 = h0 * ((x0[j] - shift) * inv_std), h1 * ((x1[j] - shift) * inv_std)
+                a2, a3 = h2 * ((x2[j] - shift) * inv_std), h3 * ((x3[j] - shift) * inv_std)
+                t1[j] += np.float64((h0 + h1) + (h2 + h3))
+                t2[j] += np.float64((a0 + a1) + (a2 + a3))
+            i += 4 * w
         while i < end:
-            g0, x0, y0 = gs[i : min(i + w, end)], xs[i : min(i + w, end)], ys[i : min(i + w, end)]
+            e = min(i + w, end)
+            g0, x0, y0 = gs[i:e], xs[i:e], ys[i:e]
             for j in range(x0.size):
-                u = g0[j]
-                u = zero if y0[j] <= low else u
-                t1[j] += u
-                t2[j] += u * (x0[j] - shift[j])
+                h0 = g0[j]
+                if gated:
+                    h0 = zero if y0[j] <= zero else h0
+                t1[j] += h0
+                t2[j] += h0 * ((x0[j] - p[0, j]) * p[1, j])
             i += w
         fold(t1, t2, sums[block])
 
@@ -355,24 +391,35 @@ def _row_dx(
 ) -> None:
     """dx of the formula at `gradients`, g gated by y."""
     n, c = x.shape
-    w = p.shape[1]
-    xs, gs, ds = x.reshape(x.size), g.reshape(x.size), dx.reshape(x.size)
-    ys = y.reshape(x.size) if y.size else gs
-    zero, low = x.dtype.type(0), x.dtype.type(0.0 if y.size else np.nan)
-    end = min(stop * ROWS, n) * c
-    for i in range(start * ROWS * c, end, w):
+    xs, gs, ds, w = x.reshape(x.size), g.reshape(x.size), dx.reshape(x.size), p.shape[1]
+    gated, zero = y.size > 0, x.dtype.type(0)
+    ys = y.reshape(x.size) if gated else gs
+    i, end = start * ROWS * c, min(stop * ROWS, n) * c
+    while training and i + 2 * w <= end:  # two at a time: p is read half as often
+        k, e = i + w, i + 2 * w
+        g0, x0, y0, d0 = gs[i:k], xs[i:k], ys[i:k], ds[i:k]
+        g1, x1, y1, d1 = gs[k:e], xs[k:e], ys[k:e], ds[k:e]
+        for j in range(w):
+            h0, h1 = g0[j], g1[j]
+            if gated:
+                h0 = zero if y0[j] <= zero else h0
+                h1 = zero if y1[j] <= zero else h1
+            p0, p1, p2, p3, p4 = p[0, j], p[1, j], p[2, j], p[3, j], p[4, j]
+            d0[j] = h0 * p2 + p3 - (x0[j] - p0) * p1 * p4
+            d1[j] = h1 * p2 + p3 - (x1[j] - p0) * p1 * p4
+        i = e
+    while i < end:
         e = min(i + w, end)
         g0, x0, y0, d0 = gs[i:e], xs[i:e], ys[i:e], ds[i:e]
-        if training:
-            for j in range(d0.size):
-                h = g0[j]
-                h = zero if y0[j] <= low else h
-                d0[j] = p[4, j] * (h - p[3, j] - (x0[j] - p[0, j]) * p[1, j] * p[2, j])
-        else:
-            for j in range(d0.size):
-                h = g0[j]
-                h = zero if y0[j] <= low else h
-                d0[j] = p[4, j] * h
+        for j in range(d0.size):
+            h0 = g0[j]
+            if gated:
+                h0 = zero if y0[j] <= zero else h0
+            v = h0 * p[2, j]
+            if training:
+                v = v + p[3, j] - (x0[j] - p[0, j]) * p[1, j] * p[4, j]
+            d0[j] = v
+        i = e
 
 
 row_shift = kernel(_row_shift, exact=True)
@@ -380,6 +427,7 @@ row_sums = kernel(_row_sums, exact=True)
 row_total = kernel(_row_total, exact=True)
 repeat = kernel(_repeat)
 row_settle = kernel(_row_settle, exact=True)
+row_centre = kernel(_row_centre)
 row_gradients = kernel(_row_gradients, exact=True)
 prepare = kernel(_prepare, exact=True)
 row_scale = kernel(_row_scale, exact=True)
@@ -421,39 +469,38 @@ def _plane_sums(x: Array, stats: Array, sums: Array, start: int, stop: int) -> N
 def _plane_dots(
     g: Array, x: Array, y: Array, stats: Array, sums: Array, start: int, stop: int
 ) -> None:
-    """sums = sum of g, sum of g * (x - K), g gated by y; channels from start to stop."""
+    """sums = sum of g, sum of g * (x - K) * inv_std, g gated by y; channels from start to stop."""
     n, _, s = x.shape
-    ys, low = y if y.size else g, x.dtype.type(0.0 if y.size else np.nan)
+    gated = y.size > 0
+    ys = y if gated else g
     sums[:, start:stop] = 0.0
     for i in range(n):
         for j in range(start, stop):
             for k in range(0, s, SEGMENT):
                 e = min(k + SEGMENT, s)
-                s1, s2 = run_dots(g[i, j, k:e], x[i, j, k:e], ys[i, j, k:e], low, stats[0, j])
+                s1, s2 = run_dots(g[i, j, k:e], x[i, j, k:e], ys[i, j, k:e], gated, stats[0, j])
                 sums[0, j] += s1
-                sums[1, j] += s2
+                sums[1, j] += s2 * stats[2, j]
 
 
 def _plane_dx(
     g: Array, x: Array, y: Array, p: Array, training: bool, dx: Array, start: int, stop: int
 ) -> None:
     """dx of the formula at `gradients`, g gated by y; channels from start to stop."""
-    y, low = y if y.size else g, x.dtype.type(0.0 if y.size else np.nan)
-    zero = x.dtype.type(0)
+    gated, zero = y.size > 0, x.dtype.type(0)
+    y = y if gated else g
     for i in range(x.shape[0]):
         for j in range(start, stop):
             gs, xs, ys, out = g[i, j], x[i, j], y[i, j], dx[i, j]
-            shift, inv_std, mean_dot, mean, scale = p[0, j], p[1, j], p[2, j], p[3, j], p[4, j]
-            if training:
-                for k in range(out.size):
-                    h = gs[k]
-                    h = zero if ys[k] <= low else h
-                    out[k] = scale * (h - mean - (xs[k] - shift) * inv_std * mean_dot)
-            else:
-                for k in range(out.size):
-                    h = gs[k]
-                    h = zero if ys[k] <= low else h
-                    out[k] = scale * h
+            p0, p1, p2, p3, p4 = p[0, j], p[1, j], p[2, j], p[3, j], p[4, j]
+            for k in range(out.size):
+                h = gs[k]
+                if gated:
+                    h = zero if ys[k] <= zero else h
+                v = h * p2
+                if training:
+                    v = v + p3 - (xs[k] - p0) * p1 * p4
+                out[k] = v
 
 
 plane_sums = kernel(_plane_sums, exact=True)
@@ -491,7 +538,7 @@ def _plane_train(
     for a in range(start, stop, step):
         b = min(a + step, stop)
         plane_sums(x, stats, sums, a, b)
-        settle(n * s, sums, eps, running_mean, running_var, factor, stats, a, b)
+        settle(n * s, sums, eps, running_mean, running_var, factor, stats, p, a, b)
         affine(gamma, beta, stats, p, a, b)
         plane_scale(x, p, relu, y, a, b)
 
@@ -516,6 +563,7 @@ def _plane_backward(
         b = min(a + step, stop)
         if training or dgamma.size or dbeta.size:
             plane_dots(g, x, y, stats, sums, a, b)
+        centre(stats, p, a, b)
         gradients(n * s, sums, gamma, stats, dgamma, dbeta, p, a, b)
         if dx.size:
             plane_dx(g, x, y, p, training, dx, a, b)
@@ -565,8 +613,9 @@ def _row_backward(
     n, c = x.shape
     k = blocks(n)
     sums, p = np.zeros((k, 2, c)), np.empty((5, width(c)), x.dtype)
+    row_centre(stats, p)
     if training or dgamma.size or dbeta.size:
-        row_dots(g, x, y, stats, sums, 0, k)
+        row_dots(g, x, y, p, sums, 0, k)
     row_gradients(x, sums, gamma, stats, dgamma, dbeta, p)
     if dx.size:
         row_dx(g, x, y, p, training, dx, 0, k)
@@ -670,8 +719,9 @@ def backward(
         n, c = x.shape
         k = _blocks(n)
         sums, p = np.zeros((k, 2, c)), np.empty((5, _width(c)), x.dtype)
+        row_centre(stats, p)
         if training or dgamma.size or dbeta.size:
-            split(row_dots, k, g, x, y, stats, sums)
+            split(row_dots, k, g, x, y, p, sums)
         row_gradients(x, sums, gamma, stats, dgamma, dbeta, p)
         if dx.size:
             split(row_dx, k, g, x, y, p, training, dx)

@@ -27,8 +27,13 @@ from .threads import split
 
 Array = NDArray[Any]
 
-ROWS = 256  # a block: what a thread takes at least, and what is summed before it joins the total
-WIDTH = 256  # narrower rows are taken several at a time, or entering the inner loop costs most
+# A block of rows, which is what a thread takes at least, and what is summed before it joins the
+# total, has this many rows, or if they are short this many values.
+ROWS, VALUES = 256, 1 << 14
+# Rows shorter than this are taken several at a time, or entering the inner loop costs most. Where
+# x comes from L2 or L1, 256 was best. The sums, which read four such runs at once, took a third of
+# the time with 1024 where x (65536, 64) came from memory: a run is then a page.
+RUN, LONG_RUN, LARGE = 256, 1024, 1 << 18
 SEGMENT = 4096  # of a plane, for the same reason as ROWS
 GROUP = 1 << 18  # values of channels that are done together: long runs in memory, yet within L2
 THREADED = 1 << 18  # values from which threads pay
@@ -189,37 +194,49 @@ def _row_shift(x: Array, stats: Array) -> None:
         stats[0, j] = x.dtype.type(np.float64(origin[j]) + total[j] / m)
 
 
-def _width(c: int) -> int:
-    """Columns that are done in one go: c, or of narrower rows a number to fill WIDTH."""
-    return c * max(1, WIDTH // max(c, 1))
+def _width(c: int, run: int) -> int:
+    """Columns that are done in one go: c, or those of several rows."""
+    return c * max(1, run // max(c, 1))
 
 
-def _blocks(n: int) -> int:
-    """Blocks of rows in n rows; at least one, so that there is a sum of none."""
-    return max(1, (n + ROWS - 1) // ROWS)
+def _sums_width(n: int, c: int) -> int:
+    """The same for sums."""
+    return width(c, LONG_RUN if n * c >= LARGE else RUN)
+
+
+def _block(c: int) -> int:
+    """Rows in a block."""
+    return max(ROWS, VALUES // max(c, 1))
+
+
+def _blocks(n: int, c: int) -> int:
+    """Blocks in n rows; at least one, so that there is a sum of none."""
+    return max(1, (n + block(c) - 1) // block(c))
 
 
 width = kernel(_width)
+sums_width = kernel(_sums_width)
+block = kernel(_block)
 blocks = kernel(_blocks)
 
 
 def _row_sums(x: Array, stats: Array, sums: Array, start: int, stop: int) -> None:
     """sums[b] = sum of x - K, sum of (x - K)^2 in each block of rows b, from start to stop."""
     n, c = x.shape
-    xs, w = x.reshape(x.size), width(c)
+    xs, w, rows = x.reshape(x.size), sums_width(n, c), block(c)
     shift, t1, t2 = np.empty(w), np.empty(w), np.empty(w)
-    for k in range(w):
-        shift[k] = stats[0, k % c]
-    for block in range(start, stop):
+    for j in range(w):
+        shift[j] = stats[0, j % c]
+    for k in range(start, stop):
         t1[:] = 0.0
         t2[:] = 0.0
-        i, end = block * ROWS * c, min((block + 1) * ROWS, n) * c
+        i, end = k * rows * c, min((k + 1) * rows, n) * c
         while i + 4 * w <= end:  # four at a time: a quarter of the traffic on the accumulators
             a, b = xs[i : i + w], xs[i + w : i + 2 * w]
             d, e = xs[i + 2 * w : i + 3 * w], xs[i + 3 * w : i + 4 * w]
             for j in range(w):
-                k = shift[j]
-                q, r, u, v = a[j] - k, b[j] - k, d[j] - k, e[j] - k
+                s = shift[j]
+                q, r, u, v = a[j] - s, b[j] - s, d[j] - s, e[j] - s
                 t1[j] += (q + r) + (u + v)
                 t2[j] += (q * q + r * r) + (u * u + v * v)
             i += 4 * w
@@ -230,7 +247,7 @@ def _row_sums(x: Array, stats: Array, sums: Array, start: int, stop: int) -> Non
                 t1[j] += q
                 t2[j] += q * q
             i += w
-        fold(t1, t2, sums[block])
+        fold(t1, t2, sums[k])
 
 
 def _fold(t1: Array, t2: Array, sums: Array) -> None:
@@ -278,9 +295,10 @@ def _row_settle(
 
 
 def _row_centre(stats: Array, p: Array) -> None:
-    """What comes before them: p0, p1."""
-    centre(stats, p, 0, stats.shape[1])
-    repeat(p[:2], stats.shape[1])
+    """p0 = K, p1 = inv_std."""
+    c = stats.shape[1]
+    centre(stats, p, 0, c)
+    repeat(p, c)
 
 
 def _row_gradients(
@@ -289,6 +307,7 @@ def _row_gradients(
     """What comes between the two passes over g: dgamma, dbeta, p."""
     n, c = x.shape
     row_total(sums)
+    centre(stats, p, 0, c)
     gradients(n, sums[0], gamma, stats, dgamma, dbeta, p, 0, c)
     repeat(p, c)
 
@@ -320,24 +339,14 @@ def _prepare(
 def _row_scale(x: Array, p: Array, relu: bool, y: Array, start: int, stop: int) -> None:
     """y = (x - p0) * p1 + p2, or 0 where that is below and relu is asked for."""
     n, c = x.shape
-    xs, ys, w = x.reshape(x.size), y.reshape(x.size), p.shape[1]
+    xs, ys, w, rows = x.reshape(x.size), y.reshape(x.size), p.shape[1], block(c)
     low = x.dtype.type(0.0 if relu else np.nan)  # nothing is <= NaN
-    i, end = start * ROWS * c, min(stop * ROWS, n) * c
-    while i + 2 * w <= end:  # two at a time: p is read half as often
-        x0, x1 = xs[i : i + w], xs[i + w : i + 2 * w]
-        y0, y1 = ys[i : i + w], ys[i + w : i + 2 * w]
-        for j in range(w):
-            shift, scale, offset = p[0, j], p[1, j], p[2, j]
-            u, v = (x0[j] - shift) * scale + offset, (x1[j] - shift) * scale + offset
-            y0[j] = low if u <= low else u
-            y1[j] = low if v <= low else v
-        i += 2 * w
-    while i < end:
-        x0, y0 = xs[i : min(i + w, end)], ys[i : min(i + w, end)]
-        for j in range(x0.size):
-            u = (x0[j] - p[0, j]) * p[1, j] + p[2, j]
-            y0[j] = low if u <= low else u
-        i += w
+    end = min(stop * rows, n) * c
+    for i in range(start * rows * c, end, w):
+        a, b = xs[i : min(i + w, end)], ys[i : min(i + w, end)]
+        for j in range(b.size):
+            v = (a[j] - p[0, j]) * p[1, j] + p[2, j]
+            b[j] = low if v <= low else v
 
 
 def _row_dots(g: Array, x: Array, y: Array, p: Array, sums: Array, start: int, stop: int) -> None:
@@ -346,14 +355,14 @@ def _row_dots(g: Array, x: Array, y: Array, p: Array, sums: Array, start: int, s
     Four terms are added in the dtype of x, and such fours in float64.
     """
     n, c = x.shape
-    xs, gs, w = x.reshape(x.size), g.reshape(x.size), p.shape[1]
+    xs, gs, w, rows = x.reshape(x.size), g.reshape(x.size), p.shape[1], block(c)
     gated, zero = y.size > 0, x.dtype.type(0)
     ys = y.reshape(x.size) if gated else gs
     t1, t2 = np.empty(w), np.empty(w)
-    for block in range(start, stop):
+    for k in range(start, stop):
         t1[:] = 0.0
         t2[:] = 0.0
-        i, end = block * ROWS * c, min((block + 1) * ROWS, n) * c
+        i, end = k * rows * c, min((k + 1) * rows, n) * c
         while i + 4 * w <= end:
             i1, i2, i3 = i + w, i + 2 * w, i + 3 * w
             g0, x0, y0 = gs[i : i + w], xs[i : i + w], ys[i : i + w]
@@ -383,7 +392,7 @@ def _row_dots(g: Array, x: Array, y: Array, p: Array, sums: Array, start: int, s
                 t1[j] += h0
                 t2[j] += h0 * ((x0[j] - p[0, j]) * p[1, j])
             i += w
-        fold(t1, t2, sums[block])
+        fold(t1, t2, sums[k])
 
 
 def _row_dx(
@@ -392,34 +401,20 @@ def _row_dx(
     """dx of the formula at `gradients`, g gated by y."""
     n, c = x.shape
     xs, gs, ds, w = x.reshape(x.size), g.reshape(x.size), dx.reshape(x.size), p.shape[1]
-    gated, zero = y.size > 0, x.dtype.type(0)
+    gated, zero, rows = y.size > 0, x.dtype.type(0), block(c)
     ys = y.reshape(x.size) if gated else gs
-    i, end = start * ROWS * c, min(stop * ROWS, n) * c
-    while training and i + 2 * w <= end:  # two at a time: p is read half as often
-        k, e = i + w, i + 2 * w
-        g0, x0, y0, d0 = gs[i:k], xs[i:k], ys[i:k], ds[i:k]
-        g1, x1, y1, d1 = gs[k:e], xs[k:e], ys[k:e], ds[k:e]
-        for j in range(w):
-            h0, h1 = g0[j], g1[j]
-            if gated:
-                h0 = zero if y0[j] <= zero else h0
-                h1 = zero if y1[j] <= zero else h1
-            p0, p1, p2, p3, p4 = p[0, j], p[1, j], p[2, j], p[3, j], p[4, j]
-            d0[j] = h0 * p2 + p3 - (x0[j] - p0) * p1 * p4
-            d1[j] = h1 * p2 + p3 - (x1[j] - p0) * p1 * p4
-        i = e
-    while i < end:
+    end = min(stop * rows, n) * c
+    for i in range(start * rows * c, end, w):
         e = min(i + w, end)
         g0, x0, y0, d0 = gs[i:e], xs[i:e], ys[i:e], ds[i:e]
         for j in range(d0.size):
-            h0 = g0[j]
+            h = g0[j]
             if gated:
-                h0 = zero if y0[j] <= zero else h0
-            v = h0 * p[2, j]
+                h = zero if y0[j] <= zero else h
+            v = h * p[2, j]
             if training:
                 v = v + p[3, j] - (x0[j] - p[0, j]) * p[1, j] * p[4, j]
             d0[j] = v
-        i = e
 
 
 row_shift = kernel(_row_shift, exact=True)
@@ -590,8 +585,8 @@ def _row_train(
 ) -> None:
     """forward_train in one call, where calls would cost more than threads save."""
     n, c = x.shape
-    k = blocks(n)
-    sums, p = np.empty((k, 2, c)), np.empty((3, width(c)), x.dtype)
+    k = blocks(n, c)
+    sums, p = np.empty((k, 2, c)), np.empty((3, width(c, RUN)), x.dtype)
     row_shift(x, stats)
     row_sums(x, stats, sums, 0, k)
     row_settle(x, sums, gamma, beta, running_mean, running_var, factor, eps, stats, p)
@@ -611,11 +606,12 @@ def _row_backward(
 ) -> None:
     """backward in one call."""
     n, c = x.shape
-    k = blocks(n)
-    sums, p = np.zeros((k, 2, c)), np.empty((5, width(c)), x.dtype)
-    row_centre(stats, p)
+    k = blocks(n, c)
+    sums, p = np.zeros((k, 2, c)), np.empty((5, width(c, RUN)), x.dtype)
     if training or dgamma.size or dbeta.size:
-        row_dots(g, x, y, p, sums, 0, k)
+        q = np.empty((2, sums_width(n, c)), x.dtype)
+        row_centre(stats, q)
+        row_dots(g, x, y, q, sums, 0, k)
     row_gradients(x, sums, gamma, stats, dgamma, dbeta, p)
     if dx.size:
         row_dx(g, x, y, p, training, dx, 0, k)
@@ -657,8 +653,8 @@ def forward_train(
         row_train(x, gamma, beta, running_mean, running_var, factor, eps, relu, y, stats)
     else:
         n, c = x.shape
-        k = _blocks(n)
-        sums, p = np.empty((k, 2, c)), np.empty((3, _width(c)), x.dtype)
+        k = _blocks(n, c)
+        sums, p = np.empty((k, 2, c)), np.empty((3, _width(c, RUN)), x.dtype)
         row_shift(x, stats)
         split(row_sums, k, x, stats, sums)
         row_settle(x, sums, gamma, beta, running_mean, running_var, factor, eps, stats, p)
@@ -677,14 +673,15 @@ def forward_eval(
     stats: Array,
 ) -> None:
     """y = gamma * (x - running_mean) / sqrt(running_var + eps) + beta, relu as above; stats."""
-    p = np.empty((3, _width(x.shape[1])), x.dtype)
+    n, c = x.shape[:2]
+    p = np.empty((3, _width(c, RUN)), x.dtype)
     prepare(x, gamma, beta, running_mean, running_var, eps, stats, p)
     if not x.size:
         return
     if x.ndim == 3:
-        split(plane_scale, x.shape[1], x, p, relu, y)
+        split(plane_scale, c, x, p, relu, y)
     else:
-        split(row_scale, _blocks(x.shape[0]), x, p, relu, y)
+        split(row_scale, _blocks(n, c), x, p, relu, y)
 
 
 def backward(
@@ -717,11 +714,12 @@ def backward(
         row_backward(g, x, y, gamma, stats, training, dx, dgamma, dbeta)
     else:
         n, c = x.shape
-        k = _blocks(n)
-        sums, p = np.zeros((k, 2, c)), np.empty((5, _width(c)), x.dtype)
-        row_centre(stats, p)
+        k = _blocks(n, c)
+        sums, p = np.zeros((k, 2, c)), np.empty((5, _width(c, RUN)), x.dtype)
         if training or dgamma.size or dbeta.size:
-            split(row_dots, k, g, x, y, p, sums)
+            q = np.empty((2, _sums_width(n, c)), x.dtype)
+            row_centre(stats, q)
+            split(row_dots, k, g, x, y, q, sums)
         row_gradients(x, sums, gamma, stats, dgamma, dbeta, p)
         if dx.size:
             split(row_dx, k, g, x, y, p, training, dx)

@@ -29,19 +29,30 @@ from .threads import split
 Array = NDArray[Any]
 MEAN, VAR = 4, 3  # rows of stats
 
-ROWS = 256  # a block: what a thread takes at least, and what is summed before it joins the total
-WIDTH = 256  # narrower rows are taken several at a time, or entering the inner loop costs most
+# A block of rows, which is what a thread takes at least, and what is summed before it joins the
+# total, has this many rows, or if they are short this many values.
+ROWS, VALUES = 256, 1 << 14
+# Rows shorter than this are taken several at a time, or entering the inner loop costs most. Where
+# x comes from L2 or L1, 256 was best. The sums, which read four such runs at once, took a third of
+# the time with 1024 where x (65536, 64) came from memory: a run is then a page.
+RUN, LONG_RUN, LARGE = 256, 1024, 1 << 18
 SEGMENT = 4096  # of a plane, for the same reason as ROWS
-GROUP = 1 << 18  # values of channels that are done together: long runs in memory, yet within L2
-THREADED = 1 << 18  # values from which threads pay
+# Values of channels that are done together: 1 MiB in float32. Channel by channel, where the next
+# plane of a channel is far away, (16, 256, 14, 14) took 1.7 times as long, (32, 64, 28, 28) 1.3.
+GROUP = 1 << 18
+# Values from which steps in threads are faster than one call. With 2 threads, rows of 256: 2**18
+# values took 1.8 times as long, 2**19 1.1 times, 2**20 0.75 to 1, 2**21 0.7, and (65536, 64) 0.65.
+# Where one thread already takes all that memory gives, as planes do here, nothing is won: 1.0 to
+# 1.08 times as long at 2**20 and above. Minima of 400 runs in turn, on two cores that others used.
+THREADED = 1 << 20
 
 
 # --- one channel's numbers, for both layouts ------------------------------------------------------
 
 
 def _first(m: int) -> int:
-    """How many of m values K is the mean of: m / m' <= 256 costs var at most 256 units."""
-    return min(m, 16 + m // 256)
+    """How many of m values K is at first the mean of: m / m' <= 256 costs var 256 units at most."""
+    return 1 + m // 256
 
 
 def _finite(shift: Any) -> Any:
@@ -60,23 +71,26 @@ def _settle(
     running_var: Array,
     factor: float,
     stats: Array,
+    p: Array,
     start: int,
     stop: int,
 ) -> None:
     """stats, of K and sums of x - K and (x - K)^2, for channels from start to stop; and with them
 
-    running <- (1 - factor) * running + factor * batch, var times m / (m - 1).
+    running <- (1 - factor) * running + factor * batch, var times m / (m - 1). From here on K is
+    the mean, rounded to the dtype of x, which is that of p.
     """
     for j in range(start, stop):
         rest = sums[0, j] / m
-        var = (sums[1, j] - sums[0, j] * rest) / m
-        var = 0.0 if var < 0.0 else var
-        stats[1, j] = rest
+        var = (sums[1, j] - sums[0, j] * rest) / m  # not below 0, by the bound at `first`
+        stats[4, j] = stats[0, j] + rest
+        shift = np.float64(p.dtype.type(stats[4, j]))
+        stats[1, j] = (stats[0, j] - shift) + rest
+        stats[0, j] = shift
         stats[2, j] = 1.0 / np.sqrt(var + eps)
         stats[3, j] = var
-        stats[4, j] = stats[0, j] + rest
         if running_mean.size:
-            mean, unbiased = stats[0, j] + rest, var * (m / max(m - 1, 1))
+            mean, unbiased = stats[4, j], var * (m / max(m - 1, 1))
             running_mean[j] = (1.0 - factor) * running_mean[j] + factor * mean
             running_var[j] = (1.0 - factor) * running_var[j] + factor * unbiased
 
@@ -110,22 +124,28 @@ def _gradients(
     start: int,
     stop: int,
 ) -> None:
-    """dgamma = sum of g * x_hat, dbeta = sum of g, of sums of g and g * (x - K); and the p of
+    """dgamma = sum of g * x_hat, dbeta = sum of g, of sums of g and g * (x - K) * inv_std; and p of
 
-    dx = p4 * (g - p3 - (x - p0) * p1 * p2), in evaluation dx = p4 * g.
+    dx = g * p2 + p3 - (x - p0) * p1 * p4, in evaluation dx = g * p2, channels start to stop.
     """
     for j in range(start, stop):
-        rest, inv_std = stats[1, j], stats[2, j]
-        dot = (sums[1, j] - rest * sums[0, j]) * inv_std
+        rest, inv_std = stats[1, j] * stats[2, j], stats[2, j]
+        dot = sums[1, j] - rest * sums[0, j]
+        scale = inv_std * (gamma[j] if gamma.size else 1.0)
         if dgamma.size:
             dgamma[j] = dot
         if dbeta.size:
             dbeta[j] = sums[0, j]
+        p[2, j] = scale
+        p[3, j] = scale * (rest * (dot / m) - sums[0, j] / m)
+        p[4, j] = scale * (dot / m)
+
+
+def _centre(stats: Array, p: Array, start: int, stop: int) -> None:
+    """p0 = K, p1 = inv_std, for channels from start to stop."""
+    for j in range(start, stop):
         p[0, j] = stats[0, j]
-        p[1, j] = inv_std
-        p[2, j] = dot / m
-        p[3, j] = sums[0, j] / m - rest * inv_std * (dot / m)
-        p[4, j] = inv_std * (gamma[j] if gamma.size else 1.0)
+        p[1, j] = stats[2, j]
 
 
 first = kernel(_first)
@@ -133,6 +153,7 @@ settle = kernel(_settle, exact=True)
 recall = kernel(_recall, exact=True)
 affine = kernel(_affine, exact=True)
 gradients = kernel(_gradients, exact=True)
+centre = kernel(_centre)
 
 
 # --- runs of consecutive values, the inner loops --------------------------------------------------
@@ -156,13 +177,14 @@ def _run_sums(x: Array, shift: float) -> tuple[float, float]:
     return s1, s2
 
 
-def _run_dots(g: Array, x: Array, y: Array, low: Any, shift: float) -> tuple[float, float]:
-    """Sum of g, sum of g * (x - K), where g counts as 0 where y <= low."""
+def _run_dots(g: Array, x: Array, y: Array, gated: bool, shift: float) -> tuple[float, float]:
+    """Sum of g, sum of g * (x - K), where g counts as 0 where y <= 0 if gated."""
     s1 = s2 = 0.0
     zero = g.dtype.type(0)
     for k in range(x.size):
         h = g[k]
-        h = zero if y[k] <= low else h
+        if gated:
+            h = zero if y[k] <= zero else h
         s1 += np.float64(h)
         s2 += h * minus(x[k], shift)
     return s1, s2
@@ -188,37 +210,49 @@ def _row_shift(x: Array, stats: Array) -> None:
         stats[0, j] = finite(x.dtype.type(np.float64(origin[j]) + total[j] / m))
 
 
-def _width(c: int) -> int:
-    """Columns that are done in one go: c, or of narrower rows a number to fill WIDTH."""
-    return c * max(1, WIDTH // max(c, 1))
+def _width(c: int, run: int) -> int:
+    """Columns that are done in one go: c, or those of several rows."""
+    return c * max(1, run // max(c, 1))
 
 
-def _blocks(n: int) -> int:
-    """Blocks of rows in n rows; at least one, so that there is a sum of none."""
-    return max(1, (n + ROWS - 1) // ROWS)
+def _sums_width(n: int, c: int) -> int:
+    """The same for sums."""
+    return width(c, LONG_RUN if n * c >= LARGE else RUN)
+
+
+def _block(c: int) -> int:
+    """Rows in a block."""
+    return max(ROWS, VALUES // max(c, 1))
+
+
+def _blocks(n: int, c: int) -> int:
+    """Blocks in n rows; at least one, so that there is a sum of none."""
+    return max(1, (n + block(c) - 1) // block(c))
 
 
 width = kernel(_width)
+sums_width = kernel(_sums_width)
+block = kernel(_block)
 blocks = kernel(_blocks)
 
 
 def _row_sums(x: Array, stats: Array, sums: Array, start: int, stop: int) -> None:
     """sums[b] = sum of x - K, sum of (x - K)^2 in each block of rows b, from start to stop."""
     n, c = x.shape
-    xs, w = x.reshape(x.size), width(c)
+    xs, w, rows = x.reshape(x.size), sums_width(n, c), block(c)
     shift, t1, t2 = np.empty(w), np.empty(w), np.empty(w)
-    for k in range(w):
-        shift[k] = stats[0, k % c]
-    for block in range(start, stop):
+    for j in range(w):
+        shift[j] = stats[0, j % c]
+    for k in range(start, stop):
         t1[:] = 0.0
         t2[:] = 0.0
-        i, end = block * ROWS * c, min((block + 1) * ROWS, n) * c
+        i, end = k * rows * c, min((k + 1) * rows, n) * c
         while i + 4 * w <= end:  # four at a time: a quarter of the traffic on the accumulators
             a, b = xs[i : i + w], xs[i + w : i + 2 * w]
             d, e = xs[i + 2 * w : i + 3 * w], xs[i + 3 * w : i + 4 * w]
             for j in range(w):
-                k = shift[j]
-                q, r, u, v = a[j] - k, b[j] - k, d[j] - k, e[j] - k
+                s = shift[j]
+                q, r, u, v = a[j] - s, b[j] - s, d[j] - s, e[j] - s
                 t1[j] += (q + r) + (u + v)
                 t2[j] += (q * q + r * r) + (u * u + v * v)
             i += 4 * w
@@ -229,7 +263,7 @@ def _row_sums(x: Array, stats: Array, sums: Array, start: int, stop: int) -> Non
                 t1[j] += q
                 t2[j] += q * q
             i += w
-        fold(t1, t2, sums[block])
+        fold(t1, t2, sums[k])
 
 
 def _fold(t1: Array, t2: Array, sums: Array) -> None:
@@ -271,8 +305,15 @@ def _row_settle(
     """What comes between the two passes over x: stats, running statistics, p."""
     n, c = x.shape
     row_total(sums)
-    settle(n, sums[0], eps, running_mean, running_var, factor, stats, 0, c)
+    settle(n, sums[0], eps, running_mean, running_var, factor, stats, p, 0, c)
     affine(gamma, beta, stats, p, 0, c)
+    repeat(p, c)
+
+
+def _row_centre(stats: Array, p: Array) -> None:
+    """p0 = K, p1 = inv_std."""
+    c = stats.shape[1]
+    centre(stats, p, 0, c)
     repeat(p, c)
 
 
@@ -282,6 +323,7 @@ def _row_gradients(
     """What comes between the two passes over g: dgamma, dbeta, p."""
     n, c = x.shape
     row_total(sums)
+    centre(stats, p, 0, c)
     gradients(n, sums[0], gamma, stats, dgamma, dbeta, p, 0, c)
     repeat(p, c)
 
@@ -311,54 +353,62 @@ def _prepare(
 
 
 def _row_scale(x: Array, p: Array, relu: bool, y: Array, start: int, stop: int) -> None:
-    """y = (x - K) * scale + offset, or 0 where that is below and relu is asked for."""
+    """y = (x - p0) * p1 + p2, or 0 where that is below and relu is asked for."""
     n, c = x.shape
-    xs, ys, w = x.reshape(x.size), y.reshape(x.size), p.shape[1]
+    xs, ys, w, rows = x.reshape(x.size), y.reshape(x.size), p.shape[1], block(c)
     low = x.dtype.type(0.0 if relu else np.nan)  # nothing is <= NaN
-    end = min(stop * ROWS, n) * c
-    for i in range(start * ROWS * c, end, w):
+    end = min(stop * rows, n) * c
+    for i in range(start * rows * c, end, w):
         a, b = xs[i : min(i + w, end)], ys[i : min(i + w, end)]
         for j in range(b.size):
             v = (a[j] - p[0, j]) * p[1, j] + p[2, j]
             b[j] = low if v <= low else v
 
 
-def _row_dots(
-    g: Array, x: Array, y: Array, stats: Array, sums: Array, start: int, stop: int
-) -> None:
-    """sums[b] = sum of g, sum of g * (x - K) in each block of rows b; g gated by y."""
+def _row_dots(g: Array, x: Array, y: Array, p: Array, sums: Array, start: int, stop: int) -> None:
+    """sums[b] = sum of g, sum of g * (x - p0) * p1 in each block of rows b; g gated by y.
+
+    Four terms are added in the dtype of x, and such fours in float64.
+    """
     n, c = x.shape
-    w = width(c)
-    xs, gs = x.reshape(x.size), g.reshape(x.size)
-    ys = y.reshape(x.size) if y.size else gs
-    zero, low = x.dtype.type(0), x.dtype.type(0.0 if y.size else np.nan)
-    shift, t1, t2 = np.empty(w), np.empty(w), np.empty(w)
-    for k in range(w):
-        shift[k] = stats[0, k % c]
-    for block in range(start, stop):
+    xs, gs, w, rows = x.reshape(x.size), g.reshape(x.size), p.shape[1], block(c)
+    gated, zero = y.size > 0, x.dtype.type(0)
+    ys = y.reshape(x.size) if gated else gs
+    t1, t2 = np.empty(w), np.empty(w)
+    for k in range(start, stop):
         t1[:] = 0.0
         t2[:] = 0.0
-        i, end = block * ROWS * c, min((block + 1) * ROWS, n) * c
-        while i + 2 * w <= end:
+        i, end = k * rows * c, min((k + 1) * rows, n) * c
+        while i + 4 * w <= end:
+            i1, i2, i3 = i + w, i + 2 * w, i + 3 * w
             g0, x0, y0 = gs[i : i + w], xs[i : i + w], ys[i : i + w]
-            g1, x1, y1 = gs[i + w : i + 2 * w], xs[i + w : i + 2 * w], ys[i + w : i + 2 * w]
+            g1, x1, y1 = gs[i1 : i1 + w], xs[i1 : i1 + w], ys[i1 : i1 + w]
+            g2, x2, y2 = gs[i2 : i2 + w], xs[i2 : i2 + w], ys[i2 : i2 + w]
+            g3, x3, y3 = gs[i3 : i3 + w], xs[i3 : i3 + w], ys[i3 : i3 + w]
             for j in range(w):
-                u, v = g0[j], g1[j]
-                u = zero if y0[j] <= low else u
-                v = zero if y1[j] <= low else v
-                k = shift[j]
-                t1[j] += np.float64(u) + np.float64(v)
-                t2[j] += u * (x0[j] - k) + v * (x1[j] - k)
-            i += 2 * w
+                h0, h1, h2, h3 = g0[j], g1[j], g2[j], g3[j]
+                if gated:
+                    h0 = zero if y0[j] <= zero else h0
+                    h1 = zero if y1[j] <= zero else h1
+                    h2 = zero if y2[j] <= zero else h2
+                    h3 = zero if y3[j] <= zero else h3
+                shift, inv_std = p[0, j], p[1, j]
+                a0, a1 = h0 * ((x0[j] - shift) * inv_std), h1 * ((x1[j] - shift) * inv_std)
+                a2, a3 = h2 * ((x2[j] - shift) * inv_std), h3 * ((x3[j] - shift) * inv_std)
+                t1[j] += np.float64((h0 + h1) + (h2 + h3))
+                t2[j] += np.float64((a0 + a1) + (a2 + a3))
+            i += 4 * w
         while i < end:
-            g0, x0, y0 = gs[i : min(i + w, end)], xs[i : min(i + w, end)], ys[i : min(i + w, end)]
+            e = min(i + w, end)
+            g0, x0, y0 = gs[i:e], xs[i:e], ys[i:e]
             for j in range(x0.size):
-                u = g0[j]
-                u = zero if y0[j] <= low else u
-                t1[j] += u
-                t2[j] += u * (x0[j] - shift[j])
+                h0 = g0[j]
+                if gated:
+                    h0 = zero if y0[j] <= zero else h0
+                t1[j] += h0
+                t2[j] += h0 * ((x0[j] - p[0, j]) * p[1, j])
             i += w
-        fold(t1, t2, sums[block])
+        fold(t1, t2, sums[k])
 
 
 def _row_dx(
@@ -366,24 +416,21 @@ def _row_dx(
 ) -> None:
     """dx of the formula at `gradients`, g gated by y."""
     n, c = x.shape
-    w = p.shape[1]
-    xs, gs, ds = x.reshape(x.size), g.reshape(x.size), dx.reshape(x.size)
-    ys = y.reshape(x.size) if y.size else gs
-    zero, low = x.dtype.type(0), x.dtype.type(0.0 if y.size else np.nan)
-    end = min(stop * ROWS, n) * c
-    for i in range(start * ROWS * c, end, w):
+    xs, gs, ds, w = x.reshape(x.size), g.reshape(x.size), dx.reshape(x.size), p.shape[1]
+    gated, zero, rows = y.size > 0, x.dtype.type(0), block(c)
+    ys = y.reshape(x.size) if gated else gs
+    end = min(stop * rows, n) * c
+    for i in range(start * rows * c, end, w):
         e = min(i + w, end)
         g0, x0, y0, d0 = gs[i:e], xs[i:e], ys[i:e], ds[i:e]
-        if training:
-            for j in range(d0.size):
-                h = g0[j]
-                h = zero if y0[j] <= low else h
-                d0[j] = p[4, j] * (h - p[3, j] - (x0[j] - p[0, j]) * p[1, j] * p[2, j])
-        else:
-            for j in range(d0.size):
-                h = g0[j]
-                h = zero if y0[j] <= low else h
-                d0[j] = p[4, j] * h
+        for j in range(d0.size):
+            h = g0[j]
+            if gated:
+                h = zero if y0[j] <= zero else h
+            v = h * p[2, j]
+            if training:
+                v = v + p[3, j] - (x0[j] - p[0, j]) * p[1, j] * p[4, j]
+            d0[j] = v
 
 
 row_shift = kernel(_row_shift, exact=True)
@@ -391,6 +438,7 @@ row_sums = kernel(_row_sums, exact=True)
 row_total = kernel(_row_total, exact=True)
 repeat = kernel(_repeat)
 row_settle = kernel(_row_settle, exact=True)
+row_centre = kernel(_row_centre)
 row_gradients = kernel(_row_gradients, exact=True)
 prepare = kernel(_prepare, exact=True)
 row_scale = kernel(_row_scale, exact=True)
@@ -416,10 +464,15 @@ def _plane_scale(x: Array, p: Array, relu: bool, y: Array, start: int, stop: int
 def _plane_sums(x: Array, stats: Array, sums: Array, start: int, stop: int) -> None:
     """stats[0] = K; sums = sum of x - K, sum of (x - K)^2; channels from start to stop."""
     n, _, s = x.shape
-    m = min(first(n * s), s)
+    m = first(n * s)
     for j in range(start, stop):
-        origin = np.float64(x[0, j, 0])
-        stats[0, j] = finite(x.dtype.type(origin + run_sums(x[0, j, :m], origin)[0] / m))
+        origin, total, i, count = np.float64(x[0, j, 0]), 0.0, 0, 0
+        while count < m:
+            run = x[i, j, : m - count]
+            total += run_sums(run, origin)[0]
+            count += run.size
+            i += 1
+        stats[0, j] = finite(x.dtype.type(origin + total / m))
     sums[:, start:stop] = 0.0
     for i in range(n):
         for j in range(start, stop):
@@ -432,39 +485,38 @@ def _plane_sums(x: Array, stats: Array, sums: Array, start: int, stop: int) -> N
 def _plane_dots(
     g: Array, x: Array, y: Array, stats: Array, sums: Array, start: int, stop: int
 ) -> None:
-    """sums = sum of g, sum of g * (x - K), g gated by y; channels from start to stop."""
+    """sums = sum of g, sum of g * (x - K) * inv_std, g gated by y; channels from start to stop."""
     n, _, s = x.shape
-    ys, low = y if y.size else g, x.dtype.type(0.0 if y.size else np.nan)
+    gated = y.size > 0
+    ys = y if gated else g
     sums[:, start:stop] = 0.0
     for i in range(n):
         for j in range(start, stop):
             for k in range(0, s, SEGMENT):
                 e = min(k + SEGMENT, s)
-                s1, s2 = run_dots(g[i, j, k:e], x[i, j, k:e], ys[i, j, k:e], low, stats[0, j])
+                s1, s2 = run_dots(g[i, j, k:e], x[i, j, k:e], ys[i, j, k:e], gated, stats[0, j])
                 sums[0, j] += s1
-                sums[1, j] += s2
+                sums[1, j] += s2 * stats[2, j]
 
 
 def _plane_dx(
     g: Array, x: Array, y: Array, p: Array, training: bool, dx: Array, start: int, stop: int
 ) -> None:
     """dx of the formula at `gradients`, g gated by y; channels from start to stop."""
-    y, low = y if y.size else g, x.dtype.type(0.0 if y.size else np.nan)
-    zero = x.dtype.type(0)
+    gated, zero = y.size > 0, x.dtype.type(0)
+    y = y if gated else g
     for i in range(x.shape[0]):
         for j in range(start, stop):
             gs, xs, ys, out = g[i, j], x[i, j], y[i, j], dx[i, j]
-            shift, inv_std, mean_dot, mean, scale = p[0, j], p[1, j], p[2, j], p[3, j], p[4, j]
-            if training:
-                for k in range(out.size):
-                    h = gs[k]
-                    h = zero if ys[k] <= low else h
-                    out[k] = scale * (h - mean - (xs[k] - shift) * inv_std * mean_dot)
-            else:
-                for k in range(out.size):
-                    h = gs[k]
-                    h = zero if ys[k] <= low else h
-                    out[k] = scale * h
+            p0, p1, p2, p3, p4 = p[0, j], p[1, j], p[2, j], p[3, j], p[4, j]
+            for k in range(out.size):
+                h = gs[k]
+                if gated:
+                    h = zero if ys[k] <= zero else h
+                v = h * p2
+                if training:
+                    v = v + p3 - (xs[k] - p0) * p1 * p4
+                out[k] = v
 
 
 plane_sums = kernel(_plane_sums, exact=True)
@@ -502,7 +554,7 @@ def _plane_train(
     for a in range(start, stop, step):
         b = min(a + step, stop)
         plane_sums(x, stats, sums, a, b)
-        settle(n * s, sums, eps, running_mean, running_var, factor, stats, a, b)
+        settle(n * s, sums, eps, running_mean, running_var, factor, stats, p, a, b)
         affine(gamma, beta, stats, p, a, b)
         plane_scale(x, p, relu, y, a, b)
 
@@ -527,6 +579,7 @@ def _plane_backward(
         b = min(a + step, stop)
         if training or dgamma.size or dbeta.size:
             plane_dots(g, x, y, stats, sums, a, b)
+        centre(stats, p, a, b)
         gradients(n * s, sums, gamma, stats, dgamma, dbeta, p, a, b)
         if dx.size:
             plane_dx(g, x, y, p, training, dx, a, b)
@@ -553,8 +606,8 @@ def _row_train(
 ) -> None:
     """forward_train in one call, where calls would cost more than threads save."""
     n, c = x.shape
-    k = blocks(n)
-    sums, p = np.empty((k, 2, c)), np.empty((3, width(c)), x.dtype)
+    k = blocks(n, c)
+    sums, p = np.empty((k, 2, c)), np.empty((3, width(c, RUN)), x.dtype)
     row_shift(x, stats)
     row_sums(x, stats, sums, 0, k)
     row_settle(x, sums, gamma, beta, running_mean, running_var, factor, eps, stats, p)
@@ -574,10 +627,12 @@ def _row_backward(
 ) -> None:
     """backward in one call."""
     n, c = x.shape
-    k = blocks(n)
-    sums, p = np.zeros((k, 2, c)), np.empty((5, width(c)), x.dtype)
+    k = blocks(n, c)
+    sums, p = np.zeros((k, 2, c)), np.empty((5, width(c, RUN)), x.dtype)
     if training or dgamma.size or dbeta.size:
-        row_dots(g, x, y, stats, sums, 0, k)
+        q = np.empty((2, sums_width(n, c)), x.dtype)
+        row_centre(stats, q)
+        row_dots(g, x, y, q, sums, 0, k)
     row_gradients(x, sums, gamma, stats, dgamma, dbeta, p)
     if dx.size:
         row_dx(g, x, y, p, training, dx, 0, k)
@@ -619,8 +674,8 @@ def forward_train(
         row_train(x, gamma, beta, running_mean, running_var, factor, eps, relu, y, stats)
     else:
         n, c = x.shape
-        k = _blocks(n)
-        sums, p = np.empty((k, 2, c)), np.empty((3, _width(c)), x.dtype)
+        k = _blocks(n, c)
+        sums, p = np.empty((k, 2, c)), np.empty((3, _width(c, RUN)), x.dtype)
         row_shift(x, stats)
         split(row_sums, k, x, stats, sums)
         row_settle(x, sums, gamma, beta, running_mean, running_var, factor, eps, stats, p)
@@ -639,14 +694,16 @@ def forward_eval(
     stats: Array,
 ) -> None:
     """y = gamma * (x - running_mean) / sqrt(running_var + eps) + beta, relu as above; stats."""
-    p = np.empty((3, _width(x.shape[1])), x.dtype)
+    n, c = x.shape[:2]
+    p = np.empty((3, _width(c, RUN)), x.dtype)
     prepare(x, gamma, beta, running_mean, running_var, eps, stats, p)
     if not x.size:
         return
-    if x.ndim == 3:
-        split(plane_scale, x.shape[1], x, p, relu, y)
+    step, count = (plane_scale, c) if x.ndim == 3 else (row_scale, _blocks(n, c))
+    if x.size < THREADED:
+        step(x, p, relu, y, 0, count)
     else:
-        split(row_scale, _blocks(x.shape[0]), x, p, relu, y)
+        split(step, count, x, p, relu, y)
 
 
 def backward(
@@ -679,10 +736,12 @@ def backward(
         row_backward(g, x, y, gamma, stats, training, dx, dgamma, dbeta)
     else:
         n, c = x.shape
-        k = _blocks(n)
-        sums, p = np.zeros((k, 2, c)), np.empty((5, _width(c)), x.dtype)
+        k = _blocks(n, c)
+        sums, p = np.zeros((k, 2, c)), np.empty((5, _width(c, RUN)), x.dtype)
         if training or dgamma.size or dbeta.size:
-            split(row_dots, k, g, x, y, stats, sums)
+            q = np.empty((2, _sums_width(n, c)), x.dtype)
+            row_centre(stats, q)
+            split(row_dots, k, g, x, y, q, sums)
         row_gradients(x, sums, gamma, stats, dgamma, dbeta, p)
         if dx.size:
             split(row_dx, k, g, x, y, p, training, dx)

@@ -501,9 +501,13 @@ def test_a_forked_child_has_workers_of_its_own():
     threads.split(lambda a, b: None, 2)  # the parent's are running
     pid = os.fork()
     if pid == 0:
-        done = []
-        threads.split(lambda a, b: done.extend(range(a, b)), 2)
-        os._exit(0 if sorted(done) == [0, 1] else 1)
+        code = 1
+        try:
+            both = threading.Barrier(2, timeout=5)  # two threads, or it breaks
+            threads.split(lambda a, b: both.wait(), 2)
+            code = 0
+        finally:
+            os._exit(code)
     deadline = threading.Event()
     for _ in range(200):
         ended, status = os.waitpid(pid, os.WNOHANG)

@@ -1,5 +1,5 @@
 """The functions of Tensors that users find in `minigrad`: those of ops, taking also arrays,
-lists and numbers, which become constants. Nothing is defined here but that conversion.
+lists and numbers, which become constants. Besides that conversion, the number of threads.
 
 May import tensor, ops and below.
 """
@@ -9,6 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 from . import ops
+from .checks import integer
+from .kernels import threads
 from .tensor import Tensor, as_tensor
 
 Function = Callable[..., Tensor]
@@ -86,3 +88,17 @@ var = _public(ops.var)
 where = _public(ops.where)
 concat = _joining(ops.concat)
 stack = _joining(ops.stack)
+
+
+def get_num_threads() -> int:
+    """How many threads, the caller's included, share the work on a large array."""
+    return threads.get_num_threads()
+
+
+def set_num_threads(n: int) -> None:
+    """Let n threads, the caller's included, share the work on a large array; results stay the same.
+
+    The default is the number of cores that the process may use, or NUMBA_NUM_THREADS. Products of
+    matrices have threads of their own (OPENBLAS_NUM_THREADS). Errors: ArgumentError.
+    """
+    threads.set_num_threads(integer("set_num_threads", "n", n, 1))

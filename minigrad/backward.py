@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from . import ops
+from .apply import on_tape
 from .errors import ArgumentError, DtypeError, GradError, ShapeError
 from .tape import Record, grad_mode, last_change, tape
-from .tensor import Tensor, as_tensor, attach
+from .tensor import Tensor, as_tensor
 
 
 def backward(root: Tensor, gradient: Any, retain_graph: bool | None, create_graph: bool) -> None:
@@ -24,7 +25,7 @@ def backward(root: Tensor, gradient: Any, retain_graph: bool | None, create_grap
         if leaf._grad is None:
             leaf._grad = g
         else:
-            with _recording(create_graph):
+            with _mode(create_graph):
                 leaf._grad = leaf._grad + g
 
 
@@ -70,22 +71,16 @@ def grad(
 
 # --- the walk -----------------------------------------------------------------------------------
 
-# Where cotangents gather: at the record that made a Tensor (with the number of the output, if it
-# has several), or, for a leaf, at the Tensor itself.
+# Where cotangents gather: at the number of a record's output, or, for a leaf, at the Tensor itself.
 Node = Any
 
 
 def _node(x: Tensor) -> Node:
-    record = x._record
-    if record is None:
-        return x
-    return record if x._output is None else (record, x._output)
+    return x if x._node is None else x._node
 
 
 def _nodes(record: Record) -> Sequence[Node]:
-    """Where the cotangents of the record's outputs gather."""
-    n = record.primitive.outputs
-    return (record,) if n == 1 else [(record, i) for i in range(n)]
+    return range(record.number, record.number + record.primitive.outputs)
 
 
 def _walk(
@@ -111,7 +106,8 @@ def _walk(
     active = None if targets is None else targets.union(*map(_nodes, records))
     sums: dict[Node, Any] = {}
     lent: set[Node] = set()  # nodes whose sum is, so far, an array that others may hold too
-    with _recording(create_graph), np.errstate(all="ignore"):  # inf and NaN pass without a word
+    mode = True if create_graph else None
+    with _mode(mode), np.errstate(all="ignore"):  # inf and NaN pass without a word
         for root, start in roots:
             g: Any = start if create_graph else start._data
             _accumulate(sums, lent, root, g, g)
@@ -120,25 +116,26 @@ def _walk(
             if primitive.outputs > 1 or targets is not None:
                 g = _gathered(sums, record, targets)
             else:
-                g = sums.pop(record, None)
+                g = sums.pop(record.number, None)
             if g is None:
                 continue
             operands, y = record.arrays, record.y
             if create_graph:
                 operands, y = inputs, _outputs(record)
+            needs = record.needs
+            if active is not None:
+                needs = [i for i in needs if _node(inputs[i]) in active]
             if primitive.joint is not None:
-                needs = [_needed(x, active) for x in inputs]
                 cotangents = primitive.joint(g, y, *operands, needs=needs, **attributes)
-                for x, needed, gx in zip(inputs, needs, cotangents, strict=True):
-                    if needed and gx is not None:
-                        _accumulate(sums, lent, x, gx, g)
+                for i in needs:
+                    if cotangents[i] is not None:
+                        _accumulate(sums, lent, inputs[i], cotangents[i], g)
             else:
-                # As _needed says, in place: calls are what an eager step is made of.
-                for x, rule in zip(inputs, primitive.rules, strict=True):
-                    if rule is None or not isinstance(x, Tensor) or not x._requires_grad:
-                        continue
-                    if active is None or _node(x) in active:
-                        _accumulate(sums, lent, x, rule(g, y, *operands, **attributes), g)
+                for i in needs:
+                    rule = primitive.rules[i]
+                    if rule is not None:
+                        gx = rule(g, y, *operands, **attributes)
+                        _accumulate(sums, lent, inputs[i], gx, g)
             if not retain:
                 record.free()
         return {
@@ -146,11 +143,6 @@ def _walk(
             for node, g in sums.items()
             if targets is None or node in targets
         }
-
-
-def _needed(x: Any, active: set[Node] | None) -> bool:
-    """Whether a cotangent is to flow to an input."""
-    return isinstance(x, Tensor) and x._requires_grad and (active is None or _node(x) in active)
 
 
 def _gathered(sums: dict[Node, Any], record: Record, targets: set[Node] | None) -> Any:
@@ -167,18 +159,15 @@ def _gathered(sums: dict[Node, Any], record: Record, targets: set[Node] | None) 
 def _outputs(record: Record) -> Any:
     """What the record's primitive returned, as Tensors on the tape."""
     if record.primitive.outputs > 1:
-        outputs = tuple([None if y is None else Tensor(y) for y in record.y])
-        attach(outputs, record)
-        return outputs
-    result = Tensor(record.y)
-    result._record, result._requires_grad = record, True
-    return result
+        return on_tape(record.y, record)
+    return on_tape([record.y], record)[0]
 
 
 def _accumulate(sums: dict[Node, Any], lent: set[Node], x: Tensor, gx: Any, g: Any) -> None:
     """Add the cotangent gx of x, or of what x was broadcast to; g is what gx came from."""
-    record = x._record
-    node = x if record is None else record if x._output is None else (record, x._output)
+    node: Node = x._node
+    if node is None:
+        node = x
     wanted = x._data
     before = sums.get(node)
     if gx.shape != wanted.shape:
@@ -251,7 +240,7 @@ def _check(records: list[Record]) -> None:
         for i, x in enumerate(record.inputs):
             if isinstance(x, Tensor):
                 owner = x if x._base is None else x._base
-                if owner._changed > record.number and _reads(record, i):
+                if owner._changed > record.number and record.primitive.reads(i, record.needs):
                     raise GradError(
                         f"backward: input {i} of '{record.primitive.name}', shape {x.shape}, was "
                         "changed in place after it was used; compute the result again, or change "
@@ -271,21 +260,15 @@ def _check_used(wanted: Sequence[Tensor], roots: Any, leading: list[Record]) -> 
             )
 
 
-def _reads(record: Record, i: int) -> bool:
-    """Whether a rule that will run reads input i."""
-    needs = [isinstance(x, Tensor) and x._requires_grad for x in record.inputs]
-    return record.primitive.reads(i, needs)  # type: ignore[no-any-return]
+class _mode:
+    """Sets the grad mode."""
 
-
-class _recording:
-    """Sets the grad mode to create_graph for the backward pass itself."""
-
-    def __init__(self, create_graph: bool) -> None:
-        self.create_graph = create_graph
+    def __init__(self, mode: bool | None) -> None:
+        self.mode = mode
 
     def __enter__(self) -> None:
         self.before = grad_mode.get()
-        grad_mode.set(self.create_graph)
+        grad_mode.set(self.mode)
 
     def __exit__(self, *_: object) -> None:
         grad_mode.set(self.before)

@@ -16,6 +16,7 @@ Source: Ioffe and Szegedy, 2015, arXiv:1502.03167; conventions and defaults are 
 import tensor, ops, kernels and below; users meet it as F.batch_norm and nn.BatchNorm1d/2d/3d.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -73,7 +74,8 @@ def batch_norm(
             _to_update("running_var", running_var, x),
         )
     if fused:
-        y, stats = ops.batch_norm(x, gamma, beta, mean, var, eps=eps, relu=relu)
+        given = () if training else (mean, var)
+        y, stats = ops.batch_norm(x, gamma, beta, *given, eps=eps, relu=relu)
         batch_mean, batch_var = stats._data[MEAN], stats._data[VAR]
     else:
         y, mean, var = _composed(x, gamma, beta, mean, var, eps)
@@ -82,7 +84,7 @@ def batch_norm(
     if statistics is not None and x._data.size:
         n = x._data.size // x._data.shape[1]
         running(*statistics, batch_mean, batch_var, momentum, n / (n - 1))
-        mark_changed([s for s in (running_mean, running_var) if isinstance(s, Tensor)])
+        mark_changed(running_mean, running_var)
     return y  # type: ignore[no-any-return]
 
 
@@ -130,8 +132,11 @@ def _check(
             "batch_norm: running_mean must be defined in evaluation mode, got None; give both "
             "running statistics, or training=True to use those of the batch"
         )
-    check_eps("batch_norm", eps, training)
-    check_momentum("batch_norm", momentum)
+    # Checked here already, as calls are what an eager step is made of; those give the errors.
+    if type(eps) is not float or not 0.0 < eps < math.inf:
+        check_eps("batch_norm", eps, training)
+    if type(momentum) is not float or not 0.0 <= momentum <= 1.0:
+        check_momentum("batch_norm", momentum)
     if training and array.size == shape[1] != 0:
         raise ShapeError(
             f"batch_norm: Expected more than 1 value per channel when training, got input size "
@@ -158,6 +163,9 @@ def _by_channel(name: str, p: Any, x: Tensor) -> Any:
     """A parameter or statistic as a Tensor of shape (C,) in the dtype of x, or None."""
     if p is None:
         return None
+    like = isinstance(p, Tensor) and p._data.dtype is x._data.dtype
+    if like and p._data.shape == x._data.shape[1:2]:
+        return p
     array = _array(name, p, x)
     p = as_tensor(p, "batch_norm")
     return p if array.dtype is x._data.dtype else p.astype(x.dtype)

@@ -130,7 +130,7 @@ class SGD:
                 self.state[p] = {"momentum_buffer": buffer}
             if target is not data:
                 data[...] = target
-        mark_changed([update[0] for update in updates])
+        mark_changed(*[update[0] for update in updates])
         return loss
 
     def _buffer(self, p: Tensor) -> NDArray[Any] | None:

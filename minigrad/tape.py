@@ -16,8 +16,10 @@ from typing import Any
 from .errors import DtypeError
 
 # One clock numbers records and dates changes in place, so that "changed after it was recorded"
-# is one comparison. next() on it is atomic in CPython.
-clock = itertools.count(1)
+# is one comparison. next() on it is atomic in CPython. In steps, so that a record's outputs have
+# numbers of their own.
+MAX_OUTPUTS = 4
+clock = itertools.count(MAX_OUTPUTS, MAX_OUTPUTS)
 _last_change = 0
 _stamping = threading.Lock()
 
@@ -42,10 +44,11 @@ class Record:
     y: the output's array, or a tuple of several, for rules that read it (the array, not the
     Tensor: a record that pointed at its Tensor would make a cycle). All are None once backward
     has freed the record.
-    parents: the records that made those inputs through which gradients flow.
+    needs: positions of the inputs that gradients flow to.
+    number: of its first output; the others have those that follow.
     """
 
-    __slots__ = ("arrays", "attributes", "inputs", "number", "parents", "primitive", "y")
+    __slots__ = ("arrays", "attributes", "inputs", "needs", "number", "primitive", "y")
 
     def __init__(
         self,
@@ -54,20 +57,20 @@ class Record:
         arrays: Any,
         attributes: dict[str, Any],
         y: Any,
-        parents: "Sequence[Record]",
+        needs: Sequence[int],
     ) -> None:
         self.primitive = primitive
         self.inputs = inputs
         self.arrays = arrays
         self.attributes = attributes
         self.y = y
-        self.parents = parents
+        self.needs = needs
         self.number = next(clock)
 
     def free(self) -> None:
         """Let go of inputs and output; the record itself remains, to tell that it is spent."""
         self.inputs = self.arrays = self.y = None
-        self.parents = ()
+        self.needs = ()
 
     def __repr__(self) -> str:
         return f"<record {self.number}: {self.primitive.name}>"
@@ -85,18 +88,23 @@ def tape(roots: Iterable[Any]) -> list[Record]:
         record = stack.pop()
         if record.number not in found:
             found[record.number] = record
-            stack.extend(record.parents)
+            for i in record.needs:
+                parent = record.inputs[i]._record
+                if parent is not None:
+                    stack.append(parent)
     return [found[number] for number in sorted(found)]
 
 
 # --- modes: context variables, so that neither threads nor asyncio tasks see each other's -------
 
-grad_mode: ContextVar[bool] = ContextVar("minigrad_grad_mode", default=True)
+# True: operations are recorded. False: they are not. None: nor are there Tensors, only arrays, as
+# within a backward pass that is not itself recorded.
+grad_mode: ContextVar[bool | None] = ContextVar("minigrad_grad_mode", default=True)
 
 
 def is_grad_enabled() -> bool:
     """Whether operations are being recorded, in this thread or task."""
-    return grad_mode.get()
+    return bool(grad_mode.get())
 
 
 # The modes that the `with` blocks now open will restore, innermost first: (mode, (mode, ...)). It

@@ -5,14 +5,14 @@ in the layer below, call primitives on Tensors.
 """
 
 import builtins
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from . import ops
-from .errors import ArgumentError, DtypeError, GradError, MinigradError, ShapeError
+from .errors import DtypeError, GradError, ShapeError
 from .operators import Operators
 from .tape import Record, grad_mode, stamp_change
 
@@ -34,7 +34,7 @@ class Tensor(Operators):
         "_changed",
         "_data",
         "_grad",
-        "_output",
+        "_node",
         "_record",
         "_requires_grad",
     )
@@ -45,7 +45,7 @@ class Tensor(Operators):
         self._grad: Tensor | None = None
         self._requires_grad = False
         self._record: Record | None = None
-        self._output: int | None = None  # which of the record's outputs this is, if it has several
+        self._node: int | None = None  # the record's number, plus which of its outputs this is
         self._base: Tensor | None = None  # whose memory this shares
         self._changed = 0  # when the memory was last changed in place, on the tape's clock
 
@@ -211,7 +211,7 @@ class Tensor(Operators):
 
     def mark_changed(self) -> None:
         """Note that the memory was changed in place: a backward that needs it as it was raises."""
-        mark_changed([self])
+        mark_changed(self)
 
     # --- Python's protocols ---------------------------------------------------------------------
 
@@ -267,11 +267,12 @@ def _rebuild(cls: type[Tensor], data: Array, requires_grad: bool) -> Tensor:
     return result
 
 
-def mark_changed(tensors: "Iterable[Tensor]") -> None:
-    """`Tensor.mark_changed` for several, at one time."""
+def mark_changed(*changed: Any) -> None:
+    """`Tensor.mark_changed` for several, at one time; arrays among them have no marks."""
     now = stamp_change()
-    for x in tensors:
-        (x if x._base is None else x._base)._changed = now
+    for x in changed:
+        if isinstance(x, Tensor):
+            (x if x._base is None else x._base)._changed = now
 
 
 def _share(view: Tensor, source: Tensor) -> Tensor:
@@ -346,132 +347,3 @@ def _as_array(data: Any, name: str) -> Array:
     if isinstance(data, (np.ndarray, np.generic, Tensor)) or array.dtype.kind == "b":
         return array
     return array.astype(FLOAT32)
-
-
-# --- applying primitives ------------------------------------------------------------------------
-
-# Passed on as they are: Python's numbers are weak in NumPy, they do not change an array's dtype.
-_WEAK = frozenset({float, int, bool, type(None)})
-
-
-def apply(self: ops.Primitive, *inputs: Any, **attributes: Any) -> Any:
-    """Run the primitive's forward, and record it if a gradient may be asked for.
-
-    A Tensor among the inputs gives a Tensor; arrays alone give an array, unrecorded: that is how
-    rules run in a backward pass that need not be recorded. Nothing is recorded unless the forward
-    has succeeded. Errors: what the forward raises, with NumPy's own turned into ShapeError or
-    DtypeError.
-    """
-    arrays: list[Any] = []
-    parents: list[Record] = []
-    tracked = lifted = foreign = False
-    for x in inputs:
-        if isinstance(x, Tensor):
-            arrays.append(x._data)
-            lifted = True
-            if x._requires_grad:
-                tracked = True
-                if x._record is not None:
-                    parents.append(x._record)
-        else:
-            arrays.append(x)
-            if type(x) not in _WEAK:
-                foreign = True
-    if foreign and lifted:
-        inputs = tuple([_constant(x, self.name) for x in inputs])
-        arrays = [x._data if isinstance(x, Tensor) else x for x in inputs]
-    try:
-        y = self.forward(*arrays, **attributes)
-    except (ValueError, TypeError, OverflowError) as error:
-        if isinstance(error, MinigradError):
-            raise
-        raise _refusal(self, arrays, error) from error
-    if not lifted:
-        return y
-    if self.outputs > 1:
-        return _several(self, inputs, arrays, attributes, y, parents, tracked)
-    if type(y) is not ndarray or y.dtype is not FLOAT32:
-        y = _settled(self, y, arrays, attributes)
-    result = Tensor(y)
-    if tracked and self.differentiable and grad_mode.get():
-        result._record = Record(self, inputs, arrays, attributes, y, parents)
-        result._requires_grad = True
-    if self.is_view and y.base is not None and isinstance(inputs[0], Tensor):
-        _share(result, inputs[0])
-    return result
-
-
-ops.Primitive.__call__ = apply  # type: ignore[method-assign]
-
-
-def _several(
-    primitive: ops.Primitive,
-    inputs: Any,
-    arrays: Sequence[Any],
-    attributes: dict[str, Any],
-    y: tuple[Any, ...],
-    parents: Sequence[Record],
-    tracked: bool,
-) -> tuple[Tensor | None, ...]:
-    """The end of `apply` for several outputs, some of which the forward may have left None."""
-    results = tuple([None if a is None else Tensor(a) for a in y])
-    if tracked and grad_mode.get():
-        attach(results, Record(primitive, inputs, arrays, attributes, y, parents))
-    return results
-
-
-def attach(outputs: Sequence[Tensor | None], record: Record) -> None:
-    """Make the Tensors the outputs of a record that has several."""
-    for i, x in enumerate(outputs):
-        if x is not None:
-            x._record, x._output, x._requires_grad = record, i, True
-
-
-def _constant(x: Any, name: str) -> Any:
-    """An input as apply records it: a Tensor, a Python number (as all scalars are weak) or None."""
-    if isinstance(x, Tensor) or type(x) in _WEAK:
-        return x
-    if isinstance(x, np.generic):
-        return checked(np.asarray(x), name).item()
-    if isinstance(x, (float, int)):
-        return float(x) if isinstance(x, float) else int(x)
-    return Tensor(_as_array(x, name))
-
-
-def _settled(
-    primitive: ops.Primitive, y: Any, arrays: Sequence[Any], attributes: dict[str, Any]
-) -> Array:
-    """The forward's result as an ndarray, in float32 where NumPy made a wider or narrower float
-    out of integers and Python numbers only, or of those and float32."""
-    if type(y) is not np.ndarray:
-        y = np.asarray(y)
-    if not primitive.promotes or y.dtype.kind != "f" or y.dtype == FLOAT32:
-        return y  # type: ignore[no-any-return]
-    given = [a for a in arrays if isinstance(a, np.ndarray)]
-    if any(a.dtype == FLOAT64 for a in given):
-        return y  # type: ignore[no-any-return]
-    floats = [a.astype(FLOAT32) if isinstance(a, np.ndarray) else a for a in arrays]
-    return np.asarray(primitive.forward(*floats, **attributes)).astype(FLOAT32, copy=False)
-
-
-def _refusal(primitive: ops.Primitive, arrays: Sequence[Any], error: Exception) -> MinigradError:
-    """What NumPy raised, as an error that names the operation and its operands."""
-    shapes = [np.shape(a) for a in arrays if a is not None]
-    listed = " and ".join(str(s) for s in shapes)
-    if isinstance(error, OverflowError):
-        dtypes = " and ".join(str(getattr(a, "dtype", type(a).__name__)) for a in arrays)
-        return ArgumentError(
-            f"{primitive.name}: a number does not fit the dtypes, {dtypes}: {error}; use a smaller "
-            "one, or .astype first"
-        )
-    if isinstance(error, TypeError):
-        dtypes = " and ".join(str(getattr(a, "dtype", type(a).__name__)) for a in arrays)
-        return DtypeError(f"{primitive.name}: not defined for {dtypes}: {error}")
-    try:
-        np.broadcast_shapes(*shapes)
-    except ValueError:
-        return ShapeError(
-            f"{primitive.name}: shapes {listed} do not broadcast; dimensions, aligned at the last, "
-            "must be equal or 1 (reshape or unsqueeze one?)"
-        )
-    return ShapeError(f"{primitive.name}: shapes {listed} do not fit: {error}")

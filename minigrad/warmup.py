@@ -14,7 +14,8 @@ import numba
 import numpy as np
 
 from . import functional as F
-from . import nn, no_grad, optim, permute_dims
+from . import nn, no_grad, optim, permute_dims, tensor
+from .kernels.batchnorm import THREADED
 from .kernels.jit import KERNELS
 
 Array = Any
@@ -66,6 +67,14 @@ def _batch_norm(dtype: str) -> None:
             _train(model.to(dtype), _cross_entropy, _floats(dtype, *shape))
 
 
+def _large_batch_norm(dtype: str) -> None:
+    """Sizes that threads share, forward and backward, in training and in evaluation."""
+    x = tensor(_floats(dtype, THREADED // C, C), requires_grad=True)
+    layer = nn.BatchNorm1d(C).to(dtype)
+    for training in (True, False):
+        layer.train(training)(x).sum().backward()
+
+
 def _losses(dtype: str) -> None:
     logits, target = _floats(dtype, N, CLASSES), abs(_floats(dtype, N, CLASSES))
     losses: list[Callable[[Any], Any]] = [
@@ -97,6 +106,7 @@ def _other_layers(dtype: str) -> None:
 WORKLOADS = {
     "training a classifier": _classifier,
     "batch normalisation": _batch_norm,
+    "large batches": _large_batch_norm,
     "losses": _losses,
     "other layers": _other_layers,
 }

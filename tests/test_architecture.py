@@ -23,7 +23,7 @@ LAYERS = [
     {"random", "data"},
     {"kernels"},
     {"ops"},
-    {"tape", "backward", "operators", "tensor"},
+    {"apply", "backward", "operators", "tape", "tensor"},
     {"api", "batchnorm", "losses"},  # functions of Tensors, which the package and functional show
     {"functional"},
     {"nn", "optim", "gradcheck"},
@@ -33,7 +33,7 @@ LAYERS = [
 ]
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 # One layer in several files: these may import each other.
-CORE = {"tape", "backward", "operators", "tensor"}
+CORE = {"apply", "backward", "operators", "tape", "tensor"}
 OUTSIDE = {"numpy", "numba", "scipy"}
 # Parts that may import less than what is below them, besides themselves and the standard library.
 ONLY = {"kernels": {"numpy", "numba"}, "data": {"numpy", "errors", "checks"}}

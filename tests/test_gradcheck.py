@@ -41,7 +41,7 @@ DOUBLE = unlisted(lambda a: 2.0 * a, lambda g, _y, _a: g * 2.0)
 CUBE = unlisted(lambda a: a**3, lambda g, _y, a: g * (a * a * 3.0))
 CENTRE = unlisted(centre, lambda g, _y, _a: g - ops.mean(g, 0))
 WRONG = {
-    "a dropped term": (unlisted(lambda a: a * np.exp(a), lambda g, _y, a: g * mg.exp(a)), (X,)),
+    "a dropped term": (unlisted(lambda a: a * np.exp(a), lambda g, _y, a: g * ops.exp(a)), (X,)),
     "a wrong sign": (unlisted(np.cos, lambda g, y, _a: g * (1.0 - y * y) ** 0.5), (X,)),
     "a missing sum over the batch": (unlisted(centre, lambda g, _y, _a: g), (X,)),
     "a missing mean": (unlisted(centre, lambda g, _y, _a: g - ops.sum(g, 0)), (X,)),

@@ -17,7 +17,7 @@ from minigrad import nn, optim
 from minigrad.errors import GradError, MinigradError
 from minigrad.tape import Record
 
-ENGINE = sys.modules["minigrad.tensor"]  # mg.tensor is the function
+ENGINE = sys.modules["minigrad.apply"]
 
 
 def leaf(data):

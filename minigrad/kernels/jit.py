@@ -31,13 +31,18 @@ def kernel(function: F, exact: bool = False) -> F:
     operands. Returns Numba's dispatcher, so that a call passes through no Python. Errors: none of
     its own.
     """
-    flags = FASTMATH - {"reassoc"} if exact else FASTMATH
-    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": flags}
-    compiled = numba.njit(**options)(function)
+    compiled = part(function, exact)
     if compiled is not function:  # as it is under NUMBA_DISABLE_JIT
         _keep_on_disk(compiled)
     KERNELS[f"{function.__module__}.{function.__qualname__}"] = compiled
-    return compiled  # type: ignore[no-any-return]
+    return compiled
+
+
+def part(function: F, exact: bool = False) -> F:
+    """As `kernel`, for what only kernels call: it is compiled into each, and kept with it."""
+    flags = FASTMATH - {"reassoc"} if exact else FASTMATH
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": flags}
+    return numba.njit(**options)(function)  # type: ignore[no-any-return]
 
 
 def _keep_on_disk(dispatcher: Any) -> None:

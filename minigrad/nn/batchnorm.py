@@ -8,7 +8,7 @@ from .. import functional as F
 from ..batchnorm import check_eps, check_momentum
 from ..checks import flag, integer
 from ..errors import ShapeError
-from ..tensor import Tensor, as_tensor
+from ..tensor import Tensor, as_tensor, mark_changed
 from .module import Module, Parameter
 
 
@@ -91,7 +91,7 @@ class _BatchNorm(Module):
         )
         if update and counter is not None:
             counter._data += 1
-            counter.mark_changed()
+            mark_changed(counter)
         return y
 
     def reset_running_stats(self) -> None:

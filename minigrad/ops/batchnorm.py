@@ -31,21 +31,23 @@ def _forward(
     x: Array,
     gamma: Array | None,
     beta: Array | None,
-    mean: Array | None,
-    var: Array | None,
+    mean: Array | None = None,
+    var: Array | None = None,
+    *,
     eps: float,
     relu: bool,
 ) -> tuple[Array, Array]:
-    x, absent = _plain(x), _ABSENT[x.dtype, 1]
+    absent = _ABSENT[x.dtype, 1]
     y, stats = np.empty(x.shape, x.dtype), np.empty((5, x.shape[1]), np.float64)
-    planes, out = _planes(x), _planes(y)
+    out = y
+    if x.ndim != 2 or not x.flags.c_contiguous:
+        x, out = _planes(x), _planes(y)
     gamma = absent if gamma is None else _plain(gamma)
     beta = absent if beta is None else _plain(beta)
     if mean is None or var is None:
-        kernels.forward_train(planes, gamma, beta, absent, absent, 0.0, eps, relu, out, stats)
+        kernels.forward_train(x, gamma, beta, eps, relu, out, stats)
     else:
-        mean, var = _plain(mean), _plain(var)
-        kernels.forward_eval(planes, gamma, beta, mean, var, eps, relu, out, stats)
+        kernels.forward_eval(x, gamma, beta, _plain(mean), _plain(var), eps, relu, out, stats)
     return y, stats
 
 
@@ -55,7 +57,8 @@ def _plain(a: Array) -> Array:
 
 
 def _planes(a: Array) -> Array:
-    """As (n, c) or (n, c, s), with all of space in one dimension."""
+    """In C order, as (n, c) or (n, c, s), with all of space in one dimension."""
+    a = _plain(a)
     return a if a.ndim < 4 else a.reshape(a.shape[0], a.shape[1], math.prod(a.shape[2:]))
 
 
@@ -65,8 +68,8 @@ def _vjp(
     x: Any,
     gamma: Any,
     _beta: Any,
-    _mean: Any,
-    _var: Any,
+    _mean: Any = None,
+    _var: Any = None,
     *,
     needs: Any,
     eps: float,
@@ -75,7 +78,7 @@ def _vjp(
     if g[0] is None:  # only the statistics were used: constants, as far as they are given away
         return (None,) * 5
     y, stats = outputs
-    wanted, batch = tuple(needs[:3]), _mean is None
+    wanted, batch = (0 in needs, 1 in needs, 2 in needs), _mean is None
     gradients = batch_norm_grad(
         g[0], x, gamma, y if relu else None, stats, wanted=wanted, batch=batch, eps=eps
     )
@@ -92,9 +95,7 @@ def _grad_forward(
     batch: bool,
     eps: float,
 ) -> tuple[Array | None, ...]:
-    g, x = _plain(g), _plain(x)
-    absent = _ABSENT[x.dtype, 1]
-    none = _ABSENT[x.dtype, min(x.ndim, 3)]
+    absent, none = _ABSENT[x.dtype, 1], _ABSENT[x.dtype, min(x.ndim, 3)]
     dx = np.empty(x.shape, x.dtype) if wanted[0] else None
     dgamma = np.empty(x.shape[1], x.dtype) if wanted[1] else None
     dbeta = np.empty(x.shape[1], x.dtype) if wanted[2] else None

@@ -23,7 +23,7 @@ class Primitive:
         and on Tensors where the backward pass is to be recorded. Either a tuple with one rule for
         each input (None where there is no gradient), `rule(g, y, *inputs, **attributes)`, which
         returns the cotangent of that input, or one joint rule, which returns them all and is
-        told by the keyword `needs` for which inputs (a tuple of bools) they are asked for. g is
+        told by the keyword `needs` for which inputs (their positions) they are asked for. g is
         the cotangent of the output y. Where an input was broadcast, its cotangent comes in the
         shape of y, and the walk sums it; one with unit dimensions the walk broadcasts.
         None: not differentiable; the output is a constant.
@@ -31,8 +31,8 @@ class Primitive:
         shape and dtype: such an input may change between forward and backward.
     promotes: integers and booleans become floats where the result needs them to.
     is_view: the result may share memory with the first input.
-    outputs: how many; where more than one, forward and calls return a tuple, and g and y are
-        tuples, too, with None in g for outputs that nothing was made of.
+    outputs: how many, at most 4; where more than one, forward and calls return a tuple, and g and
+        y are tuples, too, with None in g for outputs that nothing was made of.
     """
 
     def __init__(
@@ -55,12 +55,10 @@ class Primitive:
         self.outputs = outputs
         self.__doc__ = doc
 
-    def reads(self, i: int, needs: Sequence[bool]) -> bool:
-        """Whether the rules for the inputs that need a cotangent read the elements of input i."""
-        if self.joint is not None:
-            return _reads(self.joint, i)
-        rules = zip(needs, self.rules, strict=True)
-        return any(needed and rule is not None and _reads(rule, i) for needed, rule in rules)
+    def reads(self, i: int, needs: Sequence[int]) -> bool:
+        """Whether the rules for the inputs at positions `needs` read the elements of input i."""
+        rules = [self.joint] if self.joint is not None else [self.rules[j] for j in needs]
+        return any(rule is not None and _reads(rule, i) for rule in rules)
 
     def __call__(self, *inputs: Any, **attributes: Any) -> Any:
         """Apply to Tensors (or what can become one) and record; the engine supplies this."""

@@ -1,0 +1,137 @@
+"""Applying a primitive: its forward on arrays, and a record of it where gradients may be asked for.
+
+Importing this installs `apply`, which lets rules, which sit in the layer below, call primitives on
+Tensors. May import tensor, tape, ops and below.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from . import ops
+from .errors import ArgumentError, DtypeError, MinigradError, ShapeError
+from .tape import Record, grad_mode
+from .tensor import FLOAT32, FLOAT64, Array, Tensor, _as_array, _share, checked
+
+ndarray = np.ndarray
+
+# Passed on as they are: Python's numbers are weak in NumPy, they do not change an array's dtype.
+_WEAK = frozenset({float, int, bool, type(None)})
+
+
+def apply(self: ops.Primitive, *inputs: Any, **attributes: Any) -> Any:
+    """Run the primitive's forward, and record it if a gradient may be asked for.
+
+    A Tensor among the inputs gives a Tensor; arrays alone give an array, unrecorded. Nothing is
+    recorded unless the forward has succeeded. Errors: what the forward raises, with NumPy's own
+    turned into ShapeError, DtypeError or ArgumentError.
+    """
+    mode = grad_mode.get()
+    if mode is None:  # inside a backward pass that is not recorded, which is made of arrays
+        return self.forward(*inputs, **attributes)
+    arrays: list[Any] = []
+    needs: list[int] = []
+    lifted = foreign = False
+    for x in inputs:
+        if isinstance(x, Tensor):
+            lifted = True
+            if x._requires_grad:
+                needs.append(len(arrays))
+            arrays.append(x._data)
+        else:
+            arrays.append(x)
+            if type(x) not in _WEAK:
+                foreign = True
+    if foreign and lifted:
+        inputs = tuple([_constant(x, self.name) for x in inputs])
+        arrays = [x._data if isinstance(x, Tensor) else x for x in inputs]
+    try:
+        y = self.forward(*arrays, **attributes)
+    except (ValueError, TypeError, OverflowError) as error:
+        if isinstance(error, MinigradError):
+            raise
+        raise _refusal(self, arrays, error) from error
+    if not lifted:
+        return y
+    several = self.outputs > 1
+    if not several and (type(y) is not ndarray or y.dtype is not FLOAT32):
+        y = _settled(self, y, arrays, attributes)
+    record = None
+    if needs and self.differentiable and mode:
+        record = Record(self, inputs, arrays, attributes, y, needs)
+    if several:
+        return on_tape(y, record)
+    result = Tensor(y)
+    if record is not None:
+        result._record = record
+        result._node = record.number
+        result._requires_grad = True
+    if self.is_view and y.base is not None and isinstance(inputs[0], Tensor):
+        _share(result, inputs[0])
+    return result
+
+
+ops.Primitive.__call__ = apply  # type: ignore[method-assign]
+
+
+def on_tape(arrays: Sequence[Array | None], record: Record | None) -> tuple[Tensor | None, ...]:
+    """The outputs of a primitive as Tensors, on the tape if there is a record."""
+    results = tuple([None if a is None else Tensor(a) for a in arrays])
+    if record is not None:
+        for i, x in enumerate(results):
+            if x is not None:
+                x._record = record
+                x._node = record.number + i
+                x._requires_grad = True
+    return results
+
+
+def _constant(x: Any, name: str) -> Any:
+    """An input as apply records it: a Tensor, a Python number (as all scalars are weak) or None."""
+    if isinstance(x, Tensor) or type(x) in _WEAK:
+        return x
+    if isinstance(x, np.generic):
+        return checked(np.asarray(x), name).item()
+    if isinstance(x, (float, int)):
+        return float(x) if isinstance(x, float) else int(x)
+    return Tensor(_as_array(x, name))
+
+
+def _settled(
+    primitive: ops.Primitive, y: Any, arrays: Sequence[Any], attributes: dict[str, Any]
+) -> Array:
+    """The forward's result as an ndarray, in float32 where NumPy made a wider or narrower float
+    out of integers and Python numbers only, or of those and float32."""
+    if type(y) is not np.ndarray:
+        y = np.asarray(y)
+    if not primitive.promotes or y.dtype.kind != "f" or y.dtype == FLOAT32:
+        return y  # type: ignore[no-any-return]
+    given = [a for a in arrays if isinstance(a, np.ndarray)]
+    if any(a.dtype == FLOAT64 for a in given):
+        return y  # type: ignore[no-any-return]
+    floats = [a.astype(FLOAT32) if isinstance(a, np.ndarray) else a for a in arrays]
+    return np.asarray(primitive.forward(*floats, **attributes)).astype(FLOAT32, copy=False)
+
+
+def _refusal(primitive: ops.Primitive, arrays: Sequence[Any], error: Exception) -> MinigradError:
+    """What NumPy raised, as an error that names the operation and its operands."""
+    shapes = [np.shape(a) for a in arrays if a is not None]
+    listed = " and ".join(str(s) for s in shapes)
+    if isinstance(error, OverflowError):
+        dtypes = " and ".join(str(getattr(a, "dtype", type(a).__name__)) for a in arrays)
+        return ArgumentError(
+            f"{primitive.name}: a number does not fit the dtypes, {dtypes}: {error}; use a smaller "
+            "one, or .astype first"
+        )
+    if isinstance(error, TypeError):
+        dtypes = " and ".join(str(getattr(a, "dtype", type(a).__name__)) for a in arrays)
+        return DtypeError(f"{primitive.name}: not defined for {dtypes}: {error}")
+    try:
+        np.broadcast_shapes(*shapes)
+    except ValueError:
+        return ShapeError(
+            f"{primitive.name}: shapes {listed} do not broadcast; dimensions, aligned at the last, "
+            "must be equal or 1 (reshape or unsqueeze one?)"
+        )
+    return ShapeError(f"{primitive.name}: shapes {listed} do not fit: {error}")

@@ -54,12 +54,14 @@ def apply(self: ops.Primitive, *inputs: Any, **attributes: Any) -> Any:
         raise _refusal(self, arrays, error) from error
     if not lifted:
         return y
-    several = self.outputs > 1
-    if not several and (type(y) is not ndarray or y.dtype is not FLOAT32):
-        y = _settled(self, y, arrays, attributes)
+    whole, saves, several = y, self.saves, self.outputs > 1
+    if saves:
+        y = whole[0]
+    elif not several and (type(y) is not ndarray or y.dtype is not FLOAT32):
+        y = whole = _settled(self, y, arrays, attributes)
     record = None
     if needs and self.differentiable and mode:
-        record = Record(self, inputs, arrays, attributes, y, needs)
+        record = Record(self, inputs, arrays, attributes, whole, needs)
     if several:
         return on_tape(y, record)
     result = Tensor(y)
@@ -67,6 +69,8 @@ def apply(self: ops.Primitive, *inputs: Any, **attributes: Any) -> Any:
         result._record = record
         result._node = record.number
         result._requires_grad = True
+    if saves:
+        return result, whole[1]
     if self.is_view and y.base is not None and isinstance(inputs[0], Tensor):
         _share(result, inputs[0])
     return result

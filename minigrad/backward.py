@@ -17,16 +17,27 @@ from .tape import Record, grad_mode, last_change, tape
 from .tensor import Tensor, as_tensor
 
 
-def backward(root: Tensor, gradient: Any, retain_graph: bool | None, create_graph: bool) -> None:
-    """`Tensor.backward`, which documents the arguments."""
-    start = _cotangent(root, gradient, "backward")
-    gradients = _walk([(root, start)], None, retain_graph, create_graph)
+def backward(
+    self: Tensor,
+    gradient: Any = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+) -> None:
+    start = _cotangent(self, gradient, "backward")
+    gradients = _walk([(self, start)], None, retain_graph, create_graph)
     for leaf, g in gradients.items():  # only now: an error above leaves every .grad as it was
         if leaf._grad is None:
             leaf._grad = g
         else:
-            with _mode(create_graph):
+            token = grad_mode.set(create_graph)
+            try:
                 leaf._grad = leaf._grad + g
+            finally:
+                grad_mode.reset(token)
+
+
+backward.__doc__ = Tensor.backward.__doc__
+Tensor.backward = backward  # type: ignore[method-assign]
 
 
 def grad(
@@ -106,43 +117,56 @@ def _walk(
     active = None if targets is None else targets.union(*map(_nodes, records))
     sums: dict[Node, Any] = {}
     lent: set[Node] = set()  # nodes whose sum is, so far, an array that others may hold too
-    mode = True if create_graph else None
-    with _mode(mode), np.errstate(all="ignore"):  # inf and NaN pass without a word
-        for root, start in roots:
-            g: Any = start if create_graph else start._data
-            _accumulate(sums, lent, root, g, g)
-        for record in reversed(records):
-            primitive, inputs, attributes = record.primitive, record.inputs, record.attributes
-            if primitive.outputs > 1 or targets is not None:
-                g = _gathered(sums, record, targets)
-            else:
-                g = sums.pop(record.number, None)
-            if g is None:
-                continue
-            operands, y = record.arrays, record.y
-            if create_graph:
-                operands, y = inputs, _outputs(record)
-            needs = record.needs
-            if active is not None:
-                needs = [i for i in needs if _node(inputs[i]) in active]
-            if primitive.joint is not None:
-                cotangents = primitive.joint(g, y, *operands, needs=needs, **attributes)
-                for i in needs:
-                    if cotangents[i] is not None:
-                        _accumulate(sums, lent, inputs[i], cotangents[i], g)
-            else:
-                for i in needs:
-                    rule = primitive.rules[i]
-                    if rule is not None:
-                        gx = rule(g, y, *operands, **attributes)
-                        _accumulate(sums, lent, inputs[i], gx, g)
-            if not retain:
-                record.free()
-        return {
-            node: _owned(g, node in lent)
-            for node, g in sums.items()
-            if targets is None or node in targets
-        }
+    token = grad_mode.set(True if create_graph else None)
+    try:
+        with np.errstate(all="ignore"):  # inf and NaN pass without a word
+            for root, start in roots:
+                g: Any = start if create_graph else start._data
+                _accumulate(sums, lent, root, g, g)
+            for record in reversed(records):
+                if record.primitive.outputs > 1 or targets is not None:
+                    g = _gathered(sums, record, targets)
+                else:
+                    g = sums.pop(record.number, None)
+                if g is not None:
+                    _pull(record, g, active, create_graph, sums, lent)
+                    if not retain:
+                        record.free()
+            return {
+                node: _owned(g, node in lent)
+                for node, g in sums.items()
+                if targets is None or node in targets
+            }
+    finally:
+        grad_mode.reset(token)
+
+
+def _pull(
+    record: Record,
+    g: Any,
+    active: set[Node] | None,
+    create_graph: bool,
+    sums: dict[Node, Any],
+    lent: set[Node],
+) -> None:
+    """Take the cotangent of a record's output, or outputs, back to its inputs."""
+    primitive, inputs, attributes = record.primitive, record.inputs, record.attributes
+    operands, y = record.arrays, record.y
+    if create_graph:
+        operands, y = inputs, _outputs(record)
+    needs = record.needs
+    if active is not None:
+        needs = [i for i in needs if _node(inputs[i]) in active]
+    if primitive.joint is not None:
+        cotangents = primitive.joint(g, y, *operands, needs=needs, **attributes)
+        for i in needs:
+            if cotangents[i] is not None:
+                _accumulate(sums, lent, inputs[i], cotangents[i], g)
+    else:
+        for i in needs:
+            rule = primitive.rules[i]
+            if rule is not None:
+                _accumulate(sums, lent, inputs[i], rule(g, y, *operands, **attributes), g)
 
 
 def _gathered(sums: dict[Node, Any], record: Record, targets: set[Node] | None) -> Any:
@@ -160,6 +184,9 @@ def _outputs(record: Record) -> Any:
     """What the record's primitive returned, as Tensors on the tape."""
     if record.primitive.outputs > 1:
         return on_tape(record.y, record)
+    if record.primitive.saves:
+        y, saved = record.y
+        return on_tape([y], record)[0], saved
     return on_tape([record.y], record)[0]
 
 
@@ -258,20 +285,6 @@ def _check_used(wanted: Sequence[Tensor], roots: Any, leading: list[Record]) -> 
             raise GradError(
                 f"grad: outputs do not depend on input {i}; allow_unused=True gives None for it"
             )
-
-
-class _mode:
-    """Sets the grad mode."""
-
-    def __init__(self, mode: bool | None) -> None:
-        self.mode = mode
-
-    def __enter__(self) -> None:
-        self.before = grad_mode.get()
-        grad_mode.set(self.mode)
-
-    def __exit__(self, *_: object) -> None:
-        grad_mode.set(self.before)
 
 
 # --- its beginning ------------------------------------------------------------------------------

@@ -76,7 +76,7 @@ def batch_norm(
     if fused:
         given = () if training else (mean, var)
         y, stats = ops.batch_norm(x, gamma, beta, *given, eps=eps, relu=relu)
-        batch_mean, batch_var = stats._data[MEAN], stats._data[VAR]
+        batch_mean, batch_var = stats[MEAN], stats[VAR]
     else:
         y, mean, var = _composed(x, gamma, beta, mean, var, eps)
         y = ops.relu(y) if relu else y
@@ -174,7 +174,7 @@ def _by_channel(name: str, p: Any, x: Tensor) -> Any:
 def _to_update(name: str, p: Any, x: Tensor) -> NDArray[Any]:
     """The array of a running statistic. Errors unless it can be updated in place."""
     array = _array(name, p, x)
-    if not array.flags.writeable or array.dtype not in (np.float32, np.float64):
+    if not array.flags.writeable or array.dtype.kind != "f" or array.dtype.itemsize < 4:
         raise ArgumentError(
             f"batch_norm: {name} must be writable, in float32 or float64, to be updated; got "
             f"{array.dtype}, writable: {array.flags.writeable}"

@@ -97,8 +97,8 @@ class SGD:
         """Take the gradients of all parameters away, or set them to zero."""
         for group in self.param_groups:
             for p in group["params"]:
-                if set_to_none or p.grad is None:
-                    p.grad = None
+                if set_to_none or p._grad is None:
+                    p._grad = None
                 else:
                     p.grad = Tensor(np.zeros_like(p.data))
 
@@ -115,11 +115,14 @@ class SGD:
                 if p._grad is None:
                     continue
                 data, g = p._data, p._grad._data
-                _check_gradient(data, g)
+                if g.shape != data.shape or g.dtype is not data.dtype or not data.flags.writeable:
+                    _check_gradient(data, g)
                 buffer = self._buffer(p) if momentum else None
                 updates.append((p, data, g, buffer, hyper[data.dtype], momentum, nesterov))
         for p, data, g, buffer, values, momentum, nesterov in updates:
-            target, g = _plain(data), _plain(g)
+            target = data
+            if not (data.flags.c_contiguous and g.flags.c_contiguous):
+                target, g = _plain(data), _plain(g)
             if not momentum:
                 sgd(target, g, values)
             elif buffer is not None:

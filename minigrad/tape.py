@@ -41,9 +41,8 @@ class Record:
     """One application of a primitive: y = primitive(*inputs, **attributes).
 
     inputs: Tensors, Python numbers or None, as given; arrays: the same with Tensors' arrays;
-    y: the output's array, or a tuple of several, for rules that read it (the array, not the
-    Tensor: a record that pointed at its Tensor would make a cycle). All are None once backward
-    has freed the record.
+    y: what the forward returned, for rules that read it (the array, not the Tensor: a record that
+    pointed at its Tensor would make a cycle). All are None once backward has freed the record.
     needs: positions of the inputs that gradients flow to.
     number: of its first output; the others have those that follow.
     """

@@ -162,9 +162,7 @@ class Tensor(Operators):
         input that a rule reads was changed in place; ShapeError. No `.grad` changes then, and the
         tape remains. What stops the walk itself (memory, an interrupt) leaves the tape freed.
         """
-        from .backward import backward
-
-        backward(self, gradient, retain_graph, create_graph)
+        raise NotImplementedError("importing minigrad.backward installs the walk")
 
     def requires_grad_(self, value: bool = True) -> "Tensor":
         """Set requires_grad and return self."""

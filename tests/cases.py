@@ -212,6 +212,19 @@ def batch_norm_grad(g: Any, x: Any, gamma: Any, statistics: Any, relu: bool, eps
     return T["batch_norm_grad"](g, x, gamma, *given, **how)[0]
 
 
+def linear_grad(g: Any, x: Any, w: Any, which: int) -> Any:
+    """One of the primitive's outputs."""
+    return T["linear_grad"](g, x, w, wanted=(True, True, True))[which]
+
+
+def np_linear_grad(g: Any, x: Any, w: Any, which: int) -> Any:
+    """Sums of products, element by element."""
+    rows, xs = g.reshape(-1, g.shape[-1]), x.reshape(-1, x.shape[-1])
+    if which == 0:
+        return np.einsum("no,oi->ni", rows, w).reshape(x.shape)
+    return np.einsum("no,ni->oi", rows, xs) if which == 1 else np.einsum("no->o", rows)
+
+
 def label_cross_entropy_grad(g: Any, a: Any, labels: Any, **how: Any) -> Any:
     """The primitive, which takes the softmax as well."""
     return T["label_cross_entropy_grad"](g, a, labels, special.softmax(a.data, 1), **how)
@@ -332,6 +345,9 @@ CASES: dict[str, list[Case]] = {
     "matmul": [case(operator.matmul, np_matmul, real(*s), real(*t, seed=1)) for s, t in PRODUCTS],
     "linear": [case(F.linear, np_linear, real(*s), real(2, 3, seed=1), b)
                for s in ((4, 3), (3,), (2, 2, 3), (1, 3)) for b in (None, real(2, seed=2))],
+    "linear_grad": [case(linear_grad, np_linear_grad, real(*s, 2), real(*s, 3, seed=1),
+                         real(2, 3, seed=2), which=which)
+                    for s in ((4,), (), (2, 3)) for which in (0, 1, 2)],
     "keep_mask": [case(T["keep_mask"], lambda a, p: np.full(a.shape, 1.0 - p), real(2, 3), p=p)
                   for p in (0.0, 1.0)],
     "reshape": [case(mg.reshape, lambda a, shape: np.array(a.ravel().tolist()).reshape(shape),

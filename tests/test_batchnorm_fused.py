@@ -149,7 +149,7 @@ def test_the_tape_holds_one_record_and_the_backward_pass_another() -> None:
     y = F.batch_norm(x, training=True)
     assert recorded(y) == ["batch_norm"]
     (dx,) = mg.grad(y, x, mg.Tensor(y.data**2), create_graph=True)
-    assert recorded(dx)[:2] == ["batch_norm", "batch_norm_grad"]
+    assert recorded(dx) == ["batch_norm_grad"]
     assert recorded(F.batch_norm(x, training=True, fused=False))[0] == "mean"
 
 

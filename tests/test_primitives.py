@@ -109,10 +109,10 @@ def test_gradients_equal_finite_differences(name: str, case: Case, order: int) -
         assert checked_gradients(case, order)
 
 
-def of_first(record: Any, g: Any) -> Any:
-    """g, as the cotangent of the first of the record's outputs, which the cases are about."""
-    n = record.primitive.outputs
-    return g if n == 1 else (g, *(None,) * (n - 1))
+def as_cotangent(g: Any, y: Tensor) -> Any:
+    """g, of y, as its record's rules take it: one for each output, with None for the others."""
+    n, position = y._record.primitive.outputs, y._node - y._record.number
+    return g if n == 1 else tuple(g if i == position else None for i in range(n))
 
 
 def cotangents(y: Tensor, g: Any, operands: list[Any]) -> list[Any]:
@@ -153,7 +153,7 @@ def test_rules_read_only_what_they_say_and_run_on_arrays(name: str, case: Case) 
     primitive = y._record.primitive
     g = Tensor(np.random.default_rng(1).standard_normal(y.shape).astype(y.dtype))
     record = y._record
-    g, g_array = of_first(record, g), of_first(record, g.data)
+    g, g_array = as_cotangent(g, y), as_cotangent(g.data, y)
     expected = cotangents(y, g, [_outputs(record), *record.inputs])
     arrays = [record.y, *(x.data if isinstance(x, Tensor) else x for x in record.inputs)]
     for i, wanted in enumerate(expected):
@@ -175,7 +175,7 @@ def test_cotangents_share_no_memory_with_operands(name: str, case: Case) -> None
     y = run(case, tensors(case))
     record = y._record
     operands = [record.y, *(x.data if isinstance(x, Tensor) else x for x in record.inputs)]
-    for cotangent in cotangents(y, of_first(record, np.ones(y.shape, y.dtype)), operands):
+    for cotangent in cotangents(y, as_cotangent(np.ones(y.shape, y.dtype), y), operands):
         for x in operands:
             if isinstance(x, np.ndarray) and isinstance(cotangent, np.ndarray) and x.size:
                 assert not np.may_share_memory(cotangent, x)

@@ -66,7 +66,7 @@ def _row_sums(x: Array, stats: Array, sums: Array, start: int, stop: int) -> Non
     xs, w, rows = x.reshape(x.size), sums_width(n, c), block(c)
     shift, t1, t2 = np.empty(w), np.empty(w), np.empty(w)
     for j in range(w):
-        shift[j] = stats[0, j % c]
+        shift[j] = stats[0, j] if j < c else shift[j - c]
     for k in range(start, stop):
         t1[:] = 0.0
         t2[:] = 0.0
@@ -123,7 +123,7 @@ def _row_settle(
     stats: Array,
     p: Array,
 ) -> None:
-    """What comes between the two passes over x: stats, running statistics, p."""
+    """What comes between the two passes over x: stats, p."""
     n, c = x.shape
     row_total(sums)
     settle(n, sums[0], eps, stats, p, 0, c)

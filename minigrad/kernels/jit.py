@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numba
+import numpy as np
 
 try:
     from .cache import DiskCache
@@ -32,8 +33,10 @@ def kernel(function: F, exact: bool = False) -> F:
     its own.
     """
     compiled = part(function, exact)
-    if compiled is not function:  # as it is under NUMBA_DISABLE_JIT
+    if compiled is not function:
         _keep_on_disk(compiled)
+    else:  # as under NUMBA_DISABLE_JIT; compiled code says nothing about NaN and inf either
+        compiled = np.errstate(all="ignore")(function)
     KERNELS[f"{function.__module__}.{function.__qualname__}"] = compiled
     return compiled
 

@@ -8,6 +8,7 @@ from .. import functional as F
 from ..batchnorm import check_eps, check_momentum
 from ..checks import flag, integer
 from ..errors import ShapeError
+from ..kernels.update import increment
 from ..tensor import Tensor, as_tensor, mark_changed
 from .module import Module, Parameter
 
@@ -56,7 +57,8 @@ class _BatchNorm(Module):
 
         activation: "relu" applies it as well; Sequential asks for it where a ReLU follows.
         """
-        x = as_tensor(x, type(self).__name__)
+        if not isinstance(x, Tensor):
+            x = as_tensor(x, type(self).__name__)
         shape = x._data.shape
         if len(shape) not in self._dimensions:
             expected = " or ".join(f"{d}D" for d in self._dimensions)
@@ -90,7 +92,7 @@ class _BatchNorm(Module):
             activation,
         )
         if update and counter is not None:
-            counter._data += 1
+            increment(counter._data)
             mark_changed(counter)
         return y
 

@@ -64,7 +64,7 @@ def _planes(a: Array) -> Array:
 
 def _vjp(
     g: Any,
-    outputs: Any,
+    kept: Any,
     x: Any,
     gamma: Any,
     _beta: Any,
@@ -75,12 +75,10 @@ def _vjp(
     eps: float,
     relu: bool,
 ) -> tuple[Any, ...]:
-    if g[0] is None:  # only the statistics were used: constants, as far as they are given away
-        return (None,) * 5
-    y, stats = outputs
+    y, stats = kept
     wanted, batch = (0 in needs, 1 in needs, 2 in needs), _mean is None
     gradients = batch_norm_grad(
-        g[0], x, gamma, y if relu else None, stats, wanted=wanted, batch=batch, eps=eps
+        g, x, gamma, y if relu else None, stats, wanted=wanted, batch=batch, eps=eps
     )
     return *gradients, None, None
 
@@ -95,18 +93,23 @@ def _grad_forward(
     batch: bool,
     eps: float,
 ) -> tuple[Array | None, ...]:
-    absent, none = _ABSENT[x.dtype, 1], _ABSENT[x.dtype, min(x.ndim, 3)]
-    dx = np.empty(x.shape, x.dtype) if wanted[0] else None
-    dgamma = np.empty(x.shape[1], x.dtype) if wanted[1] else None
-    dbeta = np.empty(x.shape[1], x.dtype) if wanted[2] else None
+    dtype, shape = x.dtype, x.shape
+    absent, none = _ABSENT[dtype, 1], _ABSENT[dtype, min(x.ndim, 3)]
+    dx = np.empty(shape, dtype) if wanted[0] else None
+    dgamma = np.empty(shape[1], dtype) if wanted[1] else None
+    dbeta = np.empty(shape[1], dtype) if wanted[2] else None
+    out = none if dx is None else dx
+    y = none if y is None else y
+    if x.ndim != 2 or not (g.flags.c_contiguous and x.flags.c_contiguous):
+        g, x, y, out = _planes(g), _planes(x), _planes(y), _planes(out)
     kernels.backward(
-        _planes(g),
-        _planes(x),
-        none if y is None else _planes(y),
+        g,
+        x,
+        y,
         absent if gamma is None else _plain(gamma),
         stats,
         batch,
-        none if dx is None else _planes(dx),
+        out,
         absent if dgamma is None else dgamma,
         absent if dbeta is None else dbeta,
     )
@@ -195,6 +198,6 @@ batch_norm = primitive(
     _forward,
     _vjp,
     "gamma * (x - mean) / sqrt(var + eps) + beta by channel, with the mean and biased variance of "
-    "the batch, or those given, and relu of it; and the statistics, for its derivative",
-    outputs=2,
+    "the batch, or those given, and relu of it; it saves the statistics",
+    saves=True,
 )

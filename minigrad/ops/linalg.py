@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from ..errors import ShapeError
 from ..kernels import linear as kernels
-from .primitive import primitive
+from .primitive import Primitive, primitive
+from .reductions import sum_over
 from .shapes import reshape, transpose, unsqueeze
 
 
@@ -87,13 +88,45 @@ def _rows(x: Any) -> Any:
     return x if x.ndim == 2 else x.reshape((math.prod(x.shape[:-1]), x.shape[-1]))
 
 
-linear = primitive(
+def _linear_grad_forward(
+    g: NDArray[Any], x: NDArray[Any], w: NDArray[Any], wanted: tuple[bool, bool, bool]
+) -> tuple[Any, ...]:
+    rows = _rows(g)
+    dx = np.dot(rows, w).reshape(x.shape) if wanted[0] else None
+    dw = np.dot(rows.T, _rows(x)) if wanted[1] else None
+    db = sum_over.forward(rows, axis=(0,), keepdims=False) if wanted[2] else None
+    return dx, dw, db
+
+
+def _linear_grad_vjp(
+    u: Any, _y: Any, g: Any, x: Any, w: Any, *, needs: Any, wanted: Any
+) -> tuple[Any, ...]:
+    """Of sum(ux * dx) + sum(uw * dw) + sum(ub * db), which is linear in each of g, x and w."""
+    ux, uw, ub = u
+    wrt_g = wrt_x = wrt_w = None
+    if ux is not None:
+        wrt_g, wrt_w = linear(ux, w, None), _rows(g).T @ _rows(ux)
+    if uw is not None:
+        through_w = linear(x, uw, None)
+        wrt_g, wrt_x = through_w if wrt_g is None else wrt_g + through_w, g @ uw
+    if ub is not None:
+        wrt_g = ub if wrt_g is None else wrt_g + ub
+    return wrt_g, wrt_x, wrt_w
+
+
+linear_grad = primitive(
+    "linear_grad",
+    _linear_grad_forward,
+    _linear_grad_vjp,
+    "g @ weight, g.T @ x and the sum of g over its rows, those that are wanted: the derivative of "
+    "linear",
+    outputs=3,
+)
+linear: Primitive = primitive(
     "linear",
     _linear_forward,
-    (
-        lambda g, _y, _x, w, _b: g @ w,
-        lambda g, _y, x, _w, _b: _rows(g).T @ _rows(x),
-        lambda g, _y, _x, _w, _b: g,  # summed over all but the last dimension by the walk
+    lambda g, _y, x, w, _b, *, needs: linear_grad(
+        g, x, w, wanted=(0 in needs, 1 in needs, 2 in needs)
     ),
     "x @ weight.T + bias, for x (..., in), weight (out, in), bias (out,) or None",
     promotes=True,

@@ -33,6 +33,8 @@ class Primitive:
     is_view: the result may share memory with the first input.
     outputs: how many, at most 4; where more than one, forward and calls return a tuple, and g and
         y are tuples, too, with None in g for outputs that nothing was made of.
+    saves: forward and calls return (y, saved), and so does y come to the rules: saved is whatever
+        the rules need besides, arrays that are constants to whoever else takes them.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Primitive:
         promotes: bool = False,
         is_view: bool = False,
         outputs: int = 1,
+        saves: bool = False,
     ) -> None:
         self.name = name
         self.forward = forward
@@ -53,6 +56,7 @@ class Primitive:
         self.promotes = promotes
         self.is_view = is_view
         self.outputs = outputs
+        self.saves = saves
         self.__doc__ = doc
 
     def reads(self, i: int, needs: Sequence[int]) -> bool:
@@ -77,11 +81,12 @@ def primitive(
     promotes: bool = False,
     is_view: bool = False,
     outputs: int = 1,
+    saves: bool = False,
 ) -> Primitive:
     """Declare a primitive and enter it into the table; the arguments are Primitive's."""
     if name in TABLE:
         raise ValueError(f"primitive {name!r} is declared twice")
-    TABLE[name] = Primitive(name, forward, vjp, doc, promotes, is_view, outputs)
+    TABLE[name] = Primitive(name, forward, vjp, doc, promotes, is_view, outputs, saves)
     return TABLE[name]
 
 

@@ -131,7 +131,7 @@ def bad_label(
 def _label_cross_entropy_vjp(
     g: Any, y: Any, a: Any, labels: Any, *, needs: Any, ignore_index: int, mean: bool
 ) -> tuple[Any, ...]:
-    gradient = label_cross_entropy_grad(g[0], a, labels, y[1], ignore_index=ignore_index, mean=mean)
+    gradient = label_cross_entropy_grad(g, a, labels, y[1], ignore_index=ignore_index, mean=mean)
     return gradient, None
 
 
@@ -180,7 +180,7 @@ label_cross_entropy = primitive(
     "label_cross_entropy",
     _label_cross_entropy_forward,
     _label_cross_entropy_vjp,
-    "sum or mean over (n, c) of -log p at the labels (n,), those ignored left out; and "
-    "p = softmax(a), which its derivative reads and nobody else should",
-    outputs=2,
+    "sum or mean over (n, c) of -log p at the labels (n,), those ignored left out, p = softmax(a), "
+    "which it saves",
+    saves=True,
 )

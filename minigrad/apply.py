@@ -12,7 +12,7 @@ import numpy as np
 from . import ops
 from .errors import ArgumentError, DtypeError, MinigradError, ShapeError
 from .tape import Record, grad_mode
-from .tensor import FLOAT32, FLOAT64, Array, Tensor, _as_array, _share, checked
+from .tensor import FLOAT32, FLOAT64, TENSORS, Array, Tensor, _as_array, _share, checked
 
 ndarray = np.ndarray
 
@@ -28,7 +28,9 @@ def apply(self: ops.Primitive, *inputs: Any, **attributes: Any) -> Any:
     turned into ShapeError, DtypeError or ArgumentError.
     """
     mode = grad_mode.get()
-    if mode is None:  # inside a backward pass that is not recorded, which is made of arrays
+    # A backward pass that is not recorded is made of arrays; but what Python runs in between (the
+    # handler of a signal, a weak reference's callback) may be made of Tensors.
+    if mode is None and TENSORS.isdisjoint(map(type, inputs)):
         return self.forward(*inputs, **attributes)
     arrays: list[Any] = []
     needs: list[int] = []
@@ -109,6 +111,8 @@ def _settled(
     out of integers and Python numbers only, or of those and float32."""
     if type(y) is not np.ndarray:
         y = np.asarray(y)
+    if y.dtype.kind == "O":  # NumPy's answer to None among the operands
+        raise _refusal(primitive, arrays, TypeError("NumPy would make Python objects of them"))
     if not primitive.promotes or y.dtype.kind != "f" or y.dtype == FLOAT32:
         return y  # type: ignore[no-any-return]
     given = [a for a in arrays if isinstance(a, np.ndarray)]
@@ -138,4 +142,6 @@ def _refusal(primitive: ops.Primitive, arrays: Sequence[Any], error: Exception) 
             f"{primitive.name}: shapes {listed} do not broadcast; dimensions, aligned at the last, "
             "must be equal or 1 (reshape or unsqueeze one?)"
         )
+    if len({s for s in shapes if s}) < 2:
+        return ArgumentError(f"{primitive.name}: {error}")
     return ShapeError(f"{primitive.name}: shapes {listed} do not fit: {error}")

@@ -1,7 +1,7 @@
 """The reverse walk: cotangents from the roots back to whatever asked for them.
 
 Here, and nowhere else, cotangents are added up, summed down to a broadcast input's shape, cast to
-its dtype and committed to `.grad`. May import tensor, tape and ops.
+its dtype and committed to `.grad`. May import apply, tensor, tape, ops and below.
 """
 
 import functools
@@ -26,6 +26,8 @@ def backward(
     start = _cotangent(self, gradient, "backward")
     gradients = _walk([(self, start)], None, retain_graph, create_graph)
     for leaf, g in gradients.items():  # only now: an error above leaves every .grad as it was
+        if not leaf._requires_grad:
+            continue  # no longer: it was frozen after the forward
         if leaf._grad is None:
             leaf._grad = g
         else:
@@ -55,8 +57,8 @@ def grad(
     each input, in its shape and dtype; with allow_unused, None where outputs do not depend on it.
     Errors: as Tensor.backward, and GradError for an unused input.
     """
-    roots = [outputs] if isinstance(outputs, Tensor) else list(outputs)
-    wanted = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    roots: list[Any] = list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
+    wanted: list[Any] = list(inputs) if isinstance(inputs, (list, tuple)) else [inputs]
     if grad_outputs is None:
         starts: list[Any] = [None] * len(roots)
     else:
@@ -204,7 +206,7 @@ def _accumulate(sums: dict[Node, Any], lent: set[Node], x: Tensor, gx: Any, g: A
     if before is not None:
         gx = before + gx
         lent.discard(node)
-    elif gx is g:
+    elif gx is g or (type(g) is tuple and any([gx is part for part in g])):
         lent.add(node)
     sums[node] = gx
 
@@ -247,7 +249,7 @@ def _leading_to(targets: set[Node], records: list[Record]) -> list[Record]:
     for record in records:
         # A freed record hides what it led to: better to stop at it than to call inputs unused.
         parents = record.inputs
-        if parents is None or any(isinstance(x, Tensor) and _node(x) in reach for x in parents):
+        if parents is None or any(_node(parents[i]) in reach for i in record.needs):
             reach.update(_nodes(record))
             leading.append(record)
     return leading
@@ -279,7 +281,7 @@ def _check_used(wanted: Sequence[Tensor], roots: Any, leading: list[Record]) -> 
     """Errors unless each wanted Tensor is a root or an input of a record that leads to one."""
     used = {_node(root) for root, _ in roots}
     for record in leading:
-        used.update(_node(x) for x in record.inputs if isinstance(x, Tensor))
+        used.update(_node(record.inputs[i]) for i in record.needs)
     for i, x in enumerate(wanted):
         if _node(x) not in used:
             raise GradError(

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import ops
-from .checks import ABOVE_0, number
+from .checks import ABOVE_0, flag, number
 from .errors import ArgumentError, DtypeError, ShapeError
 from .kernels.batchnorm import MEAN, VAR
 from .kernels.update import running
@@ -56,7 +56,15 @@ def batch_norm(
     statistics alone. Errors: ShapeError, DtypeError, ArgumentError; the statistics are as before.
     """
     x = as_tensor(input, "batch_norm")
-    _check(x, running_mean, running_var, training, momentum, eps)
+    # Checked here already, as calls are what an eager step is made of; those give the errors.
+    if type(training) is not bool or type(fused) is not bool:
+        training = flag("batch_norm", "training", training)
+        fused = flag("batch_norm", "fused", fused)
+    if type(eps) is not float or not 0.0 < eps < math.inf:
+        eps = check_eps("batch_norm", eps, training)
+    if type(momentum) is not float or not 0.0 <= momentum <= 1.0:
+        momentum = check_momentum("batch_norm", momentum)
+    _check(x, running_mean, running_var, training)
     if activation is not None and activation != "relu":
         raise ArgumentError(f"batch_norm: activation is 'relu' or None, got {activation!r}")
     relu = activation is not None
@@ -64,8 +72,8 @@ def batch_norm(
     mean = var = None
     statistics: tuple[NDArray[Any], NDArray[Any]] | None = None
     if not training:
-        mean = _by_channel("running_mean", running_mean, x)
-        var = _by_channel("running_var", running_var, x)
+        mean = _by_channel("running_mean", running_mean, x, wide=True)
+        var = _by_channel("running_var", running_var, x, wide=True)
         # The kernel takes running statistics for constants; the composed form differentiates them.
         fused = fused and not (mean._requires_grad or var._requires_grad)
     elif running_mean is not None:
@@ -75,7 +83,7 @@ def batch_norm(
         )
     if fused:
         given = () if training else (mean, var)
-        y, stats = ops.batch_norm(x, gamma, beta, *given, eps=eps, relu=relu)
+        y, (stats, _) = ops.batch_norm(x, gamma, beta, *given, eps=eps, relu=relu)
         batch_mean, batch_var = stats[MEAN], stats[VAR]
     else:
         y, mean, var = _composed(x, gamma, beta, mean, var, eps)
@@ -97,6 +105,10 @@ def _composed(
         p if p is None or x.ndim == 2 else ops.reshape(p, (-1, *[1] * (x.ndim - 2)))
         for p in (gamma, beta, mean, var)
     ]
+    if mean is not None and mean.dtype != x.dtype:
+        mean = mean.astype(x.dtype)
+    if var is not None and var.dtype != x.dtype:
+        var = var.astype(x.dtype)
     with np.errstate(all="ignore"):  # a poisoned channel passes silently
         if mean is None:
             mean = ops.mean_over(x, axis=axes, keepdims=True)
@@ -112,9 +124,7 @@ def _composed(
 # --- checks -------------------------------------------------------------------------------------
 
 
-def _check(
-    x: Tensor, running_mean: Any, running_var: Any, training: bool, momentum: float, eps: float
-) -> None:
+def _check(x: Tensor, running_mean: Any, running_var: Any, training: bool) -> None:
     array = x._data
     shape = array.shape
     if len(shape) < 2:
@@ -132,11 +142,6 @@ def _check(
             "batch_norm: running_mean must be defined in evaluation mode, got None; give both "
             "running statistics, or training=True to use those of the batch"
         )
-    # Checked here already, as calls are what an eager step is made of; those give the errors.
-    if type(eps) is not float or not 0.0 < eps < math.inf:
-        check_eps("batch_norm", eps, training)
-    if type(momentum) is not float or not 0.0 <= momentum <= 1.0:
-        check_momentum("batch_norm", momentum)
     if training and array.size == shape[1] != 0:
         raise ShapeError(
             f"batch_norm: Expected more than 1 value per channel when training, got input size "
@@ -159,16 +164,21 @@ def _array(name: str, p: Any, x: Tensor) -> NDArray[Any]:
     return array
 
 
-def _by_channel(name: str, p: Any, x: Tensor) -> Any:
-    """A parameter or statistic as a Tensor of shape (C,) in the dtype of x, or None."""
+def _by_channel(name: str, p: Any, x: Tensor, wide: bool = False) -> Any:
+    """A parameter or statistic as a Tensor of shape (C,) in the dtype of x, or None.
+
+    wide: float64 may stay so beside a float32 x.
+    """
     if p is None:
         return None
     like = isinstance(p, Tensor) and p._data.dtype is x._data.dtype
     if like and p._data.shape == x._data.shape[1:2]:
         return p
     array = _array(name, p, x)
-    p = as_tensor(p, "batch_norm")
-    return p if array.dtype is x._data.dtype else p.astype(x.dtype)
+    p = as_tensor(p, f"batch_norm: {name}")
+    if array.dtype == x._data.dtype or (wide and array.dtype == np.float64):
+        return p
+    return p.astype(x.dtype)
 
 
 def _to_update(name: str, p: Any, x: Tensor) -> NDArray[Any]:

@@ -7,13 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import ops
-from .checks import number
-from .errors import ArgumentError, DtypeError, ShapeError
+from .checks import integer, number
+from .errors import ArgumentError, DtypeError, OutOfRangeError, ShapeError
 from .kernels.index import one_hot
 from .ops.softmax import bad_label
 from .tensor import Tensor, as_tensor, checked, plain
 
 Array = NDArray[Any]
+_INT64 = -(2**63), 2**63 - 1
 
 
 def cross_entropy(
@@ -35,6 +36,8 @@ def cross_entropy(
     name = "cross_entropy"
     _check_reduction(name, reduction)
     label_smoothing = number(name, "label_smoothing", label_smoothing, 0, 1)
+    if type(ignore_index) is not int or not _INT64[0] <= ignore_index <= _INT64[1]:
+        ignore_index = integer(name, "ignore_index", ignore_index, *_INT64)
     x = as_tensor(input, name)
     shape = x._data.shape
     logits, restored = _rows(x, name)
@@ -81,6 +84,7 @@ def nll_loss(
     """-input at the target class; input holds log-probabilities, the rest is as cross_entropy."""
     name = "nll_loss"
     _check_reduction(name, reduction)
+    ignore_index = integer(name, "ignore_index", ignore_index, *_INT64)
     log_p, restored = _rows(as_tensor(input, name), name)
     labels = _labels(name, plain(target, name), np.shape(input))
     _one_hot(name, labels, log_p.shape[1], ignore_index, log_p.dtype)  # checks the labels
@@ -188,6 +192,10 @@ def _labels(name: str, labels: Array, shape: tuple[int, ...]) -> Array:
         raise ShapeError(
             f"{name}: labels have shape {labels.shape}, input {shape} wants {expected}, one class "
             "index for each row; reshape them, or take the argmax over the classes of one-hot rows"
+        )
+    if labels.dtype == np.uint64 and labels.size and labels.max() > _INT64[1]:
+        raise OutOfRangeError(
+            f"{name}: labels are class indices, got {labels.max()}; number classes from 0"
         )
     return labels.astype(np.int64).reshape(-1)
 

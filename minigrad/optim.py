@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 from .checks import flag, number
 from .errors import ArgumentError, DtypeError, MinigradError, ShapeError, StateDictError
 from .kernels.update import HYPER, sgd, sgd_momentum
+from .tape import enable_grad
 from .tensor import FLOAT32, FLOAT64, Tensor, mark_changed
 
 Group = dict[str, Any]
+_LARGEST = float(np.finfo(np.float32).max)  # so that each value has a float32
 _NAMES = ("lr", "momentum", "dampening", "weight_decay", "nesterov", "maximize")
 
 
@@ -107,7 +109,10 @@ class SGD:
 
         closure: computes the loss and calls backward, before the update.
         """
-        loss = None if closure is None else closure()
+        loss = None
+        if closure is not None:
+            with enable_grad():
+                loss = closure()
         updates = []  # all checked before the first is made
         for group in self.param_groups:
             hyper, momentum, nesterov = _hyper(group), group["momentum"], group["nesterov"]
@@ -117,15 +122,14 @@ class SGD:
                 data, g = p._data, p._grad._data
                 if g.shape != data.shape or g.dtype is not data.dtype or not data.flags.writeable:
                     _check_gradient(data, g)
-                buffer = self._buffer(p) if momentum else None
-                updates.append((p, data, g, buffer, hyper[data.dtype], momentum, nesterov))
-        for p, data, g, buffer, values, momentum, nesterov in updates:
+                updates.append((p, data, g, hyper[data.dtype], momentum, nesterov))
+        for p, data, g, values, momentum, nesterov in updates:
             target = data
-            if not (data.flags.c_contiguous and g.flags.c_contiguous):
+            if not (data.flags.carray and g.flags.carray):
                 target, g = _plain(data), _plain(g)
             if not momentum:
                 sgd(target, g, values)
-            elif buffer is not None:
+            elif (buffer := self._buffer(p)) is not None:
                 sgd_momentum(target, g, buffer, values, nesterov, False)
             else:
                 buffer = np.zeros_like(target)
@@ -142,7 +146,7 @@ class SGD:
         if state is None:
             return None
         buffer = state["momentum_buffer"]
-        if buffer.dtype is not p._data.dtype:
+        if buffer.dtype != p._data.dtype:
             buffer = state["momentum_buffer"] = buffer.astype(p._data.dtype)
         return buffer
 
@@ -214,10 +218,10 @@ def _listed(params: Any) -> list[Any]:
 
 
 def _check_group(group: Mapping[str, Any]) -> None:
-    number("SGD", "lr", group["lr"], 0, hint="to ascend, use maximize=True")
-    number("SGD", "momentum", group["momentum"], 0)
-    number("SGD", "weight_decay", group["weight_decay"], 0)
-    number("SGD", "dampening", group["dampening"])
+    number("SGD", "lr", group["lr"], 0, _LARGEST, hint="to ascend, use maximize=True")
+    number("SGD", "momentum", group["momentum"], 0, _LARGEST)
+    number("SGD", "weight_decay", group["weight_decay"], 0, _LARGEST)
+    number("SGD", "dampening", group["dampening"], -_LARGEST, _LARGEST)
     flag("SGD", "nesterov", group["nesterov"])
     flag("SGD", "maximize", group["maximize"])
     if group["nesterov"] and (not group["momentum"] or group["dampening"]):
@@ -253,7 +257,7 @@ def _hyper_of(*values: Any) -> dict[Any, NDArray[Any]]:
 
 def _plain(a: NDArray[Any]) -> NDArray[Any]:
     """In C order, which is what the kernels are compiled for."""
-    return a if a.flags.c_contiguous else a.copy()
+    return a if a.flags.carray else a.copy()
 
 
 def _check_gradient(p: NDArray[Any], g: NDArray[Any]) -> None:

@@ -2,7 +2,7 @@
 
 There is no global list. A Tensor points at the record that made it, a record at its input
 Tensors; the tape of a result is the records reachable from it, in order of their numbers.
-Imports errors only; knows a Tensor by its attributes.
+Imports errors and ops only; knows a Tensor by its attributes.
 """
 
 import inspect
@@ -14,11 +14,11 @@ from contextvars import ContextVar
 from typing import Any
 
 from .errors import DtypeError
+from .ops.primitive import MAX_OUTPUTS
 
 # One clock numbers records and dates changes in place, so that "changed after it was recorded"
 # is one comparison. next() on it is atomic in CPython. In steps, so that a record's outputs have
 # numbers of their own.
-MAX_OUTPUTS = 4
 clock = itertools.count(MAX_OUTPUTS, MAX_OUTPUTS)
 _last_change = 0
 _stamping = threading.Lock()
@@ -142,9 +142,6 @@ class _GradMode(ContextDecorator):
                 f"before its body runs; write `with {type(self).__name__}():` inside it"
             )
         return super().__call__(function)
-
-    def _recreate_cm(self) -> Any:
-        return type(self)()  # each call of a decorated function, also recursive, has its own
 
 
 class no_grad(_GradMode):

@@ -1,7 +1,6 @@
-"""The Tensor: an array, its gradient and the record that made it; and `apply`, which records.
+"""The Tensor: an array, its gradient and the record that made it; and how to make one.
 
-May import tape, backward, ops and below. Installing `apply` here is what lets rules, which sit
-in the layer below, call primitives on Tensors.
+May import tape, operators, ops and below.
 """
 
 import builtins
@@ -18,7 +17,6 @@ from .tape import Record, grad_mode, stamp_change
 
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 Array = NDArray[Any]
-ndarray = np.ndarray
 
 
 class Tensor(Operators):
@@ -38,6 +36,9 @@ class Tensor(Operators):
         "_record",
         "_requires_grad",
     )
+
+    def __init_subclass__(cls) -> None:
+        TENSORS.add(cls)
 
     def __init__(self, data: Array) -> None:
         """Wrap an array of supported dtype, unchecked and not copied; users call `mg.tensor`."""
@@ -256,6 +257,11 @@ class Tensor(Operators):
         if self._record is not None:
             raise GradError("copy, pickle: only leaves can be copied; .detach() this one first")
         return _rebuild, (type(self), self._data.copy(), self._requires_grad)
+
+
+# Tensor and what is derived from it: one look at the types of an operation's inputs tells whether
+# there is a Tensor among them.
+TENSORS: set[type] = {Tensor}
 
 
 def _rebuild(cls: type[Tensor], data: Array, requires_grad: bool) -> Tensor:

@@ -204,10 +204,10 @@ def batch_norm(x: Any, gamma: Any, beta: Any, statistics: Any, **how: Any) -> An
 def batch_norm_grad(g: Any, x: Any, gamma: Any, statistics: Any, relu: bool, eps: float) -> Any:
     """dx; the primitive takes what batch_norm returned as well."""
     how = {"eps": eps, "relu": relu}
-    y, stats = T["batch_norm"].forward(
+    _, (stats, gate) = T["batch_norm"].forward(
         x.data, None if gamma is None else gamma.data, BETA, *(statistics or (None, None)), **how
     )
-    given = mg.Tensor(y) if relu else None, mg.Tensor(stats)
+    given = None if gate is None else mg.Tensor(gate), mg.Tensor(stats)
     how = {"batch": statistics is None, "wanted": (True, True, True), "eps": eps}
     return T["batch_norm_grad"](g, x, gamma, *given, **how)[0]
 

@@ -37,6 +37,13 @@ def no_gc():
     gc.enable()
 
 
+def arrays_in(y):
+    """The arrays that a forward returned, also those that it saved."""
+    if isinstance(y, tuple):
+        return [a for part in y for a in arrays_in(part)]
+    return [] if y is None else [y]
+
+
 @pytest.fixture
 def made(monkeypatch, no_gc):
     """Weak references to every array and Tensor that primitives and backward make."""
@@ -48,8 +55,7 @@ def made(monkeypatch, no_gc):
         def __init__(self, *args):
             super().__init__(*args)
             tensors = [x for x in self.inputs if isinstance(x, mg.Tensor)]
-            outputs = self.y if isinstance(self.y, tuple) else (self.y,)
-            references.extend(map(weakref.ref, [self, *outputs, *tensors]))
+            references.extend(map(weakref.ref, [self, *arrays_in(self.y), *tensors]))
 
     monkeypatch.setattr(ENGINE, "Record", Watched)
     return references

@@ -38,8 +38,8 @@ class _BatchNorm(Module):
         self.num_features = integer(name, "num_features", num_features, 1)
         self.eps = check_eps(name, eps, training=False)
         self.momentum = None if momentum is None else check_momentum(name, momentum)
-        self.affine = affine
-        self.track_running_stats = track_running_stats
+        self.affine = flag(name, "affine", affine)
+        self.track_running_stats = flag(name, "track_running_stats", track_running_stats)
         self.fused = flag(name, "fused", fused)
         shape = (self.num_features,)
         self.weight = Parameter(np.ones(shape, np.float32)) if affine else None

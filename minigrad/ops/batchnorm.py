@@ -36,11 +36,11 @@ def _forward(
     *,
     eps: float,
     relu: bool,
-) -> tuple[Array, Array]:
+) -> tuple[Array, tuple[Array, Array | None]]:
     absent = _ABSENT[x.dtype, 1]
     y, stats = np.empty(x.shape, x.dtype), np.empty((5, x.shape[1]), np.float64)
     out = y
-    if x.ndim != 2 or not x.flags.c_contiguous:
+    if x.ndim != 2 or not x.flags.carray:
         x, out = _planes(x), _planes(y)
     gamma = absent if gamma is None else _plain(gamma)
     beta = absent if beta is None else _plain(beta)
@@ -48,12 +48,12 @@ def _forward(
         kernels.forward_train(x, gamma, beta, eps, relu, out, stats)
     else:
         kernels.forward_eval(x, gamma, beta, _plain(mean), _plain(var), eps, relu, out, stats)
-    return y, stats
+    return y, (stats, y if relu else None)
 
 
 def _plain(a: Array) -> Array:
-    """In C order, which is what the kernels are compiled for."""
-    return a if a.flags.c_contiguous else a.copy()
+    """In C order and writeable, which is what the kernels are compiled for."""
+    return a if a.flags.carray else a.copy()
 
 
 def _planes(a: Array) -> Array:
@@ -75,11 +75,9 @@ def _vjp(
     eps: float,
     relu: bool,
 ) -> tuple[Any, ...]:
-    y, stats = kept
+    stats, gate = kept[1]
     wanted, batch = (0 in needs, 1 in needs, 2 in needs), _mean is None
-    gradients = batch_norm_grad(
-        g, x, gamma, y if relu else None, stats, wanted=wanted, batch=batch, eps=eps
-    )
+    gradients = batch_norm_grad(g, x, gamma, gate, stats, wanted=wanted, batch=batch, eps=eps)
     return *gradients, None, None
 
 
@@ -100,7 +98,7 @@ def _grad_forward(
     dbeta = np.empty(shape[1], dtype) if wanted[2] else None
     out = none if dx is None else dx
     y = none if y is None else y
-    if x.ndim != 2 or not (g.flags.c_contiguous and x.flags.c_contiguous):
+    if x.ndim != 2 or not (g.flags.carray and x.flags.carray):
         g, x, y, out = _planes(g), _planes(x), _planes(y), _planes(out)
     kernels.backward(
         g,
@@ -157,10 +155,12 @@ def _grad_vjp(
         return p if x.ndim == 2 else reshape(p, by_channel)
 
     if batch:
-        centred = x - mean(x)
+        centred = x - spread(stats[0].astype(x.dtype))  # exact, and hardly anything left to round
+        centred = centred - mean(centred)
         scale = inv_std(mean_square(centred, axis=axes, keepdims=True), eps=eps)
     else:
-        centred, scale = x - spread(stats[0] + stats[1]), spread(stats[2])
+        centred = x - spread(stats[0].astype(x.dtype)) - spread(stats[1].astype(x.dtype))
+        scale = spread(stats[2].astype(x.dtype))
     x_hat = centred * scale
     gated_g = g if y is None else gated(g, y)
     ux, ugamma, ubeta = u
@@ -172,17 +172,19 @@ def _grad_vjp(
         projected = project(gated_g)
         wrt_g = factor * project(ux)
         wrt_gamma = sum_over(ux * (scale * projected), axis=axes, keepdims=False)
-    if ux is not None and batch:
+    if ux is not None and batch and 1 in needs:
         h = -factor * (ux * mean(gated_g * x_hat) + gated_g * mean(ux * x_hat))
         wrt_x = -(factor * scale) * x_hat * mean(ux * projected)
     if ugamma is not None:
         wrt_g = wrt_g + spread(ugamma) * x_hat
-        h = h + spread(ugamma) * gated_g
+        h = h + spread(ugamma) * gated_g if 1 in needs else h
     if ubeta is not None:
         wrt_g = wrt_g + spread(ubeta)
     if y is not None:
         wrt_g = gated(wrt_g, y)
-    return wrt_g, wrt_x + scale * project(h), wrt_gamma, None, None
+    if 1 in needs:
+        wrt_x = wrt_x + scale * project(h)
+    return wrt_g, wrt_x, wrt_gamma, None, None
 
 
 batch_norm_grad: Primitive = primitive(

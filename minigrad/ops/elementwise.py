@@ -158,7 +158,7 @@ softplus = _elementwise(
 
 def _gate(g: NDArray[Any], y: NDArray[Any]) -> NDArray[Any]:
     out = np.empty(y.shape, g.dtype)
-    plain = type(g) is type(y) is np.ndarray and g.flags.c_contiguous and y.flags.c_contiguous
+    plain = type(g) is type(y) is np.ndarray and g.flags.carray and y.flags.carray
     if not plain or g.shape != y.shape:
         g, y = (np.ascontiguousarray(np.broadcast_to(a, out.shape)) for a in (g, y))
     kernels.gate(g, y, out)
@@ -166,7 +166,7 @@ def _gate(g: NDArray[Any], y: NDArray[Any]) -> NDArray[Any]:
 
 
 def _relu(a: Any) -> Any:
-    if not isinstance(a, np.ndarray) or a.dtype.kind != "f" or not a.flags.c_contiguous:
+    if not isinstance(a, np.ndarray) or a.dtype.kind != "f" or not a.flags.carray:
         return np.maximum(a, 0)
     out = np.empty(a.shape, a.dtype)
     kernels.relu(a, out)

@@ -76,7 +76,7 @@ def _linear_forward(x: NDArray[Any], w: NDArray[Any], b: NDArray[Any] | None) ->
         raise ShapeError(f"linear: bias {b.shape} does not fit weight {w.shape}")
     y: NDArray[Any] = np.dot(_rows(x), w.T)
     if b is not None:
-        if y.dtype is b.dtype and y.dtype.kind == "f" and b.flags.c_contiguous:
+        if y.dtype == b.dtype and y.dtype.kind == "f" and b.flags.carray:
             kernels.add_bias(y, b)
         else:
             y = y + b

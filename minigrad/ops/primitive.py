@@ -11,6 +11,7 @@ from typing import Any
 Rule = Callable[..., Any]
 
 TABLE: dict[str, "Primitive"] = {}
+MAX_OUTPUTS = 4  # the tape numbers records in steps of it, for each output to have a number
 
 
 class Primitive:
@@ -66,7 +67,7 @@ class Primitive:
 
     def __call__(self, *inputs: Any, **attributes: Any) -> Any:
         """Apply to Tensors (or what can become one) and record; the engine supplies this."""
-        raise NotImplementedError("importing minigrad.tensor installs the engine")
+        raise NotImplementedError("importing minigrad.apply installs the engine")
 
     def __repr__(self) -> str:
         return f"<primitive {self.name}>"
@@ -86,6 +87,8 @@ def primitive(
     """Declare a primitive and enter it into the table; the arguments are Primitive's."""
     if name in TABLE:
         raise ValueError(f"primitive {name!r} is declared twice")
+    if not 1 <= outputs <= MAX_OUTPUTS:
+        raise ValueError(f"primitive {name!r}: 1 to {MAX_OUTPUTS} outputs, got {outputs}")
     TABLE[name] = Primitive(name, forward, vjp, doc, promotes, is_view, outputs, saves)
     return TABLE[name]
 

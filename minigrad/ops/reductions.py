@@ -37,7 +37,7 @@ def _count(shape: tuple[int, ...], axis: tuple[int, ...]) -> int:
 def _total(a: NDArray[Any], axis: tuple[int, ...], keepdims: bool, mean: bool) -> Any:
     """The sum or mean of a over `axis`, accumulated in float64 and rounded once."""
     leading, middle, trailing, result_shape = _folded(a.shape, axis, keepdims)
-    if middle < 0 or not a.flags.c_contiguous or a.dtype.kind != "f":
+    if middle < 0 or not a.flags.carray or a.dtype.kind != "f":
         return _total_strided(a, axis, keepdims, mean)
     divisor = leading * trailing if mean else 1
     out = np.empty(result_shape, a.dtype)
@@ -91,7 +91,7 @@ def _mean_forward(a: NDArray[Any], axis: tuple[int, ...], keepdims: bool) -> Any
 
 def _mean_square_forward(a: NDArray[Any], axis: tuple[int, ...], keepdims: bool) -> Any:
     plan = _folded(a.shape, axis, keepdims)
-    if plan[1] < 0 or plan[2] != 1 or not a.flags.c_contiguous or a.dtype.kind != "f":
+    if plan[1] < 0 or plan[2] != 1 or not a.flags.carray or a.dtype.kind != "f":
         return _total(a * a, axis, keepdims, True)
     out = np.empty(plan[3], a.dtype)
     mean_square_rows(a if a.ndim == 2 else a.reshape(plan[0], plan[1]), out)

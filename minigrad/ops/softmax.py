@@ -108,7 +108,7 @@ cross_entropy = primitive(
 def _label_cross_entropy_forward(
     a: NDArray[Any], labels: NDArray[Any], ignore_index: int, mean: bool
 ) -> tuple[Any, Any]:
-    if not a.flags.c_contiguous:
+    if not a.flags.carray:
         a = a.copy()  # in C order, for which the kernel is compiled
     loss, p = np.empty((), a.dtype), np.empty(a.shape, a.dtype)
     bad = kernels.label_cross_entropy(a, labels, ignore_index, mean, loss, p)

@@ -62,6 +62,8 @@ def apply(self: ops.Primitive, *inputs: Any, **attributes: Any) -> Any:
     elif not several and (type(y) is not ndarray or y.dtype is not FLOAT32):
         y = whole = _settled(self, y, arrays, attributes)
     record = None
+    if self.partial:
+        needs = [i for i in needs if self.rules[i] is not None]
     if needs and self.differentiable and mode:
         record = Record(self, inputs, arrays, attributes, whole, needs)
     if several:

@@ -166,9 +166,8 @@ def _pull(
                 _accumulate(sums, lent, inputs[i], cotangents[i], g)
     else:
         for i in needs:
-            rule = primitive.rules[i]
-            if rule is not None:
-                _accumulate(sums, lent, inputs[i], rule(g, y, *operands, **attributes), g)
+            gx = primitive.rules[i](g, y, *operands, **attributes)
+            _accumulate(sums, lent, inputs[i], gx, g)
 
 
 def _gathered(sums: dict[Node, Any], record: Record, targets: set[Node] | None) -> Any:

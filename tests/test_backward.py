@@ -1,10 +1,14 @@
 """Tensor.backward: what accumulates where, what is freed, what is refused."""
 
+import weakref
+
 import numpy as np
 import pytest
 
 import minigrad as mg
+from minigrad import nn
 from minigrad.errors import ArgumentError, DtypeError, GradError, ShapeError
+from minigrad.ops.primitive import TABLE, Primitive, primitive
 
 
 def leaf(data, dtype=np.float64):
@@ -191,3 +195,56 @@ def test_nothing_to_differentiate(how):
     for call in (y.backward, lambda: mg.grad(y, x)):
         with pytest.raises(GradError, match="there is nothing to differentiate"):
             call()
+
+
+# --- what else may happen meanwhile -------------------------------------------------------------
+
+
+def test_python_that_runs_inside_a_backward_pass_may_use_tensors():
+    """Weak references' callbacks and signal handlers run in its middle."""
+    x = mg.tensor([1.0, 2.0], requires_grad=True)
+    seen = []
+    h = x * 2
+
+    def callback(_):
+        t = 2.0 * mg.tensor([3.0]) + nn.Parameter(np.ones(1))
+        seen.append((t.tolist(), t.requires_grad, mg.is_grad_enabled()))
+
+    reference = weakref.ref(h, callback)
+    y = (h * h).sum()
+    del h
+    y.backward()
+    assert seen == [([7.0], False, False)] and reference() is None
+    assert x.grad.tolist() == [8.0, 16.0]
+
+
+def test_a_leaf_that_changes_its_mind_after_the_forward():
+    """Frozen, it gets no gradient; thawed, the outputs do not depend on it."""
+    x, w = mg.tensor([1.0, 2.0]), mg.tensor([3.0, 4.0], requires_grad=True)
+    y = (x * w).sum()
+    x.requires_grad = True
+    with pytest.raises(GradError, match="outputs do not depend on input 0"):
+        mg.grad(y, x)
+    assert mg.grad(y, x, allow_unused=True, retain_graph=True) == (None,)
+    w.requires_grad = False
+    y.backward()
+    assert x.grad is None and w.grad is None
+
+
+def test_a_joint_rule_may_return_the_cotangent_itself():
+    """The caller's array is not handed out as a gradient."""
+    twice = Primitive(
+        "twice", lambda a: (a * 2, a * 3), lambda g, _y, _a, needs: (g[0],), "", outputs=2
+    )
+    x = mg.tensor([1.0, 2.0], requires_grad=True)
+    first, _ = twice(x)
+    g = mg.tensor([5.0, 6.0])
+    first.backward(g)
+    assert x.grad.tolist() == [5.0, 6.0] and not np.may_share_memory(x.grad.data, g.data)
+
+
+def test_a_primitive_has_one_to_four_outputs():
+    for n in (0, 5):
+        with pytest.raises(ValueError, match=f"1 to 4 outputs, got {n}"):
+            primitive("many", np.exp, None, "", outputs=n)
+    assert "many" not in TABLE

@@ -5,6 +5,7 @@ What either must do by itself is in the other test_batchnorm files, which run fo
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from numpy.typing import NDArray
 import minigrad as mg
 from minigrad import functional as F
 from minigrad import nn
+from minigrad.errors import DtypeError, GradError
+from minigrad.kernels.jit import KERNELS
 from minigrad.tape import tape
 
 Array = NDArray[Any]
@@ -248,3 +251,84 @@ def test_sequential_leaves_alone_what_it_does_not_know() -> None:
     shared = nn.Sequential(nn.BatchNorm1d(3), relu, nn.BatchNorm1d(3), relu)
     assert recorded(shared(x)) == ["batch_norm", "batch_norm"]
     assert (shared(x).data >= 0).all()
+
+
+# --- types, layouts and copies ------------------------------------------------------------------
+
+
+def test_a_pickled_model_does_the_same_in_as_many_steps() -> None:
+    """The dtypes of unpickled arrays are equal to NumPy's own, not identical."""
+    model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.ReLU())
+    x = np.random.default_rng(0).standard_normal((5, 4)).astype(np.float32)
+    twin = pickle.loads(pickle.dumps(model))
+    y, z = model(x), twin(pickle.loads(pickle.dumps(x)))
+    assert recorded(y) == recorded(z) == ["linear", "batch_norm"]
+    np.testing.assert_array_equal(y.data, z.data)
+
+
+def test_beta_has_no_part_in_the_other_gradients() -> None:
+    """In neither form does dgamma depend on it, be it through what the forward saved."""
+    rng = np.random.default_rng(0)
+    for fused in (True, False):
+        x, gamma, beta = (mg.tensor(rng.standard_normal(s), requires_grad=True)
+                          for s in ((5, 3), (3,), (3,)))  # fmt: skip
+        y = F.batch_norm(x, None, None, gamma, beta, True, fused=fused, activation="relu")
+        (dgamma,) = mg.grad(y.sum(), gamma, create_graph=True)
+        with pytest.raises(GradError, match="outputs do not depend on input 0"):
+            mg.grad(dgamma.sum(), beta)
+
+
+def test_second_derivatives_in_float32_far_from_zero() -> None:
+    """As exact at mean 1e4 as at 0: what is subtracted first is exact."""
+    rng = np.random.default_rng(0)
+    data, g, u = (rng.standard_normal((50, 2)) for _ in "xgu")
+    data = (data + 1e4).astype(np.float32)
+
+    def second(dtype: Any) -> Array:
+        x = mg.tensor(data.astype(dtype), requires_grad=True)
+        y = F.batch_norm(x, training=True)
+        (dx,) = mg.grad(y, x, mg.tensor(g.astype(dtype)), create_graph=True)
+        return mg.grad((dx * mg.tensor(u.astype(dtype))).sum(), x)[0].data
+
+    exact = second(np.float64)
+    np.testing.assert_allclose(second(np.float32), exact, rtol=0, atol=3e-6 * np.abs(exact).max())
+
+
+def test_statistics_in_float64_beside_float32() -> None:
+    """Evaluation takes them as they are: their rounding to float32 would show at mean 1e6."""
+    x = (1e6 + np.random.default_rng(0).standard_normal((40, 1))).astype(np.float32)
+    mean, var = np.array([1e6 + 0.03]), np.array([1.1])
+    exact = (x.astype(np.float64) - mean) / np.sqrt(var + 1e-5)
+    y = F.batch_norm(x, mean, var)
+    assert y.dtype == np.float32
+    np.testing.assert_allclose(y.data, exact, rtol=0, atol=1e-6 * np.abs(exact).max())
+
+
+def test_arrays_that_may_not_be_written_to_are_like_any() -> None:
+    """And compile no kernel anew: 1 and True for 1.0 neither."""
+    rng = np.random.default_rng(0)
+    x, gamma = rng.standard_normal((6, 3)), rng.standard_normal(3)
+
+    def gradients(x: Array, gamma: Array, **options: Any) -> list[bytes]:
+        leaves = [mg.Tensor(a).requires_grad_() for a in (x, gamma)]
+        running = np.zeros(3), np.ones(3)
+        y = F.batch_norm(leaves[0], *running, leaves[1], None, True, **options)
+        y.backward(x)
+        return [y.data.tobytes(), *(t.grad.data.tobytes() for t in leaves)]
+
+    def compiled() -> int:
+        return sum(len(getattr(k, "signatures", ())) for k in KERNELS.values())
+
+    expected = gradients(x, gamma), gradients(x, gamma, momentum=1.0, eps=1.0)
+    before = compiled()
+    x.flags.writeable = gamma.flags.writeable = False
+    assert gradients(x, gamma) == expected[0]
+    assert gradients(x, gamma, momentum=1, eps=np.float32(1)) == expected[1]
+    assert compiled() == before
+
+
+@pytest.mark.parametrize("name", ["training", "fused"])
+def test_flags_are_flags(name: str) -> None:
+    """A mode given as text would be true."""
+    with pytest.raises(DtypeError, match=f"batch_norm: {name} must be True or False, got 'eval'"):
+        F.batch_norm(np.zeros((3, 2), np.float32), **{"training": True, name: "eval"})

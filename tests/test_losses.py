@@ -268,3 +268,19 @@ def test_bad_input_is_refused(call: Any, function: Any, error: Any, message: str
     """The error names the function, what came and what was expected."""
     with pytest.raises(error, match=f"^{function.__name__}: .*{message}"):
         call(function)
+
+
+@pytest.mark.parametrize("function", [F.cross_entropy, F.nll_loss])
+@pytest.mark.parametrize("wrong", ["1", None, 1.5, True, 2**63])
+def test_ignore_index_is_an_integer(function: Any, wrong: Any) -> None:
+    """Anything else would be compared with labels in vain, and compile a kernel of its own."""
+    with pytest.raises(ArgumentError, match="ignore_index must be an integer"):
+        function(np.zeros((2, 3), np.float32), [0, 1], ignore_index=wrong)
+
+
+def test_labels_beyond_int64_do_not_wrap() -> None:
+    """2**64 - 100 is no class, and not the label -100 either."""
+    labels = np.array([0, 2**64 - 100], np.uint64)
+    for function in (F.cross_entropy, F.nll_loss):
+        with pytest.raises(OutOfRangeError, match=str(2**64 - 100)):
+            function(np.zeros((2, 3), np.float32), labels)

@@ -8,6 +8,7 @@ import pytest
 
 import minigrad as mg
 from minigrad import optim
+from minigrad.errors import ArgumentError
 
 
 def leaf(data, dtype=np.float64):
@@ -175,3 +176,25 @@ def test_gradients_are_not_changed_and_need_no_grad_mode():
         with mg.enable_grad():
             optim.SGD([p], lr=0.1, momentum=momentum, weight_decay=0.1, maximize=True).step()
         assert p.grad.tolist() == [2.0] and p.is_leaf and p.requires_grad
+
+
+def test_a_closure_is_recorded_also_within_no_grad():
+    w = mg.tensor([2.0], requires_grad=True)
+    sgd = optim.SGD([w], lr=0.5)
+
+    def closure():
+        sgd.zero_grad()
+        loss = (w * w).sum()
+        loss.backward()
+        return loss
+
+    with mg.no_grad():
+        assert sgd.step(closure).item() == 4.0
+        assert not mg.is_grad_enabled()
+    assert w.tolist() == [0.0]
+
+
+@pytest.mark.parametrize("name", ["lr", "momentum", "weight_decay", "dampening"])
+def test_what_float32_cannot_hold_is_refused(name):
+    with pytest.raises(ArgumentError, match=f"SGD: {name} must be a number between"):
+        optim.SGD([mg.tensor([1.0], requires_grad=True)], **{"lr": 0.1, name: 1e39})

@@ -255,3 +255,8 @@ def test_integers_stay_what_they_are_where_no_float_is_needed():
     x = mg.tensor([1.0])
     assert mg.concat([x, mg.tensor(np.array([2]))]).dtype == np.float32
     assert mg.clip(x, np.float64(0.5), np.float32(2.0)).dtype == np.float32
+
+
+def test_none_among_operands_makes_no_array_of_objects():
+    with pytest.raises(DtypeError, match="where: not defined for bool and float32 and NoneType"):
+        mg.where(mg.tensor([True, False]), mg.tensor([1.0, 2.0]), None)

@@ -54,6 +54,7 @@ class Primitive:
         self.joint = vjp if callable(vjp) else None
         self.rules = vjp if isinstance(vjp, tuple) else ()
         self.differentiable = vjp is not None
+        self.partial = None in self.rules  # not with respect to each input
         self.promotes = promotes
         self.is_view = is_view
         self.outputs = outputs

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import minigrad as mg
-from minigrad.errors import GradError
+from minigrad.errors import DtypeError, GradError
 
 
 def leaf(data, dtype=np.float64):
@@ -155,3 +155,30 @@ def test_one_array_is_one_cotangent():
     x = mg.tensor(np.ones((4, 3)), requires_grad=True)
     (g,) = mg.grad(x * 2.0, x, np.full((4, 3), 5.0))
     np.testing.assert_array_equal(g.data, np.full((4, 3), 10.0))
+
+
+def test_a_second_mg_grad_finds_the_tape_freed():
+    x = leaf([1.0, 2.0])
+    y = (x * x).sum()
+    mg.grad(y, x)
+    with pytest.raises(GradError, match="the tape was freed by an earlier backward"):
+        mg.grad(y, x)
+
+
+def test_what_a_freed_record_hides_is_not_called_unused():
+    """Rather than to say that y does not depend on x, which it does."""
+    x = leaf([1.0, 2.0])
+    h = x * x
+    y, z = h.sum(), (h * h).sum()
+    mg.grad(y, x)
+    with pytest.raises(GradError, match="the tape was freed by an earlier backward"):
+        mg.grad(z, x)
+
+
+@pytest.mark.parametrize("wrong", [3.0, None, "x"])
+def test_mg_grad_of_what_is_no_tensor(wrong):
+    x = leaf([1.0, 2.0])
+    with pytest.raises(DtypeError, match=f"grad: .* got {type(wrong).__name__}"):
+        mg.grad(wrong, x)
+    with pytest.raises(DtypeError, match=f"grad: .* got {type(wrong).__name__}"):
+        mg.grad((x * x).sum(), wrong)

@@ -244,3 +244,13 @@ def test_rules_that_need_only_a_shape_or_dtype_allow_a_change(use):
         w *= 2.0
     y.backward(np.ones(y.shape))
     assert w.grad.shape == w.shape
+
+
+def test_a_reshape_that_had_to_copy_shares_nothing():
+    """A change of it is no change of what it was made of."""
+    x = mg.tensor(np.ones((2, 3)), requires_grad=True)
+    w = mg.tensor(np.arange(6.0).reshape(2, 3))
+    y = (x * w).sum()
+    w.T.reshape(6).copy_(np.zeros(6))
+    y.backward()
+    np.testing.assert_array_equal(x.grad.data, w.data)

@@ -284,3 +284,25 @@ def test_labels_beyond_int64_do_not_wrap() -> None:
     for function in (F.cross_entropy, F.nll_loss):
         with pytest.raises(OutOfRangeError, match=str(2**64 - 100)):
             function(np.zeros((2, 3), np.float32), labels)
+
+
+@pytest.mark.parametrize("options", [{}, {"weight": [1.0, 2.0, 3.0]}, {"label_smoothing": 0.1}])
+def test_the_mean_over_no_label_is_nan_with_derivatives_of_zero(options: dict[str, Any]) -> None:
+    """All labels ignored, with and without a one-hot matrix; of any order."""
+    x = mg.tensor(np.ones((2, 3)), requires_grad=True)
+    loss = F.cross_entropy(x, [7, 7], ignore_index=7, **options)
+    assert np.isnan(loss.item())
+    (first,) = mg.grad(loss, x, create_graph=True)
+    np.testing.assert_array_equal(first.data, np.zeros((2, 3)))
+    (second,) = mg.grad((first * x).sum(), x)
+    np.testing.assert_array_equal(second.data, np.zeros((2, 3)))
+
+
+def test_what_ignored_rows_hold_does_not_matter() -> None:
+    """Not even infinity or NaN, to the loss or the gradient."""
+    rows = np.array([[-1.0, -2.0], [-np.inf, np.nan]])
+    x = mg.tensor(rows, requires_grad=True)
+    loss = F.nll_loss(x, [1, -100])
+    loss.backward()
+    assert loss.item() == 2.0
+    np.testing.assert_array_equal(x.grad.data, [[0, -1], [0, 0]])

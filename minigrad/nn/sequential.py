@@ -21,7 +21,11 @@ def _fusible(module: Module, following: ReLU) -> bool:
 
 
 class Sequential(Module):
-    """Modules one after the other, under the names "0", "1", ... or those of a dict."""
+    """Modules one after the other, under the names "0", "1", ... or those of a dict.
+
+    A BatchNorm, if fused, and a ReLU that follows it are one call, of the BatchNorm; who wants to
+    see both being called makes it with fused=False.
+    """
 
     def __init__(self, *modules: Module | dict[str, Module]) -> None:
         if len(modules) == 1 and isinstance(modules[0], dict):
@@ -41,7 +45,7 @@ class Sequential(Module):
             setattr(self, name, module)
 
     def forward(self, x: Any) -> Any:
-        """The output of the last module. A ReLU behind a BatchNorm runs in its kernel."""
+        """The output of the last module."""
         done: Module | None = None
         following: Module | None
         modules = list(self)

@@ -75,7 +75,8 @@ def apply(self: ops.Primitive, *inputs: Any, **attributes: Any) -> Any:
         result._requires_grad = True
     if saves:
         return result, whole[1]
-    if self.is_view and y.base is not None and isinstance(inputs[0], Tensor):
+    # The base alone does not tell: what reshape has to copy has one as well.
+    if self.is_view and isinstance(inputs[0], Tensor) and np.may_share_memory(y, arrays[0]):
         _share(result, inputs[0])
     return result
 

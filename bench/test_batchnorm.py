@@ -1,4 +1,5 @@
-"""BatchNorm in training mode, forward and backward, per shape: composed, and PyTorch's.
+"""BatchNorm in training mode, forward and backward, per shape: fused, composed, and PyTorch's; and
+with ReLU behind it: in one kernel, in two, and PyTorch's.
 
 `gb_per_s` counts what any implementation must move: forward reads x and writes y, backward reads
 x and the cotangent and writes dx. Time beyond that is passes over memory that could be saved.
@@ -21,17 +22,24 @@ SHAPES = [
 ]
 ARRAYS_MOVED = {"forward": 2, "backward": 3, "both": 5}
 # A variant is one more row: its name, its library, and what it adds to the call.
-VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+Variants = dict[str, tuple[str, dict[str, Any]]]
+VARIANTS: Variants = {
     "fused": ("minigrad", {"fused": True}),
     "composed": ("minigrad", {"fused": False}),
     "torch": ("torch", {}),
 }
+RELU_VARIANTS: Variants = {
+    "one op": ("minigrad", {"activation": "relu"}),
+    "two ops": ("minigrad", {}),
+    "torch": ("torch", {}),
+}
 
 
-def make_calls(variant: str, shape: tuple[int, ...]) -> dict[str, Callable[[], Any]]:
-    """The calls to time, per direction; all inputs need a gradient."""
-    name, options = VARIANTS[variant]
-    lib = libraries.load(name)
+def make_calls(
+    library: str, options: dict[str, Any], shape: tuple[int, ...], relu: bool = False
+) -> dict[str, Callable[[], Any]]:
+    """The calls to time, per direction; all inputs need a gradient. relu: a call of its own."""
+    lib = libraries.load(library)
     rng = np.random.default_rng(0)
     array, cotangent = (rng.standard_normal(shape, dtype=np.float32) for _ in range(2))
     zeros, ones = np.zeros(shape[1], np.float32), np.ones(shape[1], np.float32)
@@ -41,7 +49,8 @@ def make_calls(variant: str, shape: tuple[int, ...]) -> dict[str, Callable[[], A
     g = lib.tensor(cotangent)
 
     def forward() -> Any:
-        return lib.functional.batch_norm(x, *running, weight, bias, training=True, **options)
+        y = lib.functional.batch_norm(x, *running, weight, bias, training=True, **options)
+        return lib.functional.relu(y) if relu else y
 
     y = forward()
     return {
@@ -51,16 +60,37 @@ def make_calls(variant: str, shape: tuple[int, ...]) -> dict[str, Callable[[], A
     }
 
 
+by_shape = pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: "x".join(map(str, shape)))
+
+
+def bytes_moved(direction: str, shape: tuple[int, ...]) -> int:
+    """What any implementation must read and write."""
+    return ARRAYS_MOVED[direction] * np.dtype(np.float32).itemsize * int(np.prod(shape))
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("direction", ARRAYS_MOVED)
-@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: "x".join(map(str, shape)))
+@by_shape
 def test_batchnorm(
     measure: Measure, benchmark: Any, shape: tuple[int, ...], direction: str, variant: str
 ) -> None:
     """One direction of one BatchNorm over arrays that are in the cache where they fit there."""
-    if not machine.installed(VARIANTS[variant][0]):
-        pytest.skip(f"{VARIANTS[variant][0]} is not installed")
+    library, options = VARIANTS[variant]
+    if not machine.installed(library):
+        pytest.skip(f"{library} is not installed")
     benchmark.group = f"batchnorm {direction} {'x'.join(map(str, shape))}"
-    itemsize = np.dtype(np.float32).itemsize
-    moved = ARRAYS_MOVED[direction] * itemsize * int(np.prod(shape))
-    measure(make_calls(variant, shape)[direction], moved)
+    measure(make_calls(library, options, shape)[direction], bytes_moved(direction, shape))
+
+
+@pytest.mark.parametrize("variant", RELU_VARIANTS)
+@by_shape
+def test_batchnorm_relu(
+    measure: Measure, benchmark: Any, shape: tuple[int, ...], variant: str
+) -> None:
+    """Forward and backward; in one kernel, ReLU's own passes over memory are saved."""
+    library, options = RELU_VARIANTS[variant]
+    if not machine.installed(library):
+        pytest.skip(f"{library} is not installed")
+    benchmark.group = f"batchnorm-relu both {'x'.join(map(str, shape))}"
+    calls = make_calls(library, options, shape, relu="activation" not in options)
+    measure(calls["both"], bytes_moved("both", shape))

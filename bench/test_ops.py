@@ -1,4 +1,4 @@
-"""Single primitives and the functions next to them, forward and backward; float32.
+"""Single primitives and the functions next to them, forward and backward, and SGD; float32.
 
 The forward pass records (its inputs need gradients), as it does in training.
 """
@@ -78,3 +78,30 @@ def test_op(measure: Measure, benchmark: Any, library: Library, name: str, direc
     y = forward()
     g = library.tensor(rng.standard_normal(tuple(y.shape), dtype=np.float32))
     measure(lambda: library.grad(y, operands, g, retain_graph=True))
+
+
+SGD_OPTIONS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "momentum": {"momentum": 0.9},
+    "decay": {"momentum": 0.9, "weight_decay": 1e-4},
+    "nesterov": {"momentum": 0.9, "nesterov": True},
+}
+# Weights and biases of the nets `tiny`, where calls cost most, and `wide`, where memory does.
+SGD_SHAPES: dict[str, list[Shape]] = {
+    "tiny": [(64, 64), (64,), (64,), (64,), (10, 64), (10,)],
+    "wide": [(1024, 784), (1024, 1024), (10, 1024), *[(1024,)] * 6, (10,)],
+}
+
+
+@pytest.mark.parametrize("options", SGD_OPTIONS)
+@pytest.mark.parametrize("net", SGD_SHAPES)
+def test_sgd(measure: Measure, benchmark: Any, library: Library, net: str, options: str) -> None:
+    """One update of all parameters of a net; gradients stay the same."""
+    benchmark.group = f"sgd {options} {net}"
+    rng = np.random.default_rng(0)
+    parameters = []
+    for shape in SGD_SHAPES[net]:
+        p = library.tensor(rng.standard_normal(shape, dtype=np.float32), requires_grad=True)
+        p.grad = library.tensor(1e-3 * rng.standard_normal(shape, dtype=np.float32))
+        parameters.append(p)
+    measure(library.sgd(parameters, lr=1e-6, **SGD_OPTIONS[options]).step)

@@ -120,6 +120,37 @@ def test_the_users_folder_is_private(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert list(cache.directories()) == [package]
 
 
+def test_what_killed_processes_left_is_removed_when_it_is_old(tmp_path: Path) -> None:
+    """Nothing else: no younger one, no entry, nobody else's .tmp."""
+    entry = f"minigrad.kernels.relu._relu-{24 * '0'}.nbc"
+    old = [f"{entry}.{16 * c}.tmp" for c in "0a"]
+    kept = [
+        entry,
+        "other.tmp",
+        f"{entry}.tmp",
+        f"{entry}.{16 * 'x'}.tmp",
+        f"{entry}.{16 * '1'}.tmp",
+    ]
+    now = time.time()
+    for name in old + kept:
+        (tmp_path / name).write_bytes(b"half")
+        age = 60 if name == kept[-1] else 2 * cache.ABANDONED
+        os.utime(tmp_path / name, (now - age, now - age))
+    cache._write(tmp_path, 0o700, "new", b"whole")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*kept, "new"])
+    assert (tmp_path / entry).read_bytes() == b"half"
+
+
+def test_a_file_that_cannot_be_removed_does_no_harm(tmp_path: Path) -> None:
+    for i in range(16):  # some in the way of others, in whatever order they are listed
+        left = tmp_path / f"a-{24 * '0'}.nbc.{i:016x}.tmp"
+        left.mkdir() if i % 2 else left.touch()
+        os.utime(left, (0, 0))
+    cache._write(tmp_path, 0o700, "new", b"whole")
+    found = list(tmp_path.iterdir())
+    assert len(found) == 9 and [path.name for path in found if path.is_file()] == ["new"]
+
+
 class Terminal(io.StringIO):
     """A standard error that a person looks at."""
 
@@ -151,3 +182,40 @@ def test_a_terminal_hears_of_it_once_when_compiling_takes_long(
     said = sys.stderr.getvalue().splitlines()  # type: ignore[attr-defined]
     assert len(said) == lines
     assert all("compiling kernels" in line for line in said)
+
+
+def _untypable(a: Any, out: Any) -> None:
+    out[0] = a.no_such_attribute
+
+
+def test_compiling_that_raises_ends_as_well(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the line would appear, and be the last, while nothing is compiled."""
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    notice = Notice(patience=60.0)
+    monkeypatch.setattr(cache.LISTENER, "notice", notice)
+    began = []
+    monkeypatch.setattr(notice, "begin", lambda: (began.append(1), Notice.begin(notice)))
+    untypable: Any = kernel(_untypable)
+    for count in (1, 2):
+        with pytest.raises(numba.TypingError):
+            untypable(np.arange(2.0), np.ones(2))
+        assert (len(began), notice._depth, notice._timer) == (count, 0, None)
+    called(kernel(_add))
+    assert (len(began), notice._depth) == (3, 0) and 0 < notice.patience < 60.0
+    called(kernel(_add))  # loaded
+    numba.njit(_add)(np.arange(2.0), np.ones(2))  # somebody else's
+    assert (len(began), notice._depth) == (3, 0)
+
+
+def test_compiling_goes_on_where_no_thread_can_be_started(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(timer: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setattr(cache.threading.Timer, "start", fail)
+    notice = Notice()
+    notice.begin()
+    notice.end()
+    assert (notice.said, notice._depth) == (False, 0)

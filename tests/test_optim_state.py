@@ -60,6 +60,24 @@ def test_a_loaded_state_goes_on_as_if_there_had_been_no_break(dtype):
     assert run(whole, sgd, gradients) == run(resumed, other, gradients)
 
 
+@pytest.mark.parametrize("before, after", [("float32", "float64"), ("float64", "float32")])
+def test_momentum_goes_on_in_the_dtype_that_a_module_is_converted_to(before, after):
+    """And is kept there: each step builds on the buffer that the last one left."""
+    module = nn.Linear(2, 1, bias=False).to(before)
+    (p,) = module.parameters()
+    p.data[...] = 0.0
+    sgd = optim.SGD([p], lr=1.0, momentum=0.5)
+    values = []
+    for dtype in (before, after, after, after):
+        module.to(dtype)
+        set_grad(p, 1.0)
+        sgd.step()
+        buffer = sgd.state[p]["momentum_buffer"]
+        assert buffer.dtype == p.dtype == dtype
+        values.append((p.tolist()[0][0], buffer.tolist()[0][1]))
+    assert values == [(-1.0, 1.0), (-2.5, 1.5), (-4.25, 1.75), (-6.125, 1.875)]
+
+
 def test_a_state_is_named_by_the_order_of_parameters():
     a, b = leaf([1.0, 2.0]), leaf(3.0)
     sgd = optim.SGD([{"params": [a]}, {"params": [b]}], lr=0.1, momentum=0.5)

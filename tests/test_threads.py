@@ -84,25 +84,93 @@ def test_set_num_threads():
     assert mg.get_num_threads() == threads.get_num_threads() == 3
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # fork in a process with threads
-def test_a_forked_child_has_workers_of_its_own():
-    threads.split(lambda a, b: None, 2)  # the parent's are running
+def test_there_is_a_most():
+    """What get_num_threads tells is what works."""
+    for n in (threads.MOST - 1, threads.MOST):
+        mg.set_num_threads(n)
+        assert mg.get_num_threads() == n
+    mg.set_num_threads(10**9)
+    assert mg.get_num_threads() == threads.MOST <= max(64, os.cpu_count())
+    parts = []
+    threads.split(lambda a, b: parts.append((a, b)), 10**6)
+    assert len(parts) == threads.MOST
+    assert sum(b - a for a, b in parts) == 10**6
+    assert len(threads._pool._threads) < threads.MOST
+
+
+def workers():
+    return {t for t in threading.enumerate() if t.name.startswith("minigrad")}
+
+
+def test_another_number_of_threads_ends_the_old_ones():
+    before = workers()
+    threads.set_num_threads(3)
+    threads.split(lambda a, b: None, 3)
+    old, pool = workers() - before, threads._pool
+    assert old and pool is not None  # held here, or its own finaliser would end them, in CPython
+    threads.set_num_threads(3)
+    for worker in old:
+        worker.join(timeout=10)
+        assert not worker.is_alive()
+
+
+def in_a_child(job):
+    """Run job in a forked process, and see that it ends well."""
     pid = os.fork()
     if pid == 0:
         code = 1
         try:
-            both = threading.Barrier(2, timeout=5)  # two threads, or it breaks
-            threads.split(lambda a, b: both.wait(), 2)
+            job()
             code = 0
         finally:
             os._exit(code)
-    deadline = threading.Event()
+    pause = threading.Event()
     for _ in range(200):
         ended, status = os.waitpid(pid, os.WNOHANG)
         if ended:
             assert status == 0
             return
-        deadline.wait(0.05)
+        pause.wait(0.05)
     os.kill(pid, 9)
+    os.waitpid(pid, 0)
     pytest.fail("the child hangs")
+
+
+forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+# Fork in a process with threads.
+quiet = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+
+def meet():
+    """Two threads, or it breaks."""
+    both = threading.Barrier(2, timeout=5)
+    threads.split(lambda a, b: both.wait(), 2)
+
+
+@forks
+@quiet
+def test_a_forked_child_has_workers_of_its_own():
+    threads.split(lambda a, b: None, 2)  # the parent's are running
+    in_a_child(meet)
+
+
+@forks
+@quiet
+def test_a_fork_while_another_thread_holds_the_lock():
+    """That thread is not there in the child to release it."""
+    held, done = threading.Event(), threading.Event()
+
+    def hold():
+        with threads._lock:
+            held.set()
+            done.wait(60)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    try:
+        assert held.wait(10)
+        in_a_child(meet)
+    finally:
+        done.set()
+        holder.join()
+    meet()  # the parent's lock is as it was

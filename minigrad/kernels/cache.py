@@ -15,6 +15,7 @@ import hashlib
 import inspect
 import os
 import pickle
+import re
 import secrets
 import stat
 import sys
@@ -25,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numba
-from numba.core import config, serialize
+from numba.core import config, event, serialize
 from numba.core.caching import NullCache
 from numba.core.compiler import CompileResult
 from numba.core.runtime.nrt import rtsys
@@ -131,12 +132,10 @@ class DiskCache(NullCache):
                     result = _rebuild(target_context, *data)
                     self._path = str(directory)
                     return result
-        NOTICE.begin()  # since Numba compiles next
         return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
         """Keep a CompileResult in the first directory that takes it, or warn once in a process."""
-        NOTICE.end()
         if not self._enabled:
             return
         if data.lifted or data.library.has_dynamic_globals:
@@ -175,16 +174,34 @@ class DiskCache(NullCache):
 
 
 def _write(directory: Path, mode: int, name: str, content: bytes) -> None:
-    """Whole or not at all, whoever else writes. A process killed meanwhile leaves a .tmp file."""
+    """Whole or not at all, whoever else writes. A process killed meanwhile leaves a .tmp file,
+    which a later one removes."""
     directory.mkdir(mode, parents=True, exist_ok=True)
     aside = directory / f"{name}.{secrets.token_hex(8)}.tmp"
     try:
         aside.write_bytes(content)
+        _remove_abandoned(aside)
         os.replace(aside, directory / name)
     except OSError:
         with contextlib.suppress(OSError):
             aside.unlink()
         raise
+
+
+# As `_write` names them, and no other file, in a folder that may not be ours alone.
+_ASIDE = re.compile(r".+-[0-9a-f]{24}\.nbc\.[0-9a-f]{16}\.tmp")
+ABANDONED = 3600.0  # seconds; writing takes milliseconds
+
+
+def _remove_abandoned(written: Path) -> None:
+    """Remove the files aside that are much older than this one, by the clock of their disk."""
+    with contextlib.suppress(OSError):
+        now = written.stat().st_mtime
+        for path in written.parent.iterdir():
+            if _ASIDE.fullmatch(path.name):
+                with contextlib.suppress(OSError):  # somebody else was quicker
+                    if now - path.stat().st_mtime > ABANDONED:
+                        path.unlink()
 
 
 _warned = False
@@ -219,7 +236,8 @@ class Notice:
             self._began = time.monotonic()
             self._timer = threading.Timer(self.patience, self._say)
             self._timer.daemon = True
-            self._timer.start()
+            with contextlib.suppress(RuntimeError):  # no thread can be started
+                self._timer.start()
 
     def end(self) -> None:
         """It has been."""
@@ -238,7 +256,30 @@ class Notice:
         )
 
 
+class Compiling(event.Listener):
+    """Tells a Notice when Numba begins and ends to compile a kernel, also where that raises."""
+
+    def __init__(self, notice: Notice) -> None:
+        self.notice = notice
+
+    def on_start(self, event: Any) -> None:
+        """Numba compiles; under its lock, like `on_end`."""
+        if self._ours(event):
+            self.notice.begin()
+
+    def on_end(self, event: Any) -> None:
+        """It has compiled, or raised."""
+        if self._ours(event):
+            self.notice.end()
+
+    def _ours(self, event: Any) -> bool:
+        return isinstance(getattr(event.data["dispatcher"], "_cache", None), DiskCache)
+
+
 NOTICE = Notice()
+LISTENER = Compiling(NOTICE)
+_register: Any = event.register  # untyped
+_register("numba:compile", LISTENER)
 
 for _method in ("load_overload", "save_overload"):  # called by Numba with as many arguments
     if _arguments(getattr(NullCache, _method)) != _arguments(getattr(DiskCache, _method)):

@@ -15,8 +15,10 @@ import numba
 
 _lock = threading.Lock()
 _pool: ThreadPoolExecutor | None = None
+# More threads than cores only lose, and a slip of the pen must not start a million.
+MOST = max(64, os.cpu_count() or 1)
 # The cores that this process may use, or fewer: NUMBA_NUM_THREADS.
-_threads: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
+_threads: int = min(numba.config.NUMBA_NUM_THREADS, MOST)  # type: ignore[attr-defined]
 
 
 def get_num_threads() -> int:
@@ -25,10 +27,14 @@ def get_num_threads() -> int:
 
 
 def set_num_threads(n: int) -> None:
-    """Let n threads, at least 1, the caller's included, work on one kernel."""
+    """Let n threads, at least 1 and at most MOST, the caller's included, work on one kernel.
+
+    A larger n counts as MOST, which get_num_threads then tells. Threads that are no longer needed
+    end when they have done what they have begun.
+    """
     global _pool, _threads
     with _lock:
-        old, _pool, _threads = _pool, None, n
+        old, _pool, _threads = _pool, None, min(n, MOST)
     if old is not None:
         old.shutdown(wait=False)
 

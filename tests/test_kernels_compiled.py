@@ -1,0 +1,240 @@
+"""Each compiled kernel against the same function run as Python, in ulps of its largest element.
+
+They differ where LLVM may do what Python does not: fuse a multiplication with an addition, which
+rounds once instead of twice, and in kernels that are not exact reorder sums (jit.FASTMATH); and
+where Python computes in float32 what compiled code widens to float64. More than a few units would
+be a kernel that says one thing and does another.
+
+The limits are about twice what was found, since processors differ in the width of their vectors,
+by which sums are reordered.
+"""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numba
+import numpy as np
+import pytest
+
+import minigrad.warmup  # noqa: F401  imports every kernel
+from minigrad.kernels import batchnorm
+from minigrad.kernels.jit import KERNELS
+
+Array = Any
+Run = Callable[[Callable[..., Any]], list[Array]]  # from a kernel to what it leaves
+
+pytestmark = pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="nothing is compiled")
+
+DTYPES = [np.float32, np.float64]
+# Float32: found 1, and 2 in the gradient of cross-entropy by labels, whose Python sums in float32.
+# Float64: found 1, and 4 in sums of 1100 terms, which are reordered.
+ALONE_LIMIT = {"float32": 4.0, "float64": 8.0}
+# Of y and dx; found 1 and 2.5, as rounding once instead of twice in two steps explains.
+BATCH_NORM_LIMIT = {"float32": 2.0, "float64": 5.0}
+# What is a sum in float64 of m terms: times sqrt(m), as rounding errors in random order grow. Found
+# 0.8: 50 units in the variance of 4100 values, of which a mean is taken for K that itself differs.
+SUM_LIMIT = 2.0
+FILES = ("batchnorm", "batchnorm_channel", "batchnorm_planes", "batchnorm_rows")
+
+
+def ulps(got: Array, expected: Array) -> float:
+    """The largest difference, in units in the last place of the largest element."""
+    assert (got.shape, got.dtype) == (expected.shape, expected.dtype)
+    assert np.isfinite(expected).all()
+    if not got.size:
+        return 0.0
+    return float(np.abs(got - expected).max() / np.spacing(np.abs(expected).max()))
+
+
+def normal(dtype: Any, *shape: int) -> Array:
+    return np.random.default_rng(sum(shape)).standard_normal(shape).astype(dtype)
+
+
+# --- kernels that stand alone -------------------------------------------------------------------
+
+LABELS = np.random.default_rng(0).integers(0, 10, 70)
+LABELS[::9] = -100
+
+
+def sgd(dtype: Any, weight_decay: float, momentum: float, nesterov: bool, first: bool) -> Run:
+    """Parameters and buffer after a step."""
+    p, g, buffer = (normal(dtype, 500 + i)[:500] for i in range(3))
+    hyper = np.array([0.1, weight_decay, -1.0, momentum, 0.7], dtype)
+
+    def run(kernel: Callable[..., Any]) -> list[Array]:
+        out, b = p.copy(), buffer.copy()
+        kernel(out, g, *([b] if momentum else []), hyper, *([nesterov, first] if momentum else []))
+        return [out, b]
+
+    return run
+
+
+def into(shape: Any, *arguments: Any, dtype: Any = None, copy: bool = False) -> Run:
+    """What a kernel leaves in its last argument, an array of this shape, or a copy of an array."""
+
+    def run(kernel: Callable[..., Any]) -> list[Array]:
+        out = shape.copy() if copy else np.full(shape, 0, dtype or arguments[0].dtype)
+        kernel(*arguments, out)
+        return [out]
+
+    return run
+
+
+def label_cross_entropy(dtype: Any, mean: bool) -> Run:
+    def run(kernel: Callable[..., Any]) -> list[Array]:
+        loss, p = np.zeros((), dtype), np.zeros((70, 10), dtype)
+        assert kernel(3 * normal(dtype, 70, 10), LABELS, -100, mean, loss, p) == -1
+        return [loss, p]
+
+    return run
+
+
+def running(dtype: Any) -> Run:
+    def run(kernel: Callable[..., Any]) -> list[Array]:
+        mean, var = normal(dtype, 40), normal(dtype, 40) ** 2
+        kernel(mean, var, normal(np.float64, 41)[:40], normal(np.float64, 41)[:40] ** 2, 0.1, 1.01)
+        return [mean, var]
+
+    return run
+
+
+def add_bias(dtype: Any) -> Run:
+    def run(kernel: Callable[..., Any]) -> list[Array]:
+        y = normal(dtype, 30, 17)
+        kernel(y, normal(dtype, 17))
+        return [y]
+
+    return run
+
+
+def softmax(dtype: Any) -> Array:
+    e = np.exp(normal(dtype, 70, 10))
+    return e / e.sum(1, keepdims=True)
+
+
+def increment(dtype: Any) -> Run:
+    def run(kernel: Callable[..., Any]) -> list[Array]:
+        counter = np.array(7)
+        kernel(counter)
+        return [counter.astype(float)]
+
+    return run
+
+
+ALONE: dict[str, Callable[[Any], Run]] = {
+    "update._sgd": lambda t: sgd(t, 0.0, 0.0, False, False),
+    "update._sgd decay": lambda t: sgd(t, 0.01, 0.0, False, False),
+    "update._sgd_momentum": lambda t: sgd(t, 0.0, 0.9, False, False),
+    "update._sgd_momentum first": lambda t: sgd(t, 0.01, 0.9, False, True),
+    "update._sgd_momentum nesterov": lambda t: sgd(t, 0.01, 0.9, True, False),
+    "update._running": running,
+    "update._increment": increment,
+    "reduce._sum_rows": lambda t: into(9, 1 + normal(t, 1100, 9), 1.0),
+    "reduce._sum_rows mean": lambda t: into(9, 1 + normal(t, 1100, 9), 1100.0),
+    "reduce._mean_square_rows": lambda t: into(9, normal(t, 1100, 9)),
+    "reduce._sum_along": lambda t: into(9, 1 + normal(t, 9, 1100), 1.0),
+    "relu._relu": lambda t: into((30, 17), normal(t, 30, 17)),
+    "relu._gate": lambda t: into((30, 17), normal(t, 30, 17), normal(t, 17, 30).T.copy()),
+    "linear._add_bias": add_bias,
+    "softmax._cross_entropy": lambda t: into(70, 3 * normal(t, 70, 10), softmax(t)),
+    "softmax._cross_entropy_grad": lambda t: into(
+        (70, 10), normal(t, 70), 3 * normal(t, 70, 10), softmax(t), 7.0
+    ),
+    "softmax._cross_entropy_grad shared": lambda t: into(
+        (70, 10), normal(t, 1), 3 * normal(t, 70, 10), softmax(t), 1.0
+    ),
+    "softmax._label_cross_entropy": lambda t: label_cross_entropy(t, False),
+    "softmax._label_cross_entropy mean": lambda t: label_cross_entropy(t, True),
+    "softmax._label_cross_entropy_grad": lambda t: into(
+        (70, 10), 1.7, LABELS, softmax(t), -100, False, dtype=t
+    ),
+    "softmax._label_cross_entropy_grad mean": lambda t: into(
+        (70, 10), 1.7, LABELS, softmax(t), -100, True, dtype=t
+    ),
+    "index._scatter_rows": lambda t: into((10, 6), np.abs(LABELS) % 10, normal(t, 70, 6), dtype=t),
+    "index._one_hot": lambda t: into((70, 10), LABELS, -100, dtype=t),
+}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ALONE)
+def test_alone(name: str, dtype: Any) -> None:
+    kernel = KERNELS[f"minigrad.kernels.{name.split()[0]}"]
+    run = ALONE[name](dtype)
+    for a, b in zip(run(kernel), run(kernel.py_func), strict=True):
+        assert ulps(a, b) <= ALONE_LIMIT[np.dtype(dtype).name]
+
+
+def test_every_kernel_is_met() -> None:
+    """Here, or by BatchNorm below."""
+    alone = {f"minigrad.kernels.{name.split()[0]}" for name in ALONE}
+    batch = {f"minigrad.kernels.{file}." for file in FILES}
+    own = [name for name in KERNELS if name.startswith("minigrad.kernels.")]
+    assert [n for n in own if n not in alone and not n.startswith(tuple(batch))] == []
+
+
+# --- BatchNorm ----------------------------------------------------------------------------------
+
+
+@contextmanager
+def as_python() -> Iterator[None]:
+    """Every function of the BatchNorm kernels, parts too, is its Python; they must be compiled."""
+    with pytest.MonkeyPatch.context() as patch:
+        for file in FILES:
+            module = sys.modules[f"minigrad.kernels.{file}"]
+            for name, value in list(vars(module).items()):
+                if hasattr(value, "py_func"):
+                    patch.setattr(module, name, value.py_func)
+        yield
+
+
+def batch_norm(
+    shape: Any, dtype: Any, training: bool, relu: bool, given: Any = None
+) -> dict[str, Array]:
+    """All that forward and backward leave; given: y and stats to go back from."""
+    x, g = 0.5 + normal(dtype, *shape), normal(dtype, 1, *shape)[0]
+    c = shape[1]
+    gamma, beta, mean, var = (normal(dtype, c + i)[:c] for i in range(4))
+    y, stats = np.empty_like(x), np.zeros((5, c))
+    if training:
+        batchnorm.forward_train(x, gamma, beta, 1e-5, relu, y, stats)
+    else:
+        batchnorm.forward_eval(x, gamma, beta, mean, var**2, 1e-5, relu, y, stats)
+    first = {"y": y, "mean": stats[0] + stats[1], "inv_std": stats[2], "var": stats[3]}
+    y, stats = given or (y, stats)
+    dx, dgamma, dbeta = np.empty_like(x), np.empty_like(gamma), np.empty_like(beta)
+    gates = y if relu else np.empty((0,) * x.ndim, dtype)
+    batchnorm.backward(g, x, gates, gamma, stats, training, dx, dgamma, dbeta)
+    return {**first, "dx": dx, "dgamma": dgamma, "dbeta": dbeta, "given": (y, stats)}
+
+
+# Rows: a few, and two blocks. Planes: short ones, and longer than a segment.
+ROWS, PLANES = [(40, 5), (300, 66)], [(3, 4, 50), (1, 2, 4100)]
+CASES = [(shape, threaded) for shape in ROWS for threaded in (False, True)]
+CASES += [(shape, False) for shape in PLANES]  # threads take the same kernels in parts
+
+
+@pytest.mark.parametrize(
+    "training, relu", [(True, False), (True, True), (False, False), (False, True)]
+)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape, threaded", CASES, ids=str)
+def test_batch_norm(
+    shape: Any, dtype: Any, training: bool, relu: bool, threaded: bool, monkeypatch: Any
+) -> None:
+    """Going back from the same y and statistics, so that relu gates the same elements."""
+    monkeypatch.setattr(batchnorm, "THREADED", 1 if threaded else 1 << 60)
+    compiled = batch_norm(shape, dtype, training, relu)
+    given = compiled.pop("given")
+    with as_python():
+        plain = batch_norm(shape, dtype, training, relu, given)
+    terms = int(np.prod(shape)) / shape[1]
+    for name, a in compiled.items():
+        b, limit = plain[name], BATCH_NORM_LIMIT[np.dtype(dtype).name]
+        if name in ("mean", "var", "inv_std") and not training:
+            a, b = a.astype(dtype), b.astype(dtype)  # Python adds eps to var in its dtype
+        elif name not in ("y", "dx") and a.dtype == np.float64:
+            limit = SUM_LIMIT * terms**0.5
+        assert ulps(a, b) <= limit, name

@@ -1,0 +1,101 @@
+"""Several Python threads train at once, and share the workers, while their number changes."""
+
+import itertools
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numba
+import numpy as np
+import pytest
+
+import minigrad as mg
+from minigrad import functional as F
+from minigrad import nn, optim
+from minigrad.kernels import batchnorm, threads
+
+COMPILED = not numba.config.DISABLE_JIT
+ROWS = 600 if COMPILED else 40  # several blocks of rows, so that there is something to split
+WIDTH = 70 if COMPILED else 6
+
+
+@pytest.fixture(autouse=True)
+def shared_by_threads(monkeypatch):
+    """Every BatchNorm here takes the way of large arrays; the number of threads is put back."""
+    monkeypatch.setattr(batchnorm, "THREADED", 1)
+    before = threads.get_num_threads()
+    yield
+    threads.set_num_threads(before)
+
+
+def train(seed):
+    """Every loss and the final state, as bytes, of a model and data of this thread's own."""
+    random = np.random.default_rng(seed)
+    planes = seed % 2
+    hidden = (
+        [nn.Linear(5, 3 * WIDTH), Planes(3, WIDTH), nn.BatchNorm1d(3), nn.ReLU(), nn.Flatten()]
+        if planes
+        else [nn.Linear(5, 3 * WIDTH), nn.BatchNorm1d(3 * WIDTH), nn.ReLU()]
+    )
+    model = nn.Sequential(*hidden, nn.Linear(3 * WIDTH, 4))
+    with mg.no_grad():
+        for p in model.parameters():
+            p.copy_(random.standard_normal(p.shape))
+    sgd = optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+    results = []
+    for _ in range(4):
+        x, labels = random.standard_normal((ROWS, 5), "f"), random.integers(0, 4, ROWS)
+        sgd.zero_grad()
+        loss = F.cross_entropy(model(x), labels)
+        loss.backward()
+        sgd.step()
+        model.eval()
+        with mg.no_grad():
+            results += [loss.data.tobytes(), model(x).data.tobytes()]
+        model.train()
+    return results + [v.tobytes() for v in model.state_dict().values()]
+
+
+class Planes(nn.Module):
+    """(n, c * s) as (n, c, s)."""
+
+    def __init__(self, *shape):
+        super().__init__()
+        self.shape = shape
+
+    def forward(self, x):
+        """Another shape."""
+        return x.reshape(x.shape[0], *self.shape)
+
+
+def test_eight_threads_train_as_each_alone_while_the_number_of_workers_changes(monkeypatch):
+    """Bit for bit, on one thread alone and on any number together."""
+    threads.set_num_threads(1)
+    alone = [train(seed) for seed in range(8)]
+    assert len({results[0] for results in alone}) == 8
+    done, sizes, split = threading.Event(), itertools.cycle([2, 5, 1, 3, 8]), threads.split
+    together, busy = [], []
+
+    def counted(kernel, count, *arguments):
+        busy.append(1)
+        together.append(len(busy))
+        split(kernel, count, *arguments)
+        busy.pop()
+
+    def change():
+        changes = 0
+        while not done.wait(0.001):
+            mg.set_num_threads(next(sizes))
+            changes += 1
+        return changes
+
+    monkeypatch.setattr(batchnorm, "split", counted)
+    with ThreadPoolExecutor(9) as pool:
+        changes = pool.submit(change)
+        try:
+            for _ in range(3):
+                assert list(pool.map(train, range(8))) == alone
+        finally:
+            done.set()
+    assert changes.result() > 3
+    assert len(together) >= 8 * 3 * 4 * 3  # the way of large arrays was taken, at once
+    assert max(together) > 1

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .batchnorm_channel import affine, centre, finite, first, gradients, run_dots, run_sums, settle
+from .batchnorm_channel import affine, finite, first, gradients, run_dots, run_sums, settle
 from .jit import kernel, part
 
 Array = NDArray[Any]
@@ -83,10 +83,9 @@ def _plane_dx(
                 h = gs[k]
                 if gated:
                     h = zero if ys[k] <= zero else h
-                v = h * p2
                 if training:
-                    v = v + p3 - (xs[k] - p0) * p1 * p4
-                out[k] = v
+                    h = (h - p2) - ((xs[k] - p0) * p3 + p4)
+                out[k] = h * p1
 
 
 plane_sums = part(_plane_sums, exact=True)
@@ -146,7 +145,6 @@ def _plane_backward(
         b = min(a + step, stop)
         if training or dgamma.size or dbeta.size:
             plane_dots(g, x, y, stats, sums, a, b)
-        centre(stats, p, a, b)
         gradients(n * s, sums, gamma, stats, dgamma, dbeta, p, a, b)
         if dx.size:
             plane_dx(g, x, y, p, training, dx, a, b)

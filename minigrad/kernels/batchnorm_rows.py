@@ -144,7 +144,6 @@ def _row_gradients(
     """What comes between the two passes over g: dgamma, dbeta, p."""
     n, c = x.shape
     row_total(sums)
-    centre(stats, p, 0, c)
     gradients(n, sums[0], gamma, stats, dgamma, dbeta, p, 0, c)
     repeat(p, c)
 
@@ -248,10 +247,9 @@ def _row_dx(
             h = g0[j]
             if gated:
                 h = zero if y0[j] <= zero else h
-            v = h * p[2, j]
             if training:
-                v = v + p[3, j] - (x0[j] - p[0, j]) * p[1, j] * p[4, j]
-            d0[j] = v
+                h = (h - p[2, j]) - ((x0[j] - p[0, j]) * p[3, j] + p[4, j])
+            d0[j] = h * p[1, j]
 
 
 row_shift = kernel(_row_shift, exact=True)

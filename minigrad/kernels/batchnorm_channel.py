@@ -92,7 +92,7 @@ def _gradients(
     start: int,
     stop: int,
 ) -> None:
-    """dgamma = sum of g * x_hat, dbeta = sum of g, of sums of g and g * (x - K) * inv_std; and p of
+    """dgamma = sum of g * x_hat, dbeta = sum of g, of sums of g and g * (x - K); and p of
 
     dx = (g - p2 - ((x - p0) * p3 + p4)) * p1, in evaluation dx = g * p1, channels start to stop.
     p2 + p4 is the mean of g, in two parts like that of x, so that g - mean(g) loses nothing; p4
@@ -100,7 +100,7 @@ def _gradients(
     """
     for j in range(start, stop):
         rest, inv_std = times(stats[1, j], stats[2, j]), stats[2, j]
-        dot, mean = sums[1, j] - times(rest, sums[0, j]), sums[0, j] / m
+        dot, mean = sums[1, j] * inv_std - times(rest, sums[0, j]), sums[0, j] / m
         if dgamma.size:
             dgamma[j] = dot
         if dbeta.size:
@@ -112,19 +112,11 @@ def _gradients(
         p[4, j] = (mean - p[2, j]) - rest * (dot / m)
 
 
-def _centre(stats: Array, p: Array, start: int, stop: int) -> None:
-    """p0 = K, p1 = inv_std, for channels from start to stop."""
-    for j in range(start, stop):
-        p[0, j] = stats[0, j]
-        p[1, j] = stats[2, j]
-
-
 first = part(_first)
 settle = part(_settle, exact=True)
 recall = part(_recall, exact=True)
 affine = part(_affine, exact=True)
 gradients = part(_gradients, exact=True)
-centre = part(_centre)
 
 
 # --- runs of consecutive values, the inner loops --------------------------------------------------

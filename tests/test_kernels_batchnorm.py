@@ -1,7 +1,11 @@
 """The fused BatchNorm's kernels on plain arrays, against the loops of oracles.py."""
 
 import math
+import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numba
 import numpy as np
@@ -10,6 +14,7 @@ import pytest
 
 from minigrad.kernels import batchnorm, threads, update
 
+ROOT = Path(__file__).parents[1]
 COMPILED = not numba.config.DISABLE_JIT
 DTYPES = [np.float32, np.float64]
 TOLERANCE = {np.dtype(np.float32): 1e-6, np.dtype(np.float64): 1e-12}
@@ -343,6 +348,141 @@ def test_poison_stays_in_its_channel(shape, where, poison, relu):
     np.testing.assert_array_equal(dx[:, rest], clean_dx[:, rest])
 
 
+@pytest.mark.parametrize("shape", [(64, 4), (300, 3), (8, 3, 50)], ids=str)
+@pytest.mark.usefixtures("threaded")
+def test_constant_g_and_constant_channel_give_no_dx(shape):
+    """g - mean(g) comes before any factor: exactly 0, of a g that no power of two divides."""
+    x, g = np.full(shape, 0.3, np.float32), np.full(shape, 0.7, np.float32)
+    gamma = np.linspace(0.1, 3.7, shape[1]).astype(np.float32)
+    _, stats = forward(x, gamma)
+    np.testing.assert_array_equal(backward(g, x, stats, gamma)[0], 0.0)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(64, 4), (300, 3), (8, 3, 50)], ids=str)
+@pytest.mark.usefixtures("threaded")
+def test_mean_of_g_far_from_zero(shape, dtype):
+    """The mean of g counts in two parts; in a channel where x_hat, which may round, is 0."""
+    x, g, gamma, _ = sample(shape, dtype)
+    x[...] = 0.3
+    g += dtype(1e4)
+    _, stats = forward(x, gamma)
+    *_, x_hat, inv_std = oracles.batch_norm(x, gamma, None, EPS)
+    dx = backward(g, x, stats, gamma)[0]
+    close(dx, oracles.batch_norm_backward(g, x_hat, inv_std, gamma)[0], 10.0)
+
+
+@pytest.mark.parametrize("shape", [(40, 3), (8, 3, 50)], ids=str)
+@pytest.mark.parametrize("eval", [False, True])
+@pytest.mark.usefixtures("threaded")
+def test_eps_whose_root_leaves_the_dtype(shape, eval):
+    """1 / sqrt(1e-80) is no float32: a constant channel gives beta even so, and finite stats."""
+    x = np.full(shape, 0.3, np.float32)
+    gamma, beta = np.array([3.7, -1e3, 0.1], np.float32), np.array([0.3, -2.1, 0], np.float32)
+    running = x[0].reshape(3, -1)[:, 0].copy(), np.zeros(3, np.float32)
+    y, stats = forward(x, gamma, beta, running, eps=1e-80, eval=eval)
+    np.testing.assert_array_equal(y, np.broadcast_to(beta.reshape(3, *[1] * (x.ndim - 2)), shape))
+    assert np.isfinite(stats).all()
+    g = np.ones(shape, np.float32)
+    dx, dgamma, _ = backward(g, x, stats, gamma, training=not eval)
+    np.testing.assert_array_equal(dgamma, 0.0)
+    assert not np.isnan(dx).any()
+    if not eval:
+        np.testing.assert_array_equal(dx, 0.0)
+
+
+@pytest.mark.parametrize("planes", [False, True])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_statistics_at_the_limits_of_evaluation(dtype, planes):
+    """NaN and inf just where x - mean, over the square root, times gamma, plus beta has them."""
+    x = np.array([1.0, 0.0, -1.0], dtype).reshape((1, 1, 3) if planes else (3, 1))
+    one, half, inf = np.array([1.0], dtype), np.array([0.5], dtype), np.array([np.inf], dtype)
+    zero, g = np.zeros(1, dtype), np.ones_like(x)
+    for mean, var, eps, expected in (
+        (zero, zero, 0.0, [np.inf, np.nan, -np.inf]),
+        (np.array([1 / 3]), zero, 0.0, [np.inf, -np.inf, -np.inf]),
+        (inf, one, EPS, [-np.inf] * 3),
+        (-inf, one, EPS, [np.inf] * 3),
+        (zero, inf, EPS, [0.5] * 3),
+        (np.nan * one, one, EPS, [np.nan] * 3),
+        (zero, -one, EPS, [np.nan] * 3),
+    ):
+        y, stats = forward(x, one, half, (mean, var), eps=eps, eval=True)
+        np.testing.assert_array_equal(y.ravel(), expected)
+        np.testing.assert_array_equal(stats[4], mean)
+        x_hat = np.array(expected) - 0.5
+        dgamma = backward(g, x, stats, one, training=False)[1]
+        if np.isinf(mean):
+            np.testing.assert_array_equal(dgamma, x_hat.sum())
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (64, 5), (4, 64, 16)], ids=str)
+@pytest.mark.usefixtures("threaded")
+def test_sums_over_g_are_in_float64(shape):
+    """All of them: 2**24 + 1 is no float32, nor is 3e38 + 3e38, with x_hat between."""
+    x = np.ones(shape, np.float32)
+    x[::2] = -1.0
+    _, stats = forward(x)
+    size = x.size // shape[1]
+    for far, near in ((2.0**24, 1.0), (3e38, 0.0)):
+        for sign in (1.0, -1.0):
+            g = np.full(shape, near, np.float32)
+            flat = g.swapaxes(0, 1).reshape(shape[1], -1) if g.ndim == 3 else g.T
+            flat[:, : size // 4] = far
+            flat[:, size // 4 : size // 2] = -far * sign
+            g = np.ascontiguousarray(flat.reshape(shape[1], shape[0], -1).swapaxes(0, 1))
+            g = g.reshape(shape)
+            wide = g.astype(np.float64)
+            axes = (0, *range(2, x.ndim))
+            _, dgamma, dbeta = backward(g, x, stats)
+            expected = (wide * x).sum(axes) * stats[2], wide.sum(axes)
+            with np.errstate(over="ignore"):
+                np.testing.assert_array_equal(dgamma, expected[0].astype(np.float32))
+                np.testing.assert_array_equal(dbeta, expected[1].astype(np.float32))
+
+
+@pytest.mark.parametrize("planes", [False, True])
+@pytest.mark.parametrize("training", [False, True])
+def test_infinity_in_g(planes, training):
+    """dgamma and dbeta are infinite where no other infinity meets it; dx as the formula has it."""
+    rng = np.random.default_rng(7)
+    shape = (2, 2, 20) if planes else (40, 2)
+    x, g, gamma, beta = sample(shape, np.float32, seed=7)
+    running = rng.standard_normal(2), rng.random(2)  # in two parts, with a rest that is not 0
+    _, stats = forward(x, gamma, beta, running, eval=not training)
+    assert stats[1].all()
+    clean = backward(g, x, stats, gamma, training=training)
+    for sign in (1, -1):
+        g[:, 0] = 1.0
+        g[(0, 0, 0) if planes else (0, 0)] = sign * np.inf
+        dx, dgamma, dbeta = backward(g, x, stats, gamma, training=training)
+        hat = (x[0, 0].ravel()[0] - stats[4, 0]) * sign
+        assert (dgamma[0], dbeta[0]) == (np.copysign(np.inf, hat), sign * np.inf)
+        if training:
+            assert np.isnan(dx[:, 0]).all()
+        else:
+            assert np.isinf(dx[:, 0]).sum() == 1
+            assert not np.isnan(dx).any()
+        np.testing.assert_array_equal(dx[:, 1], clean[0][:, 1])
+        assert (dgamma[1], dbeta[1]) == (clean[1][1], clean[2][1])
+
+
+@pytest.mark.parametrize("shape", [(64, 4), (1000, 3), (8, 3, 50)], ids=str)
+@pytest.mark.usefixtures("threaded")
+def test_evaluation_with_statistics_wider_than_x(shape):
+    """A mean in float64 counts in two parts beside a float32 x, where float32 has steps of 0.06."""
+    x = (1e6 + np.random.default_rng(8).standard_normal(shape)).astype(np.float32)
+    running = np.full(shape[1], 1e6 + 0.03), np.full(shape[1], 1.1)
+    y, stats = forward(x, running=running, eval=True)
+    expected, *_, x_hat, inv_std = oracles.batch_norm(x, None, None, EPS, given=running)
+    close(y, expected)
+    g = np.random.default_rng(9).standard_normal(shape).astype(np.float32)
+    got = backward(g, x, stats, training=False)
+    wanted = oracles.batch_norm_backward(g, x_hat, inv_std, None, training=False)
+    for a, b in zip(got, wanted, strict=True):
+        close(a, b, 10.0)
+
+
 # --- what is asked for ----------------------------------------------------------------------------
 
 
@@ -435,6 +575,42 @@ def test_pieces_equal_the_whole(shape, dtype, monkeypatch):
     expected = everything(shape, dtype)
     monkeypatch.setattr(batchnorm, "THREADED", 1)
     assert everything(shape, dtype) == expected
+
+
+ONLY_LOADS = """
+import sys
+import numpy as np
+from minigrad.kernels import batchnorm
+from minigrad.kernels.jit import KERNELS
+
+def step(shape):
+    x, p, stats = np.ones(shape, "f"), np.ones(shape[1], "f"), np.empty((5, shape[1]))
+    y, absent = np.empty_like(x), np.empty(0, "f")
+    batchnorm.forward_train(x, p, p, 1e-5, False, y, stats)
+    none = np.empty((0,) * x.ndim, "f")
+    batchnorm.backward(x, x, none, p, stats, True, y.copy(), p.copy(), p.copy())
+    batchnorm.forward_eval(x, p, p, p, p, 1e-5, False, y, stats)
+
+for shape in (8, 4), (1 << 18, 4), (2, 3, 5):
+    step(shape)
+print(sum(sum(k.stats.cache_misses.values()) for k in KERNELS.values()))
+print("numba.np.npyimpl" in sys.modules)
+"""
+
+
+@pytest.mark.skipif(not COMPILED, reason="nothing is compiled")
+def test_a_warm_cache_is_all_that_a_step_needs(tmp_path):
+    """Whatever the size, in training and evaluation: no part is called from Python, for each
+    process would have to compile it, and first to import Numba's compiler."""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+        "NUMBA_CACHE_DIR": str(tmp_path),
+    }
+    command = [sys.executable, "-c", ONLY_LOADS]
+    for expected in (None, ["0", "False"]):
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        assert expected in (None, done.stdout.split())
 
 
 def test_eps_of_an_exact_fraction():

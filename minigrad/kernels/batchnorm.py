@@ -11,7 +11,8 @@ array stands for one that is absent. For each channel, with m = n * s values:
 `stats`, (5, c) in float64, is all that backward needs besides x, and a snapshot. Sums are in
 float64, of x - K with K near the mean: it is the mean of the channel's first m' values, so that
 (K - mean)^2 <= var * m / m' whatever the data, and nothing cancels. In a channel of equal values
-x - K is 0 exactly. NaN and inf stay in their channel.
+x - K is 0 exactly. NaN and inf stay in their channel. An |x - K| beyond the dtype's largest number
+(values of both signs above 1.7e38 in float32) is infinite in y and dx.
 
 The order of every sum is fixed by the shape alone: rows are summed in blocks, and the blocks'
 sums added in order; planes are summed channel by channel. Hence the same bits in any number of
@@ -26,12 +27,10 @@ from numpy.typing import NDArray
 from .batchnorm_planes import plane_backward, plane_scale, plane_train
 from .batchnorm_rows import (
     RUN,
-    _blocks,
-    _sums_width,
-    _width,
+    block,
+    blocks,
     prepare,
     row_backward,
-    row_centre,
     row_dots,
     row_dx,
     row_gradients,
@@ -40,16 +39,17 @@ from .batchnorm_rows import (
     row_shift,
     row_sums,
     row_train,
+    width,
 )
 from .threads import split
 
 Array = NDArray[Any]
 MEAN, VAR = 4, 3  # rows of stats
 
-# Values from which steps in threads are faster than one call. With 2 threads, rows of 256: 2**18
-# values took 1.8 times as long, 2**19 1.1 times, 2**20 0.75 to 1, 2**21 0.7, and (65536, 64) 0.65.
-# Where one thread already takes all that memory gives, as planes do here, nothing is won: 1.0 to
-# 1.08 times as long at 2**20 and above. Minima of 400 runs in turn, on two cores that others used.
+# Values from which steps in threads are faster than one call, for rows. With 2 threads, rows of
+# 256: 2**18 values took 1.8 times as long, 2**19 1.1 times, 2**20 0.75 to 1, 2**21 0.7, and
+# (65536, 64) 0.65. Planes have no threads: one alone takes all that memory gives (1.0 to 1.08
+# times as long in two). Minima of 400 runs in turn, on two cores that others used.
 THREADED = 1 << 20
 
 
@@ -66,17 +66,13 @@ def forward_train(
     if not x.size:
         stats.fill(0.0)
     elif x.ndim == 3:
-        arguments = (x, gamma, beta, eps, relu, y, stats)
-        if x.size < THREADED:
-            plane_train(*arguments, 0, x.shape[1])
-        else:
-            split(plane_train, x.shape[1], *arguments)
+        plane_train(x, gamma, beta, eps, relu, y, stats)
     elif x.size < THREADED:
         row_train(x, gamma, beta, eps, relu, y, stats)
     else:
         n, c = x.shape
-        k = _blocks(n, c)
-        sums, p = np.empty((k, 2, c)), np.empty((3, _width(c, RUN)), x.dtype)
+        k = blocks(n, block(c))
+        sums, p = np.empty((k, 2, c)), np.empty((3, width(c, RUN)), x.dtype)
         row_shift(x, stats)
         split(row_sums, k, x, stats, sums)
         row_settle(x, sums, gamma, beta, eps, stats, p)
@@ -96,15 +92,16 @@ def forward_eval(
 ) -> None:
     """y = gamma * (x - running_mean) / sqrt(running_var + eps) + beta, relu as above; stats."""
     n, c = x.shape[:2]
-    p = np.empty((3, _width(c, RUN)), x.dtype)
+    p = np.empty((3, width(c, RUN)), x.dtype)
     prepare(x, gamma, beta, running_mean, running_var, eps, stats, p)
     if not x.size:
         return
-    step, count = (plane_scale, c) if x.ndim == 3 else (row_scale, _blocks(n, c))
-    if x.size < THREADED:
-        step(x, p, relu, y, 0, count)
+    if x.ndim == 3:
+        plane_scale(x, p, relu, y, 0, c)
+    elif x.size < THREADED:
+        row_scale(x, p, relu, y, 0, blocks(n, block(c)))
     else:
-        split(step, count, x, p, relu, y)
+        split(row_scale, blocks(n, block(c)), x, p, relu, y)
 
 
 def backward(
@@ -128,21 +125,15 @@ def backward(
         dgamma.fill(0)
         dbeta.fill(0)
     elif x.ndim == 3:
-        arguments = (g, x, y, gamma, stats, training, dx, dgamma, dbeta)
-        if x.size < THREADED:
-            plane_backward(*arguments, 0, x.shape[1])
-        else:
-            split(plane_backward, x.shape[1], *arguments)
+        plane_backward(g, x, y, gamma, stats, training, dx, dgamma, dbeta)
     elif x.size < THREADED:
         row_backward(g, x, y, gamma, stats, training, dx, dgamma, dbeta)
     else:
         n, c = x.shape
-        k = _blocks(n, c)
-        sums, p = np.zeros((k, 2, c)), np.empty((5, _width(c, RUN)), x.dtype)
+        k = blocks(n, block(c))
+        sums, p = np.zeros((k, 2, c)), np.empty((5, width(c, RUN)), x.dtype)
         if training or dgamma.size or dbeta.size:
-            q = np.empty((2, _sums_width(n, c)), x.dtype)
-            row_centre(stats, q)
-            split(row_dots, k, g, x, y, q, sums)
+            split(row_dots, k, g, x, y, stats, sums)
         row_gradients(x, sums, gamma, stats, dgamma, dbeta, p)
         if dx.size:
             split(row_dx, k, g, x, y, p, training, dx)

@@ -23,7 +23,20 @@ def _finite(shift: Any) -> Any:
     return shift if np.isfinite(shift) else type(shift)(0.0)
 
 
+def _within(value: Any, like: Array) -> Any:
+    """value, or the largest finite number of the dtype of `like` for a finite one beyond it."""
+    largest = np.float64(np.finfo(like.dtype).max)
+    return np.copysign(largest, value) if largest < abs(value) < np.inf else value
+
+
+def _times(small: Any, factor: Any) -> Any:
+    """small * factor, or 0 where factor is not finite: no NaN of 0 * inf where nothing is lost."""
+    return small * factor if np.isfinite(factor) else 0.0
+
+
 finite = part(_finite)
+within = part(_within, exact=True)
+times = part(_times, exact=True)
 
 
 def _settle(
@@ -36,7 +49,7 @@ def _settle(
     stop: int,
 ) -> None:
     """stats, of K and sums of x - K and (x - K)^2, for channels from start to stop. From here on K
-    is the mean, rounded to the dtype of x, which is that of p.
+    is the mean, rounded to the dtype of x, which is that of p; inv_std is finite there.
     """
     for j in range(start, stop):
         rest = sums[0, j] / m
@@ -45,7 +58,7 @@ def _settle(
         shift = np.float64(p.dtype.type(stats[4, j]))
         stats[1, j] = (stats[0, j] - shift) + rest
         stats[0, j] = shift
-        stats[2, j] = 1.0 / np.sqrt(var + eps)
+        stats[2, j] = within(1.0 / np.sqrt(var + eps), p)
         stats[3, j] = var
 
 
@@ -53,18 +66,19 @@ def _recall(x: Array, running_mean: Array, running_var: Array, eps: float, stats
     """stats, of running statistics; of x only the dtype counts."""
     for j in range(running_mean.size):
         stats[0, j] = x.dtype.type(running_mean[j])
-        stats[1, j] = running_mean[j] - stats[0, j]
-        stats[2, j] = 1.0 / np.sqrt(running_var[j] + eps)
+        stats[1, j] = running_mean[j] - stats[0, j] if np.isfinite(stats[0, j]) else 0.0
+        stats[2, j] = within(1.0 / np.sqrt(running_var[j] + eps), x)
         stats[3, j] = running_var[j]
+        stats[4, j] = running_mean[j]
 
 
 def _affine(gamma: Array, beta: Array, stats: Array, p: Array, start: int, stop: int) -> None:
     """p = K, scale, offset of y = (x - K) * scale + offset, for channels from start to stop."""
     for j in range(start, stop):
-        scale = stats[2, j] * (gamma[j] if gamma.size else 1.0)
+        scale = within(stats[2, j] * (gamma[j] if gamma.size else 1.0), p)
         p[0, j] = stats[0, j]
         p[1, j] = scale
-        p[2, j] = (beta[j] if beta.size else 0.0) - stats[1, j] * scale
+        p[2, j] = (beta[j] if beta.size else 0.0) - times(stats[1, j], scale)
 
 
 def _gradients(
@@ -78,28 +92,24 @@ def _gradients(
     start: int,
     stop: int,
 ) -> None:
-    """dgamma = sum of g * x_hat, dbeta = sum of g, of sums of g and g * (x - K) * inv_std; and p of
+    """dgamma = sum of g * x_hat, dbeta = sum of g, of sums of g and g * (x - K); and p of
 
-    dx = g * p2 + p3 - (x - p0) * p1 * p4, in evaluation dx = g * p2, channels start to stop.
+    dx = (g - p2 - ((x - p0) * p3 + p4)) * p1, in evaluation dx = g * p1, channels start to stop.
+    p2 + p4 is the mean of g, in two parts like that of x, so that g - mean(g) loses nothing; p4
+    also has what x_hat is beside (x - K) * inv_std.
     """
     for j in range(start, stop):
-        rest, inv_std = stats[1, j] * stats[2, j], stats[2, j]
-        dot = sums[1, j] - rest * sums[0, j]
-        scale = inv_std * (gamma[j] if gamma.size else 1.0)
+        rest, inv_std = times(stats[1, j], stats[2, j]), stats[2, j]
+        dot, mean = sums[1, j] * inv_std - times(rest, sums[0, j]), sums[0, j] / m
         if dgamma.size:
             dgamma[j] = dot
         if dbeta.size:
             dbeta[j] = sums[0, j]
-        p[2, j] = scale
-        p[3, j] = scale * (rest * (dot / m) - sums[0, j] / m)
-        p[4, j] = scale * (dot / m)
-
-
-def _centre(stats: Array, p: Array, start: int, stop: int) -> None:
-    """p0 = K, p1 = inv_std, for channels from start to stop."""
-    for j in range(start, stop):
         p[0, j] = stats[0, j]
-        p[1, j] = stats[2, j]
+        p[1, j] = within(inv_std * (gamma[j] if gamma.size else 1.0), p)
+        p[2, j] = mean
+        p[3, j] = within(inv_std * (dot / m), p)
+        p[4, j] = (mean - p[2, j]) - rest * (dot / m)
 
 
 first = part(_first)
@@ -107,7 +117,6 @@ settle = part(_settle, exact=True)
 recall = part(_recall, exact=True)
 affine = part(_affine, exact=True)
 gradients = part(_gradients, exact=True)
-centre = part(_centre)
 
 
 # --- runs of consecutive values, the inner loops --------------------------------------------------

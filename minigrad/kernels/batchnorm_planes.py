@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .batchnorm_channel import affine, centre, finite, first, gradients, run_dots, run_sums, settle
+from .batchnorm_channel import affine, finite, first, gradients, run_dots, run_sums, settle
 from .jit import kernel, part
 
 Array = NDArray[Any]
@@ -55,7 +55,7 @@ def _plane_sums(x: Array, stats: Array, sums: Array, start: int, stop: int) -> N
 def _plane_dots(
     g: Array, x: Array, y: Array, stats: Array, sums: Array, start: int, stop: int
 ) -> None:
-    """sums = sum of g, sum of g * (x - K) * inv_std, g gated by y; channels from start to stop."""
+    """sums = sum of g, sum of g * (x - K), g gated by y; channels from start to stop."""
     n, _, s = x.shape
     gated = y.size > 0
     ys = y if gated else g
@@ -66,7 +66,7 @@ def _plane_dots(
                 e = min(k + SEGMENT, s)
                 s1, s2 = run_dots(g[i, j, k:e], x[i, j, k:e], ys[i, j, k:e], gated, stats[0, j])
                 sums[0, j] += s1
-                sums[1, j] += s2 * stats[2, j]
+                sums[1, j] += s2
 
 
 def _plane_dx(
@@ -83,10 +83,9 @@ def _plane_dx(
                 h = gs[k]
                 if gated:
                     h = zero if ys[k] <= zero else h
-                v = h * p2
                 if training:
-                    v = v + p3 - (xs[k] - p0) * p1 * p4
-                out[k] = v
+                    h = (h - p2) - ((xs[k] - p0) * p3 + p4)
+                out[k] = h * p1
 
 
 plane_sums = part(_plane_sums, exact=True)
@@ -112,14 +111,12 @@ def _plane_train(
     relu: bool,
     y: Array,
     stats: Array,
-    start: int,
-    stop: int,
 ) -> None:
-    """forward_train for channels from start to stop."""
+    """forward_train, a few channels at a time."""
     n, c, s = x.shape
     step, sums, p = group(x), np.empty((2, c)), np.empty((3, c), x.dtype)
-    for a in range(start, stop, step):
-        b = min(a + step, stop)
+    for a in range(0, c, step):
+        b = min(a + step, c)
         plane_sums(x, stats, sums, a, b)
         settle(n * s, sums, eps, stats, p, a, b)
         affine(gamma, beta, stats, p, a, b)
@@ -136,17 +133,14 @@ def _plane_backward(
     dx: Array,
     dgamma: Array,
     dbeta: Array,
-    start: int,
-    stop: int,
 ) -> None:
-    """backward for channels from start to stop."""
+    """backward, a few channels at a time."""
     n, c, s = x.shape
     step, sums, p = group(x), np.zeros((2, c)), np.empty((5, c), x.dtype)
-    for a in range(start, stop, step):
-        b = min(a + step, stop)
+    for a in range(0, c, step):
+        b = min(a + step, c)
         if training or dgamma.size or dbeta.size:
             plane_dots(g, x, y, stats, sums, a, b)
-        centre(stats, p, a, b)
         gradients(n * s, sums, gamma, stats, dgamma, dbeta, p, a, b)
         if dx.size:
             plane_dx(g, x, y, p, training, dx, a, b)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .batchnorm_channel import affine, centre, finite, first, gradients, recall, settle
+from .batchnorm_channel import affine, finite, first, gradients, recall, settle
 from .jit import kernel, part
 
 Array = NDArray[Any]
@@ -34,36 +34,39 @@ def _row_shift(x: Array, stats: Array) -> None:
         stats[0, j] = finite(x.dtype.type(np.float64(origin[j]) + total[j] / m))
 
 
-def _width(c: int, run: int) -> int:
+# These call nothing, so that Python can, too, without a compiler: kernels call what follows them.
+
+
+def width(c: int, run: int) -> int:
     """Columns that are done in one go: c, or those of several rows."""
     return c * max(1, run // max(c, 1))
 
 
-def _sums_width(n: int, c: int) -> int:
-    """The same for sums."""
-    return width(c, LONG_RUN if n * c >= LARGE else RUN)
-
-
-def _block(c: int) -> int:
+def block(c: int) -> int:
     """Rows in a block."""
     return max(ROWS, VALUES // max(c, 1))
 
 
-def _blocks(n: int, c: int) -> int:
-    """Blocks in n rows; at least one, so that there is a sum of none."""
-    return max(1, (n + block(c) - 1) // block(c))
+def blocks(n: int, rows: int) -> int:
+    """Blocks of so many rows in n; at least one, so that there is a sum of none."""
+    return max(1, (n + rows - 1) // rows)
 
 
-width = part(_width)
-sums_width = part(_sums_width)
-block = part(_block)
-blocks = part(_blocks)
+def _sums_run(size: int) -> int:
+    """RUN for sums of so many values."""
+    return LONG_RUN if size >= LARGE else RUN
+
+
+part_width = part(width)
+part_block = part(block)
+part_blocks = part(blocks)
+sums_run = part(_sums_run)
 
 
 def _row_sums(x: Array, stats: Array, sums: Array, start: int, stop: int) -> None:
     """sums[b] = sum of x - K, sum of (x - K)^2 in each block of rows b, from start to stop."""
     n, c = x.shape
-    xs, w, rows = x.reshape(x.size), sums_width(n, c), block(c)
+    xs, w, rows = x.reshape(x.size), part_width(c, sums_run(x.size)), part_block(c)
     shift, t1, t2 = np.empty(w), np.empty(w), np.empty(w)
     for j in range(w):
         shift[j] = stats[0, j] if j < c else shift[j - c]
@@ -123,7 +126,7 @@ def _row_settle(
     stats: Array,
     p: Array,
 ) -> None:
-    """What comes between the two passes over x: stats, p."""
+    """What comes between the sums and row_scale: stats, p."""
     n, c = x.shape
     row_total(sums)
     settle(n, sums[0], eps, stats, p, 0, c)
@@ -131,20 +134,12 @@ def _row_settle(
     repeat(p, c)
 
 
-def _row_centre(stats: Array, p: Array) -> None:
-    """p0 = K, p1 = inv_std."""
-    c = stats.shape[1]
-    centre(stats, p, 0, c)
-    repeat(p, c)
-
-
 def _row_gradients(
     x: Array, sums: Array, gamma: Array, stats: Array, dgamma: Array, dbeta: Array, p: Array
 ) -> None:
-    """What comes between the two passes over g: dgamma, dbeta, p."""
+    """What comes between row_dots and row_dx: dgamma, dbeta, p."""
     n, c = x.shape
     row_total(sums)
-    centre(stats, p, 0, c)
     gradients(n, sums[0], gamma, stats, dgamma, dbeta, p, 0, c)
     repeat(p, c)
 
@@ -176,7 +171,7 @@ def _prepare(
 def _row_scale(x: Array, p: Array, relu: bool, y: Array, start: int, stop: int) -> None:
     """y = (x - p0) * p1 + p2, or 0 where that is below and relu is asked for."""
     n, c = x.shape
-    xs, ys, w, rows = x.reshape(x.size), y.reshape(x.size), p.shape[1], block(c)
+    xs, ys, w, rows = x.reshape(x.size), y.reshape(x.size), p.shape[1], part_block(c)
     low = x.dtype.type(0.0 if relu else np.nan)  # nothing is <= NaN
     end = min(stop * rows, n) * c
     for i in range(start * rows * c, end, w):
@@ -186,16 +181,22 @@ def _row_scale(x: Array, p: Array, relu: bool, y: Array, start: int, stop: int) 
             b[j] = low if v <= low else v
 
 
-def _row_dots(g: Array, x: Array, y: Array, p: Array, sums: Array, start: int, stop: int) -> None:
-    """sums[b] = sum of g, sum of g * (x - p0) * p1 in each block of rows b; g gated by y.
-
-    Four terms are added in the dtype of x, and such fours in float64.
-    """
+def _row_dots(
+    g: Array, x: Array, y: Array, stats: Array, sums: Array, start: int, stop: int
+) -> None:
+    """sums[b] = sum of g, sum of g * (x - K) in each block of rows b; g gated by y."""
     n, c = x.shape
-    xs, gs, w, rows = x.reshape(x.size), g.reshape(x.size), p.shape[1], block(c)
+    xs, gs, w, rows = (
+        x.reshape(x.size),
+        g.reshape(x.size),
+        part_width(c, sums_run(x.size)),
+        part_block(c),
+    )
     gated, zero = y.size > 0, x.dtype.type(0)
     ys = y.reshape(x.size) if gated else gs
-    t1, t2 = np.empty(w), np.empty(w)
+    shift, t1, t2 = np.empty(w, x.dtype), np.empty(w), np.empty(w)
+    for j in range(w):
+        shift[j] = stats[0, j] if j < c else shift[j - c]
     for k in range(start, stop):
         t1[:] = 0.0
         t2[:] = 0.0
@@ -213,11 +214,11 @@ def _row_dots(g: Array, x: Array, y: Array, p: Array, sums: Array, start: int, s
                     h1 = zero if y1[j] <= zero else h1
                     h2 = zero if y2[j] <= zero else h2
                     h3 = zero if y3[j] <= zero else h3
-                shift, inv_std = p[0, j], p[1, j]
-                a0, a1 = h0 * ((x0[j] - shift) * inv_std), h1 * ((x1[j] - shift) * inv_std)
-                a2, a3 = h2 * ((x2[j] - shift) * inv_std), h3 * ((x3[j] - shift) * inv_std)
-                t1[j] += np.float64((h0 + h1) + (h2 + h3))
-                t2[j] += np.float64((a0 + a1) + (a2 + a3))
+                s = shift[j]
+                d0, d1 = np.float64(x0[j] - s), np.float64(x1[j] - s)
+                d2, d3 = np.float64(x2[j] - s), np.float64(x3[j] - s)
+                t1[j] += (np.float64(h0) + np.float64(h1)) + (np.float64(h2) + np.float64(h3))
+                t2[j] += (h0 * d0 + h1 * d1) + (h2 * d2 + h3 * d3)
             i += 4 * w
         while i < end:
             e = min(i + w, end)
@@ -227,7 +228,7 @@ def _row_dots(g: Array, x: Array, y: Array, p: Array, sums: Array, start: int, s
                 if gated:
                     h0 = zero if y0[j] <= zero else h0
                 t1[j] += h0
-                t2[j] += h0 * ((x0[j] - p[0, j]) * p[1, j])
+                t2[j] += h0 * np.float64(x0[j] - shift[j])
             i += w
         fold(t1, t2, sums[k])
 
@@ -238,7 +239,7 @@ def _row_dx(
     """dx of the formula at `gradients`, g gated by y."""
     n, c = x.shape
     xs, gs, ds, w = x.reshape(x.size), g.reshape(x.size), dx.reshape(x.size), p.shape[1]
-    gated, zero, rows = y.size > 0, x.dtype.type(0), block(c)
+    gated, zero, rows = y.size > 0, x.dtype.type(0), part_block(c)
     ys = y.reshape(x.size) if gated else gs
     end = min(stop * rows, n) * c
     for i in range(start * rows * c, end, w):
@@ -248,10 +249,9 @@ def _row_dx(
             h = g0[j]
             if gated:
                 h = zero if y0[j] <= zero else h
-            v = h * p[2, j]
             if training:
-                v = v + p[3, j] - (x0[j] - p[0, j]) * p[1, j] * p[4, j]
-            d0[j] = v
+                h = (h - p[2, j]) - ((x0[j] - p[0, j]) * p[3, j] + p[4, j])
+            d0[j] = h * p[1, j]
 
 
 row_shift = kernel(_row_shift, exact=True)
@@ -259,7 +259,6 @@ row_sums = kernel(_row_sums, exact=True)
 row_total = part(_row_total, exact=True)
 repeat = part(_repeat)
 row_settle = kernel(_row_settle, exact=True)
-row_centre = kernel(_row_centre)
 row_gradients = kernel(_row_gradients, exact=True)
 prepare = kernel(_prepare, exact=True)
 row_scale = kernel(_row_scale, exact=True)
@@ -278,8 +277,8 @@ def _row_train(
 ) -> None:
     """forward_train in one call, where calls would cost more than threads save."""
     n, c = x.shape
-    k = blocks(n, c)
-    sums, p = np.empty((k, 2, c)), np.empty((3, width(c, RUN)), x.dtype)
+    k = part_blocks(n, part_block(c))
+    sums, p = np.empty((k, 2, c)), np.empty((3, part_width(c, RUN)), x.dtype)
     row_shift(x, stats)
     row_sums(x, stats, sums, 0, k)
     row_settle(x, sums, gamma, beta, eps, stats, p)
@@ -299,12 +298,10 @@ def _row_backward(
 ) -> None:
     """backward in one call."""
     n, c = x.shape
-    k = blocks(n, c)
-    sums, p = np.zeros((k, 2, c)), np.empty((5, width(c, RUN)), x.dtype)
+    k = part_blocks(n, part_block(c))
+    sums, p = np.zeros((k, 2, c)), np.empty((5, part_width(c, RUN)), x.dtype)
     if training or dgamma.size or dbeta.size:
-        q = np.empty((2, sums_width(n, c)), x.dtype)
-        row_centre(stats, q)
-        row_dots(g, x, y, q, sums, 0, k)
+        row_dots(g, x, y, stats, sums, 0, k)
     row_gradients(x, sums, gamma, stats, dgamma, dbeta, p)
     if dx.size:
         row_dx(g, x, y, p, training, dx, 0, k)

@@ -98,7 +98,8 @@ def get_num_threads() -> int:
 def set_num_threads(n: int) -> None:
     """Let n threads, the caller's included, share the work on a large array; results stay the same.
 
-    The default is the number of cores that the process may use, or NUMBA_NUM_THREADS. Products of
-    matrices have threads of their own (OPENBLAS_NUM_THREADS). Errors: ArgumentError.
+    The default is the number of cores that the process may use, or NUMBA_NUM_THREADS; more than
+    64, or than there are cores, are cut to that. Products of matrices have threads of their own
+    (OPENBLAS_NUM_THREADS). Errors: ArgumentError.
     """
     threads.set_num_threads(integer("set_num_threads", "n", n, 1))

@@ -20,7 +20,7 @@ def _first(m: int) -> int:
 
 def _finite(shift: Any) -> Any:
     """K, or 0 for it, so that the mean of a channel with an infinity is infinite, not NaN."""
-    return shift if np.isfinite(shift) else type(shift)(0.0)
+    return shift if -np.inf < shift < np.inf else type(shift)(0.0)
 
 
 def _within(value: Any, like: Array) -> Any:
@@ -34,7 +34,7 @@ def _times(small: Any, factor: Any) -> Any:
     return small * factor if np.isfinite(factor) else 0.0
 
 
-finite = part(_finite)
+finite = part(_finite, exact=True)
 within = part(_within, exact=True)
 times = part(_times, exact=True)
 

@@ -92,7 +92,7 @@ def plot(run: dict[str, Any], path: Path) -> None:
         axis.set_title(direction)
         axis.set_xticks(range(len(rows)), rows, rotation=60, ha="right")
     axes[0].set_ylabel("time / PyTorch's (less is faster)")
-    axes[0].legend()
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=2)
     figure.savefig(path, dpi=120, metadata={"Software": None})
     plt.close(figure)
 

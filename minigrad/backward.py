@@ -110,13 +110,15 @@ def _walk(
     """
     retain = create_graph if retain_graph is None else retain_graph
     records = tape([root for root, _ in roots])
-    targets = None if wanted is None else {_node(x) for x in wanted}
-    if targets is not None:
-        records = _leading_to(targets, records)
-    _check(records)
-    if wanted is not None and not allow_unused:
-        _check_used(wanted, roots, records)
-    active = None if targets is None else targets.union(*map(_nodes, records))
+    targets = active = None
+    if wanted is None:
+        _check(records)
+    else:
+        targets = {_node(x) for x in wanted}
+        records, active, used = _leading_to(targets, records)
+        _check(records)
+        if not allow_unused:
+            _check_used(wanted, used.union([_node(root) for root, _ in roots]))
     sums: dict[Node, Any] = {}
     lent: set[Node] = set()  # nodes whose sum is, so far, an array that others may hold too
     token = grad_mode.set(True if create_graph else None)
@@ -126,8 +128,10 @@ def _walk(
                 g: Any = start if create_graph else start._data
                 _accumulate(sums, lent, root, g, g)
             for record in reversed(records):
-                if record.primitive.outputs > 1 or targets is not None:
+                if record.primitive.outputs > 1:
                     g = _gathered(sums, record, targets)
+                elif targets is not None and record.number in targets:
+                    g = sums.get(record.number)
                 else:
                     g = sums.pop(record.number, None)
                 if g is not None:
@@ -171,14 +175,14 @@ def _pull(
 
 
 def _gathered(sums: dict[Node, Any], record: Record, targets: set[Node] | None) -> Any:
-    """The cotangents of a record's output or outputs, all of whose uses have been walked."""
-    parts = [
-        sums.pop(node, None) if targets is None or node not in targets else sums.get(node)
-        for node in _nodes(record)
-    ]
-    if record.primitive.outputs == 1:
-        return parts[0]
-    return tuple(parts) if any(part is not None for part in parts) else None
+    """The cotangents of a record's outputs, all of whose uses have been walked; None for none."""
+    parts = tuple(
+        [
+            sums.pop(node, None) if targets is None or node not in targets else sums.get(node)
+            for node in _nodes(record)
+        ]
+    )
+    return parts if any(part is not None for part in parts) else None
 
 
 def _outputs(record: Record) -> Any:
@@ -241,17 +245,24 @@ def _owned(g: Any, lent: bool) -> Tensor:
     return Tensor(g)
 
 
-def _leading_to(targets: set[Node], records: list[Record]) -> list[Record]:
-    """The records through which cotangents reach a target."""
-    reach = set(targets)
-    leading = []
+def _leading_to(
+    targets: set[Node], records: list[Record]
+) -> tuple[list[Record], set[Node], set[Node]]:
+    """The records through which cotangents reach a target, the nodes on their way, targets
+    included, and those of the targets that are reached."""
+    leading, active, used = [], set(targets), set()
     for record in records:
         # A freed record hides what it led to: better to stop at it than to call inputs unused.
-        parents = record.inputs
-        if parents is None or any(_node(parents[i]) in reach for i in record.needs):
-            reach.update(_nodes(record))
+        leads = record.inputs is None
+        for i in record.needs:
+            node = _node(record.inputs[i])
+            if node in active:
+                leads = True
+                used.add(node)
+        if leads:
             leading.append(record)
-    return leading
+            active.update(_nodes(record))
+    return leading, active, used
 
 
 def _check(records: list[Record]) -> None:
@@ -276,11 +287,8 @@ def _check(records: list[Record]) -> None:
                     )
 
 
-def _check_used(wanted: Sequence[Tensor], roots: Any, leading: list[Record]) -> None:
+def _check_used(wanted: Sequence[Tensor], used: set[Node]) -> None:
     """Errors unless each wanted Tensor is a root or an input of a record that leads to one."""
-    used = {_node(root) for root, _ in roots}
-    for record in leading:
-        used.update(_node(record.inputs[i]) for i in record.needs)
     for i, x in enumerate(wanted):
         if _node(x) not in used:
             raise GradError(
@@ -305,7 +313,9 @@ def _cotangent(root: Tensor, gradient: Any, name: str) -> Tensor:
                 "one of that shape, or reduce it with .sum() or .mean()"
             )
         return Tensor(np.ones(root._data.shape, root._data.dtype))
-    g = as_tensor(gradient, f"{name}: the gradient")
+    g = gradient
+    if not isinstance(g, Tensor):
+        g = as_tensor(g, f"{name}: the gradient")
     if g.shape != root.shape:
         raise ShapeError(
             f"{name}: the gradient has shape {g.shape}, expected {root.shape}, that of the result; "

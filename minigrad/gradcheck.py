@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .backward import grad
+from .checks import ABOVE_0, integer, number
 from .errors import ArgumentError, DtypeError, GradError
 from .tape import enable_grad
 from .tensor import Tensor, as_tensor
@@ -39,6 +40,9 @@ def gradcheck(
     proves nothing.
     """
     given = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    eps = number("gradcheck", "eps", eps, ABOVE_0)
+    atol, rtol = (number("gradcheck", n, v, 0) for n, v in (("atol", atol), ("rtol", rtol)))
+    seed = integer("gradcheck", "seed", seed, 0)
     if order not in (1, 2):
         raise ArgumentError(f"gradcheck: order must be 1 or 2, got {order!r}")
     active = [i for i, x in enumerate(given) if isinstance(x, Tensor) and x.requires_grad]
@@ -53,12 +57,15 @@ def gradcheck(
         if order == 2:
 
             def gradient(*args: Any) -> list[Any]:
-                outputs = _outputs(fn, args)
+                outputs = [y for y in _outputs(fn, args) if y.requires_grad]
                 xs = [args[i] for i in active]
                 found = grad(outputs, xs, cotangents, create_graph=True, allow_unused=True)
                 return [g for g in found if g is not None]
 
-            cotangents = [Tensor(rng.standard_normal(y.shape)) for y in _outputs(fn, given)]
+            live = [y for y in _outputs(fn, given) if y.requires_grad]
+            cotangents = [Tensor(rng.standard_normal(y.shape)) for y in live]
+            if not live:
+                return True  # a constant, as its first derivatives have shown
             _check(gradient, given, active, rng, eps, atol, rtol, "gradcheck, second order")
     return True
 

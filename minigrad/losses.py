@@ -168,6 +168,8 @@ def _rows(x: Tensor, name: str) -> tuple[Tensor, Any]:
         raise ShapeError(
             f"{name}: expected an input of shape (N, C, ...), got (); it needs an axis of classes"
         )
+    if x._data.shape[min(1, x.ndim - 1)] == 0:
+        raise ShapeError(f"{name}: input {x.shape} has no classes; it needs one at least")
     if x.ndim == 2:
         return x, lambda losses: losses
     if x.ndim == 1:

@@ -110,6 +110,8 @@ class SGD:
         closure: computes the loss and calls backward, before the update.
         """
         loss = None
+        if closure is not None and not callable(closure):
+            raise DtypeError(f"SGD.step: closure must be a function, got {type(closure).__name__}")
         if closure is not None:
             with enable_grad():
                 loss = closure()
@@ -212,6 +214,8 @@ class SGD:
 
 
 def _listed(params: Any) -> list[Any]:
+    if isinstance(params, (set, frozenset)):
+        raise DtypeError("SGD: params must be in an order, which a set has not; pass a list")
     if not isinstance(params, Iterable):
         raise DtypeError(f"SGD: params must be a list of Tensors, got {type(params).__name__}")
     return list(params)

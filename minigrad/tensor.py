@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from . import ops
+from .checks import flag
 from .errors import DtypeError, GradError, ShapeError
 from .operators import Operators
 from .tape import Record, grad_mode, stamp_change
@@ -301,7 +302,7 @@ def tensor(data: Any, dtype: DTypeLike | None = None, requires_grad: bool = Fals
     if given.dtype.kind not in "biuf":
         checked(given, "tensor")  # NumPy would parse text and drop imaginary parts
     result = Tensor(checked(np.array(given, dtype), "tensor"))
-    if requires_grad:
+    if flag("tensor", "requires_grad", requires_grad):
         result.requires_grad = True
     return result
 

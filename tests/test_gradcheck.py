@@ -207,3 +207,14 @@ def test_the_bound_is_relative_to_the_largest_gradient() -> None:
                     mg.gradcheck(fn, leaf(X), atol=0.0)
             else:
                 assert mg.gradcheck(fn, leaf(X), atol=0.0)
+
+
+@pytest.mark.parametrize("name", ["eps", "atol", "rtol", "seed"])
+@pytest.mark.parametrize("wrong", ["a", float("nan"), -1])
+def test_its_arguments_are_numbers(name: str, wrong: Any) -> None:
+    with pytest.raises(ArgumentError, match=f"gradcheck: {name} must be"):
+        mg.gradcheck(lambda x: x * x, leaf(X), **{name: wrong})
+
+
+def test_outputs_that_need_no_gradient_do_not_matter_to_either_order() -> None:
+    assert mg.gradcheck(lambda x: [x * x * x, mg.tensor(3.0)], leaf(X), order=2)

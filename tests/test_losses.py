@@ -306,3 +306,21 @@ def test_what_ignored_rows_hold_does_not_matter() -> None:
     loss.backward()
     assert loss.item() == 2.0
     np.testing.assert_array_equal(x.grad.data, [[0, -1], [0, 0]])
+
+
+@pytest.mark.parametrize("function", [F.cross_entropy, F.nll_loss])
+def test_no_classes_are_refused(function: Any) -> None:
+    """Not as labels out of the range 0..-1."""
+    with pytest.raises(ShapeError, match="has no classes"):
+        function(np.zeros((2, 0), np.float32), [0, 0])
+
+
+@pytest.mark.parametrize("function", [F.softmax, F.log_softmax])
+def test_softmax_over_nothing_is_empty(function: Any) -> None:
+    """As in PyTorch; a scalar has no axis to take it along."""
+    x = mg.tensor(np.zeros((3, 0)), requires_grad=True)
+    y = function(x, axis=1)
+    y.sum().backward()
+    assert y.shape == x.grad.shape == (3, 0)
+    with pytest.raises(ArgumentError, match="a scalar has no axes"):
+        function(np.float32(1.0))

@@ -309,3 +309,12 @@ def test_a_parameter_or_buffer_is_not_pushed_out_unawares():
     assert [name for name, _ in bn.named_parameters()] == ["weight", "bias"]
     bn.bias = None
     assert [name for name, _ in bn.named_parameters()] == ["weight"]
+
+
+def test_flags_and_indices_of_layers():
+    with pytest.raises(DtypeError, match="Linear: bias must be True or False"):
+        nn.Linear(2, 2, bias="no")
+    with pytest.raises(DtypeError, match="an index is an integer or a slice"):
+        nn.Sequential(nn.ReLU(), nn.ReLU())[1.5]
+    with pytest.raises(DtypeError, match="tensor: requires_grad must be True or False"):
+        mg.tensor([1.0], requires_grad="False")

@@ -8,7 +8,7 @@ import pytest
 
 import minigrad as mg
 from minigrad import optim
-from minigrad.errors import ArgumentError
+from minigrad.errors import ArgumentError, DtypeError
 
 
 def leaf(data, dtype=np.float64):
@@ -198,3 +198,11 @@ def test_a_closure_is_recorded_also_within_no_grad():
 def test_what_float32_cannot_hold_is_refused(name):
     with pytest.raises(ArgumentError, match=f"SGD: {name} must be a number between"):
         optim.SGD([mg.tensor([1.0], requires_grad=True)], **{"lr": 0.1, name: 1e39})
+
+
+def test_what_is_no_function_or_has_no_order():
+    w = mg.tensor([1.0], requires_grad=True)
+    with pytest.raises(DtypeError, match="closure must be a function, got int"):
+        optim.SGD([w]).step(3)
+    with pytest.raises(DtypeError, match="in an order, which a set has not"):
+        optim.SGD({w})

@@ -8,7 +8,7 @@ import numpy as np
 
 from .. import functional as F
 from .. import ops
-from ..checks import ABOVE_0, integer, number
+from ..checks import ABOVE_0, flag, integer, number
 from ..random import generator
 from ..tensor import Tensor, as_tensor
 from .module import Module, Parameter
@@ -31,7 +31,8 @@ class Linear(Module):
         self.out_features = integer("Linear", "out_features", out_features, 1)
         bound = 1.0 / math.sqrt(self.in_features)
         self.weight = _uniform((self.out_features, self.in_features), bound)
-        self.bias = _uniform((self.out_features,), bound) if bias else None
+        biased = flag("Linear", "bias", bias)
+        self.bias = _uniform((self.out_features,), bound) if biased else None
 
     def forward(self, x: Any) -> Tensor:
         """(..., in_features) to (..., out_features)."""

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from itertools import zip_longest
 from typing import Any
 
+from ..checks import is_integer
 from ..errors import ArgumentError, DtypeError, OutOfRangeError
 from .batchnorm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from .functions import ReLU
@@ -68,6 +69,8 @@ class Sequential(Module):
         modules = list(self.children())
         if isinstance(i, slice):
             return Sequential(dict(list(self.named_children())[i]))
+        if not is_integer(i):
+            raise DtypeError(f"Sequential: an index is an integer or a slice, got {i!r:.40}")
         try:
             return modules[i]
         except IndexError:

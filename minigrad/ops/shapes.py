@@ -34,6 +34,8 @@ def normalize_axis(name: str, ndim: int, axis: Any, expected: str = "one int") -
     """One axis, non-negative. Errors: as normalize_axes."""
     if not is_integer(axis):
         raise DtypeError(f"{name}: axis must be {expected}, got {axis!r:.40}")
+    if not ndim:
+        raise ArgumentError(f"{name}: a scalar has no axes, got axis {axis}; reshape it first")
     if not -ndim <= axis < ndim:
         raise ArgumentError(
             f"{name}: axis {axis} is out of range for {ndim} dimensions; "

@@ -15,6 +15,8 @@ from .shapes import unsqueeze
 
 def _softmax_forward(a: NDArray[Any], axis: int) -> Any:
     a = as_float(a)
+    if a.size == 0:
+        return a.copy()
     y = np.exp(a - np.maximum.reduce(a, axis=axis, keepdims=True))
     y /= np.add.reduce(y, axis=axis, keepdims=True)
     return y
@@ -22,6 +24,8 @@ def _softmax_forward(a: NDArray[Any], axis: int) -> Any:
 
 def _log_softmax_forward(a: NDArray[Any], axis: int) -> Any:
     a = as_float(a)
+    if a.size == 0:
+        return a.copy()
     y = a - np.maximum.reduce(a, axis=axis, keepdims=True)
     y -= np.log(np.add.reduce(np.exp(y), axis=axis, keepdims=True))
     return y

@@ -67,7 +67,7 @@ def _recall(x: Array, running_mean: Array, running_var: Array, eps: float, stats
     for j in range(running_mean.size):
         stats[0, j] = x.dtype.type(running_mean[j])
         stats[1, j] = running_mean[j] - stats[0, j] if np.isfinite(stats[0, j]) else 0.0
-        stats[2, j] = within(1.0 / np.sqrt(running_var[j] + eps), x)
+        stats[2, j] = within(1.0 / np.sqrt(np.float64(running_var[j]) + eps), x)
         stats[3, j] = running_var[j]
         stats[4, j] = running_mean[j]
 

@@ -248,8 +248,8 @@ def _owned(g: Any, lent: bool) -> Tensor:
 def _leading_to(
     targets: set[Node], records: list[Record]
 ) -> tuple[list[Record], set[Node], set[Node]]:
-    """The records through which cotangents reach a target, the nodes on their way, targets
-    included, and those of the targets that are reached."""
+    """The records through which cotangents reach a target, the nodes where they gather on their
+    way, and those of these that are an input of such a record: a target that is not is unused."""
     leading, active, used = [], set(targets), set()
     for record in records:
         # A freed record hides what it led to: better to stop at it than to call inputs unused.

@@ -101,14 +101,11 @@ def _composed(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """y, and the statistics it was normalised with: those of the batch where mean is None."""
     axes = (0, *range(2, x.ndim))
+    mean, var = [p if p is None or p.dtype == x.dtype else p.astype(x.dtype) for p in (mean, var)]
     gamma, beta, mean, var = [
         p if p is None or x.ndim == 2 else ops.reshape(p, (-1, *[1] * (x.ndim - 2)))
         for p in (gamma, beta, mean, var)
     ]
-    if mean is not None and mean.dtype != x.dtype:
-        mean = mean.astype(x.dtype)
-    if var is not None and var.dtype != x.dtype:
-        var = var.astype(x.dtype)
     with np.errstate(all="ignore"):  # a poisoned channel passes silently
         if mean is None:
             mean = ops.mean_over(x, axis=axes, keepdims=True)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from .checks import flag, number
 from .errors import ArgumentError, DtypeError, MinigradError, ShapeError, StateDictError
+from .kernels.jit import plain
 from .kernels.update import HYPER, sgd, sgd_momentum
 from .tape import enable_grad
 from .tensor import FLOAT32, FLOAT64, Tensor, mark_changed
@@ -128,7 +129,7 @@ class SGD:
         for p, data, g, values, momentum, nesterov in updates:
             target = data
             if not (data.flags.carray and g.flags.carray):
-                target, g = _plain(data), _plain(g)
+                target, g = plain(data), plain(g)
             if not momentum:
                 sgd(target, g, values)
             elif (buffer := self._buffer(p)) is not None:
@@ -257,11 +258,6 @@ def _hyper_of(*values: Any) -> dict[Any, NDArray[Any]]:
     }
     listed = [hyper[name] for name in HYPER]
     return {dtype: np.array(listed, dtype) for dtype in (FLOAT32, FLOAT64)}
-
-
-def _plain(a: NDArray[Any]) -> NDArray[Any]:
-    """In C order, which is what the kernels are compiled for."""
-    return a if a.flags.carray else a.copy()
 
 
 def _check_gradient(p: NDArray[Any], g: NDArray[Any]) -> None:

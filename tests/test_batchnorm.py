@@ -1,4 +1,4 @@
-"""Composed BatchNorm: what the layers are made of, compute and remember."""
+"""BatchNorm, fused and composed: what the layers are made of, compute and remember."""
 
 import itertools
 

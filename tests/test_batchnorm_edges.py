@@ -1,4 +1,4 @@
-"""Composed BatchNorm at the edges: poison, magnitudes, memory layouts, changes in between."""
+"""BatchNorm at the edges, both forms: poison, magnitudes, memory layouts, changes in between."""
 
 import itertools
 from fractions import Fraction

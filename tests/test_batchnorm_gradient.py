@@ -1,4 +1,4 @@
-"""The gradient of composed BatchNorm: finite differences, complex step, closed form, invariants.
+"""The gradient of both BatchNorms: finite differences, complex step, closed form, invariants.
 
 `sum(BN(x))` has no gradient and `sum(BN(x)**2)` next to none, so a backward that returned zeros
 would pass with them: every check here weighs the output by a random cotangent, in float64.

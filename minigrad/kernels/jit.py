@@ -48,6 +48,11 @@ def part(function: F, exact: bool = False) -> F:
     return numba.njit(**options)(function)  # type: ignore[no-any-return]
 
 
+def plain(a: Any) -> Any:
+    """The array, or a copy, in C order and writeable: what kernels are compiled for."""
+    return a if a.flags.carray else a.copy()
+
+
 def _keep_on_disk(dispatcher: Any) -> None:
     if DiskCache is not None and hasattr(dispatcher, "_cache"):
         dispatcher._cache = DiskCache(dispatcher)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..kernels import batchnorm as kernels
+from ..kernels.jit import plain
 from .elementwise import gated, inv_std
 from .primitive import Primitive, primitive
 from .reductions import mean_over, mean_square, sum_over
@@ -42,23 +43,18 @@ def _forward(
     out = y
     if x.ndim != 2 or not x.flags.carray:
         x, out = _planes(x), _planes(y)
-    gamma = absent if gamma is None else _plain(gamma)
-    beta = absent if beta is None else _plain(beta)
+    gamma = absent if gamma is None else plain(gamma)
+    beta = absent if beta is None else plain(beta)
     if mean is None or var is None:
         kernels.forward_train(x, gamma, beta, eps, relu, out, stats)
     else:
-        kernels.forward_eval(x, gamma, beta, _plain(mean), _plain(var), eps, relu, out, stats)
+        kernels.forward_eval(x, gamma, beta, plain(mean), plain(var), eps, relu, out, stats)
     return y, (stats, y if relu else None)
-
-
-def _plain(a: Array) -> Array:
-    """In C order and writeable, which is what the kernels are compiled for."""
-    return a if a.flags.carray else a.copy()
 
 
 def _planes(a: Array) -> Array:
     """In C order, as (n, c) or (n, c, s), with all of space in one dimension."""
-    a = _plain(a)
+    a = plain(a)
     return a if a.ndim < 4 else a.reshape(a.shape[0], a.shape[1], math.prod(a.shape[2:]))
 
 
@@ -104,7 +100,7 @@ def _grad_forward(
         g,
         x,
         y,
-        absent if gamma is None else _plain(gamma),
+        absent if gamma is None else plain(gamma),
         stats,
         batch,
         out,

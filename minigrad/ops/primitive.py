@@ -64,7 +64,7 @@ class Primitive:
     def reads(self, i: int, needs: Sequence[int]) -> bool:
         """Whether the rules for the inputs at positions `needs` read the elements of input i."""
         rules = [self.joint] if self.joint is not None else [self.rules[j] for j in needs]
-        return any(rule is not None and _reads(rule, i) for rule in rules)
+        return any(_reads(rule, i) for rule in rules if rule is not None)
 
     def __call__(self, *inputs: Any, **attributes: Any) -> Any:
         """Apply to Tensors (or what can become one) and record; the engine supplies this."""

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from ..errors import OutOfRangeError
 from ..kernels import softmax as kernels
+from ..kernels.jit import plain
 from .elementwise import as_float, exp
 from .primitive import primitive
 from .reductions import sum_over
@@ -48,7 +49,7 @@ log_softmax = primitive(
 
 
 def _cross_entropy_forward(a: NDArray[Any], q: NDArray[Any], per_row: bool, divisor: float) -> Any:
-    a, q = np.ascontiguousarray(a), np.ascontiguousarray(q)
+    a, q = plain(a), plain(q)
     losses = np.empty(a.shape[0], np.float64)
     kernels.cross_entropy(a, q, losses)
     losses = losses if per_row else np.add.reduce(losses)
@@ -58,7 +59,7 @@ def _cross_entropy_forward(a: NDArray[Any], q: NDArray[Any], per_row: bool, divi
 def _cross_entropy_grad_forward(
     g: NDArray[Any], a: NDArray[Any], q: NDArray[Any], per_row: bool, divisor: float
 ) -> Any:
-    a, q = np.ascontiguousarray(a), np.ascontiguousarray(q)
+    a, q = plain(a), plain(q)
     out = np.empty_like(a)
     kernels.cross_entropy_grad(np.asarray(g).reshape(-1), a, q, divisor, out)
     return out
@@ -112,8 +113,7 @@ cross_entropy = primitive(
 def _label_cross_entropy_forward(
     a: NDArray[Any], labels: NDArray[Any], ignore_index: int, mean: bool
 ) -> tuple[Any, Any]:
-    if not a.flags.carray:
-        a = a.copy()  # in C order, for which the kernel is compiled
+    a = plain(a)
     loss, p = np.empty((), a.dtype), np.empty(a.shape, a.dtype)
     bad = kernels.label_cross_entropy(a, labels, ignore_index, mean, loss, p)
     if bad >= 0:

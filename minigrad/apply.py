@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from . import ops
+from .arrays import FLOAT32, FLOAT64, Array, as_array, checked
 from .errors import ArgumentError, DtypeError, MinigradError, ShapeError
 from .tape import Record, grad_mode
-from .tensor import FLOAT32, FLOAT64, TENSORS, Array, Tensor, _as_array, _share, checked
+from .tensor import TENSORS, Tensor, _share
 
 ndarray = np.ndarray
 
@@ -104,7 +105,7 @@ def _constant(x: Any, name: str) -> Any:
         return checked(np.asarray(x), name).item()
     if isinstance(x, (float, int)):
         return float(x) if isinstance(x, float) else int(x)
-    return Tensor(_as_array(x, name))
+    return Tensor(as_array(x, name))
 
 
 def _settled(

@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from . import ops
+from .arrays import plain
 from .batchnorm import batch_norm
 from .checks import ABOVE_0, integer, number
 from .errors import ArgumentError, ShapeError
 from .losses import binary_cross_entropy_with_logits, cross_entropy, mse_loss, nll_loss
 from .ops.shapes import normalize_axis, normalize_shape
-from .tensor import Tensor, as_tensor, plain
+from .tensor import Tensor, as_tensor
 
 __all__ = [
     "batch_norm",

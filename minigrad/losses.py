@@ -4,16 +4,15 @@ import math
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from . import ops
+from .arrays import Array, checked, plain
 from .checks import integer, number
 from .errors import ArgumentError, DtypeError, OutOfRangeError, ShapeError
 from .kernels.index import one_hot
 from .ops.softmax import bad_label
-from .tensor import Tensor, as_tensor, checked, plain
+from .tensor import Tensor, as_tensor
 
-Array = NDArray[Any]
 _INT64 = -(2**63), 2**63 - 1
 
 

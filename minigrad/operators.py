@@ -1,11 +1,14 @@
 """What one can write with a Tensor: operators and methods, each a primitive or made of some."""
 
-from collections.abc import Callable
+import builtins
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from . import ops
+from .arrays import FLOAT32, FLOAT64, Array, checked_dtype
 from .errors import DtypeError, ShapeError
 from .tape import grad_mode
 
@@ -71,6 +74,8 @@ def _in_place(primitive: Any, symbol: str) -> Binary:
 class Operators:
     """The operators and methods of a Tensor; the functions of minigrad document each."""
 
+    _data: Array  # a slot of the Tensor
+
     __slots__ = ()
     __array_ufunc__ = None  # ndarray * Tensor leaves the product to Tensor.__rmul__
     __hash__ = object.__hash__  # by identity, although == compares elements
@@ -111,10 +116,73 @@ class Operators:
     @property
     def T(self) -> "Tensor":
         """The transpose of a matrix. Errors: ShapeError for other than two dimensions."""
-        ndim: int = self.ndim  # type: ignore[attr-defined]
+        ndim = self._data.ndim
         if ndim != 2:
             raise ShapeError(f"T: expected 2 dimensions, got {ndim}; use .transpose or .permute")
         return ops.permute_dims(self, (1, 0))  # type: ignore[no-any-return]
+
+    # --- conversions ----------------------------------------------------------------------------
+
+    def clone(self) -> "Tensor":
+        """A copy through which gradients flow."""
+        return self.astype(self._data.dtype)
+
+    def astype(self, dtype: DTypeLike) -> "Tensor":
+        """A copy in another dtype; gradients flow back in this one."""
+        return ops.astype(self, dtype=checked_dtype(dtype, "astype"))  # type: ignore[no-any-return]
+
+    def float(self) -> "Tensor":
+        """A copy in float32."""
+        return self.astype(FLOAT32)
+
+    def double(self) -> "Tensor":
+        """A copy in float64."""
+        return self.astype(FLOAT64)
+
+    def item(self) -> Any:
+        """The only element as a Python number. Errors: ShapeError if there is not just one."""
+        if self._data.size != 1:
+            raise ShapeError(f"item: expected one element, got shape {self._data.shape}")
+        return self._data.item()
+
+    def tolist(self) -> Any:
+        """The elements as nested lists of Python numbers."""
+        return self._data.tolist()
+
+    # --- Python's protocols ---------------------------------------------------------------------
+
+    def __bool__(self) -> bool:
+        data = self._data
+        if data.size != 1:
+            raise ShapeError(
+                f"bool: the truth of {data.size} elements (shape {data.shape}) is ambiguous; "
+                "compare .numpy() with .any() or .all()"
+            )
+        return bool(data.item())
+
+    def __float__(self) -> builtins.float:
+        return builtins.float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __index__(self) -> int:
+        if self._data.dtype.kind not in "iu":
+            raise DtypeError(f"index: only an integer can be one, got {self._data.dtype}")
+        return int(self.item())
+
+    def __len__(self) -> int:
+        if not self._data.ndim:
+            raise DtypeError("len: a Tensor without dimensions has no length")
+        return int(self._data.shape[0])
+
+    def __iter__(self) -> Iterator["Tensor"]:
+        return (self[i] for i in range(len(self)))
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> Array:
+        if copy:
+            return np.array(self._data, dtype)
+        return np.asarray(self._data, dtype)
 
 
 def _sizes(given: tuple[Any, ...]) -> Any:

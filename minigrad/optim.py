@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .arrays import FLOAT32, FLOAT64
 from .checks import flag, number
 from .errors import ArgumentError, DtypeError, MinigradError, ShapeError, StateDictError
 from .kernels.jit import plain
 from .kernels.update import HYPER, sgd, sgd_momentum
 from .tape import enable_grad
-from .tensor import FLOAT32, FLOAT64, Tensor, mark_changed
+from .tensor import Tensor, mark_changed
 
 Group = dict[str, Any]
 _LARGEST = float(np.finfo(np.float32).max)  # so that each value has a float32

@@ -3,21 +3,16 @@
 May import tape, operators, ops and below.
 """
 
-import builtins
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import DTypeLike
 
-from . import ops
+from .arrays import FLOAT32, Array, as_array, checked, checked_dtype, plain
 from .checks import flag
 from .errors import DtypeError, GradError, ShapeError
 from .operators import Operators
 from .tape import Record, grad_mode, stamp_change
-
-FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
-Array = NDArray[Any]
 
 
 class Tensor(Operators):
@@ -117,35 +112,9 @@ class Tensor(Operators):
         """The array itself, shared, without a tape."""
         return self._data
 
-    def item(self) -> Any:
-        """The only element as a Python number. Errors: ShapeError if there is not just one."""
-        if self._data.size != 1:
-            raise ShapeError(f"item: expected one element, got shape {self.shape}")
-        return self._data.item()
-
-    def tolist(self) -> Any:
-        """The elements as nested lists of Python numbers."""
-        return self._data.tolist()
-
     def detach(self) -> "Tensor":
         """The same memory as a constant: no gradient flows through it."""
         return _share(Tensor(self._data), self)
-
-    def clone(self) -> "Tensor":
-        """A copy through which gradients flow."""
-        return self.astype(self.dtype)
-
-    def astype(self, dtype: DTypeLike) -> "Tensor":
-        """A copy in another dtype; gradients flow back in this one."""
-        return ops.astype(self, dtype=checked_dtype(dtype, "astype"))  # type: ignore[no-any-return]
-
-    def float(self) -> "Tensor":
-        """A copy in float32."""
-        return self.astype(FLOAT32)
-
-    def double(self) -> "Tensor":
-        """A copy in float64."""
-        return self.astype(FLOAT64)
 
     # --- differentiation ------------------------------------------------------------------------
 
@@ -214,39 +183,7 @@ class Tensor(Operators):
         """Note that the memory was changed in place: a backward that needs it as it was raises."""
         mark_changed(self)
 
-    # --- Python's protocols ---------------------------------------------------------------------
-
-    def __bool__(self) -> bool:
-        if self._data.size != 1:
-            raise ShapeError(
-                f"bool: the truth of {self.size} elements (shape {self.shape}) is ambiguous; "
-                "compare .numpy() with .any() or .all()"
-            )
-        return bool(self._data.item())
-
-    def __float__(self) -> builtins.float:
-        return builtins.float(self.item())
-
-    def __int__(self) -> int:
-        return int(self.item())
-
-    def __index__(self) -> int:
-        if self.dtype.kind not in "iu":
-            raise DtypeError(f"index: only an integer can be one, got {self.dtype}")
-        return int(self.item())
-
-    def __len__(self) -> int:
-        if not self.ndim:
-            raise DtypeError("len: a Tensor without dimensions has no length")
-        return int(self.shape[0])
-
-    def __iter__(self) -> Iterator["Tensor"]:
-        return (self[i] for i in range(len(self)))
-
-    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> Array:
-        if copy:
-            return np.array(self._data, dtype)
-        return np.asarray(self._data, dtype)
+    # --- shown and copied -----------------------------------------------------------------------
 
     def __repr__(self) -> str:
         name = type(self).__name__.lower()
@@ -295,8 +232,10 @@ def tensor(data: Any, dtype: DTypeLike | None = None, requires_grad: bool = Fals
     Lists of booleans stay boolean. Errors: DtypeError for float16, complex, text or objects, and
     for integers that should require grad; ShapeError for a ragged list.
     """
+    if isinstance(data, Tensor):
+        data = data._data
     if dtype is None:
-        given = _as_array(data, "tensor")
+        given = as_array(data, "tensor")
     else:
         given, dtype = plain(data, "tensor"), checked_dtype(dtype, "tensor")
     if given.dtype.kind not in "biuf":
@@ -312,44 +251,4 @@ def as_tensor(x: Any, name: str) -> Tensor:
 
     Errors: as `tensor`, in the name of the operation that was given x.
     """
-    return x if isinstance(x, Tensor) else Tensor(_as_array(x, name))
-
-
-def checked(array: Array, name: str) -> Array:
-    """The array, in native byte order. Errors: DtypeError unless float32/64, integer, boolean."""
-    dtype = array.dtype
-    if dtype.newbyteorder("=") in (FLOAT32, FLOAT64) or dtype.kind in "biu":
-        return array if dtype.isnative else array.astype(dtype.newbyteorder("="))
-    value = f" {array.item()!r:.40}" if array.ndim == 0 else ""
-    raise DtypeError(
-        f"{name}: {dtype}{value} is not supported; convert to float32 or float64 "
-        "(integers and booleans serve as labels, indices and masks)"
-    )
-
-
-def checked_dtype(dtype: Any, name: str) -> "np.dtype[Any]":
-    """The dtype of that name. Errors: DtypeError, as `checked`, or if there is none."""
-    try:
-        wanted = np.dtype(dtype)
-    except TypeError as error:
-        raise DtypeError(
-            f"{name}: expected a dtype such as 'float32', got {dtype!r:.40} (devices have no name "
-            "here: all is on the CPU)"
-        ) from error
-    return checked(np.empty(0, wanted), name).dtype
-
-
-def plain(data: Any, name: str) -> Array:
-    """np.asarray(data), of whatever dtype. Errors: ShapeError for a ragged list."""
-    try:
-        return np.asarray(data)
-    except ValueError as error:
-        raise ShapeError(f"{name}: rows of different lengths make no array: {error}") from error
-
-
-def _as_array(data: Any, name: str) -> Array:
-    """An ndarray (not copied if it is one already) of supported dtype."""
-    array = checked(plain(data, name), name)
-    if isinstance(data, (np.ndarray, np.generic, Tensor)) or array.dtype.kind == "b":
-        return array
-    return array.astype(FLOAT32)
+    return x if isinstance(x, Tensor) else Tensor(as_array(x, name))

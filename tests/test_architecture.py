@@ -19,7 +19,7 @@ PACKAGE = Path(__file__).parents[1] / "minigrad"
 # a folder right below minigrad/.
 LAYERS = [
     {"errors"},
-    {"checks"},
+    {"arrays", "checks"},
     {"random", "data"},
     {"kernels"},
     {"ops"},

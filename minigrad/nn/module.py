@@ -11,9 +11,10 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from ..arrays import checked_dtype
 from ..checks import flag
 from ..errors import DtypeError, StateDictError
-from ..tensor import Tensor, checked_dtype, tensor
+from ..tensor import Tensor, tensor
 
 M = TypeVar("M", bound="Module")
 

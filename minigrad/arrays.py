@@ -1,0 +1,54 @@
+"""What users give, as arrays of a dtype that minigrad knows. Imports NumPy and errors only."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import DtypeError, ShapeError
+
+FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
+Array = NDArray[Any]
+
+
+def as_array(data: Any, name: str) -> Array:
+    """data itself if it is an ndarray, else one in float32 or, of booleans alone, boolean.
+
+    Errors: as `plain` and `checked`.
+    """
+    array = checked(plain(data, name), name)
+    if isinstance(data, (np.ndarray, np.generic)) or array.dtype.kind == "b":
+        return array
+    return array.astype(FLOAT32)
+
+
+def plain(data: Any, name: str) -> Array:
+    """np.asarray(data), of whatever dtype. Errors: ShapeError for a ragged list."""
+    try:
+        return np.asarray(data)
+    except ValueError as error:
+        raise ShapeError(f"{name}: rows of different lengths make no array: {error}") from error
+
+
+def checked(array: Array, name: str) -> Array:
+    """The array, in native byte order. Errors: DtypeError unless float32/64, integer, boolean."""
+    dtype = array.dtype
+    if dtype.newbyteorder("=") in (FLOAT32, FLOAT64) or dtype.kind in "biu":
+        return array if dtype.isnative else array.astype(dtype.newbyteorder("="))
+    value = f" {array.item()!r:.40}" if array.ndim == 0 else ""
+    raise DtypeError(
+        f"{name}: {dtype}{value} is not supported; convert to float32 or float64 "
+        "(integers and booleans serve as labels, indices and masks)"
+    )
+
+
+def checked_dtype(dtype: Any, name: str) -> "np.dtype[Any]":
+    """The dtype of that name. Errors: DtypeError, as `checked`, or if there is none."""
+    try:
+        wanted = np.dtype(dtype)
+    except TypeError as error:
+        raise DtypeError(
+            f"{name}: expected a dtype such as 'float32', got {dtype!r:.40} (devices have no name "
+            "here: all is on the CPU)"
+        ) from error
+    return checked(np.empty(0, wanted), name).dtype

@@ -23,7 +23,7 @@ LAYERS = [
     {"random", "data"},
     {"kernels"},
     {"ops"},
-    {"apply", "backward", "operators", "tape", "tensor"},
+    {"apply", "backward", "operators", "tape", "tensor", "walk"},
     {"api", "batchnorm", "losses"},  # functions of Tensors, which the package and functional show
     {"functional"},
     {"nn", "optim", "gradcheck"},
@@ -33,7 +33,7 @@ LAYERS = [
 ]
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 # One layer in several files: these may import each other.
-CORE = {"apply", "backward", "operators", "tape", "tensor"}
+CORE = {"apply", "backward", "operators", "tape", "tensor", "walk"}
 OUTSIDE = {"numpy", "numba", "scipy"}
 # Parts that may import less than what is below them, besides themselves and the standard library.
 ONLY = {"kernels": {"numpy", "numba"}, "data": {"numpy", "errors", "checks"}}

@@ -4,6 +4,7 @@ May import kernels, random and errors only; the Tensor is a layer above. `ops.TA
 to primitives; the names below are those and the functions made of them.
 """
 
+from .activations import gelu, leaky_relu, relu, sigmoid, softplus, tanh
 from .batchnorm import batch_norm
 from .elementwise import (
     abs,
@@ -15,12 +16,10 @@ from .elementwise import (
     erf,
     exp,
     gated,
-    gelu,
     greater,
     greater_equal,
     inv_std,
     isnan,
-    leaky_relu,
     less,
     less_equal,
     log,
@@ -33,15 +32,11 @@ from .elementwise import (
     neg,
     not_equal,
     pow,
-    relu,
     rsqrt,
-    sigmoid,
     sign,
-    softplus,
     sqrt,
     square,
     sub,
-    tanh,
     where,
 )
 from .indexing import check_indices, getitem

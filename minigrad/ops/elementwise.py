@@ -1,4 +1,4 @@
-"""Elementwise primitives: arithmetic, exponentials, activations, choices and comparisons.
+"""Elementwise primitives: arithmetic, exponentials, choices and comparisons.
 
 All broadcast as NumPy does; a rule returns a cotangent of the output's shape, and the walk sums
 it down to the input's. At kinks and ties the derivative is PyTorch's.
@@ -17,34 +17,35 @@ from ..kernels import relu as kernels
 from .primitive import Primitive, Rule, primitive
 
 
-def _elementwise(
+def elementwise(
     name: str, forward: Any, vjp: tuple[Rule | None, ...] | None, doc: str
 ) -> Primitive:
+    """A primitive in which integers become floats where the result needs them to."""
     return primitive(name, forward, vjp, doc, promotes=True)
 
 
 # Python's operators: on arrays they are quicker than the functions of NumPy that they call.
 # --- arithmetic ---------------------------------------------------------------------------------
 
-add = _elementwise(
+add = elementwise(
     "add",
     operator.add,
     (lambda g, _y, _a, _b: g, lambda g, _y, _a, _b: g),
     "a + b",
 )
-sub = _elementwise(
+sub = elementwise(
     "sub",
     operator.sub,
     (lambda g, _y, _a, _b: g, lambda g, _y, _a, _b: -g),
     "a - b",
 )
-mul = _elementwise(
+mul = elementwise(
     "mul",
     operator.mul,
     (lambda g, _y, _a, b: g * b, lambda g, _y, a, _b: g * a),
     "a * b",
 )
-div = _elementwise(
+div = elementwise(
     "div",
     operator.truediv,
     (lambda g, _y, _a, b: g / b, lambda g, y, _a, b: -(g * y) / b),
@@ -76,37 +77,34 @@ def _pow(a: Any, b: Any) -> Any:
     return operator.pow(a, b)  # unlike np.power, it squares by multiplying
 
 
-pow = _elementwise(
+pow = elementwise(
     "pow", _pow, (_pow_wrt_base, _pow_wrt_exponent), "a ** b; 0 ** 0 is 1, with derivative 0"
 )
-square = _elementwise("square", np.square, (lambda g, _y, a: g * (2.0 * a),), "a * a")
-neg = _elementwise("neg", operator.neg, (lambda g, _y, _a: -g,), "-a")
-sign = _elementwise("sign", np.sign, (lambda g, _y, _a: g * 0.0,), "sign of a: -1, 0 or 1")
-abs = _elementwise(
+square = elementwise("square", np.square, (lambda g, _y, a: g * (2.0 * a),), "a * a")
+neg = elementwise("neg", operator.neg, (lambda g, _y, _a: -g,), "-a")
+sign = elementwise("sign", np.sign, (lambda g, _y, _a: g * 0.0,), "sign of a: -1, 0 or 1")
+abs = elementwise(
     "abs", np.abs, (lambda g, _y, a: g * sign(a),), "absolute value; its derivative at 0 is 0"
 )
 
 # --- exponentials -------------------------------------------------------------------------------
 
-exp = _elementwise("exp", np.exp, (lambda g, y, _a: g * y,), "e to the power of a")
-log = _elementwise("log", np.log, (lambda g, _y, a: g / a,), "natural logarithm of a")
-sqrt = _elementwise(
+exp = elementwise("exp", np.exp, (lambda g, y, _a: g * y,), "e to the power of a")
+log = elementwise("log", np.log, (lambda g, _y, a: g / a,), "natural logarithm of a")
+sqrt = elementwise(
     "sqrt", np.sqrt, (lambda g, y, _a: g * (0.5 / y),), "square root of a; derivative inf at 0"
 )
-rsqrt = _elementwise(
+rsqrt = elementwise(
     "rsqrt",
     lambda a: 1.0 / np.sqrt(a),
     (lambda g, y, a: g * (y * (-0.5 / a)),),
     "1 / sqrt(a)",
 )
-inv_std = _elementwise(
+inv_std = elementwise(
     "inv_std",
     lambda var, eps: 1.0 / np.sqrt(var + eps),
     (lambda g, y, _var, eps: g * (-0.5 * y * y * y),),
     "1 / sqrt(var + eps)",
-)
-tanh = _elementwise(
-    "tanh", np.tanh, (lambda g, y, _a: g * (1.0 - y * y),), "hyperbolic tangent of a"
 )
 
 
@@ -116,7 +114,7 @@ def _erf(a: Any) -> Any:
     return erf(a)
 
 
-erf = _elementwise(
+erf = elementwise(
     "erf",
     _erf,
     (lambda g, _y, a: g * (2.0 / math.sqrt(math.pi)) * exp(-(a * a)),),
@@ -124,36 +122,42 @@ erf = _elementwise(
 )
 
 
-def as_float(a: Any) -> Any:
-    """a, in float32 unless it holds floats: unsigned integers wrap at -a, booleans have none."""
-    a = np.asarray(a)
-    return a if a.dtype.kind == "f" else a.astype(np.float32)
+# --- choices ------------------------------------------------------------------------------------
 
 
-def _sigmoid(a: Any) -> Any:
-    a = as_float(a)
-    e = np.exp(-np.abs(a))  # at most 1: cannot overflow
-    return np.where(a >= 0, 1.0, e) / (1.0 + e)
+def _share(g: Any, a: Any, b: Any, loses: Any) -> Any:
+    """The part of g that goes to a: none where it loses against b, half at ties."""
+    return where(equal(a, b), 0.5 * g, where(loses(a, b), 0.0, g))
 
 
-sigmoid = _elementwise(
-    "sigmoid", _sigmoid, (lambda g, y, _a: g * y * (1.0 - y),), "1 / (1 + exp(-a))"
+maximum = elementwise(
+    "maximum",
+    np.maximum,
+    (
+        lambda g, _y, a, b: _share(g, a, b, less),
+        lambda g, _y, a, b: _share(g, b, a, less),
+    ),
+    "the larger of a and b; at ties each gets half of the cotangent",
 )
-
-
-def _softplus(a: Any) -> Any:
-    a = as_float(a)
-    return np.maximum(a, 0) + np.log1p(np.exp(-np.abs(a)))
-
-
-softplus = _elementwise(
-    "softplus",
-    _softplus,
-    (lambda g, _y, a: g * sigmoid(a),),
-    "log(1 + exp(a)), without overflow",
+minimum = elementwise(
+    "minimum",
+    np.minimum,
+    (
+        lambda g, _y, a, b: _share(g, a, b, greater),
+        lambda g, _y, a, b: _share(g, b, a, greater),
+    ),
+    "the smaller of a and b; at ties each gets half of the cotangent",
 )
-
-# --- activations --------------------------------------------------------------------------------
+where: Primitive = elementwise(
+    "where",
+    lambda condition, a, b: np.where(condition, a, b),
+    (
+        None,
+        lambda g, _y, c, _a, _b: where(c, g, 0.0),
+        lambda g, _y, c, _a, _b: where(c, 0.0, g),
+    ),
+    "a where the condition holds, else b",
+)
 
 
 def _gate(g: NDArray[Any], y: NDArray[Any]) -> NDArray[Any]:
@@ -165,87 +169,11 @@ def _gate(g: NDArray[Any], y: NDArray[Any]) -> NDArray[Any]:
     return out
 
 
-def _relu(a: Any) -> Any:
-    if not isinstance(a, np.ndarray) or a.dtype.kind != "f" or not a.flags.carray:
-        return np.maximum(a, 0)
-    out = np.empty(a.shape, a.dtype)
-    kernels.relu(a, out)
-    return out
-
-
 gated: Primitive = primitive(
     "gated",
     _gate,
     (lambda g, _y, _a, b: gated(g, b), None),
     "a where b > 0 (or NaN), else 0: the derivative of relu, applied to a",
-)
-relu = _elementwise(
-    "relu",
-    _relu,
-    (lambda g, y, _a: gated(g, y),),
-    "max(a, 0); its derivative at 0 is 0",
-)
-
-
-leaky_relu = _elementwise(
-    "leaky_relu",
-    lambda a, negative_slope=0.01: np.where(a > 0, a, a * negative_slope),
-    (lambda g, _y, a, negative_slope=0.01: where(greater(a, 0), g, g * negative_slope),),
-    "a where a > 0, else negative_slope * a; its derivative at 0 is negative_slope",
-)
-
-
-def _gelu(a: Any) -> Any:
-    from scipy.special import erfc  # late, as in _erf; 1 + erf(a) would cancel for a < 0
-
-    return a * (0.5 * erfc(a * -math.sqrt(0.5)))
-
-
-def _gelu_vjp(g: Any, _y: Any, a: Any) -> Any:
-    cdf = 0.5 * (1.0 + erf(a * math.sqrt(0.5)))
-    pdf = exp(-0.5 * (a * a)) * (1.0 / math.sqrt(2.0 * math.pi))
-    return g * (cdf + a * pdf)
-
-
-gelu = _elementwise(
-    "gelu", _gelu, (_gelu_vjp,), "a * Phi(a), Phi the standard normal distribution function"
-)
-
-# --- choices ------------------------------------------------------------------------------------
-
-
-def _share(g: Any, a: Any, b: Any, loses: Any) -> Any:
-    """The part of g that goes to a: none where it loses against b, half at ties."""
-    return where(equal(a, b), 0.5 * g, where(loses(a, b), 0.0, g))
-
-
-maximum = _elementwise(
-    "maximum",
-    np.maximum,
-    (
-        lambda g, _y, a, b: _share(g, a, b, less),
-        lambda g, _y, a, b: _share(g, b, a, less),
-    ),
-    "the larger of a and b; at ties each gets half of the cotangent",
-)
-minimum = _elementwise(
-    "minimum",
-    np.minimum,
-    (
-        lambda g, _y, a, b: _share(g, a, b, greater),
-        lambda g, _y, a, b: _share(g, b, a, greater),
-    ),
-    "the smaller of a and b; at ties each gets half of the cotangent",
-)
-where: Primitive = _elementwise(
-    "where",
-    lambda condition, a, b: np.where(condition, a, b),
-    (
-        None,
-        lambda g, _y, c, _a, _b: where(c, g, 0.0),
-        lambda g, _y, c, _a, _b: where(c, 0.0, g),
-    ),
-    "a where the condition holds, else b",
 )
 
 
@@ -261,7 +189,7 @@ def _clip_vjp(g: Any, _y: Any, a: Any, low: float | None, high: float | None) ->
     return g if high is None else where(less_equal(a, high), g, 0.0)
 
 
-_clip = _elementwise(
+_clip = elementwise(
     "clip", _clip_forward, (_clip_vjp,), "a, raised to low and lowered to high where beyond"
 )
 

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from ..errors import OutOfRangeError
 from ..kernels import softmax as kernels
 from ..kernels.jit import plain
-from .elementwise import as_float, exp
+from .activations import as_float
+from .elementwise import exp
 from .primitive import primitive
 from .reductions import sum_over
 from .shapes import unsqueeze

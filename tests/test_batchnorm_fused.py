@@ -8,6 +8,7 @@ from __future__ import annotations
 import pickle
 from typing import Any
 
+import numba
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -18,10 +19,14 @@ import minigrad as mg
 from minigrad import functional as F
 from minigrad import nn
 from minigrad.errors import DtypeError, GradError
+from minigrad.kernels import batchnorm
 from minigrad.kernels.jit import KERNELS
 from minigrad.tape import tape
 
 Array = NDArray[Any]
+jit_only = pytest.mark.skipif(
+    bool(numba.config.DISABLE_JIT), reason="only the compiler makes it quick enough"
+)
 
 # --- anything drawn -----------------------------------------------------------------------------
 
@@ -160,12 +165,24 @@ def test_the_tape_holds_one_record_and_the_backward_pass_another() -> None:
     assert recorded(F.batch_norm(x, training=True, fused=False))[0] == "mean"
 
 
-@pytest.mark.parametrize("shape", [(300, 8), (6, 8, 40), (3000, 90), (4, 70, 1000)])
 @pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize(
+    ("shape", "threaded"),
+    [
+        ((300, 8), False),
+        ((300, 64), True),
+        ((6, 8, 40), False),
+        # Sizes from which sums are taken in longer runs, and planes in groups.
+        pytest.param((3000, 90), False, marks=jit_only),
+        pytest.param((3000, 90), True, marks=jit_only),
+        pytest.param((4, 70, 1000), False, marks=jit_only),
+    ],
+)
 def test_each_subset_of_gradients_equals_the_full_run_bit_for_bit(
-    shape: tuple[int, ...], training: bool
+    shape: tuple[int, ...], threaded: bool, training: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Below and above the size from which threads share the work."""
+    """In one call, or in steps and in threads."""
+    monkeypatch.setattr(batchnorm, "THREADED", 1 if threaded else 1 << 60)
     rng = np.random.default_rng(0)
     c = shape[1]
     x, g = (rng.standard_normal(shape, dtype=np.float32) for _ in "xg")

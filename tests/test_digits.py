@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numba
 import numpy as np
 import pytest
 
@@ -24,8 +25,10 @@ SCRIPT = ROOT / "examples" / "digits.py"
 ENVIRONMENT = os.environ | {
     "PYTHONPATH": str(ROOT),  # the package is found from any directory, installed or not
     "PYTHONUNBUFFERED": "",  # as by default, else a missing flush goes unseen
-    "NUMBA_DISABLE_JIT": "0",  # coverage cannot see into a process, so plain Python wins nothing
 }
+jit_only = pytest.mark.skipif(
+    bool(numba.config.DISABLE_JIT), reason="coverage cannot see into a process: nothing is won"
+)
 LAST_LINE = re.compile(r"test accuracy (\d{1,3}\.\d) %")
 EPOCH_LINE = re.compile(r"epoch (\d+)/(\d+)  loss \d+\.\d{4}  train \d+\.\d %  test (\d+\.\d) %")
 
@@ -57,6 +60,7 @@ def assert_epochs(lines, epochs):
     assert [(int(m[1]), int(m[2])) for m in matches] == [(i + 1, epochs) for i in range(epochs)]
 
 
+@jit_only
 def test_two_epochs(tmp_path):
     done = run(tmp_path, "--epochs", "2")
     assert done.returncode == 0, done.stderr
@@ -71,6 +75,7 @@ def test_two_epochs(tmp_path):
     assert run(tmp_path, "--epochs", "2", "--seed", "1").stdout != done.stdout
 
 
+@jit_only
 def test_the_defaults_reach_97_percent(tmp_path):
     done = run(tmp_path)
     assert done.returncode == 0, done.stderr
@@ -79,6 +84,7 @@ def test_the_defaults_reach_97_percent(tmp_path):
     assert accuracy_in(last) >= 97
 
 
+@jit_only
 def test_without_batchnorm_into_a_file_of_ones_own(tmp_path):
     (tmp_path / "plots").mkdir()
     done = run(tmp_path, "--epochs", "5", "--no-batchnorm", "--plot", "plots/a.curve")
@@ -90,6 +96,7 @@ def test_without_batchnorm_into_a_file_of_ones_own(tmp_path):
     assert not (tmp_path / "digits.png").exists()
 
 
+@jit_only
 @pytest.mark.parametrize("options", [["2"], ["1437"], ["1", "--no-batchnorm"]])
 def test_the_extreme_batch_sizes_work(tmp_path, options):
     done = run(tmp_path, "--epochs", "1", "--batch-size", *options)
@@ -188,6 +195,7 @@ def test_a_bad_option_is_named_before_anything_is_done(
     assert list(tmp_path.iterdir()) == []
 
 
+@jit_only
 def test_a_bad_option_ends_the_process_with_status_2(tmp_path):
     done = run(tmp_path, "--plot", "missing/a.png")
     assert done.returncode == 2
@@ -205,6 +213,7 @@ def test_help_tells_every_option_and_its_default(example, monkeypatch, capsys):
         assert re.search(rf"{option} [^(]*\(default: ", said), option
 
 
+@jit_only
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_ctrl_c_keeps_what_was_learnt(tmp_path):
     # A child takes over an ignored SIGINT, as in a background job, and Python then raises no

@@ -19,7 +19,9 @@ from typing import Any
 PLOT = Path("bench/batchnorm.png")
 BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
 SHOWN = {"fused": "minigrad, fused", "composed": "minigrad, composed", "torch": "PyTorch"}
+SHOWN["copies"] = "copies"
 STEPS = {"minigrad": "minigrad", "minigrad-composed": "minigrad, composed", "torch": "PyTorch"}
+SHOWN["copies"] = "copies"
 STEPS["jax"] = "JAX, jit"
 
 Medians = dict[str, dict[str, float]]  # microseconds: by row, then by library or variant
@@ -59,7 +61,8 @@ def report(run: dict[str, Any]) -> list[str]:
     norms = {f"({row.replace('x', ', ')})": times for row, times in norms.items()}
     return [
         "BatchNorm in training, forward and backward, float32, medians in microseconds; the ratio "
-        "is PyTorch's time over that of the fused form:",
+        "is PyTorch's time over that of the fused form, and copies is how long NumPy takes to move "
+        "the five arrays that any form must read or write:",
         "",
         *table("shape", norms, SHOWN, "fused"),
         "",

@@ -12,6 +12,7 @@ import numpy as np
 
 from . import ops
 from .apply import on_tape
+from .kernels.memory import is_whole
 from .tape import Record, grad_mode
 from .tensor import Tensor
 
@@ -185,7 +186,7 @@ def _axes_to_sum(given: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, .
 def _owned(g: Any, lent: bool) -> Tensor:
     """g as a Tensor with an array that nobody else holds."""
     if isinstance(g, Tensor):
-        return g.clone() if lent or g._data.base is not None else g
-    if type(g) is not np.ndarray or lent or g.base is not None:
+        return g.clone() if lent or not is_whole(g._data) else g
+    if type(g) is not np.ndarray or lent or not is_whole(g):
         g = np.array(g)
     return Tensor(g)

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 import minigrad.warmup  # noqa: F401  imports every kernel
-from minigrad.kernels import batchnorm
+from minigrad.kernels import batchnorm, threads
 from minigrad.kernels.jit import KERNELS
 
 Array = Any
@@ -36,7 +36,13 @@ BATCH_NORM_LIMIT = {"float32": 2.0, "float64": 5.0}
 # What is a sum in float64 of m terms: times sqrt(m), as rounding errors in random order grow. Found
 # 0.8: 50 units in the variance of 4100 values, of which a mean is taken for K that itself differs.
 SUM_LIMIT = 2.0
-FILES = ("batchnorm", "batchnorm_channel", "batchnorm_planes", "batchnorm_rows")
+FILES = (
+    "batchnorm",
+    "batchnorm_channel",
+    "batchnorm_planes",
+    "batchnorm_rows",
+    "batchnorm_rows_backward",
+)
 
 
 def ulps(got: Array, expected: Array) -> float:
@@ -187,6 +193,8 @@ def as_python() -> Iterator[None]:
             for name, value in list(vars(module).items()):
                 if hasattr(value, "py_func"):
                     patch.setattr(module, name, value.py_func)
+                elif value is threads.fetch_add:
+                    patch.setattr(module, name, threads._fetch_add)
         yield
 
 

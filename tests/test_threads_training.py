@@ -14,7 +14,7 @@ from minigrad import nn, optim
 from minigrad.kernels import batchnorm, threads
 
 COMPILED = not numba.config.DISABLE_JIT
-ROWS = 600 if COMPILED else 40  # several blocks of rows, so that there is something to split
+ROWS = 600 if COMPILED else 40  # several blocks of rows, so that there is something to share
 WIDTH = 70 if COMPILED else 6
 
 
@@ -72,13 +72,13 @@ def test_eight_threads_train_as_each_alone_while_the_number_of_workers_changes(m
     threads.set_num_threads(1)
     alone = [train(seed) for seed in range(8)]
     assert len({results[0] for results in alone}) == 8
-    done, sizes, split = threading.Event(), itertools.cycle([2, 5, 1, 3, 8]), threads.split
+    done, sizes, share = threading.Event(), itertools.cycle([2, 5, 1, 3, 8]), threads.share
     together, busy = [], []
 
-    def counted(kernel, count, *arguments):
+    def counted(kernel, parts, *arguments):
         busy.append(1)
         together.append(len(busy))
-        split(kernel, count, *arguments)
+        share(kernel, parts, *arguments)
         busy.pop()
 
     def change():
@@ -88,7 +88,7 @@ def test_eight_threads_train_as_each_alone_while_the_number_of_workers_changes(m
             changes += 1
         return changes
 
-    monkeypatch.setattr(batchnorm, "split", counted)
+    monkeypatch.setattr(batchnorm, "share", counted)
     with ThreadPoolExecutor(9) as pool:
         changes = pool.submit(change)
         try:
@@ -97,5 +97,5 @@ def test_eight_threads_train_as_each_alone_while_the_number_of_workers_changes(m
         finally:
             done.set()
     assert changes.result() > 3
-    assert len(together) >= 8 * 3 * 4 * 2  # the way of large arrays was taken, at once
+    assert len(together) >= 4 * 3 * 4 * 3  # the way of large arrays was taken, by half of them
     assert max(together) > 1

@@ -24,27 +24,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .batchnorm_planes import plane_backward, plane_scale, plane_train
-from .batchnorm_rows import (
-    RUN,
-    block,
-    blocks,
-    prepare,
-    row_backward,
-    row_dots,
-    row_dx,
-    row_gradients,
-    row_scale,
-    row_settle,
-    row_shift,
-    row_sums,
-    row_train,
-    width,
-)
-from .threads import split
+from .batchnorm_planes import plane_backward, plane_eval, plane_train
+from .batchnorm_rows import block, blocks, row_eval, row_train
+from .batchnorm_rows_backward import row_backward
+from .threads import ALONE, share
 
 Array = NDArray[Any]
 MEAN, VAR = 4, 3  # rows of stats
+NO_SUMS: Array = np.empty((0, 0, 0))
 
 # Values from which steps in threads are faster than one call, for rows. With 2 threads, rows of
 # 256: 2**18 values took 1.8 times as long, 2**19 1.1 times, 2**20 0.75 to 1, 2**21 0.7, and
@@ -68,15 +55,11 @@ def forward_train(
     elif x.ndim == 3:
         plane_train(x, gamma, beta, eps, relu, y, stats)
     elif x.size < THREADED:
-        row_train(x, gamma, beta, eps, relu, y, stats)
+        row_train(x, gamma, beta, eps, relu, y, stats, NO_SUMS, ALONE, True)
     else:
         n, c = x.shape
         k = blocks(n, block(c))
-        sums, p = np.empty((k, 2, c)), np.empty((3, width(c, RUN)), x.dtype)
-        row_shift(x, stats)
-        split(row_sums, k, x, stats, sums)
-        row_settle(x, sums, gamma, beta, eps, stats, p)
-        split(row_scale, k, x, p, relu, y)
+        share(row_train, k, x, gamma, beta, eps, relu, y, stats, np.empty((k, 2, c)))
 
 
 def forward_eval(
@@ -91,17 +74,14 @@ def forward_eval(
     stats: Array,
 ) -> None:
     """y = gamma * (x - running_mean) / sqrt(running_var + eps) + beta, relu as above; stats."""
-    n, c = x.shape[:2]
-    p = np.empty((3, width(c, RUN)), x.dtype)
-    prepare(x, gamma, beta, running_mean, running_var, eps, stats, p)
-    if not x.size:
-        return
+    constants = gamma, beta, running_mean, running_var, eps
     if x.ndim == 3:
-        plane_scale(x, p, relu, y, 0, c)
+        plane_eval(x, *constants, relu, y, stats)
     elif x.size < THREADED:
-        row_scale(x, p, relu, y, 0, blocks(n, block(c)))
+        row_eval(x, *constants, relu, y, stats, ALONE, True)
     else:
-        split(row_scale, blocks(n, block(c)), x, p, relu, y)
+        n, c = x.shape
+        share(row_eval, blocks(n, block(c)), x, *constants, relu, y, stats)
 
 
 def backward(
@@ -127,13 +107,9 @@ def backward(
     elif x.ndim == 3:
         plane_backward(g, x, y, gamma, stats, training, dx, dgamma, dbeta)
     elif x.size < THREADED:
-        row_backward(g, x, y, gamma, stats, training, dx, dgamma, dbeta)
+        row_backward(g, x, y, gamma, stats, training, dx, dgamma, dbeta, NO_SUMS, ALONE, True)
     else:
         n, c = x.shape
         k = blocks(n, block(c))
-        sums, p = np.zeros((k, 2, c)), np.empty((5, width(c, RUN)), x.dtype)
-        if training or dgamma.size or dbeta.size:
-            split(row_dots, k, g, x, y, stats, sums)
-        row_gradients(x, sums, gamma, stats, dgamma, dbeta, p)
-        if dx.size:
-            split(row_dx, k, g, x, y, p, training, dx)
+        arguments = g, x, y, gamma, stats, training, dx, dgamma, dbeta
+        share(row_backward, k, *arguments, np.zeros((k, 2, c)))

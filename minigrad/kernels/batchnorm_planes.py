@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .batchnorm_channel import affine, finite, first, gradients, run_dots, run_sums, settle
+from .batchnorm_channel import affine, finite, first, gradients, recall, run_dots, run_sums, settle
 from .jit import kernel, part
 
 Array = NDArray[Any]
@@ -89,7 +89,7 @@ def _plane_dx(
 
 
 plane_sums = part(_plane_sums, exact=True)
-plane_scale = kernel(_plane_scale, exact=True)
+plane_scale = part(_plane_scale, exact=True)
 plane_dots = part(_plane_dots, exact=True)
 plane_dx = part(_plane_dx, exact=True)
 
@@ -123,6 +123,24 @@ def _plane_train(
         plane_scale(x, p, relu, y, a, b)
 
 
+def _plane_eval(
+    x: Array,
+    gamma: Array,
+    beta: Array,
+    running_mean: Array,
+    running_var: Array,
+    eps: float,
+    relu: bool,
+    y: Array,
+    stats: Array,
+) -> None:
+    """forward_eval."""
+    c, p = x.shape[1], np.empty((3, x.shape[1]), x.dtype)
+    recall(x, running_mean, running_var, eps, stats)
+    affine(gamma, beta, stats, p, 0, c)
+    plane_scale(x, p, relu, y, 0, c)
+
+
 def _plane_backward(
     g: Array,
     x: Array,
@@ -147,4 +165,5 @@ def _plane_backward(
 
 
 plane_train = kernel(_plane_train, exact=True)
+plane_eval = kernel(_plane_eval, exact=True)
 plane_backward = kernel(_plane_backward, exact=True)

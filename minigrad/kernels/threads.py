@@ -1,10 +1,14 @@
 """Kernels on a few threads of our own: those of Numba abort when two Python threads launch at once.
 
-`split` cuts a kernel's last two arguments, from where to where it works, into one range for each
-thread. What it computes must not depend on where the cuts are. Kernels release the GIL.
+A kernel that threads share is called by each of them with the same arguments. They end with
+`turns`, an array of counters from 0, and whether it is the caller's own thread that calls: the
+lead. What there is to do is cut into parts by its shape alone, so that the results have the same
+bits in any number of threads, and a thread takes the next part by `fetch_add` of a counter. Hence
+a thread that comes late, or never, costs nothing but its help: the lead takes all parts that are
+left, and then waits for those that others have begun. Between a part's begin and its end a kernel
+can neither allocate nor fail. Kernels release the GIL.
 """
 
-import itertools
 import os
 import threading
 from collections.abc import Callable
@@ -12,13 +16,22 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numba
+import numpy as np
+from numba import types
+from numba.extending import intrinsic
+from numpy.typing import NDArray
 
-_lock = threading.Lock()
+_lock, _counting = threading.Lock(), threading.Lock()
 _pool: ThreadPoolExecutor | None = None
 # More threads than cores only lose, and a slip of the pen must not start a million.
 MOST = max(64, os.cpu_count() or 1)
 # The cores that this process may use, or fewer: NUMBA_NUM_THREADS.
 _threads: int = min(numba.config.NUMBA_NUM_THREADS, MOST)  # type: ignore[attr-defined]
+TURNS = 4  # counters
+
+Turns = NDArray[np.int64]
+# For a kernel that has nobody to share with.
+ALONE: Turns = np.zeros(0, np.int64)
 
 
 def get_num_threads() -> int:
@@ -39,25 +52,24 @@ def set_num_threads(n: int) -> None:
         old.shutdown(wait=False)
 
 
-def split(kernel: Callable[..., Any], count: int, *arguments: Any) -> None:
-    """kernel(*arguments, start, stop) for ranges that make up 0 to count, in threads."""
-    parts = min(_threads, count)
-    if parts < 2:
-        kernel(*arguments, 0, count)
-        return
-    cuts = [count * i // parts for i in range(parts + 1)]
-    own, *others = itertools.pairwise(cuts)
-    futures = [_submit(kernel, (*arguments, *part)) for part in others]
-    kernel(*arguments, *own)
-    for future, part in zip(futures, others, strict=True):
-        if future is None or future.cancel():  # not begun: the workers are busy with others' jobs
-            kernel(*arguments, *part)
-        else:
-            future.result()
+def share(kernel: Callable[..., Any], parts: int, *arguments: Any) -> None:
+    """kernel(*arguments, turns, lead) in as many threads as there are, at most one for each part.
+
+    Errors: those of the lead. One of another thread, before it took a part, loses its help alone.
+    """
+    turns = np.zeros(TURNS, np.int64)
+    mates = min(_threads, parts) - 1
+    others = [_submit(kernel, (*arguments, turns, False)) for _ in range(mates)]
+    try:
+        kernel(*arguments, turns, True)
+    finally:
+        for future in others:
+            if future is not None:
+                future.cancel()  # not begun: the workers were busy with others' jobs
 
 
 def _submit(kernel: Callable[..., Any], arguments: tuple[Any, ...]) -> Future[None] | None:
-    """The job's future, or None where nobody takes it: the caller has to do it."""
+    """The job's future, or None where nobody takes it."""
     global _pool
     try:
         with _lock:
@@ -70,9 +82,35 @@ def _submit(kernel: Callable[..., Any], arguments: tuple[Any, ...]) -> Future[No
 
 def _after_fork() -> None:
     """A child has none of its parent's threads, and maybe a lock that one of them held."""
-    global _lock, _pool
-    _lock, _pool = threading.Lock(), None
+    global _lock, _counting, _pool
+    _lock, _counting, _pool = threading.Lock(), threading.Lock(), None
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
+
+
+# --- counters that threads share ------------------------------------------------------------------
+
+
+def _fetch_add(turns: Turns, i: int, by: int) -> int:
+    """turns[i] += by, by one thread at a time, and what it was before."""
+    with _counting:
+        before = int(turns[i])
+        turns[i] = before + by
+    return before
+
+
+@intrinsic
+def _atomic_add(_context: Any, turns: Any, _i: Any, _by: Any) -> Any:
+    """One instruction of the processor, which also orders all reads and writes around it."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        place = builder.gep(array.data, [arguments[1]])
+        return builder.atomic_rmw("add", place, arguments[2], "seq_cst")
+
+    return types.int64(turns, types.int64, types.int64), generate
+
+
+fetch_add: Any = _fetch_add if numba.config.DISABLE_JIT else _atomic_add  # type: ignore[attr-defined]

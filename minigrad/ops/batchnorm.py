@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from ..kernels import batchnorm as kernels
 from ..kernels.jit import plain
+from ..kernels.memory import empty
 from .elementwise import gated, inv_std
 from .primitive import Primitive, primitive
 from .reductions import mean_over, mean_square, sum_over
@@ -39,7 +40,7 @@ def _forward(
     relu: bool,
 ) -> tuple[Array, tuple[Array, Array | None]]:
     absent = _ABSENT[x.dtype, 1]
-    y, stats = np.empty(x.shape, x.dtype), np.empty((5, x.shape[1]), np.float64)
+    y, stats = empty(x.shape, x.dtype), np.empty((5, x.shape[1]), np.float64)
     out = y
     if x.ndim != 2 or not x.flags.carray:
         x, out = _planes(x), _planes(y)
@@ -89,7 +90,7 @@ def _grad_forward(
 ) -> tuple[Array | None, ...]:
     dtype, shape = x.dtype, x.shape
     absent, none = _ABSENT[dtype, 1], _ABSENT[dtype, min(x.ndim, 3)]
-    dx = np.empty(shape, dtype) if wanted[0] else None
+    dx = empty(shape, dtype) if wanted[0] else None
     dgamma = np.empty(shape[1], dtype) if wanted[1] else None
     dbeta = np.empty(shape[1], dtype) if wanted[2] else None
     out = none if dx is None else dx

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from ..errors import ShapeError
 from ..kernels import linear as kernels
+from ..kernels.memory import SMALL, empty
 from .primitive import Primitive, primitive
 from .reductions import sum_over
 from .shapes import reshape, transpose, unsqueeze
@@ -74,13 +75,21 @@ def _linear_forward(x: NDArray[Any], w: NDArray[Any], b: NDArray[Any] | None) ->
         )
     if b is not None and b.shape != w.shape[:1]:
         raise ShapeError(f"linear: bias {b.shape} does not fit weight {w.shape}")
-    y: NDArray[Any] = np.dot(_rows(x), w.T)
+    y = _dot(_rows(x), w.T)
     if b is not None:
         if y.dtype == b.dtype and y.dtype.kind == "f" and b.flags.carray:
             kernels.add_bias(y, b)
         else:
             y = y + b
     return y if x.ndim == 2 else y.reshape(*x.shape[:-1], w.shape[0])
+
+
+def _dot(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
+    """a @ b, both of two dimensions, in memory that may have served before."""
+    size = len(a) * b.shape[1]
+    if size < SMALL or a.dtype is not b.dtype or a.dtype.kind != "f":
+        return np.dot(a, b)  # type: ignore[no-any-return]
+    return np.dot(a, b, out=empty((len(a), b.shape[1]), a.dtype))
 
 
 def _rows(x: Any) -> Any:
@@ -92,8 +101,10 @@ def _linear_grad_forward(
     g: NDArray[Any], x: NDArray[Any], w: NDArray[Any], wanted: tuple[bool, bool, bool]
 ) -> tuple[Any, ...]:
     rows = _rows(g)
-    dx = np.dot(rows, w).reshape(x.shape) if wanted[0] else None
-    dw = np.dot(rows.T, _rows(x)) if wanted[1] else None
+    dx = _dot(rows, w) if wanted[0] else None
+    if dx is not None and x.ndim != 2:
+        dx = dx.reshape(x.shape)
+    dw = _dot(rows.T, _rows(x)) if wanted[1] else None
     db = sum_over.forward(rows, axis=(0,), keepdims=False) if wanted[2] else None
     return dx, dw, db
 

@@ -33,11 +33,11 @@ Array = NDArray[Any]
 MEAN, VAR = 4, 3  # rows of stats
 NO_SUMS: Array = np.empty((0, 0, 0))
 
-# Values from which steps in threads are faster than one call, for rows. With 2 threads, rows of
-# 256: 2**18 values took 1.8 times as long, 2**19 1.1 times, 2**20 0.75 to 1, 2**21 0.7, and
-# (65536, 64) 0.65. Planes have no threads: one alone takes all that memory gives (1.0 to 1.08
-# times as long in two). Minima of 400 runs in turn, on two cores that others used.
-THREADED = 1 << 20
+# Values from which threads, of rows, are faster than one. With 2 threads, rows of 64, 256 and 1024:
+# 2**17 values took 1.0 to 2 times as long, 2**18 0.9 to 1.4, 2**19 0.8 to 1.0, 2**20 0.6 to 0.9.
+# Planes have no threads: one alone takes all that memory gives (1.0 to 1.08 times as long in two).
+# Medians of 200 runs in turn, on two cores that others used.
+THREADED = 1 << 19
 
 
 def forward_train(

@@ -6,13 +6,14 @@ from typing import Any
 import numpy as np
 
 from ..kernels import relu as kernels
+from ..kernels.memory import empty
 from .elementwise import elementwise, erf, exp, gated, greater, where
 
 
 def _relu(a: Any) -> Any:
     if not isinstance(a, np.ndarray) or a.dtype.kind != "f" or not a.flags.carray:
         return np.maximum(a, 0)
-    out = np.empty(a.shape, a.dtype)
+    out = empty(a.shape, a.dtype)
     kernels.relu(a, out)
     return out
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ..checks import is_number
 from ..errors import DtypeError
 from ..kernels import relu as kernels
+from ..kernels.memory import empty
 from .primitive import Primitive, Rule, primitive
 
 
@@ -161,7 +162,7 @@ where: Primitive = elementwise(
 
 
 def _gate(g: NDArray[Any], y: NDArray[Any]) -> NDArray[Any]:
-    out = np.empty(y.shape, g.dtype)
+    out = empty(y.shape, g.dtype)
     plain = type(g) is type(y) is np.ndarray and g.flags.carray and y.flags.carray
     if not plain or g.shape != y.shape:
         g, y = (np.ascontiguousarray(np.broadcast_to(a, out.shape)) for a in (g, y))

@@ -90,6 +90,8 @@ REFUSED_BY_FUNCTION = {
     "fixed mean": ({"running_mean": read_only(MEAN)}, ArgumentError, "running_mean must be"),
     "fixed var": ({"running_var": read_only(VAR)}, ArgumentError, "running_var must be"),
     "integer mean": ({"running_mean": np.zeros(3, int)}, ArgumentError, "running_mean must be"),
+    "foreign mean": ({"running_mean": np.zeros(3, ">f4")}, ArgumentError, "native byte order"),
+    "long var": ({"running_var": np.zeros(3, "g")}, ArgumentError, "running_var must be"),
     "activation": ({"activation": "gelu"}, ArgumentError, "activation is 'relu' or None, got"),
     # Found only once y is being computed: the statistics must still wait for it.
     "complex weight": ({"weight": np.ones(3, complex)}, DtypeError, "complex128"),

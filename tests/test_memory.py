@@ -106,6 +106,24 @@ def test_not_more_than_the_limit_is_kept(monkeypatch):
     assert kept() == 0
 
 
+def test_blocks_that_come_back_while_they_are_counted(monkeypatch):
+    """As garbage that is collected meanwhile: no error, and nothing is lost."""
+
+    class Free(type(memory._free)):
+        busy = False
+
+        def __iter__(self):
+            if not Free.busy:
+                Free.busy = True
+                self.append((1, 2, None))
+                raise RuntimeError("deque mutated during iteration")
+            return super().__iter__()
+
+    monkeypatch.setattr(memory, "_free", Free())
+    memory._keep((4, 8, None))
+    assert list(memory._free) == [(4, 8, None), (1, 2, None)]
+
+
 def test_threads_never_get_the_same():
     """While several take and give back, each finds in its own what it wrote."""
     start = threading.Barrier(4)

@@ -127,6 +127,26 @@ def test_an_error_of_the_lead_is_seen_and_of_another_costs_its_help_alone():
     threads.share(fail, 2)
 
 
+def test_an_error_of_the_lead_in_mid_part_lets_the_others_go():
+    """As Ctrl-C where kernels run as Python: nobody waits for a part that nobody ends."""
+    ended, begun = threading.Event(), threading.Event()
+
+    def work(turns, lead):
+        threads._fetch_add(turns, 0, 1)
+        if lead:
+            assert begun.wait(10)
+            raise KeyboardInterrupt
+        begun.set()
+        threads._fetch_add(turns, 1, 1)
+        while threads._fetch_add(turns, 1, 0) < 2:
+            time.sleep(0)
+        ended.set()
+
+    with pytest.raises(KeyboardInterrupt):
+        threads.share(work, 2)
+    assert ended.wait(10)
+
+
 @pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="nothing is compiled")
 def test_fetch_add_is_one_step():
     """Several threads that take turns get each number once."""

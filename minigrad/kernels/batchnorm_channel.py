@@ -112,11 +112,12 @@ def _gradients(
         p[4, j] = (mean - p[2, j]) - rest * (dot / m)
 
 
+# Few of them, and of arrays that may be empty.
 first = part(_first)
-settle = part(_settle, exact=True)
-recall = part(_recall, exact=True)
-affine = part(_affine, exact=True)
-gradients = part(_gradients, exact=True)
+settle = part(_settle, literal=True)
+recall = part(_recall, literal=True)
+affine = part(_affine, literal=True)
+gradients = part(_gradients, literal=True)
 
 
 # --- runs of consecutive values, the inner loops --------------------------------------------------

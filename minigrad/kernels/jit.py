@@ -41,9 +41,14 @@ def kernel(function: F, exact: bool = False) -> F:
     return compiled
 
 
-def part(function: F, exact: bool = False) -> F:
-    """As `kernel`, for what only kernels call: it is compiled into each, and kept with it."""
-    flags = FASTMATH - {"reassoc"} if exact else FASTMATH
+def part(function: F, exact: bool = False, literal: bool = False) -> F:
+    """As `kernel`, for what only kernels call: it is compiled into each, and kept with it.
+
+    literal: no flags at all. LLVM makes two versions of a loop, one for arrays that might overlap,
+    and fuses multiplications with additions in each as it likes; so the bits would depend on where
+    arrays lie, of which an empty one may lie anywhere.
+    """
+    flags = set() if literal else FASTMATH - {"reassoc"} if exact else FASTMATH
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": flags}
     return numba.njit(**options)(function)  # type: ignore[no-any-return]
 

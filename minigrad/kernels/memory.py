@@ -5,6 +5,7 @@ a BatchNorm of (1024, 4096) spent more time there than in its kernels. A trainin
 same sizes again and again, so a few blocks serve for ever.
 """
 
+import contextlib
 import math
 from collections import deque
 from typing import Any
@@ -76,8 +77,7 @@ def _take(size: int) -> Block:
 
 def _keep(block: Block) -> None:
     _free.append(block)
-    while sum([size for size, _, _ in tuple(_free)]) > KEPT:
-        try:
+    # RuntimeError: while the blocks were counted, another one came; it will count them.
+    with contextlib.suppress(IndexError, RuntimeError):
+        while sum([size for size, _, _ in tuple(_free)]) > KEPT:
             _free.popleft()
-        except IndexError:
-            break

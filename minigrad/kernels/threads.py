@@ -62,6 +62,9 @@ def share(kernel: Callable[..., Any], parts: int, *arguments: Any) -> None:
     others = [_submit(kernel, (*arguments, turns, False)) for _ in range(mates)]
     try:
         kernel(*arguments, turns, True)
+    except BaseException:  # others wait for the part that it leaves: no more
+        turns[:] = np.iinfo(np.int64).max // 2
+        raise
     finally:
         for future in others:
             if future is not None:

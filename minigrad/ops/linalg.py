@@ -27,7 +27,10 @@ def _why_no_product(a: tuple[int, ...], b: tuple[int, ...]) -> str:
         return f"matmul: a scalar has no matrix product, {what}; use * instead"
     inner = b[-2] if len(b) > 1 else b[0]
     if a[-1] == inner:
-        return f"matmul: the batch dimensions do not broadcast, {what}"
+        return (
+            f"matmul: the batch dimensions do not broadcast, {what}; aligned at the last but two, "
+            "they must be equal or 1"
+        )
     remedy = "; transpose the second operand?" if a[-1] == b[-1] else ""
     return f"matmul: inner sizes differ ({a[-1]} and {inner}), {what}{remedy}"
 
@@ -74,7 +77,9 @@ def _linear_forward(x: NDArray[Any], w: NDArray[Any], b: NDArray[Any] | None) ->
             f"{w.shape[-1] if w.ndim else '?'}) for a weight of (out_features, in_features)"
         )
     if b is not None and b.shape != w.shape[:1]:
-        raise ShapeError(f"linear: bias {b.shape} does not fit weight {w.shape}")
+        raise ShapeError(
+            f"linear: bias {b.shape} does not fit weight {w.shape}; expected {w.shape[:1]}"
+        )
     y = _dot(_rows(x), w.T)
     if b is not None:
         if y.dtype == b.dtype and y.dtype.kind == "f" and b.flags.carray:

@@ -128,7 +128,8 @@ def reshape(x: Any, shape: int | Sequence[int]) -> Any:
         if known > 0 and size % known == 0:
             full = tuple(size // known if n == -1 else n for n in wanted)
     if min(full, default=0) < 0 or math.prod(full) != size:
-        raise ShapeError(f"reshape: {size} elements of shape {old} do not fit into {wanted}")
+        why = "; one size at most may be -1" if wanted.count(-1) > 1 else ""
+        raise ShapeError(f"reshape: {size} elements of shape {old} do not fit into {wanted}{why}")
     return _reshape(x, shape=full)
 
 
@@ -179,7 +180,10 @@ def broadcast_to(x: Any, shape: int | Sequence[int]) -> Any:
     wanted, old = normalize_shape("broadcast_to", shape), tuple(np.shape(x))
     aligned = wanted[len(wanted) - len(old) :]
     if len(old) > len(wanted) or any(m not in (1, n) for m, n in zip(old, aligned, strict=True)):
-        raise ShapeError(f"broadcast_to: shape {old} does not broadcast to {wanted}")
+        raise ShapeError(
+            f"broadcast_to: shape {old} does not broadcast to {wanted}; dimensions, aligned at the "
+            "last, must be equal, or 1 in the old shape (reshape or unsqueeze it?)"
+        )
     return _broadcast_to(x, shape=wanted)
 
 

@@ -6,6 +6,8 @@ engine, higher derivatives and whatever reads the tape. Names are PyTorch's (nn,
 functional) and the array API standard's (functions of Tensors).
 """
 
+from typing import TYPE_CHECKING, Any
+
 from . import data, errors, functional, nn, optim
 from .api import (
     abs,
@@ -61,6 +63,9 @@ from .random import manual_seed
 from .tape import enable_grad, is_grad_enabled, no_grad
 from .tensor import Tensor, tensor
 
+if TYPE_CHECKING:
+    from .compiler import compile
+
 __version__ = "0.1.0"
 
 __all__ = [
@@ -70,6 +75,7 @@ __all__ = [
     "argmin",
     "broadcast_to",
     "clip",
+    "compile",
     "concat",
     "data",
     "enable_grad",
@@ -124,3 +130,13 @@ __all__ = [
     "var",
     "where",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """The compiler is imported when it is first used: not every program compiles."""
+    if name == "compile":
+        from .compiler import compile
+
+        globals()["compile"] = compile
+        return compile
+    raise AttributeError(f"module 'minigrad' has no attribute {name!r}")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .errors import ArgumentError, DtypeError, GradError, ShapeError
-from .tape import Record, grad_mode, last_change, tape
+from .tape import Record, grad_mode, last_change, tape, tracer
 from .tensor import Tensor, as_tensor
 from .walk import Node, leading_to, node_of, walk
 
@@ -25,9 +25,12 @@ def backward(
     records = tape([self])
     _check(records)
     gradients = walk([(self, start)], records, retain_graph, create_graph)
+    trace = tracer.get()
     for leaf, g in gradients.items():  # only now: an error above leaves every .grad as it was
         if not leaf._requires_grad:
             continue  # no longer: it was frozen after the forward
+        if trace is not None:
+            trace.accumulates(leaf)
         if leaf._grad is None:
             leaf._grad = g
         else:

@@ -23,10 +23,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import ops
+from .arrays import FLOAT32, FLOAT64
 from .checks import ABOVE_0, flag, number
 from .errors import ArgumentError, DtypeError, ShapeError
 from .kernels.batchnorm import MEAN, VAR
 from .kernels.update import running
+from .ops.update import RUNNING
+from .tape import tracer
 from .tensor import Tensor, as_tensor, mark_changed
 
 
@@ -91,7 +94,10 @@ def batch_norm(
         batch_mean, batch_var = mean._data.ravel(), var._data.ravel()
     if statistics is not None and x._data.size:
         n = x._data.size // x._data.shape[1]
-        running(*statistics, batch_mean, batch_var, momentum, n / (n - 1))
+        arguments = *statistics, batch_mean, batch_var, momentum, n / (n - 1)
+        if (trace := tracer.get()) is not None:
+            trace.update(RUNNING, *arguments)
+        running(*arguments)
         mark_changed(running_mean, running_var)
     return y  # type: ignore[no-any-return]
 
@@ -181,10 +187,10 @@ def _by_channel(name: str, p: Any, x: Tensor, wide: bool = False) -> Any:
 def _to_update(name: str, p: Any, x: Tensor) -> NDArray[Any]:
     """The array of a running statistic. Errors unless it can be updated in place."""
     array = _array(name, p, x)
-    if not array.flags.writeable or array.dtype.kind != "f" or array.dtype.itemsize < 4:
+    if not array.flags.writeable or array.dtype not in (FLOAT32, FLOAT64):
         raise ArgumentError(
-            f"batch_norm: {name} must be writable, in float32 or float64, to be updated; got "
-            f"{array.dtype}, writable: {array.flags.writeable}"
+            f"batch_norm: {name} must be writable, in float32 or float64 of native byte order, to "
+            f"be updated; got {array.dtype}, writable: {array.flags.writeable}"
         )
     return array
 

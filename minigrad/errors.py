@@ -32,3 +32,7 @@ class GradError(MinigradError, RuntimeError):
 
 class StateDictError(MinigradError, RuntimeError):
     """A state that does not fit the object that is to load it; nothing of it has been loaded."""
+
+
+class TraceError(MinigradError, RuntimeError):
+    """A step that mg.compile cannot follow, since it looks at the value of what it computes."""

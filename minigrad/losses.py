@@ -11,6 +11,7 @@ from .checks import integer, number
 from .errors import ArgumentError, DtypeError, OutOfRangeError, ShapeError
 from .kernels.index import one_hot
 from .ops.softmax import bad_label
+from .tape import refuse_in_trace, tracer
 from .tensor import Tensor, as_tensor
 
 _INT64 = -(2**63), 2**63 - 1
@@ -53,10 +54,15 @@ def cross_entropy(
     else:
         labels = _labels(name, given, shape)
         if factors is None and not label_smoothing and reduction != "none":
+            flat = Tensor(labels)
+            if tracer.get() is not None and isinstance(target, Tensor):
+                flat = target.astype(np.int64).reshape(-1)  # by operations, which are traced
             loss: Tensor = ops.label_cross_entropy(
-                logits, Tensor(labels), ignore_index=ignore_index, mean=reduction == "mean"
+                logits, flat, ignore_index=ignore_index, mean=reduction == "mean"
             )[0]
             return loss
+        if isinstance(target, Tensor):
+            refuse_in_trace(f"{name} of labels with weight, label_smoothing or reduction='none'")
         onehot, count = _one_hot(name, labels, n_classes, ignore_index, logits.dtype)
         if factors is not None:
             count = float((onehot @ factors).sum(dtype=np.float64))
@@ -84,6 +90,8 @@ def nll_loss(
     name = "nll_loss"
     _check_reduction(name, reduction)
     ignore_index = integer(name, "ignore_index", ignore_index, *_INT64)
+    if isinstance(target, Tensor):
+        refuse_in_trace(f"{name} of labels")
     log_p, restored = _rows(as_tensor(input, name), name)
     labels = _labels(name, plain(target, name), np.shape(input))
     _one_hot(name, labels, log_p.shape[1], ignore_index, log_p.dtype)  # checks the labels
@@ -185,9 +193,10 @@ def _labels(name: str, labels: Array, shape: tuple[int, ...]) -> Array:
     """
     expected = (shape[0], *shape[2:]) if len(shape) > 1 else ()
     if labels.dtype.kind not in "iu":
+        also = f", or pass probabilities of shape {shape}" if name == "cross_entropy" else ""
         raise DtypeError(
             f"{name}: labels must be integers of shape {expected}, got {labels.dtype} of shape "
-            f"{labels.shape}; convert with .astype('int64'), or pass probabilities of shape {shape}"
+            f"{labels.shape}; convert with .astype('int64'){also}"
         )
     if labels.shape != expected:
         raise ShapeError(

@@ -10,7 +10,7 @@ from numpy.typing import DTypeLike
 from . import ops
 from .arrays import FLOAT32, FLOAT64, Array, checked_dtype
 from .errors import DtypeError, ShapeError
-from .tape import grad_mode
+from .tape import grad_mode, refuse_in_trace
 
 if TYPE_CHECKING:
     from .tensor import Tensor
@@ -143,10 +143,12 @@ class Operators:
         """The only element as a Python number. Errors: ShapeError if there is not just one."""
         if self._data.size != 1:
             raise ShapeError(f"item: expected one element, got shape {self._data.shape}")
+        refuse_in_trace("a Tensor as a Python number (.item(), float, int)")
         return self._data.item()
 
     def tolist(self) -> Any:
         """The elements as nested lists of Python numbers."""
+        refuse_in_trace(".tolist()")
         return self._data.tolist()
 
     # --- Python's protocols ---------------------------------------------------------------------
@@ -158,6 +160,7 @@ class Operators:
                 f"bool: the truth of {data.size} elements (shape {data.shape}) is ambiguous; "
                 "compare .numpy() with .any() or .all()"
             )
+        refuse_in_trace("a Tensor as a condition (if, while, and, or, not)")
         return bool(data.item())
 
     def __float__(self) -> builtins.float:
@@ -180,6 +183,7 @@ class Operators:
         return (self[i] for i in range(len(self)))
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> Array:
+        refuse_in_trace("a Tensor as an array")
         if copy:
             return np.array(self._data, dtype)
         return np.asarray(self._data, dtype)

@@ -9,10 +9,19 @@ from numpy.typing import NDArray
 
 from .arrays import FLOAT32, FLOAT64
 from .checks import flag, number
-from .errors import ArgumentError, DtypeError, MinigradError, ShapeError, StateDictError
+from .errors import (
+    ArgumentError,
+    DtypeError,
+    MinigradError,
+    ShapeError,
+    StateDictError,
+    TraceError,
+)
 from .kernels.jit import plain
 from .kernels.update import HYPER, sgd, sgd_momentum
-from .tape import enable_grad
+from .ops.update import SGD as PLAIN
+from .ops.update import SGD_MOMENTUM
+from .tape import enable_grad, tracer
 from .tensor import Tensor, mark_changed
 
 Group = dict[str, Any]
@@ -99,12 +108,15 @@ class SGD:
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Take the gradients of all parameters away, or set them to zero."""
+        trace = tracer.get()
         for group in self.param_groups:
             for p in group["params"]:
+                if trace is not None:
+                    trace.cleared(p)
                 if set_to_none or p._grad is None:
                     p._grad = None
                 else:
-                    p.grad = Tensor(np.zeros_like(p.data))
+                    p.grad = Tensor(np.zeros_like(p._data))
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update every parameter that has a gradient; returns what `closure()` returned, if given.
@@ -117,6 +129,7 @@ class SGD:
         if closure is not None:
             with enable_grad():
                 loss = closure()
+        trace = tracer.get()
         updates = []  # all checked before the first is made
         for group in self.param_groups:
             hyper, momentum, nesterov = _hyper(group), group["momentum"], group["nesterov"]
@@ -126,23 +139,42 @@ class SGD:
                 data, g = p._data, p._grad._data
                 if g.shape != data.shape or g.dtype is not data.dtype or not data.flags.writeable:
                     _check_gradient(data, g)
-                updates.append((p, data, g, hyper[data.dtype], momentum, nesterov))
-        for p, data, g, values, momentum, nesterov in updates:
-            target = data
+                updates.append((p, data, g, hyper[data.dtype], momentum, nesterov, group))
+        for p, data, g, values, momentum, nesterov, group in updates:
+            target, buffer, first = data, None, False
             if not (data.flags.carray and g.flags.carray):
                 target, g = plain(data), plain(g)
-            if not momentum:
+            if momentum:
+                buffer = self._buffer(p)
+                if buffer is None:
+                    buffer, first = np.zeros_like(target), True
+                    self.state[p] = {"momentum_buffer": buffer}
+            if trace is not None:
+                self._tell(trace, group, p, g, first)
+            if buffer is None:
                 sgd(target, g, values)
-            elif (buffer := self._buffer(p)) is not None:
-                sgd_momentum(target, g, buffer, values, nesterov, False)
             else:
-                buffer = np.zeros_like(target)
-                sgd_momentum(target, g, buffer, values, nesterov, True)
-                self.state[p] = {"momentum_buffer": buffer}
+                sgd_momentum(target, g, buffer, values, nesterov, first)
             if target is not data:
                 data[...] = target
         mark_changed(*[update[0] for update in updates])
         return loss
+
+    def _tell(self, trace: Any, group: Group, p: Tensor, g: NDArray[Any], first: bool) -> None:
+        """What a compiled step does to p: as now, but never again as in the first step; and where
+        it finds the values of the group and the buffer, which may be others by then."""
+        data = p._data
+        if not (data.flags.carray and g.flags.carray):
+            raise TraceError("compile: SGD takes parameters and gradients in C order only")
+        trace.guard(lambda: (bool(group["momentum"]), group["nesterov"]))
+        hyper = trace.source(lambda: _hyper(group)[data.dtype], "hyper")
+        if not group["momentum"]:
+            trace.update(PLAIN, data, g, hyper)
+            return
+        if first:
+            trace.undo(lambda: self.state.pop(p, None))
+        buffer = trace.source(lambda: self._buffer(p), "momentum", data)
+        trace.update(SGD_MOMENTUM, data, g, buffer, hyper, group["nesterov"], False)
 
     def _buffer(self, p: Tensor) -> NDArray[Any] | None:
         """The momentum of a parameter, in its dtype (which Module.to may change); None at first."""

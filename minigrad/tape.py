@@ -13,7 +13,7 @@ from contextlib import ContextDecorator
 from contextvars import ContextVar
 from typing import Any
 
-from .errors import DtypeError
+from .errors import DtypeError, TraceError
 from .ops.primitive import MAX_OUTPUTS
 
 # One clock numbers records and dates changes in place, so that "changed after it was recorded"
@@ -99,6 +99,19 @@ def tape(roots: Iterable[Any]) -> list[Record]:
 # True: operations are recorded. False: they are not. None: nor are there Tensors, only arrays, as
 # within a backward pass that is not itself recorded.
 grad_mode: ContextVar[bool | None] = ContextVar("minigrad_grad_mode", default=True)
+
+
+# What collects the operations of this thread or task while a compiler traces them.
+tracer: ContextVar[Any] = ContextVar("minigrad_tracer", default=None)
+
+
+def refuse_in_trace(what: str) -> None:
+    """Errors: TraceError while a compiler traces, for what would be decided once and for all."""
+    if tracer.get() is not None:
+        raise TraceError(
+            f"compile: {what} looks at a value, which differs from call to call, while the step is "
+            "traced once; choose by mg.where, keep it as a Tensor, or do it outside the step"
+        )
 
 
 def is_grad_enabled() -> bool:

@@ -12,7 +12,8 @@ from .arrays import FLOAT32, Array, as_array, checked, checked_dtype, plain
 from .checks import flag
 from .errors import DtypeError, GradError, ShapeError
 from .operators import Operators
-from .tape import Record, grad_mode, stamp_change
+from .ops.update import COPY
+from .tape import Record, grad_mode, refuse_in_trace, stamp_change, tracer
 
 
 class Tensor(Operators):
@@ -51,10 +52,12 @@ class Tensor(Operators):
     @property
     def data(self) -> Array:
         """The array itself, shared. Assigning to it counts as a change in place."""
+        refuse_in_trace(".data")
         return self._data
 
     @data.setter
     def data(self, value: Any) -> None:
+        refuse_in_trace("assigning to .data")
         new = checked(np.asarray(value), "Tensor.data")
         if new.shape != self.shape or new.dtype != self.dtype:
             raise ShapeError(
@@ -81,6 +84,8 @@ class Tensor(Operators):
                     f"Tensor.grad: expected shape {self.shape} of {self.dtype}, got {value.shape} "
                     f"of {value.dtype}"
                 )
+        if (trace := tracer.get()) is not None:
+            trace.cleared(self)
         self._grad = value
 
     @property
@@ -110,6 +115,7 @@ class Tensor(Operators):
 
     def numpy(self) -> Array:
         """The array itself, shared, without a tape."""
+        refuse_in_trace(".numpy()")
         return self._data
 
     def detach(self) -> "Tensor":
@@ -168,6 +174,8 @@ class Tensor(Operators):
                 f"{name}: cannot copy {new.dtype} into {self.dtype}; use .astype first"
             )
         try:
+            if (trace := tracer.get()) is not None:
+                trace.update(COPY, self._data, new)
             np.copyto(self._data, new, casting="same_kind")
         except ValueError as error:
             raise ShapeError(f"{name}: {new.shape} does not fit {self.shape}: {error}") from error

@@ -13,7 +13,7 @@ import numpy as np
 from . import ops
 from .apply import on_tape
 from .kernels.memory import is_whole
-from .tape import Record, grad_mode
+from .tape import Record, grad_mode, tracer
 from .tensor import Tensor
 
 # Where cotangents gather: at the number of a record's output, or, for a leaf, at the Tensor itself.
@@ -63,16 +63,19 @@ def walk(
     roots: results with their cotangents; records: those to walk, in order of their numbers;
     active: the nodes on the way to targets, as `leading_to` finds them.
     Rules are made of operators and primitives, and so run on arrays as well as on Tensors: on
-    arrays, which is faster, unless the backward pass itself is to be recorded.
+    arrays, which is faster, unless the backward pass itself is to be recorded, or traced.
     """
     retain = create_graph if retain_graph is None else retain_graph
+    tensors, mode, trace = create_graph, True if create_graph else None, tracer.get()
+    if trace is not None:
+        tensors, mode = True, create_graph
     sums: dict[Node, Any] = {}
     lent: set[Node] = set()  # nodes whose sum is, so far, an array that others may hold too
-    token = grad_mode.set(True if create_graph else None)
+    token = grad_mode.set(mode)
     try:
         with np.errstate(all="ignore"):  # inf and NaN pass without a word
             for root, start in roots:
-                g: Any = start if create_graph else start._data
+                g: Any = start if tensors else start._data
                 _accumulate(sums, lent, root, g, g)
             for record in reversed(records):
                 if record.primitive.outputs > 1:
@@ -82,7 +85,7 @@ def walk(
                 else:
                     g = sums.pop(record.number, None)
                 if g is not None:
-                    _pull(record, g, active, create_graph, sums, lent)
+                    _pull(record, g, active, tensors, sums, lent)
                     if not retain:
                         record.free()
             return {
@@ -92,31 +95,38 @@ def walk(
             }
     finally:
         grad_mode.reset(token)
+        if trace is not None:
+            trace.rule = None
 
 
 def _pull(
     record: Record,
     g: Any,
     active: set[Node] | None,
-    create_graph: bool,
+    tensors: bool,
     sums: dict[Node, Any],
     lent: set[Node],
 ) -> None:
     """Take the cotangent of a record's output, or outputs, back to its inputs."""
     primitive, inputs, attributes = record.primitive, record.inputs, record.attributes
     operands, y = record.arrays, record.y
-    if create_graph:
-        operands, y = inputs, _outputs(record)
+    trace = None
+    if tensors:
+        operands, y, trace = inputs, _outputs(record), tracer.get()
     needs = record.needs
     if active is not None:
         needs = [i for i in needs if node_of(inputs[i]) in active]
     if primitive.joint is not None:
+        if trace is not None:
+            trace.rule = primitive, None
         cotangents = primitive.joint(g, y, *operands, needs=needs, **attributes)
         for i in needs:
             if cotangents[i] is not None:
                 _accumulate(sums, lent, inputs[i], cotangents[i], g)
     else:
         for i in needs:
+            if trace is not None:
+                trace.rule = primitive, i
             gx = primitive.rules[i](g, y, *operands, **attributes)
             _accumulate(sums, lent, inputs[i], gx, g)
 

@@ -53,7 +53,11 @@ def module_name(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-SOURCES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+SOURCES = {
+    module_name(path): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+    if path.parent.name != "__pycache__"  # where generated code may lie
+}
 PACKAGES = {name for name, path in SOURCES.items() if path.name == "__init__.py"}
 
 

@@ -188,6 +188,19 @@ def _write(directory: Path, mode: int, name: str, content: bytes) -> None:
         raise
 
 
+def write_whole(name: str, content: bytes) -> Path | None:
+    """A file of this name and content in the first directory that takes it, and where it is; None
+    where none does. One that is there with this content is left alone."""
+    for directory, mode in directories().items():
+        path = directory / name
+        with contextlib.suppress(OSError):
+            if path.exists() and path.read_bytes() == content:
+                return path
+            _write(directory, mode, name, content)
+            return path
+    return None
+
+
 # As `_write` names them, and no other file, in a folder that may not be ours alone.
 _ASIDE = re.compile(r".+-[0-9a-f]{24}\.nbc\.[0-9a-f]{16}\.tmp")
 ABANDONED = 3600.0  # seconds; writing takes milliseconds

@@ -9,6 +9,8 @@ from ..batchnorm import check_eps, check_momentum
 from ..checks import flag, integer
 from ..errors import ShapeError
 from ..kernels.update import increment
+from ..ops.update import INCREMENT
+from ..tape import tracer
 from ..tensor import Tensor, as_tensor, mark_changed
 from .module import Module, Parameter
 
@@ -92,6 +94,8 @@ class _BatchNorm(Module):
             activation,
         )
         if update and counter is not None:
+            if (trace := tracer.get()) is not None:
+                trace.update(INCREMENT, counter._data)
             increment(counter._data)
             mark_changed(counter)
         return y

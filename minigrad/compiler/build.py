@@ -1,0 +1,58 @@
+"""From source to a compiled function: a file named by its content, and Numba's machine code beside
+it, both in the folder of the kernels' cache."""
+
+import hashlib
+import importlib.util
+import linecache
+import sys
+import threading
+import types
+from pathlib import Path
+from typing import Any
+
+from ..kernels.cache import write_whole
+from ..kernels.jit import kernel
+
+_lock = threading.RLock()
+_built: dict[str, tuple[types.ModuleType, Path | None]] = {}
+
+
+def load(source: str, title: str) -> tuple[types.ModuleType, Path | None]:
+    """The module of this source, and its file; None where no directory takes one.
+
+    A module is made once in a process. Its functions are compiled when they are first called.
+    """
+    digest = hashlib.sha256(source.encode()).hexdigest()[:16]
+    readable = "".join(c if c.isalnum() else "_" for c in title)[-40:]
+    name = f"minigrad_{readable}_{digest}"
+    with _lock:
+        if name not in _built:
+            path = write_whole(f"{name}.py", source.encode())
+            _built[name] = _module(name, source, path), path
+        return _built[name]
+
+
+def function(module: types.ModuleType, name: str) -> Any:
+    """The function of that name, compiled as a kernel is."""
+    with _lock:
+        made = getattr(module, f"compiled_{name}", None)
+        if made is None:
+            made = kernel(getattr(module, name), exact=True)
+            setattr(module, f"compiled_{name}", made)
+        return made
+
+
+def _module(name: str, source: str, path: Path | None) -> types.ModuleType:
+    if path is not None:
+        spec = importlib.util.spec_from_file_location(name, path)
+        if spec is not None and spec.loader is not None:
+            module = importlib.util.module_from_spec(spec)
+            sys.modules[name] = module
+            exec(compile(source, str(path), "exec"), module.__dict__)
+            return module
+    module = types.ModuleType(name)
+    filename = f"<{name}>"
+    linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
+    sys.modules[name] = module
+    exec(compile(source, filename, "exec"), module.__dict__)
+    return module

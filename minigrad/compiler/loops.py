@@ -1,0 +1,199 @@
+"""The source of a nest of loops: elements in scalars, rows of arrays in the innermost loop, and
+sums in float64."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from .program import Operation, Value, origin
+from .scalars import COMPARISONS, EXPRESSIONS, EXTREMES, REDUCTIONS
+from .schedule import Stage
+
+INDENT = "    "
+_UNBOUNDED = {"low": "-np.inf", "high": "np.inf"}
+
+
+def nest(stage: Stage, function: Any, stored: set[int]) -> list[str]:
+    """The lines of a stage that is a nest; `function` gives names, and takes numbers and memory."""
+    return _Nest(stage, function, stored).lines()
+
+
+class _Nest:
+    def __init__(self, stage: Stage, function: Any, stored: set[int]) -> None:
+        self.stage, self.function, self.stored = stage, function, stored
+        self.space: tuple[int, ...] = stage.space or ()
+        self.elements: dict[int, str] = {}  # scalars by Value
+        self.rows: list[str] = []  # in front of the innermost loop
+        self.body: list[str] = []  # in it
+        self.before: list[str] = []
+        self.after: list[str] = []
+        self.ends: list[list[str]] = [[] for _ in self.space]  # behind the loop over an axis
+        self.starts: list[list[str]] = [[] for _ in self.space]  # in front of it
+        self._row_of: dict[tuple[int, bool], str] = {}
+        rank = len(self.space)
+        self.index = [f"i{k}" if rank > 1 else "i" for k in range(rank)]
+
+    def lines(self) -> list[str]:
+        """All of the nest."""
+        self.bounds = self.function.size(self.space, ["n"] * len(self.space)) if self.space else []
+        for operation in self.stage.operations:
+            if operation.name in REDUCTIONS:
+                self._reduce(operation)
+            else:
+                self._element(operation)
+        text = [f"# loops over {self._what()}", *self.before]
+        if not self.space:
+            return [*text, *self.rows, *self.body, *self.after]
+        last = len(self.space) - 1
+        for k in range(last + 1):
+            pad = INDENT * k
+            text += [pad + line for line in (self.rows if k == last else [])]
+            text += [pad + line for line in self.starts[k]]
+            text.append(f"{pad}for {self.index[k]} in range({self.bounds[k]}):")
+        text += [INDENT * (last + 1) + line for line in self.body]
+        for k in range(last, -1, -1):
+            text += [INDENT * k + line for line in self.ends[k]]
+        return text + self.after
+
+    def _what(self) -> str:
+        names: list[str] = []
+        for operation in self.stage.operations:
+            names += [operation.name] if operation.name not in names else []
+        return ", ".join(names)
+
+    # --- elements ------------------------------------------------------------------------------
+
+    def _element(self, operation: Operation) -> None:
+        (v,) = operation.makes
+        text = self.function.emitter.free(v.name)
+        self.elements[id(v)] = text
+        self.body.append(f"{text} = {self._expression(operation, v)}{_remark(operation)}")
+        if id(v) in self.stored:
+            self.body.append(f"{self._at(v, write=True)} = {text}")
+
+    def _expression(self, operation: Operation, v: Value) -> str:
+        template, dtype = EXPRESSIONS[operation.name], v.dtype
+        if operation.name in COMPARISONS:
+            dtype = max((x.dtype for x in operation.reads), key=_width)
+        elif operation.name == "astype":
+            dtype = operation.reads[0].dtype
+        cast = _cast(dtype)
+        inputs = operation.inputs
+        if operation.name == "pow" and type(inputs[1]) is int and inputs[1] in (2, 3):
+            template, inputs = " * ".join(["{0}"] * inputs[1]), inputs[:1]
+        operands = []
+        for i, x in enumerate(inputs):
+            if not isinstance(x, Value):
+                operands.append(self.function.constant(x, cast))
+            else:
+                text = self._read(x)
+                free = x.dtype == dtype or (operation.name == "where" and i == 0)
+                operands.append(text if free else f"{cast}({text})")
+        attributes = {  # of clip's bounds one may be absent: it bounds nothing
+            k: f"{cast}({_UNBOUNDED[k]})" if a is None else self.function.constant(a, cast, k)
+            for k, a in operation.attributes.items()
+            if f"{{{k}}}" in template
+        }
+        text = template.format(*operands, zero=f"{cast}(0)", one=f"{cast}(1)", **attributes)
+        if operation.name == "astype" and v.dtype != dtype:
+            text = f"{_cast(v.dtype)}({text})" if v.dtype.kind != "b" else f"{text} != 0"
+        return text
+
+    def _read(self, v: Value) -> str:
+        """The element of v at this place of the nest."""
+        known = self.elements.get(id(v))
+        return self._at(v) if known is None else known
+
+    def _at(self, v: Value, write: bool = False) -> str:
+        name = self.function.name(v)
+        rank, last = len(v.shape), len(self.space) - 1
+        if rank == 0:
+            return f"{name}[()]"
+        offset = len(self.space) - rank
+        index = [
+            "0" if n == 1 and self.space[offset + k] != 1 else self.index[offset + k]
+            for k, n in enumerate(v.shape)
+        ]
+        along = index[-1] != "0"
+        key = id(v), along
+        if not along and not write:  # one element for the whole row
+            if key not in self._row_of:
+                self._row_of[key] = self.function.emitter.free(f"{name}_one")
+                self.rows.append(f"{self._row_of[key]} = {name}[{', '.join(index)}]")
+            return self._row_of[key]
+        if rank == 1 or last < 0:
+            return f"{name}[{index[-1]}]"
+        if key not in self._row_of:
+            self._row_of[key] = self.function.emitter.free(f"{name}_row")
+            self.rows.append(f"{self._row_of[key]} = {name}[{', '.join(index[:-1])}]")
+        return f"{self._row_of[key]}[{index[-1]}]"
+
+    # --- sums ----------------------------------------------------------------------------------
+
+    def _reduce(self, operation: Operation) -> None:
+        (a,), (v,) = operation.inputs, operation.makes
+        axes, rank = set(operation.attributes["axis"]), len(self.space)
+        extreme = EXTREMES.get(operation.name)
+        wide = "float64" if extreme is None else _cast(v.dtype)
+        term = REDUCTIONS[operation.name].format(f"{wide}({self._read(a)})")
+        start = "0.0" if extreme is None else f"{wide}({extreme[1]})"
+
+        def combined(total: str, term: str) -> str:
+            if extreme is None:
+                return f"{total} += {term}{_remark(operation)}"
+            return f"{total} = {extreme[0]}({total}, {term}){_remark(operation)}"
+
+        inner = rank  # the loops from here on are all reduced over
+        while inner and inner - 1 in axes:
+            inner -= 1
+        count = " * ".join(self.bounds[k] for k in sorted(axes)) or "1"
+        divisor = f" / ({count})" if operation.name in ("mean", "mean_square") else ""
+        kept = [k for k in range(rank) if k not in axes]
+        name = f"{v.name}_total"
+        if inner < rank:  # a scalar, for each turn of the loops around
+            scalar = self.function.emitter.free(name)
+            self.starts[inner].append(f"{scalar} = {start}")
+            self.body.append(combined(scalar, term))
+            if all(k not in axes for k in range(inner)):
+                result = f"{_cast(v.dtype)}({scalar}{divisor})"
+                self.ends[inner].append(f"{self._place(v, axes)} = {result}")
+                return
+            term = scalar
+        elif not divisor and v.dtype == wide and len(v.shape) == rank:  # in its own memory
+            self.before.append(f"{self.function.name(v)}[...] = {start}")
+            self.body.append(combined(self._at(v, write=True), term))
+            return
+        shape = tuple(self.space[k] for k in kept)
+        totals = self.function.array(name, shape, wide)
+        index = ", ".join(self.index[k] for k in kept) or "()"
+        element = f"{totals}[{index}]"
+        if len(kept) > 1 and kept[-1] == rank - 1:
+            row = self.function.emitter.free(f"{totals}_row")
+            self.rows.append(f"{row} = {totals}[{', '.join(self.index[k] for k in kept[:-1])}]")
+            element = f"{row}[{self.index[rank - 1]}]"
+        (self.body if inner == rank else self.ends[inner]).append(combined(element, term))
+        self.before.append(f"{totals}[...] = {start}")
+        for depth, k in enumerate(kept):
+            self.after.append(f"{INDENT * depth}for {self.index[k]} in range({self.bounds[k]}):")
+        result = f"{_cast(v.dtype)}({totals}[{index}]{divisor})"
+        self.after.append(f"{INDENT * len(kept)}{self._place(v, axes)} = {result}")
+
+    def _place(self, v: Value, axes: set[int]) -> str:
+        """The element of the result of a reduction, within the loops over what is kept."""
+        kept = [self.index[k] for k in range(len(self.space)) if k not in axes]
+        index: Sequence[str] = kept
+        if len(v.shape) == len(self.space):
+            index = ["0" if k in axes else self.index[k] for k in range(len(self.space))]
+        return f"{self.function.name(v)}[{', '.join(index) or '()'}]"
+
+
+def _cast(dtype: Any) -> str:
+    return "bool_" if dtype.kind == "b" else str(dtype.name)
+
+
+def _width(dtype: Any) -> tuple[bool, int]:
+    return dtype.kind == "f", int(dtype.itemsize)
+
+
+def _remark(operation: Operation) -> str:
+    text = origin(operation).strip()
+    return f"  # {operation.name}" + (f", {text}" if text else "")

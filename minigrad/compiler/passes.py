@@ -1,0 +1,307 @@
+"""Passes: from a program to an equal one that does less. Each takes operations and returns some.
+
+In an update a Value is changed; all passes leave the order of updates, and of what reads the
+changed Values before or after them, alone.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import ops
+from ..ops.update import Update
+from .program import Operation, Program, Value
+
+Operations = list[Operation]
+Wanted = Sequence[Value]
+
+# Draw anew at each call, so that two with the same inputs are not one.
+RANDOM = {"keep_mask"}
+
+
+def optimised(program: Program) -> Program:
+    """The program after all passes."""
+    done = program.operations
+    for simplify in (expanded, same_dtype, wide_sums, sums_of_sums, common, dead, updates_last):
+        done = simplify(done, program.wanted)
+    _name_apart(done)
+    replaced = Program(program.arguments, done, program.results, program.grads)
+    replaced.check()
+    return replaced
+
+
+def expanded(operations: Operations, wanted: Wanted) -> Operations:
+    """Softmax, its logarithm and variance by the elementwise primitives and reductions that they
+    are made of, so that these fuse with others."""
+    kept: Operations = []
+    for operation in operations:
+        expand = _EXPANSIONS.get(operation.name)
+        if expand is None or not _has_floats(operation.inputs[0]):
+            kept.append(operation)
+        else:
+            write = Written(operation)
+            expand(write, operation.inputs[0], **operation.attributes)
+            kept += write.operations
+    return kept
+
+
+class Written:
+    """Operations that take the place of one; the last of them makes its result."""
+
+    def __init__(self, operation: Operation) -> None:
+        self.operations: Operations = []
+        self._of = operation
+
+    def __call__(self, name: str, *inputs: Any, last: bool = False, **attributes: Any) -> Value:
+        """Write an operation, of arrays in the dtype of the result."""
+        (v,) = self._of.makes
+        values = [x for x in inputs if isinstance(x, Value)]
+        shape = np.broadcast_shapes(*[x.shape for x in values])
+        if "axis" in attributes:
+            axes = attributes["axis"]
+            shape = tuple(1 if i in axes else n for i, n in enumerate(shape))
+            attributes["keepdims"] = True
+        made = v if last else Value.like(f"{v.name}_{name}", shape, v.dtype)
+        done = Operation(ops.TABLE[name], inputs, attributes, [made], self._of.rule)
+        self.operations.append(done)
+        return made
+
+
+def _softmax(write: Written, a: Value, axis: int) -> None:
+    e = write("exp", write("sub", a, write("max", a, axis=(axis,))))
+    write("div", e, write("sum", e, axis=(axis,)), last=True)
+
+
+def _log_softmax(write: Written, a: Value, axis: int) -> None:
+    centred = write("sub", a, write("max", a, axis=(axis,)))
+    total = write("sum", write("exp", centred), axis=(axis,))
+    write("sub", centred, write("log", total), last=True)
+
+
+def _var(
+    write: Written, a: Value, axis: tuple[int, ...], keepdims: bool, correction: float
+) -> None:
+    n = math.prod(a.shape[i] for i in axis)
+    centred = write("sub", a, write("mean", a, axis=axis))
+    biased = write("mean_square", centred, axis=axis)
+    unbiased = write("mul", biased, n / (n - correction), last=keepdims)
+    if not keepdims:
+        (v,) = write._of.makes
+        write("reshape", unbiased, shape=v.shape, last=True)
+
+
+_EXPANSIONS: dict[str, Any] = {"softmax": _softmax, "log_softmax": _log_softmax, "var": _var}
+
+
+def dead(operations: Operations, wanted: Wanted) -> Operations:
+    """Without what nobody reads: neither an update, nor a result, nor what leads to one."""
+    live = {id(v) for v in wanted}
+    kept: Operations = []
+    for operation in reversed(operations):
+        if isinstance(operation.what, Update) or any(id(v) in live for v in operation.makes):
+            kept.append(operation)
+            live.update(id(v) for v in operation.reads)
+    return kept[::-1]
+
+
+def common(operations: Operations, wanted: Wanted) -> Operations:
+    """The same primitive of the same inputs is applied once: common subexpressions."""
+    changed = {id(v) for operation in operations for v in operation.changes}
+    keep = {id(v) for v in wanted}
+    first: dict[Any, Operation] = {}
+    kept, same = [], Same()
+    for operation in operations:
+        operation = same.renamed(operation)
+        key = _key(operation)
+        known = first.get(key)
+        fixed = not any(id(v) in changed for v in operation.reads)
+        if known is None or not fixed or any(id(v) in keep for v in operation.makes):
+            kept.append(operation)
+            if fixed and not isinstance(operation.what, Update) and operation.name not in RANDOM:
+                first.setdefault(key, operation)
+            continue
+        for old, new in zip(operation.outputs, known.outputs, strict=True):
+            if old is not None and new is not None:
+                same.put(old, new)
+    return kept
+
+
+def same_dtype(operations: Operations, wanted: Wanted) -> Operations:
+    """Without copies: a conversion to the dtype that is there already is its input, where that is
+    not changed later."""
+    changed = {id(v) for operation in operations for v in operation.changes}
+    keep = {id(v) for v in wanted}
+    kept, same = [], Same()
+    for operation in operations:
+        operation = same.renamed(operation)
+        if operation.name == "astype" and operation.makes:
+            (source,), (target,) = operation.reads, operation.makes
+            if (
+                source.dtype == target.dtype
+                and id(source) not in changed
+                and id(target) not in keep
+            ):
+                same.put(target, source)
+                continue
+        kept.append(operation)
+    return kept
+
+
+def wide_sums(operations: Operations, wanted: Wanted) -> Operations:
+    """Sums and means of floats as sums in float64, which is what they are computed as, with unit
+    dimensions; and what makes the old ones of those. So that sums which differ in this only are
+    one, and what is made of sums can stay in float64."""
+    kept: Operations = []
+    for operation in operations:
+        if operation.name in ("sum", "mean") and _has_floats(operation.inputs[0]):
+            kept += _wide(operation)
+        else:
+            kept.append(operation)
+    return kept
+
+
+def _has_floats(a: Value) -> bool:
+    return a.dtype.kind == "f" and 0 not in a.shape
+
+
+def _wide(operation: Operation) -> Operations:
+    (a,), (v,) = operation.inputs, operation.makes
+    axes = operation.attributes["axis"]
+    shape = tuple(1 if i in axes else n for i, n in enumerate(a.shape))
+    new: Operations = []
+
+    def then(name: str, inputs: Sequence[Any], like: Value | None = None, **attributes: Any) -> Any:
+        dtype = attributes.get("dtype", np.float64)
+        made = like or Value.like(f"{v.name}_wide", shape, dtype)
+        new.append(Operation(ops.TABLE[name], inputs, attributes, [made], operation.rule))
+        return made
+
+    total = then("sum", [a], axis=axes, keepdims=True)
+    if operation.name == "mean":
+        total = then("div", [total, math.prod(a.shape[i] for i in axes)])
+    flat = v.shape != shape
+    narrow = then("astype", [total], None if flat else v, dtype=v.dtype)
+    if flat:
+        then("reshape", [narrow], v, shape=v.shape)
+    return new
+
+
+def sums_of_sums(operations: Operations, wanted: Wanted) -> Operations:
+    """A sum of a + b is the sum of a plus that of b, a sum of -a minus that of a, and what does not
+    vary along the axes leaves a sum as a factor; all in float64.
+
+    So the sum over the batch that the derivative of a mean needs becomes sums that there are
+    already, and a pass over memory less: that is how the textbook comes to its closed form.
+    """
+    maker = {id(v): operation for operation in operations for v in operation.makes}
+    kept: Operations = []
+    for operation in operations:
+        wide = operation.name == "sum" and operation.makes[0].dtype == np.float64
+        wide = wide and operation.attributes["keepdims"] and operation.rule is not None
+        kept += _distributed(operation, maker) if wide else [operation]
+    return kept
+
+
+def _distributed(operation: Operation, maker: dict[int, Operation]) -> Operations:
+    (a,), (total,) = operation.inputs, operation.makes
+    made, axes = maker.get(id(a)), operation.attributes["axis"]
+    if made is None:
+        return [operation]
+
+    def varies(x: Any) -> bool:
+        if not isinstance(x, Value):
+            return False
+        shape = (1,) * (len(a.shape) - len(x.shape)) + x.shape
+        return any(shape[i] != 1 for i in axes)
+
+    def total_of(x: Value) -> tuple[Operations, Value]:
+        part = Value.like(total.name, total.shape, total.dtype)
+        inner = Operation(operation.what, [x], operation.attributes, [part], operation.rule)
+        return _distributed(inner, maker), part
+
+    def then(inputs: Sequence[Any]) -> Operation:
+        return Operation(made.what, inputs, made.attributes, [total], operation.rule)
+
+    whole = [isinstance(x, Value) and x.shape == a.shape for x in made.inputs]
+    if made.name == "neg":
+        first, part = total_of(made.inputs[0])
+        return [*first, then([part])]
+    if made.name in ("add", "sub") and all(whole):
+        first, left = total_of(made.inputs[0])
+        second, right = total_of(made.inputs[1])
+        return [*first, *second, then([left, right])]
+    if made.name == "mul":
+        for i in (0, 1):
+            if whole[i] and not varies(made.inputs[1 - i]):
+                first, part = total_of(made.inputs[i])
+                return [*first, then([part, made.inputs[1 - i]])]
+    return [operation]
+
+
+def updates_last(operations: Operations, wanted: Wanted) -> Operations:
+    """Updates stand at the end, so that what fails before them has changed nothing; but for those
+    whose changed Values are read later."""
+    order: Operations = []
+    late: Operations = []
+    for operation in operations:
+        met = {id(v) for later in late for v in later.changes}
+        read = {id(v) for later in late for v in later.reads}
+        if isinstance(operation.what, Update):
+            late.append(operation)
+        elif any(id(v) in met for v in operation.reads) or any(
+            id(v) in read for v in operation.makes
+        ):
+            order += [*late, operation]
+            late = []
+        else:
+            order.append(operation)
+    return order + late
+
+
+def _name_apart(operations: Operations) -> None:
+    """Values that passes made get names of their own."""
+    taken: set[str] = set()
+    for operation in operations:
+        for v in (*operation.reads, *operation.makes):
+            taken.add(v.name) if v.origin != "result" else None
+    for operation in operations:
+        for v in operation.makes:
+            name, i = v.name, 1
+            while v.name in taken:
+                i += 1
+                v.name = f"{name}_{i}"
+            taken.add(v.name)
+
+
+class Same:
+    """Values that are others under another name."""
+
+    def __init__(self) -> None:
+        self._of: dict[int, Value] = {}
+
+    def put(self, old: Value, new: Value) -> None:
+        """From now on `old` is `new`."""
+        self._of[id(old)] = new
+
+    def renamed(self, operation: Operation) -> Operation:
+        """The operation with inputs of their one name."""
+        if not any(id(v) in self._of for v in operation.reads):
+            return operation
+        inputs = [self._of.get(id(x), x) for x in operation.inputs]
+        return Operation(
+            operation.what, inputs, operation.attributes, operation.outputs, operation.rule
+        )
+
+
+def _key(operation: Operation) -> Any:
+    inputs = tuple(
+        ("value", id(x)) if isinstance(x, Value) else (type(x), x) for x in operation.inputs
+    )
+    attributes = tuple(
+        (k, id(v) if isinstance(v, np.ndarray) else repr(v))
+        for k, v in sorted(operation.attributes.items())
+    )
+    dtypes = tuple(None if v is None else v.dtype for v in operation.outputs)
+    return operation.name, inputs, attributes, dtypes

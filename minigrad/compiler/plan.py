@@ -1,0 +1,190 @@
+"""A plan: one trace, compiled, with memory for arguments of given shapes; and its run."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import TraceError
+from ..kernels.memory import empty
+from ..ops.softmax import bad_label
+from ..tensor import Tensor, mark_changed
+from . import build
+from .emit import FAILED, Code, emit
+from .passes import optimised
+from .program import Operation, Program, Value
+from .trace import Trace
+
+LINE = 64  # bytes: arrays begin with a line of the cache
+
+
+class Plan:
+    """What runs instead of the traced function, as long as `holds()`.
+
+    rebuild: makes the function's result of the Tensors that the program returns.
+    """
+
+    def __init__(
+        self,
+        trace: Trace,
+        results: Sequence[Tensor],
+        rebuild: Callable[[Sequence[Tensor]], Any],
+        title: str,
+    ) -> None:
+        began = time.perf_counter()
+        self.traced = trace.program(results)
+        self.program: Program = optimised(self.traced)
+        self.emitted = emit(self.program, title)
+        self.module, self.path = build.load(self.emitted.source, title)
+        self._rebuild, self._guards = rebuild, trace.guards
+        self._arrays: dict[int, Any] = {}
+        self._reserve()
+        self._steps = [self._step(step) for step in self.emitted.steps]
+        self._sizes = np.array(self.emitted.sizes, np.int64)
+        self._numbers = np.array(self.emitted.numbers, np.float64)
+        self._changed = self._changed_tensors(trace)
+        self._grads = [self._gradient(leaf, v) for leaf, v in self.program.grads]
+        self._results = [self._result(v) for v in self.program.results]
+        self.compile_seconds = time.perf_counter() - began
+
+    # --- memory --------------------------------------------------------------------------------
+
+    def _reserve(self) -> None:
+        """An array for each place: the user's, or a piece of one block."""
+        places = self.emitted.places
+        own = [v for v in places if v.origin == "result"]
+        starts, total = [], 0
+        for v in own:
+            starts.append(total)
+            total += -(-v.dtype.itemsize * int(np.prod(v.shape)) // LINE) * LINE
+        self.buffer_bytes = total
+        self._block = empty((max(total, 1) + LINE,), np.dtype(np.uint8))
+        first = -self._block.__array_interface__["data"][0] % LINE
+        for v, start in zip(own, starts, strict=True):
+            count = int(np.prod(v.shape))
+            piece = self._block[first + start : first + start + count * v.dtype.itemsize]
+            self._arrays[id(v)] = piece.view(v.dtype).reshape(v.shape)
+        self._places = np.zeros(len(places), np.int64)
+        for i, v in enumerate(places):
+            if v.origin != "result":
+                outer: Any = v.array
+                self._arrays[id(v)] = outer
+                if not outer.flags.c_contiguous:
+                    raise TraceError(
+                        f"compile: {v.name}, of shape {v.shape}, does not lie in C order; make it "
+                        "contiguous by np.ascontiguousarray"
+                    )
+            self._places[i] = self._arrays[id(v)].__array_interface__["data"][0]
+        self._fetches = [
+            (v.fetch, self._arrays[id(v)], i) for i, v in enumerate(places) if v.fetch is not None
+        ]
+
+    def array(self, v: Value, arguments: Sequence[Any]) -> Any:
+        """Where the elements of a Value are."""
+        known = self._arrays.get(id(v))
+        if known is not None:
+            return known
+        for argument, value in zip(arguments, self.program.arguments, strict=True):
+            if value is v:
+                return argument
+        view = self.emitted.views.get(id(v))
+        if view is None:  # nothing generated has read or made it: an outer array as it is
+            self._arrays[id(v)] = v.array if v.array is not None else np.empty(v.shape, v.dtype)
+            return self._arrays[id(v)]
+        base = self.array(view.inputs[0], arguments)
+        return view.what.forward(base, **view.attributes)  # type: ignore[union-attr]
+
+    # --- running -------------------------------------------------------------------------------
+
+    def holds(self) -> bool:
+        """Whether what the trace has seen of its surroundings is still so; takes note of arrays
+        that others have replaced."""
+        for look, seen in self._guards:
+            if look() != seen:
+                return False
+        for k, (fetch, array, i) in enumerate(self._fetches):
+            now = fetch()
+            if now is not array:
+                fits = isinstance(now, np.ndarray) and now.flags.carray
+                if not fits or now.shape != array.shape or now.dtype != array.dtype:
+                    return False
+                self._fetches[k] = fetch, now, i
+                self._arrays[id(self.emitted.places[i])] = now
+                self._places[i] = now.__array_interface__["data"][0]
+        return True
+
+    def run(self, arguments: Sequence[Any]) -> Any:
+        """One call, with arrays in C order. Errors: those of the operations."""
+        for step in self._steps:
+            step(arguments)
+        for leaf, gradient in self._grads:
+            leaf._grad = gradient(arguments)
+        mark_changed(*self._changed)
+        return self._rebuild([result(arguments) for result in self._results])
+
+    def _step(self, step: Code | Operation) -> Callable[[Sequence[Any]], None]:
+        if isinstance(step, Operation):
+            return lambda arguments: self._by_python(step, arguments)
+        compiled = build.function(self.module, step.name)
+        order = [next(i for i, v in enumerate(self.program.arguments) if v is a)
+                 for a in step.arguments]  # fmt: skip
+
+        def call(arguments: Sequence[Any]) -> None:
+            given = [arguments[i] for i in order]
+            status = compiled(*given, self._places, self._sizes, self._numbers)
+            if status >= 0:
+                self._refuse(status, arguments)
+
+        return call
+
+    def _by_python(self, operation: Operation, arguments: Sequence[Any]) -> None:
+        """An operation that generated code does not know, by its forward."""
+        given = [self.array(x, arguments) if isinstance(x, Value) else x for x in operation.inputs]
+        with np.errstate(all="ignore"):
+            result = operation.what.forward(*given, **operation.attributes)  # type: ignore[union-attr]
+        for v, array in zip(operation.outputs, _flat(result, operation), strict=True):
+            if v is not None:
+                np.copyto(self.array(v, arguments), array, casting="unsafe")
+
+    def _refuse(self, status: int, arguments: Sequence[Any]) -> None:
+        """The error for what a kernel has refused."""
+        operation = self.emitted.checked[status // FAILED]
+        a, labels = operation.inputs
+        given = self.array(labels, arguments)
+        ignored = operation.attributes["ignore_index"]
+        raise bad_label("cross_entropy", given, status % FAILED, a.shape[1], ignored)
+
+    # --- what comes of it ----------------------------------------------------------------------
+
+    def _changed_tensors(self, trace: Trace) -> list[Tensor]:
+        found: dict[int, Tensor] = {}
+        for operation in self.program.operations:
+            for v in operation.changes:
+                if id(v) in trace.owners:
+                    found[id(v)] = trace.owners[id(v)]
+        return list(found.values())
+
+    def _gradient(
+        self, leaf: Tensor, v: Value | None
+    ) -> tuple[Tensor, Callable[[Sequence[Any]], Tensor | None]]:
+        if v is None:
+            return leaf, lambda _: None
+        if id(v) in self._arrays and v.origin == "result" and not self._reads_gradients():
+            held = Tensor(self._arrays[id(v)])
+            return leaf, lambda _: held
+        return leaf, lambda arguments: Tensor(self.array(v, arguments).copy())
+
+    def _reads_gradients(self) -> bool:
+        """Whether the step adds to gradients that were there, so that they need other memory."""
+        return any(v.name.endswith(".grad") for v in self.program.values() if v.fetch is not None)
+
+    def _result(self, v: Value) -> Callable[[Sequence[Any]], Tensor]:
+        return lambda arguments: Tensor(self.array(v, arguments).copy())
+
+
+def _flat(result: Any, operation: Operation) -> list[Any]:
+    if getattr(operation.what, "saves", False):
+        y, saved = result
+        return [y, *(saved if isinstance(saved, tuple) else (saved,))]
+    return list(result) if len(operation.outputs) > 1 else [result]

@@ -1,0 +1,174 @@
+"""A traced step as a flat list: each value is made once, before it is used (SSA form).
+
+    %12: float32 (64, 128) = linear(%x, %model.0.weight, %model.0.bias)
+
+Values are arrays; numbers, None and attributes stand in the operations themselves. An update in
+place changes values that are memory of the user; whoever reads such a value after it stands behind
+it in the list. Imports ops and below only, so that passes and printers need no Tensors.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..ops import Primitive
+from ..ops.update import Update
+
+Fetch = Callable[[], Any]
+
+
+class Value:
+    """An array: what it is called, its shape and dtype, and where it comes from.
+
+    origin: "argument"; "state", memory of the user, an array that `fetch` finds at each call;
+        "constant", an array that never changes; "result" of an operation.
+    """
+
+    __slots__ = ("array", "dtype", "fetch", "name", "origin", "shape")
+
+    def __init__(
+        self, name: str, array: Any, origin: str, fetch: Fetch | None = None, keep: bool = True
+    ) -> None:
+        self.name = name
+        self.shape: tuple[int, ...] = array.shape
+        self.dtype: np.dtype[Any] = array.dtype
+        self.origin = origin
+        self.fetch = fetch
+        self.array = array if keep else None
+
+    @classmethod
+    def like(cls, name: str, shape: tuple[int, ...], dtype: Any) -> "Value":
+        """A result that a pass makes up."""
+        return cls(name, np.broadcast_to(np.empty((), dtype), shape), "result", keep=False)
+
+    def __repr__(self) -> str:
+        return f"%{self.name}"
+
+
+class Operation:
+    """outputs = what(*inputs, **attributes), or an update, which has no outputs.
+
+    inputs: Values, numbers and None; outputs: Values, and None for an output that is absent.
+    rule: in a backward pass the primitive that it is the derivative of, and with respect to which
+        of its inputs (None: to all); elsewhere None.
+    """
+
+    __slots__ = ("attributes", "inputs", "outputs", "rule", "what")
+
+    def __init__(
+        self,
+        what: Primitive | Update,
+        inputs: Sequence[Any],
+        attributes: dict[str, Any],
+        outputs: Sequence[Value | None],
+        rule: tuple[Primitive, int | None] | None = None,
+    ) -> None:
+        self.what = what
+        self.inputs = tuple(inputs)
+        self.attributes = attributes
+        self.outputs = tuple(outputs)
+        self.rule = rule
+
+    @property
+    def name(self) -> str:
+        """Of the primitive or update."""
+        return self.what.name
+
+    @property
+    def reads(self) -> list[Value]:
+        """The Values among the inputs."""
+        return [x for x in self.inputs if isinstance(x, Value)]
+
+    @property
+    def makes(self) -> list[Value]:
+        """The outputs that are there."""
+        return [x for x in self.outputs if x is not None]
+
+    @property
+    def changes(self) -> list[Value]:
+        """The inputs that an update overwrites."""
+        if isinstance(self.what, Update):
+            return [self.inputs[i] for i in self.what.changes]
+        return []
+
+    def __str__(self) -> str:
+        given = [repr(x) for x in self.inputs]
+        given += [f"{k}={_short(v)}" for k, v in self.attributes.items()]
+        left = ", ".join("_" if v is None else f"{v!r}: {v.dtype} {v.shape}" for v in self.outputs)
+        text = f"{left} = " if left else ""
+        return f"{text}{self.name}({', '.join(given)}){origin(self)}"
+
+
+def origin(operation: Operation) -> str:
+    """The rule that an operation of the backward pass belongs to, as a remark."""
+    if operation.rule is None:
+        return ""
+    primitive, i = operation.rule
+    return f"   from {primitive.name}" + ("" if i is None else f", w.r.t. input {i}")
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) < 40 else f"{text[:36]} ..."
+
+
+class Program:
+    """What one call does: operations in order, and the Values that are wanted of them.
+
+    results: what the function returns; grads: what each leaf's `.grad` is afterwards, or None.
+    """
+
+    def __init__(
+        self,
+        arguments: Sequence[Value],
+        operations: Sequence[Operation],
+        results: Sequence[Value],
+        grads: Sequence[tuple[Any, Value | None]],
+    ) -> None:
+        self.arguments = list(arguments)
+        self.operations = list(operations)
+        self.results = list(results)
+        self.grads = list(grads)
+
+    @property
+    def wanted(self) -> list[Value]:
+        """Results and gradients."""
+        return [*self.results, *(g for _, g in self.grads if g is not None)]
+
+    def values(self) -> Iterator[Value]:
+        """Each Value once: arguments, then in the order in which they are read or made."""
+        seen: dict[int, Value] = {}
+        for v in self.arguments:
+            seen.setdefault(id(v), v)
+        for operation in self.operations:
+            for v in (*operation.reads, *operation.makes):
+                seen.setdefault(id(v), v)
+        for v in self.wanted:
+            seen.setdefault(id(v), v)
+        yield from seen.values()
+
+    def check(self) -> None:
+        """Errors (ValueError) unless every result is made once, before it is read."""
+        made = set(map(id, self.arguments))
+        for operation in self.operations:
+            for v in operation.reads:
+                if v.origin == "result" and id(v) not in made:
+                    raise ValueError(f"{operation}: {v!r} is read before it is made")
+            for v in operation.makes:
+                if id(v) in made or v.origin != "result":
+                    raise ValueError(f"{operation}: {v!r} is made twice")
+                made.add(id(v))
+        for v in self.wanted:
+            if v.origin == "result" and id(v) not in made:
+                raise ValueError(f"{v!r} is wanted but never made")
+        names = [v.name for v in self.values()]
+        if len(set(names)) < len(names):
+            raise ValueError(f"two values have one name: {sorted(names)}")
+
+    def __str__(self) -> str:
+        lines = [f"{v!r}: {v.dtype} {v.shape}   {v.origin}" for v in self.values()
+                 if v.origin != "result"]  # fmt: skip
+        lines += [str(operation) for operation in self.operations]
+        lines.append(f"return {', '.join(map(repr, self.results))}")
+        return "\n".join(lines)

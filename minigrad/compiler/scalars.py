@@ -1,0 +1,69 @@
+"""What generated code writes for one element: for each elementwise primitive an expression.
+
+The placeholders are the inputs, in their order, then the attributes by name. All operands have
+the dtype of the result where the primitive promotes; `zero` and `one` are of that dtype.
+"""
+
+# How an element of the result is written; see minigrad.kernels.generated for functions used.
+EXPRESSIONS: dict[str, str] = {
+    "add": "{0} + {1}",
+    "sub": "{0} - {1}",
+    "mul": "{0} * {1}",
+    "div": "{0} / {1}",
+    "neg": "-{0}",
+    "square": "{0} * {0}",
+    "pow": "{0} ** {1}",
+    "abs": "abs({0})",
+    "sign": "sign({0})",
+    "exp": "exp({0})",
+    "log": "log({0})",
+    "sqrt": "sqrt({0})",
+    "rsqrt": "{one} / sqrt({0})",
+    "inv_std": "{one} / sqrt({0} + {eps})",
+    "erf": "erf({0})",
+    "maximum": "maximum({0}, {1})",
+    "minimum": "minimum({0}, {1})",
+    "where": "{1} if {0} else {2}",
+    "gated": "{zero} if {1} <= {zero} else {0}",
+    "relu": "{zero} if {0} <= {zero} else {0}",
+    "clip": "minimum(maximum({0}, {low}), {high})",
+    "leaky_relu": "{0} if {0} > {zero} else {0} * {negative_slope}",
+    "tanh": "tanh({0})",
+    "sigmoid": "sigmoid({0})",
+    "softplus": "softplus({0})",
+    "gelu": "gelu({0})",
+    "equal": "{0} == {1}",
+    "not_equal": "{0} != {1}",
+    "less": "{0} < {1}",
+    "less_equal": "{0} <= {1}",
+    "greater": "{0} > {1}",
+    "greater_equal": "{0} >= {1}",
+    "isnan": "{0} != {0}",
+    "logical_and": "bool({0}) and bool({1})",
+    "logical_or": "bool({0}) or bool({1})",
+    "logical_not": "not {0}",
+    "astype": "{0}",
+    "broadcast_to": "{0}",
+}
+# Cheap enough to compute again where it is read, rather than to write it and read it back.
+CHEAP = frozenset(
+    [
+        *("add", "sub", "mul", "neg", "square", "abs", "maximum", "minimum", "where", "gated"),
+        *("relu", "leaky_relu", "clip", "equal", "not_equal", "less", "less_equal", "greater"),
+        *("greater_equal", "isnan", "astype", "broadcast_to"),
+    ]
+)
+# Whose operands are compared in a dtype of their own, and the result is a boolean.
+COMPARISONS = frozenset(
+    [
+        *("equal", "not_equal", "less", "less_equal", "greater", "greater_equal", "isnan"),
+        *("logical_and", "logical_or", "logical_not"),
+    ]
+)
+# What integers may be in, with integers; elsewhere they are converted to the floats of the result.
+INTEGER = frozenset(
+    ["add", "sub", "mul", "neg", "maximum", "minimum", "where", "astype", "broadcast_to"]
+)
+# Of each term, what is combined, and how: sums in float64, extremes in the dtype of the result.
+REDUCTIONS = {"sum": "{0}", "mean": "{0}", "mean_square": "{0} * {0}", "max": "{0}", "min": "{0}"}
+EXTREMES = {"max": ("maximum", "-np.inf"), "min": ("minimum", "np.inf")}

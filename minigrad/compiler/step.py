@@ -1,0 +1,276 @@
+"""mg.compile: a function of Tensors that is traced at its first call and runs compiled from then
+on. May import everything but explain."""
+
+import functools
+import inspect
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..arrays import checked, plain
+from ..errors import DtypeError, TraceError
+from ..nn import Module
+from ..optim import SGD
+from ..tape import is_grad_enabled, tracer
+from ..tensor import Tensor
+from .plan import Plan
+from .program import Operation
+from .trace import Trace, tracing
+
+
+def compile(function: Callable[..., Any]) -> "Compiled":
+    """The function, traced when it is first called with arguments of some shapes and dtypes, and
+    compiled: a training step with forward, backward and update, or any function of Tensors.
+
+    Arrays among the arguments arrive as Tensors, and the same shapes and dtypes run the same
+    code; any other argument is static, a new value of it is traced anew. So is a change of mode
+    (`train`, `eval`), of `requires_grad`, or of any attribute of a module that the step can see.
+    Parameters, buffers, `.grad` and the optimizer's state are the user's own, and eager and
+    compiled steps may alternate. `.grad` is valid until the next call. Results are copies without
+    a tape.
+
+    Errors: DtypeError for what is no function, TraceError for a step that looks at the value of a
+    Tensor; nothing has changed then. Those of the operations, as eager.
+    """
+    if not callable(function):
+        raise DtypeError(f"compile: expected a function, got {type(function).__name__}")
+    return Compiled(function)
+
+
+class Compiled:
+    """What `mg.compile` returns; call it as the function."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        functools.update_wrapper(self, function)
+        self._title: str = getattr(function, "__name__", type(function).__name__)
+        self._function = function
+        self._plans: dict[Any, list[Plan]] = {}
+        self._last: Plan | None = None
+        self._running = threading.RLock()  # one plan's memory serves one call at a time
+        try:
+            self._names = list(inspect.signature(function).parameters)
+        except (TypeError, ValueError):
+            self._names = []
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if tracer.get() is not None:  # inlined into the trace of another
+            return self._function(*args, **kwargs)
+        arrays: list[Any] = []
+        key: list[Any] = []
+        for x in (*args, *kwargs.values()) if kwargs else args:
+            if isinstance(x, Tensor):
+                a = x._data
+                needs: Any = x._requires_grad
+            elif isinstance(x, np.ndarray):
+                a, needs = x, False
+            else:
+                key.append((type(x), x))
+                continue
+            if not a.flags.c_contiguous:
+                a = np.ascontiguousarray(a)
+            arrays.append(a)
+            key.append((a.shape, a.dtype, needs))
+        key.append((is_grad_enabled(), *kwargs))
+        signature = tuple(key)
+        with self._running:
+            for plan in self._found(signature):
+                if plan.holds():
+                    self._last = plan
+                    return plan.run(arrays)
+            return self._trace(signature, args, kwargs)
+
+    def _found(self, signature: Any) -> list[Plan]:
+        try:
+            return self._plans.get(signature, [])
+        except TypeError:
+            raise DtypeError(
+                "compile: arguments are Tensors, arrays, or values that can be hashed; got "
+                f"{[k[0].__name__ for k in signature if isinstance(k[0], type)]}; put arrays into "
+                "arguments of their own"
+            ) from None
+
+    # --- tracing -------------------------------------------------------------------------------
+
+    def _trace(self, signature: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
+        names = [
+            *self._names[: len(args)],
+            *(f"arg{i}" for i in range(len(self._names), len(args))),
+        ]
+        lifted: list[tuple[str, Tensor]] = []
+
+        def lift(name: str, x: Any) -> Any:
+            if not isinstance(x, (Tensor, np.ndarray)):
+                return x
+            own = x._data if isinstance(x, Tensor) else checked(plain(x, "compile"), "compile")
+            made = Tensor(np.ascontiguousarray(own).reshape(own.shape))
+            if isinstance(x, Tensor):
+                made._requires_grad = x._requires_grad
+            if made._data is own or any(made._data is y._data for _, y in lifted):
+                made._data = own.view()  # an array of its own, also where one is given twice
+            lifted.append((name, made))
+            return made
+
+        given = [lift(name, x) for name, x in zip(names, args, strict=False)]
+        named = {name: lift(name, x) for name, x in kwargs.items()}
+        modules = dict(_modules(self._function))
+        trace = Trace(lifted, list(_tensors(modules, self._function)))
+        trace.guard(lambda: _attributes(modules.values()))
+        try:
+            with tracing(trace):
+                result = self._function(*given, **named)
+                found: list[Tensor] = []
+                rebuild = _taken_apart(result, found)
+            plan = Plan(trace, found, rebuild, self._title)
+        except TraceError:
+            trace.take_back()
+            raise
+        _warn(plan)
+        self._plans.setdefault(signature, []).append(plan)
+        self._last = plan
+        return _without_tape(result)
+
+    # --- what was made -------------------------------------------------------------------------
+
+    @property
+    def source(self) -> str:
+        """The generated Python of the latest call. Errors: TraceError before the first."""
+        return self._latest().emitted.source
+
+    @property
+    def path(self) -> Any:
+        """The file of `source`, or None where no folder could take one."""
+        return self._latest().path
+
+    @property
+    def program(self) -> str:
+        """The traced operations of the latest call after all passes, a line for each."""
+        return str(self._latest().program)
+
+    def _latest(self) -> Plan:
+        if self._last is None:
+            raise TraceError(f"compile: call {self._title} first; it is traced then")
+        return self._last
+
+    def report(self) -> str:
+        """What was fused, how many loops run over memory, and what compiling took."""
+        plan = self._latest()
+        stages = plan.emitted.stages
+        nests = [stage for stage in stages if stage.space is not None]
+        fused = sum(len(stage.operations) for stage in nests)
+        left = [step.name for step in plan.emitted.steps if isinstance(step, Operation)]
+        return "\n".join(
+            [
+                f"{len(plan.traced.operations)} operations traced, "
+                f"{len(plan.program.operations)} after passes",
+                f"{len(nests)} nests of loops for {fused} operations, "
+                f"{len(stages) - len(nests)} calls of kernels and BLAS",
+                f"by NumPy, outside compiled code: {', '.join(left) or 'nothing'}",
+                f"{plan.buffer_bytes:,} bytes of buffers",
+                f"traced and written in {plan.compile_seconds:.3f} s",
+            ]
+        )
+
+
+def _warn(plan: Plan) -> None:
+    left = sorted({s.name for s in plan.emitted.steps if isinstance(s, Operation)})
+    if left:
+        warnings.warn(
+            f"compile: {', '.join(left)} cannot be compiled, and runs by NumPy between compiled "
+            "functions",
+            RuntimeWarning,
+            stacklevel=4,
+        )
+
+
+# --- what a function can see --------------------------------------------------------------------
+
+
+def _seen(function: Any) -> Iterator[tuple[str, Any]]:
+    """The objects that a function names: closure, globals, defaults, and what it is bound to."""
+    while isinstance(function, functools.partial):
+        yield from ((f"arg{i}", x) for i, x in enumerate(function.args))
+        yield from function.keywords.items()
+        function = function.func
+    owner = getattr(function, "__self__", None)
+    if owner is not None:
+        yield "self", owner
+        yield from vars(owner).items() if hasattr(owner, "__dict__") else ()
+    function = inspect.unwrap(getattr(function, "__func__", function))
+    if isinstance(function, Module):
+        yield "model", function
+    if not inspect.isfunction(function):
+        return
+    found = inspect.getclosurevars(function)
+    yield from found.nonlocals.items()
+    yield from found.globals.items()
+    yield from inspect.signature(function).parameters.items()
+
+
+def _objects(function: Any) -> Iterator[tuple[str, Any]]:
+    for name, x in _seen(function):
+        if isinstance(x, inspect.Parameter):
+            x = x.default
+        if isinstance(x, Mapping):
+            yield from ((f"{name}.{k}", v) for k, v in x.items())
+        elif isinstance(x, (list, tuple)):
+            yield from ((f"{name}.{i}", v) for i, v in enumerate(x))
+        else:
+            yield name, x
+
+
+def _modules(function: Any) -> Iterator[tuple[str, Module]]:
+    for name, x in _objects(function):
+        if isinstance(x, Module):
+            for path, module in x.named_modules():
+                yield (f"{name}.{path}" if path else name), module
+
+
+def _tensors(modules: Mapping[str, Module], function: Any) -> Iterator[tuple[str, Tensor]]:
+    for name, module in modules.items():
+        for key, x in vars(module).items():
+            if isinstance(x, Tensor):
+                yield f"{name}.{key}", x
+    for name, x in _objects(function):
+        if isinstance(x, Tensor):
+            yield name, x
+        if isinstance(x, SGD):
+            for i, p in enumerate(p for group in x.param_groups for p in group["params"]):
+                yield f"{name}.{i}", p
+
+
+def _attributes(modules: Any) -> list[Any]:
+    """What a trace takes for constants: the modules' own numbers, flags and texts."""
+    return [
+        [x for x in vars(module).values() if type(x) in (bool, int, float, str, tuple)]
+        for module in modules
+    ]
+
+
+# --- results ------------------------------------------------------------------------------------
+
+
+def _taken_apart(result: Any, found: list[Tensor]) -> Callable[[Sequence[Tensor]], Any]:
+    """Gather the Tensors in a result; what puts others in their place."""
+    if isinstance(result, Tensor):
+        found.append(result)
+        i = len(found) - 1
+        return lambda tensors: tensors[i]
+    if isinstance(result, (list, tuple)):
+        parts = [_taken_apart(x, found) for x in result]
+        make: Any = type(result)
+        if hasattr(result, "_fields"):
+            return lambda tensors: make(*[part(tensors) for part in parts])
+        return lambda tensors: make([part(tensors) for part in parts])
+    if isinstance(result, Mapping):
+        named = {k: _taken_apart(x, found) for k, x in result.items()}
+        return lambda tensors: {k: part(tensors) for k, part in named.items()}
+    return lambda tensors: result
+
+
+def _without_tape(result: Any) -> Any:
+    found: list[Tensor] = []
+    rebuild = _taken_apart(result, found)
+    return rebuild([Tensor(x._data) for x in found])

@@ -1,0 +1,357 @@
+"""mg.compile: whole training steps and other functions, by Numba, against the same run eagerly."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+from minigrad import functional as F
+from minigrad import nn, optim
+from minigrad.errors import DtypeError, OutOfRangeError, TraceError
+
+
+def make(fused=True, seed=0, sizes=(6, 5, 4), dropout=0.0, **options):
+    """A model with BatchNorm, its optimizer, and a step that trains it."""
+    mg.manual_seed(seed)
+    layers = [nn.Linear(sizes[0], sizes[1]), nn.BatchNorm1d(sizes[1], fused=fused), nn.ReLU()]
+    layers += [nn.Dropout(dropout)] if dropout else []
+    model = nn.Sequential(*layers, nn.Linear(sizes[1], sizes[2]))
+    opt = optim.SGD(model.parameters(), **{"lr": 0.1, "momentum": 0.9, **options})
+
+    def step(x, y):
+        opt.zero_grad()
+        loss = F.cross_entropy(model(x), y)
+        loss.backward()
+        opt.step()
+        return loss
+
+    return model, opt, step
+
+
+def batches(count, n=8, features=6, classes=4, dtype=np.float32, seed=1):
+    rng = np.random.default_rng(seed)
+    return [
+        (rng.standard_normal((n, features)).astype(dtype), rng.integers(0, classes, n))
+        for _ in range(count)
+    ]
+
+
+def state(model, opt):
+    """Everything that training changes."""
+    found = dict(model.state_dict())
+    for i, p in enumerate(model.parameters()):
+        if p in opt.state:
+            found[f"momentum {i}"] = opt.state[p]["momentum_buffer"].copy()
+    return found
+
+
+def same(a, b, tolerance=0.0):
+    assert a.keys() == b.keys()
+    for name, x in a.items():
+        if tolerance:
+            np.testing.assert_allclose(x, b[name], rtol=tolerance, atol=tolerance, err_msg=name)
+        else:
+            np.testing.assert_array_equal(x, b[name], err_msg=name)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_training(fused, dtype):
+    """200 steps, with a partial last batch, another lr, evaluation and eager steps between. With
+    the kernels that eager runs every bit is the same; composed, rounding differs."""
+    (m1, o1, eager), (m2, o2, plain) = make(fused), make(fused)
+    for m in (m1, m2):
+        m.to(dtype)
+    compiled = mg.compile(plain)
+    tolerance = 0.0 if fused else 2e-4 if dtype == np.float32 else 1e-11
+    data = batches(200, dtype=dtype)
+    data[7::8] = [(x[:5], y[:5]) for x, y in data[7::8]]
+    for i, (x, y) in enumerate(data):
+        if i == 100:
+            o1.param_groups[0]["lr"] = o2.param_groups[0]["lr"] = 0.03
+        one = eager(mg.tensor(x), mg.tensor(y))
+        two = (plain if i % 20 == 13 else compiled)(x, y)
+        np.testing.assert_allclose(two.item(), one.item(), rtol=tolerance or 1e-7)
+        for p, q in zip(m1.parameters(), m2.parameters(), strict=True):
+            np.testing.assert_allclose(q.grad.data, p.grad.data, atol=tolerance or 1e-9)
+    same(state(m1, o1), state(m2, o2), tolerance)
+    assert len(compiled._plans) == 2  # one for each size of batches
+    assert all(len(plans) == 1 for plans in compiled._plans.values())
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"momentum": 0.0, "weight_decay": 0.01},
+        {"nesterov": True, "maximize": True},
+        {"dampening": 0.5},
+    ],
+    ids=str,
+)
+def test_options_of_sgd(options):
+    (m1, o1, eager), (m2, o2, plain) = make(**options), make(**options)
+    compiled = mg.compile(plain)
+    for x, y in batches(4):
+        eager(mg.tensor(x), mg.tensor(y))
+        compiled(x, y)
+    same(state(m1, o1), state(m2, o2))
+
+
+def test_modes_and_attributes():
+    """What a module is set to is looked at in each call; a mode seen before is traced no more."""
+    (m1, o1, eager), (m2, o2, plain) = make(), make()
+    compiled = mg.compile(plain)
+    data = batches(12)
+    for i, (x, y) in enumerate(data):
+        for m in (m1, m2):
+            m.train(i % 3 != 1)
+            if i == 9:
+                m[1].momentum = 0.5
+        eager(mg.tensor(x), mg.tensor(y))
+        compiled(x, y)
+    same(state(m1, o1), state(m2, o2))
+    (plans,) = compiled._plans.values()
+    assert len(plans) == 4  # two modes, for two momenta
+
+
+def test_frozen_and_replaced():
+    """requires_grad, parameters in new memory, loaded states of model and optimizer."""
+    (m1, o1, eager), (m2, o2, plain) = make(), make()
+    compiled = mg.compile(plain)
+    saved = None
+    for i, (x, y) in enumerate(batches(10)):
+        if i == 3:
+            saved = m1.state_dict(), o1.state_dict()
+            for m in (m1, m2):
+                m[0].requires_grad_(False)
+        if i == 5:
+            for m in (m1, m2):
+                m[0].requires_grad_(True)
+                m[3].weight.data = m[3].weight.data.copy()
+        if i == 7:
+            for m, o in ((m1, o1), (m2, o2)):
+                m.load_state_dict(saved[0])
+                o.load_state_dict(saved[1])
+        eager(mg.tensor(x), mg.tensor(y))
+        compiled(x, y)
+    same(state(m1, o1), state(m2, o2))
+
+
+def test_gradients_that_add_up():
+    """Two steps of backward for one update, and .grad that somebody has cleared outside."""
+    (m1, o1, _), (m2, o2, _) = make(), make()
+
+    def half(model):
+        def run(x, y):
+            F.cross_entropy(model(x), y).backward()
+
+        return run
+
+    first, second = half(m1), mg.compile(half(m2))
+    for i, (x, y) in enumerate(batches(12)):
+        first(mg.tensor(x), mg.tensor(y))
+        second(x, y)
+        if i % 3 == 2:
+            for o in (o1, o2):
+                o.step()
+                o.zero_grad()
+    same(state(m1, o1), state(m2, o2), 1e-6)
+
+
+def test_a_bad_label_changes_no_parameter():
+    """The error is eager's, and the step is as if it had not been."""
+    model, opt, plain = make()
+    compiled = mg.compile(plain)
+    (x, y), (x2, y2) = batches(2)
+    compiled(x, y)
+    before = state(model, opt)
+    bad = y2.copy()
+    bad[3] = 4
+    with pytest.raises(OutOfRangeError, match=r"labels must lie in 0\.\.3, got 4 at position 3"):
+        compiled(x2, bad)
+    same(state(model, opt), before)
+    compiled(x2, y2)
+
+
+@pytest.mark.parametrize(
+    ("name", "look"),
+    [
+        ("item", lambda loss: loss.item()),
+        ("float", lambda loss: float(loss)),
+        ("if", lambda loss: 1 if loss > 1 else 0),
+        ("numpy", lambda loss: loss.numpy()),
+        ("data", lambda loss: loss.data),
+        ("asarray", lambda loss: np.asarray(loss)),
+        ("tolist", lambda loss: loss.tolist()),
+        ("int", lambda loss: int(loss)),
+    ],
+)
+def test_a_step_that_looks_at_a_value_is_refused(name, look):
+    """It says what to do, and all that the step has done so far is taken back."""
+    model, opt, plain = make()
+
+    def step(x, y):
+        loss = plain(x, y)
+        look(loss)
+        return loss
+
+    ((x, y),) = batches(1)
+    before = state(model, opt)
+    with pytest.raises(TraceError, match=r"looks at a value, .* do it outside the step"):
+        mg.compile(step)(x, y)
+    same(state(model, opt), before)
+    assert all(p.grad is None for p in model.parameters())
+    look(plain(mg.tensor(x), mg.tensor(y)))  # eager, it may
+
+
+def test_any_function():
+    """Inference, gradients, a Hessian-vector product; trees of results, keywords, static values."""
+    model, *_ = make()
+    model.eval()
+
+    def infer(x, scale=1.0, *, names=("a", "b")):
+        y = model(x)
+        return {names[0]: F.softmax(y) * scale, names[1]: (y.sum(), [y.max(0)]), "n": 3}
+
+    compiled = mg.compile(infer)
+    for x, _ in batches(3):
+        for given in ({}, {"scale": 2.0}, {"names": ("c", "d")}):
+            got, expected = compiled(x, **given), infer(mg.tensor(x), **given)
+            assert list(got) == list(expected)
+            for (a, b), (c, d) in [(tuple(got.values())[:2], tuple(expected.values())[:2])]:
+                np.testing.assert_allclose(a.data, c.data, rtol=2e-6)
+                np.testing.assert_allclose(b[0].data, d[0].data, rtol=2e-6, atol=1e-6)
+                np.testing.assert_allclose(b[1][0].data, d[1][0].data, rtol=2e-6)
+    assert len(compiled._plans) == 3
+
+    def hvp(x, v):
+        (g,) = mg.grad((x.exp() * x.sum()).sum(), [x], create_graph=True)
+        return mg.grad((g * v).sum(), [x])[0]
+
+    fast = mg.compile(hvp)
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        x, v = rng.standard_normal((2, 7))
+        one = hvp(mg.tensor(x, requires_grad=True), mg.tensor(v))
+        two = fast(mg.tensor(x, requires_grad=True), v)
+        np.testing.assert_allclose(two.data, one.data, rtol=1e-12)
+
+
+def test_results_are_the_callers_own():
+    """Neither an argument, nor a later call, shares memory with them."""
+    double = mg.compile(lambda x: (x * 2.0, x))
+    a, b = np.ones((3, 4), np.float32), np.full((3, 4), 5, np.float32)
+    double(a)
+    one, two = double(a), double(b)
+    np.testing.assert_array_equal(one[0].data, 2 * a)
+    np.testing.assert_array_equal(two[0].data, 2 * b)
+    one[1].data[...] = 7
+    assert (a == 1).all()
+
+
+@pytest.mark.filterwarnings("ignore:compile. .*keep_mask cannot be compiled")
+def test_dropout_draws_anew():
+    """Each call; and as eager after the same seed."""
+    (m1, o1, eager), (m2, o2, plain) = make(dropout=0.5), make(dropout=0.5)
+    compiled = mg.compile(plain)
+    data = batches(6)
+    for run, x_of in ((eager, mg.tensor), (compiled, np.asarray)):
+        mg.manual_seed(3)
+        for x, y in data:
+            run(x_of(x), x_of(y))
+    same(state(m1, o1), state(m2, o2), 1e-6)
+    assert "by NumPy, outside compiled code: keep_mask" in compiled.report()
+
+
+def test_what_cannot_be_compiled_is_said_once():
+    index = mg.compile(lambda x: mg.argmax(x, 1) + 1)
+    x = np.random.default_rng(0).standard_normal((4, 5))
+    with pytest.warns(RuntimeWarning, match=r"argmax cannot be compiled") as caught:
+        index(x)
+        got = index(x + np.eye(4, 5))
+    assert len(caught) == 1
+    np.testing.assert_array_equal(got.data, np.argmax(x + np.eye(4, 5), 1) + 1)
+
+
+def test_strided_and_equal_arguments():
+    """Arrays that lie in another order, and one given twice."""
+    f = mg.compile(lambda a, b: a @ b.T + a.sum())
+    rng = np.random.default_rng(0)
+    big = rng.standard_normal((8, 6))
+    for a, b in ((big, big), (big[::2, ::2], big[::2, ::2]), (big.T, big.T), (big[:4], big[4:])):
+        for _ in range(2):
+            np.testing.assert_allclose(f(a, b).data, a @ b.T + a.sum(), rtol=1e-12)
+
+
+def test_refuses_what_it_cannot_take():
+    with pytest.raises(DtypeError, match="expected a function, got int"):
+        mg.compile(3)
+    f = mg.compile(lambda x, how: x * 2)
+    with pytest.raises(DtypeError, match="values that can be hashed"):
+        f(np.ones(3), [1])
+    with pytest.raises(DtypeError, match="float16"):
+        f(np.ones(3, np.float16), 1)
+    with pytest.raises(TraceError, match=r"call <lambda> first"):
+        print(f.source)
+
+
+def test_threads():
+    """Several threads with a step of their own, and one that all share, while others run eager."""
+    runs = [make(seed=i) for i in range(4)]
+    expected = [make(seed=i) for i in range(4)]
+    data = batches(12)
+
+    def train(i):
+        compiled = mg.compile(runs[i][2])
+        for x, y in data:
+            compiled(x, y)
+            expected[i][2](mg.tensor(x), mg.tensor(y))
+        return state(*runs[i][:2])
+
+    with ThreadPoolExecutor(4) as pool:
+        for i, found in enumerate(pool.map(train, range(4))):
+            same(found, state(*expected[i][:2]))
+    shared = mg.compile(lambda x: (x * x).sum())
+    arrays = [np.full((50, 50), float(i)) for i in range(8)]
+    started = threading.Barrier(4)
+
+    def sums(_):
+        started.wait(10)
+        return [shared(a).item() for a in arrays * 20]
+
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(sums, range(4)):
+            assert found == [2500.0 * i * i for i in range(8)] * 20
+
+
+def test_source_and_report():
+    """The source is a file that Python can run, without a size or a changing number in it."""
+    model, _, plain = make(fused=False)
+    compiled = mg.compile(plain)
+    sources = []
+    for n in (8, 12):
+        ((x, y),) = batches(1, n)
+        compiled(x, y)
+        sources.append(compiled.source)
+    assert sources[0] == sources[1]
+    source = sources[0]
+    assert compiled.path.read_text(encoding="utf-8") == source
+    assert "model_0_weight" in source
+    assert "# gated, from relu, w.r.t. input 0" in source
+    assert "nests of loops" in compiled.report()
+    assert "%model.0.weight" in compiled.program
+    assert "sgd_momentum" in compiled.program
+    del model
+
+
+def test_composed_batch_norm_comes_to_the_closed_form():
+    """Two passes forward for the statistics, one for y; back one for the sums, one for dx."""
+    model, _, plain = make(fused=False)
+    compiled = mg.compile(plain)
+    for x, y in batches(2):
+        compiled(x, y)
+    nests = [s.space for s in compiled._last.emitted.stages if s.space is not None]
+    assert nests.count((8, 5)) == 5
+    del model

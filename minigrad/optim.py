@@ -1,6 +1,7 @@
 """Stochastic gradient descent. May import tensor, kernels and below."""
 
 import functools
+import operator
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -27,6 +28,7 @@ from .tensor import Tensor, mark_changed
 Group = dict[str, Any]
 _LARGEST = float(np.finfo(np.float32).max)  # so that each value has a float32
 _NAMES = ("lr", "momentum", "dampening", "weight_decay", "nesterov", "maximize")
+_values = operator.itemgetter(*_NAMES)
 
 
 class SGD:
@@ -166,14 +168,13 @@ class SGD:
         data = p._data
         if not (data.flags.carray and g.flags.carray):
             raise TraceError("compile: SGD takes parameters and gradients in C order only")
-        trace.guard(lambda: (bool(group["momentum"]), group["nesterov"]))
-        hyper = trace.source(lambda: _hyper(group)[data.dtype], "hyper")
+        hyper = trace.source(_Hyper(group, data.dtype), "hyper")
         if not group["momentum"]:
             trace.update(PLAIN, data, g, hyper)
             return
         if first:
             trace.undo(lambda: self.state.pop(p, None))
-        buffer = trace.source(lambda: self._buffer(p), "momentum", data)
+        buffer = trace.source(lambda: self.state[p]["momentum_buffer"], "momentum", data)
         trace.update(SGD_MOMENTUM, data, g, buffer, hyper, group["nesterov"], False)
 
     def _buffer(self, p: Tensor) -> NDArray[Any] | None:
@@ -272,10 +273,34 @@ def _check_group(group: Mapping[str, Any]) -> None:
 def _hyper(group: Group) -> dict[Any, NDArray[Any]]:
     """The group's values as the kernels take them, checked, for each dtype of parameters."""
     try:
-        return _hyper_of(*[group[name] for name in _NAMES])
+        return _hyper_of(*_values(group))
     except TypeError:  # what cannot be hashed is no number either
         _check_group(group)
         raise
+
+
+class _Hyper:
+    """Where a compiled step finds the values of a group; none if another kernel is to run now."""
+
+    def __init__(self, group: Group, dtype: Any) -> None:
+        self.group, self.dtype = group, dtype
+        self.seen = _values(group)
+        self.found = _hyper(group)[dtype]
+
+    def __call__(self) -> Any:
+        now = _values(self.group)
+        if now != self.seen:
+            kind = bool(now[1]), now[4]
+            if kind != (bool(self.seen[1]), self.seen[4]):
+                return None
+            self.found, self.seen = _hyper(self.group)[self.dtype], now
+        return self.found
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Hyper) and other.group is self.group and other.dtype == self.dtype
+
+    def __hash__(self) -> int:
+        return id(self.group)
 
 
 @functools.lru_cache(maxsize=64, typed=True)

@@ -99,6 +99,29 @@ def test_options_of_sgd(options):
     same(state(m1, o1), state(m2, o2))
 
 
+def test_groups_that_part():
+    """Two groups of parameters with one lr, and one of them gets another; momentum goes and comes."""
+    pairs = [make(), make()]
+    for i, (model, _, _) in enumerate(pairs):
+        halves = list(model.parameters())
+        groups = [{"params": halves[:3]}, {"params": halves[3:]}]
+        opt = optim.SGD(groups, lr=0.1, momentum=0.5)
+
+        def step(x, y, model=model, opt=opt):
+            opt.zero_grad()
+            F.cross_entropy(model(x), y).backward()
+            opt.step()
+
+        pairs[i] = model, opt, step if i == 0 else mg.compile(step)
+    for i, (x, y) in enumerate(batches(9)):
+        for _, opt, _ in pairs:
+            opt.param_groups[1]["lr"] = 0.1 if i < 3 else 0.01
+            opt.param_groups[0]["momentum"] = 0.0 if i in (5, 6) else 0.5
+        pairs[0][2](mg.tensor(x), mg.tensor(y))
+        pairs[1][2](x, y)
+    same(state(*pairs[0][:2]), state(*pairs[1][:2]))
+
+
 def test_modes_and_attributes():
     """What a module is set to is looked at in each call; a mode seen before is traced no more."""
     (m1, o1, eager), (m2, o2, plain) = make(), make()

@@ -38,6 +38,10 @@ class Plan:
         self.emitted = emit(self.program, title)
         self.module, self.path = build.load(self.emitted.source, title)
         self._rebuild, self._guards = rebuild, trace.guards
+        self._owners = trace.owners
+        self._tensors: list[tuple[Tensor, Any, bool]] = []
+        self._fetches: list[tuple[Callable[[], Any], Any, int]] = []
+        self._place_of: dict[int, int] = {}
         self._arrays: dict[int, Any] = {}
         self._reserve()
         self._steps = [self._step(step) for step in self.emitted.steps]
@@ -76,9 +80,7 @@ class Plan:
                         "contiguous by np.ascontiguousarray"
                     )
             self._places[i] = self._arrays[id(v)].__array_interface__["data"][0]
-        self._fetches = [
-            (v.fetch, self._arrays[id(v)], i) for i, v in enumerate(places) if v.fetch is not None
-        ]
+        self._note_states()
 
     def array(self, v: Value, arguments: Sequence[Any]) -> Any:
         """Where the elements of a Value are."""
@@ -100,19 +102,50 @@ class Plan:
     def holds(self) -> bool:
         """Whether what the trace has seen of its surroundings is still so; takes note of arrays
         that others have replaced."""
-        for look, seen in self._guards:
-            if look() != seen:
+        for x, array, needs in self._tensors:  # here each tenth of a microsecond tells
+            if x._data is not array or x._requires_grad is not needs:
+                return self._holds_again()
+        for fetch, array, _ in self._fetches:
+            try:
+                if fetch() is not array:
+                    return self._holds_again()
+            except Exception:  # what was there is gone
                 return False
-        for k, (fetch, array, i) in enumerate(self._fetches):
-            now = fetch()
+        return all(look() == seen for look, seen in self._guards)
+
+    def _holds_again(self) -> bool:
+        """With other arrays in the places of some, if they fit."""
+        try:
+            found = [(fetch(), array, i) for fetch, array, i in self._fetches]
+        except Exception:
+            return False
+        found += [(x._data, array, self._place_of[id(array)]) for x, array, _ in self._tensors]
+        for now, array, _ in found:
             if now is not array:
                 fits = isinstance(now, np.ndarray) and now.flags.carray
                 if not fits or now.shape != array.shape or now.dtype != array.dtype:
                     return False
-                self._fetches[k] = fetch, now, i
-                self._arrays[id(self.emitted.places[i])] = now
-                self._places[i] = now.__array_interface__["data"][0]
+        if any(x._requires_grad is not needs for x, _, needs in self._tensors):
+            return False
+        if any(look() != seen for look, seen in self._guards):
+            return False
+        for now, _, i in found:
+            self._arrays[id(self.emitted.places[i])] = now
+            self._places[i] = now.__array_interface__["data"][0]
+        self._note_states()
         return True
+
+    def _note_states(self) -> None:
+        """What `holds` compares, as it is now."""
+        self._tensors, self._fetches, self._place_of = [], [], {}
+        for i, v in enumerate(self.emitted.places):
+            array = self._arrays[id(v)]
+            self._place_of[id(array)] = i
+            if id(v) in self._owners:
+                x = self._owners[id(v)]
+                self._tensors.append((x, array, x._requires_grad))
+            elif v.fetch is not None:
+                self._fetches.append((v.fetch, array, i))
 
     def run(self, arguments: Sequence[Any]) -> Any:
         """One call, with arrays in C order. Errors: those of the operations."""

@@ -5,14 +5,14 @@ import functools
 import inspect
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..arrays import checked, plain
 from ..errors import DtypeError, TraceError
-from ..nn import Module
+from ..nn.module import Module, edits
 from ..optim import SGD
 from ..tape import is_grad_enabled, tracer
 from ..tensor import Tensor
@@ -117,7 +117,7 @@ class Compiled:
         named = {name: lift(name, x) for name, x in kwargs.items()}
         modules = dict(_modules(self._function))
         trace = Trace(lifted, list(_tensors(modules, self._function)))
-        trace.guard(lambda: _attributes(modules.values()))
+        trace.guards.append((_Modules(modules.values()), True))
         try:
             with tracing(trace):
                 result = self._function(*given, **named)
@@ -241,12 +241,27 @@ def _tensors(modules: Mapping[str, Module], function: Any) -> Iterator[tuple[str
                 yield f"{name}.{i}", p
 
 
-def _attributes(modules: Any) -> list[Any]:
-    """What a trace takes for constants: the modules' own numbers, flags and texts."""
-    return [
-        [x for x in vars(module).values() if type(x) in (bool, int, float, str, tuple)]
-        for module in modules
-    ]
+class _Modules:
+    """Whether the numbers, flags and texts of modules, which a trace takes for constants, are as
+    they were."""
+
+    def __init__(self, modules: Iterable[Module]) -> None:
+        self._modules = list(modules)
+        self._count, self._seen = edits[0], self._attributes()
+
+    def __call__(self) -> bool:
+        count = edits[0]
+        if count != self._count:
+            if self._attributes() != self._seen:
+                return False
+            self._count = count
+        return True
+
+    def _attributes(self) -> list[Any]:
+        return [
+            [x if type(x) in (bool, int, float, str, tuple) else id(x) for x in vars(m).values()]
+            for m in self._modules
+        ]
 
 
 # --- results ------------------------------------------------------------------------------------

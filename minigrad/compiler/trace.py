@@ -100,10 +100,12 @@ class Trace:
         belongs to the array of a Tensor."""
         array = fetch()
         known = self._values.get(id(array))
-        if known is not None:
+        if known is not None and (known.fetch is None or known.fetch == fetch):
             return known
         name = name if owner is None else f"{self._input(owner).name}.{name}"
-        return self._enter(array, Value(self._free(name), array, "state", fetch))
+        value = Value(self._free(name), array, "state", fetch)
+        # One array may now be found in two places, and later be another in one of them.
+        return value if known is not None else self._enter(array, value)
 
     def guard(self, look: Callable[[], Any]) -> None:
         """The trace holds only as long as `look` sees what it sees now."""
@@ -171,8 +173,6 @@ class Trace:
         name = self._known.get(id(x))
         if name is None and not x._requires_grad:
             return self._constant(x._data)
-        needs = x._requires_grad
-        self.guard(lambda: x._requires_grad is needs)
         value = Value(self._free(name or "tensor"), x._data, "state", lambda: x._data)
         self.owners[id(value)] = x
         return self._enter(x._data, value)

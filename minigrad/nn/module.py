@@ -45,6 +45,11 @@ def _once(named: Iterator[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
             yield name, thing
 
 
+# How often an attribute of any Module was set: who has seen all at one count need not look again
+# before the next.
+edits = [0]
+
+
 class Module:
     """Base of all layers and networks; subclasses define `forward`.
 
@@ -70,6 +75,7 @@ class Module:
             if name in self._buffers and not isinstance(value, Tensor):
                 self._refuse(name, value, "buffer", "a Tensor or None")
         super().__setattr__(name, value)
+        edits[0] += 1
 
     def _refuse(self, name: str, value: Any, kind: str, expected: str) -> None:
         raise DtypeError(

@@ -100,7 +100,7 @@ def test_options_of_sgd(options):
 
 
 def test_groups_that_part():
-    """Two groups of parameters with one lr, and one of them gets another; momentum goes and comes."""
+    """Two groups with one lr, of which one gets another; momentum goes and comes."""
     pairs = [make(), make()]
     for i, (model, _, _) in enumerate(pairs):
         halves = list(model.parameters())

@@ -68,11 +68,10 @@ def compare_steps(nets: Sequence[str], names: Sequence[str], rounds: int) -> dic
 
 
 def report_step(net: str, quartiles: dict[str, list[float]], ratios: dict[str, float]) -> None:
-    """One line of the table; its head comes from `run_steps`."""
-    times = (f"{f'{q2:,.0f} ({q1:,.0f}-{q3:,.0f})':>26}" for q1, q2, q3 in quartiles.values())
-    print(
-        f"{net:<8}", *times, *(f"{ratio:>16.2f}" for ratio in ratios.values()), sep="", flush=True
-    )
+    """A line for each library; the head comes from `run_steps`."""
+    for name, (q1, q2, q3) in quartiles.items():
+        times = f"{q2:>10,.0f} {f'({q1:,.0f}-{q3:,.0f})':>18}"
+        print(f"{net:<8}{name:<28}{times}{ratios.get(name, 1.0):>12.2f}", flush=True)
 
 
 def run_steps(args: argparse.Namespace) -> dict[str, Any]:
@@ -81,9 +80,8 @@ def run_steps(args: argparse.Namespace) -> dict[str, Any]:
     for name in missing:
         print(f"{name} is not installed: left out (pip install -e '.[peers]')")
     names = ["minigrad", *(name for name in args.peers if name not in missing)]
-    print(f"one training step in microseconds: median (quartiles) of {args.rounds} rounds in turn")
-    heads = [f"{name:>26}" for name in names] + [f"{f'{n}/minigrad':>16}" for n in names[1:]]
-    print(f"{'':8}", *heads, sep="")
+    print(f"one training step in microseconds, of {args.rounds} rounds in turn")
+    print(f"{'':36}{'median':>10} {'(quartiles)':>18}{'/ minigrad':>12}")
     return {"rounds": args.rounds, "steps": compare_steps(args.steps, names, args.rounds)}
 
 

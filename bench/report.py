@@ -22,6 +22,7 @@ SHOWN = {"fused": "minigrad, fused", "composed": "minigrad, composed", "torch": 
 SHOWN["copies"] = "copies"
 STEPS = {"minigrad": "minigrad", "minigrad-composed": "minigrad, composed", "torch": "PyTorch"}
 SHOWN["copies"] = "copies"
+STEPS |= {"minigrad-compiled": "compiled", "minigrad-compiled-composed": "compiled, composed"}
 STEPS["jax"] = "JAX, jit"
 
 Medians = dict[str, dict[str, float]]  # microseconds: by row, then by library or variant
@@ -66,7 +67,8 @@ def report(run: dict[str, Any]) -> list[str]:
         "",
         *table("shape", norms, SHOWN, "fused"),
         "",
-        "One training step (`bench/workloads.py`), eager, and JAX under `jit`, likewise:",
+        "One training step (`bench/workloads.py`), eager, under `mg.compile`, and JAX under `jit`; "
+        "the ratio is PyTorch's time over that of minigrad's eager step:",
         "",
         *table("network", medians(run, r"step (.*)"), STEPS, "minigrad"),
         "",

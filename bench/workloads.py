@@ -78,6 +78,13 @@ def make_problem(net: Net, seed: int = 0) -> Problem:
 def eager_step(problem: Problem, library: str, **norm_options: Any) -> Step:
     """Minigrad or PyTorch as its tutorials write it; `norm_options` go to each BatchNorm1d."""
     lib = load(library)
+    step = eager_function(problem, library, **norm_options)
+    return partial(step, lib.tensor(problem.x), lib.tensor(problem.labels))
+
+
+def eager_function(problem: Problem, library: str, **norm_options: Any) -> Callable[..., Any]:
+    """The step as a function of a batch and its labels."""
+    lib = load(library)
     layers, width = [], problem.net.inputs
     for hidden in problem.net.hidden:
         norm = lib.nn.BatchNorm1d(hidden, **norm_options)
@@ -87,9 +94,8 @@ def eager_step(problem: Problem, library: str, **norm_options: Any) -> Step:
     model.load_state_dict({name: lib.state(value) for name, value in problem.weights.items()})
     optimizer = lib.sgd(model.parameters(), lr=LR, momentum=MOMENTUM)
     cross_entropy = lib.functional.cross_entropy
-    x, labels = lib.tensor(problem.x), lib.tensor(problem.labels)
 
-    def step() -> Any:
+    def step(x: Any, labels: Any) -> Any:
         optimizer.zero_grad()
         loss = cross_entropy(model(x), labels)
         loss.backward()
@@ -97,6 +103,14 @@ def eager_step(problem: Problem, library: str, **norm_options: Any) -> Step:
         return loss
 
     return step
+
+
+def compiled_step(problem: Problem, **norm_options: Any) -> Step:
+    """Minigrad's eager step under mg.compile, given its data anew in each call."""
+    import minigrad as mg
+
+    compiled = mg.compile(eager_function(problem, "minigrad", **norm_options))
+    return partial(compiled, problem.x, problem.labels)
 
 
 def jax_step(problem: Problem) -> Step:
@@ -164,6 +178,8 @@ def jax_step(problem: Problem) -> Step:
 FACTORIES: dict[str, Callable[[Problem], Step]] = {
     "minigrad": partial(eager_step, library="minigrad"),
     "minigrad-composed": partial(eager_step, library="minigrad", fused=False),
+    "minigrad-compiled": compiled_step,
+    "minigrad-compiled-composed": partial(compiled_step, fused=False),
     "torch": partial(eager_step, library="torch"),
     "jax": jax_step,
 }

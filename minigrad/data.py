@@ -93,22 +93,28 @@ class DataLoader:
 
     def __iter__(self) -> Iterator[Batch]:
         """Begin the next epoch or, once after `load_state_dict`, the rest of the saved one."""
+        return map(self._batch, self.rows())
+
+    def rows(self) -> Iterator[NDArray[np.intp]]:
+        """The same epoch as by `iter`, as the sample numbers of each batch, `(b,)`."""
         # Not in the generator, whose body waits for the first next(): epochs go by iter().
         self._position = epoch, first = self._next
         self._next = (epoch + 1, 0)
         self._newest = object()
-        return self._batches(epoch, first, self._newest)
+        return self._rows(epoch, first, self._newest)
 
-    def _batches(self, epoch: int, first: int, me: object) -> Iterator[Batch]:
+    def _rows(self, epoch: int, first: int, me: object) -> Iterator[NDArray[np.intp]]:
         order = self._order(epoch)
         for i in range(first, len(self)):
-            rows = order[i * self.batch_size : (i + 1) * self.batch_size]
-            batch = tuple(array.take(rows, axis=0) for array in self.arrays)
             if self._newest is me:  # before the yield: what the loop body holds is out
                 self._position = (epoch, i + 1)
-            yield batch if len(batch) > 1 else batch[0]
+            yield order[i * self.batch_size : (i + 1) * self.batch_size]
         if self._newest is me:
             self._position = (epoch + 1, 0)
+
+    def _batch(self, rows: NDArray[np.intp]) -> Batch:
+        batch = tuple(array.take(rows, axis=0) for array in self.arrays)
+        return batch if len(batch) > 1 else batch[0]
 
     def _order(self, epoch: int) -> NDArray[np.intp]:
         """Sample numbers in the order of `epoch`, shape `(dataset_size,)`."""

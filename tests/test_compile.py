@@ -9,7 +9,7 @@ import pytest
 import minigrad as mg
 from minigrad import functional as F
 from minigrad import nn, optim
-from minigrad.errors import DtypeError, OutOfRangeError, TraceError
+from minigrad.errors import ArgumentError, DtypeError, OutOfRangeError, TraceError
 
 
 def make(fused=True, seed=0, sizes=(6, 5, 4), dropout=0.0, **options):
@@ -378,3 +378,60 @@ def test_composed_batch_norm_comes_to_the_closed_form():
     nests = [s.space for s in compiled._last.emitted.stages if s.space is not None]
     assert nests.count((8, 5)) == 5
     del model
+
+
+@pytest.mark.parametrize("drop_last", [False, True])
+def test_epochs(drop_last):
+    """Bit for bit what a loop of calls gives: losses, state, and the loader's place."""
+    (m1, o1, one), (m2, o2, two) = make(), make()
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((203, 6)).astype(np.float32), rng.integers(0, 4, 203)
+    loaders = [
+        mg.data.DataLoader(x, y, batch_size=8, shuffle=True, seed=5, drop_last=drop_last)
+        for _ in range(2)
+    ]
+    step, whole = mg.compile(one), mg.compile(two)
+    for _ in range(3):
+        expected = [step(*batch).item() for batch in loaders[0]]
+        losses = whole.epoch(loaders[1])
+        np.testing.assert_array_equal(losses.data, np.float32(expected))
+        assert loaders[0].state_dict() == loaders[1].state_dict()
+        for p, q in zip(m1.parameters(), m2.parameters(), strict=True):
+            np.testing.assert_array_equal(p.grad.data, q.grad.data)
+    same(state(m1, o1), state(m2, o2))
+    again = whole.epoch(x, y, batch_size=50, shuffle=True, seed=1)
+    assert again.shape == (5,)
+    assert whole.epoch(x[:0], y[:0], batch_size=4).shape == (0,)
+
+
+def test_an_epoch_that_fails():
+    """A label out of range ends it before its batch, and the error says which label."""
+    model, opt, plain = make()
+    compiled = mg.compile(plain)
+    ((x, y),) = batches(1, 400)
+    compiled.epoch(x, y, batch_size=8)
+    (m1, o1, eager) = make()
+    eager_again = mg.compile(eager)
+    eager_again.epoch(x, y, batch_size=8)
+    y = y.copy()
+    y[8 * 40 + 2] = 9
+    with pytest.raises(OutOfRangeError, match="got 9 at position 2"):
+        compiled.epoch(x, y, batch_size=8)
+    for i in range(40):
+        eager_again(x[8 * i : 8 * i + 8], y[8 * i : 8 * i + 8])
+    same(state(model, opt), state(m1, o1))
+    with pytest.raises(ArgumentError, match="expected <lambda> to return one number"):
+        mg.compile(lambda x: x * 2).epoch(x, batch_size=3)
+
+
+@pytest.mark.filterwarnings("ignore:compile. .*keep_mask cannot be compiled")
+def test_an_epoch_that_is_not_one_function():
+    (m1, o1, one), (m2, o2, two) = make(dropout=0.5), make(dropout=0.5)
+    ((x, y),) = batches(1, 60)
+    step, whole = mg.compile(one), mg.compile(two)
+    loader = mg.data.DataLoader(x, y, batch_size=10)
+    mg.manual_seed(0)
+    expected = [step(*batch).item() for batch in loader]
+    mg.manual_seed(0)
+    np.testing.assert_array_equal(whole.epoch(x, y, batch_size=10).data, np.float32(expected))
+    same(state(m1, o1), state(m2, o2))

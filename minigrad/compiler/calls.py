@@ -2,12 +2,11 @@
 its arrays by name; None where this case is left to the primitive's forward, in Python."""
 
 from collections.abc import Callable
-from typing import Any
 
 from .program import Operation, Value
 
 Lines = list[str] | None
-Name = Callable[[Any], str]  # of a Value, or of a number, by which generated code knows it
+Name = Callable[..., str]  # of a Value, or of a number and what it is, in generated code
 
 
 def _linear(op: Operation, name: Name) -> Lines:
@@ -50,17 +49,23 @@ def _planes(v: Value, name: Name) -> str:
 def _batch_norm(op: Operation, name: Name) -> Lines:
     x, gamma, beta, *given = op.inputs
     given = [v for v in given if v is not None]
-    if 0 in x.shape:
-        return None
     y, stats = op.outputs[:2]
-    if y is None or stats is None:
+    if 0 in x.shape or y is None or stats is None:
         return None
     p = [name(v) if v is not None else _absent(x) for v in (gamma, beta)]
-    kernel = "batch_norm" if len(x.shape) == 2 else "batch_norm_planes"
-    kernel += "_eval" if given else ""
-    eps, relu = name(op.attributes["eps"]), op.attributes["relu"]
-    arrays = ", ".join([_planes(x, name), *p, *map(name, given)])
-    return [f"{kernel}({arrays}, {eps}, {relu}, {_planes(y, name)}, {name(stats)})"]
+    arguments = [_planes(x, name), *p, *map(name, given)]
+    arguments += [name(op.attributes["eps"], "eps"), name(op.attributes["relu"], "relu")]
+    arguments += [_planes(y, name), name(stats)]
+    rows, alone = len(x.shape) == 2, [_ALONE, name(True, "lead")]
+    if given:
+        arguments += alone if rows else []
+        return [f"{'row' if rows else 'plane'}_eval({', '.join(arguments)})"]
+    arguments += [_SUMS, *alone] if rows else []
+    return [f"{'row' if rows else 'plane'}_train({', '.join(arguments)})"]
+
+
+# What tells a kernel for rows that no thread shares its work.
+_SUMS, _ALONE = "np.empty((0, 0, 0))", "np.zeros(0, int64)"
 
 
 def _batch_norm_grad(op: Operation, name: Name) -> Lines:
@@ -69,18 +74,19 @@ def _batch_norm_grad(op: Operation, name: Name) -> Lines:
         return None
     ndim = min(len(x.shape), 3)
     dx, dgamma, dbeta = op.outputs
-    kernel = "batch_norm_grad" if ndim == 2 else "batch_norm_planes_grad"
-    given = [
+    arguments = [
         _planes(g, name),
         _planes(x, name),
         _absent(x, ndim) if y is None else _planes(y, name),
         _absent(x) if gamma is None else name(gamma),
         name(stats),
-        str(op.attributes["batch"]),
+        name(op.attributes["batch"], "batch"),
         _absent(x, ndim) if dx is None else _planes(dx, name),
         *(_absent(x) if v is None else name(v) for v in (dgamma, dbeta)),
     ]
-    return [f"{kernel}({', '.join(given)})"]
+    if ndim == 2:
+        return [f"row_backward({', '.join([*arguments, _SUMS, _ALONE, name(True, 'lead')])})"]
+    return [f"plane_backward({', '.join(arguments)})"]
 
 
 def _label_cross_entropy(op: Operation, name: Name) -> Lines:
@@ -88,19 +94,30 @@ def _label_cross_entropy(op: Operation, name: Name) -> Lines:
     loss, p = op.outputs
     if p is None:
         return None
-    given = f"{name(a)}, {name(labels)}, {op.attributes['ignore_index']}, {op.attributes['mean']}"
-    return [f"bad = label_cross_entropy({given}, {name(loss)}, {name(p)})"]
+    given = [name(a), name(labels), *_labelled(op, name), name(loss), name(p)]
+    return [f"bad = label_cross_entropy({', '.join(given)})"]
 
 
 def _label_cross_entropy_grad(op: Operation, name: Name) -> Lines:
     g, _, labels, p = op.inputs
-    given = f"{name(g)}[()], {name(labels)}, {name(p)}"
-    given += f", {op.attributes['ignore_index']}, {op.attributes['mean']}"
-    return [f"label_cross_entropy_grad({given}, {name(op.outputs[0])})"]
+    given = [f"float({name(g)}[()])", name(labels), name(p), *_labelled(op, name)]
+    return [f"label_cross_entropy_grad({', '.join(given)}, {name(op.outputs[0])})"]
+
+
+def _labelled(op: Operation, name: Name) -> list[str]:
+    return [name(op.attributes[key], key) for key in ("ignore_index", "mean")]
+
+
+_MEANING = {
+    "sgd_momentum": {4: "nesterov", 5: "first"},
+    "running": {4: "momentum", 5: "unbias"},
+}
 
 
 def _update(op: Operation, name: Name) -> Lines:
-    return [f"{op.name}({', '.join(name(x) for x in op.inputs)})"]
+    meaning = _MEANING.get(op.name, {})
+    given = [name(x, meaning.get(i, "number")) for i, x in enumerate(op.inputs)]
+    return [f"{op.name}({', '.join(given)})"]
 
 
 def _copy(op: Operation, name: Name) -> Lines:

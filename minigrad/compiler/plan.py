@@ -43,6 +43,7 @@ class Plan:
         self._fetches: list[tuple[Callable[[], Any], Any, int]] = []
         self._place_of: dict[int, int] = {}
         self._arrays: dict[int, Any] = {}
+        self._batch: list[Any] | None = None  # arguments that run_rows gathers
         self._reserve()
         self._steps = [self._step(step) for step in self.emitted.steps]
         self._sizes = np.array(self.emitted.sizes, np.int64)
@@ -156,12 +157,36 @@ class Plan:
         mark_changed(*self._changed)
         return self._rebuild([result(arguments) for result in self._results])
 
+    def run_rows(self, whole: Sequence[Any], rows: Any) -> Any:
+        """A call for each row of `rows`, the sample numbers of a batch: what they return, as an
+        array. whole: for each argument the array that it is gathered from; see `epoch` of emit."""
+        code = self.emitted.steps[0]
+        assert isinstance(code, Code)
+        compiled = build.function(self.module, "epoch")
+        order = self._order(code)
+        if self._batch is None:
+            self._batch = [np.empty(v.shape, v.dtype) for v in self.program.arguments]
+        batch = [self._batch[i] for i in order]
+        values = np.zeros(len(rows), self.program.results[0].dtype)
+        tables = self._places, self._sizes, self._numbers
+        done, status = compiled(*[whole[i] for i in order], *batch, rows, *tables, values)
+        for leaf, gradient in self._grads:
+            leaf._grad = gradient(self._batch)
+        mark_changed(*self._changed)
+        if status >= 0:
+            self._refuse(status, [a.take(rows[done], axis=0) for a in whole])
+        return values
+
+    def _order(self, code: Code) -> list[int]:
+        """Which of the program's arguments a function takes."""
+        given = self.program.arguments
+        return [next(i for i, v in enumerate(given) if v is a) for a in code.arguments]
+
     def _step(self, step: Code | Operation) -> Callable[[Sequence[Any]], None]:
         if isinstance(step, Operation):
             return lambda arguments: self._by_python(step, arguments)
         compiled = build.function(self.module, step.name)
-        order = [next(i for i, v in enumerate(self.program.arguments) if v is a)
-                 for a in step.arguments]  # fmt: skip
+        order = self._order(step)
 
         def call(arguments: Sequence[Any]) -> None:
             given = [arguments[i] for i in order]

@@ -3,7 +3,9 @@ on. May import everything but explain."""
 
 import functools
 import inspect
+import itertools
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -11,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from ..arrays import checked, plain
-from ..errors import DtypeError, TraceError
+from ..data import DataLoader
+from ..errors import ArgumentError, DtypeError, TraceError
 from ..nn.module import Module, edits
 from ..optim import SGD
 from ..tape import is_grad_enabled, tracer
@@ -38,6 +41,15 @@ def compile(function: Callable[..., Any]) -> "Compiled":
     if not callable(function):
         raise DtypeError(f"compile: expected a function, got {type(function).__name__}")
     return Compiled(function)
+
+
+# At most so many batches, or seconds, go by before Python sees an interrupt.
+AT_ONCE, PATIENCE = 256, 0.05
+
+
+def _at_once(seconds: float) -> int:
+    """How many batches to run at once, if one takes so long; one to begin with."""
+    return max(1, min(AT_ONCE, int(PATIENCE / seconds))) if seconds else 1
 
 
 class Compiled:
@@ -81,6 +93,52 @@ class Compiled:
                     self._last = plan
                     return plan.run(arrays)
             return self._trace(signature, args, kwargs)
+
+    def epoch(self, *data: Any, **options: Any) -> Tensor:
+        """Run the step on every mini-batch of an epoch inside compiled code, gathering included;
+        returns what the calls return, a number each, as a Tensor of shape (batches,).
+
+        data: a DataLoader, whose next epoch this is; or arrays, with the DataLoader's options
+            (batch_size, shuffle, drop_last, seed), for the first epoch of a new one.
+        The result is bit for bit that of `for batch in loader: step(*batch)`, and an interrupt
+        finds the parameters after some whole batches. A batch of another size than the others, and
+        a step that is not one compiled function, run as calls do. Errors: those of the calls, and
+        ArgumentError unless the step returns one number.
+        """
+        given = len(data) == 1 and isinstance(data[0], DataLoader) and not options
+        loader: DataLoader = data[0] if given else DataLoader(*data, **options)
+        arrays = [np.ascontiguousarray(a) for a in loader.arrays]
+        values: list[Any] = []
+        rows, seconds = loader.rows(), 0.0
+        with self._running:
+            while batches := list(itertools.islice(rows, _at_once(seconds))):
+                began = time.perf_counter()
+                values += self._several(arrays, batches)
+                seconds = (time.perf_counter() - began) / len(batches)
+        return Tensor(np.concatenate(values)) if values else Tensor(np.zeros(0, np.float32))
+
+    def _several(self, arrays: list[Any], batches: list[Any]) -> list[Any]:
+        """Some batches, those of one size together."""
+        values = []
+        for _, same in itertools.groupby(batches, key=len):
+            first, *others = same
+            values.append(self._number(self(*[a.take(first, axis=0) for a in arrays])))
+            plan = self._last
+            if others and plan is not None and plan.emitted.epoch and plan.holds():
+                values.append(plan.run_rows(arrays, np.array(others)))
+            else:
+                values += [
+                    self._number(self(*[a.take(rows, axis=0) for a in arrays])) for rows in others
+                ]
+        return values
+
+    def _number(self, result: Any) -> Any:
+        if not isinstance(result, Tensor) or result.size != 1:
+            raise ArgumentError(
+                f"epoch: expected {self._title} to return one number, the loss, got "
+                f"{result.shape if isinstance(result, Tensor) else type(result).__name__}"
+            )
+        return result._data.reshape(1)
 
     def _found(self, signature: Any) -> list[Plan]:
         try:

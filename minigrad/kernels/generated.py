@@ -1,22 +1,15 @@
-"""What code that minigrad.compiler generates calls, besides the kernels: memory by its address,
-functions of one element, and kernels with the arguments that eager calls prepare in Python."""
+"""What code that minigrad.compiler generates calls, besides the kernels: memory by its address
+and functions of one element."""
 
 import ctypes
 import math
 from typing import Any
 
 import numba
-import numpy as np
 from numba import types
 from numba.extending import intrinsic
-from numpy.typing import NDArray
 
-from .batchnorm_planes import plane_backward, plane_eval, plane_train
-from .batchnorm_rows import row_eval, row_train
-from .batchnorm_rows_backward import row_backward
 from .jit import part
-
-Array = NDArray[Any]
 
 
 @intrinsic
@@ -95,47 +88,3 @@ def _gelu(a: Any) -> Any:
 exp, log, sqrt, tanh, erf = part(_exp), part(_log), part(_sqrt), part(_tanh), part(_erf)
 maximum, minimum, sign = part(_maximum), part(_minimum), part(_sign)
 sigmoid, softplus, gelu = part(_sigmoid), part(_softplus), part(_gelu)
-
-# --- BatchNorm, by one thread -------------------------------------------------------------------
-
-
-def _batch_norm(
-    x: Array, gamma: Array, beta: Array, eps: float, relu: bool, y: Array, stats: Array
-) -> None:
-    none = np.empty((0, 0, 0))
-    row_train(x, gamma, beta, eps, relu, y, stats, none, np.zeros(0, np.int64), True)
-
-
-def _batch_norm_eval(
-    x: Array,
-    gamma: Array,
-    beta: Array,
-    mean: Array,
-    var: Array,
-    eps: float,
-    relu: bool,
-    y: Array,
-    stats: Array,
-) -> None:
-    row_eval(x, gamma, beta, mean, var, eps, relu, y, stats, np.zeros(0, np.int64), True)
-
-
-def _batch_norm_grad(
-    g: Array,
-    x: Array,
-    y: Array,
-    gamma: Array,
-    stats: Array,
-    batch: bool,
-    dx: Array,
-    dgamma: Array,
-    dbeta: Array,
-) -> None:
-    none, turns = np.empty((0, 0, 0)), np.zeros(0, np.int64)
-    row_backward(g, x, y, gamma, stats, batch, dx, dgamma, dbeta, none, turns, True)
-
-
-batch_norm, batch_norm_eval = part(_batch_norm), part(_batch_norm_eval)
-batch_norm_grad = part(_batch_norm_grad)
-batch_norm_planes, batch_norm_planes_eval = plane_train, plane_eval
-batch_norm_planes_grad = plane_backward

@@ -29,7 +29,8 @@ from minigrad.kernels.batchnorm_planes import plane_backward, plane_eval, plane_
 from minigrad.kernels.batchnorm_rows import row_eval, row_train
 from minigrad.kernels.batchnorm_rows_backward import row_backward
 from minigrad.kernels.generated import (
-    carray, erf, exp, gelu, log, maximum, minimum, pointer, sigmoid, sign, softplus, sqrt, tanh,
+    carray, erf, exp, gather, gelu, log, maximum, minimum, pointer, sigmoid, sign, softplus, sqrt,
+    tanh,
 )
 from minigrad.kernels.linear import add_bias
 from minigrad.kernels.reduce import sum_rows
@@ -61,11 +62,17 @@ class Emitted:
     places: list[Value] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
     numbers: list[float] = field(default_factory=list)
-    scratch: list[tuple[tuple[int, ...], np.dtype[Any]]] = field(default_factory=list)
+    lives: dict[int, tuple[int, int]] = field(default_factory=dict)  # first and last stage
     views: dict[int, Operation] = field(default_factory=dict)
     checked: list[Operation] = field(default_factory=list)
     stages: list[Stage] = field(default_factory=list)
     epoch: bool = False  # whether there is a function that runs many batches
+
+    def root(self, v: Value) -> Value:
+        """What v is a view of, or v itself."""
+        while id(v) in self.views:
+            v = self.views[id(v)].inputs[0]
+        return v
 
 
 def emit(program: Program, title: str) -> Emitted:
@@ -82,18 +89,21 @@ class _Emitter:
         self._used |= set(re.findall(r"\w+", HEADER))
         self._place: dict[int, int] = {}
         self._size_at: dict[int, int] = {}
-        self._maker = {id(v): op for op in program.operations for v in op.makes}
+        self._now = 0
 
     def run(self) -> Emitted:
         """Stage by stage."""
         loops = [op for op in self.program.operations if not self._is_view(op)]
-        done = stages(loops, self._root)
-        self.stored = materialise(done, self.program, self._root)
+        done = stages(loops, self.out.root)
+        self.stored = materialise(done, self.program, self.out.root)
         self.out.stages = done = [stage for stage in done if stage.operations]
         functions: list[_Function] = []
         for stage in done:
+            self._now += 1
             if stage.space is None and self._by_python(stage.operations[0]):
                 self.out.steps.append(stage.operations[0])
+                for v in (*stage.operations[0].reads, *stage.operations[0].makes):
+                    self.touch(v)
                 continue
             if not self.out.steps or isinstance(self.out.steps[-1], Operation):
                 functions.append(_Function(self, f"part_{len(functions) + 1}"))
@@ -122,8 +132,7 @@ class _Emitter:
             "values):",
             f"    {result} = carray(pointer(places[{place}]), (), {results[0].dtype.name})",
             "    for batch in range(values.size):",
-            "        for i in range(rows.shape[1]):",
-            *(f"            {v}[i] = {whole_of[v]}[rows[batch, i]]" for v in given),
+            *(f"        gather({whole_of[v]}, rows[batch], {v})" for v in given),
             f"        status = compiled_step({', '.join([*given, 'places', 'sizes', 'numbers'])})",
             "        if status >= 0:",
             "            return batch, status",
@@ -152,7 +161,7 @@ class _Emitter:
         index = op.attributes.get("index")
         if index is not None and not (len(index) == 1 and type(index[0]) is int):
             return False
-        if self._root(source).origin == "argument" and not self._inside(target):
+        if self.out.root(source).origin == "argument" and not self._inside(target):
             return False
         self.out.views[id(target)] = op
         return True
@@ -167,12 +176,6 @@ class _Emitter:
             return False
         self.out.views[id(target)] = op
         return True
-
-    def _root(self, v: Value) -> Value:
-        """What v is a view of, or v itself."""
-        while id(v) in self.out.views:
-            v = self.out.views[id(v)].inputs[0]
-        return v
 
     def _inside(self, v: Value) -> bool:
         """Whether only generated code reads v."""
@@ -214,6 +217,11 @@ class _Emitter:
             self._place[id(v)] = len(self.out.places)
             self.out.places.append(v)
         return self._place[id(v)]
+
+    def touch(self, v: Value) -> None:
+        """The stage that is being written reads or writes v."""
+        first, _ = self.out.lives.get(id(self.out.root(v)), (self._now, 0))
+        self.out.lives[id(self.out.root(v))] = first, self._now
 
     def size(self, shape: Sequence[int], key: int) -> int:
         """Where the sizes of an array, by its identity, begin in `sizes`."""
@@ -262,6 +270,7 @@ class _Function:
         if not isinstance(x, Value):
             return self.constant(x, type(x).__name__, like)
         text = self.emitter.identifier(x)
+        self.emitter.touch(x)
         if id(x) not in self._known:
             self._known.add(id(x))
             self._bring(x, text)
@@ -284,7 +293,6 @@ class _Function:
     def array(self, name: str, shape: tuple[int, ...], dtype: Any) -> str:
         """Scratch memory, under a name."""
         v = Value.like(name, shape, dtype)
-        self.emitter.out.scratch.append((shape, np.dtype(dtype)))
         return self.name(v)
 
     def _bring(self, v: Value, text: str) -> None:

@@ -1,5 +1,6 @@
 """A plan: one trace, compiled, with memory for arguments of given shapes; and its run."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,6 +18,25 @@ from .program import Operation, Program, Value
 from .trace import Trace
 
 LINE = 64  # bytes: arrays begin with a line of the cache
+
+
+def laid_out(sizes: Sequence[int], lives: Sequence[tuple[int, float]]) -> tuple[list[int], int]:
+    """Where pieces of a block begin, so that none overlaps another that lives at the same time,
+    and the size of the block: each in turn at the first place that is free, the largest first."""
+    starts = [0] * len(sizes)
+    placed: list[int] = []
+    for i in sorted(range(len(sizes)), key=lambda k: -sizes[k]):
+        first, last = lives[i]
+        beside = [k for k in placed if lives[k][0] <= last and first <= lives[k][1]]
+        start = 0
+        for k in sorted(beside, key=lambda k: starts[k]):
+            if start + sizes[i] <= starts[k]:
+                break
+            start = max(start, starts[k] + sizes[k])
+        starts[i] = start
+        placed.append(i)
+    ends = [start + size for start, size in zip(starts, sizes, strict=True)]
+    return starts, max(ends, default=0)
 
 
 class Plan:
@@ -59,11 +79,12 @@ class Plan:
         """An array for each place: the user's, or a piece of one block."""
         places = self.emitted.places
         own = [v for v in places if v.origin == "result"]
-        starts, total = [], 0
-        for v in own:
-            starts.append(total)
-            total += -(-v.dtype.itemsize * int(np.prod(v.shape)) // LINE) * LINE
-        self.buffer_bytes = total
+        sizes = [-(-v.dtype.itemsize * math.prod(v.shape) // LINE) * LINE for v in own]
+        keep = {id(self.emitted.root(v)) for v in self.program.wanted}
+        ends = {i: math.inf if i in keep else last for i, (_, last) in self.emitted.lives.items()}
+        lives = [(self.emitted.lives[id(v)][0], ends[id(v)]) for v in own]
+        starts, self.buffer_bytes = laid_out(sizes, lives)
+        total = self.buffer_bytes
         self._block = empty((max(total, 1) + LINE,), np.dtype(np.uint8))
         first = -self._block.__array_interface__["data"][0] % LINE
         for v, start in zip(own, starts, strict=True):

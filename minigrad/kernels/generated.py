@@ -28,6 +28,19 @@ pointer: Any = _pointer if numba.config.DISABLE_JIT else _address  # type: ignor
 carray: Any = numba.carray  # type: ignore[attr-defined]
 
 
+def _gather(source: Any, rows: Any, target: Any) -> None:
+    """target[i] = source[rows[i]], of arrays in C order."""
+    width = target.size // max(rows.size, 1)
+    sources, targets = source.reshape(source.size), target.reshape(target.size)
+    for i in range(rows.size):
+        start = rows[i] * width
+        row, into = sources[start : start + width], targets[i * width : (i + 1) * width]
+        for j in range(into.size):
+            into[j] = row[j]
+
+
+gather = part(_gather)
+
 # --- one element --------------------------------------------------------------------------------
 
 

@@ -1,0 +1,141 @@
+"""The compiler's parts alone: where buffers lie, the list of operations, and each pass."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import minigrad as mg
+from minigrad import ops
+from minigrad.compiler import passes
+from minigrad.compiler.plan import laid_out
+from minigrad.compiler.program import Operation, Program, Value
+from minigrad.compiler.trace import Trace, tracing
+from minigrad.tensor import Tensor
+
+LIVES = st.tuples(st.integers(0, 9), st.integers(0, 9)).map(sorted).map(tuple)
+
+
+@given(st.lists(st.tuples(st.integers(0, 500), LIVES), max_size=30))
+def test_what_lives_together_lies_apart(pieces):
+    """And all of it in the block, which is no larger than all side by side."""
+    sizes, lives = [size for size, _ in pieces], [life for _, life in pieces]
+    starts, total = laid_out(sizes, lives)
+    for i, (a, (first, last)) in enumerate(zip(starts, lives, strict=True)):
+        assert a >= 0 and a + sizes[i] <= total
+        for j in range(i):
+            if lives[j][0] <= last and first <= lives[j][1] and sizes[i] and sizes[j]:
+                assert a + sizes[i] <= starts[j] or starts[j] + sizes[j] <= a
+    assert total <= sum(sizes)
+
+
+def test_what_lives_one_after_the_other_shares():
+    assert laid_out([64, 64, 64], [(0, 1), (2, 3), (4, 5)])[1] == 64
+    assert laid_out([64, 128, 64], [(0, 1), (1, 2), (2, 3)])[1] == 192
+
+
+def traced(function, *arrays):
+    """The program of a function of arrays of floats."""
+    given = [(f"x{i}", Tensor(np.asarray(a, np.float32))) for i, a in enumerate(arrays)]
+    trace = Trace(given, [])
+    with tracing(trace):
+        result = function(*[x for _, x in given])
+    return trace.program([result])
+
+
+def names(operations):
+    return [operation.name for operation in operations]
+
+
+A, B = np.ones((3, 4)), np.full((3, 4), 2.0)
+
+
+def test_a_program_as_text():
+    text = str(traced(lambda a, b: (a * b).sum(), A, B))
+    assert text.splitlines() == [
+        "%x0: float32 (3, 4)   argument",
+        "%x1: float32 (3, 4)   argument",
+        "%mul: float32 (3, 4) = mul(%x0, %x1)",
+        "%sum: float32 () = sum(%mul, axis=(0, 1), keepdims=False)",
+        "return %sum",
+    ]
+
+
+def test_the_checker_finds_what_is_wrong():
+    program = traced(lambda a, b: (a * b).sum(), A, B)
+    product, total = program.operations
+    for operations, message in (
+        ([total, product], "read before it is made"),
+        ([product, product, total], "made twice"),
+        ([product], "never made"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Program(program.arguments, operations, program.results, []).check()
+    double = Value.like("mul", (3, 4), np.float32)
+    extra = Operation(ops.TABLE["neg"], [program.arguments[0]], {}, [double])
+    with pytest.raises(ValueError, match="one name"):
+        Program(program.arguments, [extra, product, total], program.results, []).check()
+
+
+def test_dead_code_goes():
+    program = traced(lambda a, b: (a.exp(), a * b)[1], A, B)
+    assert names(program.operations) == ["exp", "mul"]
+    assert names(passes.dead(program.operations, program.wanted)) == ["mul"]
+
+
+def test_common_subexpressions_are_one():
+    program = traced(lambda a, b: (a * b).exp() + (a * b).exp() + (b * a) + a * 2 + a * 3, A, B)
+    kept = passes.common(program.operations, program.wanted)
+    assert sorted(names(kept)) == sorted(["mul"] * 4 + ["exp"] + ["add"] * 4)
+
+
+def test_random_ones_are_not_common():
+    keep = ops.TABLE["keep_mask"]
+    program = traced(lambda a: keep(a, p=0.5) + keep(a, p=0.5), A)
+    assert names(passes.common(program.operations, program.wanted)).count("keep_mask") == 2
+
+
+def test_copies_in_the_same_dtype_go():
+    program = traced(lambda a: a.clone().exp().clone().astype("float64"), A)
+    kept = passes.same_dtype(program.operations, program.wanted)
+    assert names(kept) == ["exp", "astype"]
+
+
+def test_sums_are_wide():
+    program = traced(lambda a, b: (a * b).sum(0) + (a * b).mean(1).sum(), A, B)
+    kept = passes.common(passes.wide_sums(program.operations, program.wanted), program.wanted)
+    sums = [operation for operation in kept if operation.name == "sum"]
+    assert len(sums) == 3
+    assert all(s.makes[0].dtype == np.float64 and s.attributes["keepdims"] for s in sums)
+
+
+def test_sums_of_sums():
+    """Of a backward pass: the sum of -(a * row + b) as sums of a and of b."""
+    row = np.arange(4.0)[None]
+    program = traced(lambda a, b, r: (-(a * r + b)).sum(0, keepdims=True), A, B, row)
+    for operation in program.operations:
+        operation.rule = (ops.TABLE["add"], 0)
+    wide = passes.wide_sums(program.operations, program.wanted)
+    kept = passes.dead(passes.sums_of_sums(wide, program.wanted), program.wanted)
+    assert names(kept) == ["sum", "mul", "sum", "add", "neg", "astype"]
+    assert all(op.inputs[0].origin == "argument" for op in kept if op.name == "sum")
+
+
+def test_softmax_and_variance_are_expanded():
+    program = traced(lambda a: mg.functional.softmax(a) + a.var(0), A)
+    kept = names(passes.expanded(program.operations, program.wanted))
+    assert "softmax" not in kept and "var" not in kept
+    assert kept[:5] == ["max", "sub", "exp", "sum", "div"]
+
+
+def test_updates_are_last_unless_they_are_read():
+    p, q = Tensor(np.ones(3, np.float32)), Tensor(np.ones(3, np.float32))
+    trace = Trace([("x", Tensor(np.ones(3, np.float32)))], [("p", p), ("q", q)])
+    with tracing(trace):
+        p.copy_(q * 2)
+        y = (p + 1).exp()
+        q.copy_(y)
+        z = y * 3
+    program = trace.program([z])
+    done = passes.updates_last(program.operations, program.wanted)
+    assert names(done) == ["mul", "copy", "add", "exp", "mul", "copy"]

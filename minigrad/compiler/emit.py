@@ -159,8 +159,10 @@ class _Emitter:
             return False
         (source,), (target,) = op.inputs, op.makes
         index = op.attributes.get("index")
-        if index is not None and not (len(index) == 1 and type(index[0]) is int):
-            return False
+        if index is not None:  # a row of a matrix, but not an element of a row, which is no array
+            single = len(index) == 1 and type(index[0]) is int
+            if not single or len(source.shape) < 2:
+                return False
         if self.out.root(source).origin == "argument" and not self._inside(target):
             return False
         self.out.views[id(target)] = op

@@ -42,7 +42,7 @@ def _total(a: NDArray[Any], axis: tuple[int, ...], keepdims: bool, mean: bool) -
     divisor = leading * trailing if mean else 1
     out = np.empty(result_shape, a.dtype)
     if trailing == 1:
-        sum_rows(a if a.ndim == 2 else a.reshape(leading, middle), divisor, out)
+        sum_rows(a if a.shape == (leading, middle) else a.reshape(leading, middle), divisor, out)
     elif leading == 1:
         sum_along(a.reshape(middle, trailing), divisor, out)
     else:
@@ -94,7 +94,7 @@ def _mean_square_forward(a: NDArray[Any], axis: tuple[int, ...], keepdims: bool)
     if plan[1] < 0 or plan[2] != 1 or not a.flags.carray or a.dtype.kind != "f":
         return _total(a * a, axis, keepdims, True)
     out = np.empty(plan[3], a.dtype)
-    mean_square_rows(a if a.ndim == 2 else a.reshape(plan[0], plan[1]), out)
+    mean_square_rows(a if a.shape == plan[:2] else a.reshape(plan[:2]), out)
     return out
 
 

@@ -105,16 +105,20 @@ def reduced(call: Any, oracle: Any, **attributes: Any) -> list[Case]:
     """A reduction over all kinds of axes; the oracle takes NumPy's arguments."""
     x = real(2, 3, 4)
     axes: list[Any] = [None, 0, 1, -1, (0, 1), (0, 2), (-1, 0), (1, 2), (0, 1, 2), [2]]
-    return [
-        case(call, oracle, x, axis=axis, keepdims=keepdims, **attributes)
-        for axis in axes
-        for keepdims in (False, True)
-    ] + [
-        case(call, oracle, real(*shape), axis=axis, **attributes)
-        for shape in ((3, 1), (1, 3), (2, 1, 3), (2, 3, 1))
-        for axis in (0, 1, -1)
-        if shape[axis] > 1 or call is not mg.var  # whose gradient is then 0
-    ] + [case(call, oracle, real(3), **attributes), case(call, oracle, real(), **attributes)]
+    return (
+        [
+            case(call, oracle, x, axis=axis, keepdims=keepdims, **attributes)
+            for axis in axes
+            for keepdims in (False, True)
+        ]
+        + [
+            case(call, oracle, real(*shape), axis=axis, **attributes)
+            for shape in ((3, 1), (1, 3), (2, 1, 3), (2, 3, 1))
+            for axis in (0, 1, -1)
+            if shape[axis] > 1 or call is not mg.var  # whose gradient is then 0
+        ]
+        + [case(call, oracle, real(3), **attributes), case(call, oracle, real(), **attributes)]
+    )
 
 
 def with_tuple(function: Any) -> Any:

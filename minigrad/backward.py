@@ -30,7 +30,7 @@ def backward(
         if not leaf._requires_grad:
             continue  # no longer: it was frozen after the forward
         if trace is not None:
-            trace.accumulates(leaf)
+            trace.reads_gradient(leaf)
         if leaf._grad is None:
             leaf._grad = g
         else:

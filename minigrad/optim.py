@@ -132,10 +132,14 @@ class SGD:
             with enable_grad():
                 loss = closure()
         trace = tracer.get()
+        if trace is not None:
+            trace.guard(lambda: [len(group["params"]) for group in self.param_groups])
         updates = []  # all checked before the first is made
         for group in self.param_groups:
             hyper, momentum, nesterov = _hyper(group), group["momentum"], group["nesterov"]
             for p in group["params"]:
+                if trace is not None:
+                    trace.reads_gradient(p)
                 if p._grad is None:
                     continue
                 data, g = p._data, p._grad._data

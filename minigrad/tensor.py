@@ -70,6 +70,8 @@ class Tensor(Operators):
     @property
     def grad(self) -> "Tensor | None":
         """What backward has accumulated here, of this Tensor's shape and dtype, or None."""
+        if (trace := tracer.get()) is not None:
+            trace.reads_gradient(self)
         return self._grad
 
     @grad.setter

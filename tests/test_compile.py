@@ -435,3 +435,119 @@ def test_an_epoch_that_is_not_one_function():
     mg.manual_seed(0)
     np.testing.assert_array_equal(whole.epoch(x, y, batch_size=10).data, np.float32(expected))
     same(state(m1, o1), state(m2, o2))
+
+
+def test_gradients_that_others_have_made():
+    """A step that only updates, or scales .grad first, with what eager backward passes leave."""
+    (m1, o1, _), (m2, o2, _) = make(), make()
+
+    def update(model, opt):
+        def run(scale):
+            for p in model.parameters():
+                if p.grad is not None:
+                    p.grad = p.grad * scale
+            opt.step()
+
+        return run
+
+    first, second = update(m1, o1), mg.compile(update(m2, o2))
+    for i, (x, y) in enumerate(batches(8)):
+        for m, o in ((m1, o1), (m2, o2)):
+            o.zero_grad()
+            for p in list(m.parameters())[:2]:
+                p.requires_grad = i % 4 != 2
+            F.cross_entropy(m(mg.tensor(x)), y).backward()
+        scale = np.float32(0.5 + i)
+        first(mg.tensor(scale))
+        second(np.asarray(scale))
+    same(state(m1, o1), state(m2, o2))
+
+
+RATE = 2.0
+
+
+def scaled(x):
+    """Of a global that a test binds anew."""
+    return x * RATE
+
+
+def test_names_that_are_bound_anew(monkeypatch):
+    """A global, and a variable of the function around."""
+    outer = mg.compile(scaled)
+    x = np.ones(3, np.float32)
+    offset = 1.0
+    inner = mg.compile(lambda x: x + offset)
+    for value in (2.0, 2.0, 5.0, 7.0):
+        monkeypatch.setitem(globals(), "RATE", value)
+        offset = value
+        np.testing.assert_array_equal(outer(x).data, x * value)
+        np.testing.assert_array_equal(inner(x).data, x + value)
+
+
+def test_averages_and_updates_by_hand():
+    """Changes in place within a step, of Tensors that it has read before and reads again."""
+
+    def make_one():
+        rng = np.random.default_rng(0)
+        w = mg.tensor(rng.standard_normal((4, 3)), requires_grad=True)
+        average = mg.tensor(np.zeros((4, 3)))
+
+        def step(x):
+            loss = ((x @ w) ** 2).mean()
+            (g,) = mg.grad(loss, [w])
+            with mg.no_grad():
+                w.copy_(w - 0.1 * g)
+                average.copy_(0.9 * average + 0.1 * w)
+                again = ((x @ w) ** 2).mean()
+            return loss, again
+
+        return w, average, step
+
+    (w1, a1, eager), (w2, a2, plain) = make_one(), make_one()
+    compiled = mg.compile(plain)
+    for x, _ in batches(6, features=4, dtype=np.float64):
+        for a, b in zip(eager(mg.tensor(x)), compiled(x), strict=True):
+            np.testing.assert_allclose(b.data, a.data, rtol=1e-12)
+    np.testing.assert_allclose(w2.data, w1.data, rtol=1e-12)
+    np.testing.assert_allclose(a2.data, a1.data, rtol=1e-12)
+
+
+def test_another_group_of_parameters():
+    (m1, o1, eager), (m2, o2, plain) = make(), make()
+    compiled = mg.compile(plain)
+    for i, (x, y) in enumerate(batches(6)):
+        if i == 3:
+            for m, o in ((m1, o1), (m2, o2)):
+                o.param_groups[0]["params"].pop()
+                o.add_param_group({"params": [m[3].bias], "lr": 0.5})
+        eager(mg.tensor(x), mg.tensor(y))
+        compiled(x, y)
+    same(state(m1, o1), state(m2, o2))
+
+
+def test_a_step_that_only_updates():
+    """With the gradients that are there when it is called."""
+    (m1, o1, _), (m2, o2, _) = make(), make()
+    second = mg.compile(lambda: o2.step())
+    for x, y in batches(5):
+        for m, o in ((m1, o1), (m2, o2)):
+            o.zero_grad()
+            F.cross_entropy(m(mg.tensor(x)), y).backward()
+        o1.step()
+        second()
+    same(state(m1, o1), state(m2, o2))
+
+
+def test_what_was_read_before_a_change_is_not_computed_again_after_it():
+    w = mg.tensor(np.arange(4.0))
+
+    def step(x):
+        before = w * 2.0
+        total = x.sum()
+        w.copy_(w - 1.0)
+        return w * total + before
+
+    compiled = mg.compile(step)
+    for i in range(4):
+        x, now = np.full(3, i + 1.0), w.data.copy()
+        np.testing.assert_allclose(compiled(x).data, (now - 1) * x.sum() + 2 * now)

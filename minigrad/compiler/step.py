@@ -175,7 +175,7 @@ class Compiled:
         named = {name: lift(name, x) for name, x in kwargs.items()}
         modules = dict(_modules(self._function))
         trace = Trace(lifted, list(_tensors(modules, self._function)))
-        trace.guards.append((_Modules(modules.values()), True))
+        trace.guards += [(_Modules(modules.values()), True), (_Names(self._function), True)]
         try:
             with tracing(trace):
                 result = self._function(*given, **named)
@@ -297,6 +297,33 @@ def _tensors(modules: Mapping[str, Module], function: Any) -> Iterator[tuple[str
         if isinstance(x, SGD):
             for i, p in enumerate(p for group in x.param_groups for p in group["params"]):
                 yield f"{name}.{i}", p
+
+
+class _Names:
+    """Whether the names that a function finds outside itself still mean what they meant."""
+
+    def __init__(self, function: Any) -> None:
+        while isinstance(function, functools.partial):
+            function = function.func
+        function = inspect.unwrap(getattr(function, "__func__", function))
+        function = getattr(function, "__code__", None) and function
+        names = function.__code__.co_names if function else ()
+        self._globals = function.__globals__ if function else {}
+        self._cells = [(cell, _content(cell)) for cell in (function and function.__closure__) or ()]
+        self._seen = [(n, self._globals[n]) for n in names if n in self._globals]
+
+    def __call__(self) -> bool:
+        for cell, content in self._cells:
+            if _content(cell) is not content:
+                return False
+        return all(self._globals.get(name) is x for name, x in self._seen)
+
+
+def _content(cell: Any) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # not yet bound
+        return None
 
 
 class _Modules:

@@ -91,6 +91,11 @@ class Trace:
         """Write down an update in place, which whoever tells is about to make."""
         given = [self._input(x) for x in inputs]
         for i in update.changes:
+            if given[i].origin == "result":
+                raise TraceError(
+                    f"compile: {update.name} changes {given[i]!r}, which the step itself has made "
+                    "or is a view; change the whole Tensor that it comes from"
+                )
             array = inputs[i].array if isinstance(inputs[i], Value) else inputs[i]
             self._undo.append(partial(np.copyto, array, array.copy()))
         self.operations.append(Operation(update, given, {}, []))
@@ -119,14 +124,14 @@ class Trace:
         """The gradient that the leaf had is about to be overwritten."""
         self._gradients.setdefault(id(leaf), (leaf, leaf._grad))
 
-    def accumulates(self, leaf: Tensor) -> None:
-        """A gradient is about to be added to that of the leaf."""
+    def reads_gradient(self, leaf: Tensor) -> None:
+        """The gradient of the leaf is about to be read, or added to."""
         if id(leaf) in self._gradients:
             return
         self._gradients[id(leaf)] = leaf, leaf._grad
         absent = leaf._grad is None
         self.guard(lambda: leaf._grad is None)
-        if not absent:
+        if not absent and id(leaf._grad._data) not in self._values:  # type: ignore[union-attr]
             self.source(lambda: leaf._grad._data, "grad", leaf._data)  # type: ignore[union-attr]
 
     # --- what it comes to ----------------------------------------------------------------------

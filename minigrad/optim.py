@@ -114,7 +114,7 @@ class SGD:
         for group in self.param_groups:
             for p in group["params"]:
                 if trace is not None:
-                    trace.cleared(p)
+                    (trace.cleared if set_to_none else trace.reads_gradient)(p)
                 if set_to_none or p._grad is None:
                     p._grad = None
                 else:

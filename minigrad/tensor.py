@@ -186,6 +186,7 @@ class Tensor(Operators):
 
     def convert_(self, dtype: DTypeLike) -> None:
         """Replace the elements of a leaf by themselves in another dtype; see Module.to."""
+        refuse_in_trace("a conversion in place")
         self._data = self._data.astype(dtype)
         self.mark_changed()
 
@@ -203,6 +204,7 @@ class Tensor(Operators):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle and copy.deepcopy: the data, not the tape or the gradient."""
+        refuse_in_trace("copying or pickling a Tensor")
         if self._record is not None:
             raise GradError("copy, pickle: only leaves can be copied; .detach() this one first")
         return _rebuild, (type(self), self._data.copy(), self._requires_grad)
@@ -243,6 +245,9 @@ def tensor(data: Any, dtype: DTypeLike | None = None, requires_grad: bool = Fals
     for integers that should require grad; ShapeError for a ragged list.
     """
     if isinstance(data, Tensor):
+        if tracer.get() is not None:  # by an operation, which is traced
+            copy = data.detach().astype(data.dtype if dtype is None else dtype)
+            return copy.requires_grad_(flag("tensor", "requires_grad", requires_grad))
         data = data._data
     if dtype is None:
         given = as_array(data, "tensor")

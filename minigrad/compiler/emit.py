@@ -6,6 +6,7 @@ depend on one, and the same code serves another batch size with other tables. An
 cannot be written so is left to its forward, between two functions.
 """
 
+import builtins
 import keyword
 import re
 from collections.abc import Sequence
@@ -36,7 +37,9 @@ from minigrad.kernels.linear import add_bias
 from minigrad.kernels.reduce import sum_rows
 from minigrad.kernels.softmax import label_cross_entropy, label_cross_entropy_grad
 from minigrad.kernels.update import increment, running, sgd, sgd_momentum
-from numpy import float32, float64, int64
+from numpy import (
+    float32, float64, int8, int16, int32, int64, uint8, uint16, uint32, uint64,
+)
 
 bool_ = np.bool_
 '''
@@ -85,7 +88,9 @@ class _Emitter:
         self.program, self.title = program, title
         self.out = Emitted()
         self._identifiers: dict[int, str] = {}
-        self._used: set[str] = set(dir(np)) | {"places", "sizes", "numbers", "bad", "bool_"}
+        self._used: set[str] = (
+            set(dir(np)) | set(dir(builtins)) | {"places", "sizes", "numbers", "bad", "bool_"}
+        )
         self._used |= set(re.findall(r"\w+", HEADER))
         self._place: dict[int, int] = {}
         self._size_at: dict[int, int] = {}

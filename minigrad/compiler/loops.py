@@ -6,7 +6,7 @@ from typing import Any
 
 from .program import Operation, Value, origin
 from .scalars import COMPARISONS, EXPRESSIONS, EXTREMES, REDUCTIONS
-from .schedule import Stage
+from .schedule import Stage, compared_in
 
 INDENT = "    "
 _UNBOUNDED = {"low": "-np.inf", "high": "np.inf"}
@@ -73,7 +73,7 @@ class _Nest:
     def _expression(self, operation: Operation, v: Value) -> str:
         template, dtype = EXPRESSIONS[operation.name], v.dtype
         if operation.name in COMPARISONS:
-            dtype = max((x.dtype for x in operation.reads), key=_width)
+            dtype = compared_in(operation)
         elif operation.name == "astype":
             dtype = operation.reads[0].dtype
         cast = _cast(dtype)
@@ -188,10 +188,6 @@ class _Nest:
 
 def _cast(dtype: Any) -> str:
     return "bool_" if dtype.kind == "b" else str(dtype.name)
-
-
-def _width(dtype: Any) -> tuple[bool, int]:
-    return dtype.kind == "f", int(dtype.itemsize)
 
 
 def _remark(operation: Operation) -> str:

@@ -95,12 +95,37 @@ def _var(
 _EXPANSIONS: dict[str, Any] = {"softmax": _softmax, "log_softmax": _log_softmax, "var": _var}
 
 
+class Views:
+    """Which Values may be the memory of another, and which memory is changed in place."""
+
+    def __init__(self, operations: Operations) -> None:
+        self._of = {
+            id(v): operation.inputs[0]
+            for operation in operations
+            if getattr(operation.what, "is_view", False)
+            for v in operation.makes
+        }
+        self._changed = {id(self.root(v)) for op in operations for v in op.changes}
+
+    def root(self, v: Value) -> Value:
+        """What v is a view of, or v itself."""
+        while isinstance(self._of.get(id(v)), Value):
+            v = self._of[id(v)]
+        return v
+
+    def changes(self, *values: Value) -> bool:
+        """Whether the memory of one of these is changed, at any time."""
+        return any(id(self.root(v)) in self._changed for v in values)
+
+
 def dead(operations: Operations, wanted: Wanted) -> Operations:
     """Without what nobody reads: neither an update, nor a result, nor what leads to one."""
     live = {id(v) for v in wanted}
     kept: Operations = []
     for operation in reversed(operations):
-        if isinstance(operation.what, Update) or any(id(v) in live for v in operation.makes):
+        # What is random is drawn, so that the generator is where it would be.
+        needed = isinstance(operation.what, Update) or operation.name in RANDOM
+        if needed or any(id(v) in live for v in operation.makes):
             kept.append(operation)
             live.update(id(v) for v in operation.reads)
     return kept[::-1]
@@ -108,7 +133,7 @@ def dead(operations: Operations, wanted: Wanted) -> Operations:
 
 def common(operations: Operations, wanted: Wanted) -> Operations:
     """The same primitive of the same inputs is applied once: common subexpressions."""
-    changed = {id(v) for operation in operations for v in operation.changes}
+    views = Views(operations)
     keep = {id(v) for v in wanted}
     first: dict[Any, Operation] = {}
     kept, same = [], Same()
@@ -116,7 +141,7 @@ def common(operations: Operations, wanted: Wanted) -> Operations:
         operation = same.renamed(operation)
         key = _key(operation)
         known = first.get(key)
-        fixed = not any(id(v) in changed for v in operation.reads)
+        fixed = not views.changes(*operation.reads)
         if known is None or not fixed or any(id(v) in keep for v in operation.makes):
             kept.append(operation)
             if fixed and not isinstance(operation.what, Update) and operation.name not in RANDOM:
@@ -131,18 +156,15 @@ def common(operations: Operations, wanted: Wanted) -> Operations:
 def same_dtype(operations: Operations, wanted: Wanted) -> Operations:
     """Without copies: a conversion to the dtype that is there already is its input, where that is
     not changed later."""
-    changed = {id(v) for operation in operations for v in operation.changes}
+    views = Views(operations)
     keep = {id(v) for v in wanted}
     kept, same = [], Same()
     for operation in operations:
         operation = same.renamed(operation)
         if operation.name == "astype" and operation.makes:
             (source,), (target,) = operation.reads, operation.makes
-            if (
-                source.dtype == target.dtype
-                and id(source) not in changed
-                and id(target) not in keep
-            ):
+            fixed = not views.changes(source) and id(target) not in keep
+            if source.dtype == target.dtype and fixed:
                 same.put(target, source)
                 continue
         kept.append(operation)
@@ -195,7 +217,13 @@ def sums_of_sums(operations: Operations, wanted: Wanted) -> Operations:
     So the sum over the batch that the derivative of a mean needs becomes sums that there are
     already, and a pass over memory less: that is how the textbook comes to its closed form.
     """
-    maker = {id(v): operation for operation in operations for v in operation.makes}
+    views = Views(operations)
+    maker = {
+        id(v): operation
+        for operation in operations
+        for v in operation.makes
+        if not views.changes(v, *operation.reads)
+    }
     kept: Operations = []
     for operation in operations:
         wide = operation.name == "sum" and operation.makes[0].dtype == np.float64
@@ -245,12 +273,13 @@ def updates_last(operations: Operations, wanted: Wanted) -> Operations:
     whose changed Values are read later."""
     order: Operations = []
     late: Operations = []
+    root = Views(operations).root
     for operation in operations:
-        met = {id(v) for later in late for v in later.changes}
+        met = {id(root(v)) for later in late for v in later.changes}
         read = {id(v) for later in late for v in later.reads}
         if isinstance(operation.what, Update):
             late.append(operation)
-        elif any(id(v) in met for v in operation.reads) or any(
+        elif any(id(root(v)) in met for v in operation.reads) or any(
             id(v) in read for v in operation.makes
         ):
             order += [*late, operation]
@@ -297,7 +326,7 @@ class Same:
 
 def _key(operation: Operation) -> Any:
     inputs = tuple(
-        ("value", id(x)) if isinstance(x, Value) else (type(x), x) for x in operation.inputs
+        ("value", id(x)) if isinstance(x, Value) else (type(x), repr(x)) for x in operation.inputs
     )
     attributes = tuple(
         (k, id(v) if isinstance(v, np.ndarray) else repr(v))

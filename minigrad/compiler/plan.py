@@ -59,9 +59,9 @@ class Plan:
         self.module, self.path = build.load(self.emitted.source, title)
         self._rebuild, self._guards = rebuild, trace.guards
         self._owners = trace.owners
-        self._tensors: list[tuple[Tensor, Any, bool]] = []
-        self._fetches: list[tuple[Callable[[], Any], Any, int]] = []
-        self._place_of: dict[int, int] = {}
+        self._tensors: list[tuple[Tensor, Any, bool, Value]] = []
+        self._fetches: list[tuple[Callable[[], Any], Any, Value]] = []
+        self._place_of = {id(v): i for i, v in enumerate(self.emitted.places)}
         self._arrays: dict[int, Any] = {}
         self._batch: list[Any] | None = None  # arguments that run_rows gathers
         self._reserve()
@@ -92,10 +92,12 @@ class Plan:
             piece = self._block[first + start : first + start + count * v.dtype.itemsize]
             self._arrays[id(v)] = piece.view(v.dtype).reshape(v.shape)
         self._places = np.zeros(len(places), np.int64)
+        for v in self.program.values():
+            if v.origin in ("state", "constant"):
+                self._arrays[id(v)] = v.array
         for i, v in enumerate(places):
             if v.origin != "result":
                 outer: Any = v.array
-                self._arrays[id(v)] = outer
                 if not outer.flags.c_contiguous:
                     raise TraceError(
                         f"compile: {v.name}, of shape {v.shape}, does not lie in C order; make it "
@@ -124,7 +126,7 @@ class Plan:
     def holds(self) -> bool:
         """Whether what the trace has seen of its surroundings is still so; takes note of arrays
         that others have replaced."""
-        for x, array, needs in self._tensors:  # here each tenth of a microsecond tells
+        for x, array, needs, _ in self._tensors:  # here each tenth of a microsecond tells
             if x._data is not array or x._requires_grad is not needs:
                 return self._holds_again()
         for fetch, array, _ in self._fetches:
@@ -138,36 +140,36 @@ class Plan:
     def _holds_again(self) -> bool:
         """With other arrays in the places of some, if they fit."""
         try:
-            found = [(fetch(), array, i) for fetch, array, i in self._fetches]
+            found = [(fetch(), array, v) for fetch, array, v in self._fetches]
         except Exception:
             return False
-        found += [(x._data, array, self._place_of[id(array)]) for x, array, _ in self._tensors]
+        found += [(x._data, array, v) for x, array, _, v in self._tensors]
         for now, array, _ in found:
             if now is not array:
                 fits = isinstance(now, np.ndarray) and now.flags.carray
                 if not fits or now.shape != array.shape or now.dtype != array.dtype:
                     return False
-        if any(x._requires_grad is not needs for x, _, needs in self._tensors):
+        if any(x._requires_grad is not needs for x, _, needs, _ in self._tensors):
             return False
         if any(look() != seen for look, seen in self._guards):
             return False
-        for now, _, i in found:
-            self._arrays[id(self.emitted.places[i])] = now
-            self._places[i] = now.__array_interface__["data"][0]
+        for now, array, v in found:
+            if now is not array:
+                self._arrays[id(v)] = now
+                if id(v) in self._place_of:
+                    self._places[self._place_of[id(v)]] = now.__array_interface__["data"][0]
         self._note_states()
         return True
 
     def _note_states(self) -> None:
         """What `holds` compares, as it is now."""
-        self._tensors, self._fetches, self._place_of = [], [], {}
-        for i, v in enumerate(self.emitted.places):
-            array = self._arrays[id(v)]
-            self._place_of[id(array)] = i
+        self._tensors, self._fetches = [], []
+        for v in self.program.values():
             if id(v) in self._owners:
                 x = self._owners[id(v)]
-                self._tensors.append((x, array, x._requires_grad))
+                self._tensors.append((x, self._arrays[id(v)], x._requires_grad, v))
             elif v.fetch is not None:
-                self._fetches.append((v.fetch, array, i))
+                self._fetches.append((v.fetch, self._arrays[id(v)], v))
 
     def run(self, arguments: Sequence[Any]) -> Any:
         """One call, with arrays in C order. Errors: those of the operations."""

@@ -9,6 +9,9 @@ that reads it; others are stored.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
 
 from .program import Operation, Program, Value
 from .scalars import CHEAP, COMPARISONS, EXPRESSIONS, INTEGER, REDUCTIONS
@@ -31,9 +34,18 @@ class Stage:
     operations: list[Operation] = field(default_factory=list)
 
 
+def compared_in(operation: Operation) -> Any:
+    """The dtype in which NumPy compares the inputs; Python's numbers are weak."""
+    given = [x.dtype if isinstance(x, Value) else x for x in operation.inputs]
+    return np.result_type(*given)
+
+
 def space_of(operation: Operation) -> Shape | None:
     """What a nest would have to run over, or None for what is no loop."""
-    if not operation.makes or not all(v.dtype.name in DTYPES for v in operation.reads):
+    arrays = (*operation.reads, *operation.makes)
+    if not operation.makes or not all(v.dtype.name in DTYPES for v in arrays):
+        return None
+    if operation.name in COMPARISONS and compared_in(operation).name not in DTYPES:
         return None
     result = operation.makes[0]
     if operation.name in REDUCTIONS:
@@ -55,9 +67,12 @@ def stages(operations: Sequence[Operation], root: Root) -> list[Stage]:
     changed: dict[int, int] = {}  # the last stage that changes a Value in place
     for operation in operations:
         space, first = space_of(operation), 0
-        for v in map(root, operation.reads):
+        for read in operation.reads:
+            v = root(read)
             stage = made.get(id(v), -1)
-            first = max(first, stage if pointwise.get(id(v)) == space is not None else stage + 1)
+            # Of a view the element at the same place is another.
+            here = read is v and space is not None and pointwise.get(id(v)) == space
+            first = max(first, stage if here else stage + 1)
             first = max(first, changed.get(id(v), -1) + 1)
         chosen = len(done)
         if space is not None:

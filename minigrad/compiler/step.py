@@ -18,7 +18,7 @@ from ..errors import ArgumentError, DtypeError, TraceError
 from ..nn.module import Module, edits
 from ..optim import SGD
 from ..tape import is_grad_enabled, tracer
-from ..tensor import Tensor
+from ..tensor import Tensor, as_tensor
 from .plan import Plan
 from .program import Operation
 from .trace import Trace, tracing
@@ -43,6 +43,8 @@ def compile(function: Callable[..., Any]) -> "Compiled":
     return Compiled(function)
 
 
+# Traces for one signature that are kept: modes, attributes, frozen parameters.
+MOST_PLANS = 16
 # At most so many batches, or seconds, go by before Python sees an interrupt.
 AT_ONCE, PATIENCE = 256, 0.05
 
@@ -61,6 +63,7 @@ class Compiled:
         self._function = function
         self._plans: dict[Any, list[Plan]] = {}
         self._last: Plan | None = None
+        self._complained = False
         self._running = threading.RLock()  # one plan's memory serves one call at a time
         try:
             self._names = list(inspect.signature(function).parameters)
@@ -69,7 +72,8 @@ class Compiled:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if tracer.get() is not None:  # inlined into the trace of another
-            return self._function(*args, **kwargs)
+            given = [as_tensor(x, "compile") if isinstance(x, np.ndarray) else x for x in args]
+            return self._function(*given, **kwargs)
         arrays: list[Any] = []
         key: list[Any] = []
         for x in (*args, *kwargs.values()) if kwargs else args:
@@ -79,7 +83,7 @@ class Compiled:
             elif isinstance(x, np.ndarray):
                 a, needs = x, False
             else:
-                key.append((type(x), x))
+                key.append(_static(x))
                 continue
             if not a.flags.c_contiguous:
                 a = np.ascontiguousarray(a)
@@ -175,20 +179,43 @@ class Compiled:
         named = {name: lift(name, x) for name, x in kwargs.items()}
         modules = dict(_modules(self._function))
         trace = Trace(lifted, list(_tensors(modules, self._function)))
-        trace.guards += [(_Modules(modules.values()), True), (_Names(self._function), True)]
+        done = False
         try:
+            trace.note_module = _Noting(trace, modules)
             with tracing(trace):
                 result = self._function(*given, **named)
-                found: list[Tensor] = []
-                rebuild = _taken_apart(result, found)
+            done = True
+            found: list[Tensor] = []
+            rebuild = _taken_apart(result, found)
+            trace.guards += [(_Modules(modules.values()), True), (_Names(self._function), True)]
             plan = Plan(trace, found, rebuild, self._title)
-        except TraceError:
-            trace.take_back()
+        except Exception as error:
+            if done or isinstance(error, TraceError):
+                trace.take_back()
             raise
         _warn(plan)
-        self._plans.setdefault(signature, []).append(plan)
+        plans = self._plans.setdefault(signature, [])
+        plans.append(plan)
+        if len(plans) > MOST_PLANS:
+            del plans[0]
+            self._complain()
         self._last = plan
-        return _without_tape(result)
+        return rebuild([Tensor(x._data.copy()) for x in found])
+
+    def _complain(self) -> None:
+        if not self._complained:
+            self._complained = True
+            warnings.warn(
+                f"compile: {self._title} was traced more than {MOST_PLANS} times for arguments of "
+                "the same shapes, since something that it reads is another in each call: a number "
+                "outside, or an attribute of a module; make it an array",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+
+    def __get__(self, owner: Any, kind: Any = None) -> Any:
+        """As a method: bound to its object, for which it is traced apart."""
+        return self if owner is None else functools.partial(self, owner)
 
     # --- what was made -------------------------------------------------------------------------
 
@@ -299,6 +326,36 @@ def _tensors(modules: Mapping[str, Module], function: Any) -> Iterator[tuple[str
                 yield f"{name}.{i}", p
 
 
+class _Noting:
+    """Notes the modules that a step calls, wherever it has them from, in `modules`."""
+
+    def __init__(self, trace: Trace, modules: dict[str, Module]) -> None:
+        self._trace, self._modules = trace, modules
+        self._found = {id(module) for module in modules.values()}
+
+    def __call__(self, called: Module) -> None:
+        if id(called) in self._found:
+            return
+        first = f"module_{len(self._modules)}"
+        for path, module in called.named_modules():
+            if id(module) not in self._found:
+                self._found.add(id(module))
+                name = f"{first}.{path}" if path else first
+                self._modules[name] = module
+                for key, x in vars(module).items():
+                    if isinstance(x, Tensor):
+                        self._trace.know(f"{name}.{key}", x)
+
+
+def _static(x: Any) -> Any:
+    """A static argument as part of a key: 1, 1.0 and True are different, -0.0 and 0.0 as well."""
+    if isinstance(x, (float, complex)):
+        return type(x), repr(x)
+    if isinstance(x, tuple):
+        return type(x), tuple(map(_static, x))
+    return type(x), x
+
+
 class _Names:
     """Whether the names that a function finds outside itself still mean what they meant."""
 
@@ -367,10 +424,9 @@ def _taken_apart(result: Any, found: list[Tensor]) -> Callable[[Sequence[Tensor]
     if isinstance(result, Mapping):
         named = {k: _taken_apart(x, found) for k, x in result.items()}
         return lambda tensors: {k: part(tensors) for k, part in named.items()}
-    return lambda tensors: result
-
-
-def _without_tape(result: Any) -> Any:
-    found: list[Tensor] = []
-    rebuild = _taken_apart(result, found)
-    return rebuild([Tensor(x._data) for x in found])
+    if result is None or isinstance(result, (str, int, float, np.generic)):
+        return lambda tensors: result
+    raise TraceError(
+        f"compile: the step returns a {type(result).__name__}; return Tensors, numbers and texts, "
+        "in tuples, lists and dicts"
+    )

@@ -1,8 +1,8 @@
 """Tracing: run a step once, eagerly, and write down every operation that it applies.
 
-While a trace is under way, `Primitive.__call__` is replaced by one that looks whether it is this
-thread or task that traces. Arrays are known by identity: a primitive's results and their views are
-Values; any other array that is met is memory that was there before.
+While a trace is under way, calls of primitives and modules look whether it is this thread or task
+that traces. Arrays are known by identity: a primitive's results and their views are Values; any
+other array that is met is memory that was there before.
 """
 
 import threading
@@ -15,7 +15,9 @@ import numpy as np
 
 from .. import ops
 from ..apply import apply
+from ..arrays import as_array
 from ..errors import TraceError
+from ..nn.module import Module
 from ..ops.update import Update
 from ..tape import tracer
 from ..tensor import Tensor
@@ -32,6 +34,16 @@ def _apply(self: ops.Primitive, *inputs: Any, **attributes: Any) -> Any:
     return trace.apply(self, inputs, attributes)
 
 
+def _call(self: Module, *args: Any, **kwargs: Any) -> Any:
+    trace = tracer.get()
+    if trace is not None:
+        trace.note_module(self)
+    return self.forward(*args, **kwargs)
+
+
+_plain_call = Module.__call__
+
+
 @contextmanager
 def tracing(trace: "Trace") -> Iterator[None]:
     """Whatever this thread or task applies inside is also told to `trace`."""
@@ -39,6 +51,7 @@ def tracing(trace: "Trace") -> Iterator[None]:
     with _lock:
         _tracing += 1
         ops.Primitive.__call__ = _apply  # type: ignore[method-assign]
+        Module.__call__ = _call  # type: ignore[method-assign]
     token = tracer.set(trace)
     try:
         yield
@@ -48,6 +61,11 @@ def tracing(trace: "Trace") -> Iterator[None]:
             _tracing -= 1
             if not _tracing:
                 ops.Primitive.__call__ = apply  # type: ignore[method-assign]
+                Module.__call__ = _plain_call  # type: ignore[method-assign]
+
+
+# What apply takes as it is; lists become arrays.
+_KNOWN = (Tensor, np.ndarray, np.generic, float, int, type(None))
 
 
 class Trace:
@@ -70,6 +88,7 @@ class Trace:
         self._taken: set[str] = set()
         self._gradients: dict[int, tuple[Tensor, Any]] = {}  # leaves, and .grad as it was
         self._undo: list[Callable[[], Any]] = []
+        self.note_module: Callable[[Module], None] = lambda module: None  # what is told of a call
         self.arguments = [
             self._enter(x._data, Value(self._free(name), x._data, "argument", keep=False))
             for name, x in arguments
@@ -81,6 +100,7 @@ class Trace:
         self, primitive: ops.Primitive, inputs: Sequence[Any], attributes: dict[str, Any]
     ) -> Any:
         """Apply the primitive, and write that down."""
+        inputs = [x if isinstance(x, _KNOWN) else as_array(x, primitive.name) for x in inputs]
         given = [self._input(x) for x in inputs]
         result = apply(primitive, *inputs, **attributes)
         outputs = [self._made(a, primitive.name) for a in _arrays(result, primitive)]
@@ -91,10 +111,10 @@ class Trace:
         """Write down an update in place, which whoever tells is about to make."""
         given = [self._input(x) for x in inputs]
         for i in update.changes:
-            if given[i].origin == "result":
+            if given[i].origin in ("result", "argument"):
                 raise TraceError(
-                    f"compile: {update.name} changes {given[i]!r}, which the step itself has made "
-                    "or is a view; change the whole Tensor that it comes from"
+                    f"compile: {update.name} would change {given[i]!r}, an argument, a view, or "
+                    "what the step has made; make a new Tensor, or change a whole one from outside"
                 )
             array = inputs[i].array if isinstance(inputs[i], Value) else inputs[i]
             self._undo.append(partial(np.copyto, array, array.copy()))
@@ -115,6 +135,11 @@ class Trace:
     def guard(self, look: Callable[[], Any]) -> None:
         """The trace holds only as long as `look` sees what it sees now."""
         self.guards.append((look, look()))
+
+    def know(self, name: str, x: Tensor) -> None:
+        """A name for a Tensor that the step may meet."""
+        self._known.setdefault(id(x), name)
+        self._tensors.setdefault(id(x._data), x)
 
     def undo(self, action: Callable[[], Any]) -> None:
         """What takes back a change that is about to be made."""
@@ -138,6 +163,13 @@ class Trace:
 
     def program(self, results: Sequence[Tensor]) -> Program:
         """All of it, with what is to be returned."""
+        given = {id(v): v for v in self.arguments}
+        for leaf, _ in self._gradients.values():
+            if id(self._values.get(id(leaf._data))) in given and leaf._grad is not None:
+                raise TraceError(
+                    "compile: backward reaches an argument of the step, whose .grad the caller "
+                    "would not see; return mg.grad(loss, [argument]) instead"
+                )
         grads = [
             (leaf, None if leaf._grad is None else self._input(leaf._grad))
             for leaf, _ in self._gradients.values()
@@ -174,10 +206,8 @@ class Trace:
         return self._view(array) or self._constant(array)
 
     def _captured(self, x: Tensor) -> Value:
-        """A Tensor from outside: state of the user where it is known by a name, or is trained."""
+        """A Tensor from outside: state of the user."""
         name = self._known.get(id(x))
-        if name is None and not x._requires_grad:
-            return self._constant(x._data)
         value = Value(self._free(name or "tensor"), x._data, "state", lambda: x._data)
         self.owners[id(value)] = x
         return self._enter(x._data, value)

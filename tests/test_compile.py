@@ -351,7 +351,7 @@ def test_threads():
 
 def test_source_and_report():
     """The source is a file that Python can run, without a size or a changing number in it."""
-    model, _, plain = make(fused=False)
+    *_, plain = make(fused=False)
     compiled = mg.compile(plain)
     sources = []
     for n in (8, 12):
@@ -366,18 +366,16 @@ def test_source_and_report():
     assert "nests of loops" in compiled.report()
     assert "%model.0.weight" in compiled.program
     assert "sgd_momentum" in compiled.program
-    del model
 
 
 def test_composed_batch_norm_comes_to_the_closed_form():
     """Two passes forward for the statistics, one for y; back one for the sums, one for dx."""
-    model, _, plain = make(fused=False)
+    *_, plain = make(fused=False)
     compiled = mg.compile(plain)
     for x, y in batches(2):
         compiled(x, y)
     nests = [s.space for s in compiled._last.emitted.stages if s.space is not None]
     assert nests.count((8, 5)) == 5
-    del model
 
 
 @pytest.mark.parametrize("drop_last", [False, True])

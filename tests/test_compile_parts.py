@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import minigrad as mg
 from minigrad import ops
-from minigrad.compiler import passes
+from minigrad.compiler import passes, sums
 from minigrad.compiler.plan import laid_out
 from minigrad.compiler.program import Operation, Program, Value
 from minigrad.compiler.trace import Trace, tracing
@@ -103,10 +103,10 @@ def test_copies_in_the_same_dtype_go():
 
 def test_sums_are_wide():
     program = traced(lambda a, b: (a * b).sum(0) + (a * b).mean(1).sum(), A, B)
-    kept = passes.common(passes.wide_sums(program.operations, program.wanted), program.wanted)
-    sums = [operation for operation in kept if operation.name == "sum"]
-    assert len(sums) == 3
-    assert all(s.makes[0].dtype == np.float64 and s.attributes["keepdims"] for s in sums)
+    kept = passes.common(sums.wide_sums(program.operations, program.wanted), program.wanted)
+    found = [operation for operation in kept if operation.name == "sum"]
+    assert len(found) == 3
+    assert all(s.makes[0].dtype == np.float64 and s.attributes["keepdims"] for s in found)
 
 
 def test_sums_of_sums():
@@ -115,8 +115,8 @@ def test_sums_of_sums():
     program = traced(lambda a, b, r: (-(a * r + b)).sum(0, keepdims=True), A, B, row)
     for operation in program.operations:
         operation.rule = (ops.TABLE["add"], 0)
-    wide = passes.wide_sums(program.operations, program.wanted)
-    kept = passes.dead(passes.sums_of_sums(wide, program.wanted), program.wanted)
+    wide = sums.wide_sums(program.operations, program.wanted)
+    kept = passes.dead(sums.sums_of_sums(wide, program.wanted), program.wanted)
     assert names(kept) == ["sum", "mul", "sum", "add", "neg", "astype"]
     assert all(op.inputs[0].origin == "argument" for op in kept if op.name == "sum")
 

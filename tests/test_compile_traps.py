@@ -251,6 +251,7 @@ class Result:
     [
         (lambda x: Result(x * 2), "returns a Result"),
         (lambda x: (x * x).sum().backward(), "backward reaches an argument"),
+        (lambda x: (x > 0).astype("int64") + (2**53 + 1), "has no float64"),
     ],
 )
 def test_what_cannot_be_followed_is_refused(function, message):

@@ -13,6 +13,8 @@ import numpy as np
 from .. import ops
 from ..ops.update import Update
 from .program import Operation, Program, Value
+from .sums import has_floats, sums_of_sums, wide_sums
+from .views import Views
 
 Operations = list[Operation]
 Wanted = Sequence[Value]
@@ -38,7 +40,7 @@ def expanded(operations: Operations, wanted: Wanted) -> Operations:
     kept: Operations = []
     for operation in operations:
         expand = _EXPANSIONS.get(operation.name)
-        if expand is None or not _has_floats(operation.inputs[0]):
+        if expand is None or not has_floats(operation.inputs[0]):
             kept.append(operation)
         else:
             write = Written(operation)
@@ -95,29 +97,6 @@ def _var(
 _EXPANSIONS: dict[str, Any] = {"softmax": _softmax, "log_softmax": _log_softmax, "var": _var}
 
 
-class Views:
-    """Which Values may be the memory of another, and which memory is changed in place."""
-
-    def __init__(self, operations: Operations) -> None:
-        self._of = {
-            id(v): operation.inputs[0]
-            for operation in operations
-            if getattr(operation.what, "is_view", False)
-            for v in operation.makes
-        }
-        self._changed = {id(self.root(v)) for op in operations for v in op.changes}
-
-    def root(self, v: Value) -> Value:
-        """What v is a view of, or v itself."""
-        while isinstance(self._of.get(id(v)), Value):
-            v = self._of[id(v)]
-        return v
-
-    def changes(self, *values: Value) -> bool:
-        """Whether the memory of one of these is changed, at any time."""
-        return any(id(self.root(v)) in self._changed for v in values)
-
-
 def dead(operations: Operations, wanted: Wanted) -> Operations:
     """Without what nobody reads: neither an update, nor a result, nor what leads to one."""
     live = {id(v) for v in wanted}
@@ -169,103 +148,6 @@ def same_dtype(operations: Operations, wanted: Wanted) -> Operations:
                 continue
         kept.append(operation)
     return kept
-
-
-def wide_sums(operations: Operations, wanted: Wanted) -> Operations:
-    """Sums and means of floats as sums in float64, which is what they are computed as, with unit
-    dimensions; and what makes the old ones of those. So that sums which differ in this only are
-    one, and what is made of sums can stay in float64."""
-    kept: Operations = []
-    for operation in operations:
-        if operation.name in ("sum", "mean") and _has_floats(operation.inputs[0]):
-            kept += _wide(operation)
-        else:
-            kept.append(operation)
-    return kept
-
-
-def _has_floats(a: Value) -> bool:
-    return a.dtype.kind == "f" and 0 not in a.shape
-
-
-def _wide(operation: Operation) -> Operations:
-    (a,), (v,) = operation.inputs, operation.makes
-    axes = operation.attributes["axis"]
-    shape = tuple(1 if i in axes else n for i, n in enumerate(a.shape))
-    new: Operations = []
-
-    def then(name: str, inputs: Sequence[Any], like: Value | None = None, **attributes: Any) -> Any:
-        dtype = attributes.get("dtype", np.float64)
-        made = like or Value.like(f"{v.name}_wide", shape, dtype)
-        new.append(Operation(ops.TABLE[name], inputs, attributes, [made], operation.rule))
-        return made
-
-    total = then("sum", [a], axis=axes, keepdims=True)
-    if operation.name == "mean":
-        total = then("div", [total, math.prod(a.shape[i] for i in axes)])
-    flat = v.shape != shape
-    narrow = then("astype", [total], None if flat else v, dtype=v.dtype)
-    if flat:
-        then("reshape", [narrow], v, shape=v.shape)
-    return new
-
-
-def sums_of_sums(operations: Operations, wanted: Wanted) -> Operations:
-    """A sum of a + b is the sum of a plus that of b, a sum of -a minus that of a, and what does not
-    vary along the axes leaves a sum as a factor; all in float64.
-
-    So the sum over the batch that the derivative of a mean needs becomes sums that there are
-    already, and a pass over memory less: that is how the textbook comes to its closed form.
-    """
-    views = Views(operations)
-    maker = {
-        id(v): operation
-        for operation in operations
-        for v in operation.makes
-        if not views.changes(v, *operation.reads)
-    }
-    kept: Operations = []
-    for operation in operations:
-        wide = operation.name == "sum" and operation.makes[0].dtype == np.float64
-        wide = wide and operation.attributes["keepdims"] and operation.rule is not None
-        kept += _distributed(operation, maker) if wide else [operation]
-    return kept
-
-
-def _distributed(operation: Operation, maker: dict[int, Operation]) -> Operations:
-    (a,), (total,) = operation.inputs, operation.makes
-    made, axes = maker.get(id(a)), operation.attributes["axis"]
-    if made is None:
-        return [operation]
-
-    def varies(x: Any) -> bool:
-        if not isinstance(x, Value):
-            return False
-        shape = (1,) * (len(a.shape) - len(x.shape)) + x.shape
-        return any(shape[i] != 1 for i in axes)
-
-    def total_of(x: Value) -> tuple[Operations, Value]:
-        part = Value.like(total.name, total.shape, total.dtype)
-        inner = Operation(operation.what, [x], operation.attributes, [part], operation.rule)
-        return _distributed(inner, maker), part
-
-    def then(inputs: Sequence[Any]) -> Operation:
-        return Operation(made.what, inputs, made.attributes, [total], operation.rule)
-
-    whole = [isinstance(x, Value) and x.shape == a.shape for x in made.inputs]
-    if made.name == "neg":
-        first, part = total_of(made.inputs[0])
-        return [*first, then([part])]
-    if made.name in ("add", "sub") and all(whole):
-        first, left = total_of(made.inputs[0])
-        second, right = total_of(made.inputs[1])
-        return [*first, *second, then([left, right])]
-    if made.name == "mul":
-        for i in (0, 1):
-            if whole[i] and not varies(made.inputs[1 - i]):
-                first, part = total_of(made.inputs[i])
-                return [*first, then([part, made.inputs[1 - i]])]
-    return [operation]
 
 
 def updates_last(operations: Operations, wanted: Wanted) -> Operations:

@@ -12,7 +12,8 @@ from ..kernels.memory import empty
 from ..ops.softmax import bad_label
 from ..tensor import Tensor, mark_changed
 from . import build
-from .emit import FAILED, Code, emit
+from .emit import emit
+from .functions import FAILED, Code
 from .passes import optimised
 from .program import Operation, Program, Value
 from .trace import Trace

@@ -7,7 +7,7 @@ import itertools
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,12 +15,11 @@ import numpy as np
 from ..arrays import checked, plain
 from ..data import DataLoader
 from ..errors import ArgumentError, DtypeError, TraceError
-from ..nn.module import Module, edits
-from ..optim import SGD
 from ..tape import is_grad_enabled, tracer
 from ..tensor import Tensor, as_tensor
 from .plan import Plan
 from .program import Operation
+from .surroundings import Modules, Names, Noting, modules_of, tensors_of
 from .trace import Trace, tracing
 
 
@@ -177,17 +176,17 @@ class Compiled:
 
         given = [lift(name, x) for name, x in zip(names, args, strict=False)]
         named = {name: lift(name, x) for name, x in kwargs.items()}
-        modules = dict(_modules(self._function))
-        trace = Trace(lifted, list(_tensors(modules, self._function)))
+        modules = dict(modules_of(self._function))
+        trace = Trace(lifted, list(tensors_of(modules, self._function)))
         done = False
         try:
-            trace.note_module = _Noting(trace, modules)
+            trace.note_module = Noting(trace, modules)
             with tracing(trace):
                 result = self._function(*given, **named)
             done = True
             found: list[Tensor] = []
             rebuild = _taken_apart(result, found)
-            trace.guards += [(_Modules(modules.values()), True), (_Names(self._function), True)]
+            trace.guards += [(Modules(modules.values()), True), (Names(self._function), True)]
             plan = Plan(trace, found, rebuild, self._title)
         except Exception as error:
             if done or isinstance(error, TraceError):
@@ -240,7 +239,8 @@ class Compiled:
         return self._last
 
     def report(self) -> str:
-        """What was fused, how many loops run over memory, and what compiling took."""
+        """What was fused, how many loops run over memory, and what tracing and writing took; Numba
+        compiles, or loads, the source in the call that follows."""
         plan = self._latest()
         stages = plan.emitted.stages
         nests = [stage for stage in stages if stage.space is not None]
@@ -270,83 +270,6 @@ def _warn(plan: Plan) -> None:
         )
 
 
-# --- what a function can see --------------------------------------------------------------------
-
-
-def _seen(function: Any) -> Iterator[tuple[str, Any]]:
-    """The objects that a function names: closure, globals, defaults, and what it is bound to."""
-    while isinstance(function, functools.partial):
-        yield from ((f"arg{i}", x) for i, x in enumerate(function.args))
-        yield from function.keywords.items()
-        function = function.func
-    owner = getattr(function, "__self__", None)
-    if owner is not None:
-        yield "self", owner
-        yield from vars(owner).items() if hasattr(owner, "__dict__") else ()
-    function = inspect.unwrap(getattr(function, "__func__", function))
-    if isinstance(function, Module):
-        yield "model", function
-    if not inspect.isfunction(function):
-        return
-    found = inspect.getclosurevars(function)
-    yield from found.nonlocals.items()
-    yield from found.globals.items()
-    yield from inspect.signature(function).parameters.items()
-
-
-def _objects(function: Any) -> Iterator[tuple[str, Any]]:
-    for name, x in _seen(function):
-        if isinstance(x, inspect.Parameter):
-            x = x.default
-        if isinstance(x, Mapping):
-            yield from ((f"{name}.{k}", v) for k, v in x.items())
-        elif isinstance(x, (list, tuple)):
-            yield from ((f"{name}.{i}", v) for i, v in enumerate(x))
-        else:
-            yield name, x
-
-
-def _modules(function: Any) -> Iterator[tuple[str, Module]]:
-    for name, x in _objects(function):
-        if isinstance(x, Module):
-            for path, module in x.named_modules():
-                yield (f"{name}.{path}" if path else name), module
-
-
-def _tensors(modules: Mapping[str, Module], function: Any) -> Iterator[tuple[str, Tensor]]:
-    for name, module in modules.items():
-        for key, x in vars(module).items():
-            if isinstance(x, Tensor):
-                yield f"{name}.{key}", x
-    for name, x in _objects(function):
-        if isinstance(x, Tensor):
-            yield name, x
-        if isinstance(x, SGD):
-            for i, p in enumerate(p for group in x.param_groups for p in group["params"]):
-                yield f"{name}.{i}", p
-
-
-class _Noting:
-    """Notes the modules that a step calls, wherever it has them from, in `modules`."""
-
-    def __init__(self, trace: Trace, modules: dict[str, Module]) -> None:
-        self._trace, self._modules = trace, modules
-        self._found = {id(module) for module in modules.values()}
-
-    def __call__(self, called: Module) -> None:
-        if id(called) in self._found:
-            return
-        first = f"module_{len(self._modules)}"
-        for path, module in called.named_modules():
-            if id(module) not in self._found:
-                self._found.add(id(module))
-                name = f"{first}.{path}" if path else first
-                self._modules[name] = module
-                for key, x in vars(module).items():
-                    if isinstance(x, Tensor):
-                        self._trace.know(f"{name}.{key}", x)
-
-
 def _static(x: Any) -> Any:
     """A static argument as part of a key: 1, 1.0 and True are different, -0.0 and 0.0 as well."""
     if isinstance(x, (float, complex)):
@@ -354,56 +277,6 @@ def _static(x: Any) -> Any:
     if isinstance(x, tuple):
         return type(x), tuple(map(_static, x))
     return type(x), x
-
-
-class _Names:
-    """Whether the names that a function finds outside itself still mean what they meant."""
-
-    def __init__(self, function: Any) -> None:
-        while isinstance(function, functools.partial):
-            function = function.func
-        function = inspect.unwrap(getattr(function, "__func__", function))
-        function = getattr(function, "__code__", None) and function
-        names = function.__code__.co_names if function else ()
-        self._globals = function.__globals__ if function else {}
-        self._cells = [(cell, _content(cell)) for cell in (function and function.__closure__) or ()]
-        self._seen = [(n, self._globals[n]) for n in names if n in self._globals]
-
-    def __call__(self) -> bool:
-        for cell, content in self._cells:
-            if _content(cell) is not content:
-                return False
-        return all(self._globals.get(name) is x for name, x in self._seen)
-
-
-def _content(cell: Any) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:  # not yet bound
-        return None
-
-
-class _Modules:
-    """Whether the numbers, flags and texts of modules, which a trace takes for constants, are as
-    they were."""
-
-    def __init__(self, modules: Iterable[Module]) -> None:
-        self._modules = list(modules)
-        self._count, self._seen = edits[0], self._attributes()
-
-    def __call__(self) -> bool:
-        count = edits[0]
-        if count != self._count:
-            if self._attributes() != self._seen:
-                return False
-            self._count = count
-        return True
-
-    def _attributes(self) -> list[Any]:
-        return [
-            [x if type(x) in (bool, int, float, str, tuple) else id(x) for x in vars(m).values()]
-            for m in self._modules
-        ]
 
 
 # --- results ------------------------------------------------------------------------------------

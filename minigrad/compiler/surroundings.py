@@ -1,0 +1,145 @@
+"""What a function finds outside itself: modules and Tensors with their names, and whether all is
+still as a trace has found it."""
+
+import functools
+import inspect
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from ..nn.module import Module, edits
+from ..optim import SGD
+from ..tensor import Tensor
+from .trace import Trace
+
+
+def _plain(function: Any) -> Any:
+    """The function behind partials, bound methods and wrappers, or what there is instead."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return inspect.unwrap(getattr(function, "__func__", function))
+
+
+def _seen(function: Any) -> Iterator[tuple[str, Any]]:
+    """The objects that a function names: closure, globals, defaults, and what it is bound to."""
+    while isinstance(function, functools.partial):
+        yield from ((f"arg{i}", x) for i, x in enumerate(function.args))
+        yield from function.keywords.items()
+        function = function.func
+    owner = getattr(function, "__self__", None)
+    if owner is not None:
+        yield "self", owner
+        yield from vars(owner).items() if hasattr(owner, "__dict__") else ()
+    function = _plain(function)
+    if isinstance(function, Module):
+        yield "model", function
+    if not inspect.isfunction(function):
+        return
+    found = inspect.getclosurevars(function)
+    yield from found.nonlocals.items()
+    yield from found.globals.items()
+    yield from inspect.signature(function).parameters.items()
+
+
+def _objects(function: Any) -> Iterator[tuple[str, Any]]:
+    for name, x in _seen(function):
+        if isinstance(x, inspect.Parameter):
+            x = x.default
+        if isinstance(x, Mapping):
+            yield from ((f"{name}.{k}", v) for k, v in x.items())
+        elif isinstance(x, (list, tuple)):
+            yield from ((f"{name}.{i}", v) for i, v in enumerate(x))
+        else:
+            yield name, x
+
+
+def modules_of(function: Any) -> Iterator[tuple[str, Module]]:
+    """The modules that a function can see, with their names."""
+    for name, x in _objects(function):
+        if isinstance(x, Module):
+            for path, module in x.named_modules():
+                yield (f"{name}.{path}" if path else name), module
+
+
+def _own(name: str, module: Module) -> Iterator[tuple[str, Tensor]]:
+    """A module's parameters and buffers, by their names."""
+    return ((f"{name}.{key}", x) for key, x in vars(module).items() if isinstance(x, Tensor))
+
+
+def tensors_of(modules: Mapping[str, Module], function: Any) -> Iterator[tuple[str, Tensor]]:
+    """The Tensors of these modules, and those that the function can see besides."""
+    for name, module in modules.items():
+        yield from _own(name, module)
+    for name, x in _objects(function):
+        if isinstance(x, Tensor):
+            yield name, x
+        if isinstance(x, SGD):
+            for i, p in enumerate(p for group in x.param_groups for p in group["params"]):
+                yield f"{name}.{i}", p
+
+
+class Noting:
+    """Notes the modules that a step calls, wherever it has them from, in `modules`."""
+
+    def __init__(self, trace: Trace, modules: dict[str, Module]) -> None:
+        self._trace, self._modules = trace, modules
+        self._found = {id(module) for module in modules.values()}
+
+    def __call__(self, called: Module) -> None:
+        if id(called) in self._found:
+            return
+        first = f"module_{len(self._modules)}"
+        for path, module in called.named_modules():
+            if id(module) not in self._found:
+                self._found.add(id(module))
+                name = f"{first}.{path}" if path else first
+                self._modules[name] = module
+                for own, x in _own(name, module):
+                    self._trace.know(own, x)
+
+
+class Names:
+    """Whether the names that a function finds outside itself still mean what they meant."""
+
+    def __init__(self, function: Any) -> None:
+        function = _plain(function)
+        function = function if inspect.isfunction(function) else None
+        names = function.__code__.co_names if function else ()
+        self._globals = function.__globals__ if function else {}
+        self._cells = [(cell, _content(cell)) for cell in (function and function.__closure__) or ()]
+        self._seen = [(n, self._globals[n]) for n in names if n in self._globals]
+
+    def __call__(self) -> bool:
+        for cell, content in self._cells:
+            if _content(cell) is not content:
+                return False
+        return all(self._globals.get(name) is x for name, x in self._seen)
+
+
+def _content(cell: Any) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # not yet bound
+        return None
+
+
+class Modules:
+    """Whether the numbers, flags and texts of modules, which a trace takes for constants, are as
+    they were."""
+
+    def __init__(self, modules: Iterable[Module]) -> None:
+        self._modules = list(modules)
+        self._count, self._seen = edits[0], self._attributes()
+
+    def __call__(self) -> bool:
+        count = edits[0]
+        if count != self._count:
+            if self._attributes() != self._seen:
+                return False
+            self._count = count
+        return True
+
+    def _attributes(self) -> list[Any]:
+        return [
+            [x if type(x) in (bool, int, float, str, tuple) else id(x) for x in vars(m).values()]
+            for m in self._modules
+        ]

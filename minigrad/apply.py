@@ -4,7 +4,9 @@ Importing this installs `apply`, which lets rules, which sit in the layer below,
 Tensors. May import tensor, tape, ops and below.
 """
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,7 @@ import numpy as np
 from . import ops
 from .arrays import FLOAT32, FLOAT64, Array, as_array, checked
 from .errors import ArgumentError, DtypeError, MinigradError, ShapeError
-from .tape import Record, grad_mode
+from .tape import Record, grad_mode, tracer
 from .tensor import TENSORS, Tensor, _share
 
 ndarray = np.ndarray
@@ -83,6 +85,37 @@ def apply(self: ops.Primitive, *inputs: Any, **attributes: Any) -> Any:
 
 
 ops.Primitive.__call__ = apply  # type: ignore[method-assign]
+
+
+# Only while somebody traces does a call look whether it is this thread or task that does.
+_lock = threading.Lock()
+_tracing = 0
+
+
+def _apply_traced(self: ops.Primitive, *inputs: Any, **attributes: Any) -> Any:
+    trace = tracer.get()
+    if trace is None:
+        return apply(self, *inputs, **attributes)
+    return trace.apply(self, inputs, attributes)
+
+
+@contextmanager
+def tracing(trace: Any) -> Iterator[None]:
+    """Primitives that this thread or task calls inside are applied by `trace.apply` instead, which
+    is given the primitive, its inputs and its attributes."""
+    global _tracing
+    with _lock:
+        _tracing += 1
+        ops.Primitive.__call__ = _apply_traced  # type: ignore[method-assign]
+    token = tracer.set(trace)
+    try:
+        yield
+    finally:
+        tracer.reset(token)
+        with _lock:
+            _tracing -= 1
+            if not _tracing:
+                ops.Primitive.__call__ = apply  # type: ignore[method-assign]
 
 
 def on_tape(arrays: Sequence[Array | None], record: Record | None) -> tuple[Tensor | None, ...]:

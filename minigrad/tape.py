@@ -45,9 +45,11 @@ class Record:
     pointed at its Tensor would make a cycle). All are None once backward has freed the record.
     needs: positions of the inputs that gradients flow to.
     number: of its first output; the others have those that follow.
+    scopes: what was being computed when this, its last record, was made, from the inside out:
+        (weak reference to a module, time of the call, (scopes around it)), or None.
     """
 
-    __slots__ = ("arrays", "attributes", "inputs", "needs", "number", "primitive", "y")
+    __slots__ = ("arrays", "attributes", "inputs", "needs", "number", "primitive", "scopes", "y")
 
     def __init__(
         self,
@@ -64,6 +66,7 @@ class Record:
         self.attributes = attributes
         self.y = y
         self.needs = needs
+        self.scopes: Any = None
         self.number = next(clock)
 
     def free(self) -> None:

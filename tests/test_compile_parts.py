@@ -7,10 +7,11 @@ from hypothesis import strategies as st
 
 import minigrad as mg
 from minigrad import ops
+from minigrad.apply import tracing
 from minigrad.compiler import passes, sums
 from minigrad.compiler.plan import laid_out
 from minigrad.compiler.program import Operation, Program, Value
-from minigrad.compiler.trace import Trace, tracing
+from minigrad.compiler.trace import Trace
 from minigrad.tensor import Tensor
 
 LIVES = st.tuples(st.integers(0, 9), st.integers(0, 9)).map(sorted).map(tuple)

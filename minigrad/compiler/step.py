@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ..apply import tracing
 from ..arrays import checked, plain
 from ..data import DataLoader
 from ..errors import ArgumentError, DtypeError, TraceError
@@ -20,7 +21,7 @@ from ..tensor import Tensor, as_tensor
 from .plan import Plan
 from .program import Operation
 from .surroundings import Modules, Names, Noting, modules_of, tensors_of
-from .trace import Trace, tracing
+from .trace import Trace
 
 
 def compile(function: Callable[..., Any]) -> "Compiled":

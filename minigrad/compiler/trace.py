@@ -1,13 +1,10 @@
 """Tracing: run a step once, eagerly, and write down every operation that it applies.
 
-While a trace is under way, calls of primitives and modules look whether it is this thread or task
-that traces. Arrays are known by identity: a primitive's results and their views are Values; any
-other array that is met is memory that was there before.
+Arrays are known by identity: a primitive's results and their views are Values; any other array that
+is met is memory that was there before.
 """
 
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -22,47 +19,6 @@ from ..ops.update import Update
 from ..tape import tracer
 from ..tensor import Tensor
 from .program import Fetch, Operation, Program, Value
-
-_lock = threading.Lock()
-_tracing = 0
-
-
-def _apply(self: ops.Primitive, *inputs: Any, **attributes: Any) -> Any:
-    trace = tracer.get()
-    if trace is None:
-        return apply(self, *inputs, **attributes)
-    return trace.apply(self, inputs, attributes)
-
-
-def _call(self: Module, *args: Any, **kwargs: Any) -> Any:
-    trace = tracer.get()
-    if trace is not None:
-        trace.note_module(self)
-    return self.forward(*args, **kwargs)
-
-
-_plain_call = Module.__call__
-
-
-@contextmanager
-def tracing(trace: "Trace") -> Iterator[None]:
-    """Whatever this thread or task applies inside is also told to `trace`."""
-    global _tracing
-    with _lock:
-        _tracing += 1
-        ops.Primitive.__call__ = _apply  # type: ignore[method-assign]
-        Module.__call__ = _call  # type: ignore[method-assign]
-    token = tracer.set(trace)
-    try:
-        yield
-    finally:
-        tracer.reset(token)
-        with _lock:
-            _tracing -= 1
-            if not _tracing:
-                ops.Primitive.__call__ = apply  # type: ignore[method-assign]
-                Module.__call__ = _plain_call  # type: ignore[method-assign]
-
 
 # What apply takes as it is; lists become arrays.
 _KNOWN = (Tensor, np.ndarray, np.generic, float, int, type(None))

@@ -7,6 +7,7 @@ asked for: attribute access costs nothing extra, and nothing is stored twice.
 from collections.abc import Callable, Iterator, Mapping
 from reprlib import recursive_repr
 from typing import Any, NamedTuple, TypeVar
+from weakref import ref
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -14,6 +15,7 @@ from numpy.typing import DTypeLike, NDArray
 from ..arrays import checked_dtype
 from ..checks import flag
 from ..errors import DtypeError, StateDictError
+from ..tape import clock, tracer
 from ..tensor import Tensor, tensor
 
 M = TypeVar("M", bound="Module")
@@ -65,7 +67,16 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__} has no forward")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.forward(*args, **kwargs)
+        trace = tracer.get()
+        if trace is not None:
+            trace.note_module(self)
+        start = next(clock)
+        y = self.forward(*args, **kwargs)
+        if type(y) is Tensor:
+            record = y._record
+            if record is not None and record.number > start:  # else y is what was given
+                record.scopes = (ref(self), start, record.scopes)
+        return y
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute; errors (DtypeError) if it would push out a parameter or a buffer."""

@@ -54,7 +54,7 @@ class Sequential(Module):
             if module is done:
                 done = None
             elif type(following) is ReLU and _fusible(module, following):
-                x, done = module.forward(x, "relu"), following
+                x, done = module(x, "relu"), following
             else:
                 x = module(x)
         return x

@@ -16,7 +16,6 @@ from ..arrays import as_array
 from ..errors import TraceError
 from ..nn.module import Module
 from ..ops.update import Update
-from ..tape import tracer
 from ..tensor import Tensor
 from .program import Fetch, Operation, Program, Value
 

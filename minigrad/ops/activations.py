@@ -29,6 +29,7 @@ leaky_relu = elementwise(
     lambda a, negative_slope=0.01: np.where(a > 0, a, a * negative_slope),
     (lambda g, _y, a, negative_slope=0.01: where(greater(a, 0), g, g * negative_slope),),
     "a where a > 0, else negative_slope * a; its derivative at 0 is negative_slope",
+    formula="where(a > 0, a, negative_slope * a)",
 )
 tanh = elementwise(
     "tanh", np.tanh, (lambda g, y, _a: g * (1.0 - y * y),), "hyperbolic tangent of a"

@@ -184,6 +184,53 @@ def _grad_vjp(
     return wrt_g, wrt_x, wrt_gamma, None, None
 
 
+# --- formulas, as explanations print them -------------------------------------------------------
+
+
+def _by_channel(x: Any) -> tuple[str, Any]:
+    """How to reduce to one value for each channel, and how a parameter of each is written."""
+    if x.ndim == 2:
+        return "axis=0", str
+    axes, shape = (0, *range(2, x.ndim)), (-1, *[1] * (x.ndim - 2))
+    return f"axis={axes}, keepdims=True", lambda p: f"reshape({p}, {shape})"
+
+
+def _formula(
+    x: Any, gamma: Any, beta: Any, mean: Any = None, var: Any = None, *, eps: float, relu: bool
+) -> str:
+    over, spread = _by_channel(x)
+    y = "x_hat" if gamma is None else f"{spread('gamma')} * x_hat"
+    y = y if beta is None else f"{y} + {spread('beta')}"
+    y = f"relu({y})" if relu else y
+    if mean is not None:
+        return f"x_hat = (x - {spread('mean')}) / sqrt({spread('var')} + eps)\n{y}"
+    return (
+        f"mean = mean(x, {over})\nvar = var(x, {over})\nx_hat = (x - mean) / sqrt(var + eps)\n{y}"
+    )
+
+
+def _grad_formula(
+    g: Any, x: Any, gamma: Any, y: Any, stats: Any, wanted: Any, batch: bool, eps: float
+) -> str:
+    over, spread = _by_channel(x)
+    gate = "g" if y is None else "where(y > 0, g, 0)"
+    factor = "" if gamma is None else f"{spread('gamma')} * "
+    sums = over.removesuffix(", keepdims=True")
+    if not batch:
+        mean, scale = [spread(f"stats[{i}]") for i in (0, 2)]
+        return f"""\
+g_hat = {gate}
+x_hat = (x - {mean}) * {scale}
+{factor}{scale} * g_hat, sum(g_hat * x_hat, {sums}), sum(g_hat, {sums})"""
+    return f"""\
+g_hat = {gate}
+mean = mean(x, {over})
+var = var(x, {over})
+x_hat = (x - mean) / sqrt(var + eps)
+dx = {factor}(g_hat - mean(g_hat, {over}) - x_hat * mean(g_hat * x_hat, {over})) / sqrt(var + eps)
+dx, sum(g_hat * x_hat, {sums}), sum(g_hat, {sums})"""
+
+
 batch_norm_grad: Primitive = primitive(
     "batch_norm_grad",
     _grad_forward,
@@ -191,6 +238,7 @@ batch_norm_grad: Primitive = primitive(
     "dx, dgamma and dbeta, those that are wanted: the derivative of batch_norm; y, given after "
     "relu, gates g",
     outputs=3,
+    formula=_grad_formula,
 )
 batch_norm = primitive(
     "batch_norm",
@@ -199,4 +247,5 @@ batch_norm = primitive(
     "gamma * (x - mean) / sqrt(var + eps) + beta by channel, with the mean and biased variance of "
     "the batch, or those given, and relu of it; it saves the statistics",
     saves=True,
+    formula=_formula,
 )

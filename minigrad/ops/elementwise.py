@@ -15,14 +15,18 @@ from ..checks import is_number
 from ..errors import DtypeError
 from ..kernels import relu as kernels
 from ..kernels.memory import empty
-from .primitive import Primitive, Rule, primitive
+from .primitive import Formula, Primitive, Rule, primitive
 
 
 def elementwise(
-    name: str, forward: Any, vjp: tuple[Rule | None, ...] | None, doc: str
+    name: str,
+    forward: Any,
+    vjp: tuple[Rule | None, ...] | None,
+    doc: str = "",
+    formula: Formula = None,
 ) -> Primitive:
     """A primitive in which integers become floats where the result needs them to."""
-    return primitive(name, forward, vjp, doc, promotes=True)
+    return primitive(name, forward, vjp, doc, promotes=True, formula=formula)
 
 
 # Python's operators: on arrays they are quicker than the functions of NumPy that they call.
@@ -32,25 +36,25 @@ add = elementwise(
     "add",
     operator.add,
     (lambda g, _y, _a, _b: g, lambda g, _y, _a, _b: g),
-    "a + b",
+    formula="a + b",
 )
 sub = elementwise(
     "sub",
     operator.sub,
     (lambda g, _y, _a, _b: g, lambda g, _y, _a, _b: -g),
-    "a - b",
+    formula="a - b",
 )
 mul = elementwise(
     "mul",
     operator.mul,
     (lambda g, _y, _a, b: g * b, lambda g, _y, a, _b: g * a),
-    "a * b",
+    formula="a * b",
 )
 div = elementwise(
     "div",
     operator.truediv,
     (lambda g, _y, _a, b: g / b, lambda g, y, _a, b: -(g * y) / b),
-    "a / b",
+    formula="a / b",
 )
 
 
@@ -79,10 +83,14 @@ def _pow(a: Any, b: Any) -> Any:
 
 
 pow = elementwise(
-    "pow", _pow, (_pow_wrt_base, _pow_wrt_exponent), "a ** b; 0 ** 0 is 1, with derivative 0"
+    "pow",
+    _pow,
+    (_pow_wrt_base, _pow_wrt_exponent),
+    "a ** b; 0 ** 0 is 1, with derivative 0",
+    formula="a ** b",
 )
-square = elementwise("square", np.square, (lambda g, _y, a: g * (2.0 * a),), "a * a")
-neg = elementwise("neg", operator.neg, (lambda g, _y, _a: -g,), "-a")
+square = elementwise("square", np.square, (lambda g, _y, a: g * (2.0 * a),), formula="a ** 2")
+neg = elementwise("neg", operator.neg, (lambda g, _y, _a: -g,), formula="-a")
 sign = elementwise("sign", np.sign, (lambda g, _y, _a: g * 0.0,), "sign of a: -1, 0 or 1")
 abs = elementwise(
     "abs", np.abs, (lambda g, _y, a: g * sign(a),), "absolute value; its derivative at 0 is 0"
@@ -99,13 +107,13 @@ rsqrt = elementwise(
     "rsqrt",
     lambda a: 1.0 / np.sqrt(a),
     (lambda g, y, a: g * (y * (-0.5 / a)),),
-    "1 / sqrt(a)",
+    formula="1 / sqrt(a)",
 )
 inv_std = elementwise(
     "inv_std",
     lambda var, eps: 1.0 / np.sqrt(var + eps),
     (lambda g, y, _var, eps: g * (-0.5 * y * y * y),),
-    "1 / sqrt(var + eps)",
+    formula="1 / sqrt(var + eps)",
 )
 
 
@@ -175,6 +183,7 @@ gated: Primitive = primitive(
     _gate,
     (lambda g, _y, _a, b: gated(g, b), None),
     "a where b > 0 (or NaN), else 0: the derivative of relu, applied to a",
+    formula="where(b > 0, a, 0)",
 )
 
 
@@ -191,7 +200,11 @@ def _clip_vjp(g: Any, _y: Any, a: Any, low: float | None, high: float | None) ->
 
 
 _clip = elementwise(
-    "clip", _clip_forward, (_clip_vjp,), "a, raised to low and lowered to high where beyond"
+    "clip",
+    _clip_forward,
+    (_clip_vjp,),
+    "a, raised to low and lowered to high where beyond",
+    formula="clip(a, low, high)",
 )
 
 
@@ -213,12 +226,18 @@ def clip(x: Any, min: float | None = None, max: float | None = None) -> Any:
 
 # --- comparisons and casts ----------------------------------------------------------------------
 
-equal = primitive("equal", np.equal, None, "a == b, a boolean constant")
-not_equal = primitive("not_equal", np.not_equal, None, "a != b, a boolean constant")
-less: Primitive = primitive("less", np.less, None, "a < b, a boolean constant")
-less_equal = primitive("less_equal", np.less_equal, None, "a <= b, a boolean constant")
-greater: Primitive = primitive("greater", np.greater, None, "a > b, a boolean constant")
-greater_equal = primitive("greater_equal", np.greater_equal, None, "a >= b, a boolean constant")
+
+def comparison(name: str, forward: Any, formula: str) -> Primitive:
+    """A primitive that gives a boolean constant."""
+    return primitive(name, forward, None, formula=formula)
+
+
+equal = comparison("equal", np.equal, "a == b")
+not_equal = comparison("not_equal", np.not_equal, "a != b")
+less: Primitive = comparison("less", np.less, "a < b")
+less_equal = comparison("less_equal", np.less_equal, "a <= b")
+greater: Primitive = comparison("greater", np.greater, "a > b")
+greater_equal = comparison("greater_equal", np.greater_equal, "a >= b")
 logical_and = primitive("logical_and", np.logical_and, None, "a and b, a boolean constant")
 logical_or = primitive("logical_or", np.logical_or, None, "a or b, a boolean constant")
 logical_not = primitive("logical_not", np.logical_not, None, "not a, a boolean constant")
@@ -229,4 +248,5 @@ astype: Primitive = primitive(
     lambda a, dtype: a.astype(dtype),
     (lambda g, _y, _a, dtype: astype(g, dtype=_a.dtype),),
     "a converted to another dtype",
+    formula="astype(a, dtype)",
 )

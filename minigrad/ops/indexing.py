@@ -43,6 +43,7 @@ _getitem = primitive(
     _getitem_forward,
     (lambda g, _y, _a, index: _scatter(g, index=index, shape=_a.shape),),
     "elements of a at an index",
+    formula="a[index]",
     is_view=True,
 )
 _scatter: Primitive = primitive(

@@ -66,6 +66,7 @@ matmul = primitive(
     _matmul_forward,
     (_matmul_wrt_a, _matmul_wrt_b),
     "matrix product of the last two dimensions, the others broadcast; 1-D operands are vectors",
+    formula="a @ b",
     promotes=True,
 )
 
@@ -130,6 +131,13 @@ def _linear_grad_vjp(
     return wrt_g, wrt_x, wrt_w
 
 
+def _linear_grad_formula(g: Any, x: Any, w: Any, wanted: Any) -> str:
+    if x.ndim == 2:
+        return "g @ w, g.T @ x, sum(g, axis=0)"
+    rows = f"rows = reshape(g, (-1, {w.shape[0]}))\n"
+    return rows + f"g @ w, rows.T @ reshape(x, (-1, {w.shape[1]})), sum(rows, axis=0)"
+
+
 linear_grad = primitive(
     "linear_grad",
     _linear_grad_forward,
@@ -137,6 +145,7 @@ linear_grad = primitive(
     "g @ weight, g.T @ x and the sum of g over its rows, those that are wanted: the derivative of "
     "linear",
     outputs=3,
+    formula=_linear_grad_formula,
 )
 linear: Primitive = primitive(
     "linear",
@@ -145,5 +154,6 @@ linear: Primitive = primitive(
         g, x, w, wanted=(0 in needs, 1 in needs, 2 in needs)
     ),
     "x @ weight.T + bias, for x (..., in), weight (out, in), bias (out,) or None",
+    formula=lambda x, w, b: "x @ w.T" if b is None else "x @ w.T + b",
     promotes=True,
 )

@@ -6,9 +6,11 @@ and never name its class.
 """
 
 from collections.abc import Callable, Sequence
+from string import ascii_lowercase
 from typing import Any
 
 Rule = Callable[..., Any]
+Formula = str | Callable[..., str | None] | None
 
 TABLE: dict[str, "Primitive"] = {}
 MAX_OUTPUTS = 4  # the tape numbers records in steps of it, for each output to have a number
@@ -36,6 +38,11 @@ class Primitive:
         y are tuples, too, with None in g for outputs that nothing was made of.
     saves: forward and calls return (y, saved), and so does y come to the rules: saved is whatever
         the rules need besides, arrays that are constants to whoever else takes them.
+    formula: the forward as mathematics, which explanations print and read back: an expression in
+        the names of the operands and attributes, with Python's operators, the functions of
+        minigrad and one_hot(labels, n), after assignments if that reads better; several outputs
+        are separated by commas. Or what makes it from the inputs and attributes. None: a call of
+        the primitive. Derivatives have none of their own: their rules are written out in it.
     """
 
     def __init__(
@@ -48,6 +55,7 @@ class Primitive:
         is_view: bool = False,
         outputs: int = 1,
         saves: bool = False,
+        formula: Formula = None,
     ) -> None:
         self.name = name
         self.forward = forward
@@ -59,12 +67,22 @@ class Primitive:
         self.is_view = is_view
         self.outputs = outputs
         self.saves = saves
+        self.formula = formula
         self.__doc__ = doc
 
     def reads(self, i: int, needs: Sequence[int]) -> bool:
         """Whether the rules for the inputs at positions `needs` read the elements of input i."""
         rules = [self.joint] if self.joint is not None else [self.rules[j] for j in needs]
         return any(_reads(rule, i) for rule in rules if rule is not None)
+
+    def operands(self, n: int) -> list[str]:
+        """The names of n inputs, as the rules have them; a, b, ... where these have none."""
+        names: list[str] = []
+        for rule in (self.joint, *self.rules):
+            if rule is not None:
+                code = rule.__code__
+                names = [v.lstrip("_") for v in code.co_varnames[2 : code.co_argcount]]
+        return names[:n] if len(names) >= n else list(ascii_lowercase[:n])
 
     def __call__(self, *inputs: Any, **attributes: Any) -> Any:
         """Apply to Tensors (or what can become one) and record; the engine supplies this."""
@@ -78,19 +96,24 @@ def primitive(
     name: str,
     forward: Callable[..., Any],
     vjp: tuple[Rule | None, ...] | Rule | None,
-    doc: str,
+    doc: str = "",
     *,
     promotes: bool = False,
     is_view: bool = False,
     outputs: int = 1,
     saves: bool = False,
+    formula: Formula = None,
 ) -> Primitive:
-    """Declare a primitive and enter it into the table; the arguments are Primitive's."""
+    """Declare a primitive and enter it into the table; the arguments are Primitive's.
+
+    A formula that is a string says it all where there is no `doc`.
+    """
     if name in TABLE:
         raise ValueError(f"primitive {name!r} is declared twice")
     if not 1 <= outputs <= MAX_OUTPUTS:
         raise ValueError(f"primitive {name!r}: 1 to {MAX_OUTPUTS} outputs, got {outputs}")
-    TABLE[name] = Primitive(name, forward, vjp, doc, promotes, is_view, outputs, saves)
+    doc = doc or (formula if isinstance(formula, str) else name)
+    TABLE[name] = Primitive(name, forward, vjp, doc, promotes, is_view, outputs, saves, formula)
     return TABLE[name]
 
 

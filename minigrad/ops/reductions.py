@@ -168,6 +168,7 @@ mean_square = primitive(
     _mean_square_forward,
     (_mean_square_vjp,),
     "sum of a * a over axes, divided by the number of terms",
+    formula="mean(a ** 2, axis=axis, keepdims=keepdims)",
     promotes=True,
 )
 _var = primitive("var", _var_forward, (_var_vjp,), "sum of (a - mean)^2 / (n - correction)")
@@ -183,7 +184,13 @@ _min = primitive(
     (_extreme_vjp,),
     "smallest element over axes; ties share the cotangent equally",
 )
-_ties = primitive("ties", _ties_forward, None, "1 / (number of ties) where a attains y, else 0")
+_ties = primitive(
+    "ties",
+    _ties_forward,
+    None,
+    "1 / (number of ties) where a attains y, else 0",
+    formula="(a == y) / sum(a == y, axis=axis, keepdims=True)",
+)
 _argmax = primitive("argmax", lambda a, axis: np.argmax(a, axis=axis), None, "index of the largest")
 _argmin = primitive(
     "argmin", lambda a, axis: np.argmin(a, axis=axis), None, "index of the smallest"

@@ -7,6 +7,7 @@ full shapes and non-negative axes, so that rules, printers and compilers meet on
 import functools
 import math
 from collections.abc import Sequence
+from string import ascii_lowercase
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,7 @@ _reshape: Primitive = primitive(
     lambda a, shape: a.reshape(shape),
     (lambda g, _y, _a, shape: _reshape(g, shape=_a.shape),),
     "the same elements in C order under another shape",
+    formula="reshape(a, shape)",
     is_view=True,
 )
 _permute: Primitive = primitive(
@@ -58,6 +60,7 @@ _permute: Primitive = primitive(
     lambda a, axes: a.transpose(axes),
     (lambda g, _y, _a, axes: _permute(g, axes=_inverse(axes)),),
     "dimension i of the result is dimension axes[i] of a",
+    formula=lambda a, axes: "a.T" if axes == (1, 0) else "permute_dims(a, axes)",
     is_view=True,
 )
 
@@ -85,6 +88,7 @@ _broadcast_to = primitive(
     _broadcast_forward,
     (lambda g, _y, _a, shape: g,),  # the walk sums g down to the shape of a
     "a repeated along new and unit dimensions",
+    formula="broadcast_to(a, shape)",
     is_view=True,
 )
 
@@ -104,6 +108,7 @@ _concat = primitive(
     _concat_vjp,
     "the inputs one after the other along one axis",
     promotes=True,
+    formula=lambda *a, axis: f"concat(({', '.join(ascii_lowercase[: len(a)])},), axis={axis})",
 )
 
 

@@ -92,11 +92,17 @@ def _grad_wrt_q(gg: Any, _y: Any, g: Any, a: Any, _q: Any, per_row: bool, diviso
     return (expected - gg) * (_by_row(g) / divisor)
 
 
+def _grad_formula(g: Any, a: Any, q: Any, per_row: bool, divisor: float) -> str:
+    g = "reshape(g, (-1, 1))" if per_row else "g"
+    return f"{g} / divisor * (softmax(a, axis=1) * sum(q, axis=1, keepdims=True) - q)"
+
+
 cross_entropy_grad = primitive(
     "cross_entropy_grad",
     _cross_entropy_grad_forward,
     (_grad_wrt_g, _grad_wrt_a, _grad_wrt_q),
     "g / divisor * (softmax(a) * (sum of q in the row) - q): the derivative of cross_entropy",
+    formula=_grad_formula,
 )
 cross_entropy = primitive(
     "cross_entropy",
@@ -108,6 +114,9 @@ cross_entropy = primitive(
         lambda g, _y, a, _q, per_row, divisor: log_softmax(a, axis=1) * (_by_row(g) / -divisor),
     ),
     "-(sum of q * log_softmax(a)) / divisor over the classes, per row (n, c) or over all",
+    formula=lambda a, q, per_row, divisor: (
+        f"-sum(q * log_softmax(a, axis=1){', axis=1' if per_row else ''}) / divisor"
+    ),
 )
 
 
@@ -175,11 +184,28 @@ def _one_hot(labels: Any, a: Any, ignore_index: int, mean: bool) -> tuple[Any, A
     return onehot, kept / (count or 1.0)
 
 
+def _label_formula(a: Any, labels: Any, ignore_index: int, mean: bool) -> str | None:
+    if (np.asarray(labels) == ignore_index).any():
+        return None
+    total = f"sum(one_hot(labels, {a.shape[1]}) * log_softmax(a, axis=1))"
+    return f"-{total} / {len(labels)}" if mean else f"-{total}"
+
+
+def _label_grad_formula(
+    g: Any, a: Any, labels: Any, p: Any, ignore_index: int, mean: bool
+) -> str | None:
+    if (np.asarray(labels) == ignore_index).any():
+        return None
+    n = f" / {len(labels)}" if mean else ""
+    return f"g{n} * (softmax(a, axis=1) - one_hot(labels, {a.shape[1]}))"
+
+
 label_cross_entropy_grad = primitive(
     "label_cross_entropy_grad",
     _label_cross_entropy_grad_forward,
     (_label_grad_wrt_g, _label_grad_wrt_a, None, None),
     "g * (p - one-hot of the labels), p = softmax(a): the derivative of label_cross_entropy",
+    formula=_label_grad_formula,
 )
 label_cross_entropy = primitive(
     "label_cross_entropy",
@@ -188,4 +214,5 @@ label_cross_entropy = primitive(
     "sum or mean over (n, c) of -log p at the labels (n,), those ignored left out, p = softmax(a), "
     "which it saves",
     saves=True,
+    formula=_label_formula,
 )

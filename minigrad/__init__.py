@@ -65,6 +65,7 @@ from .tensor import Tensor, tensor
 
 if TYPE_CHECKING:
     from .compiler import compile
+    from .explainer import explain
 
 __version__ = "0.1.0"
 
@@ -83,6 +84,7 @@ __all__ = [
     "erf",
     "errors",
     "exp",
+    "explain",
     "flatten",
     "functional",
     "get_num_threads",
@@ -133,10 +135,13 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """The compiler is imported when it is first used: not every program compiles."""
+    """Compiler and explainer are imported when first used: not every program needs them."""
+    found: Any
     if name == "compile":
-        from .compiler import compile
-
-        globals()["compile"] = compile
-        return compile
-    raise AttributeError(f"module 'minigrad' has no attribute {name!r}")
+        from .compiler import compile as found
+    elif name == "explain":
+        from .explainer import explain as found
+    else:
+        raise AttributeError(f"module 'minigrad' has no attribute {name!r}")
+    globals()[name] = found
+    return found

@@ -21,9 +21,9 @@ def backward(
     retain_graph: bool | None = None,
     create_graph: bool = False,
 ) -> None:
-    start = _cotangent(self, gradient, "backward")
+    start = start_of(self, gradient, "backward")
     records = tape([self])
-    _check(records)
+    check_tape(records)
     gradients = walk([(self, start)], records, retain_graph, create_graph)
     trace = tracer.get()
     for leaf, g in gradients.items():  # only now: an error above leaves every .grad as it was
@@ -80,17 +80,17 @@ def grad(
             raise GradError(
                 f"grad: input {i} does not require grad; make it with requires_grad=True"
             )
-    pairs = [(root, _cotangent(root, g, "grad")) for root, g in zip(roots, starts, strict=True)]
+    pairs = [(root, start_of(root, g, "grad")) for root, g in zip(roots, starts, strict=True)]
     targets = {node_of(x) for x in wanted}
     records, active, used = leading_to(targets, tape(roots))
-    _check(records)
+    check_tape(records)
     if not allow_unused:
         _check_used(wanted, used.union([node_of(root) for root in roots]))
     found = walk(pairs, records, retain_graph, create_graph, targets, active)
     return tuple(found.get(node_of(x)) for x in wanted)
 
 
-def _cotangent(root: Tensor, gradient: Any, name: str) -> Tensor:
+def start_of(root: Tensor, gradient: Any, name: str) -> Tensor:
     """The cotangent to begin with: `gradient`, checked, or 1."""
     if not root._requires_grad:
         raise GradError(
@@ -120,13 +120,13 @@ def _cotangent(root: Tensor, gradient: Any, name: str) -> Tensor:
     return g if g.dtype == root.dtype else g.astype(root.dtype)
 
 
-def _check(records: list[Record]) -> None:
+def check_tape(records: list[Record], name: str = "backward") -> None:
     """Errors unless all records are there, and what their rules will read is as it was."""
     changed = last_change()
     for record in records:
         if record.inputs is None:
             raise GradError(
-                f"backward: the tape was freed by an earlier backward (at '{record.primitive.name}'"
+                f"{name}: the tape was freed by an earlier backward (at '{record.primitive.name}'"
                 "); pass retain_graph=True to that one, or compute the result again"
             )
         if record.number > changed:
@@ -136,7 +136,7 @@ def _check(records: list[Record]) -> None:
                 owner = x if x._base is None else x._base
                 if owner._changed > record.number and record.primitive.reads(i, record.needs):
                     raise GradError(
-                        f"backward: input {i} of '{record.primitive.name}', shape {x.shape}, was "
+                        f"{name}: input {i} of '{record.primitive.name}', shape {x.shape}, was "
                         "changed in place after it was used; compute the result again, or change "
                         "it after backward"
                     )

@@ -112,7 +112,7 @@ def _pull(
     operands, y = record.arrays, record.y
     trace = None
     if tensors:
-        operands, y, trace = inputs, _outputs(record), tracer.get()
+        operands, y, trace = inputs, outputs_of(record), tracer.get()
     needs = record.needs
     if active is not None:
         needs = [i for i in needs if node_of(inputs[i]) in active]
@@ -142,7 +142,7 @@ def _gathered(sums: dict[Node, Any], record: Record, targets: set[Node] | None) 
     return parts if any(part is not None for part in parts) else None
 
 
-def _outputs(record: Record) -> Any:
+def outputs_of(record: Record) -> Any:
     """What the record's primitive returned, as Tensors on the tape."""
     if record.primitive.outputs > 1:
         return on_tape(record.y, record)
@@ -160,7 +160,7 @@ def _accumulate(sums: dict[Node, Any], lent: set[Node], x: Tensor, gx: Any, g: A
     wanted = x._data
     before = sums.get(node)
     if gx.shape != wanted.shape:
-        gx = _fitted(gx, wanted.shape, before is None)
+        gx = fitted(gx, wanted.shape, before is None)
     if gx.dtype is not wanted.dtype and gx.dtype != wanted.dtype:
         gx = ops.astype(gx, dtype=wanted.dtype)
     if before is not None:
@@ -171,7 +171,7 @@ def _accumulate(sums: dict[Node, Any], lent: set[Node], x: Tensor, gx: Any, g: A
     sums[node] = gx
 
 
-def _fitted(g: Any, shape: tuple[int, ...], alone: bool) -> Any:
+def fitted(g: Any, shape: tuple[int, ...], alone: bool) -> Any:
     """g in another shape: the transpose of broadcasting, which is to sum over the dimensions that
     were added or stretched; or broadcast itself, unless adding it to what is there will do so."""
     axes = _axes_to_sum(g.shape, shape)

@@ -27,7 +27,7 @@ LAYERS = [
     {"api", "batchnorm", "losses"},  # functions of Tensors, which the package and functional show
     {"functional"},
     {"nn", "optim", "gradcheck"},
-    {"compiler", "explain"},
+    {"compiler", "explainer"},
     {"minigrad"},  # the package's own __init__.py
     {"warmup"},  # a program
 ]
@@ -153,8 +153,8 @@ def test_imports_point_down(module: str) -> None:
         ("minigrad.ops.some", "if TYPE_CHECKING:\n    from ..tensor import Tensor", "points up"),
         ("minigrad.ops.some", "import_module('minigrad.tensor')", "minigrad.tensor points up"),
         ("minigrad.optim", "from .nn import Parameter", "minigrad.nn points up or sideways"),
-        ("minigrad.compiler.ir", "from ..explain import text", "points up or sideways"),
-        ("minigrad.explain", "import minigrad.compiler", "points up or sideways"),
+        ("minigrad.compiler.ir", "from ..explainer import text", "points up or sideways"),
+        ("minigrad.explainer", "import minigrad.compiler", "points up or sideways"),
         ("minigrad.errors", "from . import random", "points up or sideways"),
         ("minigrad.kernels.some", "import scipy.linalg", "scipy.linalg is not allowed"),
         ("minigrad.kernels.some", "from ..errors import ShapeError", "errors is not allowed"),

@@ -227,8 +227,13 @@ g_hat = {gate}
 mean = mean(x, {over})
 var = var(x, {over})
 x_hat = (x - mean) / sqrt(var + eps)
-dx = {factor}(g_hat - mean(g_hat, {over}) - x_hat * mean(g_hat * x_hat, {over})) / sqrt(var + eps)
-dx, sum(g_hat * x_hat, {sums}), sum(g_hat, {sums})"""
+mean_g = mean(g_hat, {over})
+mean_gx = mean(g_hat * x_hat, {over})
+(
+    {factor}(g_hat - mean_g - x_hat * mean_gx) / sqrt(var + eps),
+    sum(g_hat * x_hat, {sums}),
+    sum(g_hat, {sums}),
+)"""
 
 
 batch_norm_grad: Primitive = primitive(

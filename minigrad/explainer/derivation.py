@@ -1,0 +1,285 @@
+"""The derivation: each record as a line, then, in reverse, each rule as a line for its input.
+
+It follows the walk step by step, with the same rules, sums and casts, but keeps everything.
+"""
+
+import ast
+import bisect
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .. import ops
+from ..apply import tracing
+from ..arrays import Array
+from ..nn.module import Parameter
+from ..ops.primitive import Primitive
+from ..tape import Record, grad_mode
+from ..tensor import Tensor
+from ..walk import fitted, node_of, outputs_of
+from .evaluation import FUNCTIONS, value_of
+from .expressions import text_of
+from .names import Identifiers, Names, cotangent
+from .writing import Writing
+
+
+@dataclass
+class Variable:
+    """A Tensor of the explanation: what was given, or what a record made.
+
+    name: as expressions have it; label: as the user calls it, or None; kind: "parameter", "input"
+    (it requires grad), "constant" or "result".
+    """
+
+    name: str
+    label: str | None
+    kind: str
+    value: Array
+
+    @property
+    def cotangent(self) -> str:
+        """The name of its cotangent, d(loss) / d(this)."""
+        return cotangent(self.name)
+
+
+@dataclass
+class Line:
+    """target = expression, or target += expression: one contribution to a cotangent.
+
+    variable: that of which the target is the value or the cotangent, None for a part of an
+        expression; wrt: in the backward part, the name of the primitive's operand.
+    value: of the target or, for +=, of the contribution.
+    """
+
+    target: str
+    sign: str
+    expression: ast.expr
+    value: Array
+    primitive: str = ""
+    wrt: str = ""
+    variable: Variable | None = None
+
+    @property
+    def text(self) -> str:
+        """The line without what is said of it."""
+        return f"{self.target} {self.sign} {text_of(self.expression)}"
+
+
+class Scope(NamedTuple):
+    """A call of a module: its name (that of its class where it has none), class, and time."""
+
+    label: str
+    kind: str
+    time: int
+
+
+@dataclass
+class Step:
+    """A record: the lines that compute its outputs, and those of its rules.
+
+    inputs, places: a Variable for each of the record's inputs that is a Tensor, and for each of its
+    outputs that is there; number: that of its output, by which parts of its lines are numbered;
+    scopes: the modules around, from the outside in.
+    """
+
+    record: Record
+    number: int
+    inputs: list[Variable | None]
+    places: list[Variable | None]
+    forward: list[Line]
+    backward: list[Line] = field(default_factory=list)
+    scopes: tuple[Scope, ...] = ()
+
+    @property
+    def outputs(self) -> list[Variable]:
+        """What the record made."""
+        return [v for v in self.places if v is not None]
+
+    @property
+    def differentiated(self) -> list[Variable]:
+        """The inputs that its rules contribute to, one that is used twice twice."""
+        found = [self.inputs[i] for i in self.record.needs]
+        return [v for v in found if v is not None]
+
+
+class Derivation:
+    """All variables, steps and cotangents behind a loss.
+
+    variables: in the order in which they are met; values: those of all names that lines have;
+    begin: the lines with which the reverse walk begins.
+    """
+
+    def __init__(
+        self, loss: Tensor, start: Tensor, given: bool, records: Sequence[Record], names: Names
+    ) -> None:
+        self._names, self._identifiers = names, Identifiers(FUNCTIONS)
+        self._writing = Writing(self._constant)
+        self._of: dict[Any, Variable] = {}  # by the node of a Tensor, or the identity of an array
+        self.variables: list[Variable] = []
+        self.values: dict[str, Array] = {}
+        token = grad_mode.set(False)
+        try:
+            with np.errstate(all="ignore"), tracing(self._writing):
+                labels = _labels(loss, records, names)
+                self.steps = [self._step(record, labels) for record in records]
+                self.loss = self._of[node_of(loss)]
+                self.begin = self._begin(start, given)
+                self._reverse(start)
+        finally:
+            grad_mode.reset(token)
+        _put_scopes(self.steps, names)
+
+    # --- forward -------------------------------------------------------------------------------
+
+    def _step(self, record: Record, labels: dict[int, str | None]) -> Step:
+        primitive = record.primitive
+        inputs = [self._given(x) if isinstance(x, Tensor) else None for x in record.inputs]
+        number = self._identifiers.count + 1
+        parts, expressions = self._writing.formula(
+            primitive, record.inputs, record.attributes, number
+        )
+        step = Step(record, number, inputs, [], [self._part(*part, primitive) for part in parts])
+        for i, (y, node) in enumerate(zip(_outputs(record), expressions, strict=True)):
+            if y is None:
+                step.places.append(None)
+            else:
+                node_at = record.number + i
+                variable = self._variable(node_at, labels.get(node_at), "result", y)
+                step.places.append(variable)
+                line = Line(variable.name, "=", node, y, primitive.name, variable=variable)
+                step.forward.append(line)
+        return step
+
+    def _given(self, x: Tensor) -> Variable:
+        node = node_of(x)
+        if node not in self._of:
+            kind = "constant"
+            if x._requires_grad:
+                kind = "parameter" if isinstance(x, Parameter) else "input"
+            self._variable(node, self._names.of(x), kind, x._data)
+        variable = self._of[node]
+        self._writing.name(x, variable.name)
+        return variable
+
+    def _variable(self, node: Any, label: str | None, kind: str, array: Array) -> Variable:
+        name = self._identifiers.new(label)
+        variable = Variable(name, label, kind, array)
+        self.variables.append(variable)
+        self.values[name] = array
+        self._of[node] = variable
+        self._writing.name(array, name)
+        return variable
+
+    def _constant(self, array: Array) -> str:
+        """The name of an array that a rule or an attribute holds, and no Tensor of the tape."""
+        return self._variable(id(array), self._names.of(array), "constant", array).name
+
+    def _part(self, name: str, node: ast.expr, primitive: Primitive) -> Line:
+        value = self.values[name] = np.asarray(value_of(text_of(node), self.values))
+        return Line(name, "=", node, value, primitive.name)
+
+    # --- reverse -------------------------------------------------------------------------------
+
+    def _begin(self, start: Tensor, given: bool) -> Line:
+        """The cotangent of the loss: 1, or what the user gives."""
+        array, node = start._data, ast.parse("1.0", mode="eval").body
+        if given:
+            label = self._names.of(array) or "gradient"
+            node = ast.Name(self._variable(id(array), label, "constant", array).name)
+        elif array.shape:
+            node = ast.parse(f"broadcast_to(1.0, {array.shape})", mode="eval").body
+        return Line(self.loss.cotangent, "=", node, array, variable=self.loss)
+
+    def _reverse(self, start: Tensor) -> None:
+        """Every rule's line, from the last record to the first, while cotangents add up."""
+        self.values[self.loss.cotangent] = start._data
+        for step in reversed(self.steps):
+            g = self._cotangents(step)
+            if g is not None:
+                self._rules(step, g)
+
+    def _cotangents(self, step: Step) -> Any:
+        """Those of a step's outputs, as its rules take them; None where there are none."""
+        found = []
+        for i in range(step.record.primitive.outputs):
+            variable = self._of.get(step.record.number + i)
+            array = None if variable is None else self.values.get(variable.cotangent)
+            g = None if array is None else Tensor(array)
+            if g is not None and variable is not None:
+                self._writing.name(g, variable.cotangent)
+            found.append(g)
+        if all(g is None for g in found):
+            return None
+        return found[0] if len(found) == 1 else tuple(found)
+
+    def _rules(self, step: Step, g: Any) -> None:
+        record = step.record
+        primitive = record.primitive
+        operands = primitive.operands(len(record.inputs))
+        for i, gx in cotangents(record, g, record.needs, tensors=True):
+            variable = step.inputs[i]
+            assert variable is not None
+            before = self.values.get(variable.cotangent)
+            if gx.shape != variable.value.shape:
+                gx = fitted(gx, variable.value.shape, before is None)
+            if gx.dtype != variable.value.dtype:
+                gx = ops.astype(gx, dtype=variable.value.dtype)
+            parts, node = self._writing.expression(gx, step.number)
+            step.backward += [self._part(*part, primitive) for part in parts]
+            value = gx._data
+            self.values[variable.cotangent] = value if before is None else before + value
+            step.backward.append(
+                Line(variable.cotangent, "+=", node, value, primitive.name, operands[i], variable)
+            )
+
+
+def cotangents(
+    record: Record, g: Any, needs: Sequence[int], tensors: bool = False
+) -> Iterator[tuple[int, Any]]:
+    """What a record's rules give, from g, for the inputs at positions `needs`, not yet fitted to
+    their shapes: of arrays, or of Tensors."""
+    primitive, operands, y = record.primitive, record.arrays, record.y
+    if tensors:
+        operands, y = record.inputs, outputs_of(record)
+    if primitive.joint is not None:
+        together = primitive.joint(g, y, *operands, needs=needs, **record.attributes)
+        yield from ((i, together[i]) for i in needs if together[i] is not None)
+        return
+    for i in needs:
+        yield i, primitive.rules[i](g, y, *operands, **record.attributes)
+
+
+def _outputs(record: Record) -> Sequence[Array | None]:
+    """The arrays that a record's primitive returned, without what it saved."""
+    if record.primitive.outputs > 1:
+        return record.y  # type: ignore[no-any-return]
+    return (record.y[0],) if record.primitive.saves else (record.y,)
+
+
+def _labels(loss: Tensor, records: Sequence[Record], names: Names) -> dict[int, str | None]:
+    """The user's names of results, by number: of the loss, and of what other records took."""
+    labels = {node_of(loss): names.of(loss)}
+    for record in records:
+        for x in record.inputs:
+            if isinstance(x, Tensor) and x._record is not None:
+                labels.setdefault(node_of(x), names.of(x))
+    return labels
+
+
+def _put_scopes(steps: Sequence[Step], names: Names) -> None:
+    """Tell each step what was being called: a call lasts from its time to its last record."""
+    numbers = [step.record.number for step in steps]
+    calls: list[tuple[int, int, Scope]] = []
+    for last, step in enumerate(steps, 1):
+        scopes = step.record.scopes
+        while scopes is not None:
+            module, time, scopes = scopes
+            if (module := module()) is not None:
+                kind = type(module).__name__
+                first = bisect.bisect(numbers, time)
+                calls.append((first, last, Scope(names.of(module) or kind, kind, time)))
+    for first, last, scope in sorted(calls, key=lambda call: call[2].time):
+        for step in steps[first:last]:
+            step.scopes += (scope,)

@@ -1,0 +1,69 @@
+"""Reading an explanation's text back, and computing what it says."""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from .. import ops
+from ..arrays import Array
+from ..errors import ArgumentError
+from ..tensor import Tensor
+
+# name = expression, or name += expression, and what is said of it after three spaces
+LINE = re.compile(r"\s*(?P<target>\w+) (?P<sign>=|\+=) (?P<expression>.+?)(?:   .*)?")
+
+
+def _one_hot(labels: Any, n: int) -> Array:
+    """(len(labels), n), with a one at each label."""
+    hot: Array = np.eye(n)[np.asarray(labels)]
+    return hot
+
+
+def _functions() -> dict[str, Callable[..., Any]]:
+    """What expressions call: public functions of `minigrad`, and primitives that have none."""
+    found: dict[str, Callable[..., Any]] = dict(ops.TABLE)
+    found |= {name: getattr(ops, name) for name in ops.__all__ if callable(getattr(ops, name))}
+    found["astype"] = lambda a, dtype: np.asarray(a).astype(dtype)
+    return found | {"one_hot": _one_hot, "slice": slice}
+
+
+FUNCTIONS = _functions()
+
+
+def evaluate(text: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """What the lines of an explanation compute, in their order.
+
+    text: `str()` of an explanation, or some of its lines; lines without ` = ` or ` += ` are
+    passed over. values: arrays or Tensors for the names that no line computes. Returns all names
+    with their values: arrays, in the dtypes that follow. Errors: ArgumentError for a name without
+    a value, and for a line that cannot be computed.
+
+    The expressions are Python and are evaluated as such: read back only text that you trust.
+    """
+    found = {k: v._data if isinstance(v, Tensor) else np.asarray(v) for k, v in values.items()}
+    with np.errstate(all="ignore"):
+        for line in text.splitlines():
+            match = LINE.fullmatch(line)
+            if match is None:
+                continue
+            value = value_of(match["expression"], found)
+            target = match["target"]
+            if match["sign"] == "+=" and target in found:
+                value = found[target] + value
+            found[target] = value
+    return found
+
+
+def value_of(expression: str, values: Mapping[str, Any]) -> Any:
+    """The value of one expression. Errors: ArgumentError."""
+    scope = {**FUNCTIONS, **values, "__builtins__": {}}
+    try:
+        return eval(compile(expression, "<explanation>", "eval"), scope)
+    except NameError as error:
+        raise ArgumentError(
+            f"evaluate: {error} in {expression!r}; give it a value, or the line that computes it"
+        ) from error
+    except Exception as error:
+        raise ArgumentError(f"evaluate: {expression!r} cannot be computed: {error}") from error

@@ -1,0 +1,159 @@
+"""`mg.explain`: the tape of a result and the derivation of its gradients, to be read."""
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from ..arrays import Array
+from ..backward import check_tape, start_of
+from ..errors import ArgumentError, DtypeError, GradError
+from ..tape import Record, refuse_in_trace, tape
+from ..tensor import Tensor
+from .derivation import Derivation, Scope, Variable
+from .names import Names
+from .paths import MAX_PATHS, Path, count_paths, paths_to
+from .text import text
+
+
+class Explanation:
+    """How a result was computed and its gradients follow; made by `mg.explain`.
+
+    `str()` is plain text of at most 100 columns, whose lines `evaluate` reads back; a notebook
+    shows it as a page. It holds the values that it was made from, and nothing changes with it.
+    """
+
+    def __init__(self, derivation: Derivation, folded: frozenset[str] = frozenset()) -> None:
+        self.derivation = derivation
+        self._folded = folded
+
+    # --- text ----------------------------------------------------------------------------------
+
+    def __str__(self) -> str:
+        return text(self.derivation, self._folds)
+
+    def __repr__(self) -> str:
+        steps, name = len(self.derivation.steps), self.derivation.loss.name
+        return f"<explanation of {name}: {steps} records; print it>"
+
+    # --- folding -------------------------------------------------------------------------------
+
+    def modules(self) -> list[str]:
+        """The names of the modules whose calls are on the tape, each once, in order."""
+        scopes = [scope for step in self.derivation.steps for scope in step.scopes]
+        return list(dict.fromkeys(scope.label for scope in scopes))
+
+    def fold(self, *modules: str) -> "Explanation":
+        """The same, with all records of these modules (none named: of every layer) in one line.
+
+        modules: names, as `modules()` has them, or the names of classes. What is folded is shown
+        by what goes in and comes out; `evaluate` cannot compute it. Errors: ArgumentError.
+        """
+        inner = {step.scopes[-1].label for step in self.derivation.steps if step.scopes}
+        return Explanation(self.derivation, self._folded | (self._meant(modules) or inner))
+
+    def unfold(self, *modules: str) -> "Explanation":
+        """The same, with the records of these modules (none named: of all) one by one again."""
+        left = self._folded - self._meant(modules) if modules else frozenset()
+        return Explanation(self.derivation, left)
+
+    def _folds(self, scope: Scope) -> bool:
+        return scope.label in self._folded
+
+    def _meant(self, modules: tuple[str, ...]) -> frozenset[str]:
+        scopes = {scope for step in self.derivation.steps for scope in step.scopes}
+        for name in modules:
+            if not any(name in (scope.label, scope.kind) for scope in scopes):
+                raise ArgumentError(
+                    f"explain: no module {name!r} on this tape; there are "
+                    f"{', '.join(self.modules()) or 'none'}"
+                )
+        return frozenset(s.label for s in scopes if s.label in modules or s.kind in modules)
+
+    # --- values --------------------------------------------------------------------------------
+
+    @property
+    def given(self) -> dict[str, Array]:
+        """What no line computes, by its name: what `evaluate` needs besides the text."""
+        return {v.name: v.value for v in self.derivation.variables if v.kind != "result"}
+
+    @property
+    def gradients(self) -> dict[str, Array]:
+        """The total gradients of parameters and inputs, by the name of the variable."""
+        values = self.derivation.values
+        return {
+            v.name: values[v.cotangent]
+            for v in self.derivation.variables
+            if v.kind in ("parameter", "input") and v.cotangent in values
+        }
+
+    def paths(self, name: str) -> list[Path]:
+        """All paths from the loss back to a variable, the largest contribution first.
+
+        name: as the lines or the user has it. A Path has `variables`, from the loss on, and its
+        `contribution`, an array in the shape of the variable; these sum to the gradient. Errors:
+        ArgumentError for an unknown name, or more than 64 paths.
+        """
+        variable = self._variable(name)
+        n = count_paths(self.derivation).get(variable.name, 0)
+        if n > MAX_PATHS:
+            raise ArgumentError(
+                f"explain: {n} paths lead to {name!r}, more than {MAX_PATHS}; ask for those to a "
+                "later variable"
+            )
+        return paths_to(self.derivation, variable)
+
+    def _variable(self, name: str) -> Variable:
+        for variable in self.derivation.variables:
+            if name in (variable.name, variable.label):
+                return variable
+        names = ", ".join(v.name for v in self.derivation.variables)
+        raise ArgumentError(f"explain: no variable {name!r}; there are {names:.200}")
+
+
+def explain(
+    result: Tensor, gradient: Any = None, *, names: Mapping[str, Any] | None = None
+) -> Explanation:
+    """How `result` was computed, and how its gradients follow, rule by rule; print it.
+
+    result: a Tensor that an operation made and whose tape is whole: call this before
+        `backward()`, or give that retain_graph=True. Nothing changes: neither `.grad` nor tape.
+    gradient: the cotangent to begin with, of the result's shape; may be left out (1) for a single
+        element.
+    names: what to call Tensors, arrays and modules, as a dict. None: as the variables of the
+        caller have it, those that begin with an underscore left out.
+    Errors: DtypeError unless it is a Tensor; GradError for a leaf, a result of no_grad, a freed
+    tape, a missing gradient, or an input that was changed in place; ShapeError.
+
+    >>> import minigrad as mg
+    >>> x = mg.tensor([1.0, 2.0], requires_grad=True)
+    >>> y = (x * x).sum()
+    >>> print("\\n".join(str(mg.explain(y)).splitlines()[3:11]))
+    forward: 2 records
+    """
+    refuse_in_trace("mg.explain")
+    if not isinstance(result, Tensor):
+        raise DtypeError(
+            f"explain: expected a Tensor, got {type(result).__name__}; pass the loss, before "
+            "backward()"
+        )
+    start = start_of(result, gradient, "explain")
+    if result._record is None:
+        raise GradError(
+            "explain: this Tensor is a leaf, which nothing has computed; explain what is made of it"
+        )
+    records = tape([result])
+    _check_whole(records)
+    check_tape(records, "explain")
+    frame = sys._getframe(1)
+    seen = (frame.f_locals, frame.f_globals) if names is None else ()
+    derivation = Derivation(result, start, gradient is not None, records, Names(names or {}, seen))
+    return Explanation(derivation)
+
+
+def _check_whole(records: list[Record]) -> None:
+    for record in records:
+        if record.inputs is None:
+            raise GradError(
+                f"explain: the tape was freed by backward (at '{record.primitive.name}'); explain "
+                "first, or pass retain_graph=True to backward, or compute the result again"
+            )

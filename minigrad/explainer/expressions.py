@@ -1,0 +1,165 @@
+"""Expressions as Python's syntax trees: made from the formulas of primitives, and written as text.
+
+A tree is what all forms of an explanation share: unparsed it is the text, walked it is LaTeX, and
+compiled it gives numbers.
+"""
+
+import ast
+import copy
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..ops.primitive import Primitive
+
+
+class Formula(NamedTuple):
+    """Names given to parts of it, in order, and an expression for each output."""
+
+    parts: list[tuple[str, ast.expr]]
+    outputs: list[ast.expr]
+
+
+def formula_of(
+    primitive: Primitive,
+    inputs: Sequence[Any],
+    attributes: Mapping[str, Any],
+    operand: Callable[[int], ast.expr],
+    constant: Callable[[Any], ast.expr],
+) -> Formula:
+    """What the primitive computes.
+
+    operand: what gives the expression of the input at a position, asked only for those that the
+        formula mentions; constant: what gives that of an array among the attributes.
+    """
+    text = primitive.formula
+    if callable(text):
+        text = text(*inputs, **attributes)
+    if text is None:
+        keywords = [ast.keyword(k, literal(v, constant)) for k, v in attributes.items()]
+        called = ast.Call(
+            ast.Name(primitive.name), [operand(i) for i in range(len(inputs))], keywords
+        )
+        whole = _Substitution(lambda name: None, {}, constant).visit(called)
+        if primitive.outputs == 1:
+            return Formula([], [whole])
+        return Formula(
+            [], [ast.Subscript(whole, ast.Constant(i)) for i in range(primitive.outputs)]
+        )
+    positions = {name: i for i, name in enumerate(primitive.operands(len(inputs)))}
+    parts: dict[str, ast.expr] = {}
+
+    def find(name: str) -> ast.expr | None:
+        if name in parts:
+            return ast.Name(name)
+        if name in positions:
+            return operand(positions[name])
+        return literal(attributes[name], constant) if name in attributes else None
+
+    substitution = _Substitution(find, attributes, constant)
+    *assignments, result = _parsed(text)
+    for node in assignments:
+        assert isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+        parts[node.targets[0].id] = substitution.visit(copy.deepcopy(node.value))
+    assert isinstance(result, ast.Expr)
+    several = primitive.outputs > 1 and isinstance(result.value, ast.Tuple)
+    outputs = result.value.elts if several else [result.value]  # type: ignore[attr-defined]
+    return Formula(
+        list(parts.items()), [substitution.visit(copy.deepcopy(node)) for node in outputs]
+    )
+
+
+def text_of(node: ast.expr) -> str:
+    """An expression in Python's syntax, in one line."""
+    return ast.unparse(ast.fix_missing_locations(node))
+
+
+def renamed(node: ast.expr, names: Mapping[str, ast.expr]) -> ast.expr:
+    """The expression with other expressions for some names; functions keep theirs."""
+    return _Substitution(names.get, {}, None).visit(copy.deepcopy(node))  # type: ignore[no-any-return]
+
+
+def replaced(node: ast.expr, old: ast.expr, new: ast.expr) -> ast.expr:
+    """The expression with another in place of one in it, wherever that stands."""
+    text = text_of(old)
+
+    class Replacement(ast.NodeTransformer):
+        def visit(self, node: ast.AST) -> Any:
+            same = type(node) is type(old) and text_of(node) == text
+            return new if same else self.generic_visit(node)
+
+    return Replacement().visit(copy.deepcopy(node))  # type: ignore[no-any-return]
+
+
+def names_in(node: ast.expr) -> set[str]:
+    """The names of variables in an expression, those of functions left out."""
+    called = {id(n.func) for n in ast.walk(node) if isinstance(n, ast.Call)}
+    return {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and id(n) not in called}
+
+
+def literal(value: Any, constant: Callable[[Any], ast.expr] | None) -> ast.expr:
+    """An attribute as an expression."""
+    if isinstance(value, np.ndarray) and constant is not None:
+        return constant(value)
+    if isinstance(value, (tuple, list)):
+        return ast.Tuple([literal(v, constant) for v in value])
+    if isinstance(value, slice):
+        parts = (value.start, value.stop, value.step)
+        return ast.Call(ast.Name("slice"), [literal(v, constant) for v in parts], [])
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, (np.dtype, type)):
+        value = np.dtype(value).name
+    return ast.Constant(value)
+
+
+@functools.lru_cache(maxsize=1024)
+def _parsed(text: str) -> list[ast.stmt]:
+    return ast.parse(text).body
+
+
+class _Substitution(ast.NodeTransformer):
+    """Expressions for names that `find` knows; what a call need not say is left out."""
+
+    def __init__(
+        self,
+        find: Callable[[str], ast.expr | None],
+        attributes: Mapping[str, Any],
+        constant: Callable[[Any], ast.expr] | None,
+    ) -> None:
+        self.find, self.attributes, self.constant = find, attributes, constant
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        return self.find(node.id) or node
+
+    def visit_Call(self, node: ast.Call) -> ast.expr:
+        """The function's name is no operand's; axis=(0,) is axis=0, keepdims=False the default."""
+        keywords = []
+        for k in node.keywords:
+            value = self.visit(k.value)
+            if isinstance(value, ast.Constant) and (k.arg, value.value) in _DEFAULTS:
+                continue
+            if k.arg == "axis" and isinstance(value, ast.Tuple) and len(value.elts) == 1:
+                value = value.elts[0]
+            keywords.append(ast.keyword(k.arg, value))
+        return ast.Call(node.func, [self.visit(a) for a in node.args], keywords)
+
+    def visit_Subscript(self, node: ast.Subscript) -> ast.expr:
+        """An index that is an attribute is written as Python has it: [:, 2:4]."""
+        index = node.slice
+        if not (isinstance(index, ast.Name) and index.id in self.attributes):
+            return ast.Subscript(self.visit(node.value), self.visit(index))
+        items = [self._item(item) for item in self.attributes[index.id]]
+        whole = items[0] if len(items) == 1 else ast.Tuple(items)
+        return ast.Subscript(self.visit(node.value), whole)
+
+    def _item(self, item: Any) -> ast.expr:
+        if not isinstance(item, slice):
+            return literal(item, self.constant)
+        ends = (item.start, item.stop, item.step)
+        return ast.Slice(*[None if n is None else ast.Constant(n) for n in ends])
+
+
+_DEFAULTS = {("keepdims", False), ("correction", 0.0)}

@@ -1,0 +1,125 @@
+"""An explanation as plain text of at most 100 columns, which `evaluate` reads back."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from ..arrays import Array
+from .derivation import Derivation, Scope, Step, Variable
+from .paths import MAX_PATHS, Path, count_paths, paths_to
+
+COLUMNS = 100
+Folds = Callable[[Scope], bool]
+
+
+def text(derivation: Derivation, folds: Folds) -> str:
+    """All of it: what was given, forward, backward, gradients."""
+    groups = grouped(derivation.steps, folds)
+    lines = ["inputs", *_given(derivation), "", f"forward: {len(derivation.steps)} records"]
+    for scope, steps in groups:
+        lines += _folded(scope, steps) if scope else _forward(steps[0])
+    lines += ["", f"backward: cotangents, g of each v, from {derivation.loss.name}"]
+    lines += _wrapped(derivation.begin.text, _said(derivation.begin.value))
+    for scope, steps in reversed(groups):
+        lines += _folded_back(scope, steps) if scope else _backward(steps[0])
+    lines += ["", "gradients: totals, each the sum over its paths", *_totals(derivation)]
+    return "\n".join(lines)
+
+
+def grouped(steps: Sequence[Step], folds: Folds) -> list[tuple[Scope | None, list[Step]]]:
+    """The steps one by one, without a scope, or those of a folded call of a module together."""
+    groups: list[tuple[Scope | None, list[Step]]] = []
+    for step in steps:
+        scope = next((s for s in step.scopes if folds(s)), None)
+        if scope is not None and groups and groups[-1][0] == scope:
+            groups[-1][1].append(step)
+        else:
+            groups.append((scope, [step]))
+    return groups
+
+
+# --- parts --------------------------------------------------------------------------------------
+
+
+def _given(derivation: Derivation) -> Iterator[str]:
+    given = [v for v in derivation.variables if v.kind != "result"]
+    width = max((len(v.name) for v in given), default=0)
+    for v in given:
+        label = f" {v.label}" if v.label not in (None, v.name) else ""
+        yield f"  {v.name:<{width}}   {_said(v.value)} {v.value.dtype}   {v.kind}{label}"
+
+
+def _forward(step: Step) -> Iterator[str]:
+    where = _place(step)
+    for line in step.forward:
+        yield from _wrapped(line.text, _said(line.value) + where)
+
+
+def _backward(step: Step) -> Iterator[str]:
+    for line in step.backward:
+        source = f"from {line.primitive}, w.r.t. {line.wrt}" if line.wrt else _said(line.value)
+        yield from _wrapped(line.text, source)
+
+
+def _folded(scope: Scope, steps: Sequence[Step]) -> Iterator[str]:
+    given, made = _border(steps)
+    call = f"{made[-1].name} <- {scope.label}({', '.join(v.name for v in given)})"
+    yield from _wrapped(call, f"{_said(made[-1].value)}   {scope.kind}, {len(steps)} records")
+
+
+def _folded_back(scope: Scope, steps: Sequence[Step]) -> Iterator[str]:
+    given, made = _border(steps)
+    names = [v.cotangent for v in given if v.kind != "constant"]
+    call = f"{', '.join(names)} <- {scope.label}({made[-1].cotangent})"
+    yield from _wrapped(call, f"{scope.kind}, {sum(len(s.record.needs) for s in steps)} rules")
+
+
+def _border(steps: Sequence[Step]) -> tuple[list[Variable], list[Variable]]:
+    """What folded steps take from outside, and what they make."""
+    made = [v for step in steps for v in step.outputs]
+    inside = {v.name for v in made}
+    given = {v.name: v for step in steps for v in step.inputs if v is not None}
+    return [v for v in given.values() if v.name not in inside], made
+
+
+def _totals(derivation: Derivation) -> Iterator[str]:
+    count = count_paths(derivation)
+    for v in derivation.variables:
+        if v.kind not in ("parameter", "input") or v.cotangent not in derivation.values:
+            continue
+        n = count.get(v.name, 0)
+        total = derivation.values[v.cotangent]
+        size = f"   {_said(total)}   largest element {_size(total)}"
+        yield from _wrapped(f"  {v.cotangent}: {n} path{'s' * (n != 1)}", size.strip(), 0)
+        if 1 < n <= MAX_PATHS:
+            yield from _paths(paths_to(derivation, v))
+
+
+def _paths(paths: Sequence[Path]) -> Iterator[str]:
+    """Each by the variables that not all paths have."""
+    names = [[v.name for v in path.variables] for path in paths]
+    common = set(names[0]).intersection(*names[1:])
+    for path, way in zip(paths, names, strict=True):
+        own = [name for name in reversed(way) if name not in common]
+        through = f"through {', '.join(own)}" if own else "directly"
+        yield from _wrapped(f"    {through}", _size(path.contribution), 0)
+
+
+def _place(step: Step) -> str:
+    return f"   {step.scopes[-1].label}" if step.scopes else ""
+
+
+def _said(array: Array) -> str:
+    return "(" + ", ".join(map(str, array.shape)) + ("," if array.ndim == 1 else "") + ")"
+
+
+def _size(array: Array) -> str:
+    return f"{np.abs(array).max(initial=0.0):.3g}"
+
+
+def _wrapped(line: str, said: str, indent: int = 2) -> Iterator[str]:
+    line = " " * indent + line
+    if len(line) + 3 + len(said) > COLUMNS:
+        yield line
+        line, said = "", said
+    yield f"{line:<56}   {said}"[:400]

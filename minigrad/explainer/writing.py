@@ -1,0 +1,155 @@
+"""Rules, written out: a rule is run on Tensors, and what it applies becomes an expression.
+
+So the text of a derivative is made by the rule that computes it, and cannot say anything else.
+"""
+
+import ast
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..apply import apply
+from ..arrays import Array
+from ..ops.primitive import Primitive
+from ..tensor import Tensor
+from .expressions import formula_of, literal, renamed, replaced, text_of
+
+Line = tuple[str, ast.expr]
+
+LENGTH = 76  # characters of an expression: beside it stand its target and the cotangent's origin
+
+
+class Writing:
+    """Expressions of Tensors that are made of known ones; the trace for `minigrad.apply.tracing`.
+
+    constant: what gives a name to an array that nobody has given one.
+    """
+
+    def __init__(self, constant: Callable[[Array], str]) -> None:
+        self._constant = constant
+        self._names: dict[int, str] = {}  # by the identity of the array
+        self._made: dict[int, tuple[Primitive, Sequence[Any], dict[str, Any], int]] = {}
+        self._held: list[Any] = []  # so that no other object gets the identity of one
+        self._parts: dict[str, str] = {}  # names of parts, by the text of their expressions
+        self._taken: set[str] = set()
+        self.rule: Any = None  # part of the protocol of traces; the walk tells which rule it runs
+
+    def apply(self, primitive: Primitive, inputs: Sequence[Any], attributes: dict[str, Any]) -> Any:
+        """Apply the primitive, and remember of what its results are made."""
+        result = apply(primitive, *inputs, **attributes)
+        several = primitive.outputs > 1
+        first = (result[0],) if primitive.saves else result if several else (result,)
+        for i, y in enumerate(first):
+            if y is not None:
+                self._made[id(y)] = primitive, inputs, attributes, i
+                self._held.append(y)
+        return result
+
+    def name(self, x: Tensor | Array, name: str) -> None:
+        """From here on this Tensor, or array, is known by this name."""
+        self._names[id(x)] = name
+        if isinstance(x, Tensor):
+            self._names.setdefault(id(x._data), name)
+        self._held.append(x)
+        self._taken.add(name)
+
+    def expression(self, x: Any, number: int) -> tuple[list[Line], ast.expr]:
+        """The expression of a Tensor, array or number, after the new parts that it names.
+
+        number: that of the variable it is for, by which its parts are numbered.
+        """
+        lines: list[Line] = []
+        return lines, self._short(self._expression(x, number, lines), number, lines)
+
+    def formula(
+        self, primitive: Primitive, inputs: Sequence[Any], attributes: dict[str, Any], number: int
+    ) -> tuple[list[Line], list[ast.expr]]:
+        """Expressions for the outputs of a primitive, likewise."""
+        lines: list[Line] = []
+        outputs = self._formula(primitive, inputs, attributes, number, lines, None)
+        return lines, [self._short(node, number, lines) for node in outputs]
+
+    def _expression(self, x: Any, number: int, lines: list[Line]) -> ast.expr:
+        for known in (x, _array(x)):
+            if id(known) in self._names:
+                return ast.Name(self._names[id(known)])
+            if id(known) in self._made:
+                primitive, inputs, attributes, i = self._made[id(known)]
+                return self._formula(primitive, inputs, attributes, number, lines, i)[i]
+        x = _array(x)
+        return self._named_constant(x) if isinstance(x, np.ndarray) else literal(x, None)
+
+    def _formula(
+        self,
+        primitive: Primitive,
+        inputs: Sequence[Any],
+        attributes: dict[str, Any],
+        number: int,
+        lines: list[Line],
+        output: int | None,
+    ) -> list[ast.expr]:
+        parts, outputs = formula_of(
+            primitive,
+            [_array(x) for x in inputs],
+            attributes,
+            lambda i: self._expression(inputs[i], number, lines),
+            self._named_constant,
+        )
+        needed = outputs if output is None else [outputs[output]]
+        names: dict[str, ast.expr] = {}
+        for name, part in _used(parts, needed):
+            names[name] = ast.Name(self._part(name, renamed(part, names), number, lines))
+        return [renamed(node, names) for node in outputs]
+
+    def _part(self, name: str, part: ast.expr, number: int, lines: list[Line]) -> str:
+        """The name of a part, which it has already if it was met before."""
+        text = text_of(part)
+        if text.isidentifier():
+            return text
+        if text not in self._parts:
+            part = self._short(part, number, lines)
+            free = name = f"{name}{number}"
+            while free in self._taken:
+                free += "_"
+            self._taken.add(free)
+            self._parts[text] = free
+            lines.append((free, part))
+        return self._parts[text]
+
+    def _short(self, node: ast.expr, number: int, lines: list[Line]) -> ast.expr:
+        """The expression, its longest parts given names of their own until it fits a line."""
+        while len(text_of(node)) > LENGTH:
+            parts = [n for n in _parts_of(node) if len(text_of(n)) <= LENGTH]
+            if not parts:
+                return node
+            part = max(parts, key=lambda n: len(text_of(n)))
+            name = ast.Name(self._part("t", part, number, lines))
+            node = replaced(node, part, name)
+        return node
+
+    def _named_constant(self, array: Array) -> ast.expr:
+        if id(array) not in self._names:
+            self.name(array, self._constant(array))
+        return ast.Name(self._names[id(array)])
+
+
+def _used(parts: Sequence[Line], outputs: Iterable[ast.expr]) -> list[Line]:
+    """Those of the parts that the outputs are made of."""
+    wanted = {n.id for node in outputs for n in ast.walk(node) if isinstance(n, ast.Name)}
+    used = []
+    for name, part in reversed(parts):
+        if name in wanted:
+            used.append((name, part))
+            wanted |= {n.id for n in ast.walk(part) if isinstance(n, ast.Name)}
+    return used[::-1]
+
+
+def _parts_of(node: ast.expr) -> list[ast.expr]:
+    """Expressions inside this one that are worth a name: not names, numbers or functions."""
+    kinds = (ast.BinOp, ast.UnaryOp, ast.Call, ast.Subscript, ast.Compare)
+    return [n for n in ast.walk(node) if isinstance(n, kinds) and n is not node]
+
+
+def _array(x: Any) -> Any:
+    return x._data if isinstance(x, Tensor) else x

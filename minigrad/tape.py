@@ -104,13 +104,15 @@ def tape(roots: Iterable[Any]) -> list[Record]:
 grad_mode: ContextVar[bool | None] = ContextVar("minigrad_grad_mode", default=True)
 
 
-# What collects the operations of this thread or task while a compiler traces them.
+# What collects the operations of this thread or task while a tool traces them; its `runs_again`
+# tells whether they will run again with other values.
 tracer: ContextVar[Any] = ContextVar("minigrad_tracer", default=None)
 
 
 def refuse_in_trace(what: str) -> None:
     """Errors: TraceError while a compiler traces, for what would be decided once and for all."""
-    if tracer.get() is not None:
+    trace = tracer.get()
+    if trace is not None and trace.runs_again:
         raise TraceError(
             f"compile: {what} looks at a value, which differs from call to call, while the step is "
             "traced once; choose by mg.where, keep it as a Tensor, or do it outside the step"

@@ -15,7 +15,7 @@ from cases import CASES, Case
 import minigrad as mg
 from minigrad import ops
 from minigrad.tensor import Tensor
-from minigrad.walk import _outputs
+from minigrad.walk import outputs_of
 
 ALL = [pytest.param(n, c, id=f"{n}-{i}") for n, cs in CASES.items() for i, c in enumerate(cs)]
 SMOOTH = [p for p in ALL if ops.TABLE[p.values[0]].differentiable]
@@ -154,7 +154,7 @@ def test_rules_read_only_what_they_say_and_run_on_arrays(name: str, case: Case) 
     g = Tensor(np.random.default_rng(1).standard_normal(y.shape).astype(y.dtype))
     record = y._record
     g, g_array = as_cotangent(g, y), as_cotangent(g.data, y)
-    expected = cotangents(y, g, [_outputs(record), *record.inputs])
+    expected = cotangents(y, g, [outputs_of(record), *record.inputs])
     arrays = [record.y, *(x.data if isinstance(x, Tensor) else x for x in record.inputs)]
     for i, wanted in enumerate(expected):
         if wanted is None:

@@ -29,6 +29,8 @@ class Trace:
     arguments, known: the Tensors that the step is given, and the user's others, with their names.
     """
 
+    runs_again = True
+
     def __init__(
         self, arguments: Sequence[tuple[str, Tensor]], known: Sequence[tuple[str, Tensor]]
     ) -> None:

@@ -226,7 +226,7 @@ class Derivation:
                 gx = fitted(gx, variable.value.shape, before is None)
             if gx.dtype != variable.value.dtype:
                 gx = ops.astype(gx, dtype=variable.value.dtype)
-            parts, node = self._writing.expression(gx, step.number)
+            parts, node = self._writing.expression(gx, variable.cotangent, step.number)
             step.backward += [self._part(*part, primitive) for part in parts]
             value = gx._data
             self.values[variable.cotangent] = value if before is None else before + value

@@ -21,10 +21,16 @@ def _one_hot(labels: Any, n: int) -> Array:
     return hot
 
 
+def _without_saved(primitive: ops.Primitive) -> Callable[..., Any]:
+    return lambda *inputs, **attributes: primitive(*inputs, **attributes)[0]
+
+
 def _functions() -> dict[str, Callable[..., Any]]:
     """What expressions call: public functions of `minigrad`, and primitives that have none."""
     found: dict[str, Callable[..., Any]] = dict(ops.TABLE)
     found |= {name: getattr(ops, name) for name in ops.__all__ if callable(getattr(ops, name))}
+    found |= {name: _without_saved(p) for name, p in ops.TABLE.items() if p.saves}
+    found["reshape"] = np.reshape  # which takes numbers, too
     found["astype"] = lambda a, dtype: np.asarray(a).astype(dtype)
     return found | {"one_hot": _one_hot, "slice": slice}
 

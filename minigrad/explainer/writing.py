@@ -17,7 +17,8 @@ from .expressions import formula_of, literal, renamed, replaced, text_of
 
 Line = tuple[str, ast.expr]
 
-LENGTH = 76  # characters of an expression: beside it stand its target and the cotangent's origin
+WIDTH = 90  # characters of a target and its expression: a line has 100
+SHORT = 16  # of an expression that is written out again rather than given a name
 
 
 class Writing:
@@ -26,10 +27,13 @@ class Writing:
     constant: what gives a name to an array that nobody has given one.
     """
 
+    runs_again = False
+
     def __init__(self, constant: Callable[[Array], str]) -> None:
         self._constant = constant
         self._names: dict[int, str] = {}  # by the identity of the array
         self._made: dict[int, tuple[Primitive, Sequence[Any], dict[str, Any], int]] = {}
+        self._uses: dict[int, int] = {}
         self._held: list[Any] = []  # so that no other object gets the identity of one
         self._parts: dict[str, str] = {}  # names of parts, by the text of their expressions
         self._taken: set[str] = set()
@@ -37,6 +41,8 @@ class Writing:
 
     def apply(self, primitive: Primitive, inputs: Sequence[Any], attributes: dict[str, Any]) -> Any:
         """Apply the primitive, and remember of what its results are made."""
+        for x in inputs:
+            self._uses[id(x)] = self._uses.get(id(x), 0) + 1
         result = apply(primitive, *inputs, **attributes)
         several = primitive.outputs > 1
         first = (result[0],) if primitive.saves else result if several else (result,)
@@ -54,13 +60,13 @@ class Writing:
         self._held.append(x)
         self._taken.add(name)
 
-    def expression(self, x: Any, number: int) -> tuple[list[Line], ast.expr]:
+    def expression(self, x: Any, target: str, number: int) -> tuple[list[Line], ast.expr]:
         """The expression of a Tensor, array or number, after the new parts that it names.
 
-        number: that of the variable it is for, by which its parts are numbered.
+        target: what it is for; number: that of the step, by which parts are numbered.
         """
         lines: list[Line] = []
-        return lines, self._short(self._expression(x, number, lines), number, lines)
+        return lines, self._short(self._expression(x, number, lines), target, number, lines)
 
     def formula(
         self, primitive: Primitive, inputs: Sequence[Any], attributes: dict[str, Any], number: int
@@ -68,7 +74,7 @@ class Writing:
         """Expressions for the outputs of a primitive, likewise."""
         lines: list[Line] = []
         outputs = self._formula(primitive, inputs, attributes, number, lines, None)
-        return lines, [self._short(node, number, lines) for node in outputs]
+        return lines, [self._short(node, "v000", number, lines) for node in outputs]
 
     def _expression(self, x: Any, number: int, lines: list[Line]) -> ast.expr:
         for known in (x, _array(x)):
@@ -76,7 +82,10 @@ class Writing:
                 return ast.Name(self._names[id(known)])
             if id(known) in self._made:
                 primitive, inputs, attributes, i = self._made[id(known)]
-                return self._formula(primitive, inputs, attributes, number, lines, i)[i]
+                node = self._formula(primitive, inputs, attributes, number, lines, i)[i]
+                if self._uses.get(id(known), 0) > 1 and len(text_of(node)) > SHORT:
+                    node = ast.Name(self._part("t", node, number, lines))
+                return node
         x = _array(x)
         return self._named_constant(x) if isinstance(x, np.ndarray) else literal(x, None)
 
@@ -108,19 +117,21 @@ class Writing:
         if text.isidentifier():
             return text
         if text not in self._parts:
-            part = self._short(part, number, lines)
-            free = name = f"{name}{number}"
+            part = self._short(part, name, number, lines)
+            free, k = f"{name}{number}", 1
             while free in self._taken:
-                free += "_"
+                k += 1
+                free = f"{name}{number}_{k}"
             self._taken.add(free)
             self._parts[text] = free
             lines.append((free, part))
         return self._parts[text]
 
-    def _short(self, node: ast.expr, number: int, lines: list[Line]) -> ast.expr:
+    def _short(self, node: ast.expr, target: str, number: int, lines: list[Line]) -> ast.expr:
         """The expression, its longest parts given names of their own until it fits a line."""
-        while len(text_of(node)) > LENGTH:
-            parts = [n for n in _parts_of(node) if len(text_of(n)) <= LENGTH]
+        room = WIDTH - len(target)
+        while len(text_of(node)) > room:
+            parts = [n for n in _parts_of(node) if len(text_of(n)) < room - len(target)]
             if not parts:
                 return node
             part = max(parts, key=lambda n: len(text_of(n)))

@@ -152,6 +152,11 @@ def _ties_forward(a: NDArray[Any], y: NDArray[Any], axis: tuple[int, ...]) -> An
     return attained.astype(a.dtype) / _add_reduce(attained, axis=axis, keepdims=True, dtype=a.dtype)
 
 
+def _ties_formula(a: NDArray[Any], y: NDArray[Any], axis: tuple[int, ...]) -> str:
+    equal = "(a == b) | (isnan(a) & isnan(b))" if np.isnan(a).any() else "a == b"
+    return f"tie = {equal}\ntie / sum(tie, axis=axis, keepdims=True)"
+
+
 # --- primitives ---------------------------------------------------------------------------------
 
 sum_over = primitive(
@@ -189,7 +194,7 @@ _ties = primitive(
     _ties_forward,
     None,
     "1 / (number of ties) where a attains y, else 0",
-    formula="(a == y) / sum(a == y, axis=axis, keepdims=True)",
+    formula=_ties_formula,
 )
 _argmax = primitive("argmax", lambda a, axis: np.argmax(a, axis=axis), None, "index of the largest")
 _argmin = primitive(

@@ -1,0 +1,265 @@
+"""Explanations say what the engine does: their text, read back and computed, gives its results."""
+
+# ruff: noqa: RUF059  explanations find the names of variables that nothing else uses
+
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+from cases import CASES, Case
+from test_primitives import CONSTANT, SMOOTH, run, tensors
+
+import minigrad as mg
+from minigrad import functional as F
+from minigrad import nn, ops
+from minigrad.errors import ArgumentError, DtypeError, GradError, ShapeError, TraceError
+from minigrad.explainer import evaluate
+from minigrad.explainer.expressions import text_of
+from minigrad.explainer.writing import Writing
+from minigrad.tensor import Tensor
+
+
+def close(a: Any, b: Any) -> None:
+    """To rounding in float64, of the largest element."""
+    a, b = np.asarray(a), np.asarray(b)
+    assert a.shape == b.shape
+    np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-12 * max(1.0, np.abs(b).max(initial=0.0)))
+
+
+def network(fused: bool, dtype: Any = np.float64) -> tuple[nn.Module, Tensor, Tensor]:
+    """A small network with BatchNorm, its input, and its loss."""
+    rng = np.random.default_rng(0)
+    mg.manual_seed(0)
+    model = nn.Sequential(
+        nn.Linear(6, 5), nn.BatchNorm1d(5, fused=fused), nn.ReLU(), nn.Linear(5, 3)
+    ).to(dtype)
+    x = mg.tensor(rng.normal(size=(8, 6)).astype(dtype), requires_grad=True)
+    return model, x, F.cross_entropy(model(x), rng.integers(0, 3, 8))
+
+
+@pytest.mark.parametrize(("name", "case"), SMOOTH)
+def test_the_text_of_each_primitive_computes_its_value_and_gradients(name: str, case: Case) -> None:
+    """Formula and rules, as printed, are those that run."""
+    inputs = tensors(case)
+    y = run(case, inputs)
+    g = np.random.default_rng(1).normal(size=y.shape)
+    explanation = mg.explain(y, g, names={})
+    text = str(explanation)
+    values = evaluate(text, explanation.given)
+    loss = explanation.derivation.loss
+    close(values[loss.name], y.data)
+    wanted = [x for x in inputs if isinstance(x, Tensor) and x.requires_grad]
+    expected = mg.grad(y, wanted, Tensor(g), allow_unused=True)
+    by_array = {id(v.value): v for v in explanation.derivation.variables}
+    for x, gx in zip(wanted, expected, strict=True):
+        if gx is not None:
+            close(values[by_array[id(x.data)].cotangent], gx.data)
+            close(explanation.gradients[by_array[id(x.data)].name], gx.data)
+    assert max(map(len, text.splitlines())) <= 100
+
+
+@pytest.mark.parametrize(("name", "case"), CONSTANT)
+def test_the_formula_of_each_constant_computes_it(name: str, case: Case) -> None:
+    """Those without a rule stand in other primitives' rules."""
+    if name == "keep_mask":
+        pytest.skip("drawn at random: not to be computed again")
+    y = run(case, tensors(case))
+    names = [f"a{i}" for i in range(len(case.inputs))]
+    writing = Writing(lambda array: pytest.fail("an operand without a name"))
+    given = {k: np.asarray(x) for k, x in zip(names, case.inputs, strict=True)}
+    for k, x in given.items():
+        writing.name(x, k)
+    attributes = dict(case.attributes)
+    if name in ("argmax", "argmin"):
+        attributes = {"axis": attributes["axis"]}
+    parts, (node,) = writing.formula(ops.TABLE[name], list(given.values()), attributes, 1)
+    lines = [*(f"{k} = {text_of(part)}" for k, part in parts), f"y = {text_of(node)}"]
+    np.testing.assert_array_equal(evaluate("\n".join(lines), given)["y"], y.data)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_the_text_of_batch_norm_equals_finite_differences(fused: bool) -> None:
+    """The issue's own measure: 1e-9 in float64, of a network with a random cotangent behind it."""
+    model, x, _ = network(fused)
+    loss = (mg.tanh(model[1](model[0](x))) * mg.tensor(np.linspace(-1.0, 1.0, 5))).sum()  # no kinks
+    explanation = mg.explain(loss)
+    lines, given = str(explanation), explanation.given
+    values = evaluate(lines, given)
+    eps = 1e-4  # of a difference of the fourth order
+    for name in ("x", "model_1_weight", "model_1_bias", "model_0_weight"):
+        numeric = np.zeros_like(given[name])
+        for i in np.ndindex(*numeric.shape):
+            ends = []
+            for k in (-2, -1, 1, 2):
+                moved = given[name].copy()
+                moved[i] += k * eps
+                ends.append(evaluate(lines, given | {name: moved})["loss"])
+            a, b, c, d = map(float, ends)
+            numeric[i] = (a - 8 * b + 8 * c - d) / (12 * eps)
+        assert np.abs(values[f"g_{name}"] - numeric).max() < 1e-9
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_lines_follow_the_users_names_and_the_walk(fused: bool) -> None:
+    """Parameters go by their qualified names; un-broadcast sums are there to be seen."""
+    model, x, loss = network(fused)
+    lines = [" ".join(line.split()) for line in str(mg.explain(loss)).splitlines()]
+    assert "x (8, 6) float64 input" in lines
+    assert "model_1_weight (5,) float64 parameter model.1.weight" in lines
+    assert "v1 = x @ model_0_weight.T + model_0_bias (8, 5) model.0" in lines
+    assert "g_model_0_bias += sum(g1, axis=0) from linear, w.r.t. b" in lines
+    if not fused:
+        assert "v2 = mean(v1, axis=0, keepdims=True) (1, 5) model.1" in lines
+        assert "g_model_1_weight += sum(g7 * v6, axis=0) from mul, w.r.t. b" in lines
+        assert "g1 += g2 / 8 from mean, w.r.t. a" in lines
+
+
+def test_a_gradient_is_the_sum_over_its_paths() -> None:
+    """Four through composed BatchNorm, and that through the mean inside the variance is zero."""
+    model, x, loss = network(fused=False)
+    explanation = mg.explain(loss)
+    paths = explanation.paths("x")
+    assert len(paths) == 4
+    total = explanation.gradients["x"]
+    close(sum(path.contribution for path in paths), total)
+    last = [v.name for v in paths[-1].variables]
+    assert {"v2", "v4", "v5"} <= set(last)  # mean, var, 1 / std
+    assert np.abs(paths[-1].contribution).max() < 1e-15 * np.abs(total).max()
+    assert all(p.variables[0].name == "loss" and p.variables[-1].name == "x" for p in paths)
+    assert "  g_x: 4 paths" in str(explanation)
+
+
+def test_paths_of_a_tensor_that_is_used_twice_and_too_many_of_them() -> None:
+    """x * x has two; each of seven squarings doubles them, and nobody reads 128."""
+    x = mg.tensor([1.5], requires_grad=True)
+    y = x * x
+    assert [p.contribution.item() for p in mg.explain(y).paths("x")] == [1.5, 1.5]
+    for _ in range(6):
+        y = y * y
+    explanation = mg.explain(y, names={"x": x})
+    assert "g_x: 128 paths" in str(explanation)
+    with pytest.raises(ArgumentError, match=r"128 paths lead to 'x', more than 64"):
+        explanation.paths("x")
+
+
+def test_explaining_changes_nothing() -> None:
+    """Neither gradients nor tape nor results; backward may follow, and gives what was said."""
+    model, x, loss = network(fused=False)
+    before = {k: v.copy() for k, v in model.state_dict().items()}
+    explanation = mg.explain(loss)
+    str(explanation), explanation.paths("x")
+    assert x.grad is None and all(p.grad is None for p in model.parameters())
+    loss.backward()
+    np.testing.assert_array_equal(x.grad.data, explanation.gradients["x"])
+    for k, v in model.state_dict().items():
+        np.testing.assert_array_equal(v, before[k])
+
+
+def test_modules_fold_into_one_line_and_unfold() -> None:
+    """By name, by class, or all; an inner module within its outer one."""
+    model, x, loss = network(fused=False)
+    explanation = mg.explain(loss)
+    assert explanation.modules() == ["model", "model.0", "model.1", "model.2", "model.3"]
+    folded = explanation.fold("model.1")
+    lines = [" ".join(line.split()) for line in str(folded).splitlines()]
+    call = "v8 <- model.1(v1, model_1_weight, model_1_bias) (8, 5) BatchNorm1d, 7 records"
+    assert call in lines
+    back = "g1, g_model_1_weight, g_model_1_bias <- model.1(g8) BatchNorm1d, 11 rules"
+    assert back in lines
+    assert not any(line.startswith("v3 =") for line in lines)
+    assert str(explanation.fold("BatchNorm1d")) == str(folded)
+    assert str(folded.unfold("model.1")) == str(folded.unfold()) == str(explanation)
+    assert len(str(explanation.fold()).splitlines()) < len(str(folded).splitlines())
+    assert "model(x, model_0_weight" in str(explanation.fold("model"))
+    with pytest.raises(ArgumentError, match=r"no module 'model.9' on this tape; there are model, "):
+        explanation.fold("model.9")
+
+
+def test_names_of_the_caller_and_names_given() -> None:
+    """A function's variables; a dict of them; none at all; names that functions have."""
+    a = mg.tensor([1.0, 2.0], requires_grad=True)
+    total = (a * a).sum()
+    assert "total = sum(v1, axis=0)" in str(mg.explain(total))
+    assert "v3 = sum(v2, axis=0)" in str(mg.explain(total, names={}))
+    given = str(mg.explain(total, names={"sum": a, "my total": total}))
+    assert "v1 = sum_ * sum_" in given and "my_total = sum(v1, axis=0)" in given
+    with pytest.raises(DtypeError, match=r"names are of Tensors, arrays and Modules, got int"):
+        mg.explain(total, names={"n": 3})
+
+
+def test_a_cotangent_for_a_result_that_is_no_scalar() -> None:
+    """It is a name like any other, and has to fit."""
+    a = mg.tensor([[1.0, 2.0]], requires_grad=True)
+    y = a * 3.0
+    text = str(mg.explain(y, np.float32([[1.0, 10.0]]), names={"a": a}))
+    assert "= gradient" in text
+    np.testing.assert_array_equal(
+        mg.explain(y, np.float32([[1.0, 10.0]]), names={"a": a}).gradients["a"], [[3.0, 30.0]]
+    )
+    with pytest.raises(GradError, match=r"explain: only a single element needs no gradient"):
+        mg.explain(y)
+    with pytest.raises(ShapeError, match=r"explain: the gradient has shape"):
+        mg.explain(y, np.ones(3))
+
+
+def test_what_cannot_be_explained_says_what_to_do() -> None:
+    """A freed tape, a leaf, no_grad, a changed input, no Tensor at all, a trace."""
+    model, x, loss = network(fused=True)
+    loss.backward()
+    with pytest.raises(GradError, match=r"explain: the tape was freed by backward .*retain_graph"):
+        mg.explain(loss)
+    with pytest.raises(GradError, match=r"explain: this Tensor is a leaf"):
+        mg.explain(mg.tensor(1.0, requires_grad=True))
+    with mg.no_grad():
+        y = x.sum()
+    with pytest.raises(GradError, match=r"explain: .*computed in no_grad"):
+        mg.explain(y)
+    with pytest.raises(DtypeError, match=r"explain: expected a Tensor, got float"):
+        mg.explain(1.0)
+    z = (x * x).sum()
+    with mg.no_grad():
+        x.copy_(0.0)
+    with pytest.raises(GradError, match=r"explain: input 0 of 'mul'.*changed in place"):
+        mg.explain(z)
+    with pytest.raises(TraceError, match=r"mg.explain"):
+        mg.compile(lambda: mg.explain((x * 2.0).sum()))()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("y = a + b", "name 'b' is not defined in 'a \\+ b'; give it a value"),
+        ("y = a @ a.T.T @ a", "'a @ a.T.T @ a' cannot be computed"),
+        ("y = __import__('os')", "__import__.*cannot be computed|not defined"),
+    ],
+)
+def test_text_that_cannot_be_computed(text: str, expected: str) -> None:
+    """Errors show the line's expression; what is no line is passed over."""
+    with pytest.raises(ArgumentError, match=expected):
+        evaluate(f"forward: one record\n  {text}   (2, 3)", {"a": np.ones((2, 3))})
+
+
+def test_threads_explain_side_by_side_while_others_train() -> None:
+    """A trace belongs to its thread: nobody's operations are in another's text."""
+    model, _, loss = network(fused=False)
+    expected = str(mg.explain(loss, names={}))
+    found, failed = [], []
+
+    def explains() -> None:
+        found.extend(str(mg.explain(loss, names={})) for _ in range(5))
+
+    def trains() -> None:
+        try:
+            for _ in range(20):
+                network(fused=False)[2].backward()
+        except Exception as error:  # pragma: no cover
+            failed.append(error)
+
+    threads = [threading.Thread(target=t) for t in (explains, trains, explains, trains)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert found == [expected] * 10 and not failed
+    assert set(CASES) == set(ops.TABLE)

@@ -10,6 +10,7 @@ from ..errors import ArgumentError, DtypeError, GradError
 from ..tape import Record, refuse_in_trace, tape
 from ..tensor import Tensor
 from .derivation import Derivation, Scope, Variable
+from .markdown import markdown
 from .names import Names
 from .paths import MAX_PATHS, Path, count_paths, paths_to
 from .text import text
@@ -34,6 +35,9 @@ class Explanation:
     def __repr__(self) -> str:
         steps, name = len(self.derivation.steps), self.derivation.loss.name
         return f"<explanation of {name}: {steps} records; print it>"
+
+    def _repr_markdown_(self) -> str:
+        return markdown(self.derivation, self._folds)
 
     # --- folding -------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ def text(derivation: Derivation, folds: Folds) -> str:
     for scope, steps in groups:
         lines += _folded(scope, steps) if scope else _forward(steps[0])
     lines += ["", f"backward: cotangents, g of each v, from {derivation.loss.name}"]
-    lines += _wrapped(derivation.begin.text, _said(derivation.begin.value))
+    lines += _wrapped(derivation.begin.text, shape_of(derivation.begin.value))
     for scope, steps in reversed(groups):
         lines += _folded_back(scope, steps) if scope else _backward(steps[0])
     lines += ["", "gradients: totals, each the sum over its paths", *_totals(derivation)]
@@ -46,35 +46,35 @@ def _given(derivation: Derivation) -> Iterator[str]:
     width = max((len(v.name) for v in given), default=0)
     for v in given:
         label = f" {v.label}" if v.label not in (None, v.name) else ""
-        yield f"  {v.name:<{width}}   {_said(v.value)} {v.value.dtype}   {v.kind}{label}"
+        yield f"  {v.name:<{width}}   {shape_of(v.value)} {v.value.dtype}   {v.kind}{label}"
 
 
 def _forward(step: Step) -> Iterator[str]:
     where = _place(step)
     for line in step.forward:
-        yield from _wrapped(line.text, _said(line.value) + where)
+        yield from _wrapped(line.text, shape_of(line.value) + where)
 
 
 def _backward(step: Step) -> Iterator[str]:
     for line in step.backward:
-        source = f"from {line.primitive}, w.r.t. {line.wrt}" if line.wrt else _said(line.value)
+        source = f"from {line.primitive}, w.r.t. {line.wrt}" if line.wrt else shape_of(line.value)
         yield from _wrapped(line.text, source)
 
 
 def _folded(scope: Scope, steps: Sequence[Step]) -> Iterator[str]:
-    given, made = _border(steps)
+    given, made = border(steps)
     call = f"{made[-1].name} <- {scope.label}({', '.join(v.name for v in given)})"
-    yield from _wrapped(call, f"{_said(made[-1].value)}   {scope.kind}, {len(steps)} records")
+    yield from _wrapped(call, f"{shape_of(made[-1].value)}   {scope.kind}, {len(steps)} records")
 
 
 def _folded_back(scope: Scope, steps: Sequence[Step]) -> Iterator[str]:
-    given, made = _border(steps)
+    given, made = border(steps)
     names = [v.cotangent for v in given if v.kind != "constant"]
     call = f"{', '.join(names)} <- {scope.label}({made[-1].cotangent})"
     yield from _wrapped(call, f"{scope.kind}, {sum(len(s.record.needs) for s in steps)} rules")
 
 
-def _border(steps: Sequence[Step]) -> tuple[list[Variable], list[Variable]]:
+def border(steps: Sequence[Step]) -> tuple[list[Variable], list[Variable]]:
     """What folded steps take from outside, and what they make."""
     made = [v for step in steps for v in step.outputs]
     inside = {v.name for v in made}
@@ -82,15 +82,18 @@ def _border(steps: Sequence[Step]) -> tuple[list[Variable], list[Variable]]:
     return [v for v in given.values() if v.name not in inside], made
 
 
-def _totals(derivation: Derivation) -> Iterator[str]:
+def totals(derivation: Derivation) -> Iterator[tuple[Variable, Array, int]]:
+    """Parameters and inputs with their gradients and how many paths these are summed over."""
     count = count_paths(derivation)
     for v in derivation.variables:
-        if v.kind not in ("parameter", "input") or v.cotangent not in derivation.values:
-            continue
-        n = count.get(v.name, 0)
-        total = derivation.values[v.cotangent]
-        size = f"   {_said(total)}   largest element {_size(total)}"
-        yield from _wrapped(f"  {v.cotangent}: {n} path{'s' * (n != 1)}", size.strip(), 0)
+        if v.kind in ("parameter", "input") and v.cotangent in derivation.values:
+            yield v, derivation.values[v.cotangent], count.get(v.name, 0)
+
+
+def _totals(derivation: Derivation) -> Iterator[str]:
+    for v, total, n in totals(derivation):
+        said = f"{shape_of(total)}   largest element {size_of(total)}"
+        yield from _wrapped(f"  {v.cotangent}: {n} path{'s' * (n != 1)}", said, 0)
         if 1 < n <= MAX_PATHS:
             yield from _paths(paths_to(derivation, v))
 
@@ -102,18 +105,20 @@ def _paths(paths: Sequence[Path]) -> Iterator[str]:
     for path, way in zip(paths, names, strict=True):
         own = [name for name in reversed(way) if name not in common]
         through = f"through {', '.join(own)}" if own else "directly"
-        yield from _wrapped(f"    {through}", _size(path.contribution), 0)
+        yield from _wrapped(f"    {through}", size_of(path.contribution), 0)
 
 
 def _place(step: Step) -> str:
     return f"   {step.scopes[-1].label}" if step.scopes else ""
 
 
-def _said(array: Array) -> str:
-    return "(" + ", ".join(map(str, array.shape)) + ("," if array.ndim == 1 else "") + ")"
+def shape_of(array: Array) -> str:
+    """As Python writes a shape."""
+    return str(tuple(array.shape))
 
 
-def _size(array: Array) -> str:
+def size_of(array: Array) -> str:
+    """The largest magnitude among the elements."""
     return f"{np.abs(array).max(initial=0.0):.3g}"
 
 
@@ -122,4 +127,4 @@ def _wrapped(line: str, said: str, indent: int = 2) -> Iterator[str]:
     if len(line) + 3 + len(said) > COLUMNS:
         yield line
         line, said = "", said
-    yield f"{line:<56}   {said}"[:400]
+    yield f"{line:<56}   {said}".rstrip()

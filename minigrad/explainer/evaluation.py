@@ -47,6 +47,10 @@ def evaluate(text: str, values: Mapping[str, Any]) -> dict[str, Any]:
     a value, and for a line that cannot be computed.
 
     The expressions are Python and are evaluated as such: read back only text that you trust.
+
+    >>> from minigrad.explainer import evaluate
+    >>> evaluate("y = sum(x * x)   said of it", {"x": [1.0, 2.0]})["y"]
+    array(5.)
     """
     found = {k: v._data if isinstance(v, Tensor) else np.asarray(v) for k, v in values.items()}
     with np.errstate(all="ignore"):

@@ -93,9 +93,10 @@ class Explanation:
     def paths(self, name: str) -> list[Path]:
         """All paths from the loss back to a variable, the largest contribution first.
 
-        name: as the lines or the user has it. A Path has `variables`, from the loss on, and its
-        `contribution`, an array in the shape of the variable; these sum to the gradient. Errors:
-        ArgumentError for an unknown name, or more than 64 paths.
+        name: as the lines or the user has it. A Path has `variables`, from the loss on, the
+        `operands` that these are, and its `contribution`, an array in the shape of the variable;
+        contributions sum to the gradient. Errors: ArgumentError for an unknown name, or more than
+        64 paths.
         """
         variable = self._variable(name)
         n = count_paths(self.derivation).get(variable.name, 0)
@@ -131,8 +132,24 @@ def explain(
     >>> import minigrad as mg
     >>> x = mg.tensor([1.0, 2.0], requires_grad=True)
     >>> y = (x * x).sum()
-    >>> print("\\n".join(str(mg.explain(y)).splitlines()[3:11]))
+    >>> print(mg.explain(y))
+    inputs
+      x   (2,) float32   input
+    <BLANKLINE>
     forward: 2 records
+      v1 = x * x                                               (2,)
+      y = sum(v1, axis=0)                                      ()
+    <BLANKLINE>
+    backward: cotangents, g of each v, from y
+      g_y = 1.0                                                ()
+      g1 += broadcast_to(reshape(g_y, (1,)), (2,))             from sum, w.r.t. a
+      g_x += g1 * x                                            from mul, w.r.t. a
+      g_x += g1 * x                                            from mul, w.r.t. b
+    <BLANKLINE>
+    gradients: totals, each the sum over its paths
+      g_x: 2 paths                                             (2,)   largest element 4
+        directly, as mul's a                                   2
+        directly, as mul's b                                   2
     """
     refuse_in_trace("mg.explain")
     if not isinstance(result, Tensor):

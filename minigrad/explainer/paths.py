@@ -4,7 +4,7 @@ A cotangent is a sum over all paths; a rule is linear in the cotangent, so that 
 walked alone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,9 +17,11 @@ MAX_PATHS = 64  # to one variable: their number doubles with each fork, and nobo
 
 
 class Path(NamedTuple):
-    """One way: the variables from the loss (first) to the one differentiated (last)."""
+    """One way: the variables from the loss (first) to the one differentiated (last), and the
+    operands that these are, of the primitives that made those before: "mul's a"."""
 
     variables: tuple[Variable, ...]
+    operands: tuple[str, ...]
     contribution: Array
 
 
@@ -39,15 +41,15 @@ def paths_to(derivation: Derivation, wanted: Variable) -> list[Path]:
     maker = {v.name: step for step in leading for v in step.outputs}
     found: list[Path] = []
     begin: Any = derivation.values[derivation.loss.cotangent]
-    stack: list[tuple[tuple[Variable, ...], Any]] = [((derivation.loss,), begin)]
+    stack = [Path((derivation.loss,), (), begin)]
     with np.errstate(all="ignore"):
         while stack:
-            way, g = stack.pop()
-            if way[-1] is wanted:
-                found.append(Path(way, g))
-            step = maker.get(way[-1].name)
+            path = stack.pop()
+            if path.variables[-1] is wanted:
+                found.append(path)
+            step = maker.get(path.variables[-1].name)
             if step is not None:
-                stack += [((*way, v), gx) for v, gx in _pulled(step, way[-1], g, wanted, leading)]
+                stack += reversed(list(_continued(path, step, wanted, leading)))
     return sorted(found, key=lambda path: -float(np.abs(path.contribution).max(initial=0.0)))
 
 
@@ -61,22 +63,20 @@ def _leading(steps: Sequence[Step], wanted: Variable) -> list[Step]:
     return leading
 
 
-def _pulled(
-    step: Step, y: Variable, g: Array, wanted: Variable, leading: Sequence[Step]
-) -> list[tuple[Variable, Array]]:
-    """What the rules of a step give from a cotangent of one of its outputs, for the inputs on the
-    way to what is wanted."""
+def _continued(path: Path, step: Step, wanted: Variable, leading: Sequence[Step]) -> Iterator[Path]:
+    """The path, and behind it each input of the step that made its end, on the way to what is
+    wanted."""
+    record = step.record
     reached = {wanted.name} | {v.name for other in leading for v in other.outputs}
-    needs = [
-        i for i in step.record.needs if (v := step.inputs[i]) is not None and v.name in reached
-    ]
-    whole: Any = g
-    if step.record.primitive.outputs > 1:
-        whole = tuple(g if v is y else None for v in step.places)
-    result = []
-    for i, gx in cotangents(step.record, whole, needs):
+    needs = [i for i in record.needs if (v := step.inputs[i]) is not None and v.name in reached]
+    g: Any = path.contribution
+    if record.primitive.outputs > 1:
+        g = tuple(g if v is path.variables[-1] else None for v in step.places)
+    names = record.primitive.operands(len(record.inputs))
+    for i, gx in cotangents(record, g, needs):
         v = step.inputs[i]
         if v is not None:
-            array = gx if gx.shape == v.value.shape else fitted(gx, v.value.shape, True)
-            result.append((v, np.asarray(array, v.value.dtype)))
-    return result
+            gx = gx if gx.shape == v.value.shape else fitted(gx, v.value.shape, True)
+            operand = f"{record.primitive.name}'s {names[i]}"
+            contribution = np.asarray(gx, v.value.dtype)
+            yield Path((*path.variables, v), (*path.operands, operand), contribution)

@@ -99,13 +99,14 @@ def _totals(derivation: Derivation) -> Iterator[str]:
 
 
 def _paths(paths: Sequence[Path]) -> Iterator[str]:
-    """Each by the variables that not all paths have."""
+    """Each by the variables that not all paths have; by its operand, too, where those are alike."""
     names = [[v.name for v in path.variables] for path in paths]
     common = set(names[0]).intersection(*names[1:])
-    for path, way in zip(paths, names, strict=True):
-        own = [name for name in reversed(way) if name not in common]
-        through = f"through {', '.join(own)}" if own else "directly"
-        yield from _wrapped(f"    {through}", size_of(path.contribution), 0)
+    own = [", ".join(name for name in reversed(way) if name not in common) for way in names]
+    for path, through in zip(paths, own, strict=True):
+        way = f"through {through}" if through else "directly"
+        way += f", as {path.operands[-1]}" if own.count(through) > 1 else ""
+        yield from _wrapped(f"    {way}", size_of(path.contribution), 0)
 
 
 def _place(step: Step) -> str:

@@ -29,7 +29,8 @@ LAYERS = [
     {"nn", "optim", "gradcheck"},
     {"compiler", "explainer"},
     {"minigrad"},  # the package's own __init__.py
-    {"warmup"},  # a program
+    {"ladder", "warmup"},  # programs
+    {"__main__"},
 ]
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 # One layer in several files: these may import each other.

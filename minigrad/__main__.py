@@ -1,0 +1,37 @@
+"""`python -m minigrad`: what there is to see and do without writing a line."""
+
+import argparse
+from collections.abc import Sequence
+
+from . import ladder
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m minigrad", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    explain = commands.add_parser(
+        "explain",
+        help="print how autodiff derives BatchNorm's gradient, and write a page to step through",
+    )
+    explain.add_argument("what", choices=["batchnorm"], help="what to explain")
+    explain.add_argument(
+        "--page", default="batchnorm.html", help="where to write the page (default: %(default)s)"
+    )
+    explain.add_argument("--rows", type=int, default=64, help="batch size (default: %(default)s)")
+    explain.add_argument("--channels", type=int, default=16, help="channels (default: %(default)s)")
+    given = parser.parse_args(arguments)
+    if given.rows < 2 or given.channels < 1:
+        parser.error(
+            f"BatchNorm needs at least 2 rows and 1 channel, got {given.rows} and {given.channels}"
+        )
+    batch = ladder.made_up(given.rows, given.channels)
+    rungs = ladder.rungs(batch)
+    print(ladder.report(rungs, ladder.measured(rungs, batch), batch))
+    ladder.explained(batch).save_html(given.page)
+    print(f"\nthe page to step through, in any browser: {given.page}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

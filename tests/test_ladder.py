@@ -1,0 +1,98 @@
+"""The BatchNorm ladder: all rungs reach the same place, and say how."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from minigrad import __main__, ladder
+
+EXAMPLE = Path(__file__).parents[1] / "examples" / "batchnorm_ladder.py"
+
+
+@pytest.fixture(scope="module")
+def rungs() -> list[ladder.Rung]:
+    """The ladder, made once for all tests."""
+    return ladder.rungs(ladder.made_up())
+
+
+def test_every_rung_gives_the_same_gradients(rungs: list[ladder.Rung]) -> None:
+    """Also of another batch size than the one that they were made for."""
+    assert [rung.title[0] for rung in rungs] == list("112345")
+    for batch in (ladder.made_up(), ladder.made_up(7, 16)):
+        rows = ladder.measured(rungs, batch, seconds=0.001)
+        assert rows[0].difference == 0
+        assert all(row.difference < 1e-14 and row.microseconds > 0 for row in rows)
+
+
+def test_a_rung_that_forgets_a_path_is_seen(rungs: list[ladder.Rung]) -> None:
+    """The comparison can fail: dx without the path through the mean."""
+
+    def wrong(batch: ladder.Batch) -> ladder.Gradients:
+        dx, dgamma, dbeta = ladder.by_closed_form(batch)
+        factor = batch.gamma / np.sqrt(batch.x.var(axis=0) + ladder.EPS)
+        return dx + factor * dbeta / len(batch.x), dgamma, dbeta
+
+    ladder_with = [rungs[0], ladder.Rung("wrong", "", "", wrong)]
+    assert ladder.measured(ladder_with, ladder.made_up(), 0.001)[1].difference > 1e-3
+
+
+def test_the_report_shows_what_runs(rungs: list[ladder.Rung]) -> None:
+    """The derivation, the stages, the algebra, the emitted code and the table."""
+    batch = ladder.made_up()
+    rows = ladder.measured(rungs, batch, seconds=0.001)
+    text = ladder.report(rungs, rows, batch)
+    for expected in (
+        "g3 += g4 * (-0.5 * v4 * v4 * v4)",
+        "dcentred = dcentred + dsquare * 2 * centred  # 3",
+        r"\sum_j (x_j - \mu) = 0",
+        "dx = gamma * inv_std * (g - dbeta / len(x) - x_hat * dgamma / len(x))",
+        "def step(x, gamma, g, places, sizes, numbers):",
+        "=== all of them, for x of shape (64, 16), float64",
+    ):
+        assert expected in text
+    for row in rows:
+        assert re.search(rf"{re.escape(row.title)} +\d\.\de[+-]\d\d +[\d.]+", text)
+
+
+def test_the_command_prints_the_ladder_and_writes_the_page(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`python -m minigrad explain batchnorm`, for somebody who has not written a line."""
+    page = tmp_path / "page.html"
+    arguments = ["explain", "batchnorm", "--page", str(page), "--rows", "8", "--channels", "3"]
+    assert __main__.main(arguments) == 0
+    said = capsys.readouterr().out
+    assert "5 what the compiler emits" in said and str(page) in said
+    assert "<html" in page.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], "the following arguments are required: command"),
+        (["explain", "relu"], "invalid choice: 'relu'"),
+        (["explain", "batchnorm", "--rows", "1"], "at least 2 rows and 1 channel, got 1 and 16"),
+    ],
+)
+def test_commands_that_cannot_be_run(
+    arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Status 2 and a line that says why."""
+    with pytest.raises(SystemExit, match="2"):
+        __main__.main(arguments)
+    assert expected in capsys.readouterr().err
+
+
+def test_the_example_runs_on_digits(tmp_path: Path) -> None:
+    """It prints the table and leaves a picture."""
+    pytest.importorskip("sklearn")
+    pytest.importorskip("matplotlib")
+    picture = tmp_path / "ladder.png"
+    command = [sys.executable, str(EXAMPLE), "--channels", "4", "--plot", str(picture)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
+    assert "for x of shape (64, 4), float64" in done.stdout
+    assert picture.read_bytes().startswith(b"\x89PNG")

@@ -11,7 +11,10 @@ import pytest
 
 import minigrad as mg
 from minigrad.errors import ArgumentError
-from minigrad.kernels import threads
+from minigrad.kernels import team, threads
+
+compiled = pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="nothing is compiled")
+jit = numba.njit(nogil=True)
 
 
 @pytest.fixture(autouse=True)
@@ -23,138 +26,155 @@ def two_threads():
     threads.set_num_threads(before)
 
 
-def take_all(done, count, tag=None, pause=None):
-    """A kernel, in Python, that adds to `done` each of `count` parts, and as which thread."""
-
-    def work(tag, turns, lead):
-        part = threads._fetch_add(turns, 0, 1)
-        while part < count:
-            if pause is not None:
-                pause()
-            done.append((part, lead, threading.current_thread().name, tag))
-            threads._fetch_add(turns, 1, 1)
-            part = threads._fetch_add(turns, 0, 1)
-        while lead and threads._fetch_add(turns, 1, 0) < count:
-            time.sleep(0)
-
-    threads.share(work, count, tag)
+def _note(part, thread, counts, by):
+    counts[part] += 1
+    by[part] = thread
 
 
-def test_each_part_is_taken_once():
+def _meet(_part, thread, met, by):
+    """Done when another part is under way as well, or after some seconds."""
+    place = team.fetch_add(met, 0, 1)
+    by[place] = thread
+    patience = 3_000_000_000
+    while team.look(met, 0) < 2 and patience > 0:
+        patience -= 1
+
+
+def _wait(_part, _thread, begun, end):
+    """Done when the caller says so."""
+    team.fetch_add(begun, 0, 1)
+    while team.look(end, 0) == 0:
+        pass
+
+
+def _nested(part, _thread, members, counts, by):
+    share_note(members, 3, (counts[part], by[part]))
+
+
+share_note = team.sharing(jit(_note))
+share_meet, share_wait = team.sharing(jit(_meet)), team.sharing(jit(_wait))
+share_nested = team.sharing(jit(_nested))
+
+
+def noted(parts, members=None):
+    """How often each part was done, and by which thread."""
+    counts, by = np.zeros(parts, np.int64), np.full(parts, -1)
+    share_note(threads.team() if members is None else members, parts, (counts, by))
+    return counts.tolist(), set(by.tolist())
+
+
+def met():
+    """The threads that met at work."""
+    by = np.full(2, -1)
+    share_meet(threads.team(), 2, (np.zeros(1, np.int64), by))
+    return by.tolist()
+
+
+def test_each_part_is_done_once():
     for n in (1, 2, 3, 7):
         threads.set_num_threads(n)
-        for count in (1, 2, 3, 10):
-            done = []
-            take_all(done, count, "tag")
-            assert sorted(part for part, *_ in done) == list(range(count))
-            assert {tag for *_, tag in done} == {"tag"}
+        for parts in (0, 1, 2, 3, 10, 1000):
+            counts, by = noted(parts)
+            assert counts == [1] * parts
+            assert by <= set(range(n))
 
 
+@compiled
 def test_the_caller_leads_and_others_help():
-    """Both parts are under way at the same time; who leads is the caller's own thread."""
-    both = threading.Barrier(2, timeout=10)
-    done = []
-    take_all(done, 2, pause=both.wait)
-    assert sorted(lead for _, lead, *_ in done) == [False, True]
-    own = threading.current_thread().name
-    assert {lead: name == own for _, lead, name, _ in done} == {True: True, False: False}
+    """Both parts are under way at the same time."""
+    assert sorted(met()) == [0, 1]
 
 
-def test_no_more_threads_than_parts():
-    threads.set_num_threads(8)
-    for parts in (1, 3):
-        calls = []
-        threads.share(lambda turns, lead, calls=calls: calls.append(lead), parts)
-        assert calls.count(True) == 1
-        assert len(calls) <= parts
+def test_one_part_is_for_the_caller():
+    assert noted(1) == ([1], {0})
+
+
+@compiled
+def test_mates_sleep_and_wake():
+    """Whether they still watch, sleep, or are about to: pauses around the time that they watch."""
+    assert sorted(met()) == [0, 1]
+    rng = np.random.default_rng(0)
+    for pause in (0.2, 0.05, *rng.uniform(0.0, 3e-4, 2000)):
+        end = time.perf_counter() + pause
+        while time.perf_counter() < end:
+            pass
+        assert sorted(met()) == [0, 1]
+
+
+@compiled
+def test_many_mates_sleep_and_wake():
+    """More than there are cores; each job is done whoever is awake."""
+    threads.set_num_threads(5)
+    for i in range(300):
+        assert noted(40)[0] == [1] * 40
+        time.sleep(1e-4 * (i % 5))
 
 
 def test_a_job_within_a_job():
-    """It finishes: what no worker has begun, the caller does."""
-    done = []
-
-    def outer(turns, lead):
-        while threads._fetch_add(turns, 0, 1) < 4:
-            take_all(done, 3)
-            threads._fetch_add(turns, 1, 1)
-        while lead and threads._fetch_add(turns, 1, 0) < 4:
-            time.sleep(0)
-
-    threads.share(outer, 4)
-    assert sorted(part for part, *_ in done) == sorted([0, 1, 2] * 4)
+    """The inner ones are done by who meets them, as the team is busy."""
+    counts, by = np.zeros((4, 3), np.int64), np.zeros((4, 3), np.int64)
+    share_nested(threads.team(), 4, (threads.team(), counts, by))
+    assert counts.tolist() == [[1] * 3] * 4
+    assert not by.any()
 
 
-def test_busy_workers_are_not_waited_for():
-    """Nor is what they had been given done after the caller has done it."""
-    free, done, calls = threading.Event(), [], []
-    blocked = threading.Event()
-
-    def block(turns, lead):
-        if not lead:
-            blocked.set()
-            free.wait(10)
-
-    threads.share(block, 2)
-    assert blocked.wait(10)
+@compiled
+def test_who_finds_the_team_busy_works_alone():
+    begun, end = np.zeros(1, np.int64), np.zeros(1, np.int64)
+    leader = threading.Thread(target=share_wait, args=(threads.team(), 2, (begun, end)))
+    leader.start()
     try:
-        take_all(done, 5)
-        threads.share(lambda turns, lead: calls.append(lead), 2)
+        while begun[0] < 2:
+            time.sleep(0.001)
+        assert noted(5) == ([1] * 5, {0})
     finally:
-        free.set()
-    assert [lead for _, lead, *_ in done] == [True] * 5
-    take_all([], 2)
-    assert calls == [True]
+        end[0] = 1
+        leader.join()
+    assert sorted(met()) == [0, 1]
 
 
-def test_without_workers(monkeypatch):
-    """Where no thread can be started, the caller does it all."""
-    monkeypatch.setattr(threads, "_pool", ThreadPoolExecutor(1))
-    threads._pool.shutdown()
-    done = []
-    take_all(done, 4)
-    assert [part for part, *_ in done] == [0, 1, 2, 3]
+@compiled
+def test_several_lead_at_once():
+    """Each job is whole, whoever gets the team."""
+
+    def work(_):
+        return [noted(20)[0] for _ in range(300)]
+
+    with ThreadPoolExecutor(6) as pool:
+        for results in pool.map(work, range(6)):
+            assert results == [[1] * 20] * 300
 
 
-def test_an_error_of_the_lead_is_seen_and_of_another_costs_its_help_alone():
-    def fail(turns, lead):
-        if lead is wrong:
-            raise OSError("seen")
+def test_where_no_thread_can_be_started(monkeypatch):
+    """The caller does it all; of the first few, those help that run."""
 
-    wrong = True
-    with pytest.raises(OSError, match="seen"):
-        threads.share(fail, 2)
-    wrong = False
-    threads.share(fail, 2)
+    def start(self):
+        if self.name == "minigrad_1":
+            raise RuntimeError("can't start new thread")
+        begin(self)
 
-
-def test_an_error_of_the_lead_in_mid_part_lets_the_others_go():
-    """As Ctrl-C where kernels run as Python: nobody waits for a part that nobody ends."""
-    ended, begun = threading.Event(), threading.Event()
-
-    def work(turns, lead):
-        threads._fetch_add(turns, 0, 1)
-        if lead:
-            assert begun.wait(10)
-            raise KeyboardInterrupt
-        begun.set()
-        threads._fetch_add(turns, 1, 1)
-        while threads._fetch_add(turns, 1, 0) < 2:
-            time.sleep(0)
-        ended.set()
-
-    with pytest.raises(KeyboardInterrupt):
-        threads.share(work, 2)
-    assert ended.wait(10)
+    begin = threading.Thread.start
+    monkeypatch.setattr(threading.Thread, "start", start)
+    for n in (2, 4):
+        threads.set_num_threads(n)
+        assert noted(4)[0] == [1] * 4
+        if not numba.config.DISABLE_JIT:
+            assert threads.team()[team.MATES] == 1
+    monkeypatch.setattr(
+        threading.Thread, "start", lambda _: start(threading.Thread(name="minigrad_1"))
+    )
+    threads.set_num_threads(2)
+    assert noted(4) == ([1] * 4, {0})
 
 
-@pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="nothing is compiled")
+@compiled
 def test_fetch_add_is_one_step():
     """Several threads that take turns get each number once."""
 
     @numba.njit(nogil=True)
     def take(turns, count, taken):
         for i in range(count):
-            taken[i] = threads.fetch_add(turns, 1, 1)
+            taken[i] = team.fetch_add(turns, 1, 1)
 
     count, turns = 200_000, np.zeros(2, np.int64)
     taken = np.zeros((4, count), np.int64)
@@ -184,26 +204,45 @@ def test_there_is_a_most():
         assert mg.get_num_threads() == n
     mg.set_num_threads(10**9)
     assert mg.get_num_threads() == threads.MOST <= max(64, os.cpu_count())
-    calls = []
-    threads.share(lambda turns, lead: calls.append(lead), 10**6)
-    assert len(calls) <= threads.MOST
-    assert len(threads._pool._threads) < threads.MOST
+    assert noted(1000)[0] == [1] * 1000
+    assert len(workers()) < threads.MOST + 10  # some of those before may still be about to end
 
 
 def workers():
     return {t for t in threading.enumerate() if t.name.startswith("minigrad")}
 
 
-def test_another_number_of_threads_ends_the_old_ones():
+@compiled
+@pytest.mark.parametrize("pause", [0.0, 0.05])
+def test_another_number_of_threads_ends_the_old_ones(pause):
+    """Whether they watch or sleep."""
     before = workers()
     threads.set_num_threads(3)
-    threads.share(lambda turns, lead: None, 3)
-    old, pool = workers() - before, threads._pool
-    assert old and pool is not None  # held here, or its own finaliser would end them, in CPython
+    assert noted(3)[0] == [1] * 3
+    old = workers() - before
+    assert old
+    time.sleep(pause)
     threads.set_num_threads(3)
     for worker in old:
         worker.join(timeout=10)
         assert not worker.is_alive()
+
+
+@compiled
+def test_a_team_that_is_dismissed_in_mid_job_ends_it():
+    """Who leads goes on, with what help there is."""
+    begun, end = np.zeros(1, np.int64), np.zeros(1, np.int64)
+    old = threads.team()
+    leader = threading.Thread(target=share_wait, args=(old, 5, (begun, end)))
+    leader.start()
+    while begun[0] < 2:
+        time.sleep(0.001)
+    threads.set_num_threads(2)
+    end[0] = 1
+    leader.join(10)
+    assert not leader.is_alive() and begun[0] == 5
+    assert noted(4, old)[0] == [1] * 4
+    assert sorted(met()) == [0, 1]
 
 
 def in_a_child(job):
@@ -235,19 +274,37 @@ quiet = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 def meet():
     """Two threads, or it breaks."""
-    both = threading.Barrier(2, timeout=5)
-    threads.share(lambda turns, lead: both.wait(), 2)
+    assert sorted(met()) == [0, 1]
 
 
 @forks
 @quiet
+@compiled
 def test_a_forked_child_has_workers_of_its_own():
-    threads.share(lambda turns, lead: None, 2)  # the parent's are running
+    meet()  # the parent's are running
     in_a_child(meet)
 
 
 @forks
 @quiet
+@compiled
+def test_a_fork_while_another_thread_leads():
+    begun, end = np.zeros(1, np.int64), np.zeros(1, np.int64)
+    leader = threading.Thread(target=share_wait, args=(threads.team(), 2, (begun, end)))
+    leader.start()
+    try:
+        while begun[0] < 2:
+            time.sleep(0.001)
+        in_a_child(meet)
+    finally:
+        end[0] = 1
+        leader.join()
+    meet()
+
+
+@forks
+@quiet
+@compiled
 def test_a_fork_while_another_thread_holds_the_lock():
     """That thread is not there in the child to release it."""
     held, done = threading.Event(), threading.Event()

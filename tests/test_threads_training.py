@@ -72,13 +72,13 @@ def test_eight_threads_train_as_each_alone_while_the_number_of_workers_changes(m
     threads.set_num_threads(1)
     alone = [train(seed) for seed in range(8)]
     assert len({results[0] for results in alone}) == 8
-    done, sizes, share = threading.Event(), itertools.cycle([2, 5, 1, 3, 8]), threads.share
+    done, sizes, kernel = threading.Event(), itertools.cycle([2, 5, 1, 3, 8]), batchnorm.row_train
     together, busy = [], []
 
-    def counted(kernel, parts, *arguments):
+    def counted(*arguments):
         busy.append(1)
         together.append(len(busy))
-        share(kernel, parts, *arguments)
+        kernel(*arguments)
         busy.pop()
 
     def change():
@@ -88,7 +88,7 @@ def test_eight_threads_train_as_each_alone_while_the_number_of_workers_changes(m
             changes += 1
         return changes
 
-    monkeypatch.setattr(batchnorm, "share", counted)
+    monkeypatch.setattr(batchnorm, "row_train", counted)
     with ThreadPoolExecutor(9) as pool:
         changes = pool.submit(change)
         try:
@@ -97,5 +97,5 @@ def test_eight_threads_train_as_each_alone_while_the_number_of_workers_changes(m
         finally:
             done.set()
     assert changes.result() > 3
-    assert len(together) >= 4 * 3 * 4 * 3  # the way of large arrays was taken, by half of them
-    assert max(together) > 1
+    assert len(together) == 3 * 4 * 4  # rows, by half of them in each step
+    assert max(together) > 1 or not COMPILED

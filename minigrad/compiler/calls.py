@@ -56,16 +56,16 @@ def _batch_norm(op: Operation, name: Name) -> Lines:
     arguments = [_planes(x, name), *p, *map(name, given)]
     arguments += [name(op.attributes["eps"], "eps"), name(op.attributes["relu"], "relu")]
     arguments += [_planes(y, name), name(stats)]
-    rows, alone = len(x.shape) == 2, [_ALONE, name(True, "lead")]
+    rows = len(x.shape) == 2
     if given:
-        arguments += alone if rows else []
+        arguments += [_ALONE] if rows else []
         return [f"{'row' if rows else 'plane'}_eval({', '.join(arguments)})"]
-    arguments += [_SUMS, *alone] if rows else []
+    arguments += [_ALONE] if rows else []
     return [f"{'row' if rows else 'plane'}_train({', '.join(arguments)})"]
 
 
 # What tells a kernel for rows that no thread shares its work.
-_SUMS, _ALONE = "np.empty((0, 0, 0))", "np.zeros(0, int64)"
+_ALONE = "np.zeros(0, int64)"
 
 
 def _batch_norm_grad(op: Operation, name: Name) -> Lines:
@@ -85,7 +85,7 @@ def _batch_norm_grad(op: Operation, name: Name) -> Lines:
         *(_absent(x) if v is None else name(v) for v in (dgamma, dbeta)),
     ]
     if ndim == 2:
-        return [f"row_backward({', '.join([*arguments, _SUMS, _ALONE, name(True, 'lead')])})"]
+        return [f"row_backward({', '.join([*arguments, _ALONE])})"]
     return [f"plane_backward({', '.join(arguments)})"]
 
 

@@ -1,7 +1,8 @@
 """BatchNorm of (n, c), forward: channels lie side by side, and inner loops run over them.
 
-The terms are explained in minigrad.kernels.batchnorm, `turns` and `lead` in threads.py beside it.
-A kernel that is not to be shared gets no turns, and makes its own.
+The terms are explained in minigrad.kernels.batchnorm, `team`, `share` and what it calls for each
+part in team.py beside it. Both passes go over blocks of rows, the second one backwards: what was
+summed last may still be in a cache.
 """
 
 from typing import Any
@@ -11,13 +12,13 @@ from numpy.typing import NDArray
 
 from .batchnorm_channel import affine, finite, first, recall, settle
 from .jit import kernel, part
-from .threads import TURNS, fetch_add
+from .team import Team, sharing, threads
 
 Array = NDArray[Any]
 
-# A block of rows, which is what a thread takes at a time, and what is summed before it joins the
-# total, has this many rows, or if they are short this many values.
-ROWS, VALUES = 128, 1 << 14
+# A block of rows, which is a part, and what is summed before it joins the total, has this many
+# rows, or if they are short this many values.
+ROWS, VALUES = 32, 1 << 14
 # Rows shorter than this are taken several at a time, or entering the inner loop costs most. Where
 # x comes from L2 or L1, 256 was best. The sums, which read four such runs at once, took a third of
 # the time with 1024 where x (65536, 64) came from memory: a run is then a page.
@@ -70,30 +71,32 @@ sums_run = part(_sums_run)
 
 
 def _row_sums(
-    x: Array, shift: Array, t1: Array, t2: Array, start: int, end: int, sums: Array
+    b: int, thread: int, x: Array, shift: Array, size: int, spare: Array, sums: Array
 ) -> None:
-    """sums = sum of x - K, sum of (x - K)^2, of flat x from start to end, in runs of t1's size."""
-    w = t1.size
+    """sums[b] = sum of x - K, sum of (x - K)^2, of block b of flat x, in runs as long as shift."""
+    t1, t2, w = spare[thread, 0], spare[thread, 1], shift.size
     t1[:] = 0.0
     t2[:] = 0.0
-    i = start
+    i, end = b * size, min((b + 1) * size, x.size)
     while i + 4 * w <= end:  # four at a time: a quarter of the traffic on the accumulators
-        a, b = x[i : i + w], x[i + w : i + 2 * w]
-        d, e = x[i + 2 * w : i + 3 * w], x[i + 3 * w : i + 4 * w]
+        x0, x1 = x[i : i + w], x[i + w : i + 2 * w]
+        x2, x3 = x[i + 2 * w : i + 3 * w], x[i + 3 * w : i + 4 * w]
         for j in range(w):
             s = shift[j]
-            q, r, u, v = a[j] - s, b[j] - s, d[j] - s, e[j] - s
-            t1[j] += (q + r) + (u + v)
-            t2[j] += (q * q + r * r) + (u * u + v * v)
+            d0, d1, d2, d3 = x0[j] - s, x1[j] - s, x2[j] - s, x3[j] - s
+            t1[j] += (d0 + d1) + (d2 + d3)
+            # One after the other, all are fused with a multiplication: in pairs it took 1.2 times
+            # as long.
+            t2[j] = d0 * d0 + (d1 * d1 + (d2 * d2 + (d3 * d3 + t2[j])))
         i += 4 * w
     while i < end:
-        a = x[i : min(i + w, end)]
-        for j in range(a.size):
-            q = a[j] - shift[j]
-            t1[j] += q
-            t2[j] += q * q
+        x0 = x[i : min(i + w, end)]
+        for j in range(x0.size):
+            d0 = x0[j] - shift[j]
+            t1[j] += d0
+            t2[j] += d0 * d0
         i += w
-    fold(t1, t2, sums)
+    fold(t1, t2, sums[b])
 
 
 def _fold(t1: Array, t2: Array, sums: Array) -> None:
@@ -126,40 +129,42 @@ def _repeat(p: Array, c: int, w: int) -> None:
             p[i, j] = p[i, j - c]
 
 
-def _row_scale(x: Array, p: Array, w: int, low: Any, start: int, end: int, y: Array) -> None:
-    """y = (x - p0) * p1 + p2, or low where that is below, of flat x and y from start to end."""
-    for i in range(start, end, w):
-        a, b = x[i : min(i + w, end)], y[i : min(i + w, end)]
-        for j in range(b.size):
-            v = (a[j] - p[0, j]) * p[1, j] + p[2, j]
-            b[j] = low if v <= low else v
+def _spare(team: Team, w: int) -> Array:
+    """Two rows of accumulators for each thread."""
+    return np.empty((threads(team), 2, w))
+
+
+def _row_scale(
+    b: int, _thread: int, x: Array, p: Array, w: int, low: Any, size: int, last: int, y: Array
+) -> None:
+    """y = (x - p0) * p1 + p2, or low where that is below, of flat x and y; last: the last block."""
+    start = (last - b) * size
+    for i in range(start, min(start + size, x.size), w):
+        e = min(i + w, start + size, x.size)
+        x0, y0 = x[i:e], y[i:e]
+        for j in range(y0.size):
+            v = (x0[j] - p[0, j]) * p[1, j] + p[2, j]
+            y0[j] = low if v <= low else v
 
 
 row_shift = part(_row_shift, exact=True)
 fold = part(_fold, exact=True)
-row_sums = part(_row_sums, exact=True)
+row_sums = sharing(part(_row_sums, exact=True))
 row_total = part(_row_total, exact=True)
 repeat = part(_repeat)
-row_scale = part(_row_scale, exact=True)
+spare = part(_spare)
+row_scale = sharing(part(_row_scale, exact=True))
 
 
-def _row_apply(
-    x: Array, p: Array, w: int, relu: bool, y: Array, turns: Array, i: int, lead: bool
-) -> None:
-    """Scale all blocks, by turns i and i + 1."""
+def _row_apply(x: Array, p: Array, w: int, relu: bool, y: Array, team: Team) -> None:
+    """Scale all blocks."""
     n, c = x.shape
     rows = part_block(c)
-    size, k = rows * c, part_blocks(n, rows)
-    xs, ys = x.reshape(x.size), y.reshape(y.size)
+    k = part_blocks(n, rows)
     low = x.dtype.type(0.0 if relu else np.nan)  # nothing is <= NaN
     repeat(p, c, w)
-    b = fetch_add(turns, i, 1)
-    while b < k:
-        row_scale(xs, p, w, low, b * size, min((b + 1) * size, x.size), ys)
-        fetch_add(turns, i + 1, 1)
-        b = fetch_add(turns, i, 1)
-    while lead and fetch_add(turns, i + 1, 0) < k:
-        pass
+    flat = x.reshape(x.size), p, w, low, rows * c, k - 1, y.reshape(y.size)
+    row_scale(team, k, flat)
 
 
 row_apply = part(_row_apply, exact=True)
@@ -173,34 +178,23 @@ def _row_train(
     relu: bool,
     y: Array,
     stats: Array,
-    sums: Array,
-    turns: Array,
-    lead: bool,
+    team: Team,
 ) -> None:
-    """forward_train. sums: (blocks, 2, c), shared."""
+    """forward_train."""
     n, c = x.shape
     rows = part_block(c)
-    size, k = rows * c, part_blocks(n, rows)
-    if not turns.size:
-        turns, sums = np.zeros(TURNS, np.int64), np.empty((k, 2, c))
-    own = stats if lead else np.empty_like(stats)
-    xs, w = x.reshape(x.size), part_width(c, sums_run(x.size))
-    shift, t1, t2 = np.empty(w), np.empty(w), np.empty(w)
-    row_shift(x, own)
-    for j in range(w):
-        shift[j] = own[0, j] if j < c else shift[j - c]
-    b = fetch_add(turns, 0, 1)
-    while b < k:
-        row_sums(xs, shift, t1, t2, b * size, min((b + 1) * size, x.size), sums[b])
-        fetch_add(turns, 1, 1)
-        b = fetch_add(turns, 0, 1)
+    k = part_blocks(n, rows)
+    w = part_width(c, sums_run(x.size))
+    shift, sums = np.empty((1, w)), np.empty((k, 2, c))
+    row_shift(x, stats)
+    shift[0, :c] = stats[0]
+    repeat(shift, c, w)
+    row_sums(team, k, (x.reshape(x.size), shift[0], rows * c, spare(team, w), sums))
     w = part_width(c, RUN)
     p = np.empty((3, w + GAP), x.dtype)
-    while fetch_add(turns, 1, 0) < k:  # what another has begun
-        pass
-    settle(n, row_total(sums), eps, own, p, 0, c)
-    affine(gamma, beta, own, p, 0, c)
-    row_apply(x, p, w, relu, y, turns, 2, lead)
+    settle(n, row_total(sums), eps, stats, p, 0, c)
+    affine(gamma, beta, stats, p, 0, c)
+    row_apply(x, p, w, relu, y, team)
 
 
 def _row_eval(
@@ -213,18 +207,15 @@ def _row_eval(
     relu: bool,
     y: Array,
     stats: Array,
-    turns: Array,
-    lead: bool,
+    team: Team,
 ) -> None:
     """forward_eval."""
     c = x.shape[1]
     w = part_width(c, RUN)
-    if not turns.size:
-        turns = np.zeros(TURNS, np.int64)
-    own, p = stats if lead else np.empty_like(stats), np.empty((3, w + GAP), x.dtype)
-    recall(x, running_mean, running_var, eps, own)
-    affine(gamma, beta, own, p, 0, c)
-    row_apply(x, p, w, relu, y, turns, 0, lead)
+    p = np.empty((3, w + GAP), x.dtype)
+    recall(x, running_mean, running_var, eps, stats)
+    affine(gamma, beta, stats, p, 0, c)
+    row_apply(x, p, w, relu, y, team)
 
 
 row_train = kernel(_row_train, exact=True)

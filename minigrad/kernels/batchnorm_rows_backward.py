@@ -15,31 +15,32 @@ from .batchnorm_rows import (
     part_width,
     repeat,
     row_total,
+    spare,
     sums_run,
 )
 from .jit import kernel, part
-from .threads import TURNS, fetch_add
+from .team import Team, sharing
 
 Array = NDArray[Any]
 
 
 def _row_dots(
+    b: int,
+    thread: int,
     g: Array,
     x: Array,
     y: Array,
     gated: bool,
     shift: Array,
-    t1: Array,
-    t2: Array,
-    start: int,
-    end: int,
+    size: int,
+    spare: Array,
     sums: Array,
 ) -> None:
-    """sums = sum of g, sum of g * (x - K), of flat arrays from start to end; g gated by y."""
-    w, zero = t1.size, x.dtype.type(0)
+    """sums[b] = sum of g, sum of g * (x - K), of block b of flat arrays; g gated by y."""
+    t1, t2, w, zero = spare[thread, 0], spare[thread, 1], shift.size, x.dtype.type(0)
     t1[:] = 0.0
     t2[:] = 0.0
-    i = start
+    i, end = b * size, min((b + 1) * size, x.size)
     while i + 4 * w <= end:
         i1, i2, i3 = i + w, i + 2 * w, i + 3 * w
         g0, x0, y0 = g[i : i + w], x[i : i + w], y[i : i + w]
@@ -57,7 +58,7 @@ def _row_dots(
             d0, d1 = np.float64(x0[j] - s), np.float64(x1[j] - s)
             d2, d3 = np.float64(x2[j] - s), np.float64(x3[j] - s)
             t1[j] += (np.float64(h0) + np.float64(h1)) + (np.float64(h2) + np.float64(h3))
-            t2[j] += (h0 * d0 + h1 * d1) + (h2 * d2 + h3 * d3)
+            t2[j] = h0 * d0 + (h1 * d1 + (h2 * d2 + (h3 * d3 + t2[j])))
         i += 4 * w
     while i < end:
         e = min(i + w, end)
@@ -69,10 +70,12 @@ def _row_dots(
             t1[j] += h0
             t2[j] += h0 * np.float64(x0[j] - shift[j])
         i += w
-    fold(t1, t2, sums)
+    fold(t1, t2, sums[b])
 
 
 def _row_dx(
+    b: int,
+    _thread: int,
     g: Array,
     x: Array,
     y: Array,
@@ -80,14 +83,14 @@ def _row_dx(
     p: Array,
     w: int,
     training: bool,
-    start: int,
-    end: int,
+    size: int,
+    last: int,
     dx: Array,
 ) -> None:
-    """dx of the formula at `gradients`, of flat arrays from start to end; g gated by y."""
-    zero = x.dtype.type(0)
-    for i in range(start, end, w):
-        e = min(i + w, end)
+    """dx of the formula at `gradients`, of flat arrays; g gated by y; last: the last block."""
+    zero, start = x.dtype.type(0), (last - b) * size
+    for i in range(start, min(start + size, x.size), w):
+        e = min(i + w, start + size, x.size)
         g0, x0, y0, d0 = g[i:e], x[i:e], y[i:e], dx[i:e]
         for j in range(d0.size):
             h = g0[j]
@@ -98,8 +101,8 @@ def _row_dx(
             d0[j] = h * p[1, j]
 
 
-row_dots = part(_row_dots, exact=True)
-row_dx = part(_row_dx, exact=True)
+row_dots = sharing(part(_row_dots, exact=True))
+row_dx = sharing(part(_row_dx, exact=True))
 
 
 def _row_backward(
@@ -112,49 +115,29 @@ def _row_backward(
     dx: Array,
     dgamma: Array,
     dbeta: Array,
-    sums: Array,
-    turns: Array,
-    lead: bool,
+    team: Team,
 ) -> None:
-    """backward. sums: (blocks, 2, c), shared."""
+    """backward."""
     n, c = x.shape
     rows = part_block(c)
     size, k = rows * c, part_blocks(n, rows)
-    if not turns.size:
-        turns, sums = np.zeros(TURNS, np.int64), np.zeros((k, 2, c))
-    if not lead:  # of whose results only dx counts
-        dgamma, dbeta = np.empty_like(dgamma), np.empty_like(dbeta)
     gated = y.size > 0
     gs, xs = g.reshape(x.size), x.reshape(x.size)
     ys = y.reshape(x.size) if gated else gs
+    sums = np.zeros((k, 2, c))
     if training or dgamma.size or dbeta.size:
         w = part_width(c, sums_run(x.size))
-        shift, t1, t2 = np.empty(w, x.dtype), np.empty(w), np.empty(w)
-        for j in range(w):
-            shift[j] = stats[0, j] if j < c else shift[j - c]
-        b = fetch_add(turns, 0, 1)
-        while b < k:
-            end = min((b + 1) * size, x.size)
-            row_dots(gs, xs, ys, gated, shift, t1, t2, b * size, end, sums[b])
-            fetch_add(turns, 1, 1)
-            b = fetch_add(turns, 0, 1)
+        shift = np.empty((1, w), x.dtype)
+        shift[0, :c] = stats[0]
+        repeat(shift, c, w)
+        row_dots(team, k, (gs, xs, ys, gated, shift[0], size, spare(team, w), sums))
     w = part_width(c, RUN)
     p = np.empty((5, w + GAP), x.dtype)
-    if training or dgamma.size or dbeta.size:
-        while fetch_add(turns, 1, 0) < k:  # what another has begun
-            pass
     gradients(n, row_total(sums), gamma, stats, dgamma, dbeta, p, 0, c)
     if dx.size:
-        ds = dx.reshape(x.size)
         repeat(p, c, w)
-        b = fetch_add(turns, 2, 1)
-        while b < k:
-            end = min((b + 1) * size, x.size)
-            row_dx(gs, xs, ys, gated, p, w, training, b * size, end, ds)
-            fetch_add(turns, 3, 1)
-            b = fetch_add(turns, 2, 1)
-        while lead and fetch_add(turns, 3, 0) < k:
-            pass
+        ds = dx.reshape(x.size)
+        row_dx(team, k, (gs, xs, ys, gated, p, w, training, size, k - 1, ds))
 
 
 row_backward = kernel(_row_backward, exact=True)

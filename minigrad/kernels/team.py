@@ -1,0 +1,223 @@
+"""A loop over parts that threads share, called from compiled code: `share`.
+
+Numba's own threads abort when two Python threads launch at once. These belong to a team: an array
+of counters and addresses, see below, which kernels get as an argument. The others of a team, its
+mates, never leave compiled code: one that has nothing to do watches for the next job for a while,
+as to wake a thread takes some 50 us, and then sleeps. What there is to do is cut into parts by its
+shape alone, so that the results have the same bits in any number of threads; each thread takes the
+next part by an atomic counter, so that a mate that comes late, or never, costs nothing but its
+help. A team does one job at a time: who finds it busy works alone.
+"""
+
+from typing import Any
+
+import numba
+import numpy as np
+from numba import types
+from numba.core import cgutils as untyped_cgutils
+from numba.extending import intrinsic
+from numpy.typing import NDArray
+
+from .jit import kernel, part
+
+Team = NDArray[np.int64]
+# For a kernel that has nobody to share with.
+ALONE: Team = np.zeros(0, np.int64)
+
+# What lies where, in lines of the cache of their own where several threads write. JOB: how often a
+# job was begun or ended, so odd while one is open to mates. NEXT: the next part. INSIDE: mates that
+# may be at work. BUSY: 1 while somebody leads. STOP: 1 for mates to end.
+JOB, NEXT, INSIDE, BUSY, STOP = 0, 8, 16, 24, 32
+# The job, as C function and what it is given; how many mates; C functions that wait for a lock and
+# that release one.
+CALL, GIVEN, MATES, ACQUIRE, RELEASE = 40, 41, 42, 43, 44
+# For each mate: 1 while it sleeps, or is about to, and the lock that it waits for.
+ASLEEP, LOCK, MATE = 48, 49, 8
+# Looks at about 1 ns: from a step's forward to its backward Python takes 20 or 30 us, and who
+# watches for longer takes a core from others, such as the threads of a matrix product.
+WATCH = 60_000
+
+
+def new_team(acquire: int, release: int, locks: list[int]) -> Team:
+    """A team with a mate for each lock, all of which are taken; and the C functions, by address."""
+    team = np.zeros(ASLEEP + MATE * len(locks), np.int64)
+    team[MATES], team[ACQUIRE], team[RELEASE] = len(locks), acquire, release
+    team[LOCK::MATE] = locks
+    return team
+
+
+def locks_of(team: Team) -> list[int]:
+    """What its mates wait for."""
+    locks: list[int] = team[LOCK::MATE].tolist()
+    return locks
+
+
+def _threads(team: Team) -> int:
+    """How many may work on one job."""
+    return 1 if team.size == 0 else 1 + team[MATES]
+
+
+def alone(function: Any) -> Any:
+    """What `sharing` makes, of Python: as Python, kernels have no threads."""
+
+    def share(_team: Team, parts: int, arguments: Any) -> None:
+        for i in range(parts):
+            function(i, 0, *arguments)
+
+    return share
+
+
+def sharing(function: Any) -> Any:
+    """share(team, parts, arguments): function(part, thread, *arguments) for each part, by whom is
+    open; thread: 0 leads, mates count from 1. function: what `part` makes; it may not allocate."""
+    if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
+        return alone(function)
+    post = _posting(function)
+
+    def share(team: Team, parts: int, arguments: Any) -> None:
+        if team.size == 0 or parts < 2 or exchange(team, BUSY, 1) != 0:
+            for i in range(parts):
+                function(i, 0, *arguments)
+            return
+        post(team, parts, arguments)
+        exchange(team, NEXT, 0)
+        fetch_add(team, JOB, 1)
+        for i in range(min(team[MATES], parts - 1)):
+            if exchange(team, ASLEEP + MATE * i, 0) != 0:
+                call(team[RELEASE], team[LOCK + MATE * i], 0)
+        call(team[CALL], team[GIVEN], 0)
+        fetch_add(team, JOB, 1)
+        while look(team, INSIDE) != 0:
+            pass
+        exchange(team, BUSY, 0)
+
+    return part(share)
+
+
+def _serve(team: Team, mate: int) -> None:
+    """What a mate does until it is told to stop."""
+    done = 0
+    while look(team, STOP) == 0:
+        looks, job = WATCH, look(team, JOB)
+        while looks > 0 and (job == done or job & 1 == 0):
+            looks, job = looks - 1, look(team, JOB)
+        if looks > 0:
+            fetch_add(team, INSIDE, 1)
+            if look(team, JOB) == job:  # or it is closed, and what team tells may change
+                call(team[CALL], team[GIVEN], mate + 1)
+            fetch_add(team, INSIDE, -1)
+            done = job
+        else:
+            exchange(team, ASLEEP + MATE * mate, 1)
+            news = look(team, JOB) != job or look(team, STOP) != 0
+            if not (news and exchange(team, ASLEEP + MATE * mate, 0) == 1):
+                call(team[ACQUIRE], team[LOCK + MATE * mate], 1)
+
+
+# --- what Numba has not ---------------------------------------------------------------------------
+
+
+def _place(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    """The address of arguments[0][arguments[1]]."""
+    array = context.make_array(signature.args[0])(context, builder, arguments[0])
+    return builder.gep(array.data, [arguments[1]])
+
+
+def _atomic(operation: str) -> Any:
+    """One instruction of the processor on team[i], which also orders reads and writes around it."""
+
+    @intrinsic
+    def atomic(_context: Any, team: Any, _i: Any, _value: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            place = _place(context, builder, signature, arguments)
+            return builder.atomic_rmw(operation, place, arguments[2], "seq_cst")
+
+        return types.int64(team, types.int64, types.int64), generate
+
+    return atomic
+
+
+@intrinsic
+def _load(_context: Any, team: Any, _i: Any) -> Any:
+    """team[i], as another thread has left it."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.load_atomic(_place(context, builder, signature, arguments), "seq_cst", 8)
+
+    return types.int64(team, types.int64), generate
+
+
+cgutils: Any = untyped_cgutils
+ir = cgutils.ir  # llvmlite's, which comes with Numba
+POINTER, INT64 = ir.IntType(8).as_pointer(), ir.IntType(64)
+# What `call` calls; a result is ignored, and who takes one argument does not see the other.
+C_FUNCTION = ir.FunctionType(ir.VoidType(), [POINTER, INT64])
+
+
+@intrinsic
+def _call(_context: Any, _function: Any, _given: Any, _number: Any) -> Any:
+    """The C function at an address, of another address and a number."""
+
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        function = builder.inttoptr(arguments[0], C_FUNCTION.as_pointer())
+        builder.call(function, [builder.inttoptr(arguments[1], POINTER), arguments[2]])
+        return ir.Constant(INT64, 0)
+
+    return types.int64(types.int64, types.int64, types.int64), generate
+
+
+def _posting(function: Any) -> Any:
+    """post(team, parts, arguments): team[CALL] calls function(part, thread, *arguments) for parts
+    until there are none; team[GIVEN], with the arguments, is valid until the caller returns."""
+
+    @intrinsic
+    def post(typing: Any, team: Any, parts: Any, given: Any) -> Any:
+        kind = types.Dispatcher(function)
+        called = kind.get_call_type(typing, (types.int64, types.int64, *given.types), {})
+
+        def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+            compiled = function.get_compile_result(called)
+            context.active_code_library.add_linking_library(compiled.library)
+            counters = context.make_array(team)(context, builder, arguments[0]).data
+            kept = [counters, arguments[1], arguments[2]]
+            struct = ir.LiteralStructType([value.type for value in kept])
+            place = cgutils.alloca_once(builder, struct)
+            for i, value in enumerate(kept):
+                builder.store(value, cgutils.gep_inbounds(builder, place, 0, i))
+            module = builder.module
+            taker = ir.Function(module, C_FUNCTION, module.get_unique_name("take_parts"))
+            taker.linkage = "internal"
+            for i, value in ((CALL, taker), (GIVEN, place)):
+                address = builder.ptrtoint(value, INT64)
+                builder.store(address, builder.gep(counters, [ir.Constant(INT64, i)]))
+
+            inner = ir.IRBuilder(taker.append_basic_block("entry"))
+            values = inner.load(inner.bitcast(taker.args[0], struct.as_pointer()))
+            counters, number, values = [inner.extract_value(values, i) for i in range(3)]
+            values = cgutils.unpack_tuple(inner, values)
+            take, run, end = [taker.append_basic_block(name) for name in ("take", "run", "end")]
+            inner.branch(take)
+            inner.position_at_end(take)
+            counter = inner.gep(counters, [ir.Constant(INT64, NEXT)])
+            i = inner.atomic_rmw("add", counter, ir.Constant(INT64, 1), "seq_cst")
+            inner.cbranch(inner.icmp_signed("<", i, number), run, end)
+            inner.position_at_end(run)
+            context.call_internal_no_propagate(
+                inner, compiled.fndesc, compiled.signature, [i, taker.args[1], *values]
+            )
+            inner.branch(take)
+            inner.position_at_end(end)
+            inner.ret_void()
+            return context.get_dummy_value()
+
+        return types.void(team, types.int64, given), generate
+
+    return post
+
+
+fetch_add: Any = _atomic("add")
+exchange: Any = _atomic("xchg")
+look: Any = _load
+call: Any = _call
+threads = part(_threads)
+serve = kernel(_serve)

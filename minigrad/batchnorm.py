@@ -17,6 +17,7 @@ import tensor, ops, kernels and below; users meet it as F.batch_norm and nn.Batc
 """
 
 import math
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,9 @@ from .ops.update import RUNNING
 from .tape import tracer
 from .tensor import Tensor, as_tensor, mark_changed
 
+# Ways from x to y besides the straight one, by the statistic that they go through.
+PATHS = ("mean", "var", "mean_in_var")
+
 
 def batch_norm(
     input: Any,
@@ -44,6 +48,8 @@ def batch_norm(
     eps: float = 1e-5,
     fused: bool = True,
     activation: str | None = None,
+    *,
+    detach: Collection[str] = (),
 ) -> Tensor:
     """Normalise each channel of input, shape (N, C, ...), then scale by weight and shift by bias.
 
@@ -55,6 +61,9 @@ def batch_norm(
     eps: added to the variance; above 0 in training, at least 0 otherwise.
     fused: True runs a kernel in closed form each way; False composes primitives, as above.
     activation: "relu" applies it to the result, in the same kernel; None applies nothing.
+    detach: what the composed form takes for a constant in training, to see what dx is without its
+        path: "mean", the mean in the centring; "var", the variance; "mean_in_var", the mean inside
+        the variance. y stays the same.
     Returns y in the shape and dtype of input. An empty batch gives an empty y and leaves the
     statistics alone. Errors: ShapeError, DtypeError, ArgumentError; the statistics are as before.
     """
@@ -70,6 +79,8 @@ def batch_norm(
     _check(x, running_mean, running_var, training)
     if activation is not None and activation != "relu":
         raise ArgumentError(f"batch_norm: activation is 'relu' or None, got {activation!r}")
+    if type(detach) is not tuple or detach:
+        _check_detach(detach, training, fused)
     relu = activation is not None
     gamma, beta = _by_channel("weight", weight, x), _by_channel("bias", bias, x)
     mean = var = None
@@ -89,7 +100,7 @@ def batch_norm(
         y, (stats, _) = ops.batch_norm(x, gamma, beta, *given, eps=eps, relu=relu)
         batch_mean, batch_var = stats[MEAN], stats[VAR]
     else:
-        y, mean, var = _composed(x, gamma, beta, mean, var, eps)
+        y, mean, var = _composed(x, gamma, beta, mean, var, eps, detach)
         y = ops.relu(y) if relu else y
         batch_mean, batch_var = mean._data.ravel(), var._data.ravel()
     if statistics is not None and x._data.size:
@@ -103,7 +114,7 @@ def batch_norm(
 
 
 def _composed(
-    x: Tensor, gamma: Any, beta: Any, mean: Any, var: Any, eps: float
+    x: Tensor, gamma: Any, beta: Any, mean: Any, var: Any, eps: float, detach: Collection[str]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """y, and the statistics it was normalised with: those of the batch where mean is None."""
     axes = (0, *range(2, x.ndim))
@@ -115,8 +126,12 @@ def _composed(
     with np.errstate(all="ignore"):  # a poisoned channel passes silently
         if mean is None:
             mean = ops.mean_over(x, axis=axes, keepdims=True)
-            centred = x - mean
-            var = ops.mean_square(centred, axis=axes, keepdims=True)
+            centred = x - (mean.detach() if "mean" in detach else mean)
+            deviation = centred
+            if ("mean" in detach) != ("mean_in_var" in detach):  # one mean of two is a constant
+                deviation = x - (mean.detach() if "mean_in_var" in detach else mean)
+            var = ops.mean_square(deviation, axis=axes, keepdims=True)
+            var = var.detach() if "var" in detach else var
         else:
             centred = x - mean
         y = centred * ops.inv_std(var, eps=eps)
@@ -150,6 +165,26 @@ def _check(x: Tensor, running_mean: Any, running_var: Any, training: bool) -> No
             f"batch_norm: Expected more than 1 value per channel when training, got input size "
             f"{shape}; a last batch of one is left out by DataLoader(drop_last=True), and eval() "
             "uses the running statistics"
+        )
+
+
+def _check_detach(detach: Any, training: bool, fused: bool) -> None:
+    if not isinstance(detach, (tuple, list, set, frozenset)):
+        raise DtypeError(
+            f"batch_norm: detach must be a tuple of names, such as ('var',), got {detach!r:.40}"
+        )
+    unknown = [name for name in detach if name not in PATHS]
+    if unknown:
+        raise ArgumentError(f"batch_norm: detach takes {PATHS}, got {unknown[0]!r:.40}")
+    if detach and not training:
+        raise ArgumentError(
+            "batch_norm: detach needs training=True: in evaluation mode mean and variance are the "
+            "running statistics, which do not depend on x"
+        )
+    if detach and fused:
+        raise ArgumentError(
+            "batch_norm: detach needs fused=False: the kernel has the closed form, without paths "
+            "to leave out"
         )
 
 

@@ -1,0 +1,78 @@
+"""Questions that learners ask about BatchNorm, each with an answer and the evidence.
+
+    pip install -e '.[examples]'
+    python examples/batchnorm_questions.py           # all
+    python examples/batchnorm_questions.py 3 7       # some
+    python examples/batchnorm_questions.py --list    # the questions only
+    python examples/batchnorm_questions.py --code 1  # with the code that prints the figures
+
+Throughout, for each feature of a batch of n examples, with gamma and beta to be learnt:
+
+    x_hat = (x - mean) / sqrt(var + eps)        y = gamma * x_hat + beta
+
+Each question is a function in examples/questions.
+"""
+
+import argparse
+import contextlib
+import inspect
+import io
+import sys
+import textwrap
+
+from questions import gamma_beta, statistics
+
+QUESTIONS = [
+    gamma_beta.by_hand,
+    gamma_beta.hyperparameters,
+    gamma_beta.initial_values,
+    gamma_beta.constructor,
+    gamma_beta.one_for_each_layer,
+    gamma_beta.derivatives,
+    gamma_beta.sum_over_the_batch,
+    gamma_beta.updates,
+    statistics.what_eps_is_for,
+    statistics.bias_before,
+    statistics.three_paths,
+    statistics.training_or_eval,
+    statistics.batch_of_one,
+    statistics.biased_or_unbiased,
+    statistics.momentum_conventions,
+    statistics.freezing,
+    statistics.from_layer_to_layer,
+    statistics.hidden_or_output,
+]
+
+
+def show(i, code):
+    """Print question i (from 1), its answer and, indented, what its function prints."""
+    question, answer = inspect.getdoc(QUESTIONS[i - 1]).split("\n\n", 1)
+    print(f"{i}. {question}\n\n{answer}\n")
+    if code:
+        print(inspect.getsource(QUESTIONS[i - 1]).split('"""\n')[1])  # what follows the docstring
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        QUESTIONS[i - 1]()
+    print(textwrap.indent(printed.getvalue(), "    "))
+
+
+def main():
+    """Answer all questions, or those asked for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    numbers = range(1, len(QUESTIONS) + 1)
+    parser.add_argument("numbers", nargs="*", type=int, help="which ones; all by default")
+    parser.add_argument("--list", action="store_true", help="print the questions only")
+    parser.add_argument("--code", action="store_true", help="print the code as well")
+    args = parser.parse_args()
+    for i in args.numbers:
+        if i not in numbers:
+            parser.error(f"there is no question {i}; --list shows 1 to {len(QUESTIONS)}")
+    for i in args.numbers or numbers:
+        if args.list:
+            print(f"{i:2}. {inspect.getdoc(QUESTIONS[i - 1]).splitlines()[0]}")
+        else:
+            show(i, args.code)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

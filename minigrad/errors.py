@@ -36,3 +36,7 @@ class StateDictError(MinigradError, RuntimeError):
 
 class TraceError(MinigradError, RuntimeError):
     """A step that mg.compile cannot follow, since it looks at the value of what it computes."""
+
+
+class FileError(MinigradError, OSError):
+    """A file that cannot be written; one that was there is as it was."""

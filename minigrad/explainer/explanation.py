@@ -1,5 +1,6 @@
 """`mg.explain`: the tape of a result and the derivation of its gradients, to be read."""
 
+import os
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -10,9 +11,12 @@ from ..errors import ArgumentError, DtypeError, GradError
 from ..tape import Record, refuse_in_trace, tape
 from ..tensor import Tensor
 from .derivation import Derivation, Scope, Variable
+from .files import write_text
+from .graph import Graph, dot, graph_of
 from .markdown import markdown
 from .names import Names
 from .paths import MAX_PATHS, Path, count_paths, paths_to
+from .svg import draw
 from .text import text
 
 
@@ -38,6 +42,25 @@ class Explanation:
 
     def _repr_markdown_(self) -> str:
         return markdown(self.derivation, self._folds)
+
+    # --- drawings ------------------------------------------------------------------------------
+
+    def to_dot(self) -> str:
+        """The graph in the language of Graphviz, with modules as clusters."""
+        return dot(self._graph())
+
+    def to_svg(self, path: str | os.PathLike[str] | None = None) -> str:
+        """The graph as SVG, for light and dark pages; Graphviz is not needed.
+
+        path: a file to write it to as well, whole or not at all. Errors: FileError.
+        """
+        svg = draw(self._graph(), repr(self)).svg
+        if path is not None:
+            write_text(path, svg, "to_svg")
+        return svg
+
+    def _graph(self) -> Graph:
+        return graph_of(self.derivation, self._folds)
 
     # --- folding -------------------------------------------------------------------------------
 

@@ -1,0 +1,205 @@
+"""The graph of a derivation: what was given and what was made, as nodes; and as Graphviz text."""
+
+import html
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from ..arrays import Array
+from .derivation import Derivation, Scope, Step, Variable
+from .expressions import names_in
+from .text import grouped
+
+Folds = Callable[[Scope], bool]
+
+LENGTH = 44  # characters of a title; a hint has all of it
+
+
+@dataclass
+class Node:
+    """What the graph draws as one: a variable that was given, a record, or a folded module.
+
+    kind: "parameter", "input", "constant", "record" or "module"; title, subtitle, hint: what it
+    says, in one line each but the hint, not yet escaped; variables: what it is, or makes; scopes:
+    the modules around, from the outside in; steps: its records.
+    """
+
+    kind: str
+    title: str
+    subtitle: str
+    hint: str
+    variables: list[Variable]
+    scopes: tuple[Scope, ...] = ()
+    steps: list[Step] = field(default_factory=list)
+
+
+class Edge(NamedTuple):
+    """A variable on its way from the node that makes it (by position) to one that takes it."""
+
+    source: int
+    target: int
+    variable: Variable
+    differentiated: bool  # a cotangent comes back along it
+
+
+class Graph(NamedTuple):
+    """Nodes, each after those that it takes from, and edges, by target."""
+
+    nodes: list[Node]
+    edges: list[Edge]
+
+
+def graph_of(derivation: Derivation, folds: Folds) -> Graph:
+    """The graph, with one node for each call of a folded module."""
+    groups = grouped(derivation.steps, folds)
+    constants = {v.name: v for v in derivation.variables if v.kind == "constant"}
+    takers = [_taken(derivation, steps, constants) for _, steps in groups]
+    scopes = [_around(scope, steps) for scope, steps in groups]
+    entering = _entering(takers, scopes)
+    graph, made = Graph([], []), dict[str, int]()
+    for i, ((scope, steps), around) in enumerate(zip(groups, scopes, strict=True)):
+        for v, outer in entering.get(i, ()):
+            made[v.name] = len(graph.nodes)
+            graph.nodes.append(_given(v, outer))
+        target = len(graph.nodes)
+        graph.nodes.append(_folded(scope, steps, around) if scope else _record(steps[0]))
+        graph.edges.extend(Edge(made[v.name], target, v, found) for v, found in takers[i])
+        made |= {v.name: target for step in steps for v in step.outputs}
+    return graph
+
+
+def _entering(
+    takers: Sequence[Sequence[tuple[Variable, bool]]], scopes: Sequence[tuple[Scope, ...]]
+) -> dict[int, list[tuple[Variable, tuple[Scope, ...]]]]:
+    """What was given, by the position of the group before which it comes: the first that takes it
+    or, where others outside its module do so too, that with which the module begins. With the
+    modules around all that take it."""
+    first: dict[str, tuple[int, Variable, tuple[Scope, ...]]] = {}
+    for i, (taken, around) in enumerate(zip(takers, scopes, strict=True)):
+        for v, _ in taken:
+            if v.kind != "result":
+                begin, _, common = first.get(v.name, (i, v, around))
+                first[v.name] = begin, v, _common(common, around)
+    found: dict[int, list[tuple[Variable, tuple[Scope, ...]]]] = {}
+    for i, v, common in first.values():
+        n, inside = len(common) + 1, scopes[i]
+        while len(inside) >= n and i > 0 and scopes[i - 1][:n] == inside[:n]:
+            i -= 1
+        found.setdefault(i, []).append((v, common))
+    return found
+
+
+def _taken(
+    derivation: Derivation, steps: Sequence[Step], constants: Mapping[str, Variable]
+) -> list[tuple[Variable, bool]]:
+    """The variables that steps take from outside, and whether their rules give cotangents for them:
+    their Tensors, and the constants that their lines mention."""
+    found: dict[str, Variable] = {}
+    for step in steps:
+        found |= {v.name: v for v in step.inputs if v is not None}
+        lines = [*step.forward, *step.backward]
+        if any(v is derivation.loss for v in step.outputs):
+            lines.append(derivation.begin)
+        mentioned = {name for line in lines for name in names_in(line.expression)}
+        found |= {name: v for name, v in constants.items() if name in mentioned}
+    inside = {v.name for step in steps for v in step.outputs}
+    back = {v.name for step in steps for v in step.differentiated}
+    return [(v, name in back) for name, v in found.items() if name not in inside]
+
+
+def _around(scope: Scope | None, steps: Sequence[Step]) -> tuple[Scope, ...]:
+    """The modules around a group: those around the folded one, without it."""
+    scopes = steps[0].scopes
+    return scopes if scope is None else scopes[: scopes.index(scope)]
+
+
+def _common(a: tuple[Scope, ...], b: tuple[Scope, ...]) -> tuple[Scope, ...]:
+    n = 0
+    while n < min(len(a), len(b)) and a[n] == b[n]:
+        n += 1
+    return a[:n]
+
+
+def _given(v: Variable, scopes: tuple[Scope, ...]) -> Node:
+    title = plain(v.label or v.name)
+    hint = f"{v.name}: {v.kind} {title}, {shape_of(v.value)} {v.value.dtype}"
+    return Node(v.kind, short(title), f"{shape_of(v.value)} {v.kind}", hint, [v], scopes)
+
+
+def _record(step: Step) -> Node:
+    lines = [line.text for line in step.forward]
+    made = [line for line in step.forward if line.variable is not None]
+    subtitle = f"{shape_of(made[0].value)} {step.record.primitive.name}"
+    hint = "; ".join(lines)
+    return Node("record", short(made[0].text), subtitle, hint, step.outputs, step.scopes, [step])
+
+
+def _folded(scope: Scope, steps: Sequence[Step], around: tuple[Scope, ...]) -> Node:
+    made = steps[-1].outputs
+    title = f"{made[-1].name} = {plain(scope.label)}(...)"
+    subtitle = f"{shape_of(made[-1].value)} {plain(scope.kind)}, {len(steps)} records"
+    hint = f"{plain(scope.label)}: {plain(scope.kind)}, {len(steps)} records"
+    made = [v for step in steps for v in step.outputs]
+    return Node("module", short(title), subtitle, hint, made, around, list(steps))
+
+
+def shape_of(array: Array) -> str:
+    """As Python writes it."""
+    return str(tuple(map(int, array.shape)))
+
+
+def plain(text: str) -> str:
+    """In one line, without characters that no page or drawing may have."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split()) or "?"
+
+
+def short(text: str) -> str:
+    """Cut to what a node has room for."""
+    return text if len(text) <= LENGTH else f"{text[: LENGTH - 1]}…"
+
+
+# --- Graphviz -----------------------------------------------------------------------------------
+
+_STYLES = {
+    "parameter": 'shape=box, style="rounded,filled", fillcolor="#d7e8fa"',
+    "input": 'shape=box, style="rounded,filled,bold", fillcolor="#d9efdc"',
+    "constant": 'shape=box, style="rounded,dashed"',
+    "record": "shape=box",
+    "module": 'shape=box3d, style="filled", fillcolor="#ececec"',
+}
+
+
+def dot(graph: Graph) -> str:
+    """The graph in Graphviz's language; edges without a cotangent are dashed."""
+    lines = ["digraph explanation {"]
+    lines += ['  node [fontname="monospace", fontsize=11];', "  edge [arrowsize=0.7];"]
+    lines += _clusters(graph)
+    for edge in graph.edges:
+        style = "" if edge.differentiated else " [style=dashed]"
+        lines.append(f"  n{edge.source} -> n{edge.target}{style};")
+    return "\n".join([*lines, "}", ""])
+
+
+def _clusters(graph: Graph) -> Iterator[str]:
+    """All nodes, inside the modules around them."""
+    opened: tuple[Scope, ...] = ()
+    for i, node in enumerate(graph.nodes):
+        same = len(_common(opened, node.scopes))
+        yield from ("  " * depth + "}" for depth in range(len(opened), same, -1))
+        for depth, scope in enumerate(node.scopes[same:], same + 1):
+            # Graphviz merges clusters of one name, so that a call may come in several runs.
+            name = quoted(f"cluster_{scope.time}_{scope.label}")
+            yield "  " * depth + f"subgraph {name} {{"
+            yield "  " * depth + f"  label={quoted(plain(f'{scope.label} {scope.kind}'))};"
+        opened = node.scopes
+        label = quoted(node.title, node.subtitle)
+        hint = quoted(plain(node.hint))
+        indent = "  " * (len(opened) + 1)
+        yield f"{indent}n{i} [label={label}, tooltip={hint}, {_STYLES[node.kind]}];"
+    yield from ("  " * depth + "}" for depth in range(len(opened), 0, -1))
+
+
+def quoted(*lines: str) -> str:
+    """A string of Graphviz's, which reads backslashes and HTML's entities in it."""
+    escaped = (html.escape(line, quote=False).replace("\\", "\\\\") for line in lines)
+    return '"' + "\\n".join(line.replace('"', '\\"') for line in escaped) + '"'

@@ -1,16 +1,13 @@
 """The graph of a derivation: what was given and what was made, as nodes; and as Graphviz text."""
 
 import html
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from ..arrays import Array
 from .derivation import Derivation, Scope, Step, Variable
 from .expressions import names_in
-from .text import grouped
-
-Folds = Callable[[Scope], bool]
+from .text import Folds, grouped, shape_of
 
 LENGTH = 44  # characters of a title; a hint has all of it
 
@@ -141,11 +138,6 @@ def _folded(scope: Scope, steps: Sequence[Step], around: tuple[Scope, ...]) -> N
     hint = f"{plain(scope.label)}: {plain(scope.kind)}, {len(steps)} records"
     made = [v for step in steps for v in step.outputs]
     return Node("module", short(title), subtitle, hint, made, around, list(steps))
-
-
-def shape_of(array: Array) -> str:
-    """As Python writes it."""
-    return str(tuple(map(int, array.shape)))
 
 
 def plain(text: str) -> str:

@@ -3,7 +3,11 @@
 A Tensor records the operations that made it; `backward` walks the record in reverse. Every
 primitive's forward stands beside its derivative in minigrad/ops, and that one rule serves the
 engine, higher derivatives and whatever reads the tape. Names are PyTorch's (nn, optim,
-functional) and the array API standard's (functions of Tensors).
+functional) and the array API standard's (functions of Tensors). Examples in docstrings begin with
+
+    import numpy as np
+    import minigrad as mg
+    from minigrad import nn, optim, functional as F
 """
 
 from typing import TYPE_CHECKING, Any

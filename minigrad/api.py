@@ -5,6 +5,7 @@ May import tensor, ops and below.
 """
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -16,8 +17,19 @@ from .tensor import Tensor, as_tensor
 Function = Callable[..., Tensor]
 
 
-def _public(function: Any) -> Function:
-    """The function, or primitive, with its first input made a Tensor if none of them is one."""
+# What the table of primitives need not repeat for each of them.
+ELEMENTWISE = (
+    "Elementwise: inputs are broadcast together, and the result has their shape; its dtype is\n"
+    "theirs, float32 for integers where fractions arise, or bool. Errors: ShapeError, DtypeError."
+)
+OVER_AXES = "axis: an int, a tuple of them, or None; keepdims=True leaves those axes with size 1."
+
+
+def _public(function: Any, more: str = "") -> Function:
+    """The function, or primitive, with its first input made a Tensor if none of them is one.
+
+    more: what its docstring says besides.
+    """
     name = getattr(function, "name", None) or function.__name__
 
     def public(*inputs: Any, **options: Any) -> Tensor:
@@ -26,9 +38,11 @@ def _public(function: Any) -> Function:
         return function(*inputs, **options)  # type: ignore[no-any-return]
 
     public.__name__ = public.__qualname__ = name
-    public.__doc__ = function.__doc__
-    if not isinstance(function, ops.Primitive):
+    if isinstance(function, ops.Primitive):
+        more = more or ELEMENTWISE
+    else:
         public = functools.wraps(function)(public)
+    public.__doc__ = f"{inspect.cleandoc(function.__doc__ or '')}\n\n{more}".strip()
     public.__module__ = "minigrad"
     return public
 
@@ -62,11 +76,14 @@ log = _public(ops.log)
 logical_and = _public(ops.logical_and)
 logical_not = _public(ops.logical_not)
 logical_or = _public(ops.logical_or)
-matmul = _public(ops.matmul)
-max = _public(ops.max)
+matmul = _public(
+    ops.matmul,
+    "Shapes (..., n, k) and (..., k, m) give (..., n, m). Errors: ShapeError, DtypeError.",
+)
+max = _public(ops.max, OVER_AXES)
 maximum = _public(ops.maximum)
-mean = _public(ops.mean)
-min = _public(ops.min)
+mean = _public(ops.mean, OVER_AXES)
+min = _public(ops.min, OVER_AXES)
 minimum = _public(ops.minimum)
 not_equal = _public(ops.not_equal)
 permute_dims = _public(ops.permute_dims)
@@ -78,13 +95,15 @@ sign = _public(ops.sign)
 softplus = _public(ops.softplus)
 sqrt = _public(ops.sqrt)
 square = _public(ops.square)
-squeeze = _public(ops.squeeze)
-std = _public(ops.std)
-sum = _public(ops.sum)
+squeeze = _public(
+    ops.squeeze, "axis: an int or a tuple of them. Errors: ArgumentError, ShapeError."
+)
+std = _public(ops.std, f"{OVER_AXES}\ncorrection: as for var.")
+sum = _public(ops.sum, OVER_AXES)
 tanh = _public(ops.tanh)
 transpose = _public(ops.transpose)
 unsqueeze = _public(ops.unsqueeze)
-var = _public(ops.var)
+var = _public(ops.var, OVER_AXES)
 where = _public(ops.where)
 concat = _joining(ops.concat)
 stack = _joining(ops.stack)

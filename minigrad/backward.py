@@ -59,6 +59,11 @@ def grad(
     elements. create_graph, retain_graph: as in Tensor.backward. Returns a tuple, one Tensor for
     each input, in its shape and dtype; with allow_unused, None where outputs do not depend on it.
     Errors: as Tensor.backward, and GradError for an unused input.
+
+    >>> x = mg.tensor([1, 2, 3], requires_grad=True)
+    >>> (dx,) = mg.grad((x**3).sum(), x, create_graph=True)
+    >>> dx.tolist(), mg.grad(dx.sum(), x)[0].tolist()
+    ([3.0, 12.0, 27.0], [6.0, 12.0, 18.0])
     """
     roots: list[Any] = list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
     wanted: list[Any] = list(inputs) if isinstance(inputs, (list, tuple)) else [inputs]

@@ -66,6 +66,15 @@ def batch_norm(
         the variance. y stays the same.
     Returns y in the shape and dtype of input. An empty batch gives an empty y and leaves the
     statistics alone. Errors: ShapeError, DtypeError, ArgumentError; the statistics are as before.
+    Source: Ioffe and Szegedy, 2015, arXiv:1502.03167; conventions and defaults are PyTorch's.
+
+    >>> x = np.array([[1.0, 10.0], [3.0, 30.0]])  # two examples of two features
+    >>> mean, var = np.zeros(2), np.ones(2)
+    >>> F.batch_norm(x, mean, var, training=True, momentum=0.5).numpy().round(4)
+    array([[-1., -1.],
+           [ 1.,  1.]])
+    >>> mean, var  # half way to the means, 2 and 20, and to the unbiased variances, 2 and 200
+    (array([ 1., 10.]), array([  1.5, 100.5]))
     """
     x = as_tensor(input, "batch_norm")
     # Checked here already, as calls are what an eager step is made of; those give the errors.

@@ -12,6 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from .checks import flag, integer
 from .errors import ArgumentError, ShapeError, StateDictError
 
+__all__ = ["DataLoader"]
+
 Batch: TypeAlias = NDArray[Any] | tuple[NDArray[Any], ...]
 
 
@@ -41,6 +43,12 @@ class DataLoader:
     ArgumentError for no arrays, for a number of the wrong type or range, and for `drop_last`
     with a `batch_size` above `n`, which drops all there is; DtypeError for a flag that is none.
     `n == 0` is allowed: no batches.
+
+    >>> loader = DataLoader(np.arange(5), batch_size=2)
+    >>> [batch.tolist() for batch in loader]
+    [[0, 1], [2, 3], [4]]
+    >>> [y.tolist() for x, y in DataLoader(np.eye(3), [7, 8, 9], batch_size=2, drop_last=True)]
+    [[7, 8]]
     """
 
     # Fixed at construction: under other settings a saved position would mean other samples.

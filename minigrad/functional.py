@@ -40,29 +40,38 @@ __all__ = [
 
 
 def relu(input: Any) -> Tensor:
-    """max(input, 0), elementwise; its derivative at 0 is 0."""
+    """max(input, 0), elementwise, in the shape and dtype of input; its derivative at 0 is 0."""
     return ops.relu(as_tensor(input, "relu"))  # type: ignore[no-any-return]
 
 
 def sigmoid(input: Any) -> Tensor:
-    """1 / (1 + exp(-input)), elementwise."""
+    """1 / (1 + exp(-input)), elementwise, in the shape of input; no input overflows."""
     return ops.sigmoid(as_tensor(input, "sigmoid"))  # type: ignore[no-any-return]
 
 
 def tanh(input: Any) -> Tensor:
-    """Hyperbolic tangent, elementwise."""
+    """Hyperbolic tangent, elementwise, in the shape of input."""
     return ops.tanh(as_tensor(input, "tanh"))  # type: ignore[no-any-return]
 
 
 def linear(input: Any, weight: Any, bias: Any = None) -> Tensor:
-    """input @ weight.T + bias, for input (..., in), weight (out, in), bias (out,) or None."""
+    """input @ weight.T + bias, for input (..., in), weight (out, in), bias (out,) or None.
+
+    Returns (..., out). Errors: ShapeError, DtypeError.
+
+    >>> F.linear([[1, 2]], [[10, 1]], [0.5])
+    tensor([[12.5]])
+    """
     x, w = as_tensor(input, "linear"), as_tensor(weight, "linear: weight")
     b = None if bias is None else as_tensor(bias, "linear: bias")
     return ops.linear(x, w, b)  # type: ignore[no-any-return]
 
 
 def leaky_relu(input: Any, negative_slope: float = 0.01) -> Tensor:
-    """input where positive, negative_slope * input elsewhere."""
+    """input where positive, negative_slope * input elsewhere; the shape of input.
+
+    Errors: ArgumentError for a slope that is no number. Source: Maas, Hannun and Ng, 2013.
+    """
     x = as_tensor(input, "leaky_relu")
     slope = number("leaky_relu", "negative_slope", negative_slope)
     return ops.leaky_relu(x, negative_slope=slope)  # type: ignore[no-any-return]
@@ -71,6 +80,7 @@ def leaky_relu(input: Any, negative_slope: float = 0.01) -> Tensor:
 def gelu(input: Any, approximate: str = "none") -> Tensor:
     """input * Phi(input), exact, or with approximate="tanh" by the well-known tanh formula.
 
+    Phi is the normal distribution function; the shape of input. Errors: ArgumentError.
     Source: Hendrycks and Gimpel, 2016, arXiv:1606.08415.
     """
     if approximate == "none":
@@ -86,7 +96,8 @@ def softplus(input: Any, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     """log(1 + exp(beta * input)) / beta; `threshold` is taken for PyTorch's sake only.
 
     PyTorch returns the input itself where beta * input > threshold, against overflow; here
-    nothing overflows, and the exact value serves everywhere.
+    nothing overflows, and the exact value serves everywhere. The shape of input. Errors:
+    ArgumentError unless beta > 0.
     """
     beta = number("softplus", "beta", beta, ABOVE_0)
     x = as_tensor(input, "softplus")
@@ -94,13 +105,20 @@ def softplus(input: Any, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
 
 
 def softmax(input: Any, axis: int = -1) -> Tensor:
-    """exp(input) / (sum of exp(input) along the axis), stable for any finite input."""
+    """exp(input) / (sum of exp(input) along the axis), stable for any finite input.
+
+    Returns the shape of input, with sums of 1 along the axis. Errors: ArgumentError, DtypeError.
+
+    >>> F.softmax([[1000, 1000], [0, -1000]])
+    tensor([[0.5, 0.5],
+            [1. , 0. ]])
+    """
     x = as_tensor(input, "softmax")
     return ops.softmax(x, axis=_axis("softmax", x, axis))  # type: ignore[no-any-return]
 
 
 def log_softmax(input: Any, axis: int = -1) -> Tensor:
-    """Logarithm of softmax, stable for any finite input."""
+    """Logarithm of softmax along the axis, stable for any finite input; otherwise as softmax."""
     x = as_tensor(input, "log_softmax")
     return ops.log_softmax(x, axis=_axis("log_softmax", x, axis))  # type: ignore[no-any-return]
 
@@ -112,7 +130,12 @@ def _axis(name: str, x: Tensor, axis: int) -> int:
 def dropout(input: Any, p: float = 0.5, training: bool = True) -> Tensor:
     """Zero each element with probability p and scale the others by 1 / (1 - p), in training only.
 
-    The draw follows mg.manual_seed.
+    The shape of input; the draw follows mg.manual_seed. Errors: ArgumentError unless 0 <= p <= 1.
+    Source: Srivastava et al., 2014, JMLR 15.
+
+    >>> mg.manual_seed(0)
+    >>> sorted({*F.dropout(np.ones(100), p=0.2).tolist()}), F.dropout([3], training=False)
+    ([0.0, 1.25], tensor([3.]))
     """
     p = number("dropout", "p", p, 0, 1)
     x = as_tensor(input, "dropout")
@@ -128,7 +151,8 @@ def layer_norm(
 ) -> Tensor:
     """Normalise over the last dimensions, `normalized_shape`, with the biased variance.
 
-    weight, bias: of that shape, or None. Source: Ba, Kiros and Hinton, 2016, arXiv:1607.06450.
+    weight, bias: of that shape, or None. eps: added to the variance, above 0. Returns the shape of
+    input. Errors: ShapeError, ArgumentError. Source: Ba, Kiros and Hinton, 2016, arXiv:1607.06450.
     """
     x = as_tensor(input, "layer_norm")
     shape = normalize_shape("layer_norm", normalized_shape)

@@ -38,6 +38,13 @@ def gradcheck(
     Errors: GradError that names the input, the index and both values; DtypeError, ArgumentError.
     Warns if all gradients are zero within noise, as that of sum(batch_norm(x)): such a check
     proves nothing.
+
+    >>> x = mg.tensor(np.random.default_rng(0).standard_normal((5, 3)), requires_grad=True)
+    >>> mg.gradcheck(lambda x: F.batch_norm(x, training=True), x, order=2)
+    True
+    >>> mg.gradcheck(lambda x: x * x.detach(), x)
+    Traceback (most recent call last):
+    minigrad.errors.GradError: gradcheck: input 0 at index (4, 0): derived ...
     """
     given = [inputs] if isinstance(inputs, Tensor) else list(inputs)
     eps = number("gradcheck", "eps", eps, ABOVE_0)

@@ -31,7 +31,13 @@ def cross_entropy(
     shape without C, or probabilities, floats of the input's shape. weight: (C,), a factor for each
     class. ignore_index: a label that counts for nothing. reduction: "mean" (for labels: weighted
     by `weight`, NaN over none; for probabilities: over the rows), "sum" or "none".
-    label_smoothing: the part of each target, 0 to 1, that is spread evenly over all classes.
+    label_smoothing: the part of each target, 0 to 1, that is spread evenly over all classes
+        (Szegedy et al., 2015, arXiv:1512.00567).
+    Returns nats: a scalar, or the shape of the labels with "none". Errors: ShapeError, DtypeError,
+    ArgumentError, OutOfRangeError for a label that is no class.
+
+    >>> F.cross_entropy([[0, 0], [1000, 0]], [1, 0])  # log 2 and 0
+    tensor(0.3465736)
     """
     name = "cross_entropy"
     _check_reduction(name, reduction)
@@ -86,7 +92,10 @@ def nll_loss(
     ignore_index: int = -100,
     reduction: str = "mean",
 ) -> Tensor:
-    """-input at the target class; input holds log-probabilities, the rest is as cross_entropy."""
+    """-input at the target class; input holds log-probabilities, the rest is as cross_entropy.
+
+    target: class indices. weight, ignore_index, reduction, errors: see there.
+    """
     name = "nll_loss"
     _check_reduction(name, reduction)
     ignore_index = integer(name, "ignore_index", ignore_index, *_INT64)
@@ -110,7 +119,11 @@ def nll_loss(
 
 
 def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Tensor:
-    """(input - target)^2; both of one shape, since broadcasting here is mostly a mistake."""
+    """(input - target)^2; both of one shape, since broadcasting here is mostly a mistake.
+
+    reduction: "mean" or "sum" give a scalar, "none" the shape of the input. In the square of the
+    input's unit. Errors: ShapeError, ArgumentError.
+    """
     _check_reduction("mse_loss", reduction)
     a, b = as_tensor(input, "mse_loss"), as_tensor(target, "mse_loss")
     _check_same_shape("mse_loss", a, b)
@@ -124,9 +137,11 @@ def binary_cross_entropy_with_logits(
     reduction: str = "mean",
     pos_weight: Any = None,
 ) -> Tensor:
-    """-(t * log sigmoid(x) + (1 - t) * log(1 - sigmoid(x))), stable; x and t of one shape.
+    """-(t * log sigmoid(x) + (1 - t) * log(1 - sigmoid(x))), stable, in nats.
 
-    weight: a factor for each element, pos_weight: a factor for the positive term; both broadcast.
+    x, the input, and t, the target, 0 to 1, are of one shape. weight: a factor for each element,
+    pos_weight: a factor for the positive term; both broadcast. reduction: "mean" or "sum" give a
+    scalar, "none" the shape of x. Errors: ShapeError, ArgumentError.
     """
     name = "binary_cross_entropy_with_logits"
     _check_reduction(name, reduction)

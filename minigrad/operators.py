@@ -31,7 +31,7 @@ def _unary(primitive: Any) -> Unary:
     def method(self: Any) -> Any:
         return primitive(self)
 
-    method.__doc__ = primitive.__doc__
+    method.__doc__ = f"{primitive.__doc__}; elementwise, see mg.{primitive.name}"
     return method
 
 
@@ -106,11 +106,17 @@ class Operators:
     transpose, broadcast_to = ops.transpose, ops.broadcast_to
 
     def reshape(self, *shape: Any) -> "Tensor":
-        """The elements in C order under another shape, given as ints or as one tuple."""
+        """The elements in C order under another shape, given as ints or as one tuple; -1: the rest.
+
+        Shares memory where strides allow. Errors: ShapeError if the sizes do not multiply to that.
+        """
         return ops.reshape(self, _sizes(shape))  # type: ignore[no-any-return]
 
     def permute(self, *axes: Any) -> "Tensor":
-        """Dimension i of the result is dimension axes[i]; axes given as ints or as one tuple."""
+        """Dimension i of the result is dimension axes[i]; axes given as ints or as one tuple.
+
+        A view. Errors: ArgumentError.
+        """
         return ops.permute_dims(self, _sizes(axes))  # type: ignore[no-any-return]
 
     @property
@@ -128,7 +134,7 @@ class Operators:
         return self.astype(self._data.dtype)
 
     def astype(self, dtype: DTypeLike) -> "Tensor":
-        """A copy in another dtype; gradients flow back in this one."""
+        """A copy in another dtype; gradients flow back in this one. Errors: DtypeError."""
         return ops.astype(self, dtype=checked_dtype(dtype, "astype"))  # type: ignore[no-any-return]
 
     def float(self) -> "Tensor":
@@ -140,7 +146,10 @@ class Operators:
         return self.astype(FLOAT64)
 
     def item(self) -> Any:
-        """The only element as a Python number. Errors: ShapeError if there is not just one."""
+        """The only element as a Python number.
+
+        Errors: ShapeError if there is not just one; TraceError inside mg.compile.
+        """
         if self._data.size != 1:
             raise ShapeError(f"item: expected one element, got shape {self._data.shape}")
         refuse_in_trace("a Tensor as a Python number (.item(), float, int)")

@@ -25,6 +25,8 @@ from .ops.update import SGD_MOMENTUM
 from .tape import enable_grad, tracer
 from .tensor import Tensor, mark_changed
 
+__all__ = ["SGD"]
+
 Group = dict[str, Any]
 _LARGEST = float(np.finfo(np.float32).max)  # so that each value has a float32
 _NAMES = ("lr", "momentum", "dampening", "weight_decay", "nesterov", "maximize")
@@ -42,6 +44,15 @@ class SGD:
         with "params" and its own values of the other arguments: parameter groups.
     A change of `param_groups[i]["lr"]` counts from the next step on. Parameters without a gradient
     are left alone. Errors: ArgumentError, DtypeError; a step that raises has changed nothing.
+
+    >>> w = mg.tensor([1.0], requires_grad=True)
+    >>> opt = optim.SGD([w], lr=0.25)
+    >>> for _ in range(2):
+    ...     opt.zero_grad()
+    ...     (w * w).sum().backward()  # the gradient is 2 * w
+    ...     opt.step()
+    >>> w
+    tensor([0.25], requires_grad=True)
     """
 
     def __init__(
@@ -75,7 +86,10 @@ class SGD:
             self.add_param_group(group)
 
     def add_param_group(self, group: Mapping[str, Any]) -> None:
-        """Add parameters with their own values of the arguments; the rest are the defaults."""
+        """Add `group`, a dict: "params", and its own values of the arguments; the rest as for SGD.
+
+        Errors: ArgumentError, DtypeError; a parameter may be in one group only.
+        """
         if not isinstance(group, Mapping) or "params" not in group:
             raise ArgumentError("SGD: a parameter group is a dict with the key 'params'")
         unknown = [k for k in group if k not in self.defaults and k != "params"]
@@ -109,7 +123,7 @@ class SGD:
         self.param_groups.append(new)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Take the gradients of all parameters away, or set them to zero."""
+        """Take the gradients of all parameters away or, with set_to_none=False, make them zero."""
         trace = tracer.get()
         for group in self.param_groups:
             for p in group["params"]:
@@ -123,7 +137,8 @@ class SGD:
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update every parameter that has a gradient; returns what `closure()` returned, if given.
 
-        closure: computes the loss and calls backward, before the update.
+        closure: computes the loss and calls backward, before the update. Errors: ShapeError for a
+        gradient that does not fit, ArgumentError, DtypeError.
         """
         loss = None
         if closure is not None and not callable(closure):
@@ -208,7 +223,7 @@ class SGD:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over what state_dict gave, for parameters of the same shapes in the same order.
+        """Take over a `state` that state_dict gave, for parameters of the same shapes and order.
 
         Errors: StateDictError; nothing is loaded then.
         """

@@ -163,12 +163,19 @@ class _GradMode(ContextDecorator):
 
 
 class no_grad(_GradMode):
-    """Nothing is recorded inside `with mg.no_grad():` or a function decorated with it."""
+    """Nothing is recorded inside `with mg.no_grad():` or a `function` decorated with it.
+
+    >>> x = mg.tensor(2, requires_grad=True)
+    >>> with mg.no_grad():
+    ...     y = x * x
+    >>> y.requires_grad, (x * x).requires_grad
+    (False, True)
+    """
 
     _enabled = False
 
 
 class enable_grad(_GradMode):
-    """Recording inside `with mg.enable_grad():`, also within no_grad."""
+    """Recording inside `with mg.enable_grad():` or a `function` so decorated, also in no_grad."""
 
     _enabled = True

@@ -21,6 +21,11 @@ class Tensor(Operators):
 
     Operators and methods follow NumPy's broadcasting; each result that depends on a Tensor with
     requires_grad carries a record. Python numbers are weak: float32 stays float32.
+
+    >>> x = mg.tensor([[1, 2], [3, 4]], requires_grad=True)
+    >>> y = (x * x).sum(axis=0)
+    >>> y.shape, y.dtype, y.is_leaf
+    ((2,), dtype('float32'), False)
     """
 
     __slots__ = (
@@ -38,7 +43,7 @@ class Tensor(Operators):
         TENSORS.add(cls)
 
     def __init__(self, data: Array) -> None:
-        """Wrap an array of supported dtype, unchecked and not copied; users call `mg.tensor`."""
+        """Wrap `data`, of supported dtype, unchecked and not copied; users call `mg.tensor`."""
         self._data = data
         self._grad: Tensor | None = None
         self._requires_grad = False
@@ -51,7 +56,10 @@ class Tensor(Operators):
 
     @property
     def data(self) -> Array:
-        """The array itself, shared. Assigning to it counts as a change in place."""
+        """The array itself, shared. Assigning to it counts as a change in place.
+
+        Errors: ShapeError unless shape and dtype are the same; TraceError inside mg.compile.
+        """
         refuse_in_trace(".data")
         return self._data
 
@@ -92,7 +100,10 @@ class Tensor(Operators):
 
     @property
     def requires_grad(self) -> bool:
-        """Whether gradients flow to or through this Tensor."""
+        """Whether gradients flow to or through this Tensor.
+
+        Only leaves of floats can be set. Errors: GradError, DtypeError.
+        """
         return self._requires_grad
 
     @requires_grad.setter
@@ -116,12 +127,17 @@ class Tensor(Operators):
     # --- leaving the tape -----------------------------------------------------------------------
 
     def numpy(self) -> Array:
-        """The array itself, shared, without a tape."""
+        """The array itself, shared, without a tape. Errors: TraceError inside mg.compile."""
         refuse_in_trace(".numpy()")
         return self._data
 
     def detach(self) -> "Tensor":
-        """The same memory as a constant: no gradient flows through it."""
+        """The same memory as a constant: no gradient flows through it.
+
+        >>> x = mg.tensor(3, requires_grad=True)
+        >>> mg.grad(x * x.detach(), x)
+        (tensor(3.),)
+        """
         return _share(Tensor(self._data), self)
 
     # --- differentiation ------------------------------------------------------------------------
@@ -141,11 +157,17 @@ class Tensor(Operators):
         Errors: GradError without a tape, on a freed one, without a needed gradient, or if an
         input that a rule reads was changed in place; ShapeError. No `.grad` changes then, and the
         tape remains. What stops the walk itself (memory, an interrupt) leaves the tape freed.
+
+        >>> x = mg.tensor([1, 2, 3], requires_grad=True)
+        >>> (x * x).sum().backward()
+        >>> (x * x).backward(np.array([1.0, 0, 0]))  # adds 2 * x, weighted
+        >>> x.grad
+        tensor([4., 4., 6.])
         """
         raise NotImplementedError("importing minigrad.backward installs the walk")
 
     def requires_grad_(self, value: bool = True) -> "Tensor":
-        """Set requires_grad and return self."""
+        """Set requires_grad to `value` and return self. Errors: GradError, DtypeError."""
         self.requires_grad = value
         return self
 
@@ -241,8 +263,13 @@ def _share(view: Tensor, source: Tensor) -> Tensor:
 def tensor(data: Any, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
     """A Tensor with a copy of `data`: lists and Python numbers become float32, arrays keep dtype.
 
-    Lists of booleans stay boolean. Errors: DtypeError for float16, complex, text or objects, and
-    for integers that should require grad; ShapeError for a ragged list.
+    dtype: float32, float64, bool or integers, where another is wanted. requires_grad: whether
+    gradients are to flow to it. Lists of booleans stay boolean. Errors: DtypeError for float16,
+    complex, text or objects, and for integers that should require grad; ShapeError for a ragged
+    list.
+
+    >>> mg.tensor([1, 2]), mg.tensor(np.array([1, 2])), mg.tensor([True]).dtype
+    (tensor([1., 2.]), tensor([1, 2], dtype=int64), dtype('bool'))
     """
     if isinstance(data, Tensor):
         if tracer.get() is not None:  # by an operation, which is traced

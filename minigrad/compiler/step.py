@@ -25,8 +25,9 @@ from .trace import Trace
 
 
 def compile(function: Callable[..., Any]) -> "Compiled":
-    """The function, traced when it is first called with arguments of some shapes and dtypes, and
-    compiled: a training step with forward, backward and update, or any function of Tensors.
+    """The function, traced when first called with arguments of some shapes, and then compiled.
+
+    function: a training step with forward, backward and update, or any function of Tensors.
 
     Arrays among the arguments arrive as Tensors, and the same shapes and dtypes run the same
     code; any other argument is static, a new value of it is traced anew. So is a change of mode
@@ -37,6 +38,13 @@ def compile(function: Callable[..., Any]) -> "Compiled":
 
     Errors: DtypeError for what is no function, TraceError for a step that looks at the value of a
     Tensor; nothing has changed then. Those of the operations, as eager.
+
+    >>> @mg.compile
+    ... def gradient(x, y):
+    ...     return mg.grad((x * x * y).sum(), x)[0]
+    >>> x = mg.tensor([1, 2], requires_grad=True)
+    >>> gradient(x, np.array([1.0, 1.0])), gradient(x, np.array([3.0, 5.0]))  # traced, compiled
+    (tensor([2., 4.]), tensor([ 6., 20.]))
     """
     if not callable(function):
         raise DtypeError(f"compile: expected a function, got {type(function).__name__}")
@@ -102,7 +110,7 @@ class Compiled:
         """Run the step on every mini-batch of an epoch inside compiled code, gathering included;
         returns what the calls return, a number each, as a Tensor of shape (batches,).
 
-        data: a DataLoader, whose next epoch this is; or arrays, with the DataLoader's options
+        data: a DataLoader, whose next epoch this is; or arrays, with the DataLoader's `options`
             (batch_size, shuffle, drop_last, seed), for the first epoch of a new one.
         The result is bit for bit that of `for batch in loader: step(*batch)`, and an interrupt
         finds the parameters after some whole batches. A batch of another size than the others, and
@@ -226,12 +234,15 @@ class Compiled:
 
     @property
     def path(self) -> Any:
-        """The file of `source`, or None where no folder could take one."""
+        """The file of `source`, or None where no folder could take one. Errors: as source."""
         return self._latest().path
 
     @property
     def program(self) -> str:
-        """The traced operations of the latest call after all passes, a line for each."""
+        """The traced operations of the latest call after all passes, a line for each.
+
+        Errors: as source.
+        """
         return str(self._latest().program)
 
     def _latest(self) -> Plan:
@@ -240,8 +251,8 @@ class Compiled:
         return self._last
 
     def report(self) -> str:
-        """What was fused, how many loops run over memory, and what tracing and writing took; Numba
-        compiles, or loads, the source in the call that follows."""
+        """What was fused, how many loops run over memory, and how many seconds tracing and writing
+        took; Numba compiles, or loads, the source in the call that follows. Errors: as source."""
         plan = self._latest()
         stages = plan.emitted.stages
         nests = [stage for stage in stages if stage.space is not None]

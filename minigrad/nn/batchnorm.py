@@ -22,7 +22,8 @@ class _BatchNorm(Module):
     once, and updated by the optimizer like any weight; None with affine=False. running_mean:
     zeros, running_var: ones, num_batches_tracked: 0, buffers that change in training only; None
     with track_running_stats=False, and then batches are normalised by themselves in eval() too.
-    momentum: weight of the new value; None for the mean over all batches so far.
+    eps, momentum, fused: as there; momentum=None takes the mean over all batches so far. Errors:
+    ArgumentError, DtypeError; in calls ShapeError, and then nothing has changed.
     """
 
     _dimensions: tuple[int, ...]
@@ -116,15 +117,28 @@ class _BatchNorm(Module):
 
 
 class BatchNorm1d(_BatchNorm):
-    __doc__ = f"Input (N, C) or (N, C, L). {_BatchNorm.__doc__}"
+    __doc__ = f"""BatchNorm of input (N, C) or (N, C, L).
+
+    {_BatchNorm.__doc__}
+    >>> bn = nn.BatchNorm1d(3)
+    >>> bn.weight.tolist(), bn.bias.tolist()
+    ([1.0, 1.0, 1.0], [0.0, 0.0, 0.0])
+    >>> x = np.array([[1, 2, 3], [3, 2, 1]], np.float32)
+    >>> bn(x).numpy().round(2).tolist()  # with mean and biased variance of the batch
+    [[-1.0, 0.0, 1.0], [1.0, 0.0, -1.0]]
+    >>> bn.running_mean, bn.running_var  # a tenth of the way to mean and unbiased variance
+    (tensor([0.2, 0.2, 0.2]), tensor([1.1, 0.9, 1.1]))
+    >>> bn.eval()(x[:1]).shape  # with the running statistics: one example will do
+    (1, 3)
+    """
     _dimensions = (2, 3)
 
 
 class BatchNorm2d(_BatchNorm):
-    __doc__ = f"Input (N, C, H, W). {_BatchNorm.__doc__}"
+    __doc__ = f"BatchNorm of input (N, C, H, W).\n\n    {_BatchNorm.__doc__}"
     _dimensions = (4,)
 
 
 class BatchNorm3d(_BatchNorm):
-    __doc__ = f"Input (N, C, D, H, W). {_BatchNorm.__doc__}"
+    __doc__ = f"BatchNorm of input (N, C, D, H, W).\n\n    {_BatchNorm.__doc__}"
     _dimensions = (5,)

@@ -9,7 +9,7 @@ from .module import Module
 
 
 class ReLU(Module):
-    """max(x, 0), elementwise."""
+    """max(x, 0), elementwise; its derivative at 0 is 0."""
 
     def forward(self, x: Any) -> Tensor:
         """y of the shape of x."""
@@ -17,7 +17,7 @@ class ReLU(Module):
 
 
 class LeakyReLU(Module):
-    """x where positive, negative_slope * x elsewhere."""
+    """x where positive, negative_slope * x elsewhere. Errors: ArgumentError; see F.leaky_relu."""
 
     def __init__(self, negative_slope: float = 0.01) -> None:
         self.negative_slope = number("LeakyReLU", "negative_slope", negative_slope)
@@ -47,7 +47,7 @@ class Tanh(Module):
 
 
 class GELU(Module):
-    """x * Phi(x); approximate="tanh" for the well-known approximation."""
+    """x * Phi(x); approximate="tanh" for the well-known approximation; see F.gelu."""
 
     def __init__(self, approximate: str = "none") -> None:
         self.approximate = approximate
@@ -61,7 +61,10 @@ class GELU(Module):
 
 
 class Softplus(Module):
-    """log(1 + exp(beta * x)) / beta, elementwise."""
+    """log(1 + exp(beta * x)) / beta, elementwise. Errors: ArgumentError unless beta > 0.
+
+    threshold: taken for PyTorch's sake only; see F.softplus.
+    """
 
     def __init__(self, beta: float = 1.0, threshold: float = 20.0) -> None:
         self.beta = number("Softplus", "beta", beta, ABOVE_0)
@@ -76,7 +79,7 @@ class Softplus(Module):
 
 
 class Softmax(Module):
-    """Softmax along one axis."""
+    """Softmax along one axis, the last by default; see F.softmax."""
 
     def __init__(self, axis: int = -1) -> None:
         self.axis = axis
@@ -90,7 +93,7 @@ class Softmax(Module):
 
 
 class LogSoftmax(Softmax):
-    """Logarithm of the softmax along one axis."""
+    """Logarithm of the softmax along one axis, the last by default; see F.log_softmax."""
 
     def forward(self, x: Any) -> Tensor:
         """y of the shape of x."""
@@ -110,10 +113,10 @@ class _Loss(Module):
 
 
 class MSELoss(_Loss):
-    """F.mse_loss."""
+    """F.mse_loss with this reduction: "mean", "sum" or "none"; errors are raised by calls."""
 
     def forward(self, input: Any, target: Any) -> Tensor:
-        """A scalar, or the shape of the input with reduction="none"."""
+        """Of input and target of one shape: a scalar, or that shape with reduction="none"."""
         return F.mse_loss(input, target, self.reduction)
 
 
@@ -129,7 +132,8 @@ class _WeightedLoss(_Loss):
 
 
 class CrossEntropyLoss(_WeightedLoss):
-    """F.cross_entropy."""
+    """F.cross_entropy with these arguments: weight, a buffer of shape (classes,) or None,
+    ignore_index, reduction, label_smoothing. Errors, but for the last, are raised by calls."""
 
     def __init__(
         self,
@@ -142,22 +146,24 @@ class CrossEntropyLoss(_WeightedLoss):
         self.label_smoothing = number("CrossEntropyLoss", "label_smoothing", label_smoothing, 0, 1)
 
     def forward(self, input: Any, target: Any) -> Tensor:
-        """A scalar, or the shape of the labels with reduction="none"."""
+        """Of input (N, C, ...) and target (N, ...): a scalar, or (N, ...) with reduction="none"."""
         return F.cross_entropy(
             input, target, self.weight, self.ignore_index, self.reduction, self.label_smoothing
         )
 
 
 class NLLLoss(_WeightedLoss):
-    """F.nll_loss."""
+    """F.nll_loss with these arguments: weight, a buffer of shape (classes,) or None, ignore_index,
+    reduction. Errors are raised by calls."""
 
     def forward(self, input: Any, target: Any) -> Tensor:
-        """A scalar, or the shape of the labels with reduction="none"."""
+        """Of input (N, C, ...) and target (N, ...): a scalar, or (N, ...) with reduction="none"."""
         return F.nll_loss(input, target, self.weight, self.ignore_index, self.reduction)
 
 
 class BCEWithLogitsLoss(_Loss):
-    """F.binary_cross_entropy_with_logits."""
+    """F.binary_cross_entropy_with_logits with these arguments: weight and pos_weight, buffers that
+    broadcast or None, reduction. Errors are raised by calls."""
 
     weight: Tensor | None
     pos_weight: Tensor | None
@@ -168,7 +174,7 @@ class BCEWithLogitsLoss(_Loss):
         self._keep("pos_weight", pos_weight)
 
     def forward(self, input: Any, target: Any) -> Tensor:
-        """A scalar, or the shape of the input with reduction="none"."""
+        """Of input and target of one shape: a scalar, or that shape with reduction="none"."""
         return F.binary_cross_entropy_with_logits(
             input, target, self.weight, self.reduction, self.pos_weight
         )

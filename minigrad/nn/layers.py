@@ -23,7 +23,11 @@ class Linear(Module):
 
     weight: (out_features, in_features), bias: (out_features,) or None; both drawn uniformly from
     -1/sqrt(in_features) to 1/sqrt(in_features), as in PyTorch (He initialisation with a = sqrt 5).
-    Before a BatchNorm the bias is useless: the mean that is subtracted contains it.
+    Before a BatchNorm the bias is useless: the mean that is subtracted contains it. Errors:
+    ArgumentError, DtypeError.
+
+    >>> [p.shape for p in nn.Linear(3, 2).parameters()], nn.Linear(3, 2)(np.ones((5, 3))).shape
+    ([(2, 3), (2,)], (5, 2))
     """
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
@@ -45,7 +49,8 @@ class Linear(Module):
 class Embedding(Module):
     """Rows of weight (num_embeddings, embedding_dim), drawn from N(0, 1), by integer index.
 
-    padding_idx: a row that begins at zero and gets no gradient.
+    padding_idx: a row that begins at zero and gets no gradient. Errors: ArgumentError; in calls,
+    OutOfRangeError for an index that is no row.
     """
 
     def __init__(
@@ -71,7 +76,11 @@ class Embedding(Module):
 
 
 class LayerNorm(Module):
-    """Normalises over the last dimensions, `normalized_shape`; weight ones, bias zeros."""
+    """Normalises over the last dimensions, `normalized_shape`; see F.layer_norm.
+
+    weight: ones, bias: zeros, of that shape, None with elementwise_affine=False. eps: added to the
+    variance, above 0. Errors: ArgumentError.
+    """
 
     def __init__(
         self,
@@ -96,7 +105,10 @@ class LayerNorm(Module):
 
 
 class Dropout(Module):
-    """Zeroes elements with probability p and scales the rest by 1 / (1 - p); none in eval()."""
+    """Zeroes elements with probability p and scales the rest by 1 / (1 - p); none in eval().
+
+    Errors: ArgumentError unless 0 <= p <= 1. See F.dropout.
+    """
 
     def __init__(self, p: float = 0.5) -> None:
         self.p = number("Dropout", "p", p, 0, 1)
@@ -110,7 +122,11 @@ class Dropout(Module):
 
 
 class Flatten(Module):
-    """Makes the dimensions start_dim to end_dim, inclusive, one: by default all but the batch."""
+    """Makes the dimensions start_dim to end_dim, inclusive, one: by default all but the batch.
+
+    >>> nn.Flatten()(np.ones((2, 3, 4))).shape
+    (2, 12)
+    """
 
     def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
         self.start_dim = start_dim

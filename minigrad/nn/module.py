@@ -22,7 +22,10 @@ M = TypeVar("M", bound="Module")
 
 
 class Parameter(Tensor):
-    """A Tensor that belongs to a Module and requires grad. Copies its data; see `mg.tensor`."""
+    """A Tensor that belongs to a Module; copies `data`, see `mg.tensor` for dtypes and errors.
+
+    requires_grad: False makes it one that is saved and loaded, but not trained.
+    """
 
     __slots__ = ()
 
@@ -57,13 +60,24 @@ class Module:
 
     Attributes that are Parameters, Modules, or registered buffers belong to the module; assigning
     None takes one away.
+
+    >>> class Scale(nn.Module):
+    ...     def __init__(self, n):
+    ...         self.factor = nn.Parameter(np.ones(n))
+    ...     def forward(self, x):
+    ...         return x * self.factor
+    >>> [name for name, _ in nn.Sequential(Scale(3), nn.Linear(3, 2)).named_parameters()]
+    ['0.factor', '1.weight', '1.bias']
     """
 
     training: bool = True
     _buffers: tuple[str, ...] = ()
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """What calling the module does; each subclass has its own."""
+        """What calling the module does; each subclass has its own.
+
+        Errors: NotImplementedError where it has none.
+        """
         raise NotImplementedError(f"{type(self).__name__} has no forward")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -97,7 +111,10 @@ class Module:
     # --- what belongs to it ---------------------------------------------------------------------
 
     def register_buffer(self, name: str, value: Tensor | None) -> None:
-        """A named Tensor that is state but no parameter, such as a running mean; None: absent."""
+        """Make `value` the attribute `name`: state but no parameter, such as a running mean.
+
+        None: absent, and not in state_dict(). Errors: DtypeError for what is no Tensor.
+        """
         if value is not None and not isinstance(value, Tensor):
             raise DtypeError(
                 f"register_buffer: {name!r} must be a Tensor or None, got {type(value).__name__}"
@@ -117,7 +134,7 @@ class Module:
         return (child for _, child in self.named_children())
 
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, "Module"]]:
-        """This module and all below it, each once, with dotted names."""
+        """This module and all below it, each once, with dotted names that begin with `prefix`."""
         return _once(self._walk(prefix))
 
     def modules(self) -> Iterator["Module"]:
@@ -165,24 +182,31 @@ class Module:
         return _once(self._named(Module._own_buffers))
 
     def buffers(self) -> Iterator[Tensor]:
-        """All buffers."""
+        """All buffers, each once."""
         return (b for _, b in self.named_buffers())
 
     # --- modes ----------------------------------------------------------------------------------
 
     def train(self: M, mode: bool = True) -> M:
-        """Training mode for this and all below: BatchNorm uses the batch, Dropout drops."""
+        """Training mode for this and all below: BatchNorm uses the batch, Dropout drops.
+
+        mode: False is eval(). Returns self. Errors: DtypeError unless True or False.
+        """
         mode = flag(f"{type(self).__name__}.train", "mode", mode)
         for module in self.modules():
             module.training = mode
         return self
 
     def eval(self: M) -> M:
-        """Evaluation mode for this and all below."""
+        """Evaluation mode for this and all below: BatchNorm uses its running statistics, and does
+        not change them; nothing drops out. Returns self."""
         return self.train(False)
 
     def requires_grad_(self: M, value: bool = True) -> M:
-        """Freeze (False) or unfreeze all parameters. BatchNorm's statistics need eval() as well."""
+        """Freeze all parameters (with value=False) or unfreeze them; returns self.
+
+        BatchNorm's statistics are no parameters: to freeze those, use eval() as well.
+        """
         for p in self.parameters():
             p.requires_grad = value
         return self
@@ -193,7 +217,7 @@ class Module:
             p.grad = None
 
     def apply(self: M, function: Callable[["Module"], Any]) -> M:
-        """Call the function on this and all modules below."""
+        """Call the function on this and all modules below; returns self."""
         for module in self.modules():
             function(module)
         return self
@@ -201,7 +225,10 @@ class Module:
     # --- dtype ----------------------------------------------------------------------------------
 
     def to(self: M, dtype: DTypeLike) -> M:
-        """Convert float parameters, their gradients and float buffers, in place."""
+        """Convert float parameters, their gradients and float buffers, in place; returns self.
+
+        dtype: float32 or float64. Errors: DtypeError.
+        """
         wanted = checked_dtype(dtype, "Module.to")
         if wanted.kind != "f":
             raise DtypeError(f"Module.to: expected float32 or float64, got {wanted}")
@@ -213,11 +240,11 @@ class Module:
         return self
 
     def double(self: M) -> M:
-        """Convert to float64, in place."""
+        """Convert to float64, in place; returns self."""
         return self.to(np.float64)
 
     def float(self: M) -> M:
-        """Convert to float32, in place."""
+        """Convert to float32, in place; returns self."""
         return self.to(np.float32)
 
     # --- state ----------------------------------------------------------------------------------
@@ -227,11 +254,15 @@ class Module:
         return dict(self._named(both))
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
-        """Copies of all parameters and buffers as arrays, under PyTorch's names."""
+        """Copies of all parameters and buffers as arrays, under PyTorch's names.
+
+        >>> list(nn.BatchNorm1d(3).state_dict())
+        ['weight', 'bias', 'running_mean', 'running_var', 'num_batches_tracked']
+        """
         return {name: x.data.copy() for name, x in self._state().items()}
 
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> Keys:
-        """Overwrite parameters and buffers, in place, with arrays by name.
+        """Overwrite parameters and buffers, in place, with those of `state`, arrays by name.
 
         strict: missing and unexpected keys are errors; otherwise they are returned. Errors:
         StateDictError that lists every wrong key, shape and dtype; nothing is loaded then.

@@ -22,10 +22,14 @@ def _fusible(module: Module, following: ReLU) -> bool:
 
 
 class Sequential(Module):
-    """Modules one after the other, under the names "0", "1", ... or those of a dict.
+    """`modules` one after the other, under the names "0", "1", ... or those of a dict.
 
     A BatchNorm, if fused, and a ReLU that follows it are one call, of the BatchNorm; who wants to
-    see both being called makes it with fused=False.
+    see both being called makes it with fused=False. Errors: DtypeError, ArgumentError for a name.
+
+    >>> model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.ReLU(), nn.Linear(3, 2))
+    >>> model(np.ones((5, 4))).shape, len(model), model[1].num_features
+    ((5, 2), 4, 3)
     """
 
     def __init__(self, *modules: Module | dict[str, Module]) -> None:

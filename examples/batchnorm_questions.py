@@ -20,7 +20,7 @@ import io
 import sys
 import textwrap
 
-from questions import gamma_beta, statistics
+from questions import batch_statistics, gamma_beta
 
 QUESTIONS = [
     gamma_beta.by_hand,
@@ -31,16 +31,16 @@ QUESTIONS = [
     gamma_beta.derivatives,
     gamma_beta.sum_over_the_batch,
     gamma_beta.updates,
-    statistics.what_eps_is_for,
-    statistics.bias_before,
-    statistics.three_paths,
-    statistics.training_or_eval,
-    statistics.batch_of_one,
-    statistics.biased_or_unbiased,
-    statistics.momentum_conventions,
-    statistics.freezing,
-    statistics.from_layer_to_layer,
-    statistics.hidden_or_output,
+    batch_statistics.what_eps_is_for,
+    batch_statistics.bias_before,
+    batch_statistics.three_paths,
+    batch_statistics.training_or_eval,
+    batch_statistics.batch_of_one,
+    batch_statistics.biased_or_unbiased,
+    batch_statistics.momentum_conventions,
+    batch_statistics.freezing,
+    batch_statistics.from_layer_to_layer,
+    batch_statistics.hidden_or_output,
 ]
 
 

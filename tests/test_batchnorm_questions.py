@@ -81,7 +81,9 @@ def test_derivatives_sum_and_updates(evidence):
 
 
 def test_eps_bias_and_paths(evidence):
-    _, ((_, constant, features), (nan, _), (finite, of_constant)) = evidence("what_eps_is_for")
+    _, ((_, constant, features), (nan, _), (finite,), (_, of_constant)) = evidence(
+        "what_eps_is_for"
+    )
     assert 0 < constant < features and nan == 64 * constant and finite == of_constant == 0
     _, (weight, bias, beta, change) = evidence("bias_before")
     assert bias[-1] < 1e-12 < 1e-3 < min(weight[-1], beta[-1]) and change[-1] < 1e-10
@@ -136,7 +138,7 @@ def run(page, monkeypatch, *options):
 
 
 def test_every_function_of_the_sections_is_on_the_page_and_asks(page):
-    names = ("gamma_beta", "statistics")
+    names = ("gamma_beta", "batch_statistics")
     helpers = ("batch", "normalised")
     functions = [
         f

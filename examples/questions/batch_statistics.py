@@ -24,12 +24,14 @@ def what_eps_is_for():
     the digits' pixels, some are 0 in every image.
     """
     x, _ = batch()
-    print(f"pixels without variance in 64 digits: {(x.var(axis=0) == 0).sum()} of 64")
+    constant = x.var(axis=0) == 0
+    print(f"pixels without variance in 64 digits: {constant.sum()} of 64")
     with np.errstate(invalid="ignore"):
         without = (x - x.mean(axis=0)) / np.sqrt(x.var(axis=0))
     print(f"not a number without eps: {np.isnan(without).sum()} of {without.size} values")
     y = F.batch_norm(x, training=True, eps=1e-5).numpy()
-    print(f"not a number with eps:    {np.isnan(y).sum()}; y of those pixels: {np.ptp(y[:, 0]):g}")
+    print(f"not a number with eps:    {np.isnan(y).sum()}")
+    print(f"y of those pixels, whose beta is 0: {np.unique(y[:, constant])}")
 
 
 def bias_before():

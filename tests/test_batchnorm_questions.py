@@ -20,8 +20,11 @@ jit_only = pytest.mark.skipif(
 
 @pytest.fixture
 def page(monkeypatch):
+    limits = importlib.import_module("threadpoolctl")  # comes with scikit-learn
     monkeypatch.syspath_prepend(str(EXAMPLES))
-    return importlib.import_module("batchnorm_questions")
+    # On a busy machine BLAS threads that wait for each other take ten times as long.
+    with limits.threadpool_limits(1):
+        yield importlib.import_module("batchnorm_questions")
 
 
 @pytest.fixture

@@ -6,15 +6,16 @@ import re
 import pytest
 
 import minigrad as mg
+from minigrad import explainer
 from minigrad.compiler import Compiled
 from minigrad.nn.module import Keys
 
-MODULES = (mg, mg.nn, mg.optim, mg.functional, mg.data, mg.errors)
+MODULES = (mg, mg.nn, mg.optim, mg.functional, mg.data, mg.errors, explainer)
 # Those that users meet first show how they behave; tests/test_doctests.py runs what they show.
 # fmt: off
 WITH_EXAMPLES = [
     "tensor", "Tensor", "Tensor.backward", "Tensor.detach", "grad", "no_grad", "gradcheck",
-    "manual_seed", "compile", "functional.batch_norm", "functional.cross_entropy",
+    "manual_seed", "compile", "explain", "functional.batch_norm", "functional.cross_entropy",
     "functional.softmax", "functional.linear", "functional.dropout", "nn.Module", "nn.Linear",
     "nn.BatchNorm1d", "nn.Sequential", "nn.Flatten", "optim.SGD", "data.DataLoader",
 ]
@@ -82,6 +83,8 @@ def test_docstrings_tell_of_every_argument():
     for name, thing in FACE.items():
         if name.startswith("Tensor.") and "minigrad.ops" in str(getattr(thing, "__module__", "")):
             continue  # a function of mg under the same name, which has the docstring
+        if thing is explainer.Explanation:
+            continue  # made by mg.explain alone
         if inspect.isfunction(thing) or (inspect.isclass(thing) and members(thing)):
             lacking[name] = undescribed(thing)
     assert {name: missing for name, missing in lacking.items() if missing} == {}

@@ -15,6 +15,8 @@ from .files import write_text
 from .graph import Graph, dot, graph_of
 from .markdown import markdown
 from .names import Names
+from .notebook import notebook
+from .page import page
 from .paths import MAX_PATHS, Path, count_paths, paths_to
 from .svg import draw
 from .text import text
@@ -40,6 +42,9 @@ class Explanation:
         steps, name = len(self.derivation.steps), self.derivation.loss.name
         return f"<explanation of {name}: {steps} records; print it>"
 
+    def _repr_html_(self) -> str:
+        return notebook(self.derivation, self._folds)
+
     def _repr_markdown_(self) -> str:
         return markdown(self.derivation, self._folds)
 
@@ -58,6 +63,13 @@ class Explanation:
         if path is not None:
             write_text(path, svg, "to_svg")
         return svg
+
+    def save_html(self, path: str | os.PathLike[str]) -> None:
+        """Write a page in which one steps through the derivation; it needs nothing else.
+
+        path: the file, which is written whole or not at all. Errors: FileError.
+        """
+        write_text(path, page(self.derivation, self._folds), "save_html")
 
     def _graph(self) -> Graph:
         return graph_of(self.derivation, self._folds)

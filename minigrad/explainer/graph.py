@@ -59,7 +59,7 @@ def graph_of(derivation: Derivation, folds: Folds) -> Graph:
             made[v.name] = len(graph.nodes)
             graph.nodes.append(_given(v, outer))
         target = len(graph.nodes)
-        graph.nodes.append(_folded(scope, steps, around) if scope else _record(steps[0]))
+        graph.nodes.append(folded(scope, steps, around) if scope else _record(steps[0]))
         graph.edges.extend(Edge(made[v.name], target, v, found) for v, found in takers[i])
         made |= {v.name: target for step in steps for v in step.outputs}
     return graph
@@ -131,11 +131,12 @@ def _record(step: Step) -> Node:
     return Node("record", short(made[0].text), subtitle, hint, step.outputs, step.scopes, [step])
 
 
-def _folded(scope: Scope, steps: Sequence[Step], around: tuple[Scope, ...]) -> Node:
+def folded(scope: Scope, steps: Sequence[Step], around: tuple[Scope, ...] = ()) -> Node:
+    """What stands for all records of a call of a module."""
     made = steps[-1].outputs
     title = f"{made[-1].name} = {plain(scope.label)}(...)"
-    subtitle = f"{shape_of(made[-1].value)} {plain(scope.kind)}, {len(steps)} records"
-    hint = f"{plain(scope.label)}: {plain(scope.kind)}, {len(steps)} records"
+    said = f"{plain(scope.kind)}, {len(steps)} record{'s' * (len(steps) != 1)}"
+    subtitle, hint = f"{shape_of(made[-1].value)} {said}", f"{plain(scope.label)}: {said}"
     made = [v for step in steps for v in step.outputs]
     return Node("module", short(title), subtitle, hint, made, around, list(steps))
 

@@ -53,6 +53,19 @@ def paths_to(derivation: Derivation, wanted: Variable) -> list[Path]:
     return sorted(found, key=lambda path: -float(np.abs(path.contribution).max(initial=0.0)))
 
 
+def ways(paths: Sequence[Path]) -> list[str]:
+    """How to tell each path: by the variables that not all have, in forward order; by its operand,
+    too, where those are alike."""
+    names = [[v.name for v in path.variables] for path in paths]
+    common = set(names[0]).intersection(*names[1:])
+    own = [", ".join(name for name in reversed(way) if name not in common) for way in names]
+    return [
+        (f"through {through}" if through else "directly")
+        + (f", as {path.operands[-1]}" if own.count(through) > 1 else "")
+        for path, through in zip(paths, own, strict=True)
+    ]
+
+
 def _leading(steps: Sequence[Step], wanted: Variable) -> list[Step]:
     """The steps that make something of the variable."""
     reached, leading = {wanted.name}, []

@@ -45,8 +45,21 @@ _RULES = """\
 """
 
 
-def style(at: str = ".minigrad-graph") -> str:
-    """CSS for drawings inside what a selector means."""
-    dark = _RULES.format(at=at, **DARK)
-    light = _RULES.format(at=at, **LIGHT)
+# How notebooks and documentation tell their theme, which need not be that of the system.
+LIGHT_HOSTS = '[data-jp-theme-light="true"], .vscode-light, html[theme="light"]'
+DARK_HOSTS = '[data-jp-theme-light="false"], .vscode-dark, html[theme="dark"]'
+AT = ".minigrad-graph"
+
+
+def style() -> str:
+    """CSS for drawings, in the theme of the system."""
+    dark = _RULES.format(at=AT, **DARK)
+    light = _RULES.format(at=AT, **LIGHT)
     return f"{light}@media (prefers-color-scheme: dark) {{\n{dark}}}\n"
+
+
+def notebook_style() -> str:
+    """The same, in the theme of the notebook where that tells it, and on its own ground."""
+    light = _RULES.format(at=f":is({LIGHT_HOSTS}) {AT}", **LIGHT)
+    dark = _RULES.format(at=f":is({DARK_HOSTS}) {AT}", **DARK)
+    return f"{style()}{light}{dark}.minigrad {AT} .ground {{ fill: none }}\n"

@@ -1,7 +1,7 @@
 """The graph as SVG: a drawing of its own, without Graphviz, readable on light and dark pages."""
 
 import html
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from .graph import Graph, Node
@@ -22,19 +22,26 @@ from .style import style
 MARGIN = 14.0
 
 
+Points = list[tuple[float, float, float]]  # x, top, bottom: straight from top to bottom
+
+
 class Drawing(NamedTuple):
-    """svg: the text; layout: where things are; tops, bottoms: of the layers."""
+    """svg: the text; layout: what is where; middles: the heights of the middles of layers; points:
+    where edges pass, by their position in the graph; frames: (top, bottom) of each."""
 
     svg: str
     layout: Layout
-    tops: list[float]
-    bottoms: list[float]
+    middles: list[float]
+    points: dict[int, Points]
+    frames: list[tuple[float, float]]
 
 
 def draw(graph: Graph, title: str, css: str | None = None) -> Drawing:
     """The drawing of a graph. css: its style; None: `style()`."""
     layout = layout_of(graph)
     tops, bottoms = _heights(layout)
+    points = _points(graph, layout, tops, bottoms)
+    frames = [_ends(frame, layout, tops, bottoms) for frame in layout.frames]
     left, right = _extent(layout)
     width, height = right - left + 2 * MARGIN, bottoms[-1] + _foot(layout) + MARGIN
     box = f"{left - MARGIN:.1f} 0 {width:.1f} {height:.1f}"
@@ -44,13 +51,14 @@ def draw(graph: Graph, title: str, css: str | None = None) -> Drawing:
         f"<title>{html.escape(title)}</title>",
         f"<style>{style() if css is None else css}</style>",
         f'<rect class="ground" x="{left - MARGIN:.1f}" width="{width:.1f}" height="{height:.1f}"/>',
-        *(_frame(frame, i, layout, tops, bottoms) for i, frame in enumerate(layout.frames)),
-        *_edges(graph, layout, tops, bottoms),
-        *(_head(frame, i, layout, tops) for i, frame in enumerate(layout.frames)),
+        *map(_frame, layout.frames, range(len(frames)), frames),
+        *_edges(graph, points),
+        *map(_head, layout.frames, range(len(frames)), frames),
         *_nodes(graph, layout, tops, bottoms),
         "</svg>",
     ]
-    return Drawing("\n".join(parts) + "\n", layout, tops, bottoms)
+    middles = [(top + bottom) / 2 for top, bottom in zip(tops, bottoms, strict=True)]
+    return Drawing("\n".join(parts) + "\n", layout, middles, points, frames)
 
 
 # --- where layers and frames are ----------------------------------------------------------------
@@ -73,6 +81,15 @@ def _foot(layout: Layout) -> float:
     return PAD * sum(frame.last == last for frame in layout.frames)
 
 
+def _ends(
+    frame: Frame, layout: Layout, tops: Sequence[float], bottoms: Sequence[float]
+) -> tuple[float, float]:
+    """The top and bottom of a frame, around those inside that begin and end with it."""
+    above = sum(f.first == frame.first and f.depth >= frame.depth for f in layout.frames)
+    below = sum(f.last == frame.last and f.depth >= frame.depth for f in layout.frames)
+    return tops[frame.first] - HEAD * above, bottoms[frame.last] + PAD * below
+
+
 def _extent(layout: Layout) -> tuple[float, float]:
     sides = [(frame.left, frame.right) for frame in layout.frames]
     sides += [(p.x - p.left, p.x + p.right) for layer in layout.layers for p in layer]
@@ -82,50 +99,45 @@ def _extent(layout: Layout) -> tuple[float, float]:
 # --- parts --------------------------------------------------------------------------------------
 
 
-def _frame(
-    frame: Frame, i: int, layout: Layout, tops: Sequence[float], bottoms: Sequence[float]
-) -> str:
-    top = _top(frame, layout, tops)
-    inside = sum(f.last == frame.last and f.depth > frame.depth for f in layout.frames)
-    height = bottoms[frame.last] + PAD * (1 + inside) - top
+def _frame(frame: Frame, i: int, ends: tuple[float, float]) -> str:
     return (
-        f'<rect class="frame" data-frame="{i}" x="{frame.left:.1f}" y="{top:.1f}" rx="8" '
-        f'width="{frame.right - frame.left:.1f}" height="{height:.1f}"/>'
+        f'<rect class="frame" data-frame="{i}" x="{frame.left:.1f}" y="{ends[0]:.1f}" rx="8" '
+        f'width="{frame.right - frame.left:.1f}" height="{ends[1] - ends[0]:.1f}"/>'
     )
 
 
-def _head(frame: Frame, i: int, layout: Layout, tops: Sequence[float]) -> str:
-    x, y = frame.left + 8, _top(frame, layout, tops) + 15
-    title = html.escape(frame.title)
+def _head(frame: Frame, i: int, ends: tuple[float, float]) -> str:
+    x, y, title = frame.left + 8, ends[0] + 15, html.escape(frame.title)
     return f'<text class="title small" data-frame="{i}" x="{x:.1f}" y="{y:.1f}">{title}</text>'
 
 
-def _top(frame: Frame, layout: Layout, tops: Sequence[float]) -> float:
-    inside = sum(f.first == frame.first and f.depth >= frame.depth for f in layout.frames)
-    return tops[frame.first] - HEAD * inside
+def _edges(graph: Graph, points: Mapping[int, Points]) -> Iterator[str]:
+    for i, way in points.items():
+        yield _edge(graph, i, curve(way), (way[-1][0], way[-1][2]), down=True)
 
 
-def _edges(
+def _points(
     graph: Graph, layout: Layout, tops: Sequence[float], bottoms: Sequence[float]
-) -> Iterator[str]:
+) -> dict[int, Points]:
+    """Where edges pass: from the middle of a node to the top of another, side by side there."""
     into: dict[int, list[int]] = {}
     for i, route in layout.routes.items():
         into.setdefault(route[-1].index, []).append(i)
-    for target, found in into.items():
-        found.sort(key=lambda i: layout.routes[i][-2].x)
+    found: dict[int, Points] = {}
+    for target, edges in into.items():
+        edges.sort(key=lambda i: layout.routes[i][-2].x)
         half = width_of(graph.nodes[target]) / 2
-        for n, i in enumerate(found, 1):
+        for n, i in enumerate(edges, 1):
             route = layout.routes[i]
-            points = [(p.x, tops[p.layer], bottoms[p.layer]) for p in route]
-            middle = (tops[route[0].layer] + bottoms[route[0].layer]) / 2
-            points[0] = (points[0][0], middle, points[0][2])
-            end = (tops[route[-1].layer] + bottoms[route[-1].layer] - HEIGHT) / 2
-            port = route[-1].x + half * (2 * n / (len(found) + 1) - 1)
-            points[-1] = (port, points[-1][1], end)
-            yield _edge(graph, i, curve(points), (port, end), down=True)
+            way = [(p.x, tops[p.layer], bottoms[p.layer]) for p in route]
+            way[0] = (way[0][0], (way[0][1] + way[0][2]) / 2, way[0][2])
+            port = way[-1][0] + half * (2 * n / (len(edges) + 1) - 1)
+            way[-1] = (port, way[-1][1], (way[-1][1] + way[-1][2] - HEIGHT) / 2)
+            found[i] = way
+    return found
 
 
-def curve(points: Sequence[tuple[float, float, float]]) -> str:
+def curve(points: Points) -> str:
     """A path through (x, top, bottom): straight in layers, and bent between them."""
     x, top, bottom = points[0]
     path = f"M{x:.1f} {top:.1f}V{bottom:.1f}"

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..arrays import Array
 from .derivation import Derivation, Scope, Step, Variable
-from .paths import MAX_PATHS, Path, count_paths, paths_to
+from .paths import MAX_PATHS, Path, count_paths, paths_to, ways
 
 COLUMNS = 100
 Folds = Callable[[Scope], bool]
@@ -99,13 +99,7 @@ def _totals(derivation: Derivation) -> Iterator[str]:
 
 
 def _paths(paths: Sequence[Path]) -> Iterator[str]:
-    """Each by the variables that not all paths have; by its operand, too, where those are alike."""
-    names = [[v.name for v in path.variables] for path in paths]
-    common = set(names[0]).intersection(*names[1:])
-    own = [", ".join(name for name in reversed(way) if name not in common) for way in names]
-    for path, through in zip(paths, own, strict=True):
-        way = f"through {through}" if through else "directly"
-        way += f", as {path.operands[-1]}" if own.count(through) > 1 else ""
+    for path, way in zip(paths, ways(paths), strict=True):
         yield from _wrapped(f"    {way}", size_of(path.contribution), 0)
 
 

@@ -31,7 +31,11 @@ def notebook(derivation: Derivation, folds: Folds) -> str:
     backward = (row for scope, steps in reversed(groups) for row in _backward(scope, steps))
     begin = [(maths(derivation.begin), shape_of(derivation.begin.value), "")]
     given = (
-        (_formula(name(v.name)), shape_of(v.value), f"{v.kind} {html.escape(plain(v.label or v.name))}")
+        (
+            _formula(name(v.name)),
+            shape_of(v.value),
+            f"{v.kind} {html.escape(plain(v.label or v.name))}",
+        )
         for v in derivation.variables
         if v.kind != "result"
     )
@@ -58,7 +62,7 @@ def _table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> st
         cells += f'<tr><td colspan="{len(head)}">… and {len(rows) - ROWS} more: {_MORE}</td></tr>'
     names = "".join(f'<th scope="col">{h}</th>' for h in head)
     return (
-        f"<details open><summary>{title}</summary>"
+        f"<details open='open'><summary>{title}</summary>"
         f'<div class="scroll"><table><thead><tr>{names}</tr></thead><tbody>{cells}</tbody></table>'
         "</div></details>"
     )
@@ -72,7 +76,9 @@ def _graph(derivation: Derivation, folds: Folds) -> str:
     shown = f"{len(graph.nodes)} nodes: {_MORE}"
     if len(graph.nodes) <= ROWS:
         shown = draw(graph, f"the graph of {plain(derivation.loss.name)}", notebook_style()).svg
-    return f'<details open><summary>Graph</summary><div class="scroll">{shown}</div></details>'
+    return (
+        f'<details open="open"><summary>Graph</summary><div class="scroll">{shown}</div></details>'
+    )
 
 
 def _forward(scope: Scope | None, steps: Sequence[Step]) -> Iterator[Sequence[str]]:

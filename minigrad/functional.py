@@ -185,14 +185,15 @@ def embedding(input: Any, weight: Any, padding_idx: int | None = None) -> Tensor
 
     padding_idx: a row that gets no gradient. Errors: OutOfRangeError, DtypeError, ArgumentError.
     """
-    indices = plain(input, "embedding")
+    indices = input if isinstance(input, Tensor) else plain(input, "embedding")
     w = as_tensor(weight, "embedding: weight")
     if w.ndim != 2:
         raise ShapeError(f"embedding: weight must be (rows, columns), got {w.shape}")
-    ops.check_indices("embedding", indices, w.shape[0])
+    indices = ops.in_range("embedding", indices, w.shape[0])
     rows: Tensor = w[indices]
     if padding_idx is None:
         return rows
     n = w.shape[0]
-    padded = (indices == integer("embedding", "padding_idx", padding_idx, -n, n - 1) % n)[..., None]
+    padding = integer("embedding", "padding_idx", padding_idx, -n, n - 1) % n
+    padded = ops.unsqueeze(ops.equal(indices, padding), -1)
     return ops.where(padded, rows.detach(), rows)  # type: ignore[no-any-return]

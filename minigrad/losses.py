@@ -1,16 +1,15 @@
 """Losses, which users meet in minigrad.functional. May import tensor, ops, kernels and below."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from . import ops
-from .arrays import Array, checked, plain
+from .arrays import checked, plain
 from .checks import integer, number
 from .errors import ArgumentError, DtypeError, OutOfRangeError, ShapeError
-from .kernels.index import one_hot
-from .ops.softmax import bad_label
 from .tape import refuse_in_trace, tracer
 from .tensor import Tensor, as_tensor
 
@@ -49,40 +48,36 @@ def cross_entropy(
     logits, restored = _rows(x, name)
     n_classes = logits._data.shape[1]
     factors = None if weight is None else _class_weight(name, weight, n_classes, logits.dtype)
-    given = target._data if isinstance(target, Tensor) else plain(target, name)
+    given = _given(target, name)
+    count: Any = float(logits.shape[0])
     if given.dtype.kind == "f" and given.shape == shape:
         q, _ = _rows(as_tensor(target, name), name)
         if label_smoothing:
             q = q * (1.0 - label_smoothing) + label_smoothing / n_classes
         if factors is not None:
             q = q * factors
-        count = float(logits.shape[0])
     else:
         labels = _labels(name, given, shape)
         if factors is None and not label_smoothing and reduction != "none":
-            flat = Tensor(labels)
-            if tracer.get() is not None and isinstance(target, Tensor):
-                flat = target.astype(np.int64).reshape(-1)  # by operations, which are traced
+            labels = labels if isinstance(labels, Tensor) else Tensor(labels)
             loss: Tensor = ops.label_cross_entropy(
-                logits, flat, ignore_index=ignore_index, mean=reduction == "mean"
+                logits, labels, ignore_index=ignore_index, mean=reduction == "mean"
             )[0]
             return loss
-        if isinstance(target, Tensor):
-            refuse_in_trace(f"{name} of labels with weight, label_smoothing or reduction='none'")
-        onehot, count = _one_hot(name, labels, n_classes, ignore_index, logits.dtype)
-        if factors is not None:
-            count = float((onehot @ factors).sum(dtype=np.float64))
+        labels = ops.unsqueeze(ops.in_range(name, labels, n_classes, ignore_index), -1)
+        kept = ops.astype(ops.not_equal(labels, ignore_index), dtype=logits.dtype)
+        q = ops.astype(ops.equal(labels, np.arange(n_classes)), dtype=logits.dtype) * kept
+        weighted = q if factors is None else q * factors
+        count = _total(weighted)
         if label_smoothing:
-            kept = onehot.sum(axis=1, keepdims=True)
-            onehot = (1.0 - label_smoothing) * onehot + kept * (label_smoothing / n_classes)
-        q = Tensor(onehot if factors is None else onehot * factors)
+            q = (1.0 - label_smoothing) * q + kept * (label_smoothing / n_classes)
+            weighted = q if factors is None else q * factors
+        q = as_tensor(weighted, name)
     if reduction == "none":
-        rows = ops.cross_entropy(logits, q, per_row=True, divisor=1.0)
-        return restored(rows)  # type: ignore[no-any-return]
+        return restored(ops.cross_entropy(logits, q, 1.0, per_row=True))  # type: ignore[no-any-return]
     if reduction == "sum":
-        return ops.cross_entropy(logits, q, per_row=False, divisor=1.0)  # type: ignore[no-any-return]
-    loss = ops.cross_entropy(logits, q, per_row=False, divisor=count or 1.0)
-    return loss if count else loss + math.nan  # over nothing NaN, with a gradient of 0
+        return ops.cross_entropy(logits, q, 1.0, per_row=False)  # type: ignore[no-any-return]
+    return _mean(lambda divisor: ops.cross_entropy(logits, q, divisor, per_row=False), count)
 
 
 def nll_loss(
@@ -99,23 +94,24 @@ def nll_loss(
     name = "nll_loss"
     _check_reduction(name, reduction)
     ignore_index = integer(name, "ignore_index", ignore_index, *_INT64)
-    if isinstance(target, Tensor):
-        refuse_in_trace(f"{name} of labels")
-    log_p, restored = _rows(as_tensor(input, name), name)
-    labels = _labels(name, plain(target, name), np.shape(input))
-    _one_hot(name, labels, log_p.shape[1], ignore_index, log_p.dtype)  # checks the labels
-    kept = labels != ignore_index
-    labels = np.where(kept, labels, 0)
-    factors = np.ones(log_p.shape[1], log_p.dtype)
+    x = as_tensor(input, name)
+    log_p, restored = _rows(x, name)
+    labels = _labels(name, _given(target, name), x.shape)
+    labels = ops.in_range(name, labels, log_p.shape[1], ignore_index)
+    kept = ops.not_equal(labels, ignore_index)
+    labels = ops.where(kept, labels, 0)
+    factors: Any = ops.astype(kept, dtype=log_p.dtype)
     if weight is not None:
-        factors = _class_weight(name, weight, log_p.shape[1], log_p.dtype)
+        weights = _class_weight(name, weight, log_p.shape[1], log_p.dtype)
+        factors = factors * ops.getitem(weights, labels)
     picked = log_p[np.arange(labels.size), labels]
-    losses: Tensor = ops.where(kept, -picked, 0.0) * (factors[labels] * kept)
+    losses: Tensor = ops.where(kept, -picked, 0.0) * factors
     if reduction == "none":
         return restored(losses)  # type: ignore[no-any-return]
     total: Tensor = losses.sum()
-    divisor = float((factors[labels] * kept).sum(dtype=np.float64))
-    return _mean(total, divisor) if reduction == "mean" else total
+    if reduction == "sum":
+        return total
+    return _mean(lambda divisor: ops.astype(total / divisor, dtype=total.dtype), _total(factors))
 
 
 def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Tensor:
@@ -175,9 +171,28 @@ def _reduced(losses: Tensor, reduction: str) -> Tensor:
     return losses.mean() if reduction == "mean" else losses.sum()  # type: ignore[no-any-return]
 
 
-def _mean(total: Tensor, divisor: float) -> Tensor:
-    """total / divisor; over nothing NaN, with a gradient of 0, as in PyTorch."""
-    return total / divisor if divisor else total + math.nan
+def _given(x: Any, name: str) -> Any:
+    """The array of what is constant; a Tensor while a compiler traces, since at another call of
+    the step there may be other values."""
+    if tracer.get() is None:
+        return x._data if isinstance(x, Tensor) else plain(x, name)
+    return x.detach() if isinstance(x, Tensor) else Tensor(plain(x, name))
+
+
+def _total(factors: Any) -> Any:
+    """The sum in float64, a number, or a Tensor of a Tensor."""
+    total = factors.astype(np.float64).sum()
+    return total if isinstance(total, Tensor) else float(total)
+
+
+def _mean(divided: Callable[[Any], Tensor], count: Any) -> Tensor:
+    """A sum, `divided` by the count of its terms; over nothing NaN, with a gradient of 0, as in
+    PyTorch. Of a count that is a Tensor nothing is read."""
+    if not isinstance(count, Tensor):
+        return divided(count) if count else divided(1.0) + math.nan
+    nothing = ops.equal(count, 0.0)
+    mean: Tensor = divided(ops.where(nothing, 1.0, count)) + ops.where(nothing, math.nan, 0.0)
+    return mean
 
 
 def _rows(x: Tensor, name: str) -> tuple[Tensor, Any]:
@@ -201,8 +216,9 @@ def _rows(x: Tensor, name: str) -> tuple[Tensor, Any]:
     return rows, lambda losses: losses.reshape(rest)
 
 
-def _labels(name: str, labels: Array, shape: tuple[int, ...]) -> Array:
-    """Flat int64 labels, copied, so that changing them before backward does no harm.
+def _labels(name: str, labels: Any, shape: tuple[int, ...]) -> Any:
+    """Flat int64 labels, an array or a Tensor, copied, so that changing them before backward does
+    no harm.
 
     Errors unless they are integers of the input's shape without its classes.
     """
@@ -218,26 +234,20 @@ def _labels(name: str, labels: Array, shape: tuple[int, ...]) -> Array:
             f"{name}: labels have shape {labels.shape}, input {shape} wants {expected}, one class "
             "index for each row; reshape them, or take the argmax over the classes of one-hot rows"
         )
-    if labels.dtype == np.uint64 and labels.size and labels.max() > _INT64[1]:
-        raise OutOfRangeError(
-            f"{name}: labels are class indices, got {labels.max()}; number classes from 0"
-        )
+    if labels.dtype == np.uint64:
+        refuse_in_trace(f"{name} of uint64 labels")
+        values = labels._data if isinstance(labels, Tensor) else labels
+        if values.size and values.max() > _INT64[1]:
+            raise OutOfRangeError(
+                f"{name}: labels are class indices, got {values.max()}; number classes from 0"
+            )
     return labels.astype(np.int64).reshape(-1)
 
 
-def _one_hot(
-    name: str, labels: Array, n_classes: int, ignore_index: int, dtype: Any
-) -> tuple[Array, float]:
-    """Rows of zeros with a one at the label, none where ignored; and the number of ones."""
-    rows = np.zeros((labels.size, n_classes), dtype)
-    count, bad = one_hot(labels, ignore_index, rows)
-    if bad >= 0:
-        raise bad_label(name, labels, bad, n_classes, ignore_index)
-    return rows, count
-
-
-def _class_weight(name: str, weight: Any, n_classes: int, dtype: Any) -> Array:
-    factors = checked(plain(weight, f"{name}: weight"), f"{name}: weight")
+def _class_weight(name: str, weight: Any, n_classes: int, dtype: Any) -> Any:
+    """A factor for each class, a constant."""
+    factors = _given(weight, f"{name}: weight")
+    checked(factors._data if isinstance(factors, Tensor) else factors, f"{name}: weight")
     if factors.shape != (n_classes,):
         raise ShapeError(
             f"{name}: weight has shape {factors.shape}, expected ({n_classes},), a factor for each "

@@ -159,7 +159,7 @@ def np_ties(a: Any, y: Any, axis: Any) -> Any:
     return np.where(hit, 1.0 / np.count_nonzero(hit, axis=axis, keepdims=True), 0.0)
 
 
-def np_cross_entropy(a: Any, q: Any, per_row: bool, divisor: float) -> Any:
+def np_cross_entropy(a: Any, q: Any, divisor: float, per_row: bool) -> Any:
     """The definition, without stability."""
     return -(q * np.log(special.softmax(a, 1))).sum(1 if per_row else None) / divisor
 
@@ -239,7 +239,7 @@ def label_cross_entropy_grad(g: Any, a: Any, labels: Any, **how: Any) -> Any:
     return T["label_cross_entropy_grad"](g, a, labels, special.softmax(a.data, 1), **how)
 
 
-def np_cross_entropy_grad(g: Any, a: Any, q: Any, per_row: bool, divisor: float) -> Any:
+def np_cross_entropy_grad(g: Any, a: Any, q: Any, divisor: float, per_row: bool) -> Any:
     """Row by row, the logarithm's derivative times the Jacobian of softmax."""
     p = special.softmax(a, 1)
     rows = [
@@ -251,6 +251,13 @@ def np_cross_entropy_grad(g: Any, a: Any, q: Any, per_row: bool, divisor: float)
 def indexed(x: Any, index: Any) -> Any:
     """x[index], for a Tensor as for an array."""
     return x[index]
+
+
+def scatter(g: Any, index: Any, shape: Any) -> Any:
+    """The primitive, which takes the arrays of an index as inputs."""
+    arrays = [i for i in index if isinstance(i, np.ndarray)]
+    places = tuple("array" if isinstance(i, np.ndarray) else i for i in index)
+    return T["scatter"](g, *arrays, index=places, shape=shape)
 
 
 def permuted(x: Any, axes: Any) -> Any:
@@ -350,7 +357,9 @@ CASES: dict[str, list[Case]] = {
                      flat=real(3, 3, 4)[i].size == 0) for i in INDICES]
     + [case(indexed, indexed, real(*s), index=[]) for s in ((0, 3), (3, 0))]
     + [case(indexed, indexed, real(3, 0), index=[0, 1, 1])],
-    "scatter": [case(T["scatter"], np_scatter, real(*g), index=i, shape=s) for g, i, s in SCATTERS],
+    "scatter": [case(scatter, np_scatter, real(*g), index=i, shape=s) for g, i, s in SCATTERS],
+    "in_range": [case(T["in_range"], lambda a, **_: a.astype(np.int64), np.array([[2, 0], [1, 2]]),
+                      name="it", n=3, ignore_index=i) for i in (None, 1)],
     "matmul": [case(operator.matmul, np_matmul, real(*s), real(*t, seed=1)) for s, t in PRODUCTS],
     "linear": [case(F.linear, np_linear, real(*s), real(2, 3, seed=1), b)
                for s in ((4, 3), (3,), (2, 2, 3), (1, 3)) for b in (None, real(2, seed=2))],
@@ -394,10 +403,10 @@ CASES: dict[str, list[Case]] = {
     "log_softmax": [case(F.log_softmax, special.log_softmax, real(2, 3, 4), axis=i)
                     for i in (0, 1, 2, -1)],
     "cross_entropy": [
-        case(T["cross_entropy"], np_cross_entropy, real(2, 3), q, per_row=p, divisor=d)
+        case(T["cross_entropy"], np_cross_entropy, real(2, 3), q, d, per_row=p)
         for p, d in ((False, 1.0), (True, 1.0), (False, 2.5)) for q in (Q, Q[:, ::-1], EXACT)],
     "cross_entropy_grad": [
-        case(T["cross_entropy_grad"], np_cross_entropy_grad, g, real(2, 3), q, per_row=p, divisor=d)
+        case(T["cross_entropy_grad"], np_cross_entropy_grad, g, real(2, 3), q, d, per_row=p)
         for g, p in ((real(2), True), (real(), False)) for d, q in ((1.0, Q), (2.5, EXACT))],
     "batch_norm": [
         case(batch_norm, np_batch_norm, real(*shape), *affine,

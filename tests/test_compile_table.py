@@ -31,7 +31,7 @@ def as_python(monkeypatch):
 
     def plain(module, name):
         module.pointer = generated._pointer
-        return getattr(module, name)
+        return np.errstate(all="ignore")(getattr(module, name))
 
     monkeypatch.setattr(build, "function", plain)
 
@@ -125,8 +125,7 @@ def test_what_is_left_to_numpy_is_known() -> None:
     assert sorted({x.strip() for x in left}) == sorted(LEFT)
 
 
-# Of matmul, linear and reductions what is no matrix, or empty; of reshape a view of an argument.
+# By reason: what the cases meet, and what test_what_is_left of test_compile_ops.py does besides.
 LEFT = {
-    *("argmax", "argmin", "concat", "cross_entropy", "cross_entropy_grad", "getitem", "keep_mask"),
-    *("linear", "linear_grad", "matmul", "permute", "reshape", "scatter", "sum", "ties"),
+    "getitem",  # at an index that is one boolean, which adds a dimension of 1 or 0: nobody needs it
 }

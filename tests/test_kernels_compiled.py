@@ -160,7 +160,7 @@ ALONE: dict[str, Callable[[Any], Run]] = {
         (70, 10), 1.7, LABELS, softmax(t), -100, True, dtype=t
     ),
     "index._scatter_rows": lambda t: into((10, 6), np.abs(LABELS) % 10, normal(t, 70, 6), dtype=t),
-    "index._one_hot": lambda t: into((70, 10), LABELS, -100, dtype=t),
+    "index._outside": lambda t: into((70,), LABELS, 10, -100, True, dtype=np.int64),
 }
 
 

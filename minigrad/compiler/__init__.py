@@ -1,10 +1,11 @@
 """The compiler: from an eager step to one compiled function, by the tape's own operations.
 
 trace.py writes down what a step applies, program.py is the list, passes.py and sums.py make it do
-less (views.py says what is the memory of what), schedule.py forms nests of loops, emit.py,
-functions.py, loops.py and calls.py write Python, build.py lets Numba compile it, plan.py runs it,
-step.py is mg.compile, and surroundings.py what a step finds outside. May import all of minigrad but
-explain.
+less (views.py says what is the memory of what), expansions.py and indices.py bring it to forms that
+there is code for (written.py helps), schedule.py forms nests of loops, emit.py, functions.py,
+loops.py, calls.py and moves.py write Python (aliases.py says what is in the memory of what),
+build.py lets Numba compile it, plan.py runs it, step.py is mg.compile, and surroundings.py what a
+step finds outside. May import all of minigrad but explain.
 """
 
 from .step import Compiled, compile

@@ -2,11 +2,14 @@
 its arrays by name; None where this case is left to the primitive's forward, in Python."""
 
 from collections.abc import Callable
+from typing import Any
 
+import numpy as np
+
+from .moves import MOVES, Lines, Name, flat
 from .program import Operation, Value
 
-Lines = list[str] | None
-Name = Callable[..., str]  # of a Value, or of a number and what it is, in generated code
+# --- products -----------------------------------------------------------------------------------
 
 
 def _linear(op: Operation, name: Name) -> Lines:
@@ -30,9 +33,16 @@ def _linear_grad(op: Operation, name: Name) -> Lines:
 
 def _matmul(op: Operation, name: Name) -> Lines:
     a, b = op.inputs
-    if a.dtype != b.dtype or a.dtype.kind != "f" or not len(a.shape) == len(b.shape) == 2:
+    ndim, y = len(a.shape), op.makes[0]
+    if a.dtype != b.dtype or a.dtype.kind != "f" or len(b.shape) != ndim:
         return None
-    return [f"np.dot({name(a)}, {name(b)}, {name(op.outputs[0])})"]
+    if ndim == 2:
+        return [f"np.dot({name(a)}, {name(b)}, {name(y)})"]
+    pair = f"{name(a)}[k], {name(b)}[k], {name(y)}[k]"
+    return [f"for k in range({name(y)}.shape[0]):", f"    np.dot({pair})"] if ndim == 3 else None
+
+
+# --- normalisation and losses -------------------------------------------------------------------
 
 
 def _absent(like: Value, ndim: int = 1) -> str:
@@ -108,16 +118,52 @@ def _labelled(op: Operation, name: Name) -> list[str]:
     return [name(op.attributes[key], key) for key in ("ignore_index", "mean")]
 
 
-_MEANING = {
-    "sgd_momentum": {4: "nesterov", 5: "first"},
-    "running": {4: "momentum", 5: "unbias"},
-}
+def _cross_entropy(op: Operation, name: Name) -> Lines:
+    a, q, divisor = op.inputs
+    y = name(op.makes[0])
+    losses = name(Value.like("losses", a.shape[:1], np.float64))
+    lines = [f"cross_entropy({name(a)}, {name(q)}, {losses})"]
+    by = _scalar(divisor, name, "divisor")
+    if not op.attributes["per_row"]:
+        return [*lines, f"{y}[()] = {losses}.sum() / {by}"]
+    return [*lines, f"for k in range({losses}.size):", f"    {y}[k] = {losses}[k] / {by}"]
+
+
+def _cross_entropy_grad(op: Operation, name: Name) -> Lines:
+    g, a, q, divisor = op.inputs
+    given = [flat(name(g)), name(a), name(q), _scalar(divisor, name, "divisor"), name(op.makes[0])]
+    return [f"cross_entropy_grad({', '.join(given)})"]
+
+
+def _scalar(x: Any, name: Name, like: str = "number") -> str:
+    """A number, or an array of one, as a float."""
+    return f"float({name(x)}[()])" if isinstance(x, Value) else name(float(x), like)
+
+
+def _in_range(op: Operation, name: Name) -> Lines:
+    (indices,), (out,) = op.inputs, op.makes
+    ignored = op.attributes["ignore_index"]
+    ignoring = name(ignored is not None, "ignoring")
+    given = [flat(name(indices)), name(op.attributes["n"], "n")]
+    given += [name(-1 if ignored is None else ignored, "ignore_index"), ignoring]
+    return [f"bad = outside({', '.join(given)}, {flat(name(out))})"]
+
+
+# --- changes in place ---------------------------------------------------------------------------
+
+_MEANING = {"sgd_momentum": {4: "nesterov", 5: "first"}}
 
 
 def _update(op: Operation, name: Name) -> Lines:
     meaning = _MEANING.get(op.name, {})
     given = [name(x, meaning.get(i, "number")) for i, x in enumerate(op.inputs)]
     return [f"{op.name}({', '.join(given)})"]
+
+
+def _running(op: Operation, name: Name) -> Lines:
+    *arrays, momentum, unbias = op.inputs
+    given = [*map(name, arrays), _scalar(momentum, name, "momentum"), name(unbias, "unbias")]
+    return [f"running({', '.join(given)})"]
 
 
 def _copy(op: Operation, name: Name) -> Lines:
@@ -128,13 +174,17 @@ CALLS: dict[str, Callable[[Operation, Name], Lines]] = {
     "linear": _linear,
     "linear_grad": _linear_grad,
     "matmul": _matmul,
+    "cross_entropy": _cross_entropy,
+    "cross_entropy_grad": _cross_entropy_grad,
+    "in_range": _in_range,
+    **MOVES,
     "batch_norm": _batch_norm,
     "batch_norm_grad": _batch_norm_grad,
     "label_cross_entropy": _label_cross_entropy,
     "label_cross_entropy_grad": _label_cross_entropy_grad,
     "sgd": _update,
     "sgd_momentum": _update,
-    "running": _update,
+    "running": _running,
     "increment": _update,
     "copy": _copy,
 }

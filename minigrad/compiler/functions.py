@@ -6,10 +6,9 @@ from typing import Any
 
 from .calls import CALLS
 from .loops import nest
-from .program import Value, origin
+from .moves import basic_index
+from .program import Operation, Value, origin
 from .schedule import Stage
-
-FAILED = 1 << 40  # a function returns FAILED * operation + position for what it refuses, or -1
 
 
 @dataclass
@@ -39,11 +38,19 @@ class Function:
         op = stage.operations[0]
         lines = CALLS[op.name](op, self.name) or []
         remark = f"  # {op.name}{origin(op).replace('   ', ', ', 1)}"
-        self.code.lines += [f"{line}{remark}" for line in lines[:1]] + lines[1:]
-        if lines and lines[0].startswith("bad = "):
-            self.emitter.out.checked.append(op)
-            k = len(self.emitter.out.checked) - 1
-            self.code.lines += ["if bad >= 0:", f"    return {FAILED * k} + bad"]
+        self.code.lines += [f"{line}{remark}" for line in lines[:1]]
+        for line in lines[1:]:
+            self._check(op)
+            self.code.lines.append(line)
+        self._check(op)
+
+    def _check(self, op: Operation) -> None:
+        """Behind a line that says what is bad, leave off with the number of the operation."""
+        if self.code.lines[-1].startswith("bad = "):
+            if op not in self.emitter.out.checked:
+                self.emitter.out.checked.append(op)
+            k = self.emitter.out.checked.index(op)
+            self.code.lines += ["if bad >= 0:", f"    return {k}"]
 
     def name(self, x: Any, like: str = "number") -> str:
         """What a Value, or a number, is called here; it is brought in.
@@ -80,7 +87,7 @@ class Function:
         return self.name(v)
 
     def _bring(self, v: Value, text: str) -> None:
-        view = self.emitter.out.views.get(id(v))
+        view = self.emitter.out.aliases.of.get(id(v))
         if v.origin == "argument":
             self.code.arguments.append(v)
         elif view is None:
@@ -91,9 +98,13 @@ class Function:
         else:
             base = self.name(view.inputs[0])
             if view.name == "permute":
-                self.memory.append(f"{text} = {base}.T")
+                axes = view.attributes["axes"]
+                # A transpose is known to lie in columns, and products take it.
+                moved = "T" if axes == (1, 0) else f"transpose({axes})"
+                self.memory.append(f"{text} = {base}.{moved}")
             elif view.name == "getitem":
-                self.memory.append(f"{text} = {base}[{view.attributes['index'][0]}]")
+                index = basic_index(view.attributes["index"], view.inputs[0].shape, self.name)
+                self.memory.append(f"{text} = {base}[{index}]")
             else:
                 self.memory.append(f"{text} = {base}.reshape({self._shape(v)})")
 
@@ -107,7 +118,7 @@ class Function:
         ordered = [v for v in self.emitter.program.arguments if v in self.code.arguments]
         self.code.arguments = ordered
         given = [*(self.emitter.identifier(v) for v in ordered), "places", "sizes", "numbers"]
-        body = ["# memory", *self.memory, "# sizes and numbers", *self.numbers, *self.code.lines]
+        body = ["# sizes and numbers", *self.numbers, "# memory", *self.memory, *self.code.lines]
         body.append("return -1")
         indented = "\n".join(f"    {line}" for line in body)
         return f"def {self.code.name}({', '.join(given)}):\n{indented}"

@@ -4,6 +4,8 @@ sums in float64."""
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from .program import Operation, Value, origin
 from .scalars import COMPARISONS, EXPRESSIONS, EXTREMES, REDUCTIONS
 from .schedule import Stage, compared_in
@@ -94,6 +96,9 @@ class _Nest:
             if f"{{{k}}}" in template
         }
         text = template.format(*operands, zero=f"{cast}(0)", one=f"{cast}(1)", **attributes)
+        narrow = v.dtype.kind in "iu" and v.dtype != np.int64
+        if operation.name != "astype" and narrow and operation.name not in COMPARISONS:
+            return f"{_cast(v.dtype)}({text})"  # integers are computed in int64
         if operation.name == "astype" and v.dtype != dtype:
             text = f"{_cast(v.dtype)}({text})" if v.dtype.kind != "b" else f"{text} != 0"
         return text
@@ -133,9 +138,10 @@ class _Nest:
         (a,), (v,) = operation.inputs, operation.makes
         axes, rank = set(operation.attributes["axis"]), len(self.space)
         extreme = EXTREMES.get(operation.name)
-        wide = "float64" if extreme is None else _cast(v.dtype)
+        wide = "float64" if extreme is None and v.dtype.kind == "f" else _cast(v.dtype)
         term = REDUCTIONS[operation.name].format(f"{wide}({self._read(a)})")
-        start = "0.0" if extreme is None else f"{wide}({extreme[1]})"
+        zero = "0.0" if wide == "float64" else "0"
+        start = zero if extreme is None else f"{wide}({extreme[1]})"
 
         def combined(total: str, term: str) -> str:
             if extreme is None:

@@ -4,23 +4,25 @@ In an update a Value is changed; all passes leave the order of updates, and of w
 changed Values before or after them, alone.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from .. import ops
 from ..ops.update import Update
+from .expansions import expanded
 from .program import Operation, Program, Value
-from .sums import has_floats, sums_of_sums, wide_sums
+from .sums import sums_of_sums, wide_sums
 from .views import Views
 
 Operations = list[Operation]
 Wanted = Sequence[Value]
 
 # Draw anew at each call, so that two with the same inputs are not one.
-RANDOM = {"keep_mask"}
+RANDOM = {"keep_mask", "uniform"}
+# Not left out where nobody reads what they make: what is random is drawn, so that the generator is
+# where it would be, and what is out of range is an error.
+NEEDED = RANDOM | {"in_range", "label_cross_entropy"}
 
 
 def optimised(program: Program) -> Program:
@@ -34,76 +36,12 @@ def optimised(program: Program) -> Program:
     return replaced
 
 
-def expanded(operations: Operations, wanted: Wanted) -> Operations:
-    """Softmax, its logarithm and variance by the elementwise primitives and reductions that they
-    are made of, so that these fuse with others."""
-    kept: Operations = []
-    for operation in operations:
-        expand = _EXPANSIONS.get(operation.name)
-        if expand is None or not has_floats(operation.inputs[0]):
-            kept.append(operation)
-        else:
-            write = Written(operation)
-            expand(write, operation.inputs[0], **operation.attributes)
-            kept += write.operations
-    return kept
-
-
-class Written:
-    """Operations that take the place of one; the last of them makes its result."""
-
-    def __init__(self, operation: Operation) -> None:
-        self.operations: Operations = []
-        self._of = operation
-
-    def __call__(self, name: str, *inputs: Any, last: bool = False, **attributes: Any) -> Value:
-        """Write an operation, of arrays in the dtype of the result."""
-        (v,) = self._of.makes
-        values = [x for x in inputs if isinstance(x, Value)]
-        shape = np.broadcast_shapes(*[x.shape for x in values])
-        if "axis" in attributes:
-            axes = attributes["axis"]
-            shape = tuple(1 if i in axes else n for i, n in enumerate(shape))
-            attributes["keepdims"] = True
-        made = v if last else Value.like(f"{v.name}_{name}", shape, v.dtype)
-        done = Operation(ops.TABLE[name], inputs, attributes, [made], self._of.rule)
-        self.operations.append(done)
-        return made
-
-
-def _softmax(write: Written, a: Value, axis: int) -> None:
-    e = write("exp", write("sub", a, write("max", a, axis=(axis,))))
-    write("div", e, write("sum", e, axis=(axis,)), last=True)
-
-
-def _log_softmax(write: Written, a: Value, axis: int) -> None:
-    centred = write("sub", a, write("max", a, axis=(axis,)))
-    total = write("sum", write("exp", centred), axis=(axis,))
-    write("sub", centred, write("log", total), last=True)
-
-
-def _var(
-    write: Written, a: Value, axis: tuple[int, ...], keepdims: bool, correction: float
-) -> None:
-    n = math.prod(a.shape[i] for i in axis)
-    centred = write("sub", a, write("mean", a, axis=axis))
-    biased = write("mean_square", centred, axis=axis)
-    unbiased = write("mul", biased, n / (n - correction), last=keepdims)
-    if not keepdims:
-        (v,) = write._of.makes
-        write("reshape", unbiased, shape=v.shape, last=True)
-
-
-_EXPANSIONS: dict[str, Any] = {"softmax": _softmax, "log_softmax": _log_softmax, "var": _var}
-
-
 def dead(operations: Operations, wanted: Wanted) -> Operations:
     """Without what nobody reads: neither an update, nor a result, nor what leads to one."""
     live = {id(v) for v in wanted}
     kept: Operations = []
     for operation in reversed(operations):
-        # What is random is drawn, so that the generator is where it would be.
-        needed = isinstance(operation.what, Update) or operation.name in RANDOM
+        needed = isinstance(operation.what, Update) or operation.name in NEEDED
         if needed or any(id(v) in live for v in operation.makes):
             kept.append(operation)
             live.update(id(v) for v in operation.reads)

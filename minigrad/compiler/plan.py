@@ -9,11 +9,10 @@ import numpy as np
 
 from ..errors import TraceError
 from ..kernels.memory import empty
-from ..ops.softmax import bad_label
 from ..tensor import Tensor, mark_changed
 from . import build
 from .emit import emit
-from .functions import FAILED, Code
+from .functions import Code
 from .passes import optimised
 from .program import Operation, Program, Value
 from .trace import Trace
@@ -66,6 +65,7 @@ class Plan:
         self._arrays: dict[int, Any] = {}
         self._batch: list[Any] | None = None  # arguments that run_rows gathers
         self._reserve()
+        self._draws = [self._draw(operation) for operation in self.emitted.draws]
         self._steps = [self._step(step) for step in self.emitted.steps]
         self._sizes = np.array(self.emitted.sizes, np.int64)
         self._numbers = np.array(self.emitted.numbers, np.float64)
@@ -81,7 +81,7 @@ class Plan:
         places = self.emitted.places
         own = [v for v in places if v.origin == "result"]
         sizes = [-(-v.dtype.itemsize * math.prod(v.shape) // LINE) * LINE for v in own]
-        keep = {id(self.emitted.root(v)) for v in self.program.wanted}
+        keep = {id(self.emitted.aliases.root(v)) for v in self.program.wanted}
         ends = {i: math.inf if i in keep else last for i, (_, last) in self.emitted.lives.items()}
         lives = [(self.emitted.lives[id(v)][0], ends[id(v)]) for v in own]
         starts, self.buffer_bytes = laid_out(sizes, lives)
@@ -115,7 +115,7 @@ class Plan:
         for argument, value in zip(arguments, self.program.arguments, strict=True):
             if value is v:
                 return argument
-        view = self.emitted.views.get(id(v))
+        view = self.emitted.aliases.of.get(id(v))
         if view is None:  # nothing generated has read or made it: an outer array as it is
             self._arrays[id(v)] = v.array if v.array is not None else np.empty(v.shape, v.dtype)
             return self._arrays[id(v)]
@@ -174,6 +174,8 @@ class Plan:
 
     def run(self, arguments: Sequence[Any]) -> Any:
         """One call, with arrays in C order. Errors: those of the operations."""
+        for draw in self._draws:
+            draw()
         for step in self._steps:
             step(arguments)
         for leaf, gradient in self._grads:
@@ -220,22 +222,28 @@ class Plan:
 
         return call
 
-    def _by_python(self, operation: Operation, arguments: Sequence[Any]) -> None:
-        """An operation that generated code does not know, by its forward."""
+    def _forward(self, operation: Operation, arguments: Sequence[Any]) -> Any:
         given = [self.array(x, arguments) if isinstance(x, Value) else x for x in operation.inputs]
         with np.errstate(all="ignore"):
-            result = operation.what.forward(*given, **operation.attributes)  # type: ignore[union-attr]
+            return operation.what.forward(*given, **operation.attributes)  # type: ignore[union-attr]
+
+    def _by_python(self, operation: Operation, arguments: Sequence[Any]) -> None:
+        """An operation that generated code does not know, by its forward."""
+        result = self._forward(operation, arguments)
         for v, array in zip(operation.outputs, _flat(result, operation), strict=True):
             if v is not None:
                 np.copyto(self.array(v, arguments), array, casting="unsafe")
 
+    def _draw(self, operation: Operation) -> Callable[[], Any]:
+        """What draws random numbers, as the primitive does."""
+        (v,) = operation.makes
+        array = self.array(v, ())
+        return lambda: np.copyto(array, operation.what.forward(**operation.attributes))  # type: ignore[union-attr]
+
     def _refuse(self, status: int, arguments: Sequence[Any]) -> None:
-        """The error for what a kernel has refused."""
-        operation = self.emitted.checked[status // FAILED]
-        a, labels = operation.inputs
-        given = self.array(labels, arguments)
-        ignored = operation.attributes["ignore_index"]
-        raise bad_label("cross_entropy", given, status % FAILED, a.shape[1], ignored)
+        """Raise the error for an operation that generated code has refused: its forward's."""
+        self._forward(self.emitted.checked[status], arguments)
+        raise TraceError(f"compile: {self.emitted.checked[status]} was refused")
 
     # --- what comes of it ----------------------------------------------------------------------
 

@@ -50,7 +50,8 @@ CHEAP = frozenset(
     [
         *("add", "sub", "mul", "neg", "square", "abs", "maximum", "minimum", "where", "gated"),
         *("relu", "leaky_relu", "clip", "equal", "not_equal", "less", "less_equal", "greater"),
-        *("greater_equal", "isnan", "astype", "broadcast_to"),
+        *("greater_equal", "isnan", "logical_and", "logical_or", "logical_not"),
+        *("astype", "broadcast_to"),
     ]
 )
 # Whose operands are compared in a dtype of their own, and the result is a boolean.

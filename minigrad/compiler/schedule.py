@@ -20,8 +20,6 @@ from .scalars import CHEAP, COMPARISONS, EXPRESSIONS, INTEGER, REDUCTIONS
 # of, mostly read there anyway.
 MOST_LEAVES, MOST_STEPS = 3, 8
 
-DTYPES = ("float32", "float64", "int64", "bool")
-
 Shape = tuple[int, ...]
 Root = Callable[[Value], Value]
 
@@ -35,23 +33,29 @@ class Stage:
 
 
 def compared_in(operation: Operation) -> Any:
-    """The dtype in which NumPy compares the inputs; Python's numbers are weak."""
-    given = [x.dtype if isinstance(x, Value) else x for x in operation.inputs]
-    return np.result_type(*given)
+    """The dtype in which NumPy compares the inputs; Python's numbers are weak. None where one does
+    not fit the integers it is compared with, which NumPy knows how to do."""
+    dtype = np.result_type(*[x.dtype if isinstance(x, Value) else x for x in operation.inputs])
+    numbers = [x for x in operation.inputs if type(x) is int and dtype.kind in "iu"]
+    fit = all(np.iinfo(dtype).min <= x <= np.iinfo(dtype).max for x in numbers)
+    return dtype if fit else None
 
 
 def space_of(operation: Operation) -> Shape | None:
     """What a nest would have to run over, or None for what is no loop."""
-    arrays = (*operation.reads, *operation.makes)
-    if not operation.makes or not all(v.dtype.name in DTYPES for v in arrays):
+    if not operation.makes:
         return None
-    if operation.name in COMPARISONS and compared_in(operation).name not in DTYPES:
+    if operation.name in COMPARISONS and compared_in(operation) is None:
         return None
     result = operation.makes[0]
     if operation.name in REDUCTIONS:
         a: Value = operation.inputs[0]
-        # Of integers the sum is an integer, and the mean of nothing NaN: NumPy's forward does it.
-        return a.shape if a.dtype.kind == "f" and 0 not in a.shape else None
+        # NumPy's forward does the rest of integers, and of nothing, whose mean is NaN.
+        total = operation.name == "sum"
+        if total and a.dtype == result.dtype == np.int64:
+            return a.shape
+        floats = a.dtype.kind == result.dtype.kind == "f"
+        return a.shape if floats and (total or 0 not in a.shape) else None
     if operation.name not in EXPRESSIONS or not operation.reads:
         return None
     floats = result.dtype.kind == "f" or operation.name in COMPARISONS

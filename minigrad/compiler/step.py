@@ -72,6 +72,7 @@ class Compiled:
         self._plans: dict[Any, list[Plan]] = {}
         self._last: Plan | None = None
         self._complained = False
+        self._said: set[str] = set()  # what runs by NumPy
         self._running = threading.RLock()  # one plan's memory serves one call at a time
         try:
             self._names = list(inspect.signature(function).parameters)
@@ -201,7 +202,7 @@ class Compiled:
             if done or isinstance(error, TraceError):
                 trace.take_back()
             raise
-        _warn(plan)
+        self._warn(plan)
         plans = self._plans.setdefault(signature, [])
         plans.append(plan)
         if len(plans) > MOST_PLANS:
@@ -209,6 +210,17 @@ class Compiled:
             self._complain()
         self._last = plan
         return rebuild([Tensor(x._data.copy()) for x in found])
+
+    def _warn(self, plan: Plan) -> None:
+        left = {s.name for s in plan.emitted.steps if isinstance(s, Operation)} - self._said
+        self._said |= left
+        if left:
+            warnings.warn(
+                f"compile: {', '.join(sorted(left))} cannot be compiled, and runs by NumPy between "
+                "compiled functions",
+                RuntimeWarning,
+                stacklevel=4,
+            )
 
     def _complain(self) -> None:
         if not self._complained:
@@ -263,22 +275,12 @@ class Compiled:
                 f"{len(plan.traced.operations)} operations traced, "
                 f"{len(plan.program.operations)} after passes",
                 f"{len(nests)} nests of loops for {fused} operations, "
-                f"{len(stages) - len(nests)} calls of kernels and BLAS",
+                f"{len(stages) - len(nests) - len(left)} calls of kernels and BLAS",
+                f"{len(plan.emitted.draws)} arrays of random numbers, drawn before",
                 f"by NumPy, outside compiled code: {', '.join(left) or 'nothing'}",
                 f"{plan.buffer_bytes:,} bytes of buffers",
                 f"traced and written in {plan.compile_seconds:.3f} s",
             ]
-        )
-
-
-def _warn(plan: Plan) -> None:
-    left = sorted({s.name for s in plan.emitted.steps if isinstance(s, Operation)})
-    if left:
-        warnings.warn(
-            f"compile: {', '.join(left)} cannot be compiled, and runs by NumPy between compiled "
-            "functions",
-            RuntimeWarning,
-            stacklevel=4,
         )
 
 

@@ -6,21 +6,23 @@ from typing import Any
 
 import numpy as np
 
-from .. import ops
 from .program import Operation, Value
 from .views import Views
+from .written import Written
 
 Operations = list[Operation]
 Wanted = Sequence[Value]
 
 
 def wide_sums(operations: Operations, wanted: Wanted) -> Operations:
-    """Sums and means of floats as sums in float64, which is what they are computed as, with unit
-    dimensions; and what makes the old ones of those. So that sums which differ in this only are
-    one, and what is made of sums can stay in float64."""
+    """Sums and means of floats as sums in float64, of integers in int64, which is what they are
+    computed as, with unit dimensions; and what makes the old ones of those. So that sums which
+    differ in this only are one, and what is made of sums can stay in float64."""
     kept: Operations = []
     for operation in operations:
-        if operation.name in ("sum", "mean") and has_floats(operation.inputs[0]):
+        if operation.name in ("sum", "mean") and _is_summed(
+            operation.inputs[0], operation.makes[0]
+        ):
             kept += _wide(operation)
         else:
             kept.append(operation)
@@ -32,26 +34,29 @@ def has_floats(a: Value) -> bool:
     return a.dtype.kind == "f" and 0 not in a.shape
 
 
+def _is_summed(a: Value, total: Value) -> bool:
+    """Whether loops can sum it: not to unsigned integers, nor nothing."""
+    return 0 not in a.shape and (a.dtype.kind == "f" or total.dtype.kind in "if")
+
+
 def _wide(operation: Operation) -> Operations:
-    (a,), (v,) = operation.inputs, operation.makes
+    (a,), (v,), write = operation.inputs, operation.makes, Written(operation, "wide")
     axes = operation.attributes["axis"]
     shape = tuple(1 if i in axes else n for i, n in enumerate(a.shape))
-    new: Operations = []
-
-    def then(name: str, inputs: Sequence[Any], like: Value | None = None, **attributes: Any) -> Any:
-        dtype = attributes.get("dtype", np.float64)
-        made = like or Value.like(f"{v.name}_wide", shape, dtype)
-        new.append(Operation(ops.TABLE[name], inputs, attributes, [made], operation.rule))
-        return made
-
-    total = then("sum", [a], axis=axes, keepdims=True)
+    dtype = np.float64 if a.dtype.kind == "f" else np.int64
+    if dtype == np.int64:
+        a = write.cast(a, np.int64)
+    total = write("sum", a, like=(shape, dtype), axis=axes, keepdims=True)
     if operation.name == "mean":
-        total = then("div", [total, math.prod(a.shape[i] for i in axes)])
+        total = write.cast(total, np.float64)
+        n = math.prod(a.shape[i] for i in axes)
+        total = write("div", total, n, like=(shape, np.float64))
     flat = v.shape != shape
-    narrow = then("astype", [total], None if flat else v, dtype=v.dtype)
+    to = None if flat else v
+    narrow = write("astype", total, to=to, like=(shape, v.dtype), dtype=v.dtype)
     if flat:
-        then("reshape", [narrow], v, shape=v.shape)
-    return new
+        write.reshaped(narrow, v.shape, v)
+    return write.operations
 
 
 def sums_of_sums(operations: Operations, wanted: Wanted) -> Operations:

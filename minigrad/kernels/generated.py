@@ -41,6 +41,55 @@ def _gather(source: Any, rows: Any, target: Any) -> None:
 
 gather = part(_gather)
 
+# --- indices ------------------------------------------------------------------------------------
+
+
+def _locate(indices: Any, n: int, places: Any) -> int:
+    """places[i] = places[i] * n + indices[i], of which negative ones count from n downwards.
+
+    Returns the first place of an index out of range, or -1.
+    """
+    for i in range(indices.size):
+        index = indices[i] if indices[i] >= 0 else indices[i] + n
+        if index < 0 or index >= n:
+            return i
+        places[i] = places[i] * n + index
+    return -1
+
+
+def _take(a: Any, places: Any, y: Any) -> None:
+    """y[i, j] = a[i, places[j]], for arrays of three dimensions."""
+    for i in range(a.shape[0]):
+        for j in range(places.size):
+            source, target = a[i, places[j]], y[i, j]
+            for k in range(target.size):
+                target[k] = source[k]
+
+
+def _put(g: Any, places: Any, out: Any) -> None:
+    """out[i, places[j]] += g[i, j], into zeros and in order, for arrays of three dimensions."""
+    out[...] = 0
+    for i in range(out.shape[0]):
+        for j in range(places.size):
+            source, target = g[i, j], out[i, places[j]]
+            for k in range(target.size):
+                target[k] += source[k]
+
+
+def _first_extreme(a: Any, largest: bool, y: Any) -> None:
+    """y[i, k] = the first j at which a[i, j, k] is NaN or, without one, largest or smallest."""
+    for i in range(a.shape[0]):
+        for k in range(a.shape[2]):
+            first, best = 0, a[i, 0, k]
+            for j in range(1, a.shape[1]):
+                x = a[i, j, k]
+                if best == best and (x != x or (x > best if largest else x < best)):
+                    first, best = j, x
+            y[i, k] = first
+
+
+locate, take, put, first_extreme = part(_locate), part(_take), part(_put), part(_first_extreme)
+
 # --- one element --------------------------------------------------------------------------------
 
 

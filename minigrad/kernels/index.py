@@ -15,22 +15,18 @@ def _scatter_rows(rows: NDArray[Any], g: NDArray[Any], out: NDArray[Any]) -> Non
             out[r, j] += g[i, j]
 
 
-def _one_hot(labels: NDArray[Any], ignore_index: int, out: NDArray[Any]) -> tuple[int, int]:
-    """out[i, labels[i]] = 1, into zeros, but for rows whose label is ignore_index.
-
-    Returns the number of rows set, and the first row whose label is out of range, or -1.
-    """
-    n = 0
-    for i in range(labels.size):
-        label = labels[i]
-        if label == ignore_index:
-            continue
-        if label < 0 or label >= out.shape[1]:
-            return n, i
-        out[i, label] = 1.0
-        n += 1
-    return n, -1
+def _outside(
+    indices: NDArray[Any], n: int, ignore_index: int, ignoring: bool, out: NDArray[Any]
+) -> int:
+    """out = indices. Returns the first place of an index that is neither 0 to n - 1 nor, when
+    ignoring, ignore_index; or -1."""
+    for i in range(indices.size):
+        index = indices[i]
+        out[i] = index
+        if (index < 0 or index >= n) and not (ignoring and index == ignore_index):
+            return i
+    return -1
 
 
 scatter_rows = kernel(_scatter_rows)
-one_hot = kernel(_one_hot)
+outside = kernel(_outside)

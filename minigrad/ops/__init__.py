@@ -39,7 +39,7 @@ from .elementwise import (
     sub,
     where,
 )
-from .indexing import check_indices, getitem
+from .indexing import getitem, in_range
 from .linalg import linear, matmul
 from .noise import keep_mask
 from .primitive import TABLE, Primitive, primitive
@@ -79,7 +79,6 @@ __all__ = [
     "astype",
     "batch_norm",
     "broadcast_to",
-    "check_indices",
     "clip",
     "concat",
     "cross_entropy",
@@ -93,6 +92,7 @@ __all__ = [
     "getitem",
     "greater",
     "greater_equal",
+    "in_range",
     "inv_std",
     "isnan",
     "keep_mask",

@@ -1,6 +1,8 @@
 """Reading elements by index, and its transpose, adding to elements by index."""
 
 import math
+from collections.abc import Sequence
+from string import ascii_lowercase
 from typing import Any
 
 import numpy as np
@@ -8,22 +10,33 @@ from numpy.typing import NDArray
 
 from ..checks import is_integer
 from ..errors import DtypeError, OutOfRangeError
-from ..kernels.index import scatter_rows
+from ..kernels.index import outside, scatter_rows
+from .elementwise import astype
 from .primitive import Primitive, primitive
 
 Index = tuple[Any, ...]
+# In an index the place of an array, which is an input: a compiler may find others there in time.
+ARRAY = "array"
 
 
-def _getitem_forward(a: NDArray[Any], index: Index) -> Any:
+def _filled(index: Index, arrays: Sequence[Any]) -> Index:
+    """The index with its arrays in their places."""
+    given = iter(arrays)
+    return tuple([next(given) if item == ARRAY else item for item in index])
+
+
+def _getitem_forward(a: NDArray[Any], *arrays: Any, index: Index) -> Any:
     try:
-        return a[index]
+        return a[_filled(index, arrays)]
     except IndexError as error:
         raise OutOfRangeError(f"getitem: shape {a.shape}: {error}") from error
 
 
-def _scatter_forward(g: NDArray[Any], index: Index, shape: tuple[int, ...]) -> NDArray[Any]:
+def _scatter_forward(
+    g: NDArray[Any], *arrays: Any, index: Index, shape: tuple[int, ...]
+) -> NDArray[Any]:
     out = np.zeros(shape, g.dtype)
-    arrays = [i for i in index if isinstance(i, np.ndarray)]
+    index = _filled(index, arrays)
     if all(i.dtype == bool for i in arrays) and len(arrays) <= 1:
         out[index] = g  # no element is met twice
     elif len(index) == 1 and g.dtype.kind == "f":
@@ -38,18 +51,43 @@ def _scatter_forward(g: NDArray[Any], index: Index, shape: tuple[int, ...]) -> N
     return out
 
 
+def _getitem_vjp(
+    g: Any, _y: Any, _a: Any, *arrays: Any, needs: Any, index: Index
+) -> tuple[Any, ...]:
+    return _scatter(g, *arrays, index=index, shape=_a.shape), *[None for _ in arrays]
+
+
+def _scatter_vjp(
+    g: Any, _y: Any, _a: Any, *arrays: Any, needs: Any, index: Index, shape: tuple[int, ...]
+) -> tuple[Any, ...]:
+    return _getitem(g, *arrays, index=index), *[None for _ in arrays]
+
+
+def _index_formula(_a: Any, *arrays: Any, index: Index) -> str:
+    names = iter(ascii_lowercase[1:])
+    items = [next(names) if item == ARRAY else _item_text(item) for item in index]
+    return f"a[{', '.join(items)}]" if items else "a[()]"
+
+
+def _item_text(item: Any) -> str:
+    if not isinstance(item, slice):
+        return "..." if item is Ellipsis else repr(item)
+    start, stop, step = ["" if n is None else str(n) for n in (item.start, item.stop, item.step)]
+    return f"{start}:{stop}:{step}" if step else f"{start}:{stop}"
+
+
 _getitem = primitive(
     "getitem",
     _getitem_forward,
-    (lambda g, _y, _a, index: _scatter(g, index=index, shape=_a.shape),),
-    "elements of a at an index",
-    formula="a[index]",
+    _getitem_vjp,
+    "elements of a at an index, whose arrays are inputs",
+    formula=_index_formula,
     is_view=True,
 )
 _scatter: Primitive = primitive(
     "scatter",
     _scatter_forward,
-    (lambda g, _y, _a, index, shape: _getitem(g, index=index),),
+    _scatter_vjp,
     "zeros of a shape, with a added at an index, repeatedly where it repeats",
 )
 
@@ -60,17 +98,25 @@ def getitem(x: Any, index: Any) -> Any:
     Basic indices give a view, arrays a copy; index arrays are copied, so that changing them
     later cannot change a gradient. Errors: OutOfRangeError, DtypeError for any other index.
     """
+    arrays: list[Any] = []
     items = index if isinstance(index, tuple) else (index,)
-    return _getitem(x, index=tuple([_index_item(item) for item in items]))
+    normal = tuple([_index_item(item, arrays) for item in items])
+    return _getitem(x, *arrays, index=normal)
 
 
-def _index_item(item: Any) -> Any:
+def _index_item(item: Any, arrays: list[Any]) -> Any:
+    """The item as `index` has it; an array goes to `arrays`, in memory of its own."""
     if item is None or item is Ellipsis:
         return item
     if isinstance(item, slice):
         return slice(*[n if n is None else _integer(n) for n in (item.start, item.stop, item.step)])
     if is_integer(item):
         return int(item)
+    # By a primitive, so that other integers may come to what is compiled; of a mask the shape of
+    # the result depends, and so it is read here.
+    if getattr(getattr(item, "dtype", None), "kind", "") in ("i", "u"):
+        arrays.append(astype(item, dtype=np.int64))
+        return ARRAY
     array = np.array(item)
     if array.size == 0 and isinstance(item, (list, tuple)):
         array = array.astype(np.int64)
@@ -80,7 +126,8 @@ def _index_item(item: Any) -> Any:
             f"arrays; got {array.dtype} from {type(item).__name__}"
             + ("; convert with .astype('int64')" if array.dtype.kind == "f" else "")
         )
-    return array
+    arrays.append(array)
+    return ARRAY
 
 
 def _integer(n: Any) -> int:
@@ -90,15 +137,56 @@ def _integer(n: Any) -> int:
         raise DtypeError(f"getitem: slices take ints, got {n!r}") from None
 
 
-def check_indices(name: str, indices: NDArray[Any], n: int) -> None:
-    """Errors unless `indices`, of n rows, are integers from 0 to n - 1."""
+# --- indices that are checked -------------------------------------------------------------------
+
+
+def _in_range_forward(
+    indices: NDArray[Any], name: str, n: int, ignore_index: int | None
+) -> NDArray[Any]:
+    out = np.empty(indices.shape, np.int64)
+    flat = np.ascontiguousarray(indices).reshape(-1)
+    ignored = -1 if ignore_index is None else ignore_index
+    bad = outside(flat, n, ignored, ignore_index is not None, out.reshape(-1))
+    if bad >= 0:
+        raise out_of_range(name, indices, bad, n, ignore_index)
+    return out
+
+
+_in_range = primitive(
+    "in_range",
+    _in_range_forward,
+    None,
+    "the indices, of which those that are not 0 to n - 1, or ignore_index, are an error",
+)
+
+
+def in_range(name: str, indices: Any, n: int, ignore_index: int | None = None) -> Any:
+    """A copy of the indices, or class labels where there is an ignore_index, as int64.
+
+    Errors: DtypeError unless they are integers, OutOfRangeError unless they are 0 to n - 1 or
+    ignored.
+    """
     if indices.dtype.kind not in "iu":
         raise DtypeError(
             f"{name}: indices must be integers, got {indices.dtype}; convert with .astype('int64')"
         )
-    if indices.size and not (indices.min() >= 0 and indices.max() < n):
-        position = tuple(int(i) for i in np.argwhere((indices < 0) | (indices >= n))[0])
-        raise OutOfRangeError(
-            f"{name}: indices must lie in 0..{n - 1}, got {indices[position]} at position "
-            f"{position}; the weight needs a row for each index"
+    if indices.dtype != np.int64:
+        indices = astype(indices, dtype=np.int64)  # what is too large for it becomes negative
+    return _in_range(indices, name=name, n=n, ignore_index=ignore_index)
+
+
+def out_of_range(
+    name: str, indices: NDArray[Any], place: int, n: int, ignore_index: int | None
+) -> OutOfRangeError:
+    """The error for an index, or a class label, out of range at a place of the flat array."""
+    value = indices.reshape(-1)[place]
+    if ignore_index is None:
+        position = tuple(int(i) for i in np.unravel_index(place, indices.shape))
+        return OutOfRangeError(
+            f"{name}: indices must lie in 0..{n - 1}, got {value} at position {position}; the "
+            "weight needs a row for each index"
         )
+    return OutOfRangeError(
+        f"{name}: labels must lie in 0..{n - 1}, got {value} at position {place} (ignore_index is "
+        f"{ignore_index}); number classes from 0, or give the input more"
+    )

@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import OutOfRangeError
 from ..kernels import softmax as kernels
 from ..kernels.jit import plain
 from .activations import as_float
 from .elementwise import exp
+from .indexing import out_of_range
 from .primitive import primitive
 from .reductions import sum_over
 from .shapes import unsqueeze
@@ -49,7 +49,7 @@ log_softmax = primitive(
 )
 
 
-def _cross_entropy_forward(a: NDArray[Any], q: NDArray[Any], per_row: bool, divisor: float) -> Any:
+def _cross_entropy_forward(a: NDArray[Any], q: NDArray[Any], divisor: Any, per_row: bool) -> Any:
     a, q = plain(a), plain(q)
     losses = np.empty(a.shape[0], np.float64)
     kernels.cross_entropy(a, q, losses)
@@ -58,11 +58,11 @@ def _cross_entropy_forward(a: NDArray[Any], q: NDArray[Any], per_row: bool, divi
 
 
 def _cross_entropy_grad_forward(
-    g: NDArray[Any], a: NDArray[Any], q: NDArray[Any], per_row: bool, divisor: float
+    g: NDArray[Any], a: NDArray[Any], q: NDArray[Any], divisor: Any, per_row: bool
 ) -> Any:
     a, q = plain(a), plain(q)
     out = np.empty_like(a)
-    kernels.cross_entropy_grad(np.asarray(g).reshape(-1), a, q, divisor, out)
+    kernels.cross_entropy_grad(np.asarray(g).reshape(-1), a, q, float(divisor), out)
     return out
 
 
@@ -75,19 +75,19 @@ def _by_row(g: Any) -> Any:
 #     dx = g / divisor * (p * r - q)
 
 
-def _grad_wrt_g(gg: Any, _y: Any, g: Any, a: Any, q: Any, per_row: bool, divisor: float) -> Any:
+def _grad_wrt_g(gg: Any, _y: Any, g: Any, a: Any, q: Any, divisor: Any, per_row: bool) -> Any:
     p, r = softmax(a, axis=1), sum_over(q, axis=(1,), keepdims=True)
     axis = (1,) if per_row else (0, 1)
     return sum_over(gg * (p * r - q), axis=axis, keepdims=False) / divisor
 
 
-def _grad_wrt_a(gg: Any, _y: Any, g: Any, a: Any, q: Any, per_row: bool, divisor: float) -> Any:
+def _grad_wrt_a(gg: Any, _y: Any, g: Any, a: Any, q: Any, divisor: Any, per_row: bool) -> Any:
     p, r = softmax(a, axis=1), sum_over(q, axis=(1,), keepdims=True)
     centred = gg - sum_over(gg * p, axis=(1,), keepdims=True)
     return centred * p * (r * (_by_row(g) / divisor))
 
 
-def _grad_wrt_q(gg: Any, _y: Any, g: Any, a: Any, _q: Any, per_row: bool, divisor: float) -> Any:
+def _grad_wrt_q(gg: Any, _y: Any, g: Any, a: Any, _q: Any, divisor: Any, per_row: bool) -> Any:
     expected = sum_over(gg * softmax(a, axis=1), axis=(1,), keepdims=True)
     return (expected - gg) * (_by_row(g) / divisor)
 
@@ -100,7 +100,7 @@ def _grad_formula(g: Any, a: Any, q: Any, per_row: bool, divisor: float) -> str:
 cross_entropy_grad = primitive(
     "cross_entropy_grad",
     _cross_entropy_grad_forward,
-    (_grad_wrt_g, _grad_wrt_a, _grad_wrt_q),
+    (_grad_wrt_g, _grad_wrt_a, _grad_wrt_q, None),
     "g / divisor * (softmax(a) * (sum of q in the row) - q): the derivative of cross_entropy",
     formula=_grad_formula,
 )
@@ -108,10 +108,9 @@ cross_entropy = primitive(
     "cross_entropy",
     _cross_entropy_forward,
     (
-        lambda g, _y, a, q, per_row, divisor: cross_entropy_grad(
-            g, a, q, per_row=per_row, divisor=divisor
-        ),
-        lambda g, _y, a, _q, per_row, divisor: log_softmax(a, axis=1) * (_by_row(g) / -divisor),
+        lambda g, _y, a, q, divisor, per_row: cross_entropy_grad(g, a, q, divisor, per_row=per_row),
+        lambda g, _y, a, _q, divisor, per_row: log_softmax(a, axis=1) * (_by_row(g) / -divisor),
+        None,
     ),
     "-(sum of q * log_softmax(a)) / divisor over the classes, per row (n, c) or over all",
     formula=lambda a, q, per_row, divisor: (
@@ -127,19 +126,8 @@ def _label_cross_entropy_forward(
     loss, p = np.empty((), a.dtype), np.empty(a.shape, a.dtype)
     bad = kernels.label_cross_entropy(a, labels, ignore_index, mean, loss, p)
     if bad >= 0:
-        raise bad_label("cross_entropy", labels, bad, a.shape[1], ignore_index)
+        raise out_of_range("cross_entropy", labels, bad, a.shape[1], ignore_index)
     return loss, p
-
-
-def bad_label(
-    name: str, labels: NDArray[Any], position: int, n_classes: int, ignore_index: int
-) -> OutOfRangeError:
-    """The error for a label out of range."""
-    return OutOfRangeError(
-        f"{name}: labels must lie in 0..{n_classes - 1}, got {labels[position]} at position "
-        f"{position} (ignore_index is {ignore_index}); number classes from 0, or give the input "
-        "more"
-    )
 
 
 def _label_cross_entropy_vjp(

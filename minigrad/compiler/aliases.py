@@ -1,0 +1,60 @@
+"""Which results generated code takes for the memory of others, and what it leaves to NumPy."""
+
+from .calls import CALLS
+from .indices import is_plain
+from .program import Operation, Program, Value
+from .schedule import space_of
+
+
+def is_python(operation: Operation) -> bool:
+    """Whether the operation is left to its forward: neither a loop nor a call."""
+    call = CALLS.get(operation.name)
+    return space_of(operation) is None and (
+        call is None or call(operation, lambda _, like="": "") is None
+    )
+
+
+class Aliases:
+    """For results that are views their operations, by identity."""
+
+    def __init__(self, program: Program) -> None:
+        self._program = program
+        self._wanted = {id(v) for v in program.wanted}
+        self._readers: dict[int, list[Operation]] = {}
+        for operation in program.operations:
+            for v in operation.reads:
+                self._readers.setdefault(id(v), []).append(operation)
+        self.of: dict[int, Operation] = {}
+        for operation in program.operations:
+            if self._is_alias(operation):
+                self.of[id(operation.makes[0])] = operation
+
+    def root(self, v: Value) -> Value:
+        """What v is a view of, or v itself."""
+        while id(v) in self.of:
+            v = self.of[id(v)].inputs[0]
+        return v
+
+    def _is_alias(self, op: Operation) -> bool:
+        if op.name not in ("reshape", "getitem", "permute") or not op.makes:
+            return False
+        (source, *arrays), (target,), index = op.inputs, op.makes, op.attributes.get("index")
+        if arrays or not target.shape or (index is not None and not is_plain(index, arrays)):
+            return False  # an element is no array
+        row = index is not None and len(index) == 1 and type(index[0]) is int
+        if op.name == "reshape" or row:
+            return self.root(source).origin != "argument" or self._inside(target)
+        readers = self._readers.get(id(target), [])
+        plain = op.attributes.get("axes") == (1, 0)
+        # Loops take what does not lie in C order, and products a transpose.
+        fine = all(space_of(r) is not None or (plain and _is_product(r)) for r in readers)
+        return fine and self._inside(target)
+
+    def _inside(self, v: Value) -> bool:
+        """Whether only generated code reads v."""
+        readers = self._readers.get(id(v), [])
+        return id(v) not in self._wanted and not any(map(is_python, readers))
+
+
+def _is_product(operation: Operation) -> bool:
+    return operation.name == "matmul" and len(operation.makes[0].shape) == 2

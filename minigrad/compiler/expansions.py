@@ -1,0 +1,145 @@
+"""Expansion: primitives by others that generated code has loops or calls for, so that each has one
+form there: products are of matrices, or of as many on either side."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..ops.noise import uniform
+from .indices import getitem, scatter
+from .program import Operation, Value
+from .sums import has_floats
+from .written import Shape, Written
+
+# --- elementwise and reductions -----------------------------------------------------------------
+
+
+def _softmax(write: Written, a: Value, axis: int) -> Any:
+    if not has_floats(a):
+        return False
+    e = write("exp", write("sub", a, write("max", a, axis=(axis,))))
+    return write("div", e, write("sum", e, axis=(axis,)), to=write.result)
+
+
+def _log_softmax(write: Written, a: Value, axis: int) -> Any:
+    if not has_floats(a):
+        return False
+    centred = write("sub", a, write("max", a, axis=(axis,)))
+    total = write("sum", write("exp", centred), axis=(axis,))
+    return write("sub", centred, write("log", total), to=write.result)
+
+
+def _var(write: Written, a: Value, axis: Shape, keepdims: bool, correction: float) -> Any:
+    if not has_floats(a):
+        return False
+    n = math.prod(a.shape[i] for i in axis)
+    centred = write("sub", a, write("mean", a, axis=axis))
+    biased = write("mean_square", centred, axis=axis)
+    unbiased = write("mul", biased, n / (n - correction))
+    return write.reshaped(unbiased, write.result.shape, write.result)
+
+
+def _ties(write: Written, a: Value, y: Value, axis: Shape) -> Any:
+    if not has_floats(a):
+        return False
+    both = write("logical_and", write("isnan", a), write("isnan", y))
+    attained = write.cast(write("logical_or", write("equal", a, y), both), a.dtype)
+    return write("div", attained, write("sum", attained, axis=axis), to=write.result)
+
+
+def _keep_mask(write: Written, a: Value, p: float) -> Any:
+    """Drawn before compiled code runs; what becomes of it is a loop among others."""
+    drawn = write(uniform, like=(a.shape, np.float32), shape=a.shape)
+    kept = write.cast(write("greater_equal", drawn, p), write.result.dtype)
+    return write("mul", kept, 1.0 / (1.0 - p) if p < 1.0 else 0.0, to=write.result)
+
+
+# --- products of matrices -----------------------------------------------------------------------
+
+
+def _rows(write: Written, x: Value) -> Value:
+    """(..., n) as (rows, n)."""
+    return write.reshaped(x, (math.prod(x.shape[:-1]), x.shape[-1]))
+
+
+def _is_plain(*values: Value | None) -> bool:
+    """Whether all are of one dtype, the first of two dimensions, and so nothing is to be done."""
+    given = [v for v in values if v is not None]
+    return len(given[0].shape) == 2 and len({v.dtype for v in given}) == 1
+
+
+def _linear(write: Written, x: Value, w: Value, b: Value | None) -> Any:
+    y = write.result
+    if y.dtype.kind != "f" or _is_plain(x, w, b):
+        return False
+    rows, w = _rows(write, write.cast(x, y.dtype)), write.cast(w, y.dtype)
+    b = None if b is None else write.cast(b, y.dtype)
+    made = write("linear", rows, w, b, like=((rows.shape[0], w.shape[0]), y.dtype))
+    return write.reshaped(made, y.shape, y)
+
+
+def _linear_grad(write: Written, g: Value, x: Value, w: Value, wanted: Any) -> Any:
+    if _is_plain(x, g, w) or len({v.dtype for v in (g, x, w)}) > 1:
+        return False
+    dx, *others = write.of.outputs
+    rows, g_rows = _rows(write, x), _rows(write, g)
+    made = None if dx is None else Value.like(f"{dx.name}_rows", rows.shape, dx.dtype)
+    given, outputs = [g_rows, rows, w], [made, *others]
+    write.operations.append(
+        Operation(write.of.what, given, {"wanted": wanted}, outputs, write.of.rule)
+    )
+    if dx is not None and made is not None:
+        write.reshaped(made, dx.shape, dx)
+    return None
+
+
+def _matmul(write: Written, a: Value, b: Value) -> Any:
+    """Vectors as matrices; several matrices as an array of three dimensions, and as one of two
+    where they are multiplied by the same."""
+    y = write.result
+    if y.dtype.kind != "f" or (_is_plain(a, b) and len(b.shape) == 2):
+        return False
+    a, b = write.cast(a, y.dtype), write.cast(b, y.dtype)
+    a = a if len(a.shape) > 1 else write.reshaped(a, (1, *a.shape))
+    b = b if len(b.shape) > 1 else write.reshaped(b, (*b.shape, 1))
+    if len(b.shape) == 2:
+        a = _rows(write, a)
+        made = write("matmul", a, b, like=((a.shape[0], b.shape[1]), y.dtype))
+    else:
+        outer = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+        n = math.prod(outer)
+        a, b = (
+            write.reshaped(write.spread(v, (*outer, *v.shape[-2:])), (n, *v.shape[-2:]))
+            for v in (a, b)
+        )
+        made = write("matmul", a, b, like=((n, a.shape[1], b.shape[2]), y.dtype))
+    return write.reshaped(made, y.shape, y)
+
+
+_EXPANSIONS: dict[str, Callable[..., Any]] = {
+    "softmax": _softmax,
+    "log_softmax": _log_softmax,
+    "var": _var,
+    "ties": _ties,
+    "keep_mask": _keep_mask,
+    "linear": _linear,
+    "linear_grad": _linear_grad,
+    "matmul": _matmul,
+    "getitem": getitem,
+    "scatter": scatter,
+}
+
+
+def expanded(operations: Sequence[Operation], wanted: Sequence[Value]) -> list[Operation]:
+    """Every operation, or those that it is made of."""
+    kept: list[Operation] = []
+    for operation in operations:
+        expand = _EXPANSIONS.get(operation.name)
+        write = Written(operation)
+        if expand is None or expand(write, *operation.inputs, **operation.attributes) is False:
+            kept.append(operation)
+        else:
+            kept += write.operations
+    return kept

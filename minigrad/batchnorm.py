@@ -44,7 +44,7 @@ def batch_norm(
     weight: Any = None,
     bias: Any = None,
     training: bool = False,
-    momentum: float = 0.1,
+    momentum: Any = 0.1,
     eps: float = 1e-5,
     fused: bool = True,
     activation: str | None = None,
@@ -114,10 +114,10 @@ def batch_norm(
         batch_mean, batch_var = mean._data.ravel(), var._data.ravel()
     if statistics is not None and x._data.size:
         n = x._data.size // x._data.shape[1]
-        arguments = *statistics, batch_mean, batch_var, momentum, n / (n - 1)
+        batch = *statistics, batch_mean, batch_var
         if (trace := tracer.get()) is not None:
-            trace.update(RUNNING, *arguments)
-        running(*arguments)
+            trace.update(RUNNING, *batch, momentum, n / (n - 1))
+        running(*batch, float(momentum), n / (n - 1))
         mark_changed(running_mean, running_var)
     return y  # type: ignore[no-any-return]
 
@@ -245,7 +245,10 @@ def check_eps(operation: str, eps: Any, training: bool) -> float:
     return number(operation, "eps", eps, ABOVE_0 if training else 0, hint=hint)
 
 
-def check_momentum(operation: str, momentum: Any) -> float:
-    """momentum as a float. Errors: ArgumentError unless 0 <= momentum <= 1."""
+def check_momentum(operation: str, momentum: Any) -> Any:
+    """momentum as a float; while a compiler traces, of a Tensor the array. Errors: ArgumentError
+    unless 0 <= momentum <= 1."""
+    if isinstance(momentum, Tensor) and tracer.get() is not None and not momentum.ndim:
+        return momentum._data
     hint = "it is the weight of the new value (0.99 in Keras is 0.01 here)"
     return number(operation, "momentum", momentum, 0, 1, hint=hint)

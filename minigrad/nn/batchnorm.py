@@ -78,9 +78,13 @@ class _BatchNorm(Module):
         # track_running_stats may be switched off later: then the buffers are frozen, not gone.
         tracking = self.training and self.track_running_stats
         update = tracking and counter is not None and 0 not in shape
-        factor = self.momentum
+        factor: Any = self.momentum
         if factor is None:  # the mean of all batches: each counts as much as those before
-            factor = 1.0 / (int(counter) + 1) if update and counter is not None else 0.0
+            factor = 0.0
+            if update and counter is not None:
+                # Of a traced step the counter is another at each call.
+                traced = tracer.get() is not None
+                factor = 1.0 / ((counter.astype(np.float64) if traced else int(counter)) + 1.0)
         use = tracking or not self.training
         y = F.batch_norm(
             x,

@@ -4,8 +4,8 @@ trace.py writes down what a step applies, program.py is the list, passes.py and 
 less (views.py says what is the memory of what), expansions.py and indices.py bring it to forms that
 there is code for (written.py helps), schedule.py forms nests of loops, emit.py, functions.py,
 loops.py, calls.py and moves.py write Python (aliases.py says what is in the memory of what),
-build.py lets Numba compile it, plan.py runs it, step.py is mg.compile, and surroundings.py what a
-step finds outside. May import all of minigrad but explain.
+build.py lets Numba compile it, plan.py runs it, step.py is mg.compile, surroundings.py what a step
+finds outside, and watch.py whether that is as it was. May import all of minigrad but explain.
 """
 
 from .step import Compiled, compile

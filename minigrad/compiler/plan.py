@@ -64,6 +64,7 @@ class Plan:
         self._place_of = {id(v): i for i, v in enumerate(self.emitted.places)}
         self._arrays: dict[int, Any] = {}
         self._batch: list[Any] | None = None  # arguments that run_rows gathers
+        self._written = {id(v) for op in self.program.operations for v in op.changes}
         self._reserve()
         self._draws = [self._draw(operation) for operation in self.emitted.draws]
         self._steps = [self._step(step) for step in self.emitted.steps]
@@ -105,6 +106,13 @@ class Plan:
                         "contiguous by np.ascontiguousarray"
                     )
             self._places[i] = self._arrays[id(v)].__array_interface__["data"][0]
+        states = [v for v in self.program.values() if v.origin in ("state", "constant")]
+        if _overlap([(v.array, id(v) in self._written) for v in states]):
+            names = ", ".join(v.name for v in states if id(v) in self._written)
+            raise TraceError(
+                f"compile: of {names}, which the step changes in place, one shares memory with "
+                "another array that it uses; give each an array of its own"
+            )
         self._note_states()
 
     def array(self, v: Value, arguments: Sequence[Any]) -> Any:
@@ -153,6 +161,8 @@ class Plan:
         if any(x._requires_grad is not needs for x, _, needs, _ in self._tensors):
             return False
         if any(look() != seen for look, seen in self._guards):
+            return False
+        if _overlap([(now, id(v) in self._written) for now, _, v in found]):
             return False
         for now, array, v in found:
             if now is not array:
@@ -271,6 +281,17 @@ class Plan:
 
     def _result(self, v: Value) -> Callable[[Sequence[Any]], Tensor]:
         return lambda arguments: Tensor(self.array(v, arguments).copy())
+
+
+def _overlap(arrays: Sequence[tuple[Any, bool]]) -> bool:
+    """Whether one of these, of which some are changed in place, lies in the memory of another:
+    what reads that other is in no order with the change."""
+    return any(
+        np.may_share_memory(a, b)
+        for i, (a, changed) in enumerate(arrays)
+        for b, other in arrays[i + 1 :]
+        if changed or other
+    )
 
 
 def _flat(result: Any, operation: Operation) -> list[Any]:

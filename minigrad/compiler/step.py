@@ -20,8 +20,9 @@ from ..tape import is_grad_enabled, tracer
 from ..tensor import Tensor, as_tensor
 from .plan import Plan
 from .program import Operation
-from .surroundings import Modules, Names, Noting, modules_of, tensors_of
+from .surroundings import Modules, Noting, modules_of, tensors_of
 from .trace import Trace
+from .watch import Together, Watched
 
 
 def compile(function: Callable[..., Any]) -> "Compiled":
@@ -31,10 +32,17 @@ def compile(function: Callable[..., Any]) -> "Compiled":
 
     Arrays among the arguments arrive as Tensors, and the same shapes and dtypes run the same
     code; any other argument is static, a new value of it is traced anew. So is a change of mode
-    (`train`, `eval`), of `requires_grad`, or of any attribute of a module that the step can see.
-    Parameters, buffers, `.grad` and the optimizer's state are the user's own, and eager and
-    compiled steps may alternate. `.grad` is valid until the next call. Results are copies without
-    a tape.
+    (`train`, `eval`), of `requires_grad`, of any attribute of a module that the step can see, and
+    of what it, and the functions that it calls, name outside: numbers, attributes of objects,
+    items of lists and dicts of up to 64. Parameters, buffers, `.grad` and the optimizer's state are
+    the user's own, and eager and compiled steps may alternate. `.grad` is valid until the next
+    call. Results are copies without a tape.
+
+    Whatever else Python does happens once, when the step is traced: prints, counting, the time, a
+    draw from a random generator other than mg's. A number that is found by getattr, by an iterator,
+    in `__slots__`, in a larger container or by a library is a constant of the trace, and so is a
+    mask that is an index: give these to the step as arguments, or, for what changes often, as
+    arrays, which are not traced anew.
 
     Errors: DtypeError for what is no function, TraceError for a step that looks at the value of a
     Tensor; nothing has changed then. Those of the operations, as eager.
@@ -196,7 +204,10 @@ class Compiled:
             done = True
             found: list[Tensor] = []
             rebuild = _taken_apart(result, found)
-            trace.guards += [(Modules(modules.values()), True), (Names(self._function), True)]
+            watched = Watched(self._function, modules.values())
+            known = [x for _, x in tensors_of(modules, self._function)]
+            together = Together([*known, *watched.tensors])
+            trace.guards += [(Modules(modules.values()), True), (watched, True), (together, True)]
             plan = Plan(trace, found, rebuild, self._title)
         except Exception as error:
             if done or isinstance(error, TraceError):

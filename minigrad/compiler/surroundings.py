@@ -1,5 +1,5 @@
-"""What a function finds outside itself: modules and Tensors with their names, and whether all is
-still as a trace has found it."""
+"""What a function finds outside itself: modules and Tensors with their names, and whether modules
+are still as a trace has found them."""
 
 import functools
 import inspect
@@ -12,13 +12,6 @@ from ..tensor import Tensor
 from .trace import Trace
 
 
-def _plain(function: Any) -> Any:
-    """The function behind partials, bound methods and wrappers, or what there is instead."""
-    while isinstance(function, functools.partial):
-        function = function.func
-    return inspect.unwrap(getattr(function, "__func__", function))
-
-
 def _seen(function: Any) -> Iterator[tuple[str, Any]]:
     """The objects that a function names: closure, globals, defaults, and what it is bound to."""
     while isinstance(function, functools.partial):
@@ -29,7 +22,7 @@ def _seen(function: Any) -> Iterator[tuple[str, Any]]:
     if owner is not None:
         yield "self", owner
         yield from vars(owner).items() if hasattr(owner, "__dict__") else ()
-    function = _plain(function)
+    function = inspect.unwrap(getattr(function, "__func__", function))
     if isinstance(function, Module):
         yield "model", function
     if not inspect.isfunction(function):
@@ -95,31 +88,6 @@ class Noting:
                 self._modules[name] = module
                 for own, x in _own(name, module):
                     self._trace.know(own, x)
-
-
-class Names:
-    """Whether the names that a function finds outside itself still mean what they meant."""
-
-    def __init__(self, function: Any) -> None:
-        function = _plain(function)
-        function = function if inspect.isfunction(function) else None
-        names = function.__code__.co_names if function else ()
-        self._globals = function.__globals__ if function else {}
-        self._cells = [(cell, _content(cell)) for cell in (function and function.__closure__) or ()]
-        self._seen = [(n, self._globals[n]) for n in names if n in self._globals]
-
-    def __call__(self) -> bool:
-        for cell, content in self._cells:
-            if _content(cell) is not content:
-                return False
-        return all(self._globals.get(name) is x for name, x in self._seen)
-
-
-def _content(cell: Any) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:  # not yet bound
-        return None
 
 
 class Modules:

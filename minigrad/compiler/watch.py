@@ -1,0 +1,192 @@
+"""What a traced function takes for constant, and whether it still is: the names, attributes and
+items outside that the function, and the user's functions that it may call, can reach by name."""
+
+import functools
+import sys
+import types
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from ..nn.module import Module
+from ..tensor import Tensor
+
+# Whose functions and objects are taken to be as they are.
+FOREIGN = frozenset(["minigrad", "numba", "numpy", "scipy"])
+NUMBERS = (bool, int, float, complex, str, bytes)
+MOST = 64  # items of a list or dict that are watched
+MOST_ITEMS = 1000  # and in all: what reaches further is a library
+
+
+class Watched:
+    """Whether everything is as it was when this was made.
+
+    tensors: the Tensors that were met.
+    """
+
+    def __init__(self, function: Any, modules: Iterable[Module]) -> None:
+        self.tensors: list[Tensor] = []
+        self._cells: list[tuple[Any, Any]] = []
+        self._items: list[tuple[Any, Any, Any]] = []  # of a dict or list, at a key, a value
+        self._sizes: list[tuple[Any, int]] = []
+        self._met: set[Any] = set()
+        self._kept: list[Any] = []  # so that no other object gets the identity of one
+        self._follow(function)
+        for module in modules:
+            self._visit(module, frozenset())
+
+    def __call__(self) -> bool:
+        for cell, value in self._cells:
+            now = _content(cell)
+            if now is not value and not _same(now, value):
+                return False
+        for size in self._sizes:
+            if len(size[0]) != size[1]:
+                return False
+        for items, key, value in self._items:
+            try:
+                now = items[key]
+            except LookupError:
+                return False
+            if now is not value and not _same(now, value):
+                return False
+        return True
+
+    def _follow(self, function: Any, owner: Any = None) -> None:
+        """Watch what a function names, and what its owner has under these names."""
+        given: list[Any] = []
+        while isinstance(function, functools.partial):
+            given += [*function.args, *function.keywords.values()]
+            function = function.func
+        owner = getattr(function, "__self__", owner)
+        function = getattr(function, "__func__", function)
+        if hasattr(function, "__wrapped__"):
+            self._follow(function.__wrapped__, owner)
+        if not isinstance(function, types.FunctionType):
+            if not isinstance(function, type):  # an object that is called
+                self._visit(function, frozenset())
+            return
+        names = _names(function.__code__)
+        for x in (owner, *given):
+            self._visit(x, names)
+        if _is_foreign(function.__module__) or not self._is_new(function, owner):
+            return
+        for cell in function.__closure__ or ():
+            content = _content(cell)
+            self._cells.append((cell, content))
+            self._visit(content, names)
+        for x in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
+            self._visit(x, names)
+        self._attributes(function.__globals__, names)
+
+    def _visit(self, x: Any, names: frozenset[str]) -> None:
+        """Watch what is in x: all items, or the attributes of these names."""
+        if x is None or isinstance(x, (*NUMBERS, np.ndarray, np.generic)):
+            return
+        if isinstance(x, Tensor):
+            self.tensors.append(x)
+        elif isinstance(x, tuple):
+            for part in x:
+                self._visit(part, names)
+        elif isinstance(x, (Mapping, list)):
+            if self._is_new(x, names) and len(x) <= MOST:
+                self._sizes.append((x, len(x)))
+                for key in x if isinstance(x, Mapping) else range(len(x)):
+                    self._item(x, key, names)
+        elif isinstance(x, types.ModuleType):
+            if not _is_foreign(x.__name__) and self._is_new(x, names):
+                self._attributes(vars(x), names)
+        elif isinstance(x, (types.FunctionType, types.MethodType, functools.partial)):
+            self._follow(x)
+        elif hasattr(x, "__wrapped__"):  # a function that is compiled, too
+            self._follow(x.__wrapped__)
+        elif isinstance(x, Module):
+            self._object(x, names, "forward")
+        elif hasattr(x, "__dict__") and _package(x) not in FOREIGN:
+            self._object(x, names, "__call__")
+
+    def _object(self, x: Any, names: frozenset[str], call: str) -> None:
+        """Watch an object, or a class: attributes, and what its methods name."""
+        if not self._is_new(x, names):
+            return
+        self._attributes(vars(x), names)
+        kinds = x.__mro__ if isinstance(x, type) else type(x).__mro__
+        for kind in kinds:
+            for name in (*names, call):
+                found = vars(kind).get(name)
+                if found is None or name in vars(x) or _is_foreign(kind.__module__):
+                    continue
+                if isinstance(found, property):
+                    self._follow(found.fget, x)
+                elif isinstance(found, types.FunctionType):
+                    self._follow(found, x)
+                else:
+                    self._item(vars(kind), name, names)
+
+    def _attributes(self, found: Any, names: frozenset[str]) -> None:
+        for name in names:
+            if name in found:
+                self._item(found, name, names)
+
+    def _item(self, items: Any, key: Any, names: frozenset[str]) -> None:
+        if len(self._items) == MOST_ITEMS:
+            return
+        self._items.append((items, key, items[key]))
+        self._visit(items[key], names)
+
+    def _is_new(self, x: Any, with_: Any) -> bool:
+        key = id(x), with_ if isinstance(with_, frozenset) else id(with_)
+        if key in self._met:
+            return False
+        self._met.add(key)
+        self._kept.append((x, with_))
+        return True
+
+
+def _names(code: types.CodeType) -> frozenset[str]:
+    """Those that the code, and functions in it, look up outside, or as attributes."""
+    names = set(code.co_names)
+    for inner in code.co_consts:
+        if isinstance(inner, types.CodeType):
+            names |= _names(inner)
+    return frozenset(names)
+
+
+def _is_foreign(module: Any) -> bool:
+    top = str(module).partition(".")[0]
+    return top in FOREIGN or (top in sys.stdlib_module_names and top != "__main__")
+
+
+def _package(x: Any) -> str:
+    kind = x if isinstance(x, type) else type(x)
+    return kind.__module__.partition(".")[0]
+
+
+def _content(cell: Any) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # not yet bound
+        return None
+
+
+def _same(a: Any, b: Any) -> bool:
+    """Whether a step would take one for the other, unlike 1, 1.0 and True, or 0.0 and -0.0."""
+    if type(a) is tuple is type(b):
+        return len(a) == len(b) and all(map(_same, a, b))
+    return a is b or (type(a) is type(b) and type(a) in NUMBERS and repr(a) == repr(b))
+
+
+class Together:
+    """Whether Tensors that share an array still do; in a program they are one."""
+
+    def __init__(self, tensors: Iterable[Tensor]) -> None:
+        first: dict[int, Tensor] = {}
+        self._pairs = []
+        for x in tensors:
+            other = first.setdefault(id(x._data), x)
+            if other is not x:
+                self._pairs.append((x, other))
+
+    def __call__(self) -> bool:
+        return all(a._data is b._data for a, b in self._pairs)

@@ -1,0 +1,211 @@
+"""What a traced function has found outside, and what has changed since: numbers in attributes,
+items, helpers and modules, and Tensors that share memory, or no longer. Generated functions run as
+Python."""
+
+import functools
+import types
+
+import numpy as np
+import pytest
+from test_compile_table import as_python  # noqa: F401
+
+import minigrad as mg
+from minigrad import nn
+from minigrad.errors import TraceError
+
+RATE = 2.0
+X = np.arange(3.0)
+
+
+def helper(x):
+    return x * RATE
+
+
+class Config:
+    shared = 2.0
+
+    def __init__(self):
+        self.rate = 2.0
+        self.inner = types.SimpleNamespace(rate=2.0)
+        self.items = {"rate": 2.0, "list": [1.0, 2.0]}
+
+    @property
+    def doubled(self):
+        return self.rate * 2
+
+    def method(self, x):
+        return self.deeper(x)
+
+    def deeper(self, x):
+        return x * self.rate
+
+
+class Called(Config):
+    def __call__(self, x):
+        return x * self.rate
+
+
+class Net(nn.Module):
+    def __init__(self, config):
+        super().__init__()
+        self.config = config
+        self.inner = nn.Sequential(nn.ReLU())
+
+    def forward(self, x):
+        return self.inner(self.helper(x)) * RATE
+
+    def helper(self, x):
+        return x * self.config.rate
+
+
+def by(config):
+    """A decorator that multiplies."""
+
+    def decorator(function):
+        @functools.wraps(function)
+        def wrapper(x):
+            return function(x) * config.rate
+
+        return wrapper
+
+    return decorator
+
+
+def set_global(config, value):
+    globals()["RATE"] = value
+
+
+def set_rate(config, value):
+    config.rate = value
+
+
+def set_inner(config, value):
+    config.inner.rate = value
+
+
+def set_class(config, value):
+    Config.shared = value
+
+
+def set_item(config, value):
+    config.items["rate"] = value
+
+
+def set_in_list(config, value):
+    config.items["list"][1] = value
+
+
+CASES = {
+    "helper": (lambda c: lambda x: helper(x), set_global),
+    "comprehension": (lambda c: lambda x: sum([x * RATE for _ in range(2)]), set_global),
+    "partial": (lambda c: functools.partial(lambda c, x: x * c.rate, c), set_rate),
+    "default": (lambda c: lambda x, c=c: x * c.rate, set_rate),
+    "decorator": (lambda c: by(c)(lambda x: x), set_rate),
+    "decorated": (lambda c: by(Config())(lambda x: x * c.rate), set_rate),
+    "attribute": (lambda c: lambda x: x * c.rate, set_rate),
+    "chain": (lambda c: lambda x: x * c.inner.rate, set_inner),
+    "property": (lambda c: lambda x: x * c.doubled, set_rate),
+    "method": (lambda c: c.method, set_rate),
+    "method of another": (lambda c: lambda x: c.method(x), set_rate),
+    "object that is called": (lambda c: lambda x: c(x), set_rate),
+    "compiled object": (lambda c: c, set_rate),
+    "class": (lambda c: lambda x: x * Config.shared, set_class),
+    "class of an object": (lambda c: lambda x: x * c.shared, set_class),
+    "item": (lambda c: lambda x: x * c.items["rate"], set_item),
+    "item of an item": (lambda c: lambda x: x * c.items["list"][1], set_in_list),
+    "tuple": (lambda c: (lambda t: lambda x: x * t[1][0].rate)((1, (c,))), set_rate),
+    "forward": (lambda c: (lambda net: lambda x: net(x))(Net(c)), set_global),
+    "method of a module": (lambda c: (lambda net: lambda x: net(x))(Net(c)), set_rate),
+    "another that is compiled": (
+        lambda c: (lambda f: lambda x: f(x))(mg.compile(lambda x: x * c.rate)),
+        set_rate,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_numbers_outside(name, monkeypatch):
+    """A new value counts from the next call on; an equal one is not traced anew."""
+    make, change = CASES[name]
+    monkeypatch.setattr(Config, "shared", 2.0)
+    monkeypatch.setitem(globals(), "RATE", 2.0)
+    config = Called() if "object" in name and "class" not in name else Config()
+    function = make(config)
+    compiled = mg.compile(function)
+    for value in (2.0, float("2.0"), 3.0, 0.5, 2.0):
+        change(config, value)
+        for _ in range(2):
+            np.testing.assert_array_equal(compiled(X).data, function(mg.tensor(X)).data)
+    (plans,) = compiled._plans.values()
+    assert len(plans) == 3
+
+
+def test_items_that_come_and_go():
+    parts = {"a": lambda x: x + 1}
+    compiled = mg.compile(lambda x: sum(part(x) for part in parts.values()))
+    np.testing.assert_array_equal(compiled(X).data, X + 1)
+    parts["b"] = lambda x: x * 2
+    np.testing.assert_array_equal(compiled(X).data, 3 * X + 1)
+    del parts["a"]
+    np.testing.assert_array_equal(compiled(X).data, 2 * X)
+    del parts["b"]
+    assert compiled(X) == 0
+
+
+def test_a_module_of_the_user(monkeypatch):
+    settings = types.ModuleType("settings")
+    settings.rate = 2.0
+    monkeypatch.setitem(globals(), "settings", settings)
+    compiled = mg.compile(lambda x: x * settings.rate)
+    for value in (2.0, 4.0):
+        settings.rate = value
+        np.testing.assert_array_equal(compiled(X).data, X * value)
+
+
+def test_what_is_watched_is_bounded():
+    """A list or dict of many items is not gone through in each call."""
+    many = {i: float(i) for i in range(1000)}
+    compiled = mg.compile(lambda x: x * many[2])
+    compiled(X)
+    (guard,) = [g for g, _ in compiled._last._guards if type(g).__name__ == "Watched"]
+    assert len(guard._items) < 10
+
+
+def test_a_tensor_and_its_detached_twin():
+    """They are one array, until one of them gets another."""
+    w = mg.tensor(X, requires_grad=True)
+    twin = w.detach()
+    compiled = mg.compile(lambda x: w * 2 + twin * x)
+    for i in range(6):
+        if i == 2:
+            w.data = X + 10
+        if i == 4:
+            twin.data = X - 5
+        expected = w.data * 2 + twin.data * X
+        np.testing.assert_array_equal(compiled(X).data, expected)
+
+
+def test_tensors_that_come_to_share_memory():
+    """A change in place of one is then a change of the other, which no program has in its order:
+    one array is traced anew, and parts of one are refused."""
+    a, b = mg.tensor(X), mg.tensor(X)
+
+    def step(x):
+        before = b * 1.0
+        a.copy_(a + x)
+        return before, b * 1.0
+
+    compiled = mg.compile(step)
+    for i in range(6):
+        if i == 3:
+            b.data = a.data
+        kept = a.data.copy(), b.data.copy()
+        expected = [y.data for y in step(mg.tensor(X))]
+        a.data[...], b.data[...] = kept[0], kept[1] if i < 3 else kept[0]
+        for found, wanted in zip(compiled(X), expected, strict=True):
+            np.testing.assert_array_equal(found.data, wanted)
+    both = np.zeros(5)
+    a.data, b.data = both[:3], both[1:4]
+    with pytest.raises(TraceError, match="shares memory with another array"):
+        compiled(X)
+    np.testing.assert_array_equal(both, 0)

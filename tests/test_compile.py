@@ -1,5 +1,6 @@
 """mg.compile: whole training steps and other functions, by Numba, against the same run eagerly."""
 
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -366,6 +367,12 @@ def test_source_and_report():
     assert "model_0_weight" in source
     assert "# gated, from relu, w.r.t. input 0" in source
     assert "nests of loops" in compiled.report()
+    assert "to be compiled, or loaded, in the next call" in compiled.report()
+    how = "run as Python|there already|loaded from disk|compiled by Numba"
+    compiled(x, y)
+    assert re.search(rf"^step: ({how}), \d+\.\d{{3}} s$", compiled.report(), re.MULTILINE)
+    compiled.epoch(x, y, batch_size=2)
+    assert re.search(rf"^epoch: ({how}), \d", compiled.report(), re.MULTILINE)
     assert "%model.0.weight" in compiled.program
     assert "sgd_momentum" in compiled.program
 

@@ -6,9 +6,13 @@ import importlib.util
 import linecache
 import sys
 import threading
+import time
 import types
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import numba
 
 from ..kernels.cache import write_whole
 from ..kernels.jit import kernel
@@ -42,6 +46,21 @@ def function(module: types.ModuleType, name: str) -> Any:
             made = kernel(getattr(module, name), exact=True)
             setattr(module, f"compiled_{name}", made)
         return made
+
+
+def prepare(function: Any, arguments: Sequence[Any]) -> tuple[str, float]:
+    """Compile a function for these arguments, or load what was compiled for them: what was done,
+    and the seconds that it took."""
+    if not hasattr(function, "compile"):  # as under NUMBA_DISABLE_JIT
+        return "run as Python", 0.0
+    began, loaded = time.perf_counter(), sum(function.stats.cache_hits.values())
+    known = len(function.signatures)
+    function.compile(tuple(numba.typeof(a) for a in arguments))
+    seconds = time.perf_counter() - began
+    if len(function.signatures) == known:
+        return "there already", seconds
+    read = sum(function.stats.cache_hits.values()) > loaded
+    return "loaded from disk" if read else "compiled by Numba", seconds
 
 
 def _module(name: str, source: str, path: Path | None) -> types.ModuleType:

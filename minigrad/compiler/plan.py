@@ -63,6 +63,7 @@ class Plan:
         self._fetches: list[tuple[Callable[[], Any], Any, Value]] = []
         self._place_of = {id(v): i for i, v in enumerate(self.emitted.places)}
         self._arrays: dict[int, Any] = {}
+        self.built: dict[str, tuple[str, float]] = {}  # what Numba did for each function
         self._batch: list[Any] | None = None  # arguments that run_rows gathers
         self._written = {id(v) for op in self.program.operations for v in op.changes}
         self._reserve()
@@ -205,7 +206,10 @@ class Plan:
         batch = [self._batch[i] for i in order]
         values = np.zeros(len(rows), self.program.results[0].dtype)
         tables = self._places, self._sizes, self._numbers
-        done, status = compiled(*[whole[i] for i in order], *batch, rows, *tables, values)
+        given = (*[whole[i] for i in order], *batch, rows, *tables, values)
+        if "epoch" not in self.built:
+            self.built["epoch"] = build.prepare(compiled, given)
+        done, status = compiled(*given)
         for leaf, gradient in self._grads:
             leaf._grad = gradient(self._batch)
         mark_changed(*self._changed)
@@ -226,6 +230,9 @@ class Plan:
 
         def call(arguments: Sequence[Any]) -> None:
             given = [arguments[i] for i in order]
+            if step.name not in self.built:
+                tables = self._places, self._sizes, self._numbers
+                self.built[step.name] = build.prepare(compiled, (*given, *tables))
             status = compiled(*given, self._places, self._sizes, self._numbers)
             if status >= 0:
                 self._refuse(status, arguments)

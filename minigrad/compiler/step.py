@@ -274,8 +274,8 @@ class Compiled:
         return self._last
 
     def report(self) -> str:
-        """What was fused, how many loops run over memory, and how many seconds tracing and writing
-        took; Numba compiles, or loads, the source in the call that follows. Errors: as source."""
+        """What was fused, how many loops run over memory, and the seconds that tracing, writing, and
+        Numba's compiling or loading, in the call that follows, took. Errors: as source."""
         plan = self._latest()
         stages = plan.emitted.stages
         nests = [stage for stage in stages if stage.space is not None]
@@ -291,6 +291,8 @@ class Compiled:
                 f"by NumPy, outside compiled code: {', '.join(left) or 'nothing'}",
                 f"{plan.buffer_bytes:,} bytes of buffers",
                 f"traced and written in {plan.compile_seconds:.3f} s",
+                *(f"{name}: {how}, {took:.3f} s" for name, (how, took) in plan.built.items()),
+                *([] if plan.built else ["to be compiled, or loaded, in the next call"]),
             ]
         )
 

@@ -17,6 +17,7 @@ import numba
 from ..kernels.cache import write_whole
 from ..kernels.jit import kernel
 
+_typeof: Any = numba.typeof  # without types of its own
 _lock = threading.RLock()
 _built: dict[str, tuple[types.ModuleType, Path | None]] = {}
 
@@ -55,7 +56,7 @@ def prepare(function: Any, arguments: Sequence[Any]) -> tuple[str, float]:
         return "run as Python", 0.0
     began, loaded = time.perf_counter(), sum(function.stats.cache_hits.values())
     known = len(function.signatures)
-    function.compile(tuple(numba.typeof(a) for a in arguments))
+    function.compile(tuple(_typeof(a) for a in arguments))
     seconds = time.perf_counter() - began
     if len(function.signatures) == known:
         return "there already", seconds

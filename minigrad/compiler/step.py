@@ -274,7 +274,7 @@ class Compiled:
         return self._last
 
     def report(self) -> str:
-        """What was fused, how many loops run over memory, and the seconds that tracing, writing, and
+        """What was fused, how many loops run over memory, and the seconds that tracing, writing and
         Numba's compiling or loading, in the call that follows, took. Errors: as source."""
         plan = self._latest()
         stages = plan.emitted.stages

@@ -30,7 +30,7 @@ from .errors import ArgumentError, DtypeError, ShapeError
 from .kernels.batchnorm import MEAN, VAR
 from .kernels.update import running
 from .ops.update import RUNNING
-from .tape import tracer
+from .tape import runs_again, tracer
 from .tensor import Tensor, as_tensor, mark_changed
 
 # Ways from x to y besides the straight one, by the statistic that they go through.
@@ -248,7 +248,7 @@ def check_eps(operation: str, eps: Any, training: bool) -> float:
 def check_momentum(operation: str, momentum: Any) -> Any:
     """momentum as a float; while a compiler traces, of a Tensor the array. Errors: ArgumentError
     unless 0 <= momentum <= 1."""
-    if isinstance(momentum, Tensor) and tracer.get() is not None and not momentum.ndim:
+    if isinstance(momentum, Tensor) and runs_again() and not momentum.ndim:
         return momentum._data
     hint = "it is the weight of the new value (0.99 in Keras is 0.01 here)"
     return number(operation, "momentum", momentum, 0, 1, hint=hint)

@@ -10,7 +10,7 @@ from ..checks import flag, integer
 from ..errors import ShapeError
 from ..kernels.update import increment
 from ..ops.update import INCREMENT
-from ..tape import tracer
+from ..tape import runs_again, tracer
 from ..tensor import Tensor, as_tensor, mark_changed
 from .module import Module, Parameter
 
@@ -83,8 +83,8 @@ class _BatchNorm(Module):
             factor = 0.0
             if update and counter is not None:
                 # Of a traced step the counter is another at each call.
-                traced = tracer.get() is not None
-                factor = 1.0 / ((counter.astype(np.float64) if traced else int(counter)) + 1.0)
+                count = counter.astype(np.float64) if runs_again() else int(counter)
+                factor = 1.0 / (count + 1.0)
         use = tracking or not self.training
         y = F.batch_norm(
             x,

@@ -149,7 +149,7 @@ def test_where_no_thread_can_be_started(monkeypatch):
     """The caller does it all; of the first few, those help that run."""
 
     def start(self):
-        if self.name == "minigrad_1":
+        if self.name == "minigrad_2":
             raise RuntimeError("can't start new thread")
         begin(self)
 
@@ -161,7 +161,7 @@ def test_where_no_thread_can_be_started(monkeypatch):
         if not numba.config.DISABLE_JIT:
             assert threads.team()[team.MATES] == 1
     monkeypatch.setattr(
-        threading.Thread, "start", lambda _: start(threading.Thread(name="minigrad_1"))
+        threading.Thread, "start", lambda _: start(threading.Thread(name="minigrad_2"))
     )
     threads.set_num_threads(2)
     assert noted(4) == ([1] * 4, {0})

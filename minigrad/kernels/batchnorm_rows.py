@@ -18,11 +18,11 @@ Array = NDArray[Any]
 
 # A block of rows, which is a part, and what is summed before it joins the total, has this many
 # rows, or if they are short this many values.
-ROWS, VALUES = 32, 1 << 14
-# Rows shorter than this are taken several at a time, or entering the inner loop costs most. Where
-# x comes from L2 or L1, 256 was best. The sums, which read four such runs at once, took a third of
-# the time with 1024 where x (65536, 64) came from memory: a run is then a page.
-RUN, LONG_RUN, LARGE = 256, 1024, 1 << 18
+ROWS, VALUES = 32, 1 << 15
+# Rows shorter than this are taken several at a time, or entering the inner loop costs most: 512
+# took 0.8 times as long as 256 where x comes from L2. Sums, which read four such runs at once, did
+# not gain by it, and from memory took 1.4 times as long with 512 as with 128.
+RUN, SUMS_RUN = 512, 128
 # Between rows of coefficients: with 1024 channels they were all in the same few lines of L1, and
 # dx took 1.4 times as long.
 GAP = 16
@@ -59,15 +59,9 @@ def blocks(n: int, rows: int) -> int:
     return max(1, (n + rows - 1) // rows)
 
 
-def _sums_run(size: int) -> int:
-    """RUN for sums of so many values."""
-    return LONG_RUN if size >= LARGE else RUN
-
-
 part_width = part(width)
 part_block = part(block)
 part_blocks = part(blocks)
-sums_run = part(_sums_run)
 
 
 def _row_sums(
@@ -77,10 +71,13 @@ def _row_sums(
     t1, t2, w = spare[thread, 0], spare[thread, 1], shift.size
     t1[:] = 0.0
     t2[:] = 0.0
-    i, end = b * size, min((b + 1) * size, x.size)
-    while i + 4 * w <= end:  # four at a time: a quarter of the traffic on the accumulators
-        x0, x1 = x[i : i + w], x[i + w : i + 2 * w]
-        x2, x3 = x[i + 2 * w : i + 3 * w], x[i + 3 * w : i + 4 * w]
+    start, end = b * size, min((b + 1) * size, x.size)
+    m = (end - start) // (4 * w) * w
+    # Four runs at once are a quarter of the traffic on the accumulators. Of one after the other,
+    # in the same pages, memory gave (65536, 64) half as fast as of the block's four quarters.
+    for i in range(start, start + m, w):
+        x0, x1 = x[i : i + w], x[i + m : i + m + w]
+        x2, x3 = x[i + 2 * m : i + 2 * m + w], x[i + 3 * m : i + 3 * m + w]
         for j in range(w):
             s = shift[j]
             d0, d1, d2, d3 = x0[j] - s, x1[j] - s, x2[j] - s, x3[j] - s
@@ -88,14 +85,12 @@ def _row_sums(
             # One after the other, all are fused with a multiplication: in pairs it took 1.2 times
             # as long.
             t2[j] = d0 * d0 + (d1 * d1 + (d2 * d2 + (d3 * d3 + t2[j])))
-        i += 4 * w
-    while i < end:
+    for i in range(start + 4 * m, end, w):
         x0 = x[i : min(i + w, end)]
         for j in range(x0.size):
             d0 = x0[j] - shift[j]
             t1[j] += d0
             t2[j] += d0 * d0
-        i += w
     fold(t1, t2, sums[b])
 
 
@@ -184,7 +179,7 @@ def _row_train(
     n, c = x.shape
     rows = part_block(c)
     k = part_blocks(n, rows)
-    w = part_width(c, sums_run(x.size))
+    w = part_width(c, SUMS_RUN)
     shift, sums = np.empty((1, w)), np.empty((k, 2, c))
     row_shift(x, stats)
     shift[0, :c] = stats[0]

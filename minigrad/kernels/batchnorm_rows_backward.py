@@ -9,6 +9,7 @@ from .batchnorm_channel import gradients
 from .batchnorm_rows import (
     GAP,
     RUN,
+    SUMS_RUN,
     fold,
     part_block,
     part_blocks,
@@ -16,7 +17,6 @@ from .batchnorm_rows import (
     repeat,
     row_total,
     spare,
-    sums_run,
 )
 from .jit import kernel, part
 from .team import Team, sharing
@@ -40,9 +40,10 @@ def _row_dots(
     t1, t2, w, zero = spare[thread, 0], spare[thread, 1], shift.size, x.dtype.type(0)
     t1[:] = 0.0
     t2[:] = 0.0
-    i, end = b * size, min((b + 1) * size, x.size)
-    while i + 4 * w <= end:
-        i1, i2, i3 = i + w, i + 2 * w, i + 3 * w
+    start, end = b * size, min((b + 1) * size, x.size)
+    m = (end - start) // (4 * w) * w
+    for i in range(start, start + m, w):
+        i1, i2, i3 = i + m, i + 2 * m, i + 3 * m
         g0, x0, y0 = g[i : i + w], x[i : i + w], y[i : i + w]
         g1, x1, y1 = g[i1 : i1 + w], x[i1 : i1 + w], y[i1 : i1 + w]
         g2, x2, y2 = g[i2 : i2 + w], x[i2 : i2 + w], y[i2 : i2 + w]
@@ -59,8 +60,7 @@ def _row_dots(
             d2, d3 = np.float64(x2[j] - s), np.float64(x3[j] - s)
             t1[j] += (np.float64(h0) + np.float64(h1)) + (np.float64(h2) + np.float64(h3))
             t2[j] = h0 * d0 + (h1 * d1 + (h2 * d2 + (h3 * d3 + t2[j])))
-        i += 4 * w
-    while i < end:
+    for i in range(start + 4 * m, end, w):
         e = min(i + w, end)
         g0, x0, y0 = g[i:e], x[i:e], y[i:e]
         for j in range(x0.size):
@@ -69,7 +69,6 @@ def _row_dots(
                 h0 = zero if y0[j] <= zero else h0
             t1[j] += h0
             t2[j] += h0 * np.float64(x0[j] - shift[j])
-        i += w
     fold(t1, t2, sums[b])
 
 
@@ -126,7 +125,7 @@ def _row_backward(
     ys = y.reshape(x.size) if gated else gs
     sums = np.zeros((k, 2, c))
     if training or dgamma.size or dbeta.size:
-        w = part_width(c, sums_run(x.size))
+        w = part_width(c, SUMS_RUN)
         shift = np.empty((1, w), x.dtype)
         shift[0, :c] = stats[0]
         repeat(shift, c, w)

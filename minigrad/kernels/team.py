@@ -4,9 +4,10 @@ Numba's own threads abort when two Python threads launch at once. These belong t
 of counters and addresses, see below, which kernels get as an argument. The others of a team, its
 mates, never leave compiled code: one that has nothing to do watches for the next job for a while,
 as to wake a thread takes some 50 us, and then sleeps. What there is to do is cut into parts by its
-shape alone, so that the results have the same bits in any number of threads; each thread takes the
-next part by an atomic counter, so that a mate that comes late, or never, costs nothing but its
-help. A team does one job at a time: who finds it busy works alone.
+shape alone, so that the results have the same bits in any number of threads. Each thread begins
+with its own range of the parts, which its cache may have from the job before, and then helps the
+others with theirs. It takes the next part by an atomic counter, so that a mate that comes late, or
+never, costs nothing but its help. A team does one job at a time: who finds it busy works alone.
 """
 
 from typing import Any
@@ -25,14 +26,15 @@ Team = NDArray[np.int64]
 ALONE: Team = np.zeros(0, np.int64)
 
 # What lies where, in lines of the cache of their own where several threads write. JOB: how often a
-# job was begun or ended, so odd while one is open to mates. NEXT: the next part. INSIDE: mates that
-# may be at work. BUSY: 1 while somebody leads. STOP: 1 for mates to end.
-JOB, NEXT, INSIDE, BUSY, STOP = 0, 8, 16, 24, 32
+# job was begun or ended, so odd while one is open to mates. INSIDE: mates that may be at work.
+# BUSY: 1 while somebody leads. STOP: 1 for mates to end.
+JOB, INSIDE, BUSY, STOP = 0, 8, 16, 24
 # The job, as C function and what it is given; how many mates; C functions that wait for a lock and
 # that release one.
-CALL, GIVEN, MATES, ACQUIRE, RELEASE = 40, 41, 42, 43, 44
-# For each mate: 1 while it sleeps, or is about to, and the lock that it waits for.
-ASLEEP, LOCK, MATE = 48, 49, 8
+CALL, GIVEN, MATES, ACQUIRE, RELEASE = 32, 33, 34, 35, 36
+# For each thread, the lead first: how many of its parts are taken. For mates: 1 while it sleeps, or
+# is about to, and the lock that it waits for.
+TAKEN, ASLEEP, LOCK, LINE = 40, 41, 42, 8
 # Looks at about 1 ns: from a step's forward to its backward Python takes 20 or 30 us, and who
 # watches for longer takes a core from others, such as the threads of a matrix product.
 WATCH = 60_000
@@ -40,15 +42,15 @@ WATCH = 60_000
 
 def new_team(acquire: int, release: int, locks: list[int]) -> Team:
     """A team with a mate for each lock, all of which are taken; and the C functions, by address."""
-    team = np.zeros(ASLEEP + MATE * len(locks), np.int64)
+    team = np.zeros(TAKEN + LINE * (1 + len(locks)), np.int64)
     team[MATES], team[ACQUIRE], team[RELEASE] = len(locks), acquire, release
-    team[LOCK::MATE] = locks
+    team[LOCK + LINE :: LINE] = locks
     return team
 
 
 def locks_of(team: Team) -> list[int]:
     """What its mates wait for."""
-    locks: list[int] = team[LOCK::MATE].tolist()
+    locks: list[int] = team[LOCK + LINE :: LINE].tolist()
     return locks
 
 
@@ -72,7 +74,18 @@ def sharing(function: Any) -> Any:
     open; thread: 0 leads, mates count from 1. function: what `part` makes; it may not allocate."""
     if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
         return alone(function)
-    post = _posting(function)
+
+    def take(team: Team, parts: int, arguments: Any, thread: int) -> None:
+        crew = team[MATES] + 1
+        for i in range(crew):
+            owner = thread + i if thread + i < crew else thread + i - crew
+            start, end = parts * owner // crew, parts * (owner + 1) // crew
+            k = start + fetch_add(team, TAKEN + LINE * owner, 1)
+            while k < end:
+                function(k, thread, *arguments)
+                k = start + fetch_add(team, TAKEN + LINE * owner, 1)
+
+    post = _posting(part(take))
 
     def share(team: Team, parts: int, arguments: Any) -> None:
         if team.size == 0 or parts < 2 or exchange(team, BUSY, 1) != 0:
@@ -80,11 +93,12 @@ def sharing(function: Any) -> Any:
                 function(i, 0, *arguments)
             return
         post(team, parts, arguments)
-        exchange(team, NEXT, 0)
+        for i in range(team[MATES] + 1):
+            exchange(team, TAKEN + LINE * i, 0)
         fetch_add(team, JOB, 1)
-        for i in range(min(team[MATES], parts - 1)):
-            if exchange(team, ASLEEP + MATE * i, 0) != 0:
-                call(team[RELEASE], team[LOCK + MATE * i], 0)
+        for i in range(1, min(team[MATES] + 1, parts)):
+            if exchange(team, ASLEEP + LINE * i, 0) != 0:
+                call(team[RELEASE], team[LOCK + LINE * i], 0)
         call(team[CALL], team[GIVEN], 0)
         fetch_add(team, JOB, 1)
         while look(team, INSIDE) != 0:
@@ -95,8 +109,8 @@ def sharing(function: Any) -> Any:
 
 
 def _serve(team: Team, mate: int) -> None:
-    """What a mate does until it is told to stop."""
-    done = 0
+    """What a mate, of 1, 2, ..., does until it is told to stop."""
+    done, asleep = 0, ASLEEP + LINE * mate
     while look(team, STOP) == 0:
         looks, job = WATCH, look(team, JOB)
         while looks > 0 and (job == done or job & 1 == 0):
@@ -104,14 +118,14 @@ def _serve(team: Team, mate: int) -> None:
         if looks > 0:
             fetch_add(team, INSIDE, 1)
             if look(team, JOB) == job:  # or it is closed, and what team tells may change
-                call(team[CALL], team[GIVEN], mate + 1)
+                call(team[CALL], team[GIVEN], mate)
             fetch_add(team, INSIDE, -1)
             done = job
         else:
-            exchange(team, ASLEEP + MATE * mate, 1)
+            exchange(team, asleep, 1)
             news = look(team, JOB) != job or look(team, STOP) != 0
-            if not (news and exchange(team, ASLEEP + MATE * mate, 0) == 1):
-                call(team[ACQUIRE], team[LOCK + MATE * mate], 1)
+            if not (news and exchange(team, asleep, 0) == 1):
+                call(team[ACQUIRE], team[LOCK + LINE * mate], 1)
 
 
 # --- what Numba has not ---------------------------------------------------------------------------
@@ -166,51 +180,35 @@ def _call(_context: Any, _function: Any, _given: Any, _number: Any) -> Any:
     return types.int64(types.int64, types.int64, types.int64), generate
 
 
-def _posting(function: Any) -> Any:
-    """post(team, parts, arguments): team[CALL] calls function(part, thread, *arguments) for parts
-    until there are none; team[GIVEN], with the arguments, is valid until the caller returns."""
+def _posting(take: Any) -> Any:
+    """post(team, parts, arguments): team[CALL] calls take(team, parts, arguments, thread), given
+    team[GIVEN], which is valid until the caller returns, and thread."""
 
     @intrinsic
-    def post(typing: Any, team: Any, parts: Any, given: Any) -> Any:
-        kind = types.Dispatcher(function)
-        called = kind.get_call_type(typing, (types.int64, types.int64, *given.types), {})
+    def post(typing: Any, team: Any, parts: Any, arguments: Any) -> Any:
+        given = team, types.int64, arguments
+        signature = types.Dispatcher(take).get_call_type(typing, (*given, types.int64), {})
 
-        def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-            compiled = function.get_compile_result(called)
+        def generate(context: Any, builder: Any, _signature: Any, values: Any) -> Any:
+            compiled = take.get_compile_result(signature)
             context.active_code_library.add_linking_library(compiled.library)
-            counters = context.make_array(team)(context, builder, arguments[0]).data
-            kept = [counters, arguments[1], arguments[2]]
-            struct = ir.LiteralStructType([value.type for value in kept])
-            place = cgutils.alloca_once(builder, struct)
-            for i, value in enumerate(kept):
-                builder.store(value, cgutils.gep_inbounds(builder, place, 0, i))
-            module = builder.module
-            taker = ir.Function(module, C_FUNCTION, module.get_unique_name("take_parts"))
+            struct = ir.LiteralStructType([value.type for value in values])
+            place = cgutils.alloca_once_value(builder, cgutils.pack_struct(builder, values))
+            taker = ir.Function(builder.module, C_FUNCTION, builder.module.get_unique_name("taker"))
             taker.linkage = "internal"
+            inside = ir.IRBuilder(taker.append_basic_block())
+            kept = inside.load(inside.bitcast(taker.args[0], struct.as_pointer()))
+            kept = [*cgutils.unpack_tuple(inside, kept), taker.args[1]]
+            types_of = compiled.signature
+            context.call_internal_no_propagate(inside, compiled.fndesc, types_of, kept)
+            inside.ret_void()
+            counters = context.make_array(team)(context, builder, values[0]).data
             for i, value in ((CALL, taker), (GIVEN, place)):
                 address = builder.ptrtoint(value, INT64)
                 builder.store(address, builder.gep(counters, [ir.Constant(INT64, i)]))
-
-            inner = ir.IRBuilder(taker.append_basic_block("entry"))
-            values = inner.load(inner.bitcast(taker.args[0], struct.as_pointer()))
-            counters, number, values = [inner.extract_value(values, i) for i in range(3)]
-            values = cgutils.unpack_tuple(inner, values)
-            take, run, end = [taker.append_basic_block(name) for name in ("take", "run", "end")]
-            inner.branch(take)
-            inner.position_at_end(take)
-            counter = inner.gep(counters, [ir.Constant(INT64, NEXT)])
-            i = inner.atomic_rmw("add", counter, ir.Constant(INT64, 1), "seq_cst")
-            inner.cbranch(inner.icmp_signed("<", i, number), run, end)
-            inner.position_at_end(run)
-            context.call_internal_no_propagate(
-                inner, compiled.fndesc, compiled.signature, [i, taker.args[1], *values]
-            )
-            inner.branch(take)
-            inner.position_at_end(end)
-            inner.ret_void()
             return context.get_dummy_value()
 
-        return types.void(team, types.int64, given), generate
+        return types.void(*given), generate
 
     return post
 

@@ -66,12 +66,12 @@ def _started(mates: int) -> Team:
     for lock in locks:
         _acquire(lock, 1)
     new = new_team(_address(_acquire), _address(_release), locks)
-    for i in range(mates):
+    for i in range(1, mates + 1):
         mate = threading.Thread(target=serve, args=(new, i), name=f"minigrad_{i}", daemon=True)
         try:
             mate.start()
         except RuntimeError:  # the interpreter is about to exit, or the system has enough of them
-            new[MATES] = i
+            new[MATES] = i - 1
             break
     return new
 

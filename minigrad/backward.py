@@ -77,7 +77,7 @@ def grad(
             f"grad: expected outputs, inputs and a grad_output for each output; got {len(roots)} "
             f"outputs, {len(wanted)} inputs, {len(starts)} grad_outputs"
         )
-    for x in (*roots, *wanted):
+    for x in roots + wanted:
         if not isinstance(x, Tensor):
             raise DtypeError(f"grad: outputs and inputs are Tensors, got {type(x).__name__}")
     for i, x in enumerate(wanted):
@@ -86,13 +86,14 @@ def grad(
                 f"grad: input {i} does not require grad; make it with requires_grad=True"
             )
     pairs = [(root, start_of(root, g, "grad")) for root, g in zip(roots, starts, strict=True)]
-    targets = {node_of(x) for x in wanted}
+    nodes = [node_of(x) for x in wanted]
+    targets = set(nodes)
     records, active, used = leading_to(targets, tape(roots))
     check_tape(records)
-    if not allow_unused:
+    if not allow_unused and not targets <= used:
         _check_used(wanted, used.union([node_of(root) for root in roots]))
     found = walk(pairs, records, retain_graph, create_graph, targets, active)
-    return tuple(found.get(node_of(x)) for x in wanted)
+    return tuple([found.get(node) for node in nodes])
 
 
 def start_of(root: Tensor, gradient: Any, name: str) -> Tensor:
@@ -112,6 +113,8 @@ def start_of(root: Tensor, gradient: Any, name: str) -> Tensor:
     g = gradient
     if not isinstance(g, Tensor):
         g = as_tensor(g, f"{name}: the gradient")
+    if g._data.dtype is root._data.dtype and g._data.shape == root._data.shape:
+        return g
     if g.shape != root.shape:
         raise ShapeError(
             f"{name}: the gradient has shape {g.shape}, expected {root.shape}, that of the result; "

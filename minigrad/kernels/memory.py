@@ -8,6 +8,7 @@ same sizes again and again, so a few blocks serve for ever.
 import contextlib
 import math
 from collections import deque
+from ctypes import c_char
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,8 @@ SMALL, KEPT = 1 << 15, 1 << 26
 # took 1.15 times as long.
 PAGE, PLACE = 4096, 2112
 
-Block = tuple[int, int, Any]  # bytes, address, and what holds them
+Block = tuple[int, int, Any]  # bytes, from which one on, of what holds them
+BYTE = np.dtype(np.uint8)
 _free: deque[Block] = deque()  # oldest first; its methods are atomic
 
 
@@ -34,7 +36,10 @@ def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
     size = math.prod(shape)
     if size < SMALL:
         return np.empty(shape, dtype)
-    return np.asarray(_Lent(_take(size * dtype.itemsize), shape, dtype.str))
+    block = _take(size * dtype.itemsize)
+    lent = np.ndarray.__new__(_Lent, block[0], BYTE, block[2], block[1])
+    lent.block = block
+    return np.ndarray(shape, dtype, lent)
 
 
 def is_whole(a: NDArray[Any]) -> bool:
@@ -42,20 +47,13 @@ def is_whole(a: NDArray[Any]) -> bool:
     return a.base is None or isinstance(a.base, _Lent)
 
 
-class _Lent:
-    """Whose memory an array and all its views have; the last of them to go gives it back."""
+class _Lent(np.ndarray[Any, Any]):
+    """Whose memory an array and all its views have; the last of them to go gives it back.
 
-    __slots__ = ("__array_interface__", "block")
+    A class of its own is where NumPy stops looking for the array that a view is of.
+    """
 
-    def __init__(self, block: Block, shape: tuple[int, ...], typestr: str) -> None:
-        self.block = block
-        place = block[1], False
-        self.__array_interface__ = {
-            "shape": shape,
-            "typestr": typestr,
-            "data": place,
-            "version": 3,
-        }
+    block: Block
 
     def __del__(self) -> None:
         _keep(self.block)
@@ -70,9 +68,9 @@ def _take(size: int) -> Block:
         if block[0] == size:
             return block
         _free.appendleft(block)
-    holder = np.empty(size + PAGE, np.uint8)
-    start = holder.ctypes.data
-    return size, start + (PLACE - start) % PAGE, holder
+    fresh = np.empty(size + PAGE, BYTE)
+    # What holds it must not be an array, or it would be that of all views.
+    return size, (PLACE - fresh.ctypes.data) % PAGE, (c_char * fresh.size).from_buffer(fresh.data)
 
 
 def _keep(block: Block) -> None:

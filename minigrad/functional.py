@@ -189,7 +189,7 @@ def embedding(input: Any, weight: Any, padding_idx: int | None = None) -> Tensor
     w = as_tensor(weight, "embedding: weight")
     if w.ndim != 2:
         raise ShapeError(f"embedding: weight must be (rows, columns), got {w.shape}")
-    indices = ops.in_range("embedding", indices, w.shape[0])
+    indices = ops.checked_indices("embedding", indices, w.shape[0])
     rows: Tensor = w[indices]
     if padding_idx is None:
         return rows

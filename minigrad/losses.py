@@ -10,7 +10,7 @@ from . import ops
 from .arrays import checked, plain
 from .checks import integer, number
 from .errors import ArgumentError, DtypeError, OutOfRangeError, ShapeError
-from .tape import refuse_in_trace, tracer
+from .tape import refuse_in_trace, runs_again
 from .tensor import Tensor, as_tensor
 
 _INT64 = -(2**63), 2**63 - 1
@@ -64,7 +64,7 @@ def cross_entropy(
                 logits, labels, ignore_index=ignore_index, mean=reduction == "mean"
             )[0]
             return loss
-        labels = ops.unsqueeze(ops.in_range(name, labels, n_classes, ignore_index), -1)
+        labels = ops.unsqueeze(ops.checked_indices(name, labels, n_classes, ignore_index), -1)
         kept = ops.astype(ops.not_equal(labels, ignore_index), dtype=logits.dtype)
         q = ops.astype(ops.equal(labels, np.arange(n_classes)), dtype=logits.dtype) * kept
         weighted = q if factors is None else q * factors
@@ -97,7 +97,7 @@ def nll_loss(
     x = as_tensor(input, name)
     log_p, restored = _rows(x, name)
     labels = _labels(name, _given(target, name), x.shape)
-    labels = ops.in_range(name, labels, log_p.shape[1], ignore_index)
+    labels = ops.checked_indices(name, labels, log_p.shape[1], ignore_index)
     kept = ops.not_equal(labels, ignore_index)
     labels = ops.where(kept, labels, 0)
     factors: Any = ops.astype(kept, dtype=log_p.dtype)
@@ -174,7 +174,7 @@ def _reduced(losses: Tensor, reduction: str) -> Tensor:
 def _given(x: Any, name: str) -> Any:
     """The array of what is constant; a Tensor while a compiler traces, since at another call of
     the step there may be other values."""
-    if tracer.get() is None:
+    if not runs_again():
         return x._data if isinstance(x, Tensor) else plain(x, name)
     return x.detach() if isinstance(x, Tensor) else Tensor(plain(x, name))
 

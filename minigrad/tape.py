@@ -109,10 +109,15 @@ grad_mode: ContextVar[bool | None] = ContextVar("minigrad_grad_mode", default=Tr
 tracer: ContextVar[Any] = ContextVar("minigrad_tracer", default=None)
 
 
+def runs_again() -> bool:
+    """Whether a compiler traces, so that what is applied will run again with other values."""
+    trace = tracer.get()
+    return trace is not None and trace.runs_again
+
+
 def refuse_in_trace(what: str) -> None:
     """Errors: TraceError while a compiler traces, for what would be decided once and for all."""
-    trace = tracer.get()
-    if trace is not None and trace.runs_again:
+    if runs_again():
         raise TraceError(
             f"compile: {what} looks at a value, which differs from call to call, while the step is "
             "traced once; choose by mg.where, keep it as a Tensor, or do it outside the step"

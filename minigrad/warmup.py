@@ -13,8 +13,8 @@ from typing import Any
 import numba
 import numpy as np
 
+from . import compile, nn, no_grad, optim, permute_dims, tensor
 from . import functional as F
-from . import nn, no_grad, optim, permute_dims, tensor
 from .kernels.batchnorm import THREADED
 from .kernels.jit import KERNELS
 
@@ -103,12 +103,30 @@ def _other_layers(dtype: str) -> None:
     )
 
 
+def _compiled(dtype: str) -> None:
+    """What only generated code calls."""
+    model = nn.Linear(C, CLASSES).to(dtype)
+    opt = optim.SGD(model.parameters(), lr=0.01)
+
+    def step(x: Any) -> Any:
+        opt.zero_grad()
+        loss = _cross_entropy(model(x * 1.0))  # so that x has a gradient, too
+        loss.backward()
+        opt.step()
+        return loss
+
+    compiled = compile(step)
+    for _ in range(2):
+        compiled(_floats(dtype, N, C))
+
+
 WORKLOADS = {
     "training a classifier": _classifier,
     "batch normalisation": _batch_norm,
     "large batches": _large_batch_norm,
     "losses": _losses,
     "other layers": _other_layers,
+    "a compiled step": _compiled,
 }
 
 

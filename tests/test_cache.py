@@ -71,7 +71,7 @@ def test_flags_and_versions_are_kept_apart(small: Small) -> None:
     check(small.run(exact), 1, 0)
     assert len(small.entries()) == 2
     work = small.package / "cache.py"
-    work.write_text(work.read_text().replace('f"1 {numba', 'f"2 {numba'))
+    work.write_text(work.read_text().replace('f"2 {numba', 'f"3 {numba'))
     check(small.run(), 1, 0)
 
 

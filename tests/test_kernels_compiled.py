@@ -19,7 +19,11 @@ import numpy as np
 import pytest
 
 import minigrad.warmup  # noqa: F401  imports every kernel
-from minigrad.kernels import batchnorm, team
+from minigrad.kernels import (
+    batchnorm,
+    generated,  # noqa: F401  whose kernels are among those
+    team,
+)
 from minigrad.kernels.jit import KERNELS
 
 Array = Any
@@ -144,6 +148,7 @@ ALONE: dict[str, Callable[[Any], Run]] = {
     "relu._relu": lambda t: into((30, 17), normal(t, 30, 17)),
     "relu._gate": lambda t: into((30, 17), normal(t, 30, 17), normal(t, 17, 30).T.copy()),
     "linear._add_bias": add_bias,
+    "generated._dot": lambda t: into((30, 7), normal(t, 30, 17), normal(t, 17, 7)),
     "softmax._cross_entropy": lambda t: into(70, 3 * normal(t, 70, 10), softmax(t)),
     "softmax._cross_entropy_grad": lambda t: into(
         (70, 10), normal(t, 70), 3 * normal(t, 70, 10), softmax(t), 7.0
@@ -160,7 +165,7 @@ ALONE: dict[str, Callable[[Any], Run]] = {
         (70, 10), 1.7, LABELS, softmax(t), -100, True, dtype=t
     ),
     "index._scatter_rows": lambda t: into((10, 6), np.abs(LABELS) % 10, normal(t, 70, 6), dtype=t),
-    "index._outside": lambda t: into((70,), LABELS, 10, -100, True, dtype=np.int64),
+    "index._find_outside": lambda t: into((70,), LABELS, 10, -100, True, dtype=np.int64),
 }
 
 

@@ -15,11 +15,12 @@ from typing import Any
 import numba
 
 from ..kernels.cache import write_whole
-from ..kernels.jit import kernel
+from ..kernels.jit import kernel, outside
 
 _typeof: Any = numba.typeof  # without types of its own
 _lock = threading.RLock()
 _built: dict[str, tuple[types.ModuleType, Path | None]] = {}
+_compiled: dict[tuple[str, str], Any] = {}
 
 
 def load(source: str, title: str) -> tuple[types.ModuleType, Path | None]:
@@ -40,12 +41,11 @@ def load(source: str, title: str) -> tuple[types.ModuleType, Path | None]:
 def function(module: types.ModuleType, name: str) -> Any:
     """The function of that name, compiled as a kernel is."""
     with _lock:
-        made = getattr(module, f"compiled_{name}", None)
+        made = _compiled.get((module.__name__, name))
         if made is None:
             if name == "epoch":  # which calls it
-                function(module, "step")
-            made = kernel(getattr(module, name), exact=True)
-            setattr(module, f"compiled_{name}", made)
+                module.compiled_step = outside(function(module, "step"))  # type: ignore[attr-defined]
+            made = _compiled[module.__name__, name] = kernel(getattr(module, name), exact=True)
         return made
 
 

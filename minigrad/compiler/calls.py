@@ -17,7 +17,7 @@ def _linear(op: Operation, name: Name) -> Lines:
     if len({v.dtype for v in op.reads}) > 1 or x.dtype.kind != "f" or len(x.shape) != 2:
         return None
     y = name(op.outputs[0])
-    lines = [f"np.dot({name(x)}, {name(w)}.T, {y})"]
+    lines = [f"dot({name(x)}, {name(w)}.T, {y})"]
     return lines if b is None else [*lines, f"add_bias({y}, {name(b)})"]
 
 
@@ -26,9 +26,9 @@ def _linear_grad(op: Operation, name: Name) -> Lines:
     if len({v.dtype for v in op.reads}) > 1 or len(x.shape) != 2:
         return None
     dx, dw, db = op.outputs
-    lines = [] if dx is None else [f"np.dot({name(g)}, {name(w)}, {name(dx)})"]
-    lines += [] if dw is None else [f"np.dot({name(g)}.T, {name(x)}, {name(dw)})"]
-    return lines + ([] if db is None else [f"sum_rows({name(g)}, 1.0, {name(db)})"])
+    lines = [] if dx is None else [f"dot({name(g)}, {name(w)}, {name(dx)})"]
+    lines += [] if dw is None else [f"dot({name(g)}.T, {name(x)}, {name(dw)})"]
+    return lines + ([] if db is None else [f"sum_rows({name(g)}, 1, {name(db)})"])
 
 
 def _matmul(op: Operation, name: Name) -> Lines:
@@ -37,17 +37,17 @@ def _matmul(op: Operation, name: Name) -> Lines:
     if a.dtype != b.dtype or a.dtype.kind != "f" or len(b.shape) != ndim:
         return None
     if ndim == 2:
-        return [f"np.dot({name(a)}, {name(b)}, {name(y)})"]
+        return [f"dot({name(a)}, {name(b)}, {name(y)})"]
     pair = f"{name(a)}[k], {name(b)}[k], {name(y)}[k]"
-    return [f"for k in range({name(y)}.shape[0]):", f"    np.dot({pair})"] if ndim == 3 else None
+    return [f"for k in range({name(y)}.shape[0]):", f"    dot({pair})"] if ndim == 3 else None
 
 
 # --- normalisation and losses -------------------------------------------------------------------
 
 
 def _absent(like: Value, ndim: int = 1) -> str:
-    shape = "0" if ndim == 1 else f"({', '.join('0' * ndim)})"
-    return f"np.empty({shape}, {like.dtype.name})"
+    shape = "(0,)" if ndim == 1 else f"({', '.join('0' * ndim)})"
+    return f"array(0, {shape}, {like.dtype.name})"
 
 
 def _planes(v: Value, name: Name) -> str:
@@ -75,7 +75,7 @@ def _batch_norm(op: Operation, name: Name) -> Lines:
 
 
 # What tells a kernel for rows that no thread shares its work.
-_ALONE = "np.zeros(0, int64)"
+_ALONE = "array(0, (0,), int64)"
 
 
 def _batch_norm_grad(op: Operation, name: Name) -> Lines:
@@ -110,7 +110,7 @@ def _label_cross_entropy(op: Operation, name: Name) -> Lines:
 
 def _label_cross_entropy_grad(op: Operation, name: Name) -> Lines:
     g, _, labels, p = op.inputs
-    given = [f"float({name(g)}[()])", name(labels), name(p), *_labelled(op, name)]
+    given = [f"float64({name(g)}[()])", name(labels), name(p), *_labelled(op, name)]
     return [f"label_cross_entropy_grad({', '.join(given)}, {name(op.outputs[0])})"]
 
 
@@ -146,7 +146,7 @@ def _in_range(op: Operation, name: Name) -> Lines:
     ignoring = name(ignored is not None, "ignoring")
     given = [flat(name(indices)), name(op.attributes["n"], "n")]
     given += [name(-1 if ignored is None else ignored, "ignore_index"), ignoring]
-    return [f"bad = outside({', '.join(given)}, {flat(name(out))})"]
+    return [f"bad = find_outside({', '.join(given)}, {flat(name(out))})"]
 
 
 # --- changes in place ---------------------------------------------------------------------------

@@ -93,8 +93,8 @@ class Function:
         elif view is None:
             shape = self._shape(v)
             dtype = "bool_" if v.dtype.kind == "b" else v.dtype.name
-            place = f"pointer(places[{self.emitter.place(v)}])"
-            self.memory.append(f"{text} = carray({place}, {shape}, {dtype})  # {v.dtype} {v.name}")
+            place = f"places[{self.emitter.place(v)}]"
+            self.memory.append(f"{text} = array({place}, {shape}, {dtype})  # {v.name}")
         else:
             base = self.name(view.inputs[0])
             if view.name == "permute":

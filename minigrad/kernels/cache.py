@@ -31,6 +31,8 @@ from numba.core.caching import NullCache
 from numba.core.compiler import CompileResult
 from numba.core.runtime.nrt import rtsys
 
+from .outside import bring, called_by
+
 # Numba does not type them.
 _dumps: Any = serialize.dumps
 _rebuild: Any = CompileResult._rebuild
@@ -90,7 +92,7 @@ def _source(*paths: Path) -> bytes:
 # Read at import, so that an edit that follows cannot pass for the source of what is running. Any
 # kernel may call helpers in any file here.
 _SOURCES = _source(*sorted(HERE.glob("*.py")))
-_VERSION = f"1 {numba.__version__}".encode()  # 1: the form of an entry
+_VERSION = f"2 {numba.__version__}".encode()  # 2: the form of an entry
 
 
 class DiskCache(NullCache):
@@ -127,7 +129,8 @@ class DiskCache(NullCache):
                 with contextlib.suppress(Exception):
                     # Numba would refresh the target here, that is, import all that its compiler
                     # can do: 0.3 s. Machine code needs only the runtime's symbols.
-                    data = self._read(directory / name)
+                    called, data = self._read(directory / name)
+                    bring(called)
                     rtsys.initialize(target_context)
                     result = _rebuild(target_context, *data)
                     self._path = str(directory)
@@ -144,7 +147,8 @@ class DiskCache(NullCache):
             return
         errors: list[object] = [] if self._stamp else ["no sources"]
         try:
-            name, content = self._file(sig, data.codegen), _dumps(data._reduce())
+            name = self._file(sig, data.codegen)
+            content = _dumps((called_by(data.library), data._reduce()))
             content = _digest(self._stamp, content) + content
             for directory, mode in directories().items() if self._stamp else ():
                 try:

@@ -1,31 +1,74 @@
-"""What code that minigrad.compiler generates calls, besides the kernels: memory by its address
-and functions of one element."""
+"""What code that minigrad.compiler generates calls: memory by its address, kernels, and functions
+of one element."""
 
 import ctypes
 import math
 from typing import Any
 
 import numba
-from numba import types
+import numba.core.cgutils
+import numba.np.arrayobj
+import numpy as np
 from numba.extending import intrinsic
 
-from .jit import part
+from . import batchnorm_planes as planes
+from . import batchnorm_rows as rows
+from . import batchnorm_rows_backward, index, linear, reduce, softmax, update
+from .jit import kernel, outside, part
+
+nb: Any = numba  # without types of its own
+
+# --- kernels ------------------------------------------------------------------------------------
+
+row_train, row_eval = outside(rows.row_train), outside(rows.row_eval)
+row_backward = outside(batchnorm_rows_backward.row_backward)
+plane_train, plane_eval = outside(planes.plane_train), outside(planes.plane_eval)
+plane_backward = outside(planes.plane_backward)
+find_outside = outside(index.find_outside)
+cross_entropy = outside(softmax.cross_entropy)
+cross_entropy_grad = outside(softmax.cross_entropy_grad)
+label_cross_entropy = outside(softmax.label_cross_entropy)
+label_cross_entropy_grad = outside(softmax.label_cross_entropy_grad)
+add_bias, sum_rows = outside(linear.add_bias), outside(reduce.sum_rows)
+sgd, sgd_momentum = outside(update.sgd), outside(update.sgd_momentum)
+running, increment = outside(update.running), outside(update.increment)
+
+# --- memory -------------------------------------------------------------------------------------
 
 
-@intrinsic
-def _address(_context: Any, _place: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.inttoptr(arguments[0], context.get_value_type(types.voidptr))
+def _at(_typing: Any, place: Any, shape: Any, dtype: Any) -> Any:
+    kind = nb.types.Array(dtype.dtype, len(shape), "C")
 
-    return types.voidptr(types.int64), generate
+    def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        size = context.get_abi_sizeof(context.get_data_type(kind.dtype))
+        sizes = nb.core.cgutils.unpack_tuple(builder, arguments[1], kind.ndim)
+        step = context.get_constant(nb.types.intp, size)
+        steps: list[Any] = []
+        for n in reversed(sizes):
+            steps.insert(0, step)
+            step = builder.mul(step, n)
+        array = context.make_array(kind)(context, builder)
+        nb.np.arrayobj.populate_array(
+            array,
+            data=builder.inttoptr(arguments[0], array.data.type),
+            shape=sizes,
+            strides=steps,
+            itemsize=size,
+            meminfo=None,
+        )
+        return array._getvalue()
+
+    return kind(place, shape, dtype), generate
 
 
-def _pointer(place: int) -> Any:
-    return ctypes.c_void_p(int(place))
+def _array(place: int, shape: Any, dtype: Any) -> Any:
+    """The array at an address, in C order; 0 for one without elements."""
+    return nb.carray(ctypes.c_void_p(int(place)), shape, dtype) if place else np.empty(shape, dtype)
 
 
-pointer: Any = _pointer if numba.config.DISABLE_JIT else _address  # type: ignore[attr-defined]
-carray: Any = numba.carray  # type: ignore[attr-defined]
+def _dot(a: Any, b: Any, out: Any) -> None:
+    """out = a @ b, by BLAS."""
+    np.dot(a, b, out)
 
 
 def _gather(source: Any, rows: Any, target: Any) -> None:
@@ -39,7 +82,9 @@ def _gather(source: Any, rows: Any, target: Any) -> None:
             into[j] = row[j]
 
 
-gather = part(_gather)
+array: Any = _array if nb.config.DISABLE_JIT else intrinsic(_at)
+array.in_python = _array
+gather, dot = part(_gather), outside(kernel(_dot))
 
 # --- indices ------------------------------------------------------------------------------------
 

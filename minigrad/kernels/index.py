@@ -15,7 +15,7 @@ def _scatter_rows(rows: NDArray[Any], g: NDArray[Any], out: NDArray[Any]) -> Non
             out[r, j] += g[i, j]
 
 
-def _outside(
+def _find_outside(
     indices: NDArray[Any], n: int, ignore_index: int, ignoring: bool, out: NDArray[Any]
 ) -> int:
     """out = indices. Returns the first place of an index that is neither 0 to n - 1 nor, when
@@ -29,4 +29,4 @@ def _outside(
 
 
 scatter_rows = kernel(_scatter_rows)
-outside = kernel(_outside)
+find_outside = kernel(_find_outside)

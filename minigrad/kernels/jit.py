@@ -9,6 +9,7 @@ import numba
 import numpy as np
 
 try:
+    from . import outside as _outside
     from .cache import DiskCache
 except (AttributeError, ImportError):  # a Numba that is made otherwise
     DiskCache = None  # type: ignore[assignment, misc]
@@ -51,6 +52,13 @@ def part(function: F, exact: bool = False, literal: bool = False) -> F:
     flags = set() if literal else FASTMATH - {"reassoc"} if exact else FASTMATH
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": flags}
     return numba.njit(**options)(function)  # type: ignore[no-any-return]
+
+
+def outside(kernel: F) -> F:
+    """A kernel for generated code to call, and not to be compiled into it."""
+    if DiskCache is None or not hasattr(kernel, "py_func"):
+        return kernel
+    return _outside.outside(kernel)  # type: ignore[no-any-return]
 
 
 def plain(a: Any) -> Any:

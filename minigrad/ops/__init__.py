@@ -39,7 +39,7 @@ from .elementwise import (
     sub,
     where,
 )
-from .indexing import getitem, in_range
+from .indexing import checked_indices, getitem
 from .linalg import linear, matmul
 from .noise import keep_mask
 from .primitive import TABLE, Primitive, primitive
@@ -79,6 +79,7 @@ __all__ = [
     "astype",
     "batch_norm",
     "broadcast_to",
+    "checked_indices",
     "clip",
     "concat",
     "cross_entropy",
@@ -92,7 +93,6 @@ __all__ = [
     "getitem",
     "greater",
     "greater_equal",
-    "in_range",
     "inv_std",
     "isnan",
     "keep_mask",

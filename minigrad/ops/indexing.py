@@ -1,7 +1,7 @@
 """Reading elements by index, and its transpose, adding to elements by index."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from string import ascii_lowercase
 from typing import Any
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..checks import is_integer
 from ..errors import DtypeError, OutOfRangeError
-from ..kernels.index import outside, scatter_rows
+from ..kernels.index import find_outside, scatter_rows
 from .elementwise import astype
 from .primitive import Primitive, primitive
 
@@ -63,17 +63,16 @@ def _scatter_vjp(
     return _getitem(g, *arrays, index=index), *[None for _ in arrays]
 
 
-def _index_formula(_a: Any, *arrays: Any, index: Index) -> str:
+def _getitem_formula(_a: Any, *arrays: Any, index: Index) -> str:
     names = iter(ascii_lowercase[1:])
-    items = [next(names) if item == ARRAY else _item_text(item) for item in index]
-    return f"a[{', '.join(items)}]" if items else "a[()]"
+    return f"a[{', '.join(_shown(item, names) for item in index) or '()'}]"
 
 
-def _item_text(item: Any) -> str:
-    if not isinstance(item, slice):
-        return "..." if item is Ellipsis else repr(item)
-    start, stop, step = ["" if n is None else str(n) for n in (item.start, item.stop, item.step)]
-    return f"{start}:{stop}:{step}" if step else f"{start}:{stop}"
+def _shown(item: Any, names: Iterator[str]) -> str:
+    if isinstance(item, slice):
+        ends = ["" if n is None else str(n) for n in (item.start, item.stop, item.step)]
+        return ":".join(ends if ends[2] else ends[:2])
+    return next(names) if item == ARRAY else "..." if item is Ellipsis else str(item)
 
 
 _getitem = primitive(
@@ -81,7 +80,7 @@ _getitem = primitive(
     _getitem_forward,
     _getitem_vjp,
     "elements of a at an index, whose arrays are inputs",
-    formula=_index_formula,
+    formula=_getitem_formula,
     is_view=True,
 )
 _scatter: Primitive = primitive(
@@ -146,7 +145,7 @@ def _in_range_forward(
     out = np.empty(indices.shape, np.int64)
     flat = np.ascontiguousarray(indices).reshape(-1)
     ignored = -1 if ignore_index is None else ignore_index
-    bad = outside(flat, n, ignored, ignore_index is not None, out.reshape(-1))
+    bad = find_outside(flat, n, ignored, ignore_index is not None, out.reshape(-1))
     if bad >= 0:
         raise out_of_range(name, indices, bad, n, ignore_index)
     return out
@@ -160,7 +159,7 @@ _in_range = primitive(
 )
 
 
-def in_range(name: str, indices: Any, n: int, ignore_index: int | None = None) -> Any:
+def checked_indices(name: str, indices: Any, n: int, ignore_index: int | None = None) -> Any:
     """A copy of the indices, or class labels where there is an ignore_index, as int64.
 
     Errors: DtypeError unless they are integers, OutOfRangeError unless they are 0 to n - 1 or

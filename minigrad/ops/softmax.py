@@ -92,7 +92,7 @@ def _grad_wrt_q(gg: Any, _y: Any, g: Any, a: Any, _q: Any, divisor: Any, per_row
     return (expected - gg) * (_by_row(g) / divisor)
 
 
-def _grad_formula(g: Any, a: Any, q: Any, per_row: bool, divisor: float) -> str:
+def _grad_formula(g: Any, a: Any, q: Any, divisor: Any, per_row: bool) -> str:
     g = "reshape(g, (-1, 1))" if per_row else "g"
     return f"{g} / divisor * (softmax(a, axis=1) * sum(q, axis=1, keepdims=True) - q)"
 
@@ -113,7 +113,7 @@ cross_entropy = primitive(
         None,
     ),
     "-(sum of q * log_softmax(a)) / divisor over the classes, per row (n, c) or over all",
-    formula=lambda a, q, per_row, divisor: (
+    formula=lambda a, q, divisor, per_row: (
         f"-sum(q * log_softmax(a, axis=1){', axis=1' if per_row else ''}) / divisor"
     ),
 )

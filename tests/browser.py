@@ -74,6 +74,12 @@ class Page:
         (text,) = self.all(selector)
         return text
 
+    def wait(self, condition: str) -> None:
+        """Until an expression of JavaScript is true: some events come after what causes them."""
+        from selenium.webdriver.support.ui import WebDriverWait
+
+        WebDriverWait(self.chromium, 30, 0.02).until(lambda _: self.run(f"return {condition}"))
+
     def complaints(self) -> list[str]:
         """Errors and warnings on the console since the last time."""
         return [entry["message"] for entry in self.chromium.get_log("browser")]

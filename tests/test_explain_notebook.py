@@ -65,6 +65,7 @@ def flat(e: ET.Element) -> str:
         ("clip(a, 0.0, inf)", "clip(a,0,inf)"),
         ("a[:, 2:4]", "a[:, 2:4]"),
         ("a.real", "a.real"),
+        ("a['<b>']", "a['<b>']"),
         ("a & b", "a∧b"),
         ("~a", "¬a"),
         ("g_net_0_weight", "g_{net_0_weight}"),

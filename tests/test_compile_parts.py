@@ -9,6 +9,7 @@ import minigrad as mg
 from minigrad import ops
 from minigrad.apply import tracing
 from minigrad.compiler import passes, sums
+from minigrad.compiler.functions import Loops
 from minigrad.compiler.plan import laid_out
 from minigrad.compiler.program import Operation, Program, Value
 from minigrad.compiler.trace import Trace
@@ -140,3 +141,37 @@ def test_updates_are_last_unless_they_are_read():
     program = trace.program([z])
     done = passes.updates_last(program.operations, program.wanted)
     assert names(done) == ["mul", "copy", "add", "exp", "mul", "copy"]
+
+
+def source(function, *arrays):
+    """What is generated for a function of arrays of floats."""
+    compiled = mg.compile(function)
+    compiled(*[np.asarray(a, np.float32) for a in arrays])
+    return compiled.source
+
+
+def test_nests_that_are_alike_share_a_function():
+    def layers(a, b, weights):
+        for w in weights:
+            a = ops.matmul(mg.exp(a) * w, b)  # a product ends a nest
+        return a
+
+    text = source(lambda a, b: layers(a, b, (a, b)), np.ones((2, 2)), np.ones((2, 2)))
+    assert text.count("def ") == 1  # of the first an array comes twice
+    text = source(lambda a, b: layers(a, b, (b, b)), np.ones((2, 2)), np.ones((2, 2)))
+    assert text.count("def loops(") == 1 and text.count("\n    loops(") == 2
+
+
+def test_what_makes_nests_alike():
+    made = {"a", "b", "c", "n", "d", "e", "f", "m"}
+
+    def key(line, **given):
+        return Loops(["# loops over x", line], given).alike(made)
+
+    first, arguments = key("c[i] = a[i] + b[i]  # add, from x", a="F", b="F", c="F")
+    assert arguments == ["c", "a", "b"]
+    assert key("d[i] = e[i] + f[i]", d="F", e="F", f="F") == (first, ["d", "e", "f"])
+    assert key("d[i] = e[i] + e[i]", d="F", e="F")[0] != first
+    assert key("d[i] = e[i] + f[i]", d="D", e="F", f="F")[0] != first
+    assert key("d[i] = e[i] - f[i]", d="F", e="F", f="F")[0] != first
+    assert key("d[i] = e[i] + f[i]", d="F", e="F")[0] != first  # f is made in it

@@ -29,10 +29,12 @@ LOOK = {"batch_norm_grad", "label_cross_entropy_grad"}
 def as_python(monkeypatch):
     """Generated functions run as they are written."""
 
-    def plain(module, name):
+    def plain(module, name, bare=False):
         names = {k: getattr(v, "in_python", v) for k, v in vars(module).items()}
-        function = types.FunctionType(getattr(module, name).__code__, names)
-        return np.errstate(all="ignore")(function)
+        for k, v in vars(module).items():
+            if isinstance(v, types.FunctionType) and v.__globals__ is vars(module):
+                names[k] = types.FunctionType(v.__code__, names)
+        return np.errstate(all="ignore")(names[name])
 
     monkeypatch.setattr(build, "function", plain)
 

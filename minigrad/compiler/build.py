@@ -38,14 +38,20 @@ def load(source: str, title: str) -> tuple[types.ModuleType, Path | None]:
         return _built[name]
 
 
-def function(module: types.ModuleType, name: str) -> Any:
-    """The function of that name, compiled as a kernel is."""
+def function(module: types.ModuleType, name: str, bare: bool = False) -> Any:
+    """The function of that name, compiled as a kernel is, and those of the module that it calls.
+
+    bare: as of `kernel`.
+    """
     with _lock:
         made = _compiled.get((module.__name__, name))
         if made is None:
-            if name == "epoch":  # which calls it
-                module.compiled_step = outside(function(module, "step"))  # type: ignore[attr-defined]
-            made = _compiled[module.__name__, name] = kernel(getattr(module, name), exact=True)
+            python, names = getattr(module, name), vars(module)
+            for called in python.__code__.co_names:
+                own = names.get(called)
+                if isinstance(own, types.FunctionType) and own.__module__ == module.__name__:
+                    names[called] = outside(function(module, called, bare=True))
+            made = _compiled[module.__name__, name] = kernel(python, exact=True, bare=bare)
         return made
 
 

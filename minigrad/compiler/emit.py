@@ -17,7 +17,7 @@ import numpy as np
 from ..errors import TraceError
 from ..ops.noise import uniform
 from .aliases import Aliases, is_python
-from .functions import Code, Function
+from .functions import Code, Function, Loops, definition
 from .program import Operation, Program, Value
 from .schedule import Stage, materialise, stages
 
@@ -31,7 +31,7 @@ from minigrad.kernels.generated import (
     add_bias, array, cross_entropy, cross_entropy_grad, dot, erf, exp, find_outside, first_extreme,
     gather, gelu, increment, label_cross_entropy, label_cross_entropy_grad, locate, log, maximum,
     minimum, plane_backward, plane_eval, plane_train, put, row_backward, row_eval, row_train,
-    running, sgd, sgd_momentum, sigmoid, sign, softplus, sqrt, sum_rows, take, tanh,
+    running, sgd, sgd_momentum, sigmoid, sign, softplus, sqrt, sum_rows, table, take, tanh,
 )
 from numpy import (
     float32, float64, int8, int16, int32, int64, uint8, uint16, uint32, uint64,
@@ -77,6 +77,10 @@ class _Emitter:
         self._identifiers: dict[int, str] = {}
         self._used: set[str] = set(dir(np)) | set(dir(builtins)) | set(RESERVED)
         self._used |= set(re.findall(r"\w+", HEADER))
+        self._made: set[str] = set()  # names, by `free`
+        self._alike: dict[object, list[Loops]] = {}
+        self._shared: dict[object, str] = {}  # the function of nests that are alike
+        self._functions: list[str] = []  # their source
         self._place: dict[int, int] = {}
         self._size_at: dict[int, int] = {}
         self._now = 0
@@ -107,7 +111,7 @@ class _Emitter:
         if len(functions) == 1:
             functions[0].code.name = "step"
         bodies = [function.finished() for function in functions]
-        bodies += self._epoch(functions)
+        bodies = [*self._functions, *bodies, *self._epoch(functions)]
         head = HEADER.format(title=self.title, steps=self._order())
         self.out.source = "\n\n".join([head, *bodies]) + "\n"
         return self.out
@@ -129,7 +133,7 @@ class _Emitter:
             f"    {result} = array(places[{place}], (), {results[0].dtype.name})",
             "    for batch in range(values.size):",
             *(f"        gather({whole_of[v]}, rows[batch], {v})" for v in given),
-            f"        status = compiled_step({', '.join([*given, 'places', 'sizes', 'numbers'])})",
+            f"        status = step({', '.join([*given, 'places', 'sizes', 'numbers'])})",
             "        if status >= 0:",
             "            return batch, status",
             f"        values[batch] = {result}[()]",
@@ -163,7 +167,32 @@ class _Emitter:
             i += 1
             wanted = f"{name}_{i}"
         self._used.add(wanted)
+        self._made.add(wanted)
         return wanted
+
+    # --- loops ---------------------------------------------------------------------------------
+
+    def layout(self, v: Value) -> str:
+        """What tells whether v lies in C order, or is a view that does not."""
+        view = self.out.aliases.of.get(id(v))
+        return "reshape" if view is None else view.name
+
+    def noted(self, loops: Loops) -> Loops:
+        """The loops, to be called or written out when all are known."""
+        self._alike.setdefault(loops.alike(self._made)[0], []).append(loops)
+        return loops
+
+    def called(self, loops: Loops) -> list[str]:
+        """The lines that run the loops: their own, or a call of what several share, as of the
+        layers of a network. Numba then compiles it once."""
+        key, arguments = loops.alike(self._made)
+        if len(self._alike[key]) == 1:
+            return loops.lines
+        if key not in self._shared:
+            self._shared[key] = self.free("loops")
+            self._functions.append(definition(self._shared[key], arguments, loops.lines))
+        what = loops.lines[0].removeprefix("# loops over ")
+        return [f"{self._shared[key]}({', '.join(arguments)})  # {what}"]
 
     def place(self, v: Value) -> int:
         """Where the address of v stands in `places`."""

@@ -1,7 +1,8 @@
 """The source of one generated function: its memory, its numbers, and its lines."""
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from .calls import CALLS
@@ -16,8 +17,55 @@ class Code:
     """A function: its name and source, and the arguments and operations it is made of."""
 
     name: str
-    lines: list[str]
+    lines: "list[str | Loops]"
     arguments: list[Value]
+
+
+@dataclass
+class Loops:
+    """A nest of loops, which is a function of its own where others are alike but for names."""
+
+    lines: list[str] = field(default_factory=list)
+    given: dict[str, str] = field(default_factory=dict)  # what it takes, and of what type that is
+
+    def alike(self, made: set[str]) -> tuple[object, list[str]]:
+        """What is equal for nests that can share a function; and what that takes, in an order that
+        is the same for all. made: the names that the emitter has made."""
+        code = "\n".join(line.partition("  # ")[0] for line in self.lines[1:])
+        names = [name for name in dict.fromkeys(re.findall(r"\w+", code)) if name in made]
+        place = {name: f"<{i}>" for i, name in enumerate(names)}
+        text = re.sub(r"\w+", lambda found: place.get(found[0], found[0]), code)
+        arguments = [name for name in names if name in self.given]
+        return (text, *(self.given[name] for name in arguments)), arguments
+
+
+class Given:
+    """What a nest asks its function for, noted."""
+
+    def __init__(self, function: "Function", loops: Loops) -> None:
+        self.function, self.emitter, self.noted = function, function.emitter, loops.given
+
+    def name(self, v: Value) -> str:
+        """As of the function, which brings an array in."""
+        text = self.function.name(v)
+        self.noted[text] = f"{v.dtype} {len(v.shape)} {self.emitter.layout(v)}"
+        return text
+
+    def constant(self, x: float, dtype: str, like: str = "number") -> str:
+        """As of the function."""
+        text = self.function.constant(x, dtype, like)
+        self.noted[text] = dtype
+        return text
+
+    def size(self, shape: tuple[int, ...], names: Sequence[str]) -> list[str]:
+        """As of the function."""
+        free = self.function.size(shape, names)
+        self.noted |= dict.fromkeys(free, "size")
+        return free
+
+    def array(self, name: str, shape: tuple[int, ...], dtype: Any) -> str:
+        """As of the function."""
+        return self.name(Value.like(name, shape, dtype))
 
 
 class Function:
@@ -33,7 +81,9 @@ class Function:
     def stage(self, stage: Stage) -> None:
         """Write a nest or a call."""
         if stage.space is not None:
-            self.code.lines += nest(stage, self, self.emitter.stored)
+            loops = Loops()
+            loops.lines = nest(stage, Given(self, loops), self.emitter.stored)
+            self.code.lines.append(self.emitter.noted(loops))
             return
         op = stage.operations[0]
         lines = CALLS[op.name](op, self.name) or []
@@ -46,7 +96,8 @@ class Function:
 
     def _check(self, op: Operation) -> None:
         """Behind a line that says what is bad, leave off with the number of the operation."""
-        if self.code.lines[-1].startswith("bad = "):
+        line = self.code.lines[-1]
+        if isinstance(line, str) and line.startswith("bad = "):
             if op not in self.emitter.out.checked:
                 self.emitter.out.checked.append(op)
             k = self.emitter.out.checked.index(op)
@@ -81,11 +132,6 @@ class Function:
         self.numbers.append(f"{', '.join(free)} = {values}")
         return free
 
-    def array(self, name: str, shape: tuple[int, ...], dtype: Any) -> str:
-        """Scratch memory, under a name."""
-        v = Value.like(name, shape, dtype)
-        return self.name(v)
-
     def _bring(self, v: Value, text: str) -> None:
         view = self.emitter.out.aliases.of.get(id(v))
         if v.origin == "argument":
@@ -118,7 +164,13 @@ class Function:
         ordered = [v for v in self.emitter.program.arguments if v in self.code.arguments]
         self.code.arguments = ordered
         given = [*(self.emitter.identifier(v) for v in ordered), "places", "sizes", "numbers"]
-        body = ["# sizes and numbers", *self.numbers, "# memory", *self.memory, *self.code.lines]
-        body.append("return -1")
-        indented = "\n".join(f"    {line}" for line in body)
-        return f"def {self.code.name}({', '.join(given)}):\n{indented}"
+        body = ["places, sizes, numbers = table(places), table(sizes), table(numbers)"]
+        body += ["# sizes and numbers", *self.numbers, "# memory", *self.memory]
+        for line in self.code.lines:
+            body += [line] if isinstance(line, str) else self.emitter.called(line)
+        return definition(self.code.name, given, [*body, "return -1"])
+
+
+def definition(name: str, arguments: Sequence[str], lines: Sequence[str]) -> str:
+    """The source of a function."""
+    return "\n".join([f"def {name}({', '.join(arguments)}):", *(f"    {line}" for line in lines)])

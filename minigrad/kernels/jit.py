@@ -24,16 +24,16 @@ FASTMATH = {"contract", "reassoc", "nsz", "arcp"}
 KERNELS: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
 
 
-def kernel(function: F, exact: bool = False) -> F:
+def kernel(function: F, exact: bool = False, bare: bool = False) -> F:
     """Compile `function` on its first call for each signature, and keep the machine code on disk.
 
     Nothing is compiled at import. Where no directory can hold the cache, the kernel is compiled
     anew in each process, and one warning says so. A function with a closure is not kept.
     exact: keep the order of operations, where a difference is taken to be free of the size of its
-    operands. Returns Numba's dispatcher, so that a call passes through no Python. Errors: none of
-    its own.
+    operands. bare: only compiled code will call it, so that it takes half the time to compile.
+    Returns Numba's dispatcher, so that a call passes through no Python. Errors: none of its own.
     """
-    compiled = part(function, exact)
+    compiled = part(function, exact, bare=bare)
     if compiled is not function:
         _keep_on_disk(compiled)
     else:  # as under NUMBA_DISABLE_JIT; compiled code says nothing about NaN and inf either
@@ -42,7 +42,7 @@ def kernel(function: F, exact: bool = False) -> F:
     return compiled
 
 
-def part(function: F, exact: bool = False, literal: bool = False) -> F:
+def part(function: F, exact: bool = False, literal: bool = False, bare: bool = False) -> F:
     """As `kernel`, for what only kernels call: it is compiled into each, and kept with it.
 
     literal: no flags at all. LLVM makes two versions of a loop, one for arrays that might overlap,
@@ -51,6 +51,7 @@ def part(function: F, exact: bool = False, literal: bool = False) -> F:
     """
     flags = set() if literal else FASTMATH - {"reassoc"} if exact else FASTMATH
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": flags}
+    options |= {"no_cpython_wrapper": True} if bare else {}
     return numba.njit(**options)(function)  # type: ignore[no-any-return]
 
 

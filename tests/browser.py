@@ -11,6 +11,9 @@ from typing import Any
 
 import pytest
 
+RIGHT, LEFT, HOME, END, TAB, SPACE = "\ue014", "\ue012", "\ue011", "\ue010", "\ue004", " "
+ENTER, ESCAPE = "\ue007", "\ue00c"
+
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 

@@ -1,73 +1,21 @@
-"""The explorer in a real browser: it steps, shows the engine's gradients, and reaches everybody."""
+"""The explorer in a real browser: it steps, and shows the engine's gradients."""
 
 import itertools
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from browser import Page, start
+from browser import END, ENTER, ESCAPE, HOME, LEFT, RIGHT, SPACE, Page
+from pages import digits_loss, small_loss
 
 import minigrad as mg
-from minigrad import functional as F
 from minigrad import nn
 from minigrad.errors import FileError
 from minigrad.explainer.paths import ways
 
-RIGHT, LEFT, HOME, END, TAB, SPACE = "\ue014", "\ue012", "\ue011", "\ue010", "\ue004", " "
-ENTER, ESCAPE = "\ue007", "\ue00c"
 EVIL = "<script>alert(1)</script>&<img src=x onerror=alert(2)>\"'\n</script>"
-
-chromium = pytest.fixture(scope="module")(start)
-
-
-@pytest.fixture
-def page(chromium: Any) -> Iterator[Page]:
-    """Whatever a test does, nothing may be complained of."""
-    opened = Page(chromium)
-    yield opened
-    assert opened.complaints() == []
-
-
-def digits_loss() -> tuple[mg.Tensor, nn.Module]:
-    """The loss of the network of examples/digits.py, with composed BatchNorm, and the network."""
-    mg.manual_seed(0)
-    hidden = [
-        [nn.Linear(n, m), nn.BatchNorm1d(m, fused=False), nn.ReLU()]
-        for n, m in ((64, 128), (128, 64))
-    ]
-    net = nn.Sequential(*hidden[0], *hidden[1], nn.Linear(64, 10))
-    x = np.random.default_rng(0).uniform(0, 16, size=(64, 64)).astype(np.float32)
-    return F.cross_entropy(net(mg.tensor(x)), mg.tensor(np.arange(64) % 10)), net
-
-
-def small_loss() -> tuple[mg.Tensor, dict[str, mg.Tensor]]:
-    """BatchNorm with all numbers on the page, an input used twice, a rule in several lines."""
-    rng = np.random.default_rng(1)
-    x, w = (mg.tensor(rng.normal(size=(5, 3)), requires_grad=True) for _ in range(2))
-    y = F.batch_norm(x, None, None, training=True, fused=False)
-    return (y * F.gelu(w) + x * x).sum(), {"x": x, "w": w}
-
-
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
-    """An explanation and its page."""
-    loss, net = digits_loss()
-    explained, path = mg.explain(loss, names={"net": net, "loss": loss}), "digits.html"
-    path = tmp_path_factory.mktemp("page") / "digits.html"
-    explained.save_html(path)
-    return explained, path
-
-
-@pytest.fixture
-def small(tmp_path: Path) -> tuple[Any, Path]:
-    loss, named = small_loss()
-    explained = mg.explain(loss, names={**named, "loss": loss})
-    explained.save_html(tmp_path / "small.html")
-    return explained, tmp_path / "small.html"
-
 
 STATE = """
 const now = document.querySelector(".minigrad-graph .now[data-node]");
@@ -254,136 +202,6 @@ def test_what_is_folded_begins_folded(page: Page, digits: tuple[Any, Path], tmp_
     assert page.text("#count") == "1 of 7"
     page.press(*[RIGHT] * 6)
     assert page.text("#step h2").startswith("End")
-
-
-# --- for everybody ------------------------------------------------------------------------------
-
-FOCUS = """
-const e = document.activeElement;
-const drawn = e.matches("[data-node]") ? e.querySelector(".box") : e;
-const style = getComputedStyle(drawn);
-const visible = drawn === e ? style.outlineStyle !== "none" : style.strokeWidth === "3px";
-return [e.id || e.dataset.node || e.className || e.tagName, visible];
-"""
-
-
-def test_tab_reaches_everything_and_shows_where_it_is(page: Page, small: tuple[Any, Path]) -> None:
-    page.open(small[1])
-    page.press(RIGHT, RIGHT)
-    count = page.run("return document.querySelectorAll('[data-node]').length")
-    reached: list[str] = []
-    for _ in range(count + 60):
-        page.press(TAB)
-        name, visible = page.run(FOCUS)
-        if name == "BODY":
-            break
-        assert visible, name
-        reached.append(name)
-    assert {"skip", "first", "back", "forth", "last", "slider", "graph"} <= set(reached)
-    assert set(map(str, range(count))) <= set(reached)
-    assert reached.count("SUMMARY") >= 3  # numbers and paths
-    page.run("document.querySelector('[data-node=\"3\"]').focus()")
-    page.press(ENTER)
-    assert page.run("return document.querySelector('.now[data-node]').dataset.node") == "3"
-
-
-WIDE = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
-
-
-def test_a_phone_need_not_scroll_sideways(page: Page, digits: tuple[Any, Path]) -> None:
-    """Nor a narrow one."""
-    page.open(digits[1], 320, 700)
-    page.press(END)
-    page.run("for (const d of document.querySelectorAll('details')) d.open = true")
-    assert page.run(WIDE) <= 0
-    page.run("document.getElementById('modules').open = false")
-    for _ in range(19):
-        page.press(LEFT, LEFT, LEFT)
-        assert page.run(WIDE) <= 0, page.text("#step h2")
-
-
-CONTRAST = """
-const luminance = (rgb) => rgb.slice(0, 3).map((c) => c / 255)
-  .map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4))
-  .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
-const rgb = (colour) => colour.match(/[\\d.]+/g).map(Number);
-const ground = (e) => {
-  const found = rgb(getComputedStyle(e).backgroundColor);
-  return found.length === 4 && found[3] === 0 && e.parentElement ? ground(e.parentElement) : found;
-};
-const contrast = (a, b) => {
-  const [dark, light] = [a, b].map(luminance).sort((x, y) => x - y);
-  return (light + 0.05) / (dark + 0.05);
-};
-const found = {};
-for (const e of document.querySelectorAll(arguments[0])) {
-  const box = e.tagName === "text" && e.parentElement.querySelector(":scope > .box");
-  const [ink, paper] = box
-    ? [getComputedStyle(e).fill, getComputedStyle(box).fill].map(rgb)
-    : [rgb(getComputedStyle(e).color), ground(e)];
-  found[`${e.tagName} ${e.textContent.slice(0, 20)}`] = contrast(ink, paper);
-}
-return [luminance(ground(document.body)), found];
-"""
-TEXTS = "h1, h2, h2 *, h3, p, output, summary, mi, figcaption *, .formula code, svg g > text"
-
-
-@pytest.mark.parametrize("dark", [False, True])
-def test_light_and_dark_can_be_read(page: Page, digits: tuple[Any, Path], dark: bool) -> None:
-    page.open(digits[1], dark=dark)
-    for key in (HOME, END, LEFT):
-        page.press(key)
-        ground, contrasts = page.run(CONTRAST, TEXTS)
-        assert (ground < 0.05) is dark
-        assert len(contrasts) > 30
-        assert {text: c for text, c in contrasts.items() if c < 4.5} == {}
-
-
-@pytest.mark.parametrize("system", [False, True])
-@pytest.mark.parametrize("dark", [False, True])
-def test_a_notebook_is_read_in_its_own_theme(
-    page: Page, digits: tuple[Any, Path], tmp_path: Path, dark: bool, system: bool
-) -> None:
-    """Whatever that of the system is: JupyterLab tells its own."""
-    ground, ink = ("#111111", "#eeeeee") if dark else ("#ffffff", "#111111")
-    host = (
-        f'data-jp-theme-light="{str(not dark).lower()}" style="background: {ground}; color: {ink}"'
-    )
-    shown = f"<!doctype html><meta charset=utf-8><body {host}>{digits[0]._repr_html_()}</body>"
-    (tmp_path / "notebook.html").write_text(shown, encoding="utf-8")
-    page.open(tmp_path / "notebook.html", 390 if system else 1280, dark=system)
-    _, contrasts = page.run(CONTRAST, "td, th, summary, mi, svg g > text")
-    assert len(contrasts) > 60
-    fill = "return getComputedStyle(document.querySelector('.record .box')).fill"
-    assert (page.run(fill) == "rgb(31, 38, 48)") is dark
-    assert {text: c for text, c in contrasts.items() if c < 4.5} == {}
-    assert page.run(WIDE) <= 0
-
-
-PIXELS = """
-window.pixels = () => {
-  const canvas = document.querySelector("#step canvas");
-  const context = canvas.getContext("2d");
-  const { data } = context.getImageData(0, 0, canvas.width, canvas.height);
-  return Array.from({ length: canvas.width }, (_, i) => [...data.slice(4 * i, 4 * i + 3)]);
-};
-return pixels();
-"""
-
-
-def test_heat_maps_follow_the_theme(page: Page, tmp_path: Path) -> None:
-    x = mg.tensor([-2.0, 0.0, 1.0, 2.0, np.nan], requires_grad=True)
-    mg.explain(x.sum(), names={"x": x}).save_html(tmp_path / "heat.html")
-    page.open(tmp_path / "heat.html")
-    low, zero, half, high, nan = page.run(PIXELS)
-    assert low == [8, 81, 156]
-    assert high == [179, 88, 6]
-    assert min(zero) > 230
-    assert nan == [214, 0, 214]
-    np.testing.assert_allclose(half, (np.array(zero) + high) / 2, atol=2)
-    page.resize(1280, 900, dark=True)
-    page.wait("Math.max(...pixels()[1]) < 60")
-    page.chromium.get_log("browser")  # Chromium complains of pixels that are read twice
 
 
 def test_names_are_escaped(page: Page, tmp_path: Path) -> None:

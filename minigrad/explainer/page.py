@@ -37,7 +37,7 @@ def page(derivation: Derivation, folds: Folds) -> str:
         "graph": _graph(graph, drawing, folds),
         **_Summaries(derivation).all(graph),
     }
-    script = "\n".join(map(_template, ("heat.js", "graph.js", "page.js")))
+    script = "\n".join(map(_template, ("heat.js", "graph.js", "steps.js", "page.js")))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     parts = {
         "title": html.escape(f"{plain(derivation.loss.label or derivation.loss.name)}: explained"),

@@ -15,7 +15,7 @@ def digits_loss() -> tuple[mg.Tensor, nn.Module]:
         for n, m in ((64, 128), (128, 64))
     ]
     net = nn.Sequential(*hidden[0], *hidden[1], nn.Linear(64, 10))
-    x = np.random.default_rng(0).uniform(0, 16, size=(64, 64)).astype(np.float32)
+    x = np.random.default_rng(1).uniform(0, 16, size=(64, 64)).astype(np.float32)
     return F.cross_entropy(net(mg.tensor(x)), mg.tensor(np.arange(64) % 10)), net
 
 

@@ -84,7 +84,11 @@ def _binary(node: ast.BinOp) -> tuple[str, int]:
         case ast.Mult():
             scaled = _is_number(left) or _is_number(right)
             sign = r"\cdot" if scaled else r"\odot"
-            return rf"{_at(left, NEGATIVE)} {sign} {_at(right, PRODUCT)}", PRODUCT
+            text, strength = _written(left)
+            text = text if strength >= NEGATIVE else rf"\left({text}\right)"
+            # What begins with a minus sign needs parentheses where its first factor does.
+            strength = NEGATIVE if strength == NEGATIVE else PRODUCT
+            return rf"{text} {sign} {_at(right, PRODUCT)}", strength
         case ast.MatMult():
             return rf"{_at(left, PRODUCT)} \, {_at(right, POWER)}", PRODUCT
         case ast.Div():

@@ -40,7 +40,7 @@ from numpy import (
 bool_ = np.bool_
 '''
 # Names that generated code has of its own.
-RESERVED = ("places", "sizes", "numbers", "bad", "bool_", "k")
+RESERVED = ("places", "sizes", "numbers", "bad", "bool_", "k", *(f"k{i}" for i in range(64)))
 
 
 @dataclass

@@ -29,17 +29,34 @@ def _reshape(op: Operation, name: Name) -> Lines:
     return [f"{flat(name(op.makes[0]))}[:] = {flat(name(op.inputs[0]))}"]
 
 
+def _moved(
+    target: str, source: str, shape: str, ndim: int, to: Sequence[str], of: Sequence[str]
+) -> list[str]:
+    """Loops over a shape, with an element moved in each turn, from and to where the indices say.
+    Numba takes a second to compile an assignment of parts of arrays."""
+    lines = [f"{'    ' * i}for k{i} in range({shape}.shape[{i}]):" for i in range(ndim)]
+    element = f"{target}[{', '.join(to) or '()'}] = {source}[{', '.join(of) or '()'}]"
+    return [*lines, "    " * ndim + element]
+
+
+def _counters(ndim: int) -> list[str]:
+    return [f"k{i}" for i in range(ndim)]
+
+
 def _permute(op: Operation, name: Name) -> Lines:
-    return [f"{name(op.makes[0])}[...] = {name(op.inputs[0])}.transpose({op.attributes['axes']})"]
+    y, axes = name(op.makes[0]), op.attributes["axes"]
+    of = [f"k{axes.index(i)}" for i in range(len(axes))]
+    return _moved(y, name(op.inputs[0]), y, len(axes), _counters(len(axes)), of)
 
 
 def _concat(op: Operation, name: Name) -> Lines:
-    y, axis = name(op.makes[0]), op.attributes["axis"]
-    lines, start = [], "0"
-    for i, x in enumerate(op.inputs):
-        stop = f"{start} + {name(x)}.shape[{axis}]" if i else f"{name(x)}.shape[{axis}]"
-        lines.append(f"{y}[{':, ' * axis}{start}:{stop}] = {name(x)}")
-        start = stop
+    (v,), axis = op.makes, op.attributes["axis"]
+    y, ndim, lines, start = name(v), len(v.shape), [], ""
+    for x in op.inputs:
+        to = _counters(ndim)
+        to[axis] = f"{start}{to[axis]}"
+        lines += _moved(y, name(x), name(x), ndim, to, _counters(ndim))
+        start += f"{name(x)}.shape[{axis}] + "
     return lines
 
 
@@ -68,13 +85,28 @@ def basic_index(index: Sequence[Any], shape: Sequence[int], name: Name) -> str:
     return ", ".join(parts)
 
 
+def _at(index: Sequence[Any], shape: Sequence[int], name: Name) -> list[str]:
+    """Where such an index finds each element: k0, k1, ... count what its slices leave."""
+    found, count = [], 0
+    for i, n in enumerate(shape):
+        item = index[i] if i < len(index) else slice(None)
+        if type(item) is int:
+            found.append(name(item, "row"))
+            continue
+        start, _, step = item.indices(n)
+        turn = f"k{count}" if step == 1 else f"{step} * k{count}"
+        found.append(turn if not start else f"{name(start, 'start')} + {turn}")
+        count += 1
+    return found
+
+
 def _getitem(op: Operation, name: Name) -> Lines:
     (a, *arrays), (y,), index = op.inputs, op.makes, op.attributes["index"]
     if not is_plain(index, arrays):
         return None
     if not arrays:
-        elements = f"{name(a)}[{basic_index(index, a.shape, name)}]"
-        return [f"{name(y)}[{'...' if y.shape else '()'}] = {elements}"]
+        of, ndim = _at(index, a.shape, name), len(y.shape)
+        return _moved(name(y), name(a), name(y), ndim, _counters(ndim), of)
     lines, places, first, last = _located(name(a), index, arrays, name)
     found = _folded(name(y), len(y.shape), first, first + len(arrays[0].shape))
     return [*lines, f"take({_folded(name(a), len(a.shape), first, last)}, {places}, {found})"]
@@ -85,8 +117,9 @@ def _scatter(op: Operation, name: Name) -> Lines:
     if not is_plain(index, arrays):
         return None
     if not arrays:
-        place = f"{name(y)}[{basic_index(index, y.shape, name)}]"
-        return [f"{name(y)}[...] = 0", f"{place} = {name(g)}{'' if g.shape else '[()]'}"]
+        to, ndim = _at(index, y.shape, name), len(g.shape)
+        moved = _moved(name(y), name(g), name(g), ndim, to, _counters(ndim))
+        return [f"{name(y)}[...] = 0", *moved]
     lines, places, first, last = _located(name(y), index, arrays, name)
     given = _folded(name(g), len(g.shape), first, first + len(arrays[0].shape))
     return [*lines, f"put({given}, {places}, {_folded(name(y), len(y.shape), first, last)})"]

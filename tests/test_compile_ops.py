@@ -238,3 +238,12 @@ def test_arrays_outside_are_read_in_each_call():
 def test_a_mask_that_is_computed_is_refused():
     with pytest.raises(TraceError, match="looks at a value"):
         mg.compile(lambda x: x[x > 0])(np.ones(3))
+
+
+def test_an_embedding_has_no_negative_index():
+    """Though x[index] has, and -1 stands for nothing that is ignored."""
+    compiled = mg.compile(lambda i, w: F.embedding(i, w) + w[i])
+    w = floats(5, 3)(np.random.default_rng(0))
+    np.testing.assert_array_equal(compiled(np.array([1, 4]), w).data, 2 * w[[1, 4]])
+    with pytest.raises(OutOfRangeError, match=r"embedding: indices .* got -1 at position \(1,\)"):
+        compiled(np.array([1, -1]), w)

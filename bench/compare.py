@@ -1,7 +1,8 @@
 """Minigrad and the installed peers in turn, on this machine: `python -m bench.compare`.
 
 Commands: `steps` (the default; the four training steps), `import` (the time that `import minigrad`
-takes beside `import numba`) and `memory` (growth over many training steps).
+takes beside `import numba`), `memory` (growth over many training steps), `first` (the first call of
+a compiled step), `epoch` (beside a loop of compiled steps) and `peak` (memory of training).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import machine, memory
+from bench import first, machine, memory
 from bench.workloads import FACTORIES, NETS, Step, available, check_agreement, make_problem
 
 DESCRIPTION = "Compare minigrad with the installed peers; without a command it runs `steps`."
@@ -119,6 +120,31 @@ def run_memory(args: argparse.Namespace) -> dict[str, Any]:
     return {"steps": args.count, "growth_kb": kilobytes}
 
 
+def run_first(args: argparse.Namespace) -> dict[str, Any]:
+    """The `first` command."""
+    print(f"{args.net}: seconds until the second call has returned, by what was compiled before")
+    print(f"{'':28}{'nothing':>12}{'kernels':>12}{'everything':>12}")
+    names = [name for name in FACTORIES if name.startswith("minigrad-compiled")]
+    return {"first_s": first.compare_first(args.net, names, args.rounds)}
+
+
+def run_epoch(args: argparse.Namespace) -> dict[str, Any]:
+    """The `epoch` command."""
+    medians = first.compare_epochs(args.net, args.rounds)
+    for name, microseconds in medians.items():
+        print(f"{args.net} {name:<8}{microseconds:10.1f} us per batch")
+    print(f"loop / epoch {medians['loop'] / medians['epoch']:11.2f}")
+    return {"epoch_us": medians}
+
+
+def run_peak(args: argparse.Namespace) -> dict[str, Any]:
+    """The `peak` command."""
+    names = ["minigrad-compiled", "minigrad", "torch", "jax"]
+    names = [name for name in names if available(name)]
+    print(f"{args.net}: peak resident memory of {first.STEPS} training steps, with imports")
+    return {"peak_mb": first.compare_peaks(args.net, names, args.rounds)}
+
+
 def report_machine(about: dict[str, Any]) -> None:
     """What the figures were taken with."""
     print(f"\n{about['cpu']}, {about['cores']} cores, {about['system']}")
@@ -188,6 +214,16 @@ def build_parser() -> argparse.ArgumentParser:
     growth.add_argument("--count", type=at_least(1), default=10_000, metavar="N")
     growth.add_argument("--warm-up", type=at_least(0), default=1_000, metavar="N")
     growth.set_defaults(run=run_memory)
+
+    for name, run, net, rounds, what in (
+        ("first", run_first, "digits", 3, "the first call of a compiled step"),
+        ("epoch", run_epoch, "tiny", 15, "an epoch in compiled code"),
+        ("peak", run_peak, "mnist", 3, "peak memory of training"),
+    ):
+        command = commands.add_parser(name, parents=[shared], help=what)
+        command.add_argument("--net", choices=list(NETS), default=net)
+        command.add_argument("--rounds", type=at_least(1), default=rounds, metavar="N")
+        command.set_defaults(run=run)
     return parser
 
 

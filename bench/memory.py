@@ -8,13 +8,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-STATM = Path("/proc/self/statm")
+STATM, STATUS = Path("/proc/self/statm"), Path("/proc/self/status")
 
 
 def resident_kb() -> float:
     """Resident kilobytes now; where the system does not tell, the most there ever were."""
     if STATM.exists():
         return int(STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1024
+    return peak_kb()
+
+
+def peak_kb() -> float:
+    """The most kilobytes that were ever resident in this process."""
+    if STATUS.exists():  # where getrusage counts what the parent had when it forked
+        (line,) = (x for x in STATUS.read_text().splitlines() if x.startswith("VmHWM"))
+        return float(line.split()[1])
     import resource  # not on Windows
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -68,9 +68,9 @@ def _batch_norm(op: Operation, name: Name) -> Lines:
     arguments += [_planes(y, name), name(stats)]
     rows = len(x.shape) == 2
     if given:
-        arguments += [_ALONE] if rows else []
+        arguments.append(_ALONE)
         return [f"{'row' if rows else 'plane'}_eval({', '.join(arguments)})"]
-    arguments += [_ALONE] if rows else []
+    arguments.append(_ALONE)
     return [f"{'row' if rows else 'plane'}_train({', '.join(arguments)})"]
 
 
@@ -96,7 +96,7 @@ def _batch_norm_grad(op: Operation, name: Name) -> Lines:
     ]
     if ndim == 2:
         return [f"row_backward({', '.join([*arguments, _ALONE])})"]
-    return [f"plane_backward({', '.join(arguments)})"]
+    return [f"plane_backward({', '.join([*arguments, _ALONE])})"]
 
 
 def _label_cross_entropy(op: Operation, name: Name) -> Lines:

@@ -1,6 +1,7 @@
 """BatchNorm of (n, c, s): each channel is n planes of s values, and inner loops run over those.
 
-The terms are explained in minigrad.kernels.batchnorm.
+The terms are explained in minigrad.kernels.batchnorm, `team`, and what is called for each part, a
+group of channels, in team.py beside it.
 """
 
 from typing import Any
@@ -10,13 +11,15 @@ from numpy.typing import NDArray
 
 from .batchnorm_channel import affine, finite, first, gradients, recall, run_dots, run_sums, settle
 from .jit import kernel, part
+from .team import Team, sharing
 
 Array = NDArray[Any]
 
 SEGMENT = 4096  # of a plane, for the same reason as ROWS of batchnorm_rows
-# Values of channels that are done together: 1 MiB in float32. Channel by channel, where the next
-# plane of a channel is far away, (16, 256, 14, 14) took 1.7 times as long, (32, 64, 28, 28) 1.3.
-GROUP = 1 << 18
+# Values of channels that are done together: 512 KiB in float32; twice as many took as long, and are
+# fewer parts to share. Channel by channel, where the next plane of a channel is far away,
+# (16, 256, 14, 14) took 1.7 times as long, (32, 64, 28, 28) 1.3.
+GROUP = 1 << 17
 
 
 def _plane_scale(x: Array, p: Array, relu: bool, y: Array, start: int, stop: int) -> None:
@@ -95,12 +98,83 @@ plane_dx = part(_plane_dx, exact=True)
 
 
 def _group(x: Array) -> int:
-    """How many channels are done together."""
+    """How many channels are done together, which is a part."""
     m: int = x.shape[0] * x.shape[2]
     return max(1, GROUP // m)
 
 
-group = part(_group)
+def _groups(x: Array) -> int:
+    """How many parts there are; at least one."""
+    c: int = x.shape[1]
+    return max(1, (c + part_group(x) - 1) // part_group(x))
+
+
+part_group = part(_group)
+groups = part(_groups)
+
+
+def _train_group(
+    part: int,
+    _thread: int,
+    x: Array,
+    gamma: Array,
+    beta: Array,
+    eps: float,
+    relu: bool,
+    y: Array,
+    stats: Array,
+    sums: Array,
+    p: Array,
+) -> None:
+    a, b = part * part_group(x), min((part + 1) * part_group(x), x.shape[1])
+    plane_sums(x, stats, sums, a, b)
+    settle(x.shape[0] * x.shape[2], sums, eps, stats, p, a, b)
+    affine(gamma, beta, stats, p, a, b)
+    plane_scale(x, p, relu, y, a, b)
+
+
+def _eval_group(
+    part: int,
+    _thread: int,
+    x: Array,
+    gamma: Array,
+    beta: Array,
+    relu: bool,
+    y: Array,
+    stats: Array,
+    p: Array,
+) -> None:
+    a, b = part * part_group(x), min((part + 1) * part_group(x), x.shape[1])
+    affine(gamma, beta, stats, p, a, b)
+    plane_scale(x, p, relu, y, a, b)
+
+
+def _backward_group(
+    part: int,
+    _thread: int,
+    g: Array,
+    x: Array,
+    y: Array,
+    gamma: Array,
+    stats: Array,
+    training: bool,
+    dx: Array,
+    dgamma: Array,
+    dbeta: Array,
+    sums: Array,
+    p: Array,
+) -> None:
+    a, b = part * part_group(x), min((part + 1) * part_group(x), x.shape[1])
+    if training or dgamma.size or dbeta.size:
+        plane_dots(g, x, y, stats, sums, a, b)
+    gradients(x.shape[0] * x.shape[2], sums, gamma, stats, dgamma, dbeta, p, a, b)
+    if dx.size:
+        plane_dx(g, x, y, p, training, dx, a, b)
+
+
+train_group = sharing(part(_train_group, exact=True))
+eval_group = sharing(part(_eval_group, exact=True))
+backward_group = sharing(part(_backward_group, exact=True))
 
 
 def _plane_train(
@@ -111,16 +185,11 @@ def _plane_train(
     relu: bool,
     y: Array,
     stats: Array,
+    team: Team,
 ) -> None:
-    """forward_train, a few channels at a time."""
-    n, c, s = x.shape
-    step, sums, p = group(x), np.empty((2, c)), np.empty((3, c), x.dtype)
-    for a in range(0, c, step):
-        b = min(a + step, c)
-        plane_sums(x, stats, sums, a, b)
-        settle(n * s, sums, eps, stats, p, a, b)
-        affine(gamma, beta, stats, p, a, b)
-        plane_scale(x, p, relu, y, a, b)
+    """forward_train."""
+    sums, p = np.empty((2, x.shape[1])), np.empty((3, x.shape[1]), x.dtype)
+    train_group(team, groups(x), (x, gamma, beta, eps, relu, y, stats, sums, p))
 
 
 def _plane_eval(
@@ -133,12 +202,12 @@ def _plane_eval(
     relu: bool,
     y: Array,
     stats: Array,
+    team: Team,
 ) -> None:
     """forward_eval."""
-    c, p = x.shape[1], np.empty((3, x.shape[1]), x.dtype)
     recall(x, running_mean, running_var, eps, stats)
-    affine(gamma, beta, stats, p, 0, c)
-    plane_scale(x, p, relu, y, 0, c)
+    p = np.empty((3, x.shape[1]), x.dtype)
+    eval_group(team, groups(x), (x, gamma, beta, relu, y, stats, p))
 
 
 def _plane_backward(
@@ -151,17 +220,12 @@ def _plane_backward(
     dx: Array,
     dgamma: Array,
     dbeta: Array,
+    team: Team,
 ) -> None:
-    """backward, a few channels at a time."""
-    n, c, s = x.shape
-    step, sums, p = group(x), np.zeros((2, c)), np.empty((5, c), x.dtype)
-    for a in range(0, c, step):
-        b = min(a + step, c)
-        if training or dgamma.size or dbeta.size:
-            plane_dots(g, x, y, stats, sums, a, b)
-        gradients(n * s, sums, gamma, stats, dgamma, dbeta, p, a, b)
-        if dx.size:
-            plane_dx(g, x, y, p, training, dx, a, b)
+    """backward."""
+    sums, p = np.zeros((2, x.shape[1])), np.empty((5, x.shape[1]), x.dtype)
+    arguments = g, x, y, gamma, stats, training, dx, dgamma, dbeta, sums, p
+    backward_group(team, groups(x), arguments)
 
 
 plane_train = kernel(_plane_train, exact=True)

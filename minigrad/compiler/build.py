@@ -4,6 +4,7 @@ it, both in the folder of the kernels' cache."""
 import hashlib
 import importlib.util
 import linecache
+import os
 import sys
 import threading
 import time
@@ -84,3 +85,13 @@ def _module(name: str, source: str, path: Path | None) -> types.ModuleType:
     sys.modules[name] = module
     exec(compile(source, filename, "exec"), module.__dict__)
     return module
+
+
+def _after_fork() -> None:
+    """Whoever held the lock is not in the child."""
+    global _lock
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -4,9 +4,11 @@ on. May import everything but explain."""
 import functools
 import inspect
 import itertools
+import os
 import threading
 import time
 import warnings
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -70,6 +72,19 @@ def _at_once(seconds: float) -> int:
     return max(1, min(AT_ONCE, int(PATIENCE / seconds))) if seconds else 1
 
 
+_all: "weakref.WeakSet[Compiled]" = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    """In a child none of the threads is left that were in a call, and held its lock."""
+    for compiled in _all:
+        compiled._running = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
 class Compiled:
     """What `mg.compile` returns; call it as the function."""
 
@@ -82,6 +97,7 @@ class Compiled:
         self._complained = False
         self._said: set[str] = set()  # what runs by NumPy
         self._running = threading.RLock()  # one plan's memory serves one call at a time
+        _all.add(self)
         try:
             self._names = list(inspect.signature(function).parameters)
         except (TypeError, ValueError):
@@ -209,8 +225,8 @@ class Compiled:
             together = Together([*known, *watched.tensors])
             trace.guards += [(Modules(modules.values()), True), (watched, True), (together, True)]
             plan = Plan(trace, found, rebuild, self._title)
-        except Exception as error:
-            if done or isinstance(error, TraceError):
+        except BaseException as error:
+            if done or isinstance(error, (TraceError, KeyboardInterrupt)):
                 trace.take_back()
             raise
         self._warn(plan)
@@ -247,6 +263,10 @@ class Compiled:
     def __get__(self, owner: Any, kind: Any = None) -> Any:
         """As a method: bound to its object, for which it is traced apart."""
         return self if owner is None else functools.partial(self, owner)
+
+    def __reduce__(self) -> str:
+        """Pickled by its name, and not copied, as a function is."""
+        return self.__qualname__  # type: ignore[attr-defined, no-any-return]
 
     # --- what was made -------------------------------------------------------------------------
 

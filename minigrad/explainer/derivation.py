@@ -4,10 +4,9 @@ It follows the walk step by step, with the same rules, sums and casts, but keeps
 """
 
 import ast
-import bisect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +21,7 @@ from ..walk import fitted, node_of, outputs_of
 from .evaluation import FUNCTIONS, value_of
 from .expressions import text_of
 from .names import Identifiers, Names, cotangent
+from .scopes import Scope, scopes_of
 from .writing import Writing
 
 
@@ -65,14 +65,6 @@ class Line:
     def text(self) -> str:
         """The line without what is said of it."""
         return f"{self.target} {self.sign} {text_of(self.expression)}"
-
-
-class Scope(NamedTuple):
-    """A call of a module: its name (that of its class where it has none), class, and time."""
-
-    label: str
-    kind: str
-    time: int
 
 
 @dataclass
@@ -129,7 +121,8 @@ class Derivation:
                 self._reverse(start)
         finally:
             grad_mode.reset(token)
-        _put_scopes(self.steps, names)
+        for step, scopes in zip(self.steps, scopes_of(records, names), strict=True):
+            step.scopes = scopes
 
     # --- forward -------------------------------------------------------------------------------
 
@@ -266,20 +259,3 @@ def _labels(loss: Tensor, records: Sequence[Record], names: Names) -> dict[int, 
             if isinstance(x, Tensor) and x._record is not None:
                 labels.setdefault(node_of(x), names.of(x))
     return labels
-
-
-def _put_scopes(steps: Sequence[Step], names: Names) -> None:
-    """Tell each step what was being called: a call lasts from its time to its last record."""
-    numbers = [step.record.number for step in steps]
-    calls: list[tuple[int, int, Scope]] = []
-    for last, step in enumerate(steps, 1):
-        scopes = step.record.scopes
-        while scopes is not None:
-            module, time, scopes = scopes
-            if (module := module()) is not None:
-                kind = type(module).__name__
-                first = bisect.bisect(numbers, time)
-                calls.append((first, last, Scope(names.of(module) or kind, kind, time)))
-    for first, last, scope in sorted(calls, key=lambda call: call[2].time):
-        for step in steps[first:last]:
-            step.scopes += (scope,)

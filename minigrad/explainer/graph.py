@@ -5,8 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from .derivation import Derivation, Scope, Step, Variable
+from .derivation import Derivation, Step, Variable
 from .expressions import names_in
+from .scopes import Scope
 from .text import Folds, grouped, shape_of
 
 LENGTH = 44  # characters of a title; a hint has all of it

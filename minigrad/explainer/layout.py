@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from .derivation import Scope
 from .graph import Graph, Node, plain, short
+from .scopes import Scope
 
 LETTER, SMALL_LETTER = 7.3, 6.1  # widest of the usual monospaced fonts, at 12 and 10 pixels
 HEIGHT, DOCK_HEIGHT = 42.0, 38.0

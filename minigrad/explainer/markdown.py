@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
-from .derivation import Derivation, Line, Scope, Step, Variable
+from .derivation import Derivation, Line, Step, Variable
 from .latex import latex, name
+from .scopes import Scope
 from .text import Folds, border, grouped, shape_of, size_of, totals
 
 

@@ -4,9 +4,10 @@ import html
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 
-from .derivation import Derivation, Scope, Step
+from .derivation import Derivation, Step
 from .graph import graph_of, plain
 from .mathml import maths, name
+from .scopes import Scope
 from .style import notebook_style
 from .svg import draw
 from .text import Folds, border, grouped, shape_of, size_of, totals

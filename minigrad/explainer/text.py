@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from ..arrays import Array
-from .derivation import Derivation, Scope, Step, Variable
+from .derivation import Derivation, Step, Variable
 from .paths import MAX_PATHS, Path, count_paths, paths_to, ways
+from .scopes import Scope
 
 COLUMNS = 100
 Folds = Callable[[Scope], bool]

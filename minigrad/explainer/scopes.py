@@ -1,0 +1,36 @@
+"""Scopes: which modules were being called when a record was made."""
+
+import bisect
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ..tape import Record
+from .names import Names
+
+
+class Scope(NamedTuple):
+    """A call of a module: its name (that of its class where it has none), class, and time."""
+
+    label: str
+    kind: str
+    time: int
+
+
+def scopes_of(records: Sequence[Record], names: Names) -> list[tuple[Scope, ...]]:
+    """The scopes around each record, from the outside in: a call lasts from its time to the last
+    record that it made."""
+    numbers = [record.number for record in records]
+    calls: list[tuple[int, int, Scope]] = []
+    for last, record in enumerate(records, 1):
+        scopes = record.scopes
+        while scopes is not None:
+            module, time, scopes = scopes
+            if (module := module()) is not None:
+                kind = type(module).__name__
+                first = bisect.bisect(numbers, time)
+                calls.append((first, last, Scope(names.of(module) or kind, kind, time)))
+    found: list[tuple[Scope, ...]] = [() for _ in records]
+    for first, last, scope in sorted(calls, key=lambda call: call[2].time):
+        for i in range(first, last):
+            found[i] += (scope,)
+    return found

@@ -19,6 +19,7 @@ from .errors import (
     TraceError,
 )
 from .kernels.jit import plain
+from .kernels.threads import team_for
 from .kernels.update import HYPER, sgd, sgd_momentum
 from .ops.update import SGD as PLAIN
 from .ops.update import SGD_MOMENTUM
@@ -173,9 +174,9 @@ class SGD:
             if trace is not None:
                 self._tell(trace, group, p, g, first)
             if buffer is None:
-                sgd(target, g, values)
+                sgd(target, g, values, team_for(target.size))
             else:
-                sgd_momentum(target, g, buffer, values, nesterov, first)
+                sgd_momentum(target, g, buffer, values, nesterov, first, team_for(target.size))
             if target is not data:
                 data[...] = target
         mark_changed(*[update[0] for update in updates])

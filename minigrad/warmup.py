@@ -15,8 +15,8 @@ import numpy as np
 
 from . import compile, nn, no_grad, optim, permute_dims, tensor
 from . import functional as F
-from .kernels.batchnorm import THREADED
 from .kernels.jit import KERNELS
+from .kernels.threads import THREADED
 
 Array = Any
 N, C, CLASSES = 8, 4, 3

@@ -19,7 +19,7 @@ import minigrad as mg
 from minigrad import functional as F
 from minigrad import nn
 from minigrad.errors import DtypeError, GradError
-from minigrad.kernels import batchnorm
+from minigrad.kernels import threads
 from minigrad.kernels.jit import KERNELS
 from minigrad.tape import tape
 
@@ -182,7 +182,7 @@ def test_each_subset_of_gradients_equals_the_full_run_bit_for_bit(
     shape: tuple[int, ...], threaded: bool, training: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In one call, or in steps and in threads."""
-    monkeypatch.setattr(batchnorm, "THREADED", 1 if threaded else 1 << 60)
+    monkeypatch.setattr(threads, "THREADED", 1 if threaded else 1 << 60)
     rng = np.random.default_rng(0)
     c = shape[1]
     x, g = (rng.standard_normal(shape, dtype=np.float32) for _ in "xg")

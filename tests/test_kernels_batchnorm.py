@@ -37,7 +37,7 @@ def two_threads():
 @pytest.fixture(params=[False, True], ids=["whole", "threaded"])
 def threaded(request, monkeypatch):
     """Both ways of doing the same: in one call, as below THREADED, or in steps and in threads."""
-    monkeypatch.setattr(batchnorm, "THREADED", 1 if request.param else 1 << 60)
+    monkeypatch.setattr(threads, "THREADED", 1 if request.param else 1 << 60)
 
 
 def sample(shape, dtype, seed=0):
@@ -573,7 +573,7 @@ LARGE = [(1030, 3), (513, 40), (2000, 300), (4, 7, 50), (30, 5, 1000)] if COMPIL
 @pytest.mark.parametrize("shape", LARGE, ids=str)
 def test_same_bits_in_any_number_of_threads(shape, dtype, monkeypatch):
     """And from run to run, and from several Python threads at once."""
-    monkeypatch.setattr(batchnorm, "THREADED", 1)
+    monkeypatch.setattr(threads, "THREADED", 1)
     threads.set_num_threads(1)
     expected = everything(shape, dtype)
     for n in (2, 3, 5, 2):
@@ -588,9 +588,9 @@ def test_same_bits_in_any_number_of_threads(shape, dtype, monkeypatch):
 @pytest.mark.parametrize("shape", LARGE, ids=str)
 def test_pieces_equal_the_whole(shape, dtype, monkeypatch):
     """One call, or the same in steps and in threads: the same bits."""
-    monkeypatch.setattr(batchnorm, "THREADED", 1 << 60)
+    monkeypatch.setattr(threads, "THREADED", 1 << 60)
     expected = everything(shape, dtype)
-    monkeypatch.setattr(batchnorm, "THREADED", 1)
+    monkeypatch.setattr(threads, "THREADED", 1)
     assert everything(shape, dtype) == expected
 
 

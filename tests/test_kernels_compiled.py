@@ -23,6 +23,7 @@ from minigrad.kernels import (
     batchnorm,
     generated,  # noqa: F401  whose kernels are among those
     team,
+    threads,
 )
 from minigrad.kernels.jit import KERNELS
 
@@ -46,6 +47,7 @@ FILES = (
     "batchnorm_planes",
     "batchnorm_rows",
     "batchnorm_rows_backward",
+    "update",
 )
 
 
@@ -75,7 +77,14 @@ def sgd(dtype: Any, weight_decay: float, momentum: float, nesterov: bool, first:
 
     def run(kernel: Callable[..., Any]) -> list[Array]:
         out, b = p.copy(), buffer.copy()
-        kernel(out, g, *([b] if momentum else []), hyper, *([nesterov, first] if momentum else []))
+        kernel(
+            out,
+            g,
+            *([b] if momentum else []),
+            hyper,
+            *([nesterov, first] if momentum else []),
+            threads.team(),
+        )
         return [out, b]
 
     return run
@@ -174,7 +183,10 @@ ALONE: dict[str, Callable[[Any], Run]] = {
 def test_alone(name: str, dtype: Any) -> None:
     kernel = KERNELS[f"minigrad.kernels.{name.split()[0]}"]
     run = ALONE[name](dtype)
-    for a, b in zip(run(kernel), run(kernel.py_func), strict=True):
+    compiled = run(kernel)
+    with as_python():
+        plain = run(kernel.py_func)
+    for a, b in zip(compiled, plain, strict=True):
         assert ulps(a, b) <= ALONE_LIMIT[np.dtype(dtype).name]
 
 
@@ -239,7 +251,7 @@ def test_batch_norm(
     shape: Any, dtype: Any, training: bool, relu: bool, threaded: bool, monkeypatch: Any
 ) -> None:
     """Going back from the same y and statistics, so that relu gates the same elements."""
-    monkeypatch.setattr(batchnorm, "THREADED", 1 if threaded else 1 << 60)
+    monkeypatch.setattr(threads, "THREADED", 1 if threaded else 1 << 60)
     compiled = batch_norm(shape, dtype, training, relu)
     given = compiled.pop("given")
     with as_python():

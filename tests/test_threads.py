@@ -66,6 +66,7 @@ def noted(parts, members=None):
 def met():
     """The threads that met at work."""
     by = np.full(2, -1)
+    threads.team()[team.QUIET] = 0  # mates are woken, worth it or not
     share_meet(threads.team(), 2, (np.zeros(1, np.int64), by))
     return by.tolist()
 
@@ -99,6 +100,21 @@ def test_mates_sleep_and_wake():
         while time.perf_counter() < end:
             pass
         assert sorted(met()) == [0, 1]
+
+
+@compiled
+def test_mates_whom_waking_did_not_pay_are_left_to_sleep():
+    """More and more jobs alone; until they find them awake again and again."""
+    members = threads.team()
+    lulls = []
+    for _ in range(40):
+        time.sleep(0.002)
+        noted(10)
+        lulls.append(int(members[team.LULL]))
+    assert lulls == sorted(lulls) and 1 == lulls[0] < lulls[-1] <= team.LONGEST
+    members[team.QUIET], members[team.FOUND] = 0, team.WORTH  # as if it had paid
+    noted(10)
+    assert members[team.LULL] == members[team.QUIET] == 0
 
 
 @compiled

@@ -21,7 +21,7 @@ WIDTH = 70 if COMPILED else 6
 @pytest.fixture(autouse=True)
 def shared_by_threads(monkeypatch):
     """Every BatchNorm here takes the way of large arrays; the number of threads is put back."""
-    monkeypatch.setattr(batchnorm, "THREADED", 1)
+    monkeypatch.setattr(threads, "THREADED", 1)
     before = threads.get_num_threads()
     yield
     threads.set_num_threads(before)

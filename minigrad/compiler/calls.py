@@ -66,16 +66,13 @@ def _batch_norm(op: Operation, name: Name) -> Lines:
     arguments = [_planes(x, name), *p, *map(name, given)]
     arguments += [name(op.attributes["eps"], "eps"), name(op.attributes["relu"], "relu")]
     arguments += [_planes(y, name), name(stats)]
-    rows = len(x.shape) == 2
-    if given:
-        arguments.append(_ALONE)
-        return [f"{'row' if rows else 'plane'}_eval({', '.join(arguments)})"]
-    arguments.append(_ALONE)
-    return [f"{'row' if rows else 'plane'}_train({', '.join(arguments)})"]
+    kind, way = "row" if len(x.shape) == 2 else "plane", "eval" if given else "train"
+    return [f"{kind}_{way}({', '.join(arguments)}, {_team(x, name)})"]
 
 
-# What tells a kernel for rows that no thread shares its work.
-_ALONE = "array(0, (0,), int64)"
+def _team(x: Value, name: Name) -> str:
+    """Who works on an array of that size."""
+    return f"team_for(team, {name(x)}.size)"
 
 
 def _batch_norm_grad(op: Operation, name: Name) -> Lines:
@@ -94,9 +91,8 @@ def _batch_norm_grad(op: Operation, name: Name) -> Lines:
         _absent(x, ndim) if dx is None else _planes(dx, name),
         *(_absent(x) if v is None else name(v) for v in (dgamma, dbeta)),
     ]
-    if ndim == 2:
-        return [f"row_backward({', '.join([*arguments, _ALONE])})"]
-    return [f"plane_backward({', '.join([*arguments, _ALONE])})"]
+    kind = "row" if ndim == 2 else "plane"
+    return [f"{kind}_backward({', '.join(arguments)}, {_team(x, name)})"]
 
 
 def _label_cross_entropy(op: Operation, name: Name) -> Lines:
@@ -160,6 +156,11 @@ def _update(op: Operation, name: Name) -> Lines:
     return [f"{op.name}({', '.join(given)})"]
 
 
+def _sgd(op: Operation, name: Name) -> Lines:
+    (line,) = _update(op, name) or []
+    return [f"{line[:-1]}, {_team(op.inputs[0], name)})"]
+
+
 def _running(op: Operation, name: Name) -> Lines:
     *arrays, momentum, unbias = op.inputs
     given = [*map(name, arrays), _scalar(momentum, name, "momentum"), name(unbias, "unbias")]
@@ -182,8 +183,8 @@ CALLS: dict[str, Callable[[Operation, Name], Lines]] = {
     "batch_norm_grad": _batch_norm_grad,
     "label_cross_entropy": _label_cross_entropy,
     "label_cross_entropy_grad": _label_cross_entropy_grad,
-    "sgd": _update,
-    "sgd_momentum": _update,
+    "sgd": _sgd,
+    "sgd_momentum": _sgd,
     "running": _running,
     "increment": _update,
     "copy": _copy,

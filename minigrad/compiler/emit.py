@@ -1,9 +1,10 @@
 """Emitting: from a program to the source of Python functions that Numba compiles.
 
-A function gets the user's arguments, and three tables: `places`, addresses of all other memory,
-`sizes`, of its arrays and loops, and `numbers`. So the source names no size and no number that may
-depend on one, and the same code serves another batch size with other tables. An operation that
-cannot be written so is left to its forward, between two functions.
+A function gets the user's arguments, three tables: `places`, addresses of all other memory,
+`sizes`, of its arrays and loops, and `numbers`, and the `team` of threads that share large arrays.
+So the source names no size and no number that may depend on one, and the same code serves another
+batch size with other tables. An operation that cannot be written so is left to its forward, between
+two functions.
 """
 
 import builtins
@@ -32,6 +33,7 @@ from minigrad.kernels.generated import (
     gather, gelu, increment, label_cross_entropy, label_cross_entropy_grad, locate, log, maximum,
     minimum, plane_backward, plane_eval, plane_train, put, row_backward, row_eval, row_train,
     running, sgd, sgd_momentum, sigmoid, sign, softplus, sqrt, sum_rows, table, take, tanh,
+    team_for,
 )
 from numpy import (
     float32, float64, int8, int16, int32, int64, uint8, uint16, uint32, uint64,
@@ -40,7 +42,16 @@ from numpy import (
 bool_ = np.bool_
 '''
 # Names that generated code has of its own.
-RESERVED = ("places", "sizes", "numbers", "bad", "bool_", "k", *(f"k{i}" for i in range(64)))
+RESERVED = (
+    "places",
+    "sizes",
+    "numbers",
+    "team",
+    "bad",
+    "bool_",
+    "k",
+    *(f"k{i}" for i in range(64)),
+)
 
 
 @dataclass
@@ -129,11 +140,11 @@ class _Emitter:
         result, place = self.identifier(results[0]), self._place[id(results[0])]
         lines = [
             f"def epoch({', '.join([*whole_of.values(), *given])}, rows, places, sizes, numbers, "
-            "values):",
+            "team, values):",
             f"    {result} = array(places[{place}], (), {results[0].dtype.name})",
             "    for batch in range(values.size):",
             *(f"        gather({whole_of[v]}, rows[batch], {v})" for v in given),
-            f"        status = step({', '.join([*given, 'places', 'sizes', 'numbers'])})",
+            f"        status = step({', '.join([*given, 'places', 'sizes', 'numbers', 'team'])})",
             "        if status >= 0:",
             "            return batch, status",
             f"        values[batch] = {result}[()]",

@@ -163,7 +163,8 @@ class Function:
         """The source."""
         ordered = [v for v in self.emitter.program.arguments if v in self.code.arguments]
         self.code.arguments = ordered
-        given = [*(self.emitter.identifier(v) for v in ordered), "places", "sizes", "numbers"]
+        given = [self.emitter.identifier(v) for v in ordered]
+        given += ["places", "sizes", "numbers", "team"]
         body = ["places, sizes, numbers = table(places), table(sizes), table(numbers)"]
         body += ["# sizes and numbers", *self.numbers, "# memory", *self.memory]
         for line in self.code.lines:

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..errors import TraceError
 from ..kernels.memory import empty
+from ..kernels.threads import team
 from ..tensor import Tensor, mark_changed
 from . import build
 from .emit import emit
@@ -205,7 +206,7 @@ class Plan:
             self._batch = [np.empty(v.shape, v.dtype) for v in self.program.arguments]
         batch = [self._batch[i] for i in order]
         values = np.zeros(len(rows), self.program.results[0].dtype)
-        tables = self._places, self._sizes, self._numbers
+        tables = self._tables()
         given = (*[whole[i] for i in order], *batch, rows, *tables, values)
         if "epoch" not in self.built:
             self.built["epoch"] = build.prepare(compiled, given)
@@ -216,6 +217,10 @@ class Plan:
         if status >= 0:
             self._refuse(status, [a.take(rows[done], axis=0) for a in whole])
         return values
+
+    def _tables(self) -> tuple[Any, ...]:
+        """What generated functions get besides the user's arguments."""
+        return self._places, self._sizes, self._numbers, team()
 
     def _order(self, code: Code) -> list[int]:
         """Which of the program's arguments a function takes."""
@@ -231,9 +236,8 @@ class Plan:
         def call(arguments: Sequence[Any]) -> None:
             given = [arguments[i] for i in order]
             if step.name not in self.built:
-                tables = self._places, self._sizes, self._numbers
-                self.built[step.name] = build.prepare(compiled, (*given, *tables))
-            status = compiled(*given, self._places, self._sizes, self._numbers)
+                self.built[step.name] = build.prepare(compiled, (*given, *self._tables()))
+            status = compiled(*given, self._places, self._sizes, self._numbers, team())
             if status >= 0:
                 self._refuse(status, arguments)
 

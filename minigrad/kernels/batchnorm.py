@@ -26,23 +26,10 @@ from numpy.typing import NDArray
 from .batchnorm_planes import plane_backward, plane_eval, plane_train
 from .batchnorm_rows import row_eval, row_train
 from .batchnorm_rows_backward import row_backward
-from .team import ALONE, Team
-from .threads import team
+from .threads import team_for
 
 Array = NDArray[Any]
 MEAN, VAR = 4, 3  # rows of stats
-
-# Values from which threads, of rows, are faster than one. With 2 threads, rows of 64, 256 and 1024,
-# 2**16 values took 0.6 to 0.9 times as long where the mate watched, and 1.1 to 1.4 where it slept;
-# 2**17 0.6 to 0.8, and 0.9 to 1.1; 2**18 0.5 to 0.6, and 0.65 to 0.9.
-# Medians of 120 runs in turn, on two cores. Planes: (16, 256, 14, 14), 2**19.6 values, took 0.7 to
-# 0.9 times as long, (8, 64, 56, 56) and (32, 64, 28, 28) 0.6.
-THREADED = 1 << 17
-
-
-def _team(x: Array) -> Team:
-    """Who works on x."""
-    return ALONE if x.size < THREADED else team()
 
 
 def forward_train(
@@ -58,9 +45,9 @@ def forward_train(
     if not x.size:
         stats.fill(0.0)
     elif x.ndim == 3:
-        plane_train(x, gamma, beta, eps, relu, y, stats, _team(x))
+        plane_train(x, gamma, beta, eps, relu, y, stats, team_for(x.size))
     else:
-        row_train(x, gamma, beta, eps, relu, y, stats, _team(x))
+        row_train(x, gamma, beta, eps, relu, y, stats, team_for(x.size))
 
 
 def forward_eval(
@@ -77,9 +64,9 @@ def forward_eval(
     """y = gamma * (x - running_mean) / sqrt(running_var + eps) + beta, relu as above; stats."""
     constants = gamma, beta, running_mean, running_var, eps
     if x.ndim == 3:
-        plane_eval(x, *constants, relu, y, stats, _team(x))
+        plane_eval(x, *constants, relu, y, stats, team_for(x.size))
     else:
-        row_eval(x, *constants, relu, y, stats, _team(x))
+        row_eval(x, *constants, relu, y, stats, team_for(x.size))
 
 
 def backward(
@@ -103,6 +90,6 @@ def backward(
         dgamma.fill(0)
         dbeta.fill(0)
     elif x.ndim == 3:
-        plane_backward(g, x, y, gamma, stats, training, dx, dgamma, dbeta, _team(x))
+        plane_backward(g, x, y, gamma, stats, training, dx, dgamma, dbeta, team_for(x.size))
     else:
-        row_backward(g, x, y, gamma, stats, training, dx, dgamma, dbeta, _team(x))
+        row_backward(g, x, y, gamma, stats, training, dx, dgamma, dbeta, team_for(x.size))

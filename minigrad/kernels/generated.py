@@ -15,6 +15,7 @@ from . import batchnorm_planes as planes
 from . import batchnorm_rows as rows
 from . import batchnorm_rows_backward, index, linear, reduce, softmax, update
 from .jit import kernel, outside, part
+from .threads import THREADED
 
 nb: Any = numba  # without types of its own
 
@@ -32,6 +33,16 @@ label_cross_entropy_grad = outside(softmax.label_cross_entropy_grad)
 add_bias, sum_rows = outside(linear.add_bias), outside(reduce.sum_rows)
 sgd, sgd_momentum = outside(update.sgd), outside(update.sgd_momentum)
 running, increment = outside(update.running), outside(update.increment)
+
+# --- threads ------------------------------------------------------------------------------------
+
+
+def _team_for(team: Any, values: int) -> Any:
+    """team, or nobody for an array of few values."""
+    return team if values >= THREADED else team[:0]
+
+
+team_for = part(_team_for)
 
 # --- memory -------------------------------------------------------------------------------------
 

@@ -100,7 +100,7 @@ plane_dx = part(_plane_dx, exact=True)
 def _group(x: Array) -> int:
     """How many channels are done together, which is a part."""
     m: int = x.shape[0] * x.shape[2]
-    return max(1, GROUP // m)
+    return max(1, GROUP // max(m, 1))
 
 
 def _groups(x: Array) -> int:

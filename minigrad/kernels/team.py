@@ -30,8 +30,8 @@ ALONE: Team = np.zeros(0, np.int64)
 # BUSY: 1 while somebody leads. STOP: 1 for mates to end.
 JOB, INSIDE, BUSY, STOP = 0, 8, 16, 24
 # The job, as C function and what it is given; how many mates; C functions that wait for a lock and
-# that release one; how many jobs have found the mates awake since they were woken, how many more
-# wake nobody, and how many did so the last time.
+# that release one; how many parts have found the mates awake since they were woken, how many more
+# jobs wake nobody, and how many did so the last time.
 CALL, GIVEN, MATES, ACQUIRE, RELEASE, FOUND, QUIET, LULL = 32, 33, 34, 35, 36, 37, 38, 39
 # For each thread, the lead first: how many of its parts are taken. For mates: 1 while it sleeps, or
 # is about to, and the lock that it waits for.
@@ -39,11 +39,11 @@ TAKEN, ASLEEP, LOCK, LINE = 40, 41, 42, 8
 # Looks, 70 us in all: from a step's forward to its backward Python takes 20 or 30 us, and who
 # watches for longer takes a core from others, such as the threads of a matrix product.
 WATCH = 250_000
-# Mates that fall asleep before so many jobs have come were not worth waking: the next job alone
-# wakes nobody, then two, four, ..., up to LONGEST. Beside products of matrices nothing else helps:
-# for 20 ms their threads keep the cores on which mates wake, and a training step took 1.02 times as
-# long, while BatchNorm again and again takes 0.6.
-WORTH, LONGEST = 16, 64
+# Mates that fall asleep before so many parts have come were not worth waking: the next job alone
+# wakes nobody, then two, four, ..., up to LONGEST. A job of so many parts always wakes them. Beside
+# products of matrices nothing else helps: for 20 ms their threads keep the cores on which mates
+# wake, and a training step took 1.02 times as long, while BatchNorm again and again takes 0.6.
+WORTH, LONGEST = 32, 64
 
 
 def new_team(acquire: int, release: int, locks: list[int]) -> Team:
@@ -94,7 +94,7 @@ def sharing(function: Any) -> Any:
     post = _posting(part(take))
 
     def share(team: Team, parts: int, arguments: Any) -> None:
-        if team.size == 0 or parts < 2 or not begin(team):
+        if team.size == 0 or parts < 2 or not begin(team, parts):
             for i in range(parts):
                 function(i, 0, *arguments)
             return
@@ -114,14 +114,14 @@ def sharing(function: Any) -> Any:
     return part(share)
 
 
-def _begin(team: Team) -> bool:
+def _begin(team: Team, parts: int) -> bool:
     """Whether the caller may lead a job, and mates are awake or to be woken."""
     if exchange(team, BUSY, 1) != 0:
         return False
     if look(team, ASLEEP + LINE) == 0:
-        team[FOUND] += 1
+        team[FOUND] += parts
         return True
-    if team[QUIET] > 0:
+    if team[QUIET] > 0 and parts < WORTH:
         team[QUIET] -= 1
         exchange(team, BUSY, 0)
         return False

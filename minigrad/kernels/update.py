@@ -12,8 +12,8 @@ from .team import Team, sharing
 HYPER = ("lr", "weight_decay", "sign", "momentum", "1 - dampening")
 
 
-# Values in a part, and values from which threads are faster than one: see THREADED below.
-PART = 1 << 15
+# Values in a part.
+PART = 1 << 16
 
 
 def _sgd_part(

@@ -1,9 +1,12 @@
 """`python -m minigrad`: what there is to see and do without writing a line."""
 
 import argparse
+import os
+import sys
 from collections.abc import Sequence
 
 from . import ladder
+from .errors import FileError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,9 +30,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     batch = ladder.made_up(given.rows, given.channels)
     rungs = ladder.rungs(batch)
-    print(ladder.report(rungs, ladder.measured(rungs, batch), batch))
-    ladder.explained(batch).save_html(given.page)
-    print(f"\nthe page to step through, in any browser: {given.page}")
+    try:
+        ladder.explained(batch).save_html(given.page)
+    except FileError as error:
+        parser.error(str(error))
+    try:
+        print(ladder.report(rungs, ladder.measured(rungs, batch), batch))
+        print(f"\nthe page to step through, in any browser: {given.page}", flush=True)
+    except BrokenPipeError:  # of `| head`: who reads has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 

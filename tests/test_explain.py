@@ -11,11 +11,13 @@ from cases import CASES, Case
 from test_primitives import CONSTANT, SMOOTH, run, tensors
 
 import minigrad as mg
+import minigrad.explainer
 from minigrad import functional as F
 from minigrad import nn, ops
 from minigrad.errors import ArgumentError, DtypeError, GradError, ShapeError, TraceError
 from minigrad.explainer import evaluate
 from minigrad.explainer.expressions import text_of
+from minigrad.explainer.names import Identifiers
 from minigrad.explainer.writing import Writing
 from minigrad.tensor import Tensor
 
@@ -44,18 +46,18 @@ def test_the_text_of_each_primitive_computes_its_value_and_gradients(name: str, 
     inputs = tensors(case)
     y = run(case, inputs)
     g = np.random.default_rng(1).normal(size=y.shape)
-    explanation = mg.explain(y, g, names={})
+    wanted = [x for x in inputs if isinstance(x, Tensor) and x.requires_grad]
+    names = {f"p{i}": x for i, x in enumerate(wanted)}
+    explanation = mg.explain(y, g, names=names)
     text = str(explanation)
     values = evaluate(text, explanation.given)
     loss = explanation.derivation.loss
     close(values[loss.name], y.data)
-    wanted = [x for x in inputs if isinstance(x, Tensor) and x.requires_grad]
     expected = mg.grad(y, wanted, Tensor(g), allow_unused=True)
-    by_array = {id(v.value): v for v in explanation.derivation.variables}
-    for x, gx in zip(wanted, expected, strict=True):
+    for k, gx in zip(names, expected, strict=True):
         if gx is not None:
-            close(values[by_array[id(x.data)].cotangent], gx.data)
-            close(explanation.gradients[by_array[id(x.data)].name], gx.data)
+            close(values[f"g_{k}"], gx.data)
+            close(explanation.gradients[k], gx.data)
     assert max(map(len, text.splitlines())) <= 100
 
 
@@ -66,7 +68,7 @@ def test_the_formula_of_each_constant_computes_it(name: str, case: Case) -> None
         pytest.skip("drawn at random: not to be computed again")
     y = run(case, tensors(case))
     names = [f"a{i}" for i in range(len(case.inputs))]
-    writing = Writing(lambda array: pytest.fail("an operand without a name"))
+    writing = Writing(lambda array: pytest.fail("an operand without a name"), Identifiers(()))
     given = {k: np.asarray(x) for k, x in zip(names, case.inputs, strict=True)}
     for k, x in given.items():
         writing.name(x, k)
@@ -263,3 +265,92 @@ def test_threads_explain_side_by_side_while_others_train() -> None:
         t.join()
     assert found == [expected] * 10 and not failed
     assert set(CASES) == set(ops.TABLE)
+
+
+def all_forms(explanation: mg.explainer.Explanation) -> list[str]:
+    """Every way to show it that needs no file."""
+    forms = [str(explanation), str(explanation.fold()), explanation._repr_html_()]
+    return [*forms, explanation._repr_markdown_(), explanation.to_dot(), explanation.to_svg()]
+
+
+def test_an_explanation_outlives_backward_and_update() -> None:
+    """It holds copies: who explains first and trains then reads what was explained."""
+    model, x, loss = network(fused=False)
+    explanation = mg.explain(loss)
+    before, values = all_forms(explanation), evaluate(str(explanation), explanation.given)
+    paths = [path.contribution.copy() for path in explanation.paths("x")]
+    loss.backward()
+    with mg.no_grad():
+        for p in (x, *model.parameters()):
+            p.copy_(p * 0.0 + 7.0)
+    assert all_forms(explanation) == before
+    after = evaluate(str(explanation), explanation.given)
+    assert all(np.array_equal(after[k], v) for k, v in values.items())
+    for path, contribution in zip(explanation.paths("x"), paths, strict=True):
+        np.testing.assert_array_equal(path.contribution, contribution)
+
+
+def test_a_users_name_is_never_that_of_a_part() -> None:
+    """x_hat1 is also what the fused form would call a part of v1."""
+    x = mg.tensor(np.random.default_rng(0).normal(size=(6, 3)), requires_grad=True)
+    x_hat1, mean1 = x * 2.0 + 1.0, mg.tensor(np.ones((6, 3)), requires_grad=True)
+    loss = (F.batch_norm(x, training=True) * x_hat1 * mean1).sum()
+    explanation = mg.explain(loss)
+    values = evaluate(str(explanation), explanation.given)
+    (expected,) = mg.grad(loss, [x])
+    close(values["g_x"], expected.data)
+
+
+@pytest.mark.parametrize(
+    "label",
+    # ruff: noqa: RUF001  letters that look alike are what this is about
+    ["x²", "①", "µ", "ﬁ", "𝐱", "ſum", "__debug__", "__builtins__", "lambda", "", "1", "g_w", "v1",
+     "q\ng_x = 1000.0", "a" * 200, "sum", "<b>", "t1", "None"],
+)  # fmt: skip
+def test_any_name_can_be_read_back(label: str) -> None:
+    """Whatever the user calls a Tensor, or a module, a line is a line, and a name a name."""
+    x = mg.tensor(np.random.default_rng(0).normal(size=(4, 3)), requires_grad=True)
+    w = mg.tensor(np.ones((4, 3)), requires_grad=True)
+    loss = (F.batch_norm(x, training=True) * w * w).sum()
+    explanation = mg.explain(loss, names={"w": w, label: x})
+    text = str(explanation)
+    values = evaluate(text, explanation.given)
+    (expected,) = mg.grad(loss, [x])
+    close(next(values[v.cotangent] for v in explanation.derivation.variables if v.kind == "input"
+               and np.array_equal(v.value, x.data)), expected.data)  # fmt: skip
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_a_module_that_is_called_twice() -> None:
+    """With what it takes from outside, and with its parameters shared by both calls."""
+
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            self.linear = nn.Linear(5, 5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.linear(x) + x
+
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            self.block = Block()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.block(self.block(x))
+
+    net, x = Twice(), mg.tensor(np.ones((4, 5)), requires_grad=True)
+    explanation = mg.explain(net(x).sum())
+    forms = [all_forms(e) for e in (explanation, explanation.fold("net.block"))]
+    assert forms[0][-1].count("Block</text>") == 2
+    assert max(len(line) for form in forms for line in form[0].splitlines()) <= 100
+
+
+def test_long_tapes_take_no_longer_than_they_must() -> None:
+    """A thousand records twice over: no work is done anew for each of them."""
+    x = mg.tensor([0.5], requires_grad=True)
+    y = x
+    for _ in range(1000):
+        y = y * 0.999 + 0.1
+    explanation = mg.explain((y * x).sum(), names={"x": x})
+    assert "g_x: 2 paths" in str(explanation)
+    assert len(explanation.paths("x")) == 2

@@ -50,7 +50,7 @@ def test_the_report_shows_what_runs(rungs: list[ladder.Rung]) -> None:
         "dcentred = dcentred + dsquare * 2 * centred  # 3",
         r"\sum_j (x_j - \mu) = 0",
         "dx = gamma * inv_std * (g - dbeta / len(x) - x_hat * dgamma / len(x))",
-        "def step(x, gamma, g, places, sizes, numbers):",
+        "def step(x, gamma, g, places, sizes, numbers",
         "=== all of them, for x of shape (64, 16), float64",
     ):
         assert expected in text

@@ -4,6 +4,7 @@ It follows the walk step by step, with the same rules, sums and casts, but keeps
 """
 
 import ast
+import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -84,6 +85,19 @@ class Step:
     backward: list[Line] = field(default_factory=list)
     scopes: tuple[Scope, ...] = ()
 
+    def keep(self) -> None:
+        """Hold what the record has now, of arrays copies, as backward will empty it."""
+        kept = copy.copy(self.record)
+        kept.inputs = self.inputs
+        kept.arrays = [
+            a if v is None else v.value for v, a in zip(self.inputs, kept.arrays, strict=True)
+        ]
+        if kept.primitive.saves:
+            kept.y = self.outputs[0].value, kept.y[1]
+        elif kept.primitive.outputs == 1:
+            kept.y = self.outputs[0].value
+        self.record = kept
+
     @property
     def outputs(self) -> list[Variable]:
         """What the record made."""
@@ -107,7 +121,7 @@ class Derivation:
         self, loss: Tensor, start: Tensor, given: bool, records: Sequence[Record], names: Names
     ) -> None:
         self._names, self._identifiers = names, Identifiers(FUNCTIONS)
-        self._writing = Writing(self._constant)
+        self._writing = Writing(self._constant, self._identifiers)
         self._of: dict[Any, Variable] = {}  # by the node of a Tensor, or the identity of an array
         self.variables: list[Variable] = []
         self.values: dict[str, Array] = {}
@@ -123,6 +137,8 @@ class Derivation:
             grad_mode.reset(token)
         for step, scopes in zip(self.steps, scopes_of(records, names), strict=True):
             step.scopes = scopes
+            step.keep()
+        del self._writing, self._names, self._identifiers, self._of  # they hold the tape
 
     # --- forward -------------------------------------------------------------------------------
 
@@ -158,9 +174,11 @@ class Derivation:
 
     def _variable(self, node: Any, label: str | None, kind: str, array: Array) -> Variable:
         name = self._identifiers.new(label)
-        variable = Variable(name, label, kind, array)
+        # Copies, of results that are views as well: what is explained may be changed in place.
+        value = array.copy() if kind != "result" or array.base is not None else array
+        variable = Variable(name, label, kind, value)
         self.variables.append(variable)
-        self.values[name] = array
+        self.values[name] = value
         self._of[node] = variable
         self._writing.name(array, name)
         return variable

@@ -8,7 +8,7 @@ import numpy as np
 
 from .. import ops
 from ..arrays import Array
-from ..errors import ArgumentError
+from ..errors import ArgumentError, DtypeError
 from ..tensor import Tensor
 
 # name = expression, or name += expression, and what is said of it after three spaces
@@ -36,6 +36,7 @@ def _functions() -> dict[str, Callable[..., Any]]:
 
 
 FUNCTIONS = _functions()
+_SCOPE: dict[str, Any] = {**FUNCTIONS, "__builtins__": {}}
 
 
 def evaluate(text: str, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -43,8 +44,8 @@ def evaluate(text: str, values: Mapping[str, Any]) -> dict[str, Any]:
 
     text: `str()` of an explanation, or some of its lines; lines without ` = ` or ` += ` are
     passed over. values: arrays or Tensors for the names that no line computes. Returns all names
-    with their values: arrays, in the dtypes that follow. Errors: ArgumentError for a name without
-    a value, and for a line that cannot be computed.
+    with their values: arrays, in the dtypes that follow. Errors: DtypeError unless it is text;
+    ArgumentError for a name without a value, and for a line that cannot be computed.
 
     The expressions are Python and are evaluated as such: read back only text that you trust.
 
@@ -52,6 +53,11 @@ def evaluate(text: str, values: Mapping[str, Any]) -> dict[str, Any]:
     >>> evaluate("y = sum(x * x)   said of it", {"x": [1.0, 2.0]})["y"]
     array(5.)
     """
+    if not isinstance(text, str):
+        raise DtypeError(
+            f"evaluate: expected the text of an explanation, got {type(text).__name__}; give str() "
+            "of it"
+        )
     found = {k: v._data if isinstance(v, Tensor) else np.asarray(v) for k, v in values.items()}
     with np.errstate(all="ignore"):
         for line in text.splitlines():
@@ -68,9 +74,8 @@ def evaluate(text: str, values: Mapping[str, Any]) -> dict[str, Any]:
 
 def value_of(expression: str, values: Mapping[str, Any]) -> Any:
     """The value of one expression. Errors: ArgumentError."""
-    scope = {**FUNCTIONS, **values, "__builtins__": {}}
     try:
-        return eval(compile(expression, "<explanation>", "eval"), scope)
+        return eval(compile(expression, "<explanation>", "eval"), _SCOPE, values)
     except NameError as error:
         raise ArgumentError(
             f"evaluate: {error} in {expression!r}; give it a value, or the line that computes it"

@@ -27,7 +27,7 @@ class Explanation:
     """How a result was computed and its gradients follow; made by `mg.explain`.
 
     `str()` is plain text of at most 100 columns, whose lines `evaluate` reads back; a notebook
-    shows it as a page. It holds the values that it was made from, and nothing changes with it.
+    shows it as a page. It holds copies of what it was made from: backward and optimizer may follow.
     """
 
     def __init__(self, derivation: Derivation, folded: frozenset[str] = frozenset()) -> None:
@@ -193,17 +193,19 @@ def explain(
             f"explain: expected a Tensor, got {type(result).__name__}; pass the loss, before "
             "backward()"
         )
-    start = start_of(result, gradient, "explain")
-    if result._record is None:
+    if result._record is None and result._requires_grad:
         raise GradError(
             "explain: this Tensor is a leaf, which nothing has computed; explain what is made of it"
         )
+    start = start_of(result, gradient, "explain")
     records = tape([result])
     _check_whole(records)
     check_tape(records, "explain")
     frame = sys._getframe(1)
     seen = (frame.f_locals, frame.f_globals) if names is None else ()
-    derivation = Derivation(result, start, gradient is not None, records, Names(names or {}, seen))
+    derivation = Derivation(
+        result, start, gradient is not None, records, Names({} if names is None else names, seen)
+    )
     return Explanation(derivation)
 
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from .derivation import Derivation, Step, Variable
 from .expressions import names_in
+from .names import plain
 from .scopes import Scope
 from .text import Folds, grouped, shape_of
 
@@ -56,7 +57,7 @@ def graph_of(derivation: Derivation, folds: Folds) -> Graph:
     entering = _entering(takers, scopes)
     graph, made = Graph([], []), dict[str, int]()
     for i, ((scope, steps), around) in enumerate(zip(groups, scopes, strict=True)):
-        for v, outer in entering.get(i, ()):
+        for v, outer in sorted(entering.get(i, ()), key=lambda e: len(e[1])):
             made[v.name] = len(graph.nodes)
             graph.nodes.append(_given(v, outer))
         target = len(graph.nodes)
@@ -140,11 +141,6 @@ def folded(scope: Scope, steps: Sequence[Step], around: tuple[Scope, ...] = ()) 
     subtitle, hint = f"{shape_of(made[-1].value)} {said}", f"{plain(scope.label)}: {said}"
     made = [v for step in steps for v in step.outputs]
     return Node("module", short(title), subtitle, hint, made, around, list(steps))
-
-
-def plain(text: str) -> str:
-    """In one line, without characters that no page or drawing may have."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split()) or "?"
 
 
 def short(text: str) -> str:

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from .graph import Graph, Node, plain, short
+from .graph import Graph, Node, short
+from .names import plain
 from .scopes import Scope
 
 LETTER, SMALL_LETTER = 7.3, 6.1  # widest of the usual monospaced fonts, at 12 and 10 pixels

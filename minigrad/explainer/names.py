@@ -2,6 +2,7 @@
 
 import keyword
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -11,6 +12,9 @@ from ..errors import DtypeError
 from ..nn.module import Module
 from ..tensor import Tensor
 
+LONGEST = 60  # characters of a label, which stands in a line with more
+LONGEST_NAME = 30  # and of an identifier, of which a line has several
+
 
 class Names:
     """Names of Tensors, arrays and modules, by their identity; the first that is found counts.
@@ -19,6 +23,11 @@ class Names:
     """
 
     def __init__(self, given: Mapping[str, Any], seen: Iterable[Mapping[str, Any]]) -> None:
+        if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
+            raise DtypeError(
+                f"explain: names is a dict of what to call Tensors, by text, got {given!r:.60}; "
+                "write names={'x': x}"
+            )
         self._of: dict[Any, str] = {}
         self._held: list[Any] = []  # what has no other owner must keep its identity
         for name, x in given.items():
@@ -39,7 +48,7 @@ class Names:
         return self._of.get(_memory(x)) if name is None else name
 
     def _enter(self, name: str, x: Any) -> None:
-        for path, thing in _inside(name, x):
+        for path, thing in _inside(plain(name), x):
             if id(thing) not in self._of:
                 self._of[id(thing)] = path
                 self._held.append(thing)
@@ -67,8 +76,15 @@ def _memory(x: Any) -> Any:
     return array.__array_interface__["data"][0], array.nbytes, array.dtype.str
 
 
+def plain(text: str) -> str:
+    """In one line, without characters that no page or drawing may have; the end of a long one."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split()) or "?"
+    return line if len(line) <= LONGEST else f"…{line[1 - LONGEST :]}"
+
+
 class Identifiers:
-    """Identifiers for variables, each with one for its cotangent, none of them used twice."""
+    """Identifiers for variables, each with one for its cotangent, and for parts of expressions;
+    none of them is used twice."""
 
     def __init__(self, reserved: Iterable[str]) -> None:
         self._taken = set(reserved)
@@ -83,6 +99,16 @@ class Identifiers:
         self._taken |= {name, cotangent(name)}
         return name
 
+    def part(self, name: str, number: int) -> str:
+        """That of a part of what step `number` computes: its name and number, and another number
+        where that is taken."""
+        free, k = f"{name}{number}", 1
+        while free in self._taken:
+            k += 1
+            free = f"{name}{number}_{k}"
+        self._taken.add(free)
+        return free
+
 
 def cotangent(name: str) -> str:
     """The identifier of the cotangent of a variable: g7 for v7, g_x for x."""
@@ -90,5 +116,8 @@ def cotangent(name: str) -> str:
 
 
 def _identifier(label: str) -> str:
-    name = re.sub(r"\W", "_", label)
-    return f"_{name}" if name[:1].isdigit() or not name or keyword.iskeyword(name) else name
+    # As Python reads it: compatible forms of a letter are one name to it.
+    name = unicodedata.normalize("NFKC", label)
+    name = "".join(c if f"a{c}".isidentifier() else "_" for c in name)[-LONGEST_NAME:]
+    reserved = keyword.iskeyword(name) or name.startswith("__")
+    return f"_{name.lstrip('_')}_" if reserved or not name.isidentifier() else name

@@ -5,8 +5,9 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 
 from .derivation import Derivation, Step
-from .graph import graph_of, plain
+from .graph import graph_of
 from .mathml import maths, name
+from .names import plain
 from .scopes import Scope
 from .style import notebook_style
 from .svg import draw

@@ -15,10 +15,11 @@ from typing import Any
 
 from ..arrays import Array
 from .derivation import Derivation, Line, Step
-from .graph import Graph, folded, graph_of, plain
+from .graph import Graph, folded, graph_of
 from .heat import summary
 from .layout import width_of
 from .mathml import maths
+from .names import plain
 from .paths import MAX_PATHS, paths_to, ways
 from .svg import Drawing, draw
 from .text import Folds, border, totals

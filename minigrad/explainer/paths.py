@@ -37,7 +37,7 @@ def count_paths(derivation: Derivation) -> dict[str, int]:
 
 def paths_to(derivation: Derivation, wanted: Variable) -> list[Path]:
     """All paths to one variable, the largest contribution first; they sum to its gradient."""
-    leading = _leading(derivation.steps, wanted)
+    leading, reached = _leading(derivation.steps, wanted)
     maker = {v.name: step for step in leading for v in step.outputs}
     found: list[Path] = []
     begin: Any = derivation.values[derivation.loss.cotangent]
@@ -49,7 +49,7 @@ def paths_to(derivation: Derivation, wanted: Variable) -> list[Path]:
                 found.append(path)
             step = maker.get(path.variables[-1].name)
             if step is not None:
-                stack += reversed(list(_continued(path, step, wanted, leading)))
+                stack += reversed(list(_continued(path, step, reached)))
     return sorted(found, key=lambda path: -float(np.abs(path.contribution).max(initial=0.0)))
 
 
@@ -61,26 +61,34 @@ def ways(paths: Sequence[Path]) -> list[str]:
     own = [", ".join(name for name in reversed(way) if name not in common) for way in names]
     return [
         (f"through {through}" if through else "directly")
-        + (f", as {path.operands[-1]}" if own.count(through) > 1 else "")
+        + (f", as {_apart(path, paths)}" if own.count(through) > 1 else "")
         for path, through in zip(paths, own, strict=True)
     ]
 
 
-def _leading(steps: Sequence[Step], wanted: Variable) -> list[Step]:
-    """The steps that make something of the variable."""
+def _apart(path: Path, paths: Sequence[Path]) -> str:
+    """The operand, nearest to the loss, by which the path differs from another through the same
+    variables."""
+    alike = [other for other in paths if other.variables == path.variables]
+    for i, operand in enumerate(path.operands):
+        if any(other.operands[i] != operand for other in alike):
+            return operand
+    return path.operands[-1]
+
+
+def _leading(steps: Sequence[Step], wanted: Variable) -> tuple[list[Step], set[str]]:
+    """The steps that make something of the variable, and the names of all that is made of it."""
     reached, leading = {wanted.name}, []
     for step in steps:
         if any(v.name in reached for v in step.differentiated):
             leading.append(step)
             reached |= {v.name for v in step.outputs}
-    return leading
+    return leading, reached
 
 
-def _continued(path: Path, step: Step, wanted: Variable, leading: Sequence[Step]) -> Iterator[Path]:
-    """The path, and behind it each input of the step that made its end, on the way to what is
-    wanted."""
+def _continued(path: Path, step: Step, reached: set[str]) -> Iterator[Path]:
+    """The path, and behind it each input of the step that made its end that is among `reached`."""
     record = step.record
-    reached = {wanted.name} | {v.name for other in leading for v in other.outputs}
     needs = [i for i in record.needs if (v := step.inputs[i]) is not None and v.name in reached]
     g: Any = path.contribution
     if record.primitive.outputs > 1:

@@ -10,6 +10,7 @@ from .paths import MAX_PATHS, Path, count_paths, paths_to, ways
 from .scopes import Scope
 
 COLUMNS = 100
+MOST_PATHS = 8  # to one variable, the largest; more hide what they should show
 Folds = Callable[[Scope], bool]
 
 
@@ -47,7 +48,8 @@ def _given(derivation: Derivation) -> Iterator[str]:
     width = max((len(v.name) for v in given), default=0)
     for v in given:
         label = f" {v.label}" if v.label not in (None, v.name) else ""
-        yield f"  {v.name:<{width}}   {shape_of(v.value)} {v.value.dtype}   {v.kind}{label}"
+        said = f"{shape_of(v.value)} {v.value.dtype}   {v.kind}"
+        yield f"  {v.name:<{width}}   {said}{label}"[:COLUMNS]
 
 
 def _forward(step: Step) -> Iterator[str]:
@@ -96,12 +98,14 @@ def _totals(derivation: Derivation) -> Iterator[str]:
         said = f"{shape_of(total)}   largest element {size_of(total)}"
         yield from _wrapped(f"  {v.cotangent}: {n} path{'s' * (n != 1)}", said, 0)
         if 1 < n <= MAX_PATHS:
-            yield from _paths(paths_to(derivation, v))
+            yield from _paths(paths_to(derivation, v), v)
 
 
-def _paths(paths: Sequence[Path]) -> Iterator[str]:
-    for path, way in zip(paths, ways(paths), strict=True):
+def _paths(paths: Sequence[Path], v: Variable) -> Iterator[str]:
+    for path, way in list(zip(paths, ways(paths), strict=True))[:MOST_PATHS]:
         yield from _wrapped(f"    {way}", size_of(path.contribution), 0)
+    if len(paths) > MOST_PATHS:
+        yield f"    and {len(paths) - MOST_PATHS} more: .paths({v.label or v.name!r})"
 
 
 def _place(step: Step) -> str:
@@ -120,7 +124,16 @@ def size_of(array: Array) -> str:
 
 def _wrapped(line: str, said: str, indent: int = 2) -> Iterator[str]:
     line = " " * indent + line
+    while (
+        len(line) > COLUMNS and ", " in line[:COLUMNS]
+    ):  # a list: no line to be computed is so long
+        end = line.rindex(", ", 0, COLUMNS) + 1
+        yield line[:end]
+        line = " " * 8 + line[end:].lstrip()
     if len(line) + 3 + len(said) > COLUMNS:
         yield line
         line, said = "", said
-    yield f"{line:<56}   {said}".rstrip()
+    if len(said) > COLUMNS - 59:
+        yield f"{line:<{COLUMNS - 3 - len(said)}}   {said}"[:COLUMNS]
+    else:
+        yield f"{line:<56}   {said}".rstrip()

@@ -14,6 +14,7 @@ from ..arrays import Array
 from ..ops.primitive import Primitive
 from ..tensor import Tensor
 from .expressions import formula_of, literal, renamed, replaced, text_of
+from .names import Identifiers
 
 Line = tuple[str, ast.expr]
 
@@ -29,14 +30,13 @@ class Writing:
 
     runs_again = False
 
-    def __init__(self, constant: Callable[[Array], str]) -> None:
-        self._constant = constant
+    def __init__(self, constant: Callable[[Array], str], identifiers: Identifiers) -> None:
+        self._constant, self._identifiers = constant, identifiers
         self._names: dict[int, str] = {}  # by the identity of the array
         self._made: dict[int, tuple[Primitive, Sequence[Any], dict[str, Any], int]] = {}
         self._uses: dict[int, int] = {}
         self._held: list[Any] = []  # so that no other object gets the identity of one
         self._parts: dict[str, str] = {}  # names of parts, by the text of their expressions
-        self._taken: set[str] = set()
         self.rule: Any = None  # part of the protocol of traces; the walk tells which rule it runs
 
     def apply(self, primitive: Primitive, inputs: Sequence[Any], attributes: dict[str, Any]) -> Any:
@@ -58,7 +58,6 @@ class Writing:
         if isinstance(x, Tensor):
             self._names.setdefault(id(x._data), name)
         self._held.append(x)
-        self._taken.add(name)
 
     def expression(self, x: Any, target: str, number: int) -> tuple[list[Line], ast.expr]:
         """The expression of a Tensor, array or number, after the new parts that it names.
@@ -118,12 +117,7 @@ class Writing:
             return text
         if text not in self._parts:
             part = self._short(part, name, number, lines)
-            free, k = f"{name}{number}", 1
-            while free in self._taken:
-                k += 1
-                free = f"{name}{number}_{k}"
-            self._taken.add(free)
-            self._parts[text] = free
+            free = self._parts[text] = self._identifiers.part(name, number)
             lines.append((free, part))
         return self._parts[text]
 

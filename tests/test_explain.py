@@ -354,3 +354,11 @@ def test_long_tapes_take_no_longer_than_they_must() -> None:
     explanation = mg.explain((y * x).sum(), names={"x": x})
     assert "g_x: 2 paths" in str(explanation)
     assert len(explanation.paths("x")) == 2
+
+
+def test_long_names_of_modules_leave_lines_short() -> None:
+    """What is said of a line is cut where the line ends."""
+    model, x, loss = network(fused=False)
+    explanation = mg.explain(loss, names={"m" * 150: model, "x" * 150: x})
+    for text in (str(explanation), str(explanation.fold())):
+        assert max(map(len, text.splitlines())) <= 100

@@ -12,8 +12,7 @@ from ..errors import DtypeError
 from ..nn.module import Module
 from ..tensor import Tensor
 
-LONGEST = 60  # characters of a label, which stands in a line with more
-LONGEST_NAME = 30  # and of an identifier, of which a line has several
+LONGEST_NAME = 30  # characters of an identifier, of which a line has several
 
 
 class Names:
@@ -77,9 +76,8 @@ def _memory(x: Any) -> Any:
 
 
 def plain(text: str) -> str:
-    """In one line, without characters that no page or drawing may have; the end of a long one."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in text).split()) or "?"
-    return line if len(line) <= LONGEST else f"…{line[1 - LONGEST :]}"
+    """In one line, without characters that no page or drawing may have."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split()) or "?"
 
 
 class Identifiers:

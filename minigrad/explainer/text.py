@@ -10,6 +10,7 @@ from .paths import MAX_PATHS, Path, count_paths, paths_to, ways
 from .scopes import Scope
 
 COLUMNS = 100
+LABEL = 30  # characters of a module's name
 MOST_PATHS = 8  # to one variable, the largest; more hide what they should show
 Folds = Callable[[Scope], bool]
 
@@ -66,14 +67,14 @@ def _backward(step: Step) -> Iterator[str]:
 
 def _folded(scope: Scope, steps: Sequence[Step]) -> Iterator[str]:
     given, made = border(steps)
-    call = f"{made[-1].name} <- {scope.label}({', '.join(v.name for v in given)})"
+    call = f"{made[-1].name} <- {_label(scope)}({', '.join(v.name for v in given)})"
     yield from _wrapped(call, f"{shape_of(made[-1].value)}   {scope.kind}, {len(steps)} records")
 
 
 def _folded_back(scope: Scope, steps: Sequence[Step]) -> Iterator[str]:
     given, made = border(steps)
     names = [v.cotangent for v in given if v.kind != "constant"]
-    call = f"{', '.join(names)} <- {scope.label}({made[-1].cotangent})"
+    call = f"{', '.join(names)} <- {_label(scope)}({made[-1].cotangent})"
     yield from _wrapped(call, f"{scope.kind}, {sum(len(s.record.needs) for s in steps)} rules")
 
 
@@ -105,11 +106,17 @@ def _paths(paths: Sequence[Path], v: Variable) -> Iterator[str]:
     for path, way in list(zip(paths, ways(paths), strict=True))[:MOST_PATHS]:
         yield from _wrapped(f"    {way}", size_of(path.contribution), 0)
     if len(paths) > MOST_PATHS:
-        yield f"    and {len(paths) - MOST_PATHS} more: .paths({v.label or v.name!r})"
+        yield f"    and {len(paths) - MOST_PATHS} more: .paths({v.name!r})"
 
 
 def _place(step: Step) -> str:
-    return f"   {step.scopes[-1].label}" if step.scopes else ""
+    return f"   {_label(step.scopes[-1])}" if step.scopes else ""
+
+
+def _label(scope: Scope) -> str:
+    """Its name, or the end of a long one."""
+    label = scope.label
+    return label if len(label) <= LABEL else f"…{label[1 - LABEL :]}"
 
 
 def shape_of(array: Array) -> str:
@@ -134,6 +141,6 @@ def _wrapped(line: str, said: str, indent: int = 2) -> Iterator[str]:
         yield line
         line, said = "", said
     if len(said) > COLUMNS - 59:
-        yield f"{line:<{COLUMNS - 3 - len(said)}}   {said}"[:COLUMNS]
+        yield f"{line:<{max(0, COLUMNS - 3 - len(said))}}   {said}"[:COLUMNS]
     else:
         yield f"{line:<56}   {said}".rstrip()

@@ -12,16 +12,16 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from . import functional as F
+from .arrays import Array
 from .backward import grad
 from .compiler import compile
 from .explainer import evaluate, explain
 from .explainer.explanation import Explanation
+from .kernels import batchnorm_rows_backward as kernels
 from .tensor import Tensor, tensor
 
-Array = NDArray[Any]
 Gradients = tuple[Array, Array, Array]
 EPS = 1e-5
 
@@ -170,7 +170,8 @@ cannot change the mean or the variance of y, since BatchNorm holds both fixed.
 """
 KERNEL = r"""
 The fused operation is this formula as a Numba kernel: a pass for the two sums, in which float64
-adds up float32, and a pass for dx. Mean and 1 / sqrt(var + eps) were kept by the forward.
+adds up float32, and a pass for dx, below; p holds what is one number for each channel. Mean and
+1 / sqrt(var + eps) were kept by the forward.
 """
 COMPILED = r"""
 The compiler is given the composed form of rung 1. Its passes insert the stages into each other,
@@ -192,7 +193,7 @@ def rungs(batch: Batch) -> list[Rung]:
         Rung("1 its text, read back", "", "", by_text),
         Rung("2 nine stages", STAGES, _source(by_stages), by_stages),
         Rung("3 the closed form", CLOSED, _source(by_closed_form), by_closed_form),
-        Rung("4 the fused kernel", KERNEL, "F.batch_norm(..., fused=True)", by_kernel),
+        Rung("4 the fused kernel", KERNEL, _source(kernels._row_dx), by_kernel),
         Rung("5 what the compiler emits", COMPILED, step.source, by_compiler),
     ]
 

@@ -5,7 +5,7 @@ less (views.py says what is the memory of what), expansions.py and indices.py br
 there is code for (written.py helps), schedule.py forms nests of loops, emit.py, functions.py,
 loops.py, calls.py and moves.py write Python (aliases.py says what is in the memory of what),
 build.py lets Numba compile it, plan.py runs it, step.py is mg.compile, surroundings.py what a step
-finds outside, and watch.py whether that is as it was. May import all of minigrad but explain.
+finds outside, and watch.py whether that is as it was. May import all of minigrad but explainer.
 """
 
 from .step import Compiled, compile

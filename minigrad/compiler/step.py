@@ -1,5 +1,5 @@
 """mg.compile: a function of Tensors that is traced at its first call and runs compiled from then
-on. May import everything but explain."""
+on. May import everything but explainer."""
 
 import functools
 import inspect

@@ -42,7 +42,7 @@ def formula_of(
         called = ast.Call(
             ast.Name(primitive.name), [operand(i) for i in range(len(inputs))], keywords
         )
-        whole = _Substitution(lambda name: None, {}, constant).visit(called)
+        whole = _Substitution(lambda name: None).visit(called)
         if primitive.outputs == 1:
             return Formula([], [whole])
         return Formula(
@@ -58,7 +58,7 @@ def formula_of(
             return operand(positions[name])
         return literal(attributes[name], constant) if name in attributes else None
 
-    substitution = _Substitution(find, attributes, constant)
+    substitution = _Substitution(find)
     *assignments, result = _parsed(text)
     for node in assignments:
         assert isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
@@ -78,7 +78,7 @@ def text_of(node: ast.expr) -> str:
 
 def renamed(node: ast.expr, names: Mapping[str, ast.expr]) -> ast.expr:
     """The expression with other expressions for some names; functions keep theirs."""
-    return _Substitution(names.get, {}, None).visit(copy.deepcopy(node))  # type: ignore[no-any-return]
+    return _Substitution(names.get).visit(copy.deepcopy(node))  # type: ignore[no-any-return]
 
 
 def replaced(node: ast.expr, old: ast.expr, new: ast.expr) -> ast.expr:
@@ -123,13 +123,8 @@ def _parsed(text: str) -> list[ast.stmt]:
 class _Substitution(ast.NodeTransformer):
     """Expressions for names that `find` knows; what a call need not say is left out."""
 
-    def __init__(
-        self,
-        find: Callable[[str], ast.expr | None],
-        attributes: Mapping[str, Any],
-        constant: Callable[[Any], ast.expr] | None,
-    ) -> None:
-        self.find, self.attributes, self.constant = find, attributes, constant
+    def __init__(self, find: Callable[[str], ast.expr | None]) -> None:
+        self.find = find
 
     def visit_Name(self, node: ast.Name) -> ast.expr:
         return self.find(node.id) or node
@@ -145,21 +140,6 @@ class _Substitution(ast.NodeTransformer):
                 value = value.elts[0]
             keywords.append(ast.keyword(k.arg, value))
         return ast.Call(node.func, [self.visit(a) for a in node.args], keywords)
-
-    def visit_Subscript(self, node: ast.Subscript) -> ast.expr:
-        """An index that is an attribute is written as Python has it: [:, 2:4]."""
-        index = node.slice
-        if not (isinstance(index, ast.Name) and index.id in self.attributes):
-            return ast.Subscript(self.visit(node.value), self.visit(index))
-        items = [self._item(item) for item in self.attributes[index.id]]
-        whole = items[0] if len(items) == 1 else ast.Tuple(items)
-        return ast.Subscript(self.visit(node.value), whole)
-
-    def _item(self, item: Any) -> ast.expr:
-        if not isinstance(item, slice):
-            return literal(item, self.constant)
-        ends = (item.start, item.stop, item.step)
-        return ast.Slice(*[None if n is None else ast.Constant(n) for n in ends])
 
 
 _DEFAULTS = {("keepdims", False), ("correction", 0.0)}

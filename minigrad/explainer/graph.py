@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 from .derivation import Derivation, Step, Variable
 from .expressions import names_in
-from .names import plain
 from .scopes import Scope
 from .text import Folds, grouped, shape_of
 
@@ -120,7 +119,7 @@ def _common(a: tuple[Scope, ...], b: tuple[Scope, ...]) -> tuple[Scope, ...]:
 
 
 def _given(v: Variable, scopes: tuple[Scope, ...]) -> Node:
-    title = plain(v.label or v.name)
+    title = v.label or v.name
     hint = f"{v.name}: {v.kind} {title}, {shape_of(v.value)} {v.value.dtype}"
     return Node(v.kind, short(title), f"{shape_of(v.value)} {v.kind}", hint, [v], scopes)
 
@@ -136,9 +135,9 @@ def _record(step: Step) -> Node:
 def folded(scope: Scope, steps: Sequence[Step], around: tuple[Scope, ...] = ()) -> Node:
     """What stands for all records of a call of a module."""
     made = steps[-1].outputs
-    title = f"{made[-1].name} = {plain(scope.label)}(...)"
-    said = f"{plain(scope.kind)}, {len(steps)} record{'s' * (len(steps) != 1)}"
-    subtitle, hint = f"{shape_of(made[-1].value)} {said}", f"{plain(scope.label)}: {said}"
+    title = f"{made[-1].name} = {scope.label}(...)"
+    said = f"{scope.kind}, {len(steps)} record{'s' * (len(steps) != 1)}"
+    subtitle, hint = f"{shape_of(made[-1].value)} {said}", f"{scope.label}: {said}"
     made = [v for step in steps for v in step.outputs]
     return Node("module", short(title), subtitle, hint, made, around, list(steps))
 
@@ -180,10 +179,10 @@ def _clusters(graph: Graph) -> Iterator[str]:
             # Graphviz merges clusters of one name, so that a call may come in several runs.
             name = quoted(f"cluster_{scope.time}_{scope.label}")
             yield "  " * depth + f"subgraph {name} {{"
-            yield "  " * depth + f"  label={quoted(plain(f'{scope.label} {scope.kind}'))};"
+            yield "  " * depth + f"  label={quoted(f'{scope.label} {scope.kind}')};"
         opened = node.scopes
         label = quoted(node.title, node.subtitle)
-        hint = quoted(plain(node.hint))
+        hint = quoted(node.hint)
         indent = "  " * (len(opened) + 1)
         yield f"{indent}n{i} [label={label}, tooltip={hint}, {_STYLES[node.kind]}];"
     yield from ("  " * depth + "}" for depth in range(len(opened), 0, -1))

@@ -49,16 +49,20 @@ def name(identifier: str) -> str:
     """A variable's name: v_{7}, \\hat{x}_{7}, \\gamma, \\mathrm{weight}, g_{x}."""
     if identifier.startswith("g_") and not identifier.startswith("g_hat"):
         return f"g_{{{name(identifier[2:])}}}"
-    match = re.fullmatch(r"(?P<stem>.*?[^\d_])(?P<number>\d+(?:_\d+)?)", identifier)
-    stem, number = match.group("stem", "number") if match else (identifier, "")
-    accent = stem.endswith("_hat")
-    stem = stem.removesuffix("_hat")
+    stem, hat, number = parts_of(identifier)
     if stem in GREEK:
         written = r"\epsilon" if stem == "eps" else rf"\{stem}"
     else:
         written = stem if len(stem) == 1 else _text(stem)
-    written = rf"\hat{{{written}}}" if accent else written
-    return written + (f"_{{{number.replace('_', ',')}}}" if number else "")
+    written = rf"\hat{{{written}}}" if hat else written
+    return written + (f"_{{{number}}}" if number else "")
+
+
+def parts_of(identifier: str) -> tuple[str, bool, str]:
+    """Of a name its stem, whether that has a hat, and its numbers: x_hat2_3 is x, with, and 2,3."""
+    match = re.fullmatch(r"(?P<stem>.*?[^\d_])(?P<number>\d+(?:_\d+)?)", identifier)
+    stem, number = match.group("stem", "number") if match else (identifier, "")
+    return stem.removesuffix("_hat"), stem.endswith("_hat"), number.replace("_", ",")
 
 
 def _constant(node: ast.Constant) -> tuple[str, int]:
@@ -109,7 +113,7 @@ def _unary(node: ast.UnaryOp) -> tuple[str, int]:
 
 
 def _compare(node: ast.Compare) -> tuple[str, int]:
-    sign = COMPARISONS[type(node.ops[0])]
+    sign = COMPARISONS.get(type(node.ops[0]), "?")
     return f"{_at(node.left, SUM)} {sign} {_at(node.comparators[0], SUM)}", 0
 
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from .graph import Graph, Node, short
-from .names import plain
 from .scopes import Scope
 
 LETTER, SMALL_LETTER = 7.3, 6.1  # widest of the usual monospaced fonts, at 12 and 10 pixels
@@ -60,7 +59,7 @@ class Frame:
     @property
     def title(self) -> str:
         """The module's name and class."""
-        label, kind = plain(self.scope.label), plain(self.scope.kind)
+        label, kind = self.scope.label, self.scope.kind
         return short(label if label == kind else f"{label} {kind}")
 
 

@@ -79,4 +79,4 @@ def _maths(text: str) -> str:
 
 def _code(text: str) -> str:
     """Text that can end neither the code it stands in nor the table's cell."""
-    return text.replace("`", "'").replace("|", r"\|").replace("\n", " ")
+    return text.replace("`", "'").replace("|", r"\|")

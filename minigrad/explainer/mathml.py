@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 
 from .derivation import Line
-from .latex import ATOM, GREEK, NEGATIVE, POWER, PRODUCT, SUM
+from .latex import ATOM, GREEK, NEGATIVE, POWER, PRODUCT, SUM, parts_of
 
 COMPARISONS = {
     ast.Eq: "=",
@@ -39,16 +39,13 @@ def name(identifier: str) -> str:
     """A variable's name: v with a subscript 7, upright where it is a word."""
     if identifier.startswith("g_") and not identifier.startswith("g_hat"):
         return f"<msub><mi>g</mi>{name(identifier[2:])}</msub>"
-    match = re.fullmatch(r"(?P<stem>.*?[^\d_])(?P<number>\d+(?:_\d+)?)", identifier)
-    stem, number = match.group("stem", "number") if match else (identifier, "")
-    accent = stem.endswith("_hat")
-    stem = stem.removesuffix("_hat")
+    stem, hat, number = parts_of(identifier)
     written = _word(LETTERS.get(stem, stem))
-    if accent:
+    if hat:
         written = f'<mover accent="true">{written}<mo stretchy="false">^</mo></mover>'
     if not number:
         return written
-    return f"<msub>{written}<mn>{number.replace('_', ',')}</mn></msub>"
+    return f"<msub>{written}<mn>{number}</mn></msub>"
 
 
 def _written(node: ast.AST) -> tuple[str, int]:

@@ -47,9 +47,9 @@ class Names:
         return self._of.get(_memory(x)) if name is None else name
 
     def _enter(self, name: str, x: Any) -> None:
-        for path, thing in _inside(plain(name), x):
+        for path, thing in _inside(name, x):
             if id(thing) not in self._of:
-                self._of[id(thing)] = path
+                self._of[id(thing)] = path = plain(path)
                 self._held.append(thing)
                 if not isinstance(thing, Module):
                     self._of.setdefault(_memory(thing), path)

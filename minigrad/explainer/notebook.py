@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from .derivation import Derivation, Step
 from .graph import graph_of
 from .mathml import maths, name
-from .names import plain
 from .scopes import Scope
 from .style import notebook_style
 from .svg import draw
@@ -36,7 +35,7 @@ def notebook(derivation: Derivation, folds: Folds) -> str:
         (
             _formula(name(v.name)),
             shape_of(v.value),
-            f"{v.kind} {html.escape(plain(v.label or v.name))}",
+            f"{v.kind} {html.escape(v.label or v.name)}",
         )
         for v in derivation.variables
         if v.kind != "result"
@@ -77,7 +76,7 @@ def _graph(derivation: Derivation, folds: Folds) -> str:
     graph = graph_of(derivation, folds)
     shown = f"{len(graph.nodes)} nodes: {_MORE}"
     if len(graph.nodes) <= ROWS:
-        shown = draw(graph, f"the graph of {plain(derivation.loss.name)}", notebook_style()).svg
+        shown = draw(graph, f"the graph of {derivation.loss.name}", notebook_style()).svg
     return (
         f'<details open="open"><summary>Graph</summary><div class="scroll">{shown}</div></details>'
     )
@@ -91,7 +90,7 @@ def _forward(scope: Scope | None, steps: Sequence[Step]) -> Iterator[Sequence[st
         yield _formula(call), shape_of(made[-1].value), _module(scope)
         return
     for step in steps:
-        module = f"<code>{html.escape(plain(step.scopes[-1].label))}</code>" if step.scopes else ""
+        module = f"<code>{html.escape(step.scopes[-1].label)}</code>" if step.scopes else ""
         for line in step.forward:
             yield maths(line), shape_of(line.value), module
 
@@ -114,5 +113,5 @@ def _formula(elements: str) -> str:
 
 
 def _module(scope: Scope) -> str:
-    label, kind = (html.escape(plain(text)) for text in (scope.label, scope.kind))
+    label, kind = (html.escape(text) for text in (scope.label, scope.kind))
     return f"<code>{label}</code> ({kind})"

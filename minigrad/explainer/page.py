@@ -19,7 +19,6 @@ from .graph import Graph, folded, graph_of
 from .heat import summary
 from .layout import width_of
 from .mathml import maths
-from .names import plain
 from .paths import MAX_PATHS, paths_to, ways
 from .svg import Drawing, draw
 from .text import Folds, border, totals
@@ -41,7 +40,7 @@ def page(derivation: Derivation, folds: Folds) -> str:
     script = "\n".join(map(_template, ("heat.js", "graph.js", "steps.js", "page.js")))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     parts = {
-        "title": html.escape(f"{plain(derivation.loss.label or derivation.loss.name)}: explained"),
+        "title": html.escape(f"{derivation.loss.label or derivation.loss.name}: explained"),
         "policy": f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
         f"script-src 'sha256-{digest}'",
         "style": _template("page.css"),
@@ -101,8 +100,8 @@ def _frame(graph: Graph, drawing: Drawing, i: int, folds: Folds) -> dict[str, An
         "title": box.title,
         "subtitle": box.subtitle,
         "head": frame.title,
-        "label": plain(frame.scope.label),
-        "kind": plain(frame.scope.kind),
+        "label": frame.scope.label,
+        "kind": frame.scope.kind,
         "places": inside,
         "top": round(top, 1),
         "bottom": round(bottom, 1),
@@ -163,7 +162,7 @@ class _Summaries:
 
     def _variable(self, v: Any) -> dict[str, Any]:
         return {
-            "label": plain(v.label) if v.label is not None else None,
+            "label": v.label if v.label is not None else None,
             "kind": v.kind,
             "cotangent": v.cotangent,
             "dtype": str(v.value.dtype),
@@ -175,7 +174,7 @@ class _Summaries:
             **_line(step.forward),
             "node": node,
             "primitive": step.record.primitive.name,
-            "scope": plain(step.scopes[-1].label) if step.scopes else "",
+            "scope": step.scopes[-1].label if step.scopes else "",
             "takes": list(dict.fromkeys(v.name for v in step.inputs if v is not None)),
             "makes": [v.name for v in step.outputs],
         }

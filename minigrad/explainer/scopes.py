@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ..tape import Record
-from .names import Names
+from .names import Names, plain
 
 
 class Scope(NamedTuple):
@@ -26,7 +26,7 @@ def scopes_of(records: Sequence[Record], names: Names) -> list[tuple[Scope, ...]
         while scopes is not None:
             module, time, scopes = scopes
             if (module := module()) is not None:
-                kind = type(module).__name__
+                kind = plain(type(module).__name__)
                 first = bisect.bisect(numbers, time)
                 calls.append((first, last, Scope(names.of(module) or kind, kind, time)))
     found: list[tuple[Scope, ...]] = [() for _ in records]

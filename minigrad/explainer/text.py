@@ -9,7 +9,7 @@ from .derivation import Derivation, Step, Variable
 from .paths import MAX_PATHS, Path, count_paths, paths_to, ways
 from .scopes import Scope
 
-COLUMNS = 100
+COLUMNS, SAID = 100, 56  # of a line, and before what is said of it
 LABEL = 30  # characters of a module's name
 MOST_PATHS = 8  # to one variable, the largest; more hide what they should show
 Folds = Callable[[Scope], bool]
@@ -131,16 +131,13 @@ def size_of(array: Array) -> str:
 
 def _wrapped(line: str, said: str, indent: int = 2) -> Iterator[str]:
     line = " " * indent + line
-    while (
-        len(line) > COLUMNS and ", " in line[:COLUMNS]
-    ):  # a list: no line to be computed is so long
+    # A list: no line that is to be computed is so long.
+    while len(line) > COLUMNS and ", " in line[:COLUMNS]:
         end = line.rindex(", ", 0, COLUMNS) + 1
         yield line[:end]
         line = " " * 8 + line[end:].lstrip()
     if len(line) + 3 + len(said) > COLUMNS:
         yield line
         line, said = "", said
-    if len(said) > COLUMNS - 59:
-        yield f"{line:<{max(0, COLUMNS - 3 - len(said))}}   {said}"[:COLUMNS]
-    else:
-        yield f"{line:<56}   {said}".rstrip()
+    width = max(0, min(SAID, COLUMNS - 3 - len(said)))
+    yield f"{line:<{width}}   {said}"[:COLUMNS].rstrip()

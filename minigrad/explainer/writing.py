@@ -37,7 +37,6 @@ class Writing:
         self._uses: dict[int, int] = {}
         self._held: list[Any] = []  # so that no other object gets the identity of one
         self._parts: dict[str, str] = {}  # names of parts, by the text of their expressions
-        self.rule: Any = None  # part of the protocol of traces; the walk tells which rule it runs
 
     def apply(self, primitive: Primitive, inputs: Sequence[Any], attributes: dict[str, Any]) -> Any:
         """Apply the primitive, and remember of what its results are made."""

@@ -177,6 +177,10 @@ class Stop(BaseException):
 
 
 @posix
+@pytest.mark.skipif(
+    bool(numba.config.DISABLE_JIT),  # type: ignore[attr-defined]
+    reason="Python sees a signal between any two lines of a step that is not compiled",
+)
 def test_an_interrupt_finds_an_epoch_between_two_batches() -> None:
     x, y = (np.concatenate(a) for a in zip(*batches(3000), strict=True))
     (model, opt, step), (m2, o2, plain) = make(), make()

@@ -246,6 +246,8 @@ def _rebuild(cls: type[Tensor], data: Array, requires_grad: bool) -> Tensor:
 
 def mark_changed(*changed: Any) -> None:
     """`Tensor.mark_changed` for several, at one time; arrays among them have no marks."""
+    if not changed:
+        return
     now = stamp_change()
     for x in changed:
         if isinstance(x, Tensor):

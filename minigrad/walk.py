@@ -50,6 +50,7 @@ def leading_to(
     return leading, active, used
 
 
+@np.errstate(all="ignore")  # inf and NaN pass without a word; `with` takes 1 us longer
 def walk(
     roots: Sequence[tuple[Tensor, Tensor]],
     records: list[Record],
@@ -73,26 +74,25 @@ def walk(
     lent: set[Node] = set()  # nodes whose sum is, so far, an array that others may hold too
     token = grad_mode.set(mode)
     try:
-        with np.errstate(all="ignore"):  # inf and NaN pass without a word
-            for root, start in roots:
-                g: Any = start if tensors else start._data
-                _accumulate(sums, lent, root, g, g)
-            for record in reversed(records):
-                if record.primitive.outputs > 1:
-                    g = _gathered(sums, record, targets)
-                elif targets is not None and record.number in targets:
-                    g = sums.get(record.number)
-                else:
-                    g = sums.pop(record.number, None)
-                if g is not None:
-                    _pull(record, g, active, tensors, sums, lent)
-                    if not retain:
-                        record.free()
-            return {
-                node: _owned(g, node in lent)
-                for node, g in sums.items()
-                if targets is None or node in targets
-            }
+        for root, start in roots:
+            g: Any = start if tensors else start._data
+            _accumulate(sums, lent, root, g, g)
+        for record in reversed(records):
+            if record.primitive.outputs > 1:
+                g = _gathered(sums, record, targets)
+            elif targets is not None and record.number in targets:
+                g = sums.get(record.number)
+            else:
+                g = sums.pop(record.number, None)
+            if g is not None:
+                _pull(record, g, active, tensors, sums, lent)
+                if not retain:
+                    record.free()
+        return {
+            node: _owned(g, node in lent)
+            for node, g in sums.items()
+            if targets is None or node in targets
+        }
     finally:
         grad_mode.reset(token)
         if trace is not None:

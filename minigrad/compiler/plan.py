@@ -146,7 +146,10 @@ class Plan:
                     return self._holds_again()
             except Exception:  # what was there is gone
                 return False
-        return all(look() == seen for look, seen in self._guards)
+        for look, seen in self._guards:  # noqa: SIM110  (all() of a generator takes 0.4 us more)
+            if look() != seen:
+                return False
+        return True
 
     def _holds_again(self) -> bool:
         """With other arrays in the places of some, if they fit."""
@@ -291,6 +294,9 @@ class Plan:
         return any(v.name.endswith(".grad") for v in self.program.values() if v.fetch is not None)
 
     def _result(self, v: Value) -> Callable[[Sequence[Any]], Tensor]:
+        if v.origin == "result" and id(v) in self._arrays:
+            array = self._arrays[id(v)]
+            return lambda _: Tensor(array.copy())
         return lambda arguments: Tensor(self.array(v, arguments).copy())
 
 

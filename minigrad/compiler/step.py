@@ -18,7 +18,7 @@ from ..apply import tracing
 from ..arrays import checked, plain
 from ..data import DataLoader
 from ..errors import ArgumentError, DtypeError, TraceError
-from ..tape import is_grad_enabled, tracer
+from ..tape import grad_mode, tracer
 from ..tensor import Tensor, as_tensor
 from .plan import Plan
 from .program import Operation
@@ -122,7 +122,7 @@ class Compiled:
                 a = np.ascontiguousarray(a)
             arrays.append(a)
             key.append((a.shape, a.dtype, needs))
-        key.append((is_grad_enabled(), *kwargs))
+        key.append((grad_mode.get(), *kwargs))
         signature = tuple(key)
         with self._running:
             for plan in self._found(signature):
@@ -223,7 +223,8 @@ class Compiled:
             watched = Watched(self._function, modules.values())
             known = [x for _, x in tensors_of(modules, self._function)]
             together = Together([*known, *watched.tensors])
-            trace.guards += [(Modules(modules.values()), True), (watched, True), (together, True)]
+            guards: list[Any] = [Modules(modules.values()), watched, together]
+            trace.guards += [(guard, True) for guard in guards if len(guard)]
             plan = Plan(trace, found, rebuild, self._title)
         except BaseException as error:
             if done or isinstance(error, (TraceError, KeyboardInterrupt)):

@@ -98,6 +98,9 @@ class Modules:
         self._modules = list(modules)
         self._count, self._seen = edits[0], self._attributes()
 
+    def __len__(self) -> int:
+        return len(self._modules)
+
     def __call__(self) -> bool:
         count = edits[0]
         if count != self._count:

@@ -36,6 +36,9 @@ class Watched:
         for module in modules:
             self._visit(module, frozenset())
 
+    def __len__(self) -> int:
+        return len(self._cells) + len(self._sizes) + len(self._items)
+
     def __call__(self) -> bool:
         for cell, value in self._cells:
             now = _content(cell)
@@ -187,6 +190,9 @@ class Together:
             other = first.setdefault(id(x._data), x)
             if other is not x:
                 self._pairs.append((x, other))
+
+    def __len__(self) -> int:
+        return len(self._pairs)
 
     def __call__(self) -> bool:
         return all(a._data is b._data for a, b in self._pairs)

@@ -11,8 +11,7 @@ import numba
 import numpy as np
 import pytest
 
-from minigrad.kernels import cache
-from minigrad.kernels.cache import Notice
+from minigrad.kernels import cache, files, notice
 from minigrad.kernels.jit import kernel
 
 
@@ -60,11 +59,11 @@ def test_two_writers_of_one_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     def interrupted(*paths: Any) -> None:
         monkeypatch.setattr(os, "replace", replace)
-        cache._write(tmp_path, 0o700, "entry", b"second")
+        files.write(tmp_path, 0o700, "entry", b"second")
         replace(*paths)
 
     monkeypatch.setattr(os, "replace", interrupted)
-    cache._write(tmp_path, 0o700, "entry", b"first")
+    files.write(tmp_path, 0o700, "entry", b"first")
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"first"]
 
 
@@ -108,22 +107,23 @@ def test_the_users_folder_is_private(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(numba.config, "CACHE_DIR", "")
     variable = "LOCALAPPDATA" if os.name == "nt" else "XDG_CACHE_HOME"
     monkeypatch.setenv(variable, str(tmp_path))
-    package, user = cache.directories()
-    assert package == cache.HERE / "__pycache__"
+    package, user = files.directories()
+    assert package == files.HERE / "__pycache__"
     assert user.parent == tmp_path and not user.exists()
     user.mkdir(0o700)
-    assert user in cache.directories()
+    assert user in files.directories()
     if os.name != "nt":
         user.chmod(0o770)
-        assert user not in cache.directories()
+        assert user not in files.directories()
     monkeypatch.setenv(variable, "relative")
-    assert list(cache.directories()) == [package]
+    assert list(files.directories()) == [package]
 
 
 def test_what_killed_processes_left_is_removed_when_it_is_old(tmp_path: Path) -> None:
     """Nothing else: no younger one, no entry, nobody else's .tmp."""
     entry = f"minigrad.kernels.relu._relu-{24 * '0'}.nbc"
-    old = [f"{entry}.{16 * c}.tmp" for c in "0a"]
+    generated = f"minigrad_step_{16 * 'b'}.py"
+    old = [*(f"{entry}.{16 * c}.tmp" for c in "0a"), f"{generated}.{16 * '0'}.tmp"]
     kept = [
         entry,
         "other.tmp",
@@ -134,11 +134,33 @@ def test_what_killed_processes_left_is_removed_when_it_is_old(tmp_path: Path) ->
     now = time.time()
     for name in old + kept:
         (tmp_path / name).write_bytes(b"half")
-        age = 60 if name == kept[-1] else 2 * cache.ABANDONED
+        age = 60 if name == kept[-1] else 2 * files.ABANDONED
         os.utime(tmp_path / name, (now - age, now - age))
-    cache._write(tmp_path, 0o700, "new", b"whole")
+    files.write(tmp_path, 0o700, "new", b"whole")
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*kept, "new"])
     assert (tmp_path / entry).read_bytes() == b"half"
+
+
+def test_generated_code_that_is_not_used_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    source = files.write_generated(f"minigrad_step_{16 * '0'}.py", b"used")
+    assert source is not None
+    folder, now = source.parent, time.time()
+    code = f"{source.stem}.step-{24 * '0'}.nbc"
+    unused = [f"minigrad_step_{16 * '1'}.{end}" for end in ("py", f"step-{24 * 'a'}.nbc")]
+    fresh = [f"minigrad_step_{16 * '2'}.{end}" for end in ("py", f"step-{24 * 'a'}.nbc")]
+    others = ["minigrad_step.py", f"other_{16 * '1'}.py", f"minigrad.kernels.sgd-{24 * '0'}.nbc"]
+    for name in (code, *unused, *fresh, *others):
+        (folder / name).touch()
+    for path in folder.iterdir():
+        age = 0.0 if path.name == fresh[1] else 2 * files.UNUSED
+        os.utime(path, (now - age, now - age))
+    assert files.write_generated(source.name, b"used") == source
+    files.write_generated(f"minigrad_step_{16 * '3'}.py", b"new")
+    kept = [source.name, code, *fresh, *others, f"minigrad_step_{16 * '3'}.py"]
+    assert sorted(path.name for path in folder.iterdir()) == sorted(kept)
 
 
 def test_a_file_that_cannot_be_removed_does_no_harm(tmp_path: Path) -> None:
@@ -146,7 +168,7 @@ def test_a_file_that_cannot_be_removed_does_no_harm(tmp_path: Path) -> None:
         left = tmp_path / f"a-{24 * '0'}.nbc.{i:016x}.tmp"
         left.mkdir() if i % 2 else left.touch()
         os.utime(left, (0, 0))
-    cache._write(tmp_path, 0o700, "new", b"whole")
+    files.write(tmp_path, 0o700, "new", b"whole")
     found = list(tmp_path.iterdir())
     assert len(found) == 9 and [path.name for path in found if path.is_file()] == ["new"]
 
@@ -171,13 +193,13 @@ def test_a_terminal_hears_of_it_once_when_compiling_takes_long(
     stream: Any, times: list[float], lines: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "stderr", stream())
-    notice = Notice(patience=0.3)
+    ours = notice.Notice(patience=0.3)
     for seconds in times:
-        notice.begin()
-        notice.begin()  # a kernel that calls a kernel
-        notice.end()
+        ours.begin()
+        ours.begin()  # a kernel that calls a kernel
+        ours.end()
         time.sleep(seconds)
-        notice.end()
+        ours.end()
     time.sleep(0.4)  # nothing is said when nothing compiles
     said = sys.stderr.getvalue().splitlines()  # type: ignore[attr-defined]
     assert len(said) == lines
@@ -191,20 +213,20 @@ def _untypable(a: Any, out: Any) -> None:
 def test_compiling_that_raises_ends_as_well(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else the line would appear, and be the last, while nothing is compiled."""
     monkeypatch.setattr(sys, "stderr", Terminal())
-    notice = Notice(patience=60.0)
-    monkeypatch.setattr(cache.LISTENER, "notice", notice)
+    ours = notice.Notice(patience=60.0)
+    monkeypatch.setattr(cache.LISTENER, "notice", ours)
     began = []
-    monkeypatch.setattr(notice, "begin", lambda: (began.append(1), Notice.begin(notice)))
+    monkeypatch.setattr(ours, "begin", lambda: (began.append(1), notice.Notice.begin(ours)))
     untypable: Any = kernel(_untypable)
     for count in (1, 2):
         with pytest.raises(numba.TypingError):
             untypable(np.arange(2.0), np.ones(2))
-        assert (len(began), notice._depth, notice._timer) == (count, 0, None)
+        assert (len(began), ours._depth, ours._timer) == (count, 0, None)
     called(kernel(_add))
-    assert (len(began), notice._depth) == (3, 0) and 0 < notice.patience < 60.0
+    assert (len(began), ours._depth) == (3, 0) and 0 < ours.patience < 60.0
     called(kernel(_add))  # loaded
     numba.njit(_add)(np.arange(2.0), np.ones(2))  # somebody else's
-    assert (len(began), notice._depth) == (3, 0)
+    assert (len(began), ours._depth) == (3, 0)
 
 
 def test_compiling_goes_on_where_no_thread_can_be_started(
@@ -214,8 +236,8 @@ def test_compiling_goes_on_where_no_thread_can_be_started(
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(sys, "stderr", Terminal())
-    monkeypatch.setattr(cache.threading.Timer, "start", fail)
-    notice = Notice()
-    notice.begin()
-    notice.end()
-    assert (notice.said, notice._depth) == (False, 0)
+    monkeypatch.setattr(notice.threading.Timer, "start", fail)
+    ours = notice.Notice()
+    ours.begin()
+    ours.end()
+    assert (ours.said, ours._depth) == (False, 0)

@@ -169,6 +169,26 @@ def test_an_edited_helper_is_compiled_anew(folder: Folder) -> None:
     assert (out, count) == ([3.0] * 3, 1)
 
 
+PRODUCT = """
+step = mg.compile(lambda x: x @ x)
+x = np.eye(3, dtype=np.float32) * 2
+step(x), step(x)
+"""
+
+
+@jit_only
+def test_what_is_loaded_brings_neither_scipy_nor_the_compiler(folder: Folder) -> None:
+    names = ["numba.np.arraymath", "numba.np.arrayobj"]
+    looked = f"[name for name in ['scipy.linalg', *{names}] if name in sys.modules]"
+    script = f"{PRODUCT}out = {looked}"
+    out, _, count, _ = folder.run(script)
+    assert (out, count) == (names, 1)
+    out, _, count, _ = folder.run(script)
+    assert (out, count) == ([], 0)
+    both = "from scipy.linalg import cython_blas, lu; lu(x); out = [step(x).data[0, 0].item()]"
+    assert folder.run(f"{PRODUCT}{both}; out += [step(x).data[1, 1].item()]")[0] == [4.0, 4.0]
+
+
 # --- interrupts ---------------------------------------------------------------------------------
 
 

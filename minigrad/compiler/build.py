@@ -15,8 +15,9 @@ from typing import Any
 
 import numba
 
-from ..kernels.cache import write_whole
+from ..kernels.files import write_generated
 from ..kernels.jit import kernel, outside
+from .blas import load_alone
 
 _typeof: Any = numba.typeof  # without types of its own
 _lock = threading.RLock()
@@ -34,7 +35,7 @@ def load(source: str, title: str) -> tuple[types.ModuleType, Path | None]:
     name = f"minigrad_{readable}_{digest}"
     with _lock:
         if name not in _built:
-            path = write_whole(f"{name}.py", source.encode())
+            path = write_generated(f"{name}.py", source.encode())
             _built[name] = _module(name, source, path), path
         return _built[name]
 
@@ -61,6 +62,8 @@ def prepare(function: Any, arguments: Sequence[Any]) -> tuple[str, float]:
     and the seconds that it took."""
     if not hasattr(function, "compile"):  # as under NUMBA_DISABLE_JIT
         return "run as Python", 0.0
+    if "dot" in function.py_func.__code__.co_names:
+        load_alone()
     began, loaded = time.perf_counter(), sum(function.stats.cache_hits.values())
     known = len(function.signatures)
     function.compile(tuple(_typeof(a) for a in arguments))

@@ -7,20 +7,16 @@ place, that begins with a digest of all sources and of what follows: one that is
 is as good as none, and the kernel is compiled and the file replaced.
 
 Undocumented, and checked with Numba 0.61 and 0.68: NullCache, CompileResult._reduce and _rebuild,
-rtsys, Dispatcher._cache. Where they differ, the import fails, and jit.py takes Numba's own cache.
+rtsys, Environment, Dispatcher._cache. Where they differ, the import fails, and jit.py takes Numba's
+own cache.
 """
 
 import contextlib
 import hashlib
 import inspect
-import os
+import io
 import pickle
-import re
-import secrets
-import stat
 import sys
-import threading
-import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -29,48 +25,19 @@ import numba
 from numba.core import config, event, serialize
 from numba.core.caching import NullCache
 from numba.core.compiler import CompileResult
+from numba.core.environment import Environment
 from numba.core.runtime.nrt import rtsys
 
+from .files import HERE, directories, write
+from .notice import Compiling, Notice
 from .outside import bring, called_by
 
 # Numba does not type them.
 _dumps: Any = serialize.dumps
 _rebuild: Any = CompileResult._rebuild
 
-HERE = Path(__file__).resolve().parent
 # What changes machine code, besides source, options, signature and processor.
 SETTINGS = ("BOUNDSCHECK", "OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "DEBUGINFO_DEFAULT")
-
-
-def directories() -> dict[Path, int]:
-    """Where entries may lie, and the mode to make a directory with.
-
-    All are read, in this order; the first that can be is written. NUMBA_CACHE_DIR alone where it
-    is set; else the package's own __pycache__, which whoever installed it may have filled and made
-    read-only, and one that belongs to the user alone.
-    """
-    subfolder = f"minigrad-{hashlib.sha256(os.fsencode(HERE)).hexdigest()[:12]}"
-    chosen = getattr(config, "CACHE_DIR", "")
-    if chosen:
-        return {Path(chosen).absolute() / subfolder: 0o777}
-    found = {HERE / "__pycache__": 0o777}
-    variable = "LOCALAPPDATA" if os.name == "nt" else "XDG_CACHE_HOME"
-    user = Path(os.environ.get(variable) or os.path.expanduser("~/.cache")) / subfolder
-    if user.is_absolute() and _is_private(user):  # relative without a home
-        found[user] = 0o700
-    return found
-
-
-def _is_private(path: Path) -> bool:
-    """Whether nobody else can have put files there, since loading a pickle can run anything."""
-    if os.name == "nt":  # no such modes; profiles are private
-        return True
-    try:
-        found = path.lstat()
-    except OSError:
-        return True  # to be made
-    mine = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
-    return mine and not found.st_mode & 0o022
 
 
 def _arguments(method: Any) -> int:
@@ -152,7 +119,7 @@ class DiskCache(NullCache):
             content = _digest(self._stamp, content) + content
             for directory, mode in directories().items() if self._stamp else ():
                 try:
-                    _write(directory, mode, name, content)
+                    write(directory, mode, name, content)
                     self._path = str(directory)
                     return
                 except OSError as error:
@@ -174,51 +141,27 @@ class DiskCache(NullCache):
         content = path.read_bytes()
         if content[:32] != _digest(self._stamp, content[32:]):
             raise ValueError(f"{path}: broken, or made from other sources")
-        return pickle.loads(content[32:])
+        return _Unpickler(io.BytesIO(content[32:])).load()
 
 
-def _write(directory: Path, mode: int, name: str, content: bytes) -> None:
-    """Whole or not at all, whoever else writes. A process killed meanwhile leaves a .tmp file,
-    which a later one removes."""
-    directory.mkdir(mode, parents=True, exist_ok=True)
-    aside = directory / f"{name}.{secrets.token_hex(8)}.tmp"
-    try:
-        aside.write_bytes(content)
-        _remove_abandoned(aside)
-        os.replace(aside, directory / name)
-    except OSError:
-        with contextlib.suppress(OSError):
-            aside.unlink()
-        raise
+class _Unpickler(pickle.Unpickler):
+    """Reads machine code without importing what it was compiled from. Numba would import the
+    modules of all functions in it, its own as well: these need SciPy, 16 MB and 0.2 s."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """What the entry names."""
+        return _environment if name == "_rebuild_env" else super().find_class(module, name)
 
 
-def write_whole(name: str, content: bytes) -> Path | None:
-    """A file of this name and content in the first directory that takes it, and where it is; None
-    where none does. One that is there with this content is left alone."""
-    for directory, mode in directories().items():
-        path = directory / name
-        with contextlib.suppress(OSError):
-            if path.exists() and path.read_bytes() == content:
-                return path
-            _write(directory, mode, name, content)
-            return path
-    return None
-
-
-# As `_write` names them, and no other file, in a folder that may not be ours alone.
-_ASIDE = re.compile(r".+-[0-9a-f]{24}\.nbc\.[0-9a-f]{16}\.tmp")
-ABANDONED = 3600.0  # seconds; writing takes milliseconds
-
-
-def _remove_abandoned(written: Path) -> None:
-    """Remove the files aside that are much older than this one, by the clock of their disk."""
-    with contextlib.suppress(OSError):
-        now = written.stat().st_mtime
-        for path in written.parent.iterdir():
-            if _ASIDE.fullmatch(path.name):
-                with contextlib.suppress(OSError):  # somebody else was quicker
-                    if now - path.stat().st_mtime > ABANDONED:
-                        path.unlink()
+def _environment(module: str, constants: Any, name: str) -> Any:
+    """What machine code has of Python: constants for errors; globals only where Python runs it."""
+    found = Environment._memo.get(name)
+    if found is None:
+        names = vars(sys.modules[module]) if module in sys.modules else {"__name__": module}
+        found = Environment(names)
+        found.consts[:], found.env_name = constants, name
+        Environment._memo[name] = found
+    return found
 
 
 _warned = False
@@ -236,65 +179,7 @@ def _warn_once(reason: str) -> None:
         )
 
 
-class Notice:
-    """One line in a terminal, once in a process, when compiling has taken a second in all."""
-
-    def __init__(self, patience: float = 1.0) -> None:
-        self.patience = patience  # seconds of compiling still to be borne in silence
-        self.said = False  # or not to be said
-        self._depth = 0  # a kernel may call kernels, which are compiled meanwhile
-        self._began = 0.0
-        self._timer: threading.Timer | None = None
-
-    def begin(self) -> None:
-        """A kernel will be compiled; under Numba's lock, like `end`."""
-        self._depth += 1
-        if self._depth == 1 and not self.said and sys.stderr and sys.stderr.isatty():
-            self._began = time.monotonic()
-            self._timer = threading.Timer(self.patience, self._say)
-            self._timer.daemon = True
-            with contextlib.suppress(RuntimeError):  # no thread can be started
-                self._timer.start()
-
-    def end(self) -> None:
-        """It has been."""
-        self._depth -= 1
-        if self._depth == 0 and self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-            self.patience = max(0.0, self.patience - (time.monotonic() - self._began))
-
-    def _say(self) -> None:
-        self.said = True
-        print(
-            "minigrad: compiling kernels, once on this machine (python -m minigrad.warmup "
-            "compiles all ahead)",
-            file=sys.stderr,
-        )
-
-
-class Compiling(event.Listener):
-    """Tells a Notice when Numba begins and ends to compile a kernel, also where that raises."""
-
-    def __init__(self, notice: Notice) -> None:
-        self.notice = notice
-
-    def on_start(self, event: Any) -> None:
-        """Numba compiles; under its lock, like `on_end`."""
-        if self._ours(event):
-            self.notice.begin()
-
-    def on_end(self, event: Any) -> None:
-        """It has compiled, or raised."""
-        if self._ours(event):
-            self.notice.end()
-
-    def _ours(self, event: Any) -> bool:
-        return isinstance(getattr(event.data["dispatcher"], "_cache", None), DiskCache)
-
-
-NOTICE = Notice()
-LISTENER = Compiling(NOTICE)
+LISTENER = Compiling(Notice(), DiskCache)
 _register: Any = event.register  # untyped
 _register("numba:compile", LISTENER)
 

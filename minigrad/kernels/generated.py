@@ -2,12 +2,12 @@
 of one element."""
 
 import ctypes
+import importlib
 import math
 from typing import Any
 
 import numba
 import numba.core.cgutils
-import numba.np.arrayobj
 import numpy as np
 from numba.extending import intrinsic
 
@@ -64,6 +64,7 @@ def _at(_typing: Any, place: Any, shape: Any, dtype: Any) -> Any:
     kind = nb.types.Array(dtype.dtype, len(shape), "C")
 
     def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        arrayobj: Any = importlib.import_module("numba.np.arrayobj")  # only to compile: 2.5 MB
         size = context.get_abi_sizeof(context.get_data_type(kind.dtype))
         sizes = nb.core.cgutils.unpack_tuple(builder, arguments[1], kind.ndim)
         step = context.get_constant(nb.types.intp, size)
@@ -72,7 +73,7 @@ def _at(_typing: Any, place: Any, shape: Any, dtype: Any) -> Any:
             steps.insert(0, step)
             step = builder.mul(step, n)
         array = context.make_array(kind)(context, builder)
-        nb.np.arrayobj.populate_array(
+        arrayobj.populate_array(
             array,
             data=builder.inttoptr(arguments[0], array.data.type),
             shape=sizes,

@@ -182,7 +182,8 @@ def _row_train(
     w = part_width(c, SUMS_RUN)
     shift, sums = np.empty((1, w)), np.empty((k, 2, c))
     row_shift(x, stats)
-    shift[0, :c] = stats[0]
+    for j in range(c):  # a slice's errors take Numba 1.5 s to compile
+        shift[0, j] = stats[0, j]
     repeat(shift, c, w)
     row_sums(team, k, (x.reshape(x.size), shift[0], rows * c, spare(team, w), sums))
     w = part_width(c, RUN)

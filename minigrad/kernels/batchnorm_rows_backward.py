@@ -127,7 +127,8 @@ def _row_backward(
     if training or dgamma.size or dbeta.size:
         w = part_width(c, SUMS_RUN)
         shift = np.empty((1, w), x.dtype)
-        shift[0, :c] = stats[0]
+        for j in range(c):  # a slice's errors take Numba 1.5 s to compile
+            shift[0, j] = stats[0, j]
         repeat(shift, c, w)
         row_dots(team, k, (gs, xs, ys, gated, shift[0], size, spare(team, w), sums))
     w = part_width(c, RUN)

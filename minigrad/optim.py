@@ -1,15 +1,11 @@
 """Stochastic gradient descent. May import tensor, kernels and below."""
 
-import functools
-import operator
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrays import FLOAT32, FLOAT64
-from .checks import flag, number
 from .errors import (
     ArgumentError,
     DtypeError,
@@ -18,20 +14,16 @@ from .errors import (
     StateDictError,
     TraceError,
 )
+from .hyper import Group, Source, as_arrays, check_group
 from .kernels.jit import plain
 from .kernels.threads import team_for
-from .kernels.update import HYPER, sgd, sgd_momentum
+from .kernels.update import sgd, sgd_momentum
 from .ops.update import SGD as PLAIN
 from .ops.update import SGD_MOMENTUM
 from .tape import enable_grad, tracer
 from .tensor import Tensor, mark_changed
 
 __all__ = ["SGD"]
-
-Group = dict[str, Any]
-_LARGEST = float(np.finfo(np.float32).max)  # so that each value has a float32
-_NAMES = ("lr", "momentum", "dampening", "weight_decay", "nesterov", "maximize")
-_values = operator.itemgetter(*_NAMES)
 
 
 class SGD:
@@ -74,7 +66,7 @@ class SGD:
             "nesterov": nesterov,
             "maximize": maximize,
         }
-        _check_group(self.defaults)
+        check_group(self.defaults)
         self.param_groups: list[Group] = []
         self.state: dict[Tensor, dict[str, NDArray[Any]]] = {}
         if isinstance(params, Tensor):
@@ -99,7 +91,7 @@ class SGD:
         one = isinstance(group["params"], Tensor)
         params = [group["params"]] if one else _listed(group["params"])
         new = {**self.defaults, **group, "params": params}
-        _check_group(new)
+        check_group(new)
         if not params:
             raise ArgumentError("SGD: a group has an empty parameter list")
         seen = {id(p) for g in self.param_groups for p in g["params"]}
@@ -152,7 +144,7 @@ class SGD:
             trace.guard(lambda: [len(group["params"]) for group in self.param_groups])
         updates = []  # all checked before the first is made
         for group in self.param_groups:
-            hyper, momentum, nesterov = _hyper(group), group["momentum"], group["nesterov"]
+            hyper, momentum, nesterov = as_arrays(group), group["momentum"], group["nesterov"]
             for p in group["params"]:
                 if trace is not None:
                     trace.reads_gradient(p)
@@ -188,7 +180,7 @@ class SGD:
         data = p._data
         if not (data.flags.carray and g.flags.carray):
             raise TraceError("compile: SGD takes parameters and gradients in C order only")
-        hyper = trace.source(_Hyper(group, data.dtype), "hyper")
+        hyper = trace.source(Source(group, data.dtype), "hyper")
         if not group["momentum"]:
             trace.update(PLAIN, data, g, hyper)
             return
@@ -250,7 +242,7 @@ class SGD:
                 )
         try:
             for group in loaded:
-                _check_group(group)
+                check_group(group)
         except MinigradError as error:
             raise StateDictError(f"SGD.load_state_dict: {error}") from error
         for group, values in zip(self.param_groups, loaded, strict=True):
@@ -274,68 +266,6 @@ def _listed(params: Any) -> list[Any]:
     if not isinstance(params, Iterable):
         raise DtypeError(f"SGD: params must be a list of Tensors, got {type(params).__name__}")
     return list(params)
-
-
-def _check_group(group: Mapping[str, Any]) -> None:
-    number("SGD", "lr", group["lr"], 0, _LARGEST, hint="to ascend, use maximize=True")
-    number("SGD", "momentum", group["momentum"], 0, _LARGEST)
-    number("SGD", "weight_decay", group["weight_decay"], 0, _LARGEST)
-    number("SGD", "dampening", group["dampening"], -_LARGEST, _LARGEST)
-    flag("SGD", "nesterov", group["nesterov"])
-    flag("SGD", "maximize", group["maximize"])
-    if group["nesterov"] and (not group["momentum"] or group["dampening"]):
-        raise ArgumentError(
-            "SGD: nesterov needs momentum above 0 and dampening 0, got "
-            f"momentum={group['momentum']}, dampening={group['dampening']}"
-        )
-
-
-def _hyper(group: Group) -> dict[Any, NDArray[Any]]:
-    """The group's values as the kernels take them, checked, for each dtype of parameters."""
-    try:
-        return _hyper_of(*_values(group))
-    except TypeError:  # what cannot be hashed is no number either
-        _check_group(group)
-        raise
-
-
-class _Hyper:
-    """Where a compiled step finds the values of a group; none if another kernel is to run now."""
-
-    def __init__(self, group: Group, dtype: Any) -> None:
-        self.group, self.dtype = group, dtype
-        self.seen = _values(group)
-        self.found = _hyper(group)[dtype]
-
-    def __call__(self) -> Any:
-        now = _values(self.group)
-        if now != self.seen:
-            kind = bool(now[1]), now[4]
-            if kind != (bool(self.seen[1]), self.seen[4]):
-                return None
-            self.found, self.seen = _hyper(self.group)[self.dtype], now
-        return self.found
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Hyper) and other.group is self.group and other.dtype == self.dtype
-
-    def __hash__(self) -> int:
-        return id(self.group)
-
-
-@functools.lru_cache(maxsize=64, typed=True)
-def _hyper_of(*values: Any) -> dict[Any, NDArray[Any]]:
-    group = dict(zip(_NAMES, values, strict=True))
-    _check_group(group)
-    hyper = {
-        "lr": group["lr"],
-        "weight_decay": group["weight_decay"],
-        "sign": -1.0 if group["maximize"] else 1.0,
-        "momentum": group["momentum"],
-        "1 - dampening": 1.0 - group["dampening"],
-    }
-    listed = [hyper[name] for name in HYPER]
-    return {dtype: np.array(listed, dtype) for dtype in (FLOAT32, FLOAT64)}
 
 
 def _check_gradient(p: NDArray[Any], g: NDArray[Any]) -> None:

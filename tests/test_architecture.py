@@ -24,7 +24,8 @@ LAYERS = [
     {"kernels"},
     {"ops"},
     {"apply", "backward", "operators", "tape", "tensor", "walk"},
-    {"api", "batchnorm", "losses"},  # functions of Tensors, which the package and functional show
+    # Functions of Tensors, which the package and functional show; and what optim is told.
+    {"api", "batchnorm", "losses", "hyper"},
     {"functional"},
     {"nn", "optim", "gradcheck"},
     {"compiler", "explainer"},

@@ -1,0 +1,85 @@
+"""The hyperparameters of a group of parameters: checked, and as SGD's kernels take them.
+
+May import arrays, checks, errors and kernels.
+"""
+
+import functools
+import operator
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .arrays import FLOAT32, FLOAT64
+from .checks import flag, number
+from .errors import ArgumentError
+from .kernels.update import HYPER
+
+Group = dict[str, Any]
+_LARGEST = float(np.finfo(np.float32).max)  # so that each value has a float32
+_NAMES = ("lr", "momentum", "dampening", "weight_decay", "nesterov", "maximize")
+_values = operator.itemgetter(*_NAMES)
+
+
+def check_group(group: Mapping[str, Any]) -> None:
+    """Errors: ArgumentError, DtypeError for values that SGD cannot use."""
+    number("SGD", "lr", group["lr"], 0, _LARGEST, hint="to ascend, use maximize=True")
+    number("SGD", "momentum", group["momentum"], 0, _LARGEST)
+    number("SGD", "weight_decay", group["weight_decay"], 0, _LARGEST)
+    number("SGD", "dampening", group["dampening"], -_LARGEST, _LARGEST)
+    flag("SGD", "nesterov", group["nesterov"])
+    flag("SGD", "maximize", group["maximize"])
+    if group["nesterov"] and (not group["momentum"] or group["dampening"]):
+        raise ArgumentError(
+            "SGD: nesterov needs momentum above 0 and dampening 0, got "
+            f"momentum={group['momentum']}, dampening={group['dampening']}"
+        )
+
+
+def as_arrays(group: Group) -> dict[Any, NDArray[Any]]:
+    """The group's values as the kernels take them, checked, for each dtype of parameters."""
+    try:
+        return _as_arrays(*_values(group))
+    except TypeError:  # what cannot be hashed is no number either
+        check_group(group)
+        raise
+
+
+class Source:
+    """Where a compiled step finds the values of a group; none if another kernel is to run now."""
+
+    def __init__(self, group: Group, dtype: Any) -> None:
+        self.group, self.dtype = group, dtype
+        self.seen = _values(group)
+        self.found = as_arrays(group)[dtype]
+
+    def __call__(self) -> Any:
+        now = _values(self.group)
+        if now != self.seen:
+            kind = bool(now[1]), now[4]
+            if kind != (bool(self.seen[1]), self.seen[4]):
+                return None
+            self.found, self.seen = as_arrays(self.group)[self.dtype], now
+        return self.found
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Source) and other.group is self.group and other.dtype == self.dtype
+
+    def __hash__(self) -> int:
+        return id(self.group)
+
+
+@functools.lru_cache(maxsize=64, typed=True)
+def _as_arrays(*values: Any) -> dict[Any, NDArray[Any]]:
+    group = dict(zip(_NAMES, values, strict=True))
+    check_group(group)
+    hyper = {
+        "lr": group["lr"],
+        "weight_decay": group["weight_decay"],
+        "sign": -1.0 if group["maximize"] else 1.0,
+        "momentum": group["momentum"],
+        "1 - dampening": 1.0 - group["dampening"],
+    }
+    listed = [hyper[name] for name in HYPER]
+    return {dtype: np.array(listed, dtype) for dtype in (FLOAT32, FLOAT64)}

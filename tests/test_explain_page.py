@@ -140,7 +140,9 @@ def test_gradients_grow_and_paths_add_up(page: Page, small: tuple[Any, Path]) ->
     total, *parts = numbers(page, "li[data-gradient=x] figure")
     assert len(parts) == len(explained.paths("x")) == 6
     np.testing.assert_allclose(sum(parts), total, rtol=1e-12, atol=1e-15)
-    assert page.all("li[data-gradient=x] > details .name") == ways(explained.paths("x"))
+    assert page.all("li[data-gradient=x] > details .name") == [
+        way.text for way in ways(explained.paths("x"))
+    ]
 
 
 # --- folding ------------------------------------------------------------------------------------

@@ -93,10 +93,11 @@ def replaced(node: ast.expr, old: ast.expr, new: ast.expr) -> ast.expr:
     return Replacement().visit(copy.deepcopy(node))  # type: ignore[no-any-return]
 
 
-def names_in(node: ast.expr) -> set[str]:
-    """The names of variables in an expression, those of functions left out."""
+def names_in(node: ast.expr) -> list[str]:
+    """The names of variables in an expression, each once, those of functions left out."""
     called = {id(n.func) for n in ast.walk(node) if isinstance(n, ast.Call)}
-    return {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and id(n) not in called}
+    names = [n.id for n in ast.walk(node) if isinstance(n, ast.Name) and id(n) not in called]
+    return list(dict.fromkeys(names))
 
 
 def literal(value: Any, constant: Callable[[Any], ast.expr] | None) -> ast.expr:

@@ -1,14 +1,14 @@
 """The graph of a derivation: what was given and what was made, as nodes; and as Graphviz text."""
 
 import html
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from .derivation import Derivation, Step, Variable
-from .expressions import names_in
+from .groups import Borders, Folds, grouped
 from .scopes import Scope
-from .text import Folds, grouped, shape_of
+from .text import said_of, shape_of
 
 LENGTH = 44  # characters of a title; a hint has all of it
 
@@ -49,9 +49,8 @@ class Graph(NamedTuple):
 
 def graph_of(derivation: Derivation, folds: Folds) -> Graph:
     """The graph, with one node for each call of a folded module."""
-    groups = grouped(derivation.steps, folds)
-    constants = {v.name: v for v in derivation.variables if v.kind == "constant"}
-    takers = [_taken(derivation, steps, constants) for _, steps in groups]
+    groups, borders = grouped(derivation.steps, folds), Borders(derivation)
+    takers = [borders.takes(group.steps) for group in groups]
     scopes = [_around(scope, steps) for scope, steps in groups]
     entering = _entering(takers, scopes)
     graph, made = Graph([], []), dict[str, int]()
@@ -60,65 +59,61 @@ def graph_of(derivation: Derivation, folds: Folds) -> Graph:
             made[v.name] = len(graph.nodes)
             graph.nodes.append(_given(v, outer))
         target = len(graph.nodes)
-        graph.nodes.append(folded(scope, steps, around) if scope else _record(steps[0]))
-        graph.edges.extend(Edge(made[v.name], target, v, found) for v, found in takers[i])
+        box = folded(scope, steps, borders, around) if scope else _record(steps[0])
+        graph.nodes.append(box)
+        back = {v.name for v in borders.differentiated(steps)}
+        graph.edges.extend(Edge(made[v.name], target, v, v.name in back) for v in takers[i])
         made |= {v.name: target for step in steps for v in step.outputs}
     return graph
 
 
+Scopes = tuple[Scope, ...]
+
+
 def _entering(
-    takers: Sequence[Sequence[tuple[Variable, bool]]], scopes: Sequence[tuple[Scope, ...]]
-) -> dict[int, list[tuple[Variable, tuple[Scope, ...]]]]:
+    takers: Sequence[Sequence[Variable]], scopes: Sequence[Scopes]
+) -> dict[int, list[tuple[Variable, Scopes]]]:
     """What was given, by the position of the group before which it comes: the first that takes it
     or, where others outside its module do so too, that with which the module begins. With the
     modules around all that take it."""
-    first: dict[str, tuple[int, Variable, tuple[Scope, ...]]] = {}
+    first: dict[str, tuple[int, Variable, Scopes]] = {}
     for i, (taken, around) in enumerate(zip(takers, scopes, strict=True)):
-        for v, _ in taken:
+        for v in taken:
             if v.kind != "result":
                 begin, _, common = first.get(v.name, (i, v, around))
                 first[v.name] = begin, v, _common(common, around)
-    found: dict[int, list[tuple[Variable, tuple[Scope, ...]]]] = {}
+    begins = _begins(scopes)
+    found: dict[int, list[tuple[Variable, Scopes]]] = {}
     for i, v, common in first.values():
-        n, inside = len(common) + 1, scopes[i]
-        while len(inside) >= n and i > 0 and scopes[i - 1][:n] == inside[:n]:
-            i -= 1
-        found.setdefault(i, []).append((v, common))
+        inner = len(common)
+        at = begins[i][inner] if inner < len(begins[i]) else i
+        found.setdefault(at, []).append((v, common))
     return found
 
 
-def _taken(
-    derivation: Derivation, steps: Sequence[Step], constants: Mapping[str, Variable]
-) -> list[tuple[Variable, bool]]:
-    """The variables that steps take from outside, and whether their rules give cotangents for them:
-    their Tensors, and the constants that their lines mention."""
-    found: dict[str, Variable] = {}
-    for step in steps:
-        found |= {v.name: v for v in step.inputs if v is not None}
-        lines = [*step.forward, *step.backward]
-        if any(v is derivation.loss for v in step.outputs):
-            lines.append(derivation.begin)
-        mentioned = {name for line in lines for name in names_in(line.expression)}
-        found |= {name: v for name, v in constants.items() if name in mentioned}
-    inside = {v.name for step in steps for v in step.outputs}
-    back = {v.name for step in steps for v in step.differentiated}
-    return [(v, name in back) for name, v in found.items() if name not in inside]
+def _begins(scopes: Sequence[Scopes]) -> list[list[int]]:
+    """For each group, where the calls around it begin, from the outside in."""
+    found: list[list[int]] = []
+    for i, around in enumerate(scopes):
+        same = len(_common(scopes[i - 1], around)) if i else 0
+        found.append((found[-1][:same] if i else []) + [i] * (len(around) - same))
+    return found
 
 
-def _around(scope: Scope | None, steps: Sequence[Step]) -> tuple[Scope, ...]:
+def _around(scope: Scope | None, steps: Sequence[Step]) -> Scopes:
     """The modules around a group: those around the folded one, without it."""
     scopes = steps[0].scopes
     return scopes if scope is None else scopes[: scopes.index(scope)]
 
 
-def _common(a: tuple[Scope, ...], b: tuple[Scope, ...]) -> tuple[Scope, ...]:
+def _common(a: Scopes, b: Scopes) -> Scopes:
     n = 0
     while n < min(len(a), len(b)) and a[n] == b[n]:
         n += 1
     return a[:n]
 
 
-def _given(v: Variable, scopes: tuple[Scope, ...]) -> Node:
+def _given(v: Variable, scopes: Scopes) -> Node:
     title = v.label or v.name
     hint = f"{v.name}: {v.kind} {title}, {shape_of(v.value)} {v.value.dtype}"
     return Node(v.kind, short(title), f"{shape_of(v.value)} {v.kind}", hint, [v], scopes)
@@ -132,14 +127,14 @@ def _record(step: Step) -> Node:
     return Node("record", short(made[0].text), subtitle, hint, step.outputs, step.scopes, [step])
 
 
-def folded(scope: Scope, steps: Sequence[Step], around: tuple[Scope, ...] = ()) -> Node:
+def folded(scope: Scope, steps: Sequence[Step], borders: Borders, around: Scopes = ()) -> Node:
     """What stands for all records of a call of a module."""
-    made = steps[-1].outputs
-    title = f"{made[-1].name} = {scope.label}(...)"
-    said = f"{scope.kind}, {len(steps)} record{'s' * (len(steps) != 1)}"
+    made = borders.makes(steps)
+    title = f"{', '.join(v.name for v in made)} = {scope.label}(...)"
+    said = said_of(scope, steps)
     subtitle, hint = f"{shape_of(made[-1].value)} {said}", f"{scope.label}: {said}"
-    made = [v for step in steps for v in step.outputs]
-    return Node("module", short(title), subtitle, hint, made, around, list(steps))
+    inside = [v for step in steps for v in step.outputs]
+    return Node("module", short(title), subtitle, hint, inside, around, list(steps))
 
 
 def short(text: str) -> str:
@@ -171,7 +166,7 @@ def dot(graph: Graph) -> str:
 
 def _clusters(graph: Graph) -> Iterator[str]:
     """All nodes, inside the modules around them."""
-    opened: tuple[Scope, ...] = ()
+    opened: Scopes = ()
     for i, node in enumerate(graph.nodes):
         same = len(_common(opened, node.scopes))
         yield from ("  " * depth + "}" for depth in range(len(opened), same, -1))

@@ -16,15 +16,17 @@ from typing import Any
 from ..arrays import Array
 from .derivation import Derivation, Line, Step
 from .graph import Graph, folded, graph_of
+from .groups import Borders, Folds
 from .heat import summary
 from .layout import width_of
-from .mathml import maths
+from .mathml import MathML
 from .paths import MAX_PATHS, paths_to, ways
 from .svg import Drawing, draw
-from .text import Folds, border, totals
+from .text import counted, totals
 
 BYTES = 1_000_000  # for all heat maps of a page
 CELLS = (36, 2048)  # of one, at least and at most
+_NOTATION = MathML()
 ALL_PATHS = 512  # that a page shows; those of further variables are counted only
 
 
@@ -34,7 +36,7 @@ def page(derivation: Derivation, folds: Folds) -> str:
     drawing = draw(graph, f"the graph of {derivation.loss.name}")
     data = {
         "loss": derivation.loss.name,
-        "graph": _graph(graph, drawing, folds),
+        "graph": _graph(graph, drawing, folds, Borders(derivation)),
         **_Summaries(derivation).all(graph),
     }
     script = "\n".join(map(_template, ("heat.js", "graph.js", "steps.js", "page.js")))
@@ -65,7 +67,7 @@ def _template(name: str) -> str:
 # --- the graph ----------------------------------------------------------------------------------
 
 
-def _graph(graph: Graph, drawing: Drawing, folds: Folds) -> dict[str, Any]:
+def _graph(graph: Graph, drawing: Drawing, folds: Folds, borders: Borders) -> dict[str, Any]:
     """What folding moves: places, edges as points, and frames with their boxes when folded."""
     home = {d: i for i, place in drawing.layout.places.items() for d in (i, *place.docked)}
     return {
@@ -85,17 +87,20 @@ def _graph(graph: Graph, drawing: Drawing, folds: Folds) -> dict[str, Any]:
             }
             for i, edge in enumerate(graph.edges)
         ],
-        "frames": [_frame(graph, drawing, i, folds) for i in range(len(drawing.layout.frames))],
+        "frames": [
+            _frame(graph, drawing, i, folds, borders) for i in range(len(drawing.layout.frames))
+        ],
     }
 
 
-def _frame(graph: Graph, drawing: Drawing, i: int, folds: Folds) -> dict[str, Any]:
+def _frame(
+    graph: Graph, drawing: Drawing, i: int, folds: Folds, borders: Borders
+) -> dict[str, Any]:
     frame, (top, bottom) = drawing.layout.frames[i], drawing.frames[i]
     last = max(frame.members, key=lambda place: place.index)
     inside = [p.index for p in frame.members]
     steps = [step for j in inside for step in graph.nodes[j].steps]
-    given, made = border(steps)
-    box = folded(frame.scope, steps)
+    box = folded(frame.scope, steps, borders)
     return {
         "title": box.title,
         "subtitle": box.subtitle,
@@ -107,8 +112,8 @@ def _frame(graph: Graph, drawing: Drawing, i: int, folds: Folds) -> dict[str, An
         "bottom": round(bottom, 1),
         "x": round(last.x, 1),
         "width": round(width_of(box), 1),
-        "takes": [v.name for v in given],
-        "makes": made[-1].name,
+        "takes": [v.name for v in borders.takes(steps)],
+        "makes": [v.name for v in borders.makes(steps)],
         "layer": not frame.inner,
         "folded": folds(frame.scope),
     }
@@ -216,16 +221,19 @@ class _Summaries:
 
     def _gradient(self, name: str, n: int) -> dict[str, Any]:
         paths = self.paths.get(name, [])
-        through = ways(paths) if paths else []
         return {
             "name": name,
             "count": n,
+            "counted": counted(n, "path"),
             "paths": [
-                {"way": way, "value": self._summary(path.contribution)}
-                for way, path in zip(through, paths, strict=True)
+                {"way": way.text, "value": self._summary(way.contribution)}
+                for way in (ways(paths) if paths else [])
             ],
         }
 
 
 def _line(lines: Sequence[Line]) -> dict[str, Any]:
-    return {"text": [line.text for line in lines], "maths": [maths(line) for line in lines]}
+    return {
+        "text": [line.text for line in lines],
+        "maths": [_NOTATION.display(_NOTATION.line(line)) for line in lines],
+    }

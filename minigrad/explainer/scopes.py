@@ -7,6 +7,8 @@ from typing import NamedTuple
 from ..tape import Record
 from .names import Names, plain
 
+LABEL = 30  # characters of a module's name in a line of text
+
 
 class Scope(NamedTuple):
     """A call of a module: its name (that of its class where it has none), class, and time."""
@@ -14,6 +16,11 @@ class Scope(NamedTuple):
     label: str
     kind: str
     time: int
+
+    @property
+    def short(self) -> str:
+        """The label, or the end of a long one: what a line of text has room for."""
+        return self.label if len(self.label) <= LABEL else f"…{self.label[1 - LABEL :]}"
 
 
 def scopes_of(records: Sequence[Record], names: Names) -> list[tuple[Scope, ...]]:

@@ -1,44 +1,30 @@
 """An explanation as plain text of at most 100 columns, which `evaluate` reads back."""
 
-from collections.abc import Callable, Iterator, Sequence
-
-import numpy as np
+from collections.abc import Iterator, Mapping, Sequence
 
 from ..arrays import Array
 from .derivation import Derivation, Step, Variable
-from .paths import MAX_PATHS, Path, count_paths, paths_to, ways
+from .groups import Borders, Folds, Inside, grouped, insides
+from .paths import MANY, MAX_PATHS, Way, count_paths, paths_to, size, ways
 from .scopes import Scope
 
 COLUMNS, SAID = 100, 56  # of a line, and before what is said of it
-LABEL = 30  # characters of a module's name
 MOST_PATHS = 8  # to one variable, the largest; more hide what they should show
-Folds = Callable[[Scope], bool]
 
 
 def text(derivation: Derivation, folds: Folds) -> str:
     """All of it: what was given, forward, backward, gradients."""
-    groups = grouped(derivation.steps, folds)
+    groups, borders = grouped(derivation.steps, folds), Borders(derivation)
     lines = ["inputs", *_given(derivation), "", f"forward: {len(derivation.steps)} records"]
     for scope, steps in groups:
-        lines += _folded(scope, steps) if scope else _forward(steps[0])
+        lines += _folded(scope, steps, borders) if scope else _forward(steps[0])
     lines += ["", f"backward: cotangents, g of each v, from {derivation.loss.name}"]
     lines += _wrapped(derivation.begin.text, shape_of(derivation.begin.value))
     for scope, steps in reversed(groups):
-        lines += _folded_back(scope, steps) if scope else _backward(steps[0])
-    lines += ["", "gradients: totals, each the sum over its paths", *_totals(derivation)]
+        lines += _folded_back(scope, steps, borders) if scope else _backward(steps[0])
+    lines += ["", "gradients: totals, each the sum over its paths"]
+    lines += _totals(derivation, insides(groups, borders))
     return "\n".join(lines)
-
-
-def grouped(steps: Sequence[Step], folds: Folds) -> list[tuple[Scope | None, list[Step]]]:
-    """The steps one by one, without a scope, or those of a folded call of a module together."""
-    groups: list[tuple[Scope | None, list[Step]]] = []
-    for step in steps:
-        scope = next((s for s in step.scopes if folds(s)), None)
-        if scope is not None and groups and groups[-1][0] == scope:
-            groups[-1][1].append(step)
-        else:
-            groups.append((scope, [step]))
-    return groups
 
 
 # --- parts --------------------------------------------------------------------------------------
@@ -65,25 +51,23 @@ def _backward(step: Step) -> Iterator[str]:
         yield from _wrapped(line.text, source)
 
 
-def _folded(scope: Scope, steps: Sequence[Step]) -> Iterator[str]:
-    given, made = border(steps)
-    call = f"{made[-1].name} <- {_label(scope)}({', '.join(v.name for v in given)})"
-    yield from _wrapped(call, f"{shape_of(made[-1].value)}   {scope.kind}, {len(steps)} records")
+def _folded(scope: Scope, steps: Sequence[Step], borders: Borders) -> Iterator[str]:
+    made = borders.makes(steps)
+    taken = ", ".join(v.name for v in borders.takes(steps))
+    call = f"{', '.join(v.name for v in made)} <- {scope.short}({taken})"
+    yield from _wrapped(call, f"{shape_of(made[-1].value)}   {said_of(scope, steps)}")
 
 
-def _folded_back(scope: Scope, steps: Sequence[Step]) -> Iterator[str]:
-    given, made = border(steps)
-    names = [v.cotangent for v in given if v.kind != "constant"]
-    call = f"{', '.join(names)} <- {_label(scope)}({made[-1].cotangent})"
-    yield from _wrapped(call, f"{scope.kind}, {sum(len(s.record.needs) for s in steps)} rules")
+def _folded_back(scope: Scope, steps: Sequence[Step], borders: Borders) -> Iterator[str]:
+    wanted = ", ".join(v.cotangent for v in borders.differentiated(steps))
+    given = ", ".join(v.cotangent for v in borders.makes(steps))
+    rules = counted(sum(len(step.record.needs) for step in steps), "rule")
+    yield from _wrapped(f"{wanted} <- {scope.short}({given})", f"{scope.kind}, {rules}")
 
 
-def border(steps: Sequence[Step]) -> tuple[list[Variable], list[Variable]]:
-    """What folded steps take from outside, and what they make."""
-    made = [v for step in steps for v in step.outputs]
-    inside = {v.name for v in made}
-    given = {v.name: v for step in steps for v in step.inputs if v is not None}
-    return [v for v in given.values() if v.name not in inside], made
+def said_of(scope: Scope, steps: Sequence[Step]) -> str:
+    """Of a folded call, its class and how much it hides."""
+    return f"{scope.kind}, {counted(len(steps), 'record')}"
 
 
 def totals(derivation: Derivation) -> Iterator[tuple[Variable, Array, int]]:
@@ -94,29 +78,23 @@ def totals(derivation: Derivation) -> Iterator[tuple[Variable, Array, int]]:
             yield v, derivation.values[v.cotangent], count.get(v.name, 0)
 
 
-def _totals(derivation: Derivation) -> Iterator[str]:
+def _totals(derivation: Derivation, folded: Mapping[str, Inside]) -> Iterator[str]:
     for v, total, n in totals(derivation):
         said = f"{shape_of(total)}   largest element {size_of(total)}"
-        yield from _wrapped(f"  {v.cotangent}: {n} path{'s' * (n != 1)}", said, 0)
+        yield from _wrapped(f"  {v.cotangent}: {counted(n, 'path')}", said, 0)
         if 1 < n <= MAX_PATHS:
-            yield from _paths(paths_to(derivation, v), v)
+            yield from _ways(ways(paths_to(derivation, v), folded), v)
 
 
-def _paths(paths: Sequence[Path], v: Variable) -> Iterator[str]:
-    for path, way in list(zip(paths, ways(paths), strict=True))[:MOST_PATHS]:
-        yield from _wrapped(f"    {way}", size_of(path.contribution), 0)
-    if len(paths) > MOST_PATHS:
-        yield f"    and {len(paths) - MOST_PATHS} more: .paths({v.name!r})"
+def _ways(found: Sequence[Way], v: Variable) -> Iterator[str]:
+    for way in found[:MOST_PATHS]:
+        yield from _wrapped(f"    {way.text}", size_of(way.contribution), 0)
+    if len(found) > MOST_PATHS:
+        yield f"    and {len(found) - MOST_PATHS} more: .paths({v.name!r})"
 
 
 def _place(step: Step) -> str:
-    return f"   {_label(step.scopes[-1])}" if step.scopes else ""
-
-
-def _label(scope: Scope) -> str:
-    """Its name, or the end of a long one."""
-    label = scope.label
-    return label if len(label) <= LABEL else f"…{label[1 - LABEL :]}"
+    return f"   {step.scopes[-1].short}" if step.scopes else ""
 
 
 def shape_of(array: Array) -> str:
@@ -126,7 +104,17 @@ def shape_of(array: Array) -> str:
 
 def size_of(array: Array) -> str:
     """The largest magnitude among the elements."""
-    return f"{np.abs(array).max(initial=0.0):.3g}"
+    return f"{size(array):.3g}"
+
+
+def number_of(n: int) -> str:
+    """A number, such as one of paths, which are counted up to MANY."""
+    return str(n) if n <= MANY else f"over {MANY:,}"
+
+
+def counted(n: int, thing: str) -> str:
+    """So many things."""
+    return f"{number_of(n)} {thing}{'s' * (n != 1)}"
 
 
 def _wrapped(line: str, said: str, indent: int = 2) -> Iterator[str]:

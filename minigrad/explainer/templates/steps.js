@@ -130,17 +130,17 @@ function module(stop, frame) {
   const note = `${frame.kind}, folded: ${counted(entries.length, things)}`;
   const first = [heading(phase === "forward" ? "Forward" : "Backward", frame.label, note)];
   if (phase === "forward") {
-    first.push(...cards("Gives", [value(frame.makes)]), ...cards("From", frame.takes.map(value)));
+    first.push(...cards("Gives", frame.makes.map(value)), ...cards("From", frame.takes.map(value)));
   } else {
     first.push(
-      ...cards("From", [cotangent(frame.makes, last)]),
+      ...cards("From", frame.makes.map((name) => cotangent(name, last))),
       ...cards("Gives, so far", frame.takes.map((name) => cotangent(name, last))),
     );
   }
   return [...first, element("h3", {}, "Inside"), formula(entries)];
 }
 
-function gradient({ name, count, paths }, position, now) {
+function gradient({ name, count, counted: said, paths }, position, now) {
   const entries = data.backward.filter((entry) => entry.name === name);
   const done = positions.slice(0, position + 1).filter((p) => p.entry?.wrt && p.entry.name === name);
   const variable = data.variables[name];
@@ -156,7 +156,7 @@ function gradient({ name, count, paths }, position, now) {
   }
   item.classList.toggle("now", now.has(name));
   if (paths.length) item.append(waysOf(name, paths, item));
-  else if (count > 1) item.append(element("p", { class: "stats" }, `${count} paths, too many to list`));
+  else if (count > 1) item.append(element("p", { class: "stats" }, `${said}, too many to list`));
   return item;
 }
 

@@ -2,6 +2,7 @@
 
 # ruff: noqa: RUF059  explanations find the names of variables that nothing else uses
 
+import re
 import threading
 from typing import Any
 
@@ -17,7 +18,9 @@ from minigrad import nn, ops
 from minigrad.errors import ArgumentError, DtypeError, GradError, ShapeError, TraceError
 from minigrad.explainer import evaluate
 from minigrad.explainer.expressions import text_of
+from minigrad.explainer.groups import Borders, grouped, insides
 from minigrad.explainer.names import Identifiers
+from minigrad.explainer.paths import ways
 from minigrad.explainer.writing import Writing
 from minigrad.tensor import Tensor
 
@@ -361,3 +364,56 @@ def test_long_names_of_modules_leave_lines_short() -> None:
     explanation = mg.explain(loss, names={"m" * 150: model, "x" * 150: x})
     for text in (str(explanation), str(explanation.fold())):
         assert max(map(len, text.splitlines())) <= 100
+
+
+def test_paths_through_a_folded_module_name_its_line() -> None:
+    """Variables that the fold hides are in no line; what differs inside is told together."""
+    model, x, loss = network(fused=False)
+    loss = loss + (x * x).sum()
+    explanation = mg.explain(loss)
+    folded = explanation.fold("model.1")
+    lines = str(folded).splitlines()
+    gradients = "\n".join(lines[lines.index("gradients: totals, each the sum over its paths") :])
+    assert "g_x: 6 paths" in gradients
+    assert ": 4 paths inside model.1" in gradients
+    hidden = {v.name for s in explanation.derivation.steps if s.scopes for v in s.outputs
+              if s.scopes[-1].label == "model.1"} - {"v8"}  # fmt: skip
+    assert hidden and not hidden & set(re.findall(r"\w+", gradients))
+    groups = grouped(explanation.derivation.steps, folded._folds)
+    found = ways(explanation.paths("x"), insides(groups, Borders(explanation.derivation)))
+    assert len(found) == 3
+    close(sum(way.contribution for way in found), explanation.gradients["x"])
+    assert "model.1" in str(explanation.fold("model.1").fold("model.0"))
+    assert "g_x: 6 paths" in str(explanation.fold())
+
+
+def test_a_folded_module_shows_all_that_it_gives() -> None:
+    """Not only its result: also what it has kept and others use."""
+
+    class Two(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            self.kept = x * 2.0
+            return self.kept.exp()
+
+    two, x = Two(), mg.tensor([1.0, 2.0], requires_grad=True)
+    b = two(x)
+    a = two.kept
+    loss = (a * b).sum()
+    explanation = mg.explain(loss).fold()
+    text = str(explanation)
+    assert "a, b <- two(x)" in text and "g_x <- two(g_a, g_b)" in text
+    assert "a, b = two(...)" in explanation.to_svg()
+    assert r"$a, b \leftarrow \left(x\right)$" in explanation._repr_markdown_()
+
+
+def test_more_paths_than_anybody_counts() -> None:
+    """Their number has as many digits as there are forks, and Python writes out no more than
+    4300."""
+    y = x = mg.tensor([1.0], requires_grad=True)
+    for _ in range(15_000):
+        y = y - y
+    explanation = mg.explain(y, names={"x": x})
+    assert "g_x: over 1,000,000,000 paths" in str(explanation)
+    assert "over 1,000,000,000" in explanation._repr_html_()
+    with pytest.raises(ArgumentError, match=r"over 1,000,000,000 paths lead to 'x'"):
+        explanation.paths("x")

@@ -20,7 +20,7 @@ from .page import page
 from .paths import MAX_PATHS, Path, count_paths, paths_to
 from .scopes import Scope
 from .svg import draw
-from .text import text
+from .text import counted, text
 
 
 class Explanation:
@@ -138,7 +138,7 @@ class Explanation:
         n = count_paths(self.derivation).get(variable.name, 0)
         if n > MAX_PATHS:
             raise ArgumentError(
-                f"explain: {n} paths lead to {name!r}, more than {MAX_PATHS}; ask for those to a "
+                f"explain: {counted(n, 'path')} lead to {name!r}, more than {MAX_PATHS}; ask for those to a "
                 "later variable"
             )
         return paths_to(self.derivation, variable)

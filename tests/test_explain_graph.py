@@ -1,5 +1,6 @@
 """The graph of an explanation, as Graphviz text and as SVG: complete, escaped, nothing overlaps."""
 
+import cProfile
 import os
 import re
 import xml.etree.ElementTree as ET
@@ -270,3 +271,28 @@ def test_what_cannot_be_written_leaves_the_old_file(
         explained.to_svg(old)
     assert old.read_text() == "old"
     assert os.listdir(tmp_path) == ["old.svg"]
+
+
+def calls(function: Any) -> int:
+    """How many functions Python has called inside, which no busy machine changes."""
+    profile = cProfile.Profile()
+    profile.runcall(function)
+    return sum(entry.callcount for entry in profile.getstats())
+
+
+def test_work_grows_with_the_tape_and_no_faster() -> None:
+    """Of explaining, printing and drawing: four times the records, four times the calls."""
+
+    def work(n: int) -> list[int]:
+        x, net = mg.tensor([0.5], requires_grad=True), nn.Sequential(*[nn.ReLU()] * n)
+        y = x
+        for _ in range(n):
+            y = y * mg.tensor([0.999]) + 0.1
+        loss = (net(y) * x).sum()
+        explained = mg.explain(loss, names={"x": x, "net": net})
+        shown = [lambda: mg.explain(loss, names={"x": x, "net": net})]
+        shown += [explained.__str__, explained.to_svg, explained.to_dot, explained.fold().__str__]
+        return [calls(show) for show in shown]
+
+    for small, large in zip(work(50), work(200), strict=True):
+        assert large < 4.4 * small

@@ -5,6 +5,7 @@ It follows the walk step by step, with the same rules, sums and casts, but keeps
 
 import ast
 import copy
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -62,7 +63,7 @@ class Line:
     wrt: str = ""
     variable: Variable | None = None
 
-    @property
+    @functools.cached_property
     def text(self) -> str:
         """The line without what is said of it."""
         return f"{self.target} {self.sign} {text_of(self.expression)}"

@@ -138,8 +138,8 @@ class Explanation:
         n = count_paths(self.derivation).get(variable.name, 0)
         if n > MAX_PATHS:
             raise ArgumentError(
-                f"explain: {counted(n, 'path')} lead to {name!r}, more than {MAX_PATHS}; ask for those to a "
-                "later variable"
+                f"explain: {counted(n, 'path')} lead to {name!r}, more than {MAX_PATHS}; ask for "
+                "those to a later variable"
             )
         return paths_to(self.derivation, variable)
 

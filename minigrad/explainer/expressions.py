@@ -5,7 +5,6 @@ compiled it gives numbers.
 """
 
 import ast
-import copy
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -62,35 +61,33 @@ def formula_of(
     *assignments, result = _parsed(text)
     for node in assignments:
         assert isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
-        parts[node.targets[0].id] = substitution.visit(copy.deepcopy(node.value))
+        parts[node.targets[0].id] = substitution.visit(node.value)
     assert isinstance(result, ast.Expr)
     several = primitive.outputs > 1 and isinstance(result.value, ast.Tuple)
     outputs = result.value.elts if several else [result.value]  # type: ignore[attr-defined]
-    return Formula(
-        list(parts.items()), [substitution.visit(copy.deepcopy(node)) for node in outputs]
-    )
+    return Formula(list(parts.items()), [substitution.visit(node) for node in outputs])
 
 
 def text_of(node: ast.expr) -> str:
     """An expression in Python's syntax, in one line."""
-    return ast.unparse(ast.fix_missing_locations(node))
+    return ast.unparse(node)
 
 
 def renamed(node: ast.expr, names: Mapping[str, ast.expr]) -> ast.expr:
     """The expression with other expressions for some names; functions keep theirs."""
-    return _Substitution(names.get).visit(copy.deepcopy(node))  # type: ignore[no-any-return]
+    return _Substitution(names.get).visit(node)  # type: ignore[no-any-return]
 
 
 def replaced(node: ast.expr, old: ast.expr, new: ast.expr) -> ast.expr:
     """The expression with another in place of one in it, wherever that stands."""
     text = text_of(old)
 
-    class Replacement(ast.NodeTransformer):
+    class Replacement(_Copying):
         def visit(self, node: ast.AST) -> Any:
             same = type(node) is type(old) and text_of(node) == text
             return new if same else self.generic_visit(node)
 
-    return Replacement().visit(copy.deepcopy(node))  # type: ignore[no-any-return]
+    return Replacement().visit(node)  # type: ignore[no-any-return]
 
 
 def names_in(node: ast.expr) -> list[str]:
@@ -121,7 +118,23 @@ def _parsed(text: str) -> list[ast.stmt]:
     return ast.parse(text).body
 
 
-class _Substitution(ast.NodeTransformer):
+class _Copying(ast.NodeVisitor):
+    """Like ast.NodeTransformer, but trees share nodes, and none is changed."""
+
+    def generic_visit(self, node: ast.AST) -> ast.AST:
+        fields = {k: self._visited(v) for k, v in ast.iter_fields(node)}
+        return type(node)(**fields) if fields else node
+
+    def _visited(self, field: Any) -> Any:
+        if isinstance(field, list):
+            return [self._visited(v) for v in field]
+        return self.visit(field) if isinstance(field, ast.AST) else field
+
+    def visit_Constant(self, node: ast.Constant) -> ast.AST:
+        return node
+
+
+class _Substitution(_Copying):
     """Expressions for names that `find` knows; what a call need not say is left out."""
 
     def __init__(self, find: Callable[[str], ast.expr | None]) -> None:

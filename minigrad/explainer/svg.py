@@ -1,6 +1,7 @@
 """The graph as SVG: a drawing of its own, without Graphviz, readable on light and dark pages."""
 
 import html
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -41,7 +42,7 @@ def draw(graph: Graph, title: str, css: str | None = None) -> Drawing:
     layout = layout_of(graph)
     tops, bottoms = _heights(layout)
     points = _points(graph, layout, tops, bottoms)
-    frames = [_ends(frame, layout, tops, bottoms) for frame in layout.frames]
+    frames = _ends(layout, tops, bottoms)
     left, right = _extent(layout)
     width, height = right - left + 2 * MARGIN, bottoms[-1] + _foot(layout) + MARGIN
     box = f"{left - MARGIN:.1f} 0 {width:.1f} {height:.1f}"
@@ -66,13 +67,15 @@ def draw(graph: Graph, title: str, css: str | None = None) -> Drawing:
 
 def _heights(layout: Layout) -> tuple[list[float], list[float]]:
     """The tops and bottoms of the layers, with room for the frames that begin and end there."""
+    begin = Counter(frame.first for frame in layout.frames)
+    end = Counter(frame.last for frame in layout.frames)
     tops, bottoms, y = [], [], MARGIN
     for i, layer in enumerate(layout.layers):
-        y += HEAD * sum(frame.first == i for frame in layout.frames)
+        y += HEAD * begin[i]
         tops.append(y)
         y += max(place.height for place in layer)
         bottoms.append(y)
-        y += BELOW + PAD * sum(frame.last == i for frame in layout.frames)
+        y += BELOW + PAD * end[i]
     return tops, bottoms
 
 
@@ -82,12 +85,17 @@ def _foot(layout: Layout) -> float:
 
 
 def _ends(
-    frame: Frame, layout: Layout, tops: Sequence[float], bottoms: Sequence[float]
-) -> tuple[float, float]:
-    """The top and bottom of a frame, around those inside that begin and end with it."""
-    above = sum(f.first == frame.first and f.depth >= frame.depth for f in layout.frames)
-    below = sum(f.last == frame.last and f.depth >= frame.depth for f in layout.frames)
-    return tops[frame.first] - HEAD * above, bottoms[frame.last] + PAD * below
+    layout: Layout, tops: Sequence[float], bottoms: Sequence[float]
+) -> list[tuple[float, float]]:
+    """The tops and bottoms of the frames, around those inside that begin and end with them."""
+    above, below = Counter[int](), Counter[int]()
+    found = []
+    for frame in reversed(layout.frames):  # from the inside out
+        above[frame.first] += 1
+        below[frame.last] += 1
+        top = tops[frame.first] - HEAD * above[frame.first]
+        found.append((top, bottoms[frame.last] + PAD * below[frame.last]))
+    return found[::-1]
 
 
 def _extent(layout: Layout) -> tuple[float, float]:

@@ -10,7 +10,7 @@ from ..backward import check_tape, start_of
 from ..errors import ArgumentError, DtypeError, GradError
 from ..tape import Record, refuse_in_trace, tape
 from ..tensor import Tensor
-from .derivation import Derivation, Variable
+from .derivation import Derivation
 from .files import write_text
 from .graph import Graph, dot, graph_of
 from .markdown import markdown
@@ -19,6 +19,7 @@ from .notebook import notebook
 from .page import page
 from .paths import MAX_PATHS, Path, count_paths, paths_to
 from .scopes import Scope
+from .steps import Variable
 from .svg import draw
 from .text import counted, text
 

@@ -5,9 +5,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from .derivation import Derivation, Step, Variable
+from .derivation import Derivation
 from .groups import Borders, Folds, grouped
 from .scopes import Scope
+from .steps import Step, Variable
 from .text import said_of, shape_of
 
 LENGTH = 44  # characters of a title; a hint has all of it

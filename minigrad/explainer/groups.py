@@ -3,9 +3,10 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from .derivation import Derivation, Step, Variable
+from .derivation import Derivation
 from .expressions import names_in
 from .scopes import Scope
+from .steps import Step, Variable
 
 Folds = Callable[[Scope], bool]
 

@@ -9,7 +9,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 
-from .derivation import Line
+from .steps import Line
 
 Written = tuple[str, int]  # a piece, and how tightly it holds together
 

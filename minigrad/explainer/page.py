@@ -14,13 +14,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..arrays import Array
-from .derivation import Derivation, Line, Step
+from .derivation import Derivation
 from .graph import Graph, folded, graph_of
 from .groups import Borders, Folds
 from .heat import summary
 from .layout import width_of
 from .mathml import MathML
 from .paths import MAX_PATHS, paths_to, ways
+from .steps import Line, Step
 from .svg import Drawing, draw
 from .text import counted, totals
 

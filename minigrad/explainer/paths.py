@@ -11,8 +11,9 @@ import numpy as np
 
 from ..arrays import Array
 from ..walk import fitted
-from .derivation import Derivation, Step, Variable, cotangents
+from .derivation import Derivation, cotangents
 from .groups import Inside
+from .steps import Step, Variable
 
 MAX_PATHS = 64  # to one variable: their number doubles with each fork, and nobody reads more
 MANY = 10**9  # paths that are counted; beyond, their number has as many digits as there are forks

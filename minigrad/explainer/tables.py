@@ -4,10 +4,11 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
-from .derivation import Derivation, Line
+from .derivation import Derivation
 from .groups import Borders, Folds, Group, grouped
 from .mathematics import Notation
 from .scopes import Scope
+from .steps import Line
 from .text import number_of, shape_of, size_of, totals
 
 Rows = Iterator[tuple[str, ...]]

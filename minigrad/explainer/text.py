@@ -3,10 +3,11 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from ..arrays import Array
-from .derivation import Derivation, Step, Variable
+from .derivation import Derivation
 from .groups import Borders, Folds, Inside, grouped, insides
 from .paths import MANY, MAX_PATHS, Way, count_paths, paths_to, size, ways
 from .scopes import Scope
+from .steps import Step, Variable
 
 COLUMNS, SAID = 100, 56  # of a line, and before what is said of it
 MOST_PATHS = 8  # to one variable, the largest; more hide what they should show

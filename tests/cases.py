@@ -216,7 +216,7 @@ def batch_norm_grad(g: Any, x: Any, gamma: Any, statistics: Any, relu: bool, eps
     _, (stats, gate) = T["batch_norm"].forward(
         x.data, None if gamma is None else gamma.data, BETA, *(statistics or (None, None)), **how
     )
-    given = None if gate is None else mg.Tensor(gate), mg.Tensor(stats)
+    given = None if gate is None else mg.Tensor(gate), mg.Tensor(stats), *(statistics or ())
     how = {"batch": statistics is None, "wanted": (True, True, True), "eps": eps}
     return T["batch_norm_grad"](g, x, gamma, *given, **how)[0]
 

@@ -76,7 +76,7 @@ def _team(x: Value, name: Name) -> str:
 
 
 def _batch_norm_grad(op: Operation, name: Name) -> Lines:
-    g, x, gamma, y, stats = op.inputs
+    g, x, gamma, y, stats, *_ = op.inputs
     if 0 in x.shape:
         return None
     ndim = min(len(x.shape), 3)

@@ -74,8 +74,10 @@ def _vjp(
 ) -> tuple[Any, ...]:
     stats, gate = kept[1]
     wanted, batch = (0 in needs, 1 in needs, 2 in needs), _mean is None
-    gradients = batch_norm_grad(g, x, gamma, gate, stats, wanted=wanted, batch=batch, eps=eps)
-    return *gradients, None, None
+    # Given statistics are for the formula alone: stats has them, as they were.
+    given = () if batch else (_mean, _var)
+    how = {"wanted": wanted, "batch": batch, "eps": eps}
+    return *batch_norm_grad(g, x, gamma, gate, stats, *given, **how), None, None
 
 
 def _grad_forward(
@@ -84,6 +86,9 @@ def _grad_forward(
     gamma: Array | None,
     y: Array | None,
     stats: Array,
+    _mean: Array | None = None,
+    _var: Array | None = None,
+    *,
     wanted: tuple[bool, bool, bool],
     batch: bool,
     eps: float,
@@ -119,6 +124,8 @@ def _grad_vjp(
     gamma: Any,
     y: Any,
     stats: Any,
+    _mean: Any = None,
+    _var: Any = None,
     *,
     needs: Any,
     wanted: tuple[bool, bool, bool],
@@ -181,7 +188,7 @@ def _grad_vjp(
         wrt_g = gated(wrt_g, y)
     if 1 in needs:
         wrt_x = wrt_x + scale * project(h)
-    return wrt_g, wrt_x, wrt_gamma, None, None
+    return wrt_g, wrt_x, wrt_gamma, None, None, None, None
 
 
 # --- formulas, as explanations print them -------------------------------------------------------
@@ -210,18 +217,28 @@ def _formula(
 
 
 def _grad_formula(
-    g: Any, x: Any, gamma: Any, y: Any, stats: Any, wanted: Any, batch: bool, eps: float
+    g: Any,
+    x: Any,
+    gamma: Any,
+    y: Any,
+    stats: Any,
+    mean: Any = None,
+    var: Any = None,
+    *,
+    wanted: Any,
+    batch: bool,
+    eps: float,
 ) -> str:
     over, spread = _by_channel(x)
     gate = "g" if y is None else "where(y > 0, g, 0)"
     factor = "" if gamma is None else f"{spread('gamma')} * "
     sums = over.removesuffix(", keepdims=True")
     if not batch:
-        mean, scale = [spread(f"stats[{i}]") for i in (0, 2)]
+        scaled = f"g_hat / sqrt({spread('var')} + eps)"
         return f"""\
 g_hat = {gate}
-x_hat = (x - {mean}) * {scale}
-{factor}{scale} * g_hat, sum(g_hat * x_hat, {sums}), sum(g_hat, {sums})"""
+x_hat = (x - {spread("mean")}) / sqrt({spread("var")} + eps)
+{factor}{scaled}, sum(g_hat * x_hat, {sums}), sum(g_hat, {sums})"""
     return f"""\
 g_hat = {gate}
 mean = mean(x, {over})
@@ -241,7 +258,7 @@ batch_norm_grad: Primitive = primitive(
     _grad_forward,
     _grad_vjp,
     "dx, dgamma and dbeta, those that are wanted: the derivative of batch_norm; y, given after "
-    "relu, gates g",
+    "relu, gates g; statistics that were given, too, come last",
     outputs=3,
     formula=_grad_formula,
 )

@@ -22,6 +22,7 @@ from minigrad.explainer.groups import Borders, grouped, insides
 from minigrad.explainer.names import Identifiers
 from minigrad.explainer.paths import ways
 from minigrad.explainer.writing import Writing
+from minigrad.ops.primitive import Primitive, primitive
 from minigrad.tensor import Tensor
 
 
@@ -71,7 +72,8 @@ def test_the_formula_of_each_constant_computes_it(name: str, case: Case) -> None
         pytest.skip("drawn at random: not to be computed again")
     y = run(case, tensors(case))
     names = [f"a{i}" for i in range(len(case.inputs))]
-    writing = Writing(lambda array: pytest.fail("an operand without a name"), Identifiers(()))
+    unknown = lambda thing: pytest.fail(f"{thing} without a name")  # noqa: E731
+    writing = Writing(unknown, lambda primitive: primitive.name, Identifiers(()))
     given = {k: np.asarray(x) for k, x in zip(names, case.inputs, strict=True)}
     for k, x in given.items():
         writing.name(x, k)
@@ -417,3 +419,79 @@ def test_more_paths_than_anybody_counts() -> None:
     assert "over 1,000,000,000" in explanation._repr_html_()
     with pytest.raises(ArgumentError, match=r"over 1,000,000,000 paths lead to 'x'"):
         explanation.paths("x")
+
+
+def test_primitives_of_ones_own_explain_themselves() -> None:
+    """Declared anywhere, without a formula, under any name, used twice in a rule, saving
+    something: their names are given with the arrays."""
+    tripled = Primitive("x", lambda a: 3 * a, (lambda g, _y, _a: tripled(g),), "")
+
+    def cubed_rule(g: Any, y: Any, a: Any) -> Any:
+        t = tripled(a * a + 0.0 * y[0])  # longer than what is written out twice
+        return g * t + 0.0 * t
+
+    cubed = Primitive("cube!", lambda a: (a**3, None), (cubed_rule,), "", saves=True)
+    x = mg.tensor(np.array([1.0, 2.0]), requires_grad=True)
+    loss = cubed(tripled(x))[0].sum()
+    explanation = mg.explain(loss)
+    values = evaluate(str(explanation), explanation.given)
+    close(values["loss"], 27.0 * 9.0)
+    close(values["g_x"], 81.0 * x.data**2)
+    assert "cube_(v1)" in str(explanation)
+
+
+def test_formulas_call_primitives_that_were_declared_later() -> None:
+    late = primitive("late", lambda a: 2 * a, (lambda g, _y, _a: late(g),))
+    later = primitive("later", lambda a: 2 * a + 1, (lambda g, _y, _a: late(g),),
+                      formula="late(a) + 1")  # fmt: skip
+    try:
+        x = mg.tensor([3.0], requires_grad=True)
+        explanation = mg.explain(later(x).sum())
+        assert "v1 = late(x) + 1" in str(explanation)
+        assert evaluate(str(explanation), explanation.given)["g_x"] == 2.0
+    finally:
+        del ops.TABLE["late"], ops.TABLE["later"]
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_text_computes_in_the_dtypes_of_the_engine(dtype: Any, fused: bool, training: bool) -> None:
+    rng = np.random.default_rng(0)
+    model = nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5, fused=fused), nn.ReLU()).to(dtype)
+    x = mg.tensor(rng.normal(size=(8, 6)).astype(dtype), requires_grad=True)
+    y = model.train(training)(x)
+    for loss in (F.cross_entropy(y, rng.integers(0, 5, 8)), (y * y).sum(), y[0, :1]):
+        explanation = mg.explain(loss)
+        values, expected = evaluate(str(explanation), explanation.given), explanation.derivation
+        assert {k: v.dtype for k, v in values.items()} == {
+            k: v.dtype for k, v in expected.values.items()
+        }
+
+
+def test_fused_evaluation_is_told_by_the_running_statistics() -> None:
+    """What the kernel has kept of them is in no line."""
+    model, x, _ = network(fused=True)
+    explanation = mg.explain(model.eval()(x).sum())
+    lines = [" ".join(line.split()) for line in str(explanation).splitlines()]
+    given = [v.label for v in explanation.derivation.variables if v.kind == "constant"]
+    assert given == ["model.1.running_mean", "model.1.running_var"]
+    std = "sqrt(model_1_running_var + 1e-05)"
+    assert f"x_hat2 = (v1 - model_1_running_mean) / {std} (8, 5) model.1" in lines
+    assert any("* x_hat2, axis=0) from batch_norm, w.r.t. gamma" in line for line in lines)
+
+
+def test_what_was_changed_behind_a_line_is_no_longer_explained() -> None:
+    """Also where no rule reads it, as backward needs not know: the line would not be true."""
+    model, x, _ = network(fused=True)
+    loss = model.eval()(x).sum()
+    model.train()(x)  # moves the running statistics
+    with pytest.raises(GradError, match=r"explain: input 3 of 'batch_norm'.* was changed in place"):
+        mg.explain(loss)
+    loss.backward()
+    w = mg.tensor([1.0], requires_grad=True)
+    y = w * 2.0
+    with mg.no_grad():
+        w.copy_(5.0)
+    with pytest.raises(GradError, match=r"explain: input 0 of 'mul'.* changed in place"):
+        mg.explain(y)

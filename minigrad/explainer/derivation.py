@@ -17,7 +17,7 @@ from ..ops.primitive import Primitive
 from ..tape import Record, grad_mode
 from ..tensor import Tensor
 from ..walk import fitted, node_of, outputs_of
-from .evaluation import FUNCTIONS, value_of
+from .evaluation import FUNCTIONS, KNOWN, function_of, value_of
 from .expressions import text_of
 from .names import Identifiers, Names
 from .scopes import scopes_of
@@ -29,17 +29,19 @@ class Derivation:
     """All variables, steps and cotangents behind a loss.
 
     variables: in the order in which they are met; values: those of all names that lines have;
-    begin: the lines with which the reverse walk begins.
+    functions: the primitives that only this tape has, by the names by which lines call them;
+    begin: the line with which the reverse walk begins.
     """
 
     def __init__(
         self, loss: Tensor, start: Tensor, given: bool, records: Sequence[Record], names: Names
     ) -> None:
         self._names, self._identifiers = names, Identifiers(FUNCTIONS)
-        self._writing = Writing(self._constant, self._identifiers)
+        self._writing = Writing(self._constant, self._function, self._identifiers)
         self._of: dict[Any, Variable] = {}  # by the node of a Tensor, or the identity of an array
         self.variables: list[Variable] = []
-        self.values: dict[str, Array] = {}
+        self.values: dict[str, Any] = {}
+        self.functions: dict[str, Primitive] = {}
         token = grad_mode.set(False)
         try:
             with np.errstate(all="ignore"), tracing(self._writing):
@@ -102,6 +104,17 @@ class Derivation:
         """The name of an array that a rule or an attribute holds, and no Tensor of the tape."""
         return self._variable(id(array), self._names.of(array), "constant", array).name
 
+    def _function(self, primitive: Primitive) -> str:
+        """The name by which lines call a primitive: a new one, for one that only this tape has."""
+        if KNOWN.get(primitive.name) is primitive:
+            return primitive.name
+        for name, known in self.functions.items():
+            if known is primitive:
+                return name
+        name = self._identifiers.new(primitive.name)
+        self.functions[name], self.values[name] = primitive, function_of(primitive)
+        return name
+
     def _part(self, name: str, node: ast.expr, primitive: Primitive) -> Line:
         value = self.values[name] = np.asarray(value_of(text_of(node), self.values))
         return Line(name, "=", node, value, primitive.name)
@@ -110,12 +123,11 @@ class Derivation:
 
     def _begin(self, start: Tensor, given: bool) -> Line:
         """The cotangent of the loss: 1, or what the user gives."""
-        array, node = start._data, ast.parse("1.0", mode="eval").body
+        array = start._data
+        node: ast.expr = ast.Call(ast.Name("ones_like"), [ast.Name(self.loss.name)], [])
         if given:
             label = self._names.of(array) or "gradient"
             node = ast.Name(self._variable(id(array), label, "constant", array).name)
-        elif array.shape:
-            node = ast.parse(f"broadcast_to(1.0, {array.shape})", mode="eval").body
         return Line(self.loss.cotangent, "=", node, array, variable=self.loss)
 
     def _reverse(self, start: Tensor) -> None:

@@ -17,11 +17,14 @@ LINE = re.compile(r"\s*(?P<target>\w+) (?P<sign>=|\+=) (?P<expression>.+?)(?:   
 
 def _one_hot(labels: Any, n: int) -> Array:
     """(len(labels), n), with a one at each label."""
-    hot: Array = np.eye(n)[np.asarray(labels)]
+    hot: Array = np.eye(n, dtype=np.int8)[np.asarray(labels)]  # which widens no float
     return hot
 
 
-def _without_saved(primitive: ops.Primitive) -> Callable[..., Any]:
+def function_of(primitive: ops.Primitive) -> Callable[..., Any]:
+    """What an expression that names the primitive calls: without what it saves."""
+    if not primitive.saves:
+        return primitive
     return lambda *inputs, **attributes: primitive(*inputs, **attributes)[0]
 
 
@@ -29,13 +32,15 @@ def _functions() -> dict[str, Callable[..., Any]]:
     """What expressions call: public functions of `minigrad`, and primitives that have none."""
     found: dict[str, Callable[..., Any]] = dict(ops.TABLE)
     found |= {name: getattr(ops, name) for name in ops.__all__ if callable(getattr(ops, name))}
-    found |= {name: _without_saved(p) for name, p in ops.TABLE.items() if p.saves}
+    found |= {name: function_of(p) for name, p in ops.TABLE.items() if p.saves}
     found["reshape"] = np.reshape  # which takes numbers, too
+    found["ones_like"] = np.ones_like
     found["astype"] = lambda a, dtype: np.asarray(a).astype(dtype)
     return found | {"one_hot": _one_hot, "slice": slice}
 
 
 FUNCTIONS = _functions()
+KNOWN = dict(ops.TABLE)  # the primitives among them: others may be declared later, or elsewhere
 _SCOPE: dict[str, Any] = {**FUNCTIONS, "__builtins__": {}}
 
 
@@ -43,8 +48,9 @@ def evaluate(text: str, values: Mapping[str, Any]) -> dict[str, Any]:
     """What the lines of an explanation compute, in their order.
 
     text: `str()` of an explanation, or some of its lines; lines without ` = ` or ` += ` are
-    passed over. values: arrays or Tensors for the names that no line computes. Returns all names
-    with their values: arrays, in the dtypes that follow. Errors: DtypeError unless it is text;
+    passed over. values: arrays or Tensors for the names that no line computes, and primitives of
+    your own, as the explanation's `given` has them. Returns all names with their values: arrays, in
+    the dtypes that follow. Errors: DtypeError unless it is text, with a dict of values;
     ArgumentError for a name without a value, and for a line that cannot be computed.
 
     The expressions are Python and are evaluated as such: read back only text that you trust.
@@ -58,7 +64,12 @@ def evaluate(text: str, values: Mapping[str, Any]) -> dict[str, Any]:
             f"evaluate: expected the text of an explanation, got {type(text).__name__}; give str() "
             "of it"
         )
-    found = {k: v._data if isinstance(v, Tensor) else np.asarray(v) for k, v in values.items()}
+    if not isinstance(values, Mapping):
+        raise DtypeError(
+            f"evaluate: expected a dict of values by name, got {type(values).__name__}; give the "
+            "explanation's `given`"
+        )
+    found = {name: _plain(value) for name, value in values.items()}
     with np.errstate(all="ignore"):
         for line in text.splitlines():
             match = LINE.fullmatch(line)
@@ -70,6 +81,12 @@ def evaluate(text: str, values: Mapping[str, Any]) -> dict[str, Any]:
                 value = found[target] + value
             found[target] = value
     return found
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, ops.Primitive):
+        return function_of(value)
+    return value._data if isinstance(value, Tensor) else np.asarray(value)
 
 
 def value_of(expression: str, values: Mapping[str, Any]) -> Any:

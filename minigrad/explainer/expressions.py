@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..ops.primitive import Primitive
+from ..ops.primitive import TABLE, Primitive
 
 
 class Formula(NamedTuple):
@@ -27,11 +27,13 @@ def formula_of(
     attributes: Mapping[str, Any],
     operand: Callable[[int], ast.expr],
     constant: Callable[[Any], ast.expr],
+    function: Callable[[Primitive], str],
 ) -> Formula:
     """What the primitive computes.
 
     operand: what gives the expression of the input at a position, asked only for those that the
-        formula mentions; constant: what gives that of an array among the attributes.
+        formula mentions; constant: what gives that of an array among the attributes; function: what
+        gives the name by which a primitive is called.
     """
     text = primitive.formula
     if callable(text):
@@ -39,7 +41,7 @@ def formula_of(
     if text is None:
         keywords = [ast.keyword(k, literal(v, constant)) for k, v in attributes.items()]
         called = ast.Call(
-            ast.Name(primitive.name), [operand(i) for i in range(len(inputs))], keywords
+            ast.Name(function(primitive)), [operand(i) for i in range(len(inputs))], keywords
         )
         whole = _Substitution(lambda name: None).visit(called)
         if primitive.outputs == 1:
@@ -57,7 +59,9 @@ def formula_of(
             return operand(positions[name])
         return literal(attributes[name], constant) if name in attributes else None
 
-    substitution = _Substitution(find)
+    substitution = _Substitution(
+        find, lambda name: function(TABLE[name]) if name in TABLE else name
+    )
     *assignments, result = _parsed(text)
     for node in assignments:
         assert isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
@@ -137,8 +141,10 @@ class _Copying(ast.NodeVisitor):
 class _Substitution(_Copying):
     """Expressions for names that `find` knows; what a call need not say is left out."""
 
-    def __init__(self, find: Callable[[str], ast.expr | None]) -> None:
-        self.find = find
+    def __init__(
+        self, find: Callable[[str], ast.expr | None], function: Callable[[str], str] = str
+    ) -> None:
+        self.find, self.function = find, function
 
     def visit_Name(self, node: ast.Name) -> ast.expr:
         return self.find(node.id) or node
@@ -153,7 +159,10 @@ class _Substitution(_Copying):
             if k.arg == "axis" and isinstance(value, ast.Tuple) and len(value.elts) == 1:
                 value = value.elts[0]
             keywords.append(ast.keyword(k.arg, value))
-        return ast.Call(node.func, [self.visit(a) for a in node.args], keywords)
+        func = node.func
+        if isinstance(func, ast.Name):
+            func = ast.Name(self.function(func.id))
+        return ast.Call(func, [self.visit(a) for a in node.args], keywords)
 
 
 _DEFAULTS = {("keepdims", False), ("correction", 0.0)}

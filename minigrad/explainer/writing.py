@@ -25,13 +25,19 @@ SHORT = 16  # of an expression that is written out again rather than given a nam
 class Writing:
     """Expressions of Tensors that are made of known ones; the trace for `minigrad.apply.tracing`.
 
-    constant: what gives a name to an array that nobody has given one.
+    constant: what gives a name to an array that nobody has given one; function: likewise, to a
+    primitive.
     """
 
     runs_again = False
 
-    def __init__(self, constant: Callable[[Array], str], identifiers: Identifiers) -> None:
-        self._constant, self._identifiers = constant, identifiers
+    def __init__(
+        self,
+        constant: Callable[[Array], str],
+        function: Callable[[Primitive], str],
+        identifiers: Identifiers,
+    ) -> None:
+        self._constant, self._function, self._identifiers = constant, function, identifiers
         self._names: dict[int, str] = {}  # by the identity of the array
         self._made: dict[int, tuple[Primitive, Sequence[Any], dict[str, Any], int]] = {}
         self._uses: dict[int, int] = {}
@@ -102,6 +108,7 @@ class Writing:
             attributes,
             lambda i: self._expression(inputs[i], number, lines),
             self._named_constant,
+            self._function,
         )
         needed = outputs if output is None else [outputs[output]]
         names: dict[str, ast.expr] = {}

@@ -2,7 +2,6 @@
 
 # ruff: noqa: RUF059  explanations find the names of variables that nothing else uses
 
-import re
 import threading
 from typing import Any
 
@@ -18,9 +17,7 @@ from minigrad import nn, ops
 from minigrad.errors import ArgumentError, DtypeError, GradError, ShapeError, TraceError
 from minigrad.explainer import evaluate
 from minigrad.explainer.expressions import text_of
-from minigrad.explainer.groups import Borders, grouped, insides
 from minigrad.explainer.names import Identifiers
-from minigrad.explainer.paths import ways
 from minigrad.explainer.writing import Writing
 from minigrad.ops.primitive import Primitive, primitive
 from minigrad.tensor import Tensor
@@ -122,34 +119,6 @@ def test_lines_follow_the_users_names_and_the_walk(fused: bool) -> None:
         assert "g1 += g2 / 8 from mean, w.r.t. a" in lines
 
 
-def test_a_gradient_is_the_sum_over_its_paths() -> None:
-    """Four through composed BatchNorm, and that through the mean inside the variance is zero."""
-    model, x, loss = network(fused=False)
-    explanation = mg.explain(loss)
-    paths = explanation.paths("x")
-    assert len(paths) == 4
-    total = explanation.gradients["x"]
-    close(sum(path.contribution for path in paths), total)
-    last = [v.name for v in paths[-1].variables]
-    assert {"v2", "v4", "v5"} <= set(last)  # mean, var, 1 / std
-    assert np.abs(paths[-1].contribution).max() < 1e-15 * np.abs(total).max()
-    assert all(p.variables[0].name == "loss" and p.variables[-1].name == "x" for p in paths)
-    assert "  g_x: 4 paths" in str(explanation)
-
-
-def test_paths_of_a_tensor_that_is_used_twice_and_too_many_of_them() -> None:
-    """x * x has two; each of seven squarings doubles them, and nobody reads 128."""
-    x = mg.tensor([1.5], requires_grad=True)
-    y = x * x
-    assert [p.contribution.item() for p in mg.explain(y).paths("x")] == [1.5, 1.5]
-    for _ in range(6):
-        y = y * y
-    explanation = mg.explain(y, names={"x": x})
-    assert "g_x: 128 paths" in str(explanation)
-    with pytest.raises(ArgumentError, match=r"128 paths lead to 'x', more than 64"):
-        explanation.paths("x")
-
-
 def test_explaining_changes_nothing() -> None:
     """Neither gradients nor tape nor results; backward may follow, and gives what was said."""
     model, x, loss = network(fused=False)
@@ -161,38 +130,6 @@ def test_explaining_changes_nothing() -> None:
     np.testing.assert_array_equal(x.grad.data, explanation.gradients["x"])
     for k, v in model.state_dict().items():
         np.testing.assert_array_equal(v, before[k])
-
-
-def test_modules_fold_into_one_line_and_unfold() -> None:
-    """By name, by class, or all; an inner module within its outer one."""
-    model, x, loss = network(fused=False)
-    explanation = mg.explain(loss)
-    assert explanation.modules() == ["model", "model.0", "model.1", "model.2", "model.3"]
-    folded = explanation.fold("model.1")
-    lines = [" ".join(line.split()) for line in str(folded).splitlines()]
-    call = "v8 <- model.1(v1, model_1_weight, model_1_bias) (8, 5) BatchNorm1d, 7 records"
-    assert call in lines
-    back = "g1, g_model_1_weight, g_model_1_bias <- model.1(g8) BatchNorm1d, 11 rules"
-    assert back in lines
-    assert not any(line.startswith("v3 =") for line in lines)
-    assert str(explanation.fold("BatchNorm1d")) == str(folded)
-    assert str(folded.unfold("model.1")) == str(folded.unfold()) == str(explanation)
-    assert len(str(explanation.fold()).splitlines()) < len(str(folded).splitlines())
-    assert "model(x, model_0_weight" in str(explanation.fold("model"))
-    with pytest.raises(ArgumentError, match=r"no module 'model.9' on this tape; there are model, "):
-        explanation.fold("model.9")
-
-
-def test_names_of_the_caller_and_names_given() -> None:
-    """A function's variables; a dict of them; none at all; names that functions have."""
-    a = mg.tensor([1.0, 2.0], requires_grad=True)
-    total = (a * a).sum()
-    assert "total = sum(v1, axis=0)" in str(mg.explain(total))
-    assert "v3 = sum(v2, axis=0)" in str(mg.explain(total, names={}))
-    given = str(mg.explain(total, names={"sum": a, "my total": total}))
-    assert "v1 = sum_ * sum_" in given and "my_total = sum(v1, axis=0)" in given
-    with pytest.raises(DtypeError, match=r"names are of Tensors, arrays and Modules, got int"):
-        mg.explain(total, names={"n": 3})
 
 
 def test_a_cotangent_for_a_result_that_is_no_scalar() -> None:
@@ -294,37 +231,6 @@ def test_an_explanation_outlives_backward_and_update() -> None:
         np.testing.assert_array_equal(path.contribution, contribution)
 
 
-def test_a_users_name_is_never_that_of_a_part() -> None:
-    """x_hat1 is also what the fused form would call a part of v1."""
-    x = mg.tensor(np.random.default_rng(0).normal(size=(6, 3)), requires_grad=True)
-    x_hat1, mean1 = x * 2.0 + 1.0, mg.tensor(np.ones((6, 3)), requires_grad=True)
-    loss = (F.batch_norm(x, training=True) * x_hat1 * mean1).sum()
-    explanation = mg.explain(loss)
-    values = evaluate(str(explanation), explanation.given)
-    (expected,) = mg.grad(loss, [x])
-    close(values["g_x"], expected.data)
-
-
-@pytest.mark.parametrize(
-    "label",
-    # ruff: noqa: RUF001  letters that look alike are what this is about
-    ["x²", "①", "µ", "ﬁ", "𝐱", "ſum", "__debug__", "__builtins__", "lambda", "", "1", "g_w", "v1",
-     "q\ng_x = 1000.0", "a" * 200, "sum", "<b>", "t1", "None"],
-)  # fmt: skip
-def test_any_name_can_be_read_back(label: str) -> None:
-    """Whatever the user calls a Tensor, or a module, a line is a line, and a name a name."""
-    x = mg.tensor(np.random.default_rng(0).normal(size=(4, 3)), requires_grad=True)
-    w = mg.tensor(np.ones((4, 3)), requires_grad=True)
-    loss = (F.batch_norm(x, training=True) * w * w).sum()
-    explanation = mg.explain(loss, names={"w": w, label: x})
-    text = str(explanation)
-    values = evaluate(text, explanation.given)
-    (expected,) = mg.grad(loss, [x])
-    close(next(values[v.cotangent] for v in explanation.derivation.variables if v.kind == "input"
-               and np.array_equal(v.value, x.data)), expected.data)  # fmt: skip
-    assert max(map(len, text.splitlines())) <= 100
-
-
 def test_a_module_that_is_called_twice() -> None:
     """With what it takes from outside, and with its parameters shared by both calls."""
 
@@ -347,78 +253,6 @@ def test_a_module_that_is_called_twice() -> None:
     forms = [all_forms(e) for e in (explanation, explanation.fold("net.block"))]
     assert forms[0][-1].count("Block</text>") == 2
     assert max(len(line) for form in forms for line in form[0].splitlines()) <= 100
-
-
-def test_a_tape_of_two_thousand_records() -> None:
-    """Nothing recurses, and both its paths are found."""
-    x = mg.tensor([0.5], requires_grad=True)
-    y = x
-    for _ in range(1000):
-        y = y * 0.999 + 0.1
-    explanation = mg.explain((y * x).sum(), names={"x": x})
-    assert "g_x: 2 paths" in str(explanation)
-    assert len(explanation.paths("x")) == 2
-
-
-def test_long_names_of_modules_leave_lines_short() -> None:
-    """What is said of a line is cut where the line ends."""
-    model, x, loss = network(fused=False)
-    explanation = mg.explain(loss, names={"m" * 150: model, "x" * 150: x})
-    for text in (str(explanation), str(explanation.fold())):
-        assert max(map(len, text.splitlines())) <= 100
-
-
-def test_paths_through_a_folded_module_name_its_line() -> None:
-    """Variables that the fold hides are in no line; what differs inside is told together."""
-    model, x, loss = network(fused=False)
-    loss = loss + (x * x).sum()
-    explanation = mg.explain(loss)
-    folded = explanation.fold("model.1")
-    lines = str(folded).splitlines()
-    gradients = "\n".join(lines[lines.index("gradients: totals, each the sum over its paths") :])
-    assert "g_x: 6 paths" in gradients
-    assert ": 4 paths inside model.1" in gradients
-    hidden = {v.name for s in explanation.derivation.steps if s.scopes for v in s.outputs
-              if s.scopes[-1].label == "model.1"} - {"v8"}  # fmt: skip
-    assert hidden and not hidden & set(re.findall(r"\w+", gradients))
-    groups = grouped(explanation.derivation.steps, folded._folds)
-    found = ways(explanation.paths("x"), insides(groups, Borders(explanation.derivation)))
-    assert len(found) == 3
-    close(sum(way.contribution for way in found), explanation.gradients["x"])
-    assert "model.1" in str(explanation.fold("model.1").fold("model.0"))
-    assert "g_x: 6 paths" in str(explanation.fold())
-
-
-def test_a_folded_module_shows_all_that_it_gives() -> None:
-    """Not only its result: also what it has kept and others use."""
-
-    class Two(nn.Module):
-        def forward(self, x: Tensor) -> Tensor:
-            self.kept = x * 2.0
-            return self.kept.exp()
-
-    two, x = Two(), mg.tensor([1.0, 2.0], requires_grad=True)
-    b = two(x)
-    a = two.kept
-    loss = (a * b).sum()
-    explanation = mg.explain(loss).fold()
-    text = str(explanation)
-    assert "a, b <- two(x)" in text and "g_x <- two(g_a, g_b)" in text
-    assert "a, b = two(...)" in explanation.to_svg()
-    assert r"$a, b \leftarrow \left(x\right)$" in explanation._repr_markdown_()
-
-
-def test_more_paths_than_anybody_counts() -> None:
-    """Their number has as many digits as there are forks, and Python writes out no more than
-    4300."""
-    y = x = mg.tensor([1.0], requires_grad=True)
-    for _ in range(15_000):
-        y = y - y
-    explanation = mg.explain(y, names={"x": x})
-    assert "g_x: over 1,000,000,000 paths" in str(explanation)
-    assert "over 1,000,000,000" in explanation._repr_html_()
-    with pytest.raises(ArgumentError, match=r"over 1,000,000,000 paths lead to 'x'"):
-        explanation.paths("x")
 
 
 def test_primitives_of_ones_own_explain_themselves() -> None:

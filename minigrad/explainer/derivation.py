@@ -19,7 +19,7 @@ from ..tensor import Tensor
 from ..walk import fitted, node_of, outputs_of
 from .evaluation import FUNCTIONS, KNOWN, function_of, value_of
 from .expressions import text_of
-from .names import Identifiers, Names
+from .names import Identifiers, Names, memory
 from .scopes import scopes_of
 from .steps import Line, Step, Variable
 from .writing import Writing
@@ -38,7 +38,7 @@ class Derivation:
     ) -> None:
         self._names, self._identifiers = names, Identifiers(FUNCTIONS)
         self._writing = Writing(self._constant, self._function, self._identifiers)
-        self._of: dict[Any, Variable] = {}  # by the node of a Tensor, or the identity of an array
+        self._of: dict[Any, Variable] = {}  # by the node of a Tensor, or the memory of a constant
         self.variables: list[Variable] = []
         self.values: dict[str, Any] = {}
         self.functions: dict[str, Primitive] = {}
@@ -79,12 +79,13 @@ class Derivation:
         return step
 
     def _given(self, x: Tensor) -> Variable:
-        node = node_of(x)
+        # What has no cotangent is one constant, however often it was given.
+        node = node_of(x) if x._requires_grad else memory(x._data)
         if node not in self._of:
             kind = "constant"
             if x._requires_grad:
                 kind = "parameter" if isinstance(x, Parameter) else "input"
-            self._variable(node, self._names.of(x), kind, x._data)
+            self._variable(node, self._names.of_leaf(x), kind, x._data)
         variable = self._of[node]
         self._writing.name(x, variable.name)
         return variable
@@ -102,7 +103,10 @@ class Derivation:
 
     def _constant(self, array: Array) -> str:
         """The name of an array that a rule or an attribute holds, and no Tensor of the tape."""
-        return self._variable(id(array), self._names.of(array), "constant", array).name
+        node = memory(array)
+        if node not in self._of:
+            self._variable(node, self._names.of_leaf(array), "constant", array)
+        return self._of[node].name
 
     def _function(self, primitive: Primitive) -> str:
         """The name by which lines call a primitive: a new one, for one that only this tape has."""
@@ -126,8 +130,8 @@ class Derivation:
         array = start._data
         node: ast.expr = ast.Call(ast.Name("ones_like"), [ast.Name(self.loss.name)], [])
         if given:
-            label = self._names.of(array) or "gradient"
-            node = ast.Name(self._variable(id(array), label, "constant", array).name)
+            label = self._names.of_leaf(array) or "gradient"
+            node = ast.Name(self._variable(memory(array), label, "constant", array).name)
         return Line(self.loss.cotangent, "=", node, array, variable=self.loss)
 
     def _reverse(self, start: Tensor) -> None:

@@ -87,7 +87,8 @@ class Explanation:
         """The same, with all records of these modules (none named: of every layer) in one line.
 
         modules: names, as `modules()` has them, or the names of classes. What is folded is shown
-        by what goes in and comes out; `evaluate` cannot compute it. Errors: ArgumentError.
+        by what goes in and comes out; `evaluate` cannot compute it. Errors: ArgumentError for one
+        that is not on the tape; DtypeError for what is no text.
         """
         inner = {step.scopes[-1].label for step in self.derivation.steps if step.scopes}
         return Explanation(self.derivation, self._folded | (self._meant(modules) or inner))
@@ -103,6 +104,11 @@ class Explanation:
     def _meant(self, modules: tuple[str, ...]) -> frozenset[str]:
         scopes = {scope for step in self.derivation.steps for scope in step.scopes}
         for name in modules:
+            if not isinstance(name, str):
+                raise DtypeError(
+                    f"explain: modules are named by text, got {name!r:.60}; write fold('model.0'), "
+                    "or fold(*names) for a list of names"
+                )
             if not any(name in (scope.label, scope.kind) for scope in scopes):
                 raise ArgumentError(
                     f"explain: no module {name!r} on this tape; there are "
@@ -135,7 +141,7 @@ class Explanation:
         name: as the lines or the user has it. A Path has `variables`, from the loss on, the
         `operands` that these are, and its `contribution`, an array in the shape of the variable;
         contributions sum to the gradient. Errors: ArgumentError for an unknown name, or more than
-        64 paths.
+        64 paths; DtypeError for what is no text.
         """
         variable = self._variable(name)
         n = count_paths(self.derivation).get(variable.name, 0)
@@ -147,6 +153,11 @@ class Explanation:
         return paths_to(self.derivation, variable)
 
     def _variable(self, name: str) -> Variable:
+        if not isinstance(name, str):
+            raise DtypeError(
+                f"explain: variables are named by text, got {type(name).__name__}; write "
+                "paths('x'), with the name that lines have"
+            )
         for variable in self.derivation.variables:
             if name in (variable.name, variable.label):
                 return variable

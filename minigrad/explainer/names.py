@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from ..arrays import Array
 from ..errors import DtypeError
 from ..nn.module import Module
 from ..tensor import Tensor
 
+LABELS = "iub"  # kinds of dtypes
 LONGEST_NAME = 30  # characters of an identifier, of which a line has several
 
 
@@ -29,6 +31,8 @@ class Names:
             )
         self._of: dict[Any, str] = {}
         self._held: list[Any] = []  # what has no other owner must keep its identity
+        self._near: dict[int, list[tuple[Any, str]]] = {}  # by the memory that they are views of
+        self._labels: dict[int, list[tuple[Array, str]]] = {}  # integers, by their number
         for name, x in given.items():
             if not isinstance(x, (Tensor, Module, np.ndarray)):
                 raise DtypeError(
@@ -42,9 +46,30 @@ class Names:
                     self._enter(name, x)
 
     def of(self, x: Any) -> str | None:
-        """The name of a Tensor (or of its array) or of a module; None if it has none."""
-        name = self._of.get(id(x))
-        return self._of.get(_memory(x)) if name is None else name
+        """The name of a Tensor, array or module; None if it has none."""
+        return self._of.get(id(x))
+
+    def of_leaf(self, x: Tensor | Array) -> str | None:
+        """The name of what no record has made: its own, or one that tells whose elements it has,
+        as a view, without the tape or, as losses do with labels, copied."""
+        array = _array(x)
+        name = self.of(x) or self.of(array)
+        if name is not None:
+            return name
+        near = [
+            (thing, name)
+            for thing, name in self._near.get(_owner(array), ())
+            if np.may_share_memory(_array(thing), array)
+        ]
+        for thing, name in near:
+            if memory(_array(thing)) == memory(array):
+                return f"{name} detached" if getattr(thing, "_requires_grad", False) else name
+        if near:
+            return f"{near[0][1]} view"
+        if array.dtype.kind not in LABELS or not array.ndim:
+            return None
+        same = (n for a, n in self._labels.get(array.size, ()) if np.array_equal(a, array.ravel()))
+        return next(same, None)
 
     def _enter(self, name: str, x: Any) -> None:
         for path, thing in _inside(name, x):
@@ -52,7 +77,10 @@ class Names:
                 self._of[id(thing)] = path = plain(path)
                 self._held.append(thing)
                 if not isinstance(thing, Module):
-                    self._of.setdefault(_memory(thing), path)
+                    array = _array(thing)
+                    self._near.setdefault(_owner(array), []).append((thing, path))
+                    if array.dtype.kind in LABELS and array.ndim:
+                        self._labels.setdefault(array.size, []).append((array.ravel(), path))
 
 
 def _inside(name: str, x: Any) -> Iterator[tuple[str, Any]]:
@@ -67,12 +95,21 @@ def _inside(name: str, x: Any) -> Iterator[tuple[str, Any]]:
                 yield f"{name}.{path}", tensor
 
 
-def _memory(x: Any) -> Any:
-    """What an array, or that of a Tensor, has in common with others of the same elements."""
-    array = x._data if isinstance(x, Tensor) else x
-    if not isinstance(array, np.ndarray) or not array.flags.c_contiguous:
-        return None
-    return array.__array_interface__["data"][0], array.nbytes, array.dtype.str
+def memory(array: Array) -> tuple[Any, ...]:
+    """What arrays of the same elements in the same order have in common."""
+    return array.__array_interface__["data"][0], array.shape, array.strides, array.dtype.str
+
+
+def _owner(array: Array) -> int:
+    """Where the memory begins of which an array is a view."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return int(array.__array_interface__["data"][0])
+
+
+def _array(x: Any) -> Array:
+    array: Array = x._data if isinstance(x, Tensor) else x
+    return array
 
 
 def plain(text: str) -> str:
@@ -85,17 +122,22 @@ class Identifiers:
     none of them is used twice."""
 
     def __init__(self, reserved: Iterable[str]) -> None:
-        self._taken = set(reserved)
+        self._reserved = frozenset(reserved)
+        self._taken = set(self._reserved)
         self.count = 0  # of variables without a label
 
     def new(self, label: str | None) -> str:
-        """That of a variable: after its label, or v and a number."""
+        """That of a variable: after its label, or v and a number; where it is taken, with a number,
+        and where that is a function's, with an underscore."""
         self.count += label is None
         name = f"v{self.count}" if label is None else _identifier(label)
-        while {name, cotangent(name)} & self._taken:
-            name += "_"
-        self._taken |= {name, cotangent(name)}
-        return name
+        free = name = f"{name}_" if name in self._reserved else name
+        k = 1
+        while {free, cotangent(free)} & self._taken:
+            k += 1
+            free = f"{name}_{k}"
+        self._taken |= {free, cotangent(free)}
+        return free
 
     def part(self, name: str, number: int) -> str:
         """That of a part of what step `number` computes: its name and number, and another number
@@ -110,7 +152,7 @@ class Identifiers:
 
 def cotangent(name: str) -> str:
     """The identifier of the cotangent of a variable: g7 for v7, g_x for x."""
-    return f"g{name[1:]}" if re.fullmatch(r"v\d+_*", name) else f"g_{name}"
+    return f"g{name[1:]}" if re.fullmatch(r"v\d+(_\d+)?", name) else f"g_{name}"
 
 
 def _identifier(label: str) -> str:

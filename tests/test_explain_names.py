@@ -1,0 +1,117 @@
+"""Names in explanations: the user's own, distinct, and such that text can be read back."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from test_explain import close, network
+
+import minigrad as mg
+from minigrad import functional as F
+from minigrad.errors import DtypeError
+from minigrad.explainer import evaluate
+
+
+def test_names_of_the_caller_and_names_given() -> None:
+    """A function's variables; a dict of them; none at all; names that functions have."""
+    a = mg.tensor([1.0, 2.0], requires_grad=True)
+    total = (a * a).sum()
+    assert "total = sum(v1, axis=0)" in str(mg.explain(total))
+    assert "v3 = sum(v2, axis=0)" in str(mg.explain(total, names={}))
+    given = str(mg.explain(total, names={"sum": a, "my total": total}))
+    assert "v1 = sum_ * sum_" in given and "my_total = sum(v1, axis=0)" in given
+    with pytest.raises(DtypeError, match=r"names are of Tensors, arrays and Modules, got int"):
+        mg.explain(total, names={"n": 3})
+
+
+def test_a_users_name_is_never_that_of_a_part() -> None:
+    """x_hat1 is also what the fused form would call a part of v1."""
+    x = mg.tensor(np.random.default_rng(0).normal(size=(6, 3)), requires_grad=True)
+    x_hat1, mean1 = x * 2.0 + 1.0, mg.tensor(np.ones((6, 3)), requires_grad=True)
+    loss = (F.batch_norm(x, training=True) * x_hat1 * mean1).sum()
+    explanation = mg.explain(loss)
+    values = evaluate(str(explanation), explanation.given)
+    (expected,) = mg.grad(loss, [x])
+    close(values["g_x"], expected.data)
+
+
+@pytest.mark.parametrize(
+    "label",
+    # ruff: noqa: RUF001  letters that look alike are what this is about
+    ["x²", "①", "µ", "ﬁ", "𝐱", "ſum", "__debug__", "__builtins__", "lambda", "", "1", "g_w", "v1",
+     "q\ng_x = 1000.0", "a" * 200, "sum", "<b>", "t1", "None"],
+)  # fmt: skip
+def test_any_name_can_be_read_back(label: str) -> None:
+    """Whatever the user calls a Tensor, or a module, a line is a line, and a name a name."""
+    x = mg.tensor(np.random.default_rng(0).normal(size=(4, 3)), requires_grad=True)
+    w = mg.tensor(np.ones((4, 3)), requires_grad=True)
+    loss = (F.batch_norm(x, training=True) * w * w).sum()
+    explanation = mg.explain(loss, names={"w": w, label: x})
+    text = str(explanation)
+    values = evaluate(text, explanation.given)
+    (expected,) = mg.grad(loss, [x])
+    close(next(values[v.cotangent] for v in explanation.derivation.variables if v.kind == "input"
+               and np.array_equal(v.value, x.data)), expected.data)  # fmt: skip
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_long_names_of_modules_leave_lines_short() -> None:
+    """What is said of a line is cut where the line ends."""
+    model, x, loss = network(fused=False)
+    explanation = mg.explain(loss, names={"m" * 150: model, "x" * 150: x})
+    for text in (str(explanation), str(explanation.fold())):
+        assert max(map(len, text.splitlines())) <= 100
+
+
+def given_names(explanation: mg.explainer.Explanation) -> dict[str, str | None]:
+    """Names and labels of what was given."""
+    return {v.name: v.label for v in explanation.derivation.variables if v.kind != "result"}
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.int64, np.uint8])
+def test_labels_keep_their_name_though_losses_copy_them(dtype: Any) -> None:
+    x = mg.tensor(np.ones((3, 4)), requires_grad=True)
+    labels = np.array([0, 1, 3], dtype)
+    loss = F.cross_entropy(x, labels)
+    assert given_names(mg.explain(loss)) == {"x": "x", "labels": "labels"}
+    assert "one_hot(labels, 4)" in str(mg.explain(loss))
+    assert "labels" in given_names(mg.explain(F.nll_loss(x, mg.tensor(labels))))
+    labels[0] = 2  # the copy has the elements of nothing that has a name
+    assert set(given_names(mg.explain(loss))) == {"x", "v1"}
+
+
+def test_an_array_given_twice_is_one_constant_and_views_say_of_what() -> None:
+    x, a = mg.tensor(np.ones((3, 3)), requires_grad=True), np.ones((3, 3))
+    terms = [x * a, x * a, x * a[0], x * a.T, x * x.detach(), x * x.data[:1], x.reshape(9) * 2.0]
+    total = sum((term.sum() for term in terms[1:]), start=terms[0].sum())
+    explanation = mg.explain(total, names={"x": x, "a": a})
+    assert given_names(explanation) == {
+        "x": "x",
+        "a": "a",
+        "a_view": "a view",
+        "a_view_2": "a view",
+        "x_detached": "x detached",
+        "x_view": "x view",
+    }
+    values = evaluate(str(explanation), explanation.given)
+    close(values["g_x"], mg.grad(total, [x])[0].data)
+
+
+def test_modules_and_variables_are_named_by_text() -> None:
+    """The error shows what came, and how to write it."""
+    model, x, loss = network(fused=False)
+    explanation = mg.explain(loss)
+    for fold in (explanation.fold, explanation.unfold):
+        with pytest.raises(
+            DtypeError, match=r"got \['model'\]; write fold\('model.0'\), or fold\(\*"
+        ):
+            fold(["model"])
+        with pytest.raises(DtypeError, match=r"modules are named by text, got Sequential"):
+            fold("model.1", model)
+    for wrong in (x, 0, None, b"x"):
+        with pytest.raises(
+            DtypeError, match=rf"by text, got {type(wrong).__name__}; .*paths\('x'\)"
+        ):
+            explanation.paths(wrong)
+    with pytest.raises(DtypeError, match=r"evaluate: expected a dict of values by name, got list"):
+        evaluate("y = x   ", [1.0])

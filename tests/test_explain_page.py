@@ -101,6 +101,9 @@ def test_final_gradients_are_the_engine_s(page: Page, digits: tuple[Any, Path]) 
         np.testing.assert_allclose(found, expected, rtol=1e-3, atol=2e-8)
 
 
+ROWS = """
+return [...document.querySelectorAll("#step .overview tbody tr")].map((row) => row.innerText);
+"""
 NUMBERS = """
 return [...arguments[0].querySelectorAll("td")].map((cell) => Number(cell.title));
 """
@@ -130,6 +133,13 @@ def test_gradients_grow_and_paths_add_up(page: Page, small: tuple[Any, Path]) ->
             np.testing.assert_array_equal(numbers(page, "li[data-gradient=x] figure")[0], so_far)
             assert page.run("return document.querySelector('li.now').dataset.gradient") == "x"
     page.press(END)
+    assert page.text("#gradients-title") == "Gradients"
+    rows = [row.split() for row in page.run(ROWS)]
+    norms = [f"{np.linalg.norm(x.grad.numpy()):.4g}" for x in named.values() if x.grad is not None]
+    assert rows == [
+        ["g_x", "(5,", "3)", "4", "6", norms[0]],
+        ["g_w", "(5,", "3)", "1", "1", norms[1]],
+    ]
     for name, x in named.items():
         (found, *_) = numbers(page, f"li[data-gradient={name}] figure")
         assert x.grad is not None

@@ -23,7 +23,7 @@ from .mathml import MathML
 from .paths import MAX_PATHS, paths_to, ways
 from .steps import Line, Step
 from .svg import Drawing, draw
-from .text import counted, totals
+from .text import number_of, totals
 
 BYTES = 1_000_000  # for all heat maps of a page
 CELLS = (36, 2048)  # of one, at least and at most
@@ -179,7 +179,7 @@ class _Summaries:
         return {
             **_line(step.forward),
             "node": node,
-            "primitive": step.record.primitive.name,
+            "primitive": step.primitive,
             "scope": step.scopes[-1].label if step.scopes else "",
             "takes": list(dict.fromkeys(v.name for v in step.inputs if v is not None)),
             "makes": [v.name for v in step.outputs],
@@ -225,7 +225,7 @@ class _Summaries:
         return {
             "name": name,
             "count": n,
-            "counted": counted(n, "path"),
+            "counted": number_of(n),
             "paths": [
                 {"way": way.text, "value": self._summary(way.contribution)}
                 for way in (ways(paths) if paths else [])

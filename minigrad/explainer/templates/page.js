@@ -55,6 +55,7 @@ function render() {
   const now = new Set(phase === "backward" ? entries.map((e) => e.name) : []);
   const rows = data.gradients.map((g) => gradient(g, current, now));
   get("gradients").querySelector("ul").replaceChildren(...rows);
+  get("gradients-title").textContent = phase === "end" ? "Gradients" : "Gradients so far";
   const incoming = phase === "forward" ? data.graph.edges.flatMap((e, i) => (e.target === node ? [i] : [])) : [];
   graph.show({
     node,

@@ -117,10 +117,25 @@ const CONTENT = {
   end() {
     return [
       heading("End", "All gradients", `${data.gradients.length} arrays`),
-      element("p", {}, "Each is the sum of its contributions, and of its paths from the result."),
+      element("p", {}, "Each is the sum of its terms, which rules contribute, and of its paths from the result."),
+      overview(),
     ];
   },
 };
+
+// All gradients in a table; those below it have heat maps and paths.
+function overview() {
+  const head = ["gradient", "shape", "terms", "paths", "norm"];
+  const row = (tag, cells) => element("tr", {}, ...cells.map((cell) => element(tag, {}, cell)));
+  const rows = data.gradients.map(({ name, counted: paths }) => {
+    const { cotangent: title, value } = data.variables[name];
+    const n = data.backward.filter((entry) => entry.name === name).length;
+    const { norm } = total(name, positions.length - 1);
+    return row("td", [title, value.shape, n, paths, norm ?? "-"]);
+  });
+  const parts = [element("thead", {}, row("th", head)), element("tbody", {}, ...rows)];
+  return element("table", { class: "overview" }, ...parts);
+}
 
 function module(stop, frame) {
   const { phase } = positions[stop[0]];
@@ -156,7 +171,7 @@ function gradient({ name, count, counted: said, paths }, position, now) {
   }
   item.classList.toggle("now", now.has(name));
   if (paths.length) item.append(waysOf(name, paths, item));
-  else if (count > 1) item.append(element("p", { class: "stats" }, `${said}, too many to list`));
+  else if (count > 1) item.append(element("p", { class: "stats" }, `${said} paths, too many to list`));
   return item;
 }
 

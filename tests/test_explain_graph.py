@@ -248,7 +248,11 @@ def test_what_cannot_be_written_leaves_the_old_file(
 ) -> None:
     explained, old = of_shared(), tmp_path / "old.svg"
     old.write_text("old")
-    for path in (tmp_path, tmp_path / "none" / "a.svg", old / "a.svg", "a\0b"):
+    (tmp_path / "one").symlink_to("two")
+    (tmp_path / "two").symlink_to("one")
+    folders = [f"{tmp_path}/none/", f"{old}/", f"{old}/.", tmp_path / "..", "", f"{tmp_path}/new/."]
+    for path in (tmp_path, tmp_path / "none" / "a.svg", old / "a.svg", "a\0b", "\ud800.svg",
+                 tmp_path / "one", *folders):  # fmt: skip
         with pytest.raises(FileError, match=r"to_svg: .* cannot be written .*; give the path"):
             explained.to_svg(path)
     with pytest.raises(DtypeError, match="expected a path, got int"):
@@ -270,7 +274,8 @@ def test_what_cannot_be_written_leaves_the_old_file(
     with pytest.raises(FileError, match="read-only"):
         explained.to_svg(old)
     assert old.read_text() == "old"
-    assert os.listdir(tmp_path) == ["old.svg"]
+    assert (tmp_path / "one").is_symlink()
+    assert sorted(os.listdir(tmp_path)) == ["old.svg", "one", "two"]
 
 
 def calls(function: Any) -> int:

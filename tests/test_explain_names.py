@@ -1,5 +1,6 @@
 """Names in explanations: the user's own, distinct, and such that text can be read back."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,8 +9,10 @@ from test_explain import close, network
 
 import minigrad as mg
 from minigrad import functional as F
+from minigrad import nn
 from minigrad.errors import DtypeError
 from minigrad.explainer import evaluate
+from minigrad.ops.primitive import Primitive
 
 
 def test_names_of_the_caller_and_names_given() -> None:
@@ -115,3 +118,16 @@ def test_modules_and_variables_are_named_by_text() -> None:
             explanation.paths(wrong)
     with pytest.raises(DtypeError, match=r"evaluate: expected a dict of values by name, got list"):
         evaluate("y = x   ", [1.0])
+
+
+def test_no_name_breaks_a_line_or_a_file(tmp_path: Path) -> None:
+    """Neither line ends nor half of a pair of surrogates, which no UTF-8 has."""
+    bad = "a\ud800\nb = 1"
+    net, x = nn.Sequential(nn.ReLU()), mg.tensor([1.0], requires_grad=True)
+    doubled = Primitive(bad, lambda a: 2 * a, (lambda g, _y, _a: doubled(g),), "")
+    explanation = mg.explain(doubled(net(x)), names={bad: x, f"{bad}net": net})
+    explanation.save_html(tmp_path / "page.html")
+    text = f"{explanation}{explanation.fold()}{explanation._repr_html_()}{explanation.to_dot()}"
+    assert "a b = 1net" in (tmp_path / "page.html").read_text(encoding="utf-8") and text.encode()
+    values = evaluate(str(explanation), explanation.given)
+    close(values[next(v.cotangent for v in explanation.derivation.variables)], [2.0])

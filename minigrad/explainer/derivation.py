@@ -19,7 +19,7 @@ from ..tensor import Tensor
 from ..walk import fitted, node_of, outputs_of
 from .evaluation import FUNCTIONS, KNOWN, function_of, value_of
 from .expressions import text_of
-from .names import Identifiers, Names, memory
+from .names import Identifiers, Names, memory, plain
 from .scopes import scopes_of
 from .steps import Line, Step, Variable
 from .writing import Writing
@@ -74,7 +74,7 @@ class Derivation:
                 node_at = record.number + i
                 variable = self._variable(node_at, labels.get(node_at), "result", y)
                 step.places.append(variable)
-                line = Line(variable.name, "=", node, y, primitive.name, variable=variable)
+                line = Line(variable.name, "=", node, y, plain(primitive.name), variable=variable)
                 step.forward.append(line)
         return step
 
@@ -121,7 +121,7 @@ class Derivation:
 
     def _part(self, name: str, node: ast.expr, primitive: Primitive) -> Line:
         value = self.values[name] = np.asarray(value_of(text_of(node), self.values))
-        return Line(name, "=", node, value, primitive.name)
+        return Line(name, "=", node, value, plain(primitive.name))
 
     # --- reverse -------------------------------------------------------------------------------
 
@@ -173,7 +173,7 @@ class Derivation:
             value = gx._data
             self.values[variable.cotangent] = value if before is None else before + value
             step.backward.append(
-                Line(variable.cotangent, "+=", node, value, primitive.name, operands[i], variable)
+                Line(variable.cotangent, "+=", node, value, step.primitive, operands[i], variable)
             )
 
 

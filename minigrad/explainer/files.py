@@ -19,7 +19,12 @@ def write_text(path: Any, text: str, name: str) -> None:
         raise DtypeError(f"{name}: expected a path, got {type(path).__name__}; pass a str or Path")
     aside = None
     try:
-        target = Path(os.path.realpath(path))  # what a link points to is to change, not the link
+        given = os.fsdecode(path)
+        if os.path.basename(given) in ("", ".", ".."):
+            raise OSError("it names a folder" if given else "it is empty")
+        target = Path(os.path.realpath(given))  # what a link points to is to change, not the link
+        if target.is_symlink():
+            raise OSError("its links go round in a circle")
         if target.exists() and not (target.is_file() and os.access(target, os.W_OK)):
             raise OSError("it is read-only" if target.is_file() else "it is no file")
         aside = target.with_name(f".{secrets.token_hex(8)}.tmp")

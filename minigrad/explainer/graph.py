@@ -123,7 +123,7 @@ def _given(v: Variable, scopes: Scopes) -> Node:
 def _record(step: Step) -> Node:
     lines = [line.text for line in step.forward]
     made = [line for line in step.forward if line.variable is not None]
-    subtitle = f"{shape_of(made[0].value)} {step.record.primitive.name}"
+    subtitle = f"{shape_of(made[0].value)} {step.primitive}"
     hint = "; ".join(lines)
     return Node("record", short(made[0].text), subtitle, hint, step.outputs, step.scopes, [step])
 

@@ -168,6 +168,6 @@ def _continued(path: _End, step: Step, reached: set[str]) -> Iterator[_End]:
         v = step.inputs[i]
         if v is not None:
             gx = gx if gx.shape == v.value.shape else fitted(gx, v.value.shape, True)
-            operand = f"{record.primitive.name}'s {names[i]}"
+            operand = f"{step.primitive}'s {names[i]}"
             contribution = np.asarray(gx, v.value.dtype)
             yield _End(v, operand, contribution, path)

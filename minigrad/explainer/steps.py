@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from ..arrays import Array
 from ..tape import Record
 from .expressions import text_of
-from .names import cotangent
+from .names import cotangent, plain
 from .scopes import Scope
 
 
@@ -83,6 +83,11 @@ class Step:
         elif kept.primitive.outputs == 1:
             kept.y = self.outputs[0].value
         self.record = kept
+
+    @property
+    def primitive(self) -> str:
+        """The name of what was applied, in one line."""
+        return plain(self.record.primitive.name)
 
     @property
     def outputs(self) -> list[Variable]:

@@ -365,7 +365,7 @@ def test_source_and_report():
     source = sources[0]
     assert compiled.path.read_text(encoding="utf-8") == source
     assert "model_0_weight" in source
-    assert "# gated, from relu, w.r.t. input 0" in source
+    assert "# gated, from relu, w.r.t. a" in source
     assert "nests of loops" in compiled.report()
     assert "to be compiled, or loaded, in the next call" in compiled.report()
     how = "run as Python|there already|loaded from disk|compiled by Numba"

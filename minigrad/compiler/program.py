@@ -105,7 +105,8 @@ def origin(operation: Operation) -> str:
     if operation.rule is None:
         return ""
     primitive, i = operation.rule
-    return f"   from {primitive.name}" + ("" if i is None else f", w.r.t. input {i}")
+    wrt = "" if i is None else f", w.r.t. {primitive.operands(len(primitive.rules))[i]}"
+    return f"   from {primitive.name}{wrt}"
 
 
 def _short(value: Any) -> str:

@@ -131,3 +131,15 @@ def test_no_name_breaks_a_line_or_a_file(tmp_path: Path) -> None:
     assert "a b = 1net" in (tmp_path / "page.html").read_text(encoding="utf-8") and text.encode()
     values = evaluate(str(explanation), explanation.given)
     close(values[next(v.cotangent for v in explanation.derivation.variables)], [2.0])
+
+
+def test_what_is_detached_says_of_what() -> None:
+    """Also a result without a name; rules that read the result itself still name that."""
+    x = mg.tensor(np.array([[1.0, 2.0], [3.0, 5.0]]), requires_grad=True)
+    loss = F.batch_norm(x, training=True, fused=False, detach=("mean",)).sum()
+    text = str(mg.explain(loss))
+    assert "v1_detached   (1, 2) float64   constant v1 detached" in text
+    assert "x - v1_detached" in text
+    y = x.exp()
+    explanation = mg.explain((y * y.detach()).sum(), names={"x": x})
+    assert "g_x += g1 * v1 " in str(explanation) and "g1 += g2 * v1_detached" in str(explanation)

@@ -39,6 +39,7 @@ class Derivation:
         self._names, self._identifiers = names, Identifiers(FUNCTIONS)
         self._writing = Writing(self._constant, self._function, self._identifiers)
         self._of: dict[Any, Variable] = {}  # by the node of a Tensor, or the memory of a constant
+        self._made: dict[Any, Variable] = {}  # results, by their memory
         self.variables: list[Variable] = []
         self.values: dict[str, Any] = {}
         self.functions: dict[str, Primitive] = {}
@@ -55,7 +56,8 @@ class Derivation:
         for step, scopes in zip(self.steps, scopes_of(records, names), strict=True):
             step.scopes = scopes
             step.keep()
-        del self._writing, self._names, self._identifiers, self._of  # they hold the tape
+        del self._writing, self._names, self._identifiers  # they hold the tape
+        del self._of, self._made
 
     # --- forward -------------------------------------------------------------------------------
 
@@ -73,6 +75,7 @@ class Derivation:
             else:
                 node_at = record.number + i
                 variable = self._variable(node_at, labels.get(node_at), "result", y)
+                self._made[memory(y)] = variable
                 step.places.append(variable)
                 line = Line(variable.name, "=", node, y, plain(primitive.name), variable=variable)
                 step.forward.append(line)
@@ -85,7 +88,10 @@ class Derivation:
             kind = "constant"
             if x._requires_grad:
                 kind = "parameter" if isinstance(x, Parameter) else "input"
-            self._variable(node, self._names.of_leaf(x), kind, x._data)
+            label, made = self._names.of_leaf(x), self._made.get(memory(x._data))
+            if label is None and made is not None:
+                label = f"{made.name} detached"
+            self._variable(node, label, kind, x._data)
         variable = self._of[node]
         self._writing.name(x, variable.name)
         return variable

@@ -58,10 +58,10 @@ class Writing:
         return result
 
     def name(self, x: Tensor | Array, name: str) -> None:
-        """From here on this Tensor, or array, is known by this name."""
-        self._names[id(x)] = name
+        """From here on this Tensor is known by this name, and its array by the first it gets."""
         if isinstance(x, Tensor):
-            self._names.setdefault(id(x._data), name)
+            self._names[id(x)] = name
+        self._names.setdefault(id(_array(x)), name)
         self._held.append(x)
 
     def expression(self, x: Any, target: str, number: int) -> tuple[list[Line], ast.expr]:

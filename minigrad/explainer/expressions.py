@@ -126,8 +126,9 @@ class _Copying(ast.NodeVisitor):
     """Like ast.NodeTransformer, but trees share nodes, and none is changed."""
 
     def generic_visit(self, node: ast.AST) -> ast.AST:
-        fields = {k: self._visited(v) for k, v in ast.iter_fields(node)}
-        return type(node)(**fields) if fields else node
+        if not node._fields:  # an operator
+            return node
+        return type(node)(**{k: self._visited(v) for k, v in ast.iter_fields(node)})
 
     def _visited(self, field: Any) -> Any:
         if isinstance(field, list):

@@ -110,6 +110,8 @@ class Writing:
             self._named_constant,
             self._function,
         )
+        if not parts:
+            return outputs
         needed = outputs if output is None else [outputs[output]]
         names: dict[str, ast.expr] = {}
         for name, part in _used(parts, needed):

@@ -68,8 +68,10 @@ class Names:
             return f"{near[0][1]} view"
         if array.dtype.kind not in LABELS or not array.ndim:
             return None
-        same = (n for a, n in self._labels.get(array.size, ()) if np.array_equal(a, array.ravel()))
-        return next(same, None)
+        for labels, name in self._labels.get(array.size, ()):
+            if np.array_equal(labels.ravel(), array.ravel()):
+                return name
+        return None
 
     def _enter(self, name: str, x: Any) -> None:
         for path, thing in _inside(name, x):
@@ -80,7 +82,7 @@ class Names:
                     array = _array(thing)
                     self._near.setdefault(_owner(array), []).append((thing, path))
                     if array.dtype.kind in LABELS and array.ndim:
-                        self._labels.setdefault(array.size, []).append((array.ravel(), path))
+                        self._labels.setdefault(array.size, []).append((array, path))
 
 
 def _inside(name: str, x: Any) -> Iterator[tuple[str, Any]]:

@@ -43,7 +43,9 @@ def load(source: str, title: str) -> tuple[types.ModuleType, Path | None]:
 def function(module: types.ModuleType, name: str, bare: bool = False) -> Any:
     """The function of that name, compiled as a kernel is, and those of the module that it calls.
 
-    bare: as of `kernel`.
+    bare: as of `kernel`. What is computed twice rather than stored has the same bits each time, as
+    code without flags does not choose where to fuse a product with a sum: the gradient of max
+    compares elements with the largest. Training steps took as long with flags.
     """
     with _lock:
         made = _compiled.get((module.__name__, name))
@@ -53,7 +55,7 @@ def function(module: types.ModuleType, name: str, bare: bool = False) -> Any:
                 own = names.get(called)
                 if isinstance(own, types.FunctionType) and own.__module__ == module.__name__:
                     names[called] = outside(function(module, called, bare=True))
-            made = _compiled[module.__name__, name] = kernel(python, exact=True, bare=bare)
+            made = _compiled[module.__name__, name] = kernel(python, literal=True, bare=bare)
         return made
 
 

@@ -39,6 +39,8 @@ class Trace:
         self.operations: list[Operation] = []
         self.owners: dict[int, Tensor] = {}  # the Tensors of states, by the identity of the Value
         self._values: dict[int, Value] = {}  # by the identity of the array
+        self._views: dict[int, tuple[Operation, Any]] = {}  # what made a view, and its array
+        self._stale: set[int] = set()  # views whose memory has changed since they were noted
         self._held: list[Any] = []  # arrays, so that no other gets the identity of one
         self._known = {id(x): name for name, x in reversed(known)}
         self._tensors = {id(x._data): x for _, x in known}
@@ -61,7 +63,10 @@ class Trace:
         given = [self._input(x) for x in inputs]
         result = apply(primitive, *inputs, **attributes)
         outputs = [self._made(a, primitive.name) for a in _arrays(result, primitive)]
-        self.operations.append(Operation(primitive, given, attributes, outputs, self.rule))
+        operation = Operation(primitive, given, attributes, outputs, self.rule)
+        self.operations.append(operation)
+        if primitive.is_view and outputs[0] is not None:
+            self._note_view(operation, _array(inputs[0]), _array(result))
         return result
 
     def update(self, update: Update, *inputs: Any) -> None:
@@ -75,6 +80,7 @@ class Trace:
                 )
             array = inputs[i].array if isinstance(inputs[i], Value) else inputs[i]
             self._undo.append(partial(np.copyto, array, array.copy()))
+            self._make_stale(given[i])
         self.operations.append(Operation(update, given, {}, []))
 
     def source(self, fetch: Fetch, name: str, owner: Any = None) -> Value:
@@ -150,7 +156,8 @@ class Trace:
         if isinstance(x, Tensor):
             x = x if id(x._data) not in self._values else x._data
         if isinstance(x, np.ndarray):
-            return self._values.get(id(x)) or self._outer(x)
+            known = self._values.get(id(x)) or self._outer(x)
+            return self._again(known) if id(known) in self._stale else known
         if isinstance(x, Tensor):
             return self._view(x._data) or self._captured(x)
         return x.item() if isinstance(x, np.generic) else x
@@ -189,17 +196,44 @@ class Trace:
                 reshape = ops.TABLE["reshape"]
                 attributes: dict[str, Any] = {"shape": array.shape}
                 self.operations.append(Operation(reshape, [known], attributes, [made]))
+                self._note_view(self.operations[-1], base, array)
                 return made
             if row and array.shape == base.shape[1:]:
                 made = self._made(array, "row")
                 index = (start // row,)
                 getitem = ops.TABLE["getitem"]
                 self.operations.append(Operation(getitem, [known], {"index": index}, [made]))
+                self._note_view(self.operations[-1], base, array)
                 return made
         raise TraceError(
             f"compile: an array of shape {array.shape} is part of {known!r}, of shape "
             f"{known.shape}, by no operation of minigrad; index or reshape the Tensor instead"
         )
+
+    def _note_view(self, operation: Operation, base: Any, array: Any) -> None:
+        """The operation has made an array of the memory of another, unless it has copied."""
+        if np.may_share_memory(base, array):
+            self._views[id(operation.makes[0])] = operation, array
+
+    def _make_stale(self, changed: Value) -> None:
+        """The memory of a Value is about to change, and so is what its views show."""
+        stale = {id(changed)}
+        for v, (operation, _) in self._views.items():
+            if id(operation.inputs[0]) in stale:
+                stale.add(v)
+        self._stale |= stale - {id(changed)}
+
+    def _again(self, v: Value) -> Value:
+        """A view as it is now: the operation that made it is done again."""
+        operation, array = self._views[id(v)]
+        base, *more = operation.inputs
+        base = self._again(base) if id(base) in self._stale else base
+        fresh = self._enter(array, Value(self._free(v.name), array, "result", keep=False))
+        self.operations.append(
+            Operation(operation.what, [base, *more], operation.attributes, [fresh], operation.rule)
+        )
+        self._views[id(fresh)] = self.operations[-1], array
+        return fresh
 
     def _made(self, array: Any, name: str) -> Value | None:
         """The Value of an output; none if it is absent, or an array that has one already."""

@@ -224,6 +224,10 @@ def _gelu(a: Any) -> Any:
     return a * (type(a)(0.5) * type(a)(math.erfc(a * type(a)(-0.7071067811865476))))
 
 
-exp, log, sqrt, tanh, erf = part(_exp), part(_log), part(_sqrt), part(_tanh), part(_erf)
-maximum, minimum, sign = part(_maximum), part(_minimum), part(_sign)
-sigmoid, softplus, gelu = part(_sigmoid), part(_softplus), part(_gelu)
+def _element(function: Any) -> Any:
+    return part(function, literal=True)
+
+
+exp, log, sqrt, tanh, erf = map(_element, (_exp, _log, _sqrt, _tanh, _erf))
+maximum, minimum, sign = map(_element, (_maximum, _minimum, _sign))
+sigmoid, softplus, gelu = map(_element, (_sigmoid, _softplus, _gelu))

@@ -24,16 +24,17 @@ FASTMATH = {"contract", "reassoc", "nsz", "arcp"}
 KERNELS: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
 
 
-def kernel(function: F, exact: bool = False, bare: bool = False) -> F:
+def kernel(function: F, exact: bool = False, literal: bool = False, bare: bool = False) -> F:
     """Compile `function` on its first call for each signature, and keep the machine code on disk.
 
     Nothing is compiled at import. Where no directory can hold the cache, the kernel is compiled
     anew in each process, and one warning says so. A function with a closure is not kept.
     exact: keep the order of operations, where a difference is taken to be free of the size of its
-    operands. bare: only compiled code will call it, so that it takes half the time to compile.
+    operands. literal: as of `part`. bare: only compiled code will call it, so that it takes half
+    the time to compile.
     Returns Numba's dispatcher, so that a call passes through no Python. Errors: none of its own.
     """
-    compiled = part(function, exact, bare=bare)
+    compiled = part(function, exact, literal, bare)
     if compiled is not function:
         _keep_on_disk(compiled)
     else:  # as under NUMBA_DISABLE_JIT; compiled code says nothing about NaN and inf either

@@ -1,4 +1,5 @@
-"""The hyperparameters of a group of parameters: checked, and as SGD's kernels take them.
+"""The hyperparameters of a group of parameters: checked, as SGD's kernels take them, and where a
+compiled step finds them and the momentum at each call.
 
 May import arrays, checks, errors and kernels.
 """
@@ -46,7 +47,7 @@ def as_arrays(group: Group) -> dict[Any, NDArray[Any]]:
         raise
 
 
-class Source:
+class HyperSource:
     """Where a compiled step finds the values of a group; none if another kernel is to run now."""
 
     def __init__(self, group: Group, dtype: Any) -> None:
@@ -64,10 +65,34 @@ class Source:
         return self.found
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Source) and other.group is self.group and other.dtype == self.dtype
+        return (
+            isinstance(other, HyperSource)
+            and other.group is self.group
+            and other.dtype == self.dtype
+        )
 
     def __hash__(self) -> int:
         return id(self.group)
+
+
+class MomentumSource:
+    """Where a compiled step finds the momentum of a parameter."""
+
+    def __init__(self, optimizer: Any, parameter: Any) -> None:
+        self.optimizer, self.parameter = optimizer, parameter
+
+    def __call__(self) -> Any:
+        return self.optimizer.state[self.parameter]["momentum_buffer"]
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, MomentumSource)
+            and other.optimizer is self.optimizer
+            and other.parameter is self.parameter
+        )
+
+    def __hash__(self) -> int:
+        return id(self.parameter)
 
 
 @functools.lru_cache(maxsize=64, typed=True)

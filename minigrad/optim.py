@@ -14,7 +14,7 @@ from .errors import (
     StateDictError,
     TraceError,
 )
-from .hyper import Group, Source, as_arrays, check_group
+from .hyper import Group, HyperSource, MomentumSource, as_arrays, check_group
 from .kernels.jit import plain
 from .kernels.threads import team_for
 from .kernels.update import sgd, sgd_momentum
@@ -179,14 +179,17 @@ class SGD:
         it finds the values of the group and the buffer, which may be others by then."""
         data = p._data
         if not (data.flags.carray and g.flags.carray):
-            raise TraceError("compile: SGD takes parameters and gradients in C order only")
-        hyper = trace.source(Source(group, data.dtype), "hyper")
+            raise TraceError(
+                f"compile: SGD cannot update a parameter of shape {p.shape} that, or whose "
+                "gradient, does not lie in C order; p.data = np.ascontiguousarray(p.data) before"
+            )
+        hyper = trace.source(HyperSource(group, data.dtype), "hyper")
         if not group["momentum"]:
             trace.update(PLAIN, data, g, hyper)
             return
         if first:
             trace.undo(lambda: self.state.pop(p, None))
-        buffer = trace.source(lambda: self.state[p]["momentum_buffer"], "momentum", data)
+        buffer = trace.source(MomentumSource(self, p), "momentum", data)
         trace.update(SGD_MOMENTUM, data, g, buffer, hyper, group["nesterov"], False)
 
     def _buffer(self, p: Tensor) -> NDArray[Any] | None:

@@ -10,7 +10,7 @@ from minigrad import ops
 from minigrad.apply import tracing
 from minigrad.compiler import passes, sums
 from minigrad.compiler.functions import Loops
-from minigrad.compiler.plan import laid_out
+from minigrad.compiler.memory import laid_out
 from minigrad.compiler.program import Operation, Program, Value
 from minigrad.compiler.trace import Trace
 from minigrad.tensor import Tensor

@@ -96,12 +96,9 @@ def updates_last(operations: Operations, wanted: Wanted) -> Operations:
     root = Views(operations).root
     for operation in operations:
         met = {id(root(v)) for later in late for v in later.changes}
-        read = {id(v) for later in late for v in later.reads}
         if isinstance(operation.what, Update):
             late.append(operation)
-        elif any(id(root(v)) in met for v in operation.reads) or any(
-            id(v) in read for v in operation.makes
-        ):
+        elif any(id(root(v)) in met for v in operation.reads):
             order += [*late, operation]
             late = []
         else:

@@ -1,6 +1,5 @@
 """A plan: one trace, compiled, with memory for arguments of given shapes; and its run."""
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -8,36 +7,15 @@ from typing import Any
 import numpy as np
 
 from ..errors import TraceError
-from ..kernels.memory import empty
 from ..kernels.threads import team
 from ..tensor import Tensor, mark_changed
 from . import build
 from .emit import emit
 from .functions import Code
+from .memory import Memory
 from .passes import optimised
 from .program import Operation, Program, Value
 from .trace import Trace
-
-LINE = 64  # bytes: arrays begin with a line of the cache
-
-
-def laid_out(sizes: Sequence[int], lives: Sequence[tuple[int, float]]) -> tuple[list[int], int]:
-    """Where pieces of a block begin, so that none overlaps another that lives at the same time,
-    and the size of the block: each in turn at the first place that is free, the largest first."""
-    starts = [0] * len(sizes)
-    placed: list[int] = []
-    for i in sorted(range(len(sizes)), key=lambda k: -sizes[k]):
-        first, last = lives[i]
-        beside = [k for k in placed if lives[k][0] <= last and first <= lives[k][1]]
-        start = 0
-        for k in sorted(beside, key=lambda k: starts[k]):
-            if start + sizes[i] <= starts[k]:
-                break
-            start = max(start, starts[k] + sizes[k])
-        starts[i] = start
-        placed.append(i)
-    ends = [start + size for start, size in zip(starts, sizes, strict=True)]
-    return starts, max(ends, default=0)
 
 
 class Plan:
@@ -62,75 +40,20 @@ class Plan:
         self._owners = trace.owners
         self._tensors: list[tuple[Tensor, Any, bool, Value]] = []
         self._fetches: list[tuple[Callable[[], Any], Any, Value]] = []
-        self._place_of = {id(v): i for i, v in enumerate(self.emitted.places)}
-        self._arrays: dict[int, Any] = {}
         self.built: dict[str, tuple[str, float]] = {}  # what Numba did for each function
         self._batch: list[Any] | None = None  # arguments that run_rows gathers
-        self._written = {id(v) for op in self.program.operations for v in op.changes}
-        self._reserve()
+        self.memory = Memory(self.program, self.emitted)
+        self.buffer_bytes = self.memory.buffer_bytes
+        self._note_states()
         self._draws = [self._draw(operation) for operation in self.emitted.draws]
         self._steps = [self._step(step) for step in self.emitted.steps]
         self._sizes = np.array(self.emitted.sizes, np.int64)
         self._numbers = np.array(self.emitted.numbers, np.float64)
         self._changed = self._changed_tensors(trace)
+        self._held: list[tuple[Tensor, Tensor]] = []  # gradients whose memory each call overwrites
         self._grads = [self._gradient(leaf, v) for leaf, v in self.program.grads]
         self._results = [self._result(v) for v in self.program.results]
         self.compile_seconds = time.perf_counter() - began
-
-    # --- memory --------------------------------------------------------------------------------
-
-    def _reserve(self) -> None:
-        """An array for each place: the user's, or a piece of one block."""
-        places = self.emitted.places
-        own = [v for v in places if v.origin == "result"]
-        sizes = [-(-v.dtype.itemsize * math.prod(v.shape) // LINE) * LINE for v in own]
-        keep = {id(self.emitted.aliases.root(v)) for v in self.program.wanted}
-        ends = {i: math.inf if i in keep else last for i, (_, last) in self.emitted.lives.items()}
-        lives = [(self.emitted.lives[id(v)][0], ends[id(v)]) for v in own]
-        starts, self.buffer_bytes = laid_out(sizes, lives)
-        total = self.buffer_bytes
-        self._block = empty((max(total, 1) + LINE,), np.dtype(np.uint8))
-        first = -self._block.__array_interface__["data"][0] % LINE
-        for v, start in zip(own, starts, strict=True):
-            count = int(np.prod(v.shape))
-            piece = self._block[first + start : first + start + count * v.dtype.itemsize]
-            self._arrays[id(v)] = piece.view(v.dtype).reshape(v.shape)
-        self._places = np.zeros(len(places), np.int64)
-        for v in self.program.values():
-            if v.origin in ("state", "constant"):
-                self._arrays[id(v)] = v.array
-        for i, v in enumerate(places):
-            if v.origin != "result":
-                outer: Any = v.array
-                if not outer.flags.c_contiguous:
-                    raise TraceError(
-                        f"compile: {v.name}, of shape {v.shape}, does not lie in C order; make it "
-                        "contiguous by np.ascontiguousarray"
-                    )
-            self._places[i] = self._arrays[id(v)].__array_interface__["data"][0]
-        states = [v for v in self.program.values() if v.origin in ("state", "constant")]
-        if _overlap([(v.array, id(v) in self._written) for v in states]):
-            names = ", ".join(v.name for v in states if id(v) in self._written)
-            raise TraceError(
-                f"compile: of {names}, which the step changes in place, one shares memory with "
-                "another array that it uses; give each an array of its own"
-            )
-        self._note_states()
-
-    def array(self, v: Value, arguments: Sequence[Any]) -> Any:
-        """Where the elements of a Value are."""
-        known = self._arrays.get(id(v))
-        if known is not None:
-            return known
-        for argument, value in zip(arguments, self.program.arguments, strict=True):
-            if value is v:
-                return argument
-        view = self.emitted.aliases.of.get(id(v))
-        if view is None:  # nothing generated has read or made it: an outer array as it is
-            self._arrays[id(v)] = v.array if v.array is not None else np.empty(v.shape, v.dtype)
-            return self._arrays[id(v)]
-        base = self.array(view.inputs[0], arguments)
-        return view.what.forward(base, **view.attributes)  # type: ignore[union-attr]
 
     # --- running -------------------------------------------------------------------------------
 
@@ -154,26 +77,15 @@ class Plan:
     def _holds_again(self) -> bool:
         """With other arrays in the places of some, if they fit."""
         try:
-            found = [(fetch(), array, v) for fetch, array, v in self._fetches]
+            found = [(v, fetch()) for fetch, _, v in self._fetches]
         except Exception:
             return False
-        found += [(x._data, array, v) for x, array, _, v in self._tensors]
-        for now, array, _ in found:
-            if now is not array:
-                fits = isinstance(now, np.ndarray) and now.flags.carray
-                if not fits or now.shape != array.shape or now.dtype != array.dtype:
-                    return False
         if any(x._requires_grad is not needs for x, _, needs, _ in self._tensors):
             return False
         if any(look() != seen for look, seen in self._guards):
             return False
-        if _overlap([(now, id(v) in self._written) for now, _, v in found]):
+        if not self.memory.replace([(v, x._data) for x, _, _, v in self._tensors] + found):
             return False
-        for now, array, v in found:
-            if now is not array:
-                self._arrays[id(v)] = now
-                if id(v) in self._place_of:
-                    self._places[self._place_of[id(v)]] = now.__array_interface__["data"][0]
         self._note_states()
         return True
 
@@ -183,16 +95,22 @@ class Plan:
         for v in self.program.values():
             if id(v) in self._owners:
                 x = self._owners[id(v)]
-                self._tensors.append((x, self._arrays[id(v)], x._requires_grad, v))
+                self._tensors.append((x, self.memory.find(v), x._requires_grad, v))
             elif v.fetch is not None:
-                self._fetches.append((v.fetch, self._arrays[id(v)], v))
+                self._fetches.append((v.fetch, self.memory.find(v), v))
 
-    def run(self, arguments: Sequence[Any]) -> Any:
-        """One call, with arrays in C order. Errors: those of the operations."""
+    def run(self, arguments: list[Any]) -> Any:
+        """One call, with arrays in C order. Errors: those of the operations, TraceError for an
+        argument that is memory of what the step changes."""
+        arguments = self.memory.apart(arguments)
         for draw in self._draws:
             draw()
-        for step in self._steps:
-            step(arguments)
+        try:
+            for step in self._steps:
+                step(arguments)
+        except BaseException:
+            self._leave()
+            raise
         for leaf, gradient in self._grads:
             leaf._grad = gradient(arguments)
         mark_changed(*self._changed)
@@ -218,12 +136,21 @@ class Plan:
             leaf._grad = gradient(self._batch)
         mark_changed(*self._changed)
         if status >= 0:
+            self._leave()
             self._refuse(status, [a.take(rows[done], axis=0) for a in whole])
         return values
 
+    def _leave(self) -> None:
+        """A call has ended before its end: gradients whose memory it has begun to write are gone,
+        and of several updates some may have been made."""
+        for leaf, held in self._held:
+            if leaf._grad is held:
+                leaf._grad = None
+        mark_changed(*self._changed)
+
     def _tables(self) -> tuple[Any, ...]:
         """What generated functions get besides the user's arguments."""
-        return self._places, self._sizes, self._numbers, team()
+        return self.memory.places, self._sizes, self._numbers, team()
 
     def _order(self, code: Code) -> list[int]:
         """Which of the program's arguments a function takes."""
@@ -233,21 +160,23 @@ class Plan:
     def _step(self, step: Code | Operation) -> Callable[[Sequence[Any]], None]:
         if isinstance(step, Operation):
             return lambda arguments: self._by_python(step, arguments)
-        compiled = build.function(self.module, step.name)
+        compiled, places = build.function(self.module, step.name), self.memory.places
         order = self._order(step)
 
         def call(arguments: Sequence[Any]) -> None:
             given = [arguments[i] for i in order]
             if step.name not in self.built:
                 self.built[step.name] = build.prepare(compiled, (*given, *self._tables()))
-            status = compiled(*given, self._places, self._sizes, self._numbers, team())
+            status = compiled(*given, places, self._sizes, self._numbers, team())
             if status >= 0:
                 self._refuse(status, arguments)
 
         return call
 
     def _forward(self, operation: Operation, arguments: Sequence[Any]) -> Any:
-        given = [self.array(x, arguments) if isinstance(x, Value) else x for x in operation.inputs]
+        given = [
+            self.memory.array(x, arguments) if isinstance(x, Value) else x for x in operation.inputs
+        ]
         with np.errstate(all="ignore"):
             return operation.what.forward(*given, **operation.attributes)  # type: ignore[union-attr]
 
@@ -256,13 +185,16 @@ class Plan:
         result = self._forward(operation, arguments)
         for v, array in zip(operation.outputs, _flat(result, operation), strict=True):
             if v is not None:
-                np.copyto(self.array(v, arguments), array, casting="unsafe")
+                np.copyto(self.memory.array(v, arguments), array, casting="unsafe")
 
     def _draw(self, operation: Operation) -> Callable[[], Any]:
-        """What draws random numbers, as the primitive does."""
-        (v,) = operation.makes
-        array = self.array(v, ())
-        return lambda: np.copyto(array, operation.what.forward(**operation.attributes))  # type: ignore[union-attr]
+        """What draws random numbers, as the primitive does; also those that nobody reads, so that
+        the generator goes on."""
+        forward, attributes = operation.what.forward, operation.attributes  # type: ignore[union-attr]
+        array = self.memory.find(operation.makes[0])
+        if array is None:
+            return lambda: forward(**attributes)
+        return lambda: np.copyto(array, forward(**attributes))
 
     def _refuse(self, status: int, arguments: Sequence[Any]) -> None:
         """Raise the error for an operation that generated code has refused: its forward's."""
@@ -284,31 +216,22 @@ class Plan:
     ) -> tuple[Tensor, Callable[[Sequence[Any]], Tensor | None]]:
         if v is None:
             return leaf, lambda _: None
-        if id(v) in self._arrays and v.origin == "result" and not self._reads_gradients():
-            held = Tensor(self._arrays[id(v)])
+        array = self.memory.find(v)
+        if array is not None and v.origin == "result" and not self._reads_gradients():
+            held = Tensor(array)
+            self._held.append((leaf, held))
             return leaf, lambda _: held
-        return leaf, lambda arguments: Tensor(self.array(v, arguments).copy())
+        return leaf, lambda arguments: Tensor(self.memory.array(v, arguments).copy())
 
     def _reads_gradients(self) -> bool:
         """Whether the step adds to gradients that were there, so that they need other memory."""
         return any(v.name.endswith(".grad") for v in self.program.values() if v.fetch is not None)
 
     def _result(self, v: Value) -> Callable[[Sequence[Any]], Tensor]:
-        if v.origin == "result" and id(v) in self._arrays:
-            array = self._arrays[id(v)]
+        array = self.memory.find(v)
+        if v.origin == "result" and array is not None:
             return lambda _: Tensor(array.copy())
-        return lambda arguments: Tensor(self.array(v, arguments).copy())
-
-
-def _overlap(arrays: Sequence[tuple[Any, bool]]) -> bool:
-    """Whether one of these, of which some are changed in place, lies in the memory of another:
-    what reads that other is in no order with the change."""
-    return any(
-        np.may_share_memory(a, b)
-        for i, (a, changed) in enumerate(arrays)
-        for b, other in arrays[i + 1 :]
-        if changed or other
-    )
+        return lambda arguments: Tensor(self.memory.array(v, arguments).copy())
 
 
 def _flat(result: Any, operation: Operation) -> list[Any]:

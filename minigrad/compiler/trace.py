@@ -41,6 +41,7 @@ class Trace:
         self._values: dict[int, Value] = {}  # by the identity of the array
         self._views: dict[int, tuple[Operation, Any]] = {}  # what made a view, and its array
         self._stale: set[int] = set()  # views whose memory has changed since they were noted
+        self._given = [x._data for _, x in arguments]
         self._held: list[Any] = []  # arrays, so that no other gets the identity of one
         self._known = {id(x): name for name, x in reversed(known)}
         self._tensors = {id(x._data): x for _, x in known}
@@ -79,6 +80,11 @@ class Trace:
                     "what the step has made; make a new Tensor, or change a whole one from outside"
                 )
             array = inputs[i].array if isinstance(inputs[i], Value) else inputs[i]
+            if any(np.may_share_memory(array, a) for a in self._given):
+                raise TraceError(
+                    f"compile: {update.name} would change {given[i]!r}, whose memory is that of an "
+                    "argument; give the step a copy, or let it use the Tensor from outside"
+                )
             self._undo.append(partial(np.copyto, array, array.copy()))
             self._make_stale(given[i])
         self.operations.append(Operation(update, given, {}, []))

@@ -1,0 +1,308 @@
+"""Compiled steps and memory: views of what changes, arguments and gradients that share memory,
+parameters whose arrays are replaced, updates that follow each other, and what an error leaves."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+from minigrad import functional as F
+from minigrad import nn, optim
+from minigrad.errors import GradError, OutOfRangeError, TraceError
+
+X = np.arange(4, dtype=np.float32).reshape(2, 2)
+
+
+def both(make: Callable[[], Callable[..., Any]], calls: list[tuple[Any, ...]]) -> None:
+    """A step gives the same in each call, compiled and not; make: makes it, with its own state."""
+    eager, compiled = make(), mg.compile(make())
+    for given in calls:
+        expected = eager(*map(mg.tensor, given))
+        found = compiled(*given)
+        for a, b in zip(expected, found, strict=True):
+            np.testing.assert_array_equal(a.numpy(), b.numpy())
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(2, 3), (8, 64), (64, 10)])
+def test_an_extreme_of_what_is_computed_twice(shape: tuple[int, int], dtype: Any) -> None:
+    rng = np.random.default_rng(0)
+    s = mg.tensor(rng.normal(size=shape[1]).astype(dtype), requires_grad=True)
+
+    def gradient(x: Any) -> Any:
+        a = x * s
+        return mg.grad((a + s).max(axis=1).sum() + mg.tanh(a).sum(), s)[0]
+
+    compiled, x = mg.compile(gradient), rng.normal(size=shape).astype(dtype)
+    compiled(x)
+    tolerance = 8 * np.finfo(dtype).eps * shape[0]
+    np.testing.assert_allclose(compiled(x).data, gradient(mg.tensor(x)).data, atol=tolerance)
+
+
+VIEWS: dict[str, Callable[[Any], Any]] = {
+    "rows": lambda w: w[0:1],
+    "a row": lambda w: w[1],
+    "a column": lambda w: w[:, 0:1],
+    "reversed": lambda w: w[::-1],
+    "transposed": lambda w: w.T,
+    "a view of a view": lambda w: w[0:1].T,
+    "reshaped": lambda w: w.reshape(4),
+    "detached": lambda w: w.detach(),
+    "a copy": lambda w: w.T.reshape(4),
+}
+USES: dict[str, Callable[[Any], Any]] = {
+    "as it is": lambda b: b,
+    "in a loop": lambda b: b * 2.0,
+    "by a kernel": lambda b: mg.concat([b, b]),
+    "summed": lambda b: b.sum(axis=0),
+}
+
+
+@pytest.mark.parametrize("use", USES.values(), ids=USES)
+@pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
+def test_views_show_what_the_memory_has_become(view: Any, use: Any) -> None:
+    def make() -> Any:
+        w = mg.tensor(np.zeros((2, 2), np.float32))
+
+        def step(x: Any) -> Any:
+            b = view(w)
+            before = use(b)
+            w.copy_(x)
+            return before * 1.0, use(b), b
+
+        return step
+
+    both(make, [(X + k,) for k in range(4)])
+
+
+def test_a_conversion_to_its_own_dtype_keeps_what_was_there() -> None:
+    def make() -> Any:
+        w = mg.tensor(X)
+
+        def step(x: Any) -> Any:
+            old = w.astype(w.dtype)
+            w.copy_(x)
+            return (old - w,)
+
+        return step
+
+    both(make, [(X + k,) for k in range(4)])
+
+
+def test_several_updates_in_one_step() -> None:
+    def make() -> Any:
+        w = mg.tensor([1.0, 2.0], requires_grad=True)
+        opt = optim.SGD([w], lr=0.1, momentum=0.9)
+
+        def step(x: Any) -> Any:
+            for _ in range(2):
+                opt.zero_grad()
+                (w * w * x).sum().backward()
+                opt.step()
+            return (w * 1.0,)
+
+        return step
+
+    both(make, [(X[0] + k,) for k in range(4)])
+
+
+def test_random_numbers_that_nobody_reads_are_drawn() -> None:
+    def step(x: Any) -> Any:
+        return (F.dropout(x, 0.5), x * 2)[1], F.dropout(x, 0.5)
+
+    mg.manual_seed(3)
+    expected = [step(mg.tensor(X))[1].data for _ in range(3)]
+    mg.manual_seed(3)
+    compiled = mg.compile(step)
+    for mask in expected:
+        np.testing.assert_array_equal(compiled(X)[1].data, mask)
+
+
+# --- arguments and gradients that share memory --------------------------------------------------
+
+
+def test_an_argument_that_is_memory_of_what_the_step_changes_is_refused() -> None:
+    w = mg.tensor(np.zeros((2, 2), np.float32))
+
+    @mg.compile
+    def step(x: Any) -> Any:
+        w.copy_(w + 1)
+        return x * 1.0
+
+    for argument in (w, w.data, w.data[:1]):
+        with pytest.raises(TraceError, match="whose memory is that of an argument"):
+            step(argument)
+    step(X)
+    for argument in (w, w.data):
+        with pytest.raises(TraceError, match="is memory of w, which the step changes"):
+            step(argument)
+    assert w.tolist() == [[1.0, 1.0], [1.0, 1.0]]
+    w.data = np.zeros((2, 2), np.float32)
+    step(X)
+    with pytest.raises(TraceError, match="is memory of w"):
+        step(w.data)
+
+
+def test_beside_it_in_one_array_is_no_harm() -> None:
+    whole = np.zeros((4, 2), np.float32)
+    w = mg.Tensor(whole[:2])
+    step = mg.compile(lambda x: (w.copy_(w + x), x * 2.0)[1])
+    for _ in range(3):
+        assert step(whole[2:]).tolist() == [[0.0, 0.0], [0.0, 0.0]]
+
+
+@pytest.mark.parametrize("n", [4, 1 << 16])
+def test_the_gradient_of_the_call_before_may_be_an_argument(n: int) -> None:
+    w = mg.tensor(np.ones(n, np.float32), requires_grad=True)
+
+    @mg.compile
+    def step(x: Any, g: Any) -> Any:
+        w.grad = None
+        (w * x * x).sum().backward()
+        return g * 1.0
+
+    ones = np.ones(n, np.float32)
+    step(ones, ones)
+    step(ones, ones)
+    assert set(step(2 * ones, w.grad).tolist()) == {1.0}
+    assert w.grad is not None and set(w.grad.tolist()) == {4.0}
+
+
+def test_arrays_that_overlap_are_named() -> None:
+    whole = np.zeros((3, 2), np.float32)
+    p, q = mg.Tensor(whole[:2]), mg.Tensor(whole[1:])
+    with pytest.raises(TraceError, match=r"^compile: (p and q|q and p) share memory, and the step"):
+        mg.compile(lambda x: (p.copy_(x), q * 1.0)[1])(X)
+
+
+# --- what others replace ------------------------------------------------------------------------
+
+
+def trained() -> tuple[nn.Linear, Any, Any]:
+    model = nn.Linear(2, 2)
+    opt = optim.SGD(model.parameters(), lr=0.1)
+
+    def step(x: Any) -> Any:
+        opt.zero_grad()
+        loss = (model(x) ** 2).sum()
+        loss.backward()
+        opt.step()
+        return loss
+
+    return model, opt, step
+
+
+def test_a_frozen_tensor_gets_no_gradient() -> None:
+    w, v = mg.tensor(X, requires_grad=True), mg.tensor(X, requires_grad=True)
+
+    @mg.compile
+    def step(x: Any) -> Any:
+        w.grad = v.grad = None
+        (w * v * x).sum().backward()
+
+    step(X)
+    step(X)
+    w.requires_grad = False
+    step(X)
+    assert w.grad is None and v.grad is not None
+
+
+@pytest.mark.parametrize("to", [lambda a: a.astype(np.float64), np.asfortranarray])
+def test_parameters_of_another_dtype_or_order(to: Any) -> None:
+    (model, _, plain), (m2, _, step) = trained(), trained()
+    m2.load_state_dict(model.state_dict())
+    compiled = mg.compile(step)
+    compiled(X), compiled(X), plain(mg.tensor(X)), plain(mg.tensor(X))
+    for m in (model, m2):
+        for p in m.parameters():
+            p._data = to(p.data)
+            p.grad = None
+    if model.weight.data.flags.c_contiguous:
+        for _ in range(2):
+            np.testing.assert_allclose(compiled(X).data, plain(mg.tensor(X)).data, rtol=1e-6)
+        np.testing.assert_allclose(model.weight.data, m2.weight.data, rtol=1e-6)
+    else:
+        with pytest.raises(TraceError, match=r"in C order; p.data = np.ascontiguousarray"):
+            compiled(X)
+
+
+def test_a_compiled_call_counts_as_a_change_in_place() -> None:
+    """For one step, and for an epoch, whose first batch is a call and the others are not."""
+    model, _, step = trained()
+    compiled = mg.compile(step)
+    compiled.epoch(X, batch_size=1)
+    for run in (lambda: compiled(X), lambda: compiled.epoch(X, batch_size=1)):
+        run()
+        loss = (model(mg.tensor(X, requires_grad=True)) ** 2).sum()
+        run()
+        with pytest.raises(GradError, match="was changed in place"):
+            loss.backward()
+    plan = compiled._last
+    assert plan is not None
+    loss = (model(mg.tensor(X, requires_grad=True)) ** 2).sum()
+    if plan.emitted.epoch:
+        plan.run_rows([X], np.array([[0], [1]]))
+        with pytest.raises(GradError, match="was changed in place"):
+            loss.backward()
+
+
+# --- what an error leaves -----------------------------------------------------------------------
+
+
+def test_a_refused_call_leaves_no_gradient_and_no_other_change() -> None:
+    model = nn.Sequential(nn.Linear(2, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+    opt = optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+
+    @mg.compile
+    def step(x: Any, y: Any) -> Any:
+        opt.zero_grad()
+        loss = F.cross_entropy(model(x), y)
+        loss.backward()
+        opt.step()
+        return loss
+
+    good, bad = np.array([0, 1]), np.array([0, 2])
+    step(X, good)
+    step(X, good)
+    before = {k: v.copy() for k, v in model.state_dict().items()}
+    with pytest.raises(OutOfRangeError, match="got 2 at position 1"):
+        step(X, bad)
+    assert [p.grad for p in model.parameters()] == [None] * 6
+    for k, v in model.state_dict().items():
+        np.testing.assert_array_equal(v, before[k])
+    own = [mg.tensor(np.ones_like(p.data)) for p in model.parameters()]
+    for p, g in zip(model.parameters(), own, strict=True):
+        p.grad = g
+    with pytest.raises(OutOfRangeError):
+        step(X, bad)
+    assert all(p.grad is g for p, g in zip(model.parameters(), own, strict=True))
+
+
+def test_an_error_in_the_second_update_leaves_the_first_as_without_compile() -> None:
+    def make() -> tuple[Any, Any]:
+        w = mg.tensor(X, requires_grad=True)
+        opt = optim.SGD([w], lr=0.1)
+
+        def step(x: Any, y: Any, z: Any) -> Any:
+            for labels in (y, z):
+                opt.zero_grad()
+                F.cross_entropy(x @ w, labels).backward()
+                opt.step()
+
+        return w, step
+
+    (w, eager), (w2, step) = make(), make()
+    compiled, good, bad = mg.compile(step), np.array([0, 1]), np.array([0, 2])
+    for _ in range(2):
+        compiled(X, good, good)
+        eager(mg.tensor(X), good, good)
+    for run, x in ((compiled, X), (eager, mg.tensor(X))):
+        loss = (w2 * w2).sum()
+        with pytest.raises(OutOfRangeError):
+            run(x, good, bad)
+        if run is compiled:
+            with pytest.raises(GradError, match="was changed in place"):
+                loss.backward()
+    np.testing.assert_allclose(w.data, w2.data, rtol=1e-6)

@@ -209,6 +209,7 @@ def test_a_frozen_tensor_gets_no_gradient() -> None:
     assert w.grad is None and v.grad is not None
 
 
+@pytest.mark.filterwarnings("ignore:compile. linear_grad cannot be compiled")  # of two dtypes
 @pytest.mark.parametrize("to", [lambda a: a.astype(np.float64), np.asfortranarray])
 def test_parameters_of_another_dtype_or_order(to: Any) -> None:
     (model, _, plain), (m2, _, step) = trained(), trained()

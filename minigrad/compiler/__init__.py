@@ -4,8 +4,10 @@ trace.py writes down what a step applies, program.py is the list, passes.py and 
 less (views.py says what is the memory of what), expansions.py and indices.py bring it to forms that
 there is code for (written.py helps), schedule.py forms nests of loops, emit.py, functions.py,
 loops.py, calls.py and moves.py write Python (aliases.py says what is in the memory of what),
-build.py lets Numba compile it, plan.py runs it, step.py is mg.compile, surroundings.py what a step
-finds outside, and watch.py whether that is as it was. May import all of minigrad but explainer.
+build.py lets Numba compile it, plan.py runs it, step.py is mg.compile, arguments.py what a step is
+given, results.py what it returns, epoch.py runs it on many batches, report.py tells what became of
+it, surroundings.py is what it finds outside, and watch.py whether that is as it was. May import all
+of minigrad but explainer.
 """
 
 from .step import Compiled, compile

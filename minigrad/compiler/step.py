@@ -3,25 +3,25 @@ on. May import everything but explainer."""
 
 import functools
 import inspect
-import itertools
 import os
 import threading
-import time
 import warnings
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from ..apply import tracing
-from ..arrays import checked, plain
 from ..data import DataLoader
 from ..errors import ArgumentError, DtypeError, TraceError
-from ..tape import grad_mode, tracer
+from ..tape import tracer
 from ..tensor import Tensor, as_tensor
+from .arguments import Given, signature_of, unhashable
+from .epoch import run_epoch
 from .plan import Plan
-from .program import Operation
+from .report import by_numpy, report
+from .results import taken_apart
 from .surroundings import Modules, Noting, modules_of, tensors_of
 from .trace import Trace
 from .watch import Together, Watched
@@ -63,13 +63,6 @@ def compile(function: Callable[..., Any]) -> "Compiled":
 
 # Traces for one signature that are kept: modes, attributes, frozen parameters.
 MOST_PLANS = 16
-# At most so many batches, or seconds, go by before Python sees an interrupt.
-AT_ONCE, PATIENCE = 256, 0.05
-
-
-def _at_once(seconds: float) -> int:
-    """How many batches to run at once, if one takes so long; one to begin with."""
-    return max(1, min(AT_ONCE, int(PATIENCE / seconds))) if seconds else 1
 
 
 _all: "weakref.WeakSet[Compiled]" = weakref.WeakSet()
@@ -107,25 +100,13 @@ class Compiled:
         if tracer.get() is not None:  # inlined into the trace of another
             given = [as_tensor(x, "compile") if isinstance(x, np.ndarray) else x for x in args]
             return self._function(*given, **kwargs)
-        arrays: list[Any] = []
-        key: list[Any] = []
-        for x in (*args, *kwargs.values()) if kwargs else args:
-            if isinstance(x, Tensor):
-                a = x._data
-                needs: Any = x._requires_grad
-            elif isinstance(x, np.ndarray):
-                a, needs = x, False
-            else:
-                key.append(_static(x))
-                continue
-            if not a.flags.c_contiguous:
-                a = np.ascontiguousarray(a)
-            arrays.append(a)
-            key.append((a.shape, a.dtype, needs))
-        key.append((grad_mode.get(), *kwargs))
-        signature = tuple(key)
+        arrays, signature = signature_of(args, kwargs)
         with self._running:
-            for plan in self._found(signature):
+            try:
+                plans = self._plans.get(signature, ())
+            except TypeError:
+                raise unhashable(signature) from None
+            for plan in plans:
                 if plan.holds():
                     self._last = plan
                     return plan.run(arrays)
@@ -144,82 +125,32 @@ class Compiled:
         """
         given = len(data) == 1 and isinstance(data[0], DataLoader) and not options
         loader: DataLoader = data[0] if given else DataLoader(*data, **options)
-        arrays = [np.ascontiguousarray(a) for a in loader.arrays]
-        values: list[Any] = []
-        rows, seconds = loader.rows(), 0.0
         with self._running:
-            while batches := list(itertools.islice(rows, _at_once(seconds))):
-                began = time.perf_counter()
-                values += self._several(arrays, batches)
-                seconds = (time.perf_counter() - began) / len(batches)
-        return Tensor(np.concatenate(values)) if values else Tensor(np.zeros(0, np.float32))
+            return run_epoch(self._number, loader)
 
-    def _several(self, arrays: list[Any], batches: list[Any]) -> list[Any]:
-        """Some batches, those of one size together."""
-        values = []
-        for _, same in itertools.groupby(batches, key=len):
-            first, *others = same
-            values.append(self._number(self(*[a.take(first, axis=0) for a in arrays])))
-            plan = self._last
-            if others and plan is not None and plan.emitted.epoch and plan.holds():
-                values.append(plan.run_rows(arrays, np.array(others)))
-            else:
-                values += [
-                    self._number(self(*[a.take(rows, axis=0) for a in arrays])) for rows in others
-                ]
-        return values
-
-    def _number(self, result: Any) -> Any:
+    def _number(self, batch: list[Any]) -> tuple[Any, Plan]:
+        result = self(*batch)
         if not isinstance(result, Tensor) or result.size != 1:
             raise ArgumentError(
                 f"epoch: expected {self._title} to return one number, the loss, got "
                 f"{result.shape if isinstance(result, Tensor) else type(result).__name__}"
             )
-        return result._data.reshape(1)
-
-    def _found(self, signature: Any) -> list[Plan]:
-        try:
-            return self._plans.get(signature, [])
-        except TypeError:
-            raise DtypeError(
-                "compile: arguments are Tensors, arrays, or values that can be hashed; got "
-                f"{[k[0].__name__ for k in signature if isinstance(k[0], type)]}; put arrays into "
-                "arguments of their own"
-            ) from None
+        return result._data.reshape(1), self._latest()
 
     # --- tracing -------------------------------------------------------------------------------
 
     def _trace(self, signature: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
-        names = [
-            *self._names[: len(args)],
-            *(f"arg{i}" for i in range(len(self._names), len(args))),
-        ]
-        lifted: list[tuple[str, Tensor]] = []
-
-        def lift(name: str, x: Any) -> Any:
-            if not isinstance(x, (Tensor, np.ndarray)):
-                return x
-            own = x._data if isinstance(x, Tensor) else checked(plain(x, "compile"), "compile")
-            made = Tensor(np.ascontiguousarray(own).reshape(own.shape))
-            if isinstance(x, Tensor):
-                made._requires_grad = x._requires_grad
-            if made._data is own or any(made._data is y._data for _, y in lifted):
-                made._data = own.view()  # an array of its own, also where one is given twice
-            lifted.append((name, made))
-            return made
-
-        given = [lift(name, x) for name, x in zip(names, args, strict=False)]
-        named = {name: lift(name, x) for name, x in kwargs.items()}
+        given = Given(self._names, args, kwargs)
         modules = dict(modules_of(self._function))
-        trace = Trace(lifted, list(tensors_of(modules, self._function)))
+        trace = Trace(given.tensors, list(tensors_of(modules, self._function)))
         done = False
         try:
             trace.note_module = Noting(trace, modules)
             with tracing(trace):
-                result = self._function(*given, **named)
+                result = self._function(*given.args, **given.kwargs)
             done = True
             found: list[Tensor] = []
-            rebuild = _taken_apart(result, found)
+            rebuild = taken_apart(result, found)
             watched = Watched(self._function, modules.values())
             known = [x for _, x in tensors_of(modules, self._function)]
             together = Together([*known, *watched.tensors])
@@ -240,7 +171,7 @@ class Compiled:
         return rebuild([Tensor(x._data.copy()) for x in found])
 
     def _warn(self, plan: Plan) -> None:
-        left = {s.name for s in plan.emitted.steps if isinstance(s, Operation)} - self._said
+        left = set(by_numpy(plan)) - self._said
         self._said |= left
         if left:
             warnings.warn(
@@ -297,57 +228,4 @@ class Compiled:
     def report(self) -> str:
         """What was fused, how many loops run over memory, and the seconds that tracing, writing and
         Numba's compiling or loading, in the call that follows, took. Errors: as source."""
-        plan = self._latest()
-        stages = plan.emitted.stages
-        nests = [stage for stage in stages if stage.space is not None]
-        fused = sum(len(stage.operations) for stage in nests)
-        left = [step.name for step in plan.emitted.steps if isinstance(step, Operation)]
-        return "\n".join(
-            [
-                f"{len(plan.traced.operations)} operations traced, "
-                f"{len(plan.program.operations)} after passes",
-                f"{len(nests)} nests of loops for {fused} operations, "
-                f"{len(stages) - len(nests) - len(left)} calls of kernels and BLAS",
-                f"{len(plan.emitted.draws)} arrays of random numbers, drawn before",
-                f"by NumPy, outside compiled code: {', '.join(left) or 'nothing'}",
-                f"{plan.buffer_bytes:,} bytes of buffers",
-                f"traced and written in {plan.compile_seconds:.3f} s",
-                *(f"{name}: {how}, {took:.3f} s" for name, (how, took) in plan.built.items()),
-                *([] if plan.built else ["to be compiled, or loaded, in the next call"]),
-            ]
-        )
-
-
-def _static(x: Any) -> Any:
-    """A static argument as part of a key: 1, 1.0 and True are different, -0.0 and 0.0 as well."""
-    if isinstance(x, (float, complex)):
-        return type(x), repr(x)
-    if isinstance(x, tuple):
-        return type(x), tuple(map(_static, x))
-    return type(x), x
-
-
-# --- results ------------------------------------------------------------------------------------
-
-
-def _taken_apart(result: Any, found: list[Tensor]) -> Callable[[Sequence[Tensor]], Any]:
-    """Gather the Tensors in a result; what puts others in their place."""
-    if isinstance(result, Tensor):
-        found.append(result)
-        i = len(found) - 1
-        return lambda tensors: tensors[i]
-    if isinstance(result, (list, tuple)):
-        parts = [_taken_apart(x, found) for x in result]
-        make: Any = type(result)
-        if hasattr(result, "_fields"):
-            return lambda tensors: make(*[part(tensors) for part in parts])
-        return lambda tensors: make([part(tensors) for part in parts])
-    if isinstance(result, Mapping):
-        named = {k: _taken_apart(x, found) for k, x in result.items()}
-        return lambda tensors: {k: part(tensors) for k, part in named.items()}
-    if result is None or isinstance(result, (str, int, float, np.generic)):
-        return lambda tensors: result
-    raise TraceError(
-        f"compile: the step returns a {type(result).__name__}; return Tensors, numbers and texts, "
-        "in tuples, lists and dicts"
-    )
+        return report(self._latest())

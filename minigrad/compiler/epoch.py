@@ -1,0 +1,47 @@
+"""All mini-batches of an epoch, of which those of one size run at once, in compiled code."""
+
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from ..data import DataLoader
+from ..tensor import Tensor
+from .plan import Plan
+
+# At most so many batches, or seconds, go by before Python sees an interrupt.
+AT_ONCE, PATIENCE = 256, 0.05
+
+# Calls the step on a batch: what it returns, of shape (1,), and the plan that has run.
+Call = Callable[[list[Any]], tuple[Any, Plan]]
+
+
+def run_epoch(call: Call, loader: DataLoader) -> Tensor:
+    """What the step returns for each batch of the loader's next epoch, shape (batches,)."""
+    arrays = [np.ascontiguousarray(a) for a in loader.arrays]
+    values: list[Any] = []
+    rows, seconds = loader.rows(), 0.0
+    while batches := list(itertools.islice(rows, at_once(seconds))):
+        began = time.perf_counter()
+        values += _several(call, arrays, batches)
+        seconds = (time.perf_counter() - began) / len(batches)
+    return Tensor(np.concatenate(values)) if values else Tensor(np.zeros(0, np.float32))
+
+
+def at_once(seconds: float) -> int:
+    """How many batches to run at once, if one takes so long; one to begin with."""
+    return max(1, min(AT_ONCE, int(PATIENCE / seconds))) if seconds else 1
+
+
+def _several(call: Call, arrays: list[Any], batches: list[Any]) -> Iterator[Any]:
+    """Some batches, those of one size together."""
+    for _, same in itertools.groupby(batches, key=len):
+        first, *others = same
+        value, plan = call([a.take(first, axis=0) for a in arrays])
+        yield value
+        if others and plan.emitted.epoch and plan.holds():
+            yield plan.run_rows(arrays, np.array(others))
+        else:
+            yield from (call([a.take(rows, axis=0) for a in arrays])[0] for rows in others)

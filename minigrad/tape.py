@@ -7,6 +7,7 @@ Imports errors and ops only; knows a Tensor by its attributes.
 
 import inspect
 import itertools
+import sys
 import threading
 from collections.abc import Iterable, Sequence
 from contextlib import ContextDecorator
@@ -118,10 +119,22 @@ def runs_again() -> bool:
 def refuse_in_trace(what: str) -> None:
     """Errors: TraceError while a compiler traces, for what would be decided once and for all."""
     if runs_again():
+        file, line = users_line()
         raise TraceError(
-            f"compile: {what} looks at a value, which differs from call to call, while the step is "
-            "traced once; choose by mg.where, keep it as a Tensor, or do it outside the step"
+            f"compile: {what}, in {file}, line {line}, looks at a value, which differs from call "
+            "to call, while the step is traced once; choose by mg.where, keep it as a Tensor, or "
+            "do it outside the step"
         )
+
+
+def users_line() -> tuple[str, int]:
+    """File and line of what called minigrad, perhaps by way of NumPy."""
+    frame = sys._getframe(1)
+    while frame.f_globals.get("__name__", "").partition(".")[0] in ("minigrad", "numpy"):
+        if frame.f_back is None:
+            break
+        frame = frame.f_back
+    return frame.f_code.co_filename, frame.f_lineno
 
 
 def is_grad_enabled() -> bool:

@@ -21,6 +21,10 @@ def helper(x):
     return x * RATE
 
 
+def scaled_by(config, x):
+    return x * config.rate
+
+
 class Config:
     shared = 2.0
 
@@ -58,6 +62,13 @@ class Net(nn.Module):
         return x * self.config.rate
 
 
+class Given(nn.Module):
+    """Nothing but its arguments tells of the object."""
+
+    def forward(self, c, x):
+        return scaled_by(c, x) * c.items["rate"]
+
+
 def by(config):
     """A decorator that multiplies."""
 
@@ -87,6 +98,18 @@ def set_class(config, value):
     Config.shared = value
 
 
+def set_own(config, value):
+    """Of the class at first, then of the object."""
+    if value != Config.shared or "shared" in vars(config):
+        config.shared = value
+
+
+def set_subclass(config, value):
+    kind = type(config)
+    if value != Config.shared or "shared" in vars(kind):
+        kind.shared = value
+
+
 def set_item(config, value):
     config.items["rate"] = value
 
@@ -111,6 +134,9 @@ CASES = {
     "compiled object": (lambda c: c, set_rate),
     "class": (lambda c: lambda x: x * Config.shared, set_class),
     "class of an object": (lambda c: lambda x: x * c.shared, set_class),
+    "class, then the object itself": (lambda c: lambda x: x * c.shared, set_own),
+    "object of a subclass": (lambda c: lambda x: x * c.shared, set_subclass),
+    "object that is handed on": (lambda c: lambda x: scaled_by(c, x), set_rate),
     "item": (lambda c: lambda x: x * c.items["rate"], set_item),
     "item of an item": (lambda c: lambda x: x * c.items["list"][1], set_in_list),
     "tuple": (lambda c: (lambda t: lambda x: x * t[1][0].rate)((1, (c,))), set_rate),
@@ -129,7 +155,8 @@ def test_numbers_outside(name, monkeypatch):
     make, change = CASES[name]
     monkeypatch.setattr(Config, "shared", 2.0)
     monkeypatch.setitem(globals(), "RATE", 2.0)
-    config = Called() if "object" in name and "class" not in name else Config()
+    kind = Called if "object" in name and not name.startswith("class") else Config
+    config = type("Own", (kind,), {})()
     function = make(config)
     compiled = mg.compile(function)
     for value in (2.0, float("2.0"), 3.0, 0.5, 2.0):
@@ -137,7 +164,59 @@ def test_numbers_outside(name, monkeypatch):
         for _ in range(2):
             np.testing.assert_array_equal(compiled(X).data, function(mg.tensor(X)).data)
     (plans,) = compiled._plans.values()
-    assert len(plans) == 3
+    assert len(plans) == (4 if change in (set_own, set_subclass) else 3)  # 2.0 in another place
+
+
+@pytest.mark.parametrize("way", ["positional", "keyword", "in a tuple", "to a module"])
+def test_objects_among_the_arguments(way):
+    """They may change between calls as those outside may."""
+    config = Config()
+    function = {
+        "positional": lambda c, x: scaled_by(c, x) * c.items["rate"],
+        "keyword": lambda x, *, c: scaled_by(c, x) * c.items["rate"],
+        "in a tuple": lambda x, t: scaled_by(t[0], x) * t[0].items["rate"],
+        "to a module": Given(),
+    }[way]
+    compiled = mg.compile(function)
+    for value in (2.0, 2.0, 3.0, 0.5, 2.0):
+        for change in (set_rate, set_item):
+            change(config, value)
+            x = mg.tensor(X)
+            given = {"in a tuple": (x, (config,)), "keyword": (x,)}.get(way, (config, x))
+            named = {"c": config} if way == "keyword" else {}
+            expected = function(*given, **named)
+            np.testing.assert_array_equal(compiled(*given, **named).data, expected.data)
+    (plans,) = compiled._plans.values()
+    assert len(plans) == 6  # each pair of numbers that there was
+
+
+def test_modules_among_the_arguments():
+    """Also those that are not called, and deep inside."""
+    net, holder = Net(Config()), Config()
+    holder.model = nn.ReLU()
+    direct = mg.compile(lambda m, x: x * 1.0 if m.training else x * 0.0)
+    inside = mg.compile(lambda h, x: x * 1.0 if h.model.training else x * 0.0)
+    for training in (True, True, False, True, False):
+        net.train(training)
+        holder.model.train(training)
+        np.testing.assert_array_equal(direct(net, X).data, X * training)
+        np.testing.assert_array_equal(inside(holder, X).data, X * training)
+
+
+def test_attributes_of_modules_are_told_apart():
+    """By what a step would make of them; and one that has gone by no other in its memory."""
+    net = Net(Config())
+    compiled = mg.compile(lambda x: (net(x), 1.0 / (x * net.zero), x * net.one)[1:])
+    net.zero, net.one = 0.0, 1
+    ones = np.ones(3)
+    with np.errstate(divide="ignore"):
+        for net.zero, net.one in ((0.0, 1), (-0.0, 1), (0.0, True), (0.0, 1.0)):
+            inverse, product = compiled(ones)
+            np.testing.assert_array_equal(inverse.data, 1 / (ones * net.zero))
+            assert product.dtype == (mg.tensor(ones) * net.one).dtype
+    assert len(next(iter(compiled._plans.values()))) == 4
+    (guard,) = [g for g, _ in compiled._last._guards if type(g).__name__ == "Modules"]
+    assert any(x is net.config for x in guard._seen)
 
 
 def test_items_that_come_and_go():

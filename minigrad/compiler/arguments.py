@@ -8,7 +8,10 @@ import numpy as np
 from ..arrays import checked, plain
 from ..errors import DtypeError
 from ..tape import grad_mode
-from ..tensor import Tensor
+from ..tensor import Tensor, as_tensor
+
+# Types whose equal values are one and the same to any function.
+_PLAIN = frozenset([int, bool, str, type(None)])
 
 
 def signature_of(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[list[Any], Any]:
@@ -35,28 +38,50 @@ def signature_of(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[list[A
     return arrays, tuple(key)
 
 
+def shapes_of(signature: Any) -> Any:
+    """What a signature says of arrays and modes, without the values of static arguments."""
+    return [k for k in signature if not _is_static(k)]
+
+
+def _is_static(k: Any) -> bool:
+    return isinstance(k, tuple) and isinstance(k[0], type)
+
+
 def _static(x: Any) -> Any:
-    """A static argument as part of a key: 1, 1.0 and True are different, -0.0 and 0.0 as well."""
+    """A static argument as part of a key: 1, 1.0 and True are different, -0.0 and 0.0 as well, and
+    one NaN is as another."""
+    if type(x) in _PLAIN:
+        return type(x), x
     if isinstance(x, (float, complex)):
         return type(x), repr(x)
+    if isinstance(x, np.generic):
+        return type(x), x.dtype, x.tobytes()
     if isinstance(x, tuple):
         return type(x), tuple(map(_static, x))
+    if isinstance(x, frozenset):
+        return type(x), frozenset(map(_static, x))
     return type(x), x
 
 
 def unhashable(signature: Any) -> DtypeError:
     """The error for a signature that is no key."""
-    kinds = [k[0].__name__ for k in signature if isinstance(k, tuple) and isinstance(k[0], type)]
+    kinds = [k[0].__name__ for k in signature if _is_static(k)]
     return DtypeError(
         "compile: arguments are Tensors, arrays, or values that can be hashed; got "
         f"{kinds}; put arrays into arguments of their own"
     )
 
 
+def lifted(x: Any) -> Any:
+    """An argument for a function within a trace: an array as a Tensor, anything else as it is."""
+    return as_tensor(x, "compile") if isinstance(x, np.ndarray) else x
+
+
 class Given:
     """The arguments of a call as the function that is traced gets them.
 
-    args, kwargs: with Tensors of their own in place of arrays; tensors: these, by name.
+    args, kwargs: with Tensors of their own in place of arrays; tensors: these, by name; statics:
+        the others, by name.
     """
 
     def __init__(
@@ -64,11 +89,13 @@ class Given:
     ) -> None:
         names = [*names[: len(args)], *(f"arg{i}" for i in range(len(names), len(args)))]
         self.tensors: list[tuple[str, Tensor]] = []
-        self.args = [self._lifted(name, x) for name, x in zip(names, args, strict=True)]
-        self.kwargs = {name: self._lifted(name, x) for name, x in kwargs.items()}
+        self.statics: dict[str, Any] = {}
+        self.args = [self._own(name, x) for name, x in zip(names, args, strict=True)]
+        self.kwargs = {name: self._own(name, x) for name, x in kwargs.items()}
 
-    def _lifted(self, name: str, x: Any) -> Any:
+    def _own(self, name: str, x: Any) -> Any:
         if not isinstance(x, (Tensor, np.ndarray)):
+            self.statics[name] = x
             return x
         own = x._data if isinstance(x, Tensor) else checked(plain(x, "compile"), "compile")
         made = Tensor(np.ascontiguousarray(own).reshape(own.shape))

@@ -10,21 +10,19 @@ import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
-
 from ..apply import tracing
 from ..data import DataLoader
 from ..errors import ArgumentError, DtypeError, TraceError
-from ..tape import tracer
-from ..tensor import Tensor, as_tensor
-from .arguments import Given, signature_of, unhashable
+from ..tape import tracer, users_line
+from ..tensor import Tensor
+from .arguments import Given, lifted, shapes_of, signature_of, unhashable
 from .epoch import run_epoch
 from .plan import Plan
 from .report import by_numpy, report
 from .results import taken_apart
-from .surroundings import Modules, Noting, modules_of, tensors_of
+from .surroundings import Noting, modules_of, tensors_of
 from .trace import Trace
-from .watch import Together, Watched
+from .watch import Modules, Together, Watched
 
 
 def compile(function: Callable[..., Any]) -> "Compiled":
@@ -61,8 +59,12 @@ def compile(function: Callable[..., Any]) -> "Compiled":
     return Compiled(function)
 
 
-# Traces for one signature that are kept: modes, attributes, frozen parameters.
+# Traces for arrays of the same shapes that are kept: of other arguments, modes, attributes.
 MOST_PLANS = 16
+
+
+def _say(message: str) -> None:
+    warnings.warn_explicit(message, RuntimeWarning, *users_line())
 
 
 _all: "weakref.WeakSet[Compiled]" = weakref.WeakSet()
@@ -98,8 +100,8 @@ class Compiled:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if tracer.get() is not None:  # inlined into the trace of another
-            given = [as_tensor(x, "compile") if isinstance(x, np.ndarray) else x for x in args]
-            return self._function(*given, **kwargs)
+            named = {name: lifted(x) for name, x in kwargs.items()}
+            return self._function(*map(lifted, args), **named)
         arrays, signature = signature_of(args, kwargs)
         with self._running:
             try:
@@ -141,8 +143,10 @@ class Compiled:
 
     def _trace(self, signature: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
         given = Given(self._names, args, kwargs)
-        modules = dict(modules_of(self._function))
-        trace = Trace(given.tensors, list(tensors_of(modules, self._function)))
+        # Objects among the arguments may change as those outside may.
+        function = functools.partial(self._function, **given.statics)
+        modules = dict(modules_of(function))
+        trace = Trace(given.tensors, list(tensors_of(modules, function)))
         done = False
         try:
             trace.note_module = Noting(trace, modules)
@@ -151,10 +155,10 @@ class Compiled:
             done = True
             found: list[Tensor] = []
             rebuild = taken_apart(result, found)
-            watched = Watched(self._function, modules.values())
-            known = [x for _, x in tensors_of(modules, self._function)]
+            watched = Watched(function, modules.values())
+            known = [x for _, x in tensors_of(modules, function)]
             together = Together([*known, *watched.tensors])
-            guards: list[Any] = [Modules(modules.values()), watched, together]
+            guards: list[Any] = [Modules(watched.modules), watched, together]
             trace.guards += [(guard, True) for guard in guards if len(guard)]
             plan = Plan(trace, found, rebuild, self._title)
         except BaseException as error:
@@ -162,34 +166,37 @@ class Compiled:
                 trace.take_back()
             raise
         self._warn(plan)
-        plans = self._plans.setdefault(signature, [])
-        plans.append(plan)
-        if len(plans) > MOST_PLANS:
-            del plans[0]
-            self._complain()
+        self._keep(signature, plan)
         self._last = plan
         return rebuild([Tensor(x._data.copy()) for x in found])
+
+    def _keep(self, signature: Any, plan: Plan) -> None:
+        kept = self._plans
+        kept[signature] = [*kept.pop(signature, []), plan]  # the signature traced last is the last
+        shapes = shapes_of(signature)
+        alike = [other for other in kept if shapes_of(other) == shapes]
+        if sum(len(kept[other]) for other in alike) > MOST_PLANS:
+            del kept[alike[0]][0]
+            if not kept[alike[0]]:
+                del kept[alike[0]]
+            self._complain()
 
     def _warn(self, plan: Plan) -> None:
         left = set(by_numpy(plan)) - self._said
         self._said |= left
         if left:
-            warnings.warn(
+            _say(
                 f"compile: {', '.join(sorted(left))} cannot be compiled, and runs by NumPy between "
-                "compiled functions",
-                RuntimeWarning,
-                stacklevel=4,
+                "compiled functions"
             )
 
     def _complain(self) -> None:
         if not self._complained:
             self._complained = True
-            warnings.warn(
-                f"compile: {self._title} was traced more than {MOST_PLANS} times for arguments of "
-                "the same shapes, since something that it reads is another in each call: a number "
-                "outside, or an attribute of a module; make it an array",
-                RuntimeWarning,
-                stacklevel=4,
+            _say(
+                f"compile: {self._title} was traced more than {MOST_PLANS} times for arrays of the "
+                "same shapes, since something that it reads is another in each call: an argument "
+                "that is no array, a number outside, or an attribute; make it an array"
             )
 
     def __get__(self, owner: Any, kind: Any = None) -> Any:

@@ -1,12 +1,11 @@
-"""What a function finds outside itself: modules and Tensors with their names, and whether modules
-are still as a trace has found them."""
+"""What a function finds outside itself: modules and Tensors, with their names."""
 
 import functools
 import inspect
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ..nn.module import Module, edits
+from ..nn.module import Module
 from ..optim import SGD
 from ..tensor import Tensor
 from .trace import Trace
@@ -88,29 +87,3 @@ class Noting:
                 self._modules[name] = module
                 for own, x in _own(name, module):
                     self._trace.know(own, x)
-
-
-class Modules:
-    """Whether the numbers, flags and texts of modules, which a trace takes for constants, are as
-    they were."""
-
-    def __init__(self, modules: Iterable[Module]) -> None:
-        self._modules = list(modules)
-        self._count, self._seen = edits[0], self._attributes()
-
-    def __len__(self) -> int:
-        return len(self._modules)
-
-    def __call__(self) -> bool:
-        count = edits[0]
-        if count != self._count:
-            if self._attributes() != self._seen:
-                return False
-            self._count = count
-        return True
-
-    def _attributes(self) -> list[Any]:
-        return [
-            [x if type(x) in (bool, int, float, str, tuple) else id(x) for x in vars(m).values()]
-            for m in self._modules
-        ]

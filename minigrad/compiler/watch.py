@@ -1,5 +1,6 @@
 """What a traced function takes for constant, and whether it still is: the names, attributes and
-items outside that the function, and the user's functions that it may call, can reach by name."""
+items outside that the function, and the user's functions that it may call, can reach by name; and
+the attributes of Modules."""
 
 import functools
 import sys
@@ -9,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..nn.module import Module
+from ..nn.module import Module, edits
 from ..tensor import Tensor
 
 # Whose functions and objects are taken to be as they are.
@@ -19,22 +20,33 @@ MOST = 64  # items of a list or dict that are watched
 MOST_ITEMS = 1000  # and in all: what reaches further is a library
 
 
-class Watched:
-    """Whether everything is as it was when this was made.
+ABSENT = object()  # in the place of a value, where there is none
 
-    tensors: the Tensors that were met.
+
+class Watched:
+    """Whether everything is as it was when this was made, but for the attributes of Modules.
+
+    tensors, modules: the Tensors and the Modules that were met.
     """
 
     def __init__(self, function: Any, modules: Iterable[Module]) -> None:
-        self.tensors: list[Tensor] = []
-        self._cells: list[tuple[Any, Any]] = []
-        self._items: list[tuple[Any, Any, Any]] = []  # of a dict or list, at a key, a value
-        self._sizes: list[tuple[Any, int]] = []
-        self._met: set[Any] = set()
-        self._kept: list[Any] = []  # so that no other object gets the identity of one
-        self._follow(function)
-        for module in modules:
-            self._visit(module, frozenset())
+        modules = list(modules)
+        # A function may hand on objects to others, so that each name counts for every object, and
+        # brings more functions, with more names.
+        self._names: set[str] = set()
+        known = -1
+        while known < len(self._names):
+            known = len(self._names)
+            self.tensors: list[Tensor] = []
+            self.modules: list[Module] = []
+            self._cells: list[tuple[Any, Any]] = []
+            self._items: list[tuple[Any, Any, Any]] = []  # of a dict or list, at a key, a value
+            self._sizes: list[tuple[Any, int]] = []
+            self._met: set[Any] = set()
+            self._kept: list[Any] = []  # so that no other object gets the identity of one
+            self._follow(function)
+            for module in modules:
+                self._visit(module)
 
     def __len__(self) -> int:
         return len(self._cells) + len(self._sizes) + len(self._items)
@@ -51,16 +63,16 @@ class Watched:
             try:
                 now = items[key]
             except LookupError:
-                return False
+                now = ABSENT
             if now is not value and not _same(now, value):
                 return False
         return True
 
     def _follow(self, function: Any, owner: Any = None) -> None:
-        """Watch what a function names, and what its owner has under these names."""
-        given: list[Any] = []
+        """Watch what a function names, and what it is bound to."""
         while isinstance(function, functools.partial):
-            given += [*function.args, *function.keywords.values()]
+            for x in (*function.args, *function.keywords.values()):
+                self._visit(x)
             function = function.func
         owner = getattr(function, "__self__", owner)
         function = getattr(function, "__func__", function)
@@ -68,82 +80,89 @@ class Watched:
             self._follow(function.__wrapped__, owner)
         if not isinstance(function, types.FunctionType):
             if not isinstance(function, type):  # an object that is called
-                self._visit(function, frozenset())
+                self._visit(function)
+            return
+        self._visit(owner)
+        if _is_foreign(function.__module__) or not self._is_new(function):
             return
         names = _names(function.__code__)
-        for x in (owner, *given):
-            self._visit(x, names)
-        if _is_foreign(function.__module__) or not self._is_new(function, owner):
-            return
+        self._names |= names
         for cell in function.__closure__ or ():
             content = _content(cell)
             self._cells.append((cell, content))
-            self._visit(content, names)
+            self._visit(content)
         for x in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
-            self._visit(x, names)
+            self._visit(x)
         self._attributes(function.__globals__, names)
 
-    def _visit(self, x: Any, names: frozenset[str]) -> None:
-        """Watch what is in x: all items, or the attributes of these names."""
+    def _visit(self, x: Any) -> None:
+        """Watch what is in x: all items, or the attributes that functions name."""
         if x is None or isinstance(x, (*NUMBERS, np.ndarray, np.generic)):
             return
         if isinstance(x, Tensor):
             self.tensors.append(x)
         elif isinstance(x, tuple):
             for part in x:
-                self._visit(part, names)
+                self._visit(part)
         elif isinstance(x, (Mapping, list)):
-            if self._is_new(x, names) and len(x) <= MOST:
+            if self._is_new(x) and len(x) <= MOST:
                 self._sizes.append((x, len(x)))
                 for key in x if isinstance(x, Mapping) else range(len(x)):
-                    self._item(x, key, names)
+                    self._item(x, key)
         elif isinstance(x, types.ModuleType):
-            if not _is_foreign(x.__name__) and self._is_new(x, names):
-                self._attributes(vars(x), names)
+            if not _is_foreign(x.__name__) and self._is_new(x):
+                self._attributes(vars(x), self._names)
         elif isinstance(x, (types.FunctionType, types.MethodType, functools.partial)):
             self._follow(x)
         elif hasattr(x, "__wrapped__"):  # a function that is compiled, too
             self._follow(x.__wrapped__)
         elif isinstance(x, Module):
-            self._object(x, names, "forward")
-        elif hasattr(x, "__dict__") and _package(x) not in FOREIGN:
-            self._object(x, names, "__call__")
+            if self._is_new(x):
+                self.modules.append(x)
+                self._object(x, "forward")
+        elif hasattr(x, "__dict__") and _package(x) not in FOREIGN and self._is_new(x):
+            self._object(x, "__call__")
 
-    def _object(self, x: Any, names: frozenset[str], call: str) -> None:
+    def _object(self, x: Any, call: str) -> None:
         """Watch an object, or a class: attributes, and what its methods name."""
-        if not self._is_new(x, names):
-            return
-        self._attributes(vars(x), names)
-        kinds = x.__mro__ if isinstance(x, type) else type(x).__mro__
-        for kind in kinds:
-            for name in (*names, call):
-                found = vars(kind).get(name)
-                if found is None or name in vars(x) or _is_foreign(kind.__module__):
-                    continue
+        kinds = x.__mro__ if isinstance(x, type) else (x, *type(x).__mro__)
+        owners = [owner for owner in kinds if owner is x or not _is_foreign(owner.__module__)]
+        for name in sorted({*self._names, call}):
+            if not any(name in vars(owner) for owner in owners):
+                continue
+            for owner in owners:  # all, as super() finds those behind
+                found = vars(owner).get(name, ABSENT)
+                self._note(owner, name, found)
                 if isinstance(found, property):
                     self._follow(found.fget, x)
-                elif isinstance(found, types.FunctionType):
-                    self._follow(found, x)
+                elif owner is x or isinstance(found, type):
+                    self._visit(found)
                 else:
-                    self._item(vars(kind), name, names)
+                    self._follow(found, x)
 
-    def _attributes(self, found: Any, names: frozenset[str]) -> None:
-        for name in names:
-            if name in found:
-                self._item(found, name, names)
-
-    def _item(self, items: Any, key: Any, names: frozenset[str]) -> None:
-        if len(self._items) == MOST_ITEMS:
+    def _note(self, owner: Any, name: str, value: Any) -> None:
+        key = id(owner), name  # a class may be that of many objects
+        # What Modules have of their own is for the guard of that name.
+        if isinstance(owner, Module) or key in self._met or len(self._items) == MOST_ITEMS:
             return
-        self._items.append((items, key, items[key]))
-        self._visit(items[key], names)
-
-    def _is_new(self, x: Any, with_: Any) -> bool:
-        key = id(x), with_ if isinstance(with_, frozenset) else id(with_)
-        if key in self._met:
-            return False
         self._met.add(key)
-        self._kept.append((x, with_))
+        self._items.append((vars(owner), name, value))
+
+    def _attributes(self, found: Any, names: Iterable[str]) -> None:
+        for name in sorted(names):
+            if name in found:
+                self._item(found, name)
+
+    def _item(self, items: Any, key: Any) -> None:
+        if len(self._items) < MOST_ITEMS:
+            self._items.append((items, key, items[key]))
+            self._visit(items[key])
+
+    def _is_new(self, x: Any) -> bool:
+        if id(x) in self._met:
+            return False
+        self._met.add(id(x))
+        self._kept.append(x)
         return True
 
 
@@ -196,3 +215,27 @@ class Together:
 
     def __call__(self) -> bool:
         return all(a._data is b._data for a, b in self._pairs)
+
+
+class Modules:
+    """Whether the attributes of modules, which a trace takes for constants, are as they were."""
+
+    def __init__(self, modules: Iterable[Module]) -> None:
+        self._modules = list(modules)
+        self._count, self._seen = edits[0], self._attributes()
+
+    def __len__(self) -> int:
+        return len(self._modules)
+
+    def __call__(self) -> bool:
+        count = edits[0]
+        if count != self._count:
+            now, seen = self._attributes(), self._seen
+            if len(now) != len(seen) or not all(map(_same, now, seen)):
+                return False
+            self._count = count
+        return True
+
+    def _attributes(self) -> list[Any]:
+        """Names and values; the objects themselves, so that no other gets the identity of one."""
+        return [x for module in self._modules for x in (*vars(module), *vars(module).values())]

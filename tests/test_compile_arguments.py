@@ -1,0 +1,69 @@
+"""What compiled functions are given: what tells one call from another, what is refused, and how
+that is said. Generated functions run as Python."""
+
+import warnings
+
+import numpy as np
+import pytest
+from test_compile_table import as_python  # noqa: F401
+
+import minigrad as mg
+
+X = np.arange(1.0, 4.0)
+
+
+def plans(compiled):
+    return [plan for kept in compiled._plans.values() for plan in kept]
+
+
+@pytest.mark.parametrize("kind", [float, np.float32, np.float64, complex, lambda x: (x, 1)])
+def test_zeros_and_nans_as_static_arguments(kind):
+    """0.0 and -0.0 are two, and one NaN is as another."""
+    first = lambda n: (n[0] if isinstance(n, tuple) else n).real  # noqa: E731
+    f = mg.compile(lambda x, n: x * float(first(n)))
+    for n in (0.0, -0.0, 0.0, -0.0, float("nan"), float("nan"), np.nan):
+        got = f(X, kind(n)).data
+        np.testing.assert_array_equal(got, X * n)
+        np.testing.assert_array_equal(
+            np.signbit(got[~np.isnan(got)]), np.signbit((X * n)[X * n == 0])
+        )
+    assert len({id(p) for p in plans(f)}) in (3, 4)  # a NaN's sign may tell
+
+
+def test_a_static_argument_that_always_changes_is_told_of():
+    """Once, and no more than some traces are kept, the latest."""
+    f = mg.compile(lambda x, i: x * i)
+    with pytest.warns(RuntimeWarning, match="traced more than 16 times") as caught:
+        for i in range(40):
+            np.testing.assert_array_equal(f(X, i).data, X * i)
+    assert len(caught) == 1 and caught[0].filename == __file__
+    assert len(plans(f)) == len(f._plans) == 16
+    kept = plans(f)
+    f(X, 39), f(X, 24)
+    assert plans(f) == kept  # the latest 16 are there still
+
+
+def test_traces_for_other_shapes_are_not_counted():
+    f = mg.compile(lambda x, i: x * i)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for n in range(1, 25):
+            f(np.ones(n), 1)
+    assert len(f._plans) == 24
+
+
+def test_requires_grad_of_an_argument_tells():
+    """Whether it is a constant: what is traced for one is not run for the other."""
+    f = mg.compile(lambda x: mg.grad((x * x).sum(), [x])[0] if x.requires_grad else x * 1.0)
+    x = mg.tensor(X)
+    for needs in (False, True, False, True):
+        x.requires_grad = needs
+        np.testing.assert_array_equal(f(x).data, X * (2 if needs else 1))
+
+
+def test_arrays_for_a_compiled_function_within_another():
+    """Are Tensors, whichever way they are given."""
+    inner = mg.compile(lambda a, *, b: a.exp() + b.exp())
+    outer = mg.compile(lambda x: inner(X, b=X) * x)
+    for x in (X, X + 1):
+        np.testing.assert_allclose(outer(x).data, 2 * np.exp(X) * x)

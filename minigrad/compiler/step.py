@@ -5,6 +5,7 @@ import functools
 import inspect
 import os
 import threading
+import types
 import warnings
 import weakref
 from collections.abc import Callable, Mapping
@@ -17,6 +18,7 @@ from ..tape import tracer, users_line
 from ..tensor import Tensor
 from .arguments import Given, lifted, shapes_of, signature_of, unhashable
 from .epoch import run_epoch
+from .methods import methods_of
 from .plan import Plan
 from .report import by_numpy, report
 from .results import taken_apart
@@ -200,8 +202,11 @@ class Compiled:
             )
 
     def __get__(self, owner: Any, kind: Any = None) -> Any:
-        """As a method: bound to its object, for which it is traced apart."""
-        return self if owner is None else functools.partial(self, owner)
+        """As a method: bound to its object, with traces of its own."""
+        if owner is None:
+            return self
+        methods = methods_of(owner)
+        return methods.get(self) or methods.setdefault(self, Bound(self._function, owner))
 
     def __reduce__(self) -> str:
         """Pickled by its name, and not copied, as a function is."""
@@ -236,3 +241,19 @@ class Compiled:
         """What was fused, how many loops run over memory, and the seconds that tracing, writing and
         Numba's compiling or loading, in the call that follows, took. Errors: as source."""
         return report(self._latest())
+
+
+class Bound(Compiled):
+    """A compiled method of an object."""
+
+    def __init__(self, function: Callable[..., Any], owner: Any) -> None:
+        super().__init__(types.MethodType(function, owner))
+        self.__self__ = owner
+
+    def __get__(self, owner: Any, kind: Any = None) -> "Bound":
+        """Itself: it is bound already."""
+        return self
+
+    def __reduce__(self) -> Any:
+        """Pickled and copied as a bound method is: by its object and its name."""
+        return getattr, (self.__self__, self.__name__)  # type: ignore[attr-defined]

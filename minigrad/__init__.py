@@ -34,6 +34,7 @@ from .api import (
     logical_and,
     logical_not,
     logical_or,
+    manual_seed,
     matmul,
     max,
     maximum,
@@ -63,7 +64,6 @@ from .api import (
 )
 from .backward import grad
 from .gradcheck import gradcheck
-from .random import manual_seed
 from .tape import enable_grad, is_grad_enabled, no_grad
 from .tensor import Tensor, tensor
 

@@ -1,5 +1,6 @@
 """The functions of Tensors that users find in `minigrad`: those of ops, taking also arrays,
-lists and numbers, which become constants. Besides that conversion, the number of threads.
+lists and numbers, which become constants. Besides that conversion, the number of threads and the
+seed.
 
 May import tensor, ops and below.
 """
@@ -9,9 +10,10 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from . import ops
+from . import ops, random
 from .checks import integer
 from .kernels import threads
+from .tape import refuse_in_trace
 from .tensor import Tensor, as_tensor
 
 Function = Callable[..., Tensor]
@@ -122,3 +124,18 @@ def set_num_threads(n: int) -> None:
     (OPENBLAS_NUM_THREADS). Errors: ArgumentError.
     """
     threads.set_num_threads(integer("set_num_threads", "n", n, 1))
+
+
+def manual_seed(seed: int) -> None:
+    """Make every later random draw of minigrad (initial weights, dropout) follow from `seed`.
+
+    Errors: ArgumentError for anything but a non-negative integer; TraceError inside mg.compile.
+
+    >>> mg.manual_seed(0)
+    >>> first = nn.Linear(2, 1).weight
+    >>> mg.manual_seed(0)
+    >>> nn.Linear(2, 1).weight.tolist() == first.tolist()
+    True
+    """
+    refuse_in_trace("mg.manual_seed", "would seed the first call alone; seed before the step")
+    random.start(integer("manual_seed", "seed", seed, 0))

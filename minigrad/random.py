@@ -1,27 +1,29 @@
-"""The generator behind initialisation and dropout; imports numpy and checks only."""
+"""The generator behind initialisation and dropout; imports numpy only."""
+
+from typing import Any
 
 import numpy as np
-
-from .checks import integer
 
 _generator = np.random.default_rng()
 
 
-def manual_seed(seed: int) -> None:
-    """Make every later random draw of minigrad (initial weights, dropout) follow from `seed`.
-
-    Errors: ArgumentError for anything but a non-negative integer.
-
-    >>> mg.manual_seed(0)
-    >>> first = nn.Linear(2, 1).weight
-    >>> mg.manual_seed(0)
-    >>> nn.Linear(2, 1).weight.tolist() == first.tolist()
-    True
-    """
+def start(seed: int) -> None:
+    """A new generator is in force."""
     global _generator
-    _generator = np.random.default_rng(integer("manual_seed", "seed", seed, 0))
+    _generator = np.random.default_rng(seed)
 
 
 def generator() -> np.random.Generator:
     """The generator in force, shared by all threads (NumPy's generators lock themselves)."""
     return _generator
+
+
+def place() -> tuple[np.random.Generator, Any]:
+    """Where the generator is, for `go_back`."""
+    return _generator, _generator.bit_generator.state
+
+
+def go_back(there: tuple[np.random.Generator, Any]) -> None:
+    """What was drawn since will be drawn again."""
+    drawn, state = there
+    drawn.bit_generator.state = state

@@ -116,15 +116,18 @@ def runs_again() -> bool:
     return trace is not None and trace.runs_again
 
 
-def refuse_in_trace(what: str) -> None:
+# Why a step may not do something: the rest of a sentence.
+LOOKS = (
+    "looks at a value, which differs from call to call, while the step is traced once; choose by "
+    "mg.where, keep it as a Tensor, or do it outside the step"
+)
+
+
+def refuse_in_trace(what: str, why: str = LOOKS) -> None:
     """Errors: TraceError while a compiler traces, for what would be decided once and for all."""
     if runs_again():
         file, line = users_line()
-        raise TraceError(
-            f"compile: {what}, in {file}, line {line}, looks at a value, which differs from call "
-            "to call, while the step is traced once; choose by mg.where, keep it as a Tensor, or "
-            "do it outside the step"
-        )
+        raise TraceError(f"compile: {what}, in {file}, line {line}, {why}")
 
 
 def users_line() -> tuple[str, int]:

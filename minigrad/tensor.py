@@ -219,6 +219,7 @@ class Tensor(Operators):
     # --- shown and copied -----------------------------------------------------------------------
 
     def __repr__(self) -> str:
+        refuse_in_trace("the text of a Tensor (repr, str, print)")
         name = type(self).__name__.lower()
         text = np.array2string(self._data, separator=", ", prefix=f"{name}(")
         dtype = "" if self.dtype == FLOAT32 else f", dtype={self.dtype}"

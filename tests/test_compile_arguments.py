@@ -1,6 +1,8 @@
 """What compiled functions are given: what tells one call from another, what is refused, and how
 that is said. Generated functions run as Python."""
 
+import re
+import types
 import warnings
 
 import numpy as np
@@ -8,6 +10,9 @@ import pytest
 from test_compile_table import as_python  # noqa: F401
 
 import minigrad as mg
+from minigrad import functional as F
+from minigrad.apply import tracing
+from minigrad.errors import TraceError
 
 X = np.arange(1.0, 4.0)
 
@@ -67,3 +72,59 @@ def test_arrays_for_a_compiled_function_within_another():
     outer = mg.compile(lambda x: inner(X, b=X) * x)
     for x in (X, X + 1):
         np.testing.assert_allclose(outer(x).data, 2 * np.exp(X) * x)
+
+
+# --- what is refused ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", [repr, str, lambda x: f"{x}", "{}".format, print], ids=range(5))
+def test_the_text_of_a_tensor_is_its_value(text):
+    """For the compiler, and for nobody else."""
+    outside = mg.tensor(X)
+    for looked in (lambda x: x, lambda x: x.exp(), lambda x: outside):
+        with pytest.raises(TraceError, match=r"the text of a Tensor .* looks at a value"):
+            mg.compile(lambda x, looked=looked: (text(looked(x)), x.exp())[1])(X)
+    w = mg.tensor(X, requires_grad=True)
+    loss = (w * w).sum()
+    with tracing(types.SimpleNamespace(runs_again=False)):
+        text(loss)
+    text(loss)
+
+
+def look(x):
+    return float(x)  # this line is named
+
+
+@pytest.mark.parametrize("way", [look, lambda x: np.array(x), lambda x: np.argsort(x)])
+def test_where_a_step_looks_at_a_value(way):
+    """In the user's code, also where NumPy looks for it."""
+    line = way.__code__.co_firstlineno + (way is look)
+    with pytest.raises(TraceError, match=rf"in {re.escape(__file__)}, line {line}, looks at"):
+        mg.compile(lambda x: (way(x), x * 2)[1])(X[:1])
+
+
+def test_a_refused_step_has_drawn_nothing():
+    mg.manual_seed(0)
+    expected = [F.dropout(mg.tensor(X), 0.5).tolist() for _ in range(3)]
+
+    def step(x):
+        y = F.dropout(x, 0.5)
+        return y * (y.sum().item() if looks else 1.0)
+
+    mg.manual_seed(0)
+    compiled, looks = mg.compile(step), True
+    got = [F.dropout(mg.tensor(X), 0.5).tolist()]
+    with pytest.raises(TraceError, match="looks at a value"):
+        compiled(X)
+    looks = False
+    got += [compiled(X).tolist(), compiled(X).tolist()]
+    assert got == expected
+
+
+def test_a_step_that_seeds_is_refused():
+    mg.manual_seed(0)
+    expected = F.dropout(mg.tensor(np.ones(50)), 0.5).tolist()
+    mg.manual_seed(0)
+    with pytest.raises(TraceError, match=r"mg\.manual_seed, in .*, line .* seed before the step"):
+        mg.compile(lambda x: (mg.manual_seed(3), F.dropout(x, 0.5))[1])(X)
+    assert F.dropout(mg.tensor(np.ones(50)), 0.5).tolist() == expected

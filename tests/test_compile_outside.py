@@ -136,7 +136,7 @@ CASES = {
     "class of an object": (lambda c: lambda x: x * c.shared, set_class),
     "class, then the object itself": (lambda c: lambda x: x * c.shared, set_own),
     "object of a subclass": (lambda c: lambda x: x * c.shared, set_subclass),
-    "object that is handed on": (lambda c: lambda x: scaled_by(c, x), set_rate),
+    "handed on": (lambda c: lambda x: scaled_by(c, x), set_rate),
     "item": (lambda c: lambda x: x * c.items["rate"], set_item),
     "item of an item": (lambda c: lambda x: x * c.items["list"][1], set_in_list),
     "tuple": (lambda c: (lambda t: lambda x: x * t[1][0].rate)((1, (c,))), set_rate),

@@ -11,6 +11,7 @@ import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from .. import random
 from ..apply import tracing
 from ..data import DataLoader
 from ..errors import ArgumentError, DtypeError, TraceError
@@ -149,6 +150,7 @@ class Compiled:
         function = functools.partial(self._function, **given.statics)
         modules = dict(modules_of(function))
         trace = Trace(given.tensors, list(tensors_of(modules, function)))
+        trace.undo(functools.partial(random.go_back, random.place()))
         done = False
         try:
             trace.note_module = Noting(trace, modules)

@@ -311,6 +311,20 @@ def test_strided_and_equal_arguments():
             np.testing.assert_allclose(f(a, b).data, a @ b.T + a.sum(), rtol=1e-12)
 
 
+@pytest.mark.parametrize("way", ["positional", "keyword", "epoch"])
+def test_arrays_in_another_byte_order(way):
+    """Which Numba does not know, are converted."""
+    f = mg.compile(lambda a: (a * 2).sum())
+    for order in "><>>":
+        x = np.arange(1, 4).astype(f"{order}f4")
+        if way == "epoch":
+            np.testing.assert_array_equal(f.epoch(x, batch_size=1).data, [2, 4, 6])
+        else:
+            y = f(x) if way == "positional" else f(a=x)
+            assert y.item() == 12 and y.dtype == np.float32
+    assert [len(plans) for plans in f._plans.values()] == [1]
+
+
 def test_refuses_what_it_cannot_take():
     with pytest.raises(DtypeError, match="expected a function, got int"):
         mg.compile(3)

@@ -2,6 +2,7 @@
 that is said. Generated functions run as Python."""
 
 import re
+import threading
 import types
 import warnings
 
@@ -12,7 +13,9 @@ from test_compile_table import as_python  # noqa: F401
 import minigrad as mg
 from minigrad import functional as F
 from minigrad.apply import tracing
-from minigrad.errors import TraceError
+from minigrad.compiler import epoch
+from minigrad.compiler.plan import Plan
+from minigrad.errors import ArgumentError, DtypeError, TraceError
 
 X = np.arange(1.0, 4.0)
 
@@ -128,3 +131,92 @@ def test_a_step_that_seeds_is_refused():
     with pytest.raises(TraceError, match=r"mg\.manual_seed, in .*, line .* seed before the step"):
         mg.compile(lambda x: (mg.manual_seed(3), F.dropout(x, 0.5))[1])(X)
     assert F.dropout(mg.tensor(np.ones(50)), 0.5).tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs", "message"),
+    [
+        (([1], X), {}, "a is a list; put"),
+        ((1, (2, (X, 3))), {}, "b has a ndarray in it; put"),
+        ((1, 2, {}), {"named": ([],)}, "rest is a dict, named has a list in it; put"),
+    ],
+    ids=range(3),
+)
+def test_which_argument_cannot_be_hashed(args, kwargs, message):
+    f = mg.compile(lambda a, b, *rest, named=None: 0)
+    with pytest.raises(DtypeError, match=message):
+        f(*args, **kwargs)
+
+
+# --- epochs -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("data", "options", "message"),
+    [
+        ((mg.data.DataLoader(X),), {"batch_size": 3}, "neither options .* got batch_size"),
+        ((mg.data.DataLoader(X), X), {}, "nor arrays besides, got 1 more"),
+        ((X,), {"bs": 3, "batch_size": 1}, "named bs; there are batch_size, shuffle, drop_last, s"),
+    ],
+)
+def test_options_of_epochs(data, options, message):
+    with pytest.raises(ArgumentError, match=f"epoch: .*{message}"):
+        mg.compile(lambda x: x.sum()).epoch(*data, **options)
+
+
+@pytest.mark.parametrize("called", [False, True], ids=["traced", "run"])
+@pytest.mark.parametrize(
+    ("wrap", "got"),
+    [
+        (lambda y: (y.sum(), y.max()), "tuple"),
+        (lambda y: [y.sum()], "list"),
+        (lambda y: y, r"\(2,\)"),
+        (lambda y: None, "NoneType"),
+    ],
+)
+def test_a_step_without_a_number_is_refused_before_it_changes_anything(wrap, got, called):
+    total = mg.tensor(np.zeros(2))
+
+    def step(x):
+        total.copy_(total + x)
+        return wrap(total * 2)
+
+    compiled = mg.compile(step)
+    for _ in range(2 * called):
+        compiled(np.ones(2))
+    before = total.data.copy()
+    with pytest.raises(ArgumentError, match=f"expected step to return one number.* got {got}"):
+        compiled.epoch(np.ones((4, 2)).reshape(-1), batch_size=2)
+    np.testing.assert_array_equal(total.data, before)
+
+
+def test_how_many_batches_run_at_once(monkeypatch):
+    """One to begin with, then as many as take up to PATIENCE."""
+    assert [epoch.at_once(s) for s in (0.0, 1.0, 0.0099, 1e-9)] == [1, 1, 5, epoch.AT_ONCE]
+    whole, sizes = Plan.run_rows, []
+
+    def run_rows(plan, arrays, rows):
+        sizes.append(len(rows))
+        return whole(plan, arrays, rows)
+
+    monkeypatch.setattr(Plan, "run_rows", run_rows)
+    double = mg.compile(lambda x: (x * 2).sum())
+    x = np.arange(300.0)
+    monkeypatch.setattr(epoch, "PATIENCE", 1e9)
+    np.testing.assert_array_equal(double.epoch(x).data, x * 2)
+    assert sizes == [epoch.AT_ONCE - 1, 300 - 1 - epoch.AT_ONCE - 1]
+    monkeypatch.setattr(epoch, "PATIENCE", 0.0)
+    np.testing.assert_array_equal(double.epoch(x).data, x * 2)
+    assert len(sizes) == 2
+
+
+def test_an_epoch_waits_for_a_call_in_another_thread():
+    double = mg.compile(lambda x: (x * 2).sum())
+    done = []
+    thread = threading.Thread(target=lambda: done.append(double.epoch(X)))
+    with double._running:
+        thread.start()
+        thread.join(0.3)
+        assert not done and thread.is_alive()
+    thread.join(30)
+    np.testing.assert_array_equal(done[0].data, X * 2)

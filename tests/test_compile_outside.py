@@ -219,6 +219,14 @@ def test_attributes_of_modules_are_told_apart():
     assert any(x is net.config for x in guard._seen)
 
 
+def test_zeros_outside_are_told_apart():
+    config = Config()
+    compiled = mg.compile(lambda x: 1.0 / (x * config.rate))
+    with np.errstate(divide="ignore"):
+        for config.rate in (0.0, -0.0, 0.0, -0.0):
+            np.testing.assert_array_equal(compiled(X + 1).data, 1 / ((X + 1) * config.rate))
+
+
 def test_items_that_come_and_go():
     parts = {"a": lambda x: x + 1}
     compiled = mg.compile(lambda x: sum(part(x) for part in parts.values()))

@@ -63,13 +63,44 @@ def _static(x: Any) -> Any:
     return type(x), x
 
 
-def unhashable(signature: Any) -> DtypeError:
-    """The error for a signature that is no key."""
-    kinds = [k[0].__name__ for k in signature if _is_static(k)]
+def unhashable(names: Sequence[str], args: Sequence[Any], kwargs: Mapping[str, Any]) -> DtypeError:
+    """The error for arguments that make no key."""
+    found = []
+    for name, x in (*zip(_names_of(names, args), args, strict=True), *kwargs.items()):
+        part = None if isinstance(x, np.ndarray) else _obstacle(x)
+        if part is not None:
+            kind = type(part).__name__
+            found.append(f"{name} is a {kind}" if part is x else f"{name} has a {kind} in it")
     return DtypeError(
-        "compile: arguments are Tensors, arrays, or values that can be hashed; got "
-        f"{kinds}; put arrays into arguments of their own"
+        "compile: arguments are Tensors, arrays, or values that can be hashed; "
+        f"{', '.join(found)}; put arrays into arguments of their own"
     )
+
+
+def _obstacle(x: Any) -> Any:
+    """What of x cannot be hashed; None if it can."""
+    if isinstance(x, tuple):
+        return next((part for part in map(_obstacle, x) if part is not None), None)
+    try:
+        hash(x)
+    except TypeError:
+        return x
+    return None
+
+
+def _names_of(names: Sequence[str], args: Sequence[Any]) -> list[str]:
+    """A name for each positional argument, if these are the names of the parameters."""
+    return [*names[: len(args)], *(f"arg{i}" for i in range(len(names), len(args)))]
+
+
+def is_native(x: Any) -> bool:
+    """Whether x is in the byte order of the machine."""
+    return not isinstance(x, np.ndarray) or x.dtype.isnative
+
+
+def native(x: Any) -> Any:
+    """An array in the byte order of the machine, anything else as it is. Errors: as `checked`."""
+    return checked(x, "compile") if isinstance(x, np.ndarray) else x
 
 
 def lifted(x: Any) -> Any:
@@ -87,10 +118,10 @@ class Given:
     def __init__(
         self, names: Sequence[str], args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> None:
-        names = [*names[: len(args)], *(f"arg{i}" for i in range(len(names), len(args)))]
         self.tensors: list[tuple[str, Tensor]] = []
         self.statics: dict[str, Any] = {}
-        self.args = [self._own(name, x) for name, x in zip(names, args, strict=True)]
+        named = zip(_names_of(names, args), args, strict=True)
+        self.args = [self._own(name, x) for name, x in named]
         self.kwargs = {name: self._own(name, x) for name, x in kwargs.items()}
 
     def _own(self, name: str, x: Any) -> Any:

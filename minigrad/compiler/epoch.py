@@ -1,26 +1,62 @@
 """All mini-batches of an epoch, of which those of one size run at once, in compiled code."""
 
 import itertools
+import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from inspect import signature
 from typing import Any
 
 import numpy as np
 
 from ..data import DataLoader
+from ..errors import ArgumentError
 from ..tensor import Tensor
+from .arguments import native
 from .plan import Plan
+from .program import Value
 
 # At most so many batches, or seconds, go by before Python sees an interrupt.
 AT_ONCE, PATIENCE = 256, 0.05
+
+OPTIONS = tuple(
+    p.name for p in signature(DataLoader).parameters.values() if p.kind is p.KEYWORD_ONLY
+)
 
 # Calls the step on a batch: what it returns, of shape (1,), and the plan that has run.
 Call = Callable[[list[Any]], tuple[Any, Plan]]
 
 
+def loader_of(data: Sequence[Any], options: Mapping[str, Any]) -> DataLoader:
+    """The DataLoader that is given, or one of the arrays. Errors: ArgumentError, and its own."""
+    if any(isinstance(x, DataLoader) for x in data):
+        if len(data) > 1 or options:
+            besides = ", ".join(options) or f"{len(data) - 1} more"
+            raise ArgumentError(
+                f"epoch: a DataLoader takes neither options nor arrays besides, got {besides}; it "
+                "has its own"
+            )
+        return data[0]  # type: ignore[no-any-return]
+    unknown = [name for name in options if name not in OPTIONS]
+    if unknown:
+        raise ArgumentError(
+            f"epoch: no option is named {', '.join(unknown)}; there are {', '.join(OPTIONS)}"
+        )
+    return DataLoader(*data, **options)
+
+
+def refuse_unless_number(result: Any, title: str) -> None:
+    """Errors: ArgumentError unless a step's result, or what stands for it, is one number."""
+    if not isinstance(result, (Tensor, Value)) or math.prod(result.shape) != 1:
+        raise ArgumentError(
+            f"epoch: expected {title} to return one number, the loss, got "
+            f"{result.shape if isinstance(result, (Tensor, Value)) else type(result).__name__}"
+        )
+
+
 def run_epoch(call: Call, loader: DataLoader) -> Tensor:
     """What the step returns for each batch of the loader's next epoch, shape (batches,)."""
-    arrays = [np.ascontiguousarray(a) for a in loader.arrays]
+    arrays = [np.ascontiguousarray(native(a)) for a in loader.arrays]
     values: list[Any] = []
     rows, seconds = loader.rows(), 0.0
     while batches := list(itertools.islice(rows, at_once(seconds))):

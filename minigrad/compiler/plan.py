@@ -21,14 +21,15 @@ from .trace import Trace
 class Plan:
     """What runs instead of the traced function, as long as `holds()`.
 
-    rebuild: makes the function's result of the Tensors that the program returns.
+    rebuild: makes the function's result of the Tensors that the program returns, or of what stands
+        for each.
     """
 
     def __init__(
         self,
         trace: Trace,
         results: Sequence[Tensor],
-        rebuild: Callable[[Sequence[Tensor]], Any],
+        rebuild: Callable[[Sequence[Any]], Any],
         title: str,
     ) -> None:
         began = time.perf_counter()
@@ -36,7 +37,7 @@ class Plan:
         self.program: Program = optimised(self.traced)
         self.emitted = emit(self.program, title)
         self.module, self.path = build.load(self.emitted.source, title)
-        self._rebuild, self._guards = rebuild, trace.guards
+        self.rebuild, self._guards = rebuild, trace.guards
         self._owners = trace.owners
         self._tensors: list[tuple[Tensor, Any, bool, Value]] = []
         self._fetches: list[tuple[Callable[[], Any], Any, Value]] = []
@@ -114,7 +115,7 @@ class Plan:
         for leaf, gradient in self._grads:
             leaf._grad = gradient(arguments)
         mark_changed(*self._changed)
-        return self._rebuild([result(arguments) for result in self._results])
+        return self.rebuild([result(arguments) for result in self._results])
 
     def run_rows(self, whole: Sequence[Any], rows: Any) -> Any:
         """A call for each row of `rows`, the sample numbers of a batch: what they return, as an

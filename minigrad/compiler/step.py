@@ -6,22 +6,21 @@ import inspect
 import os
 import threading
 import types
-import warnings
 import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from .. import random
 from ..apply import tracing
-from ..data import DataLoader
-from ..errors import ArgumentError, DtypeError, TraceError
-from ..tape import tracer, users_line
+from ..errors import DtypeError, TraceError
+from ..tape import tracer
 from ..tensor import Tensor
-from .arguments import Given, lifted, shapes_of, signature_of, unhashable
-from .epoch import run_epoch
+from .arguments import Given, is_native, lifted, native, signature_of, unhashable
+from .epoch import loader_of, refuse_unless_number, run_epoch
+from .kept import Plans
 from .methods import methods_of
 from .plan import Plan
-from .report import by_numpy, report
+from .report import report
 from .results import taken_apart
 from .surroundings import Noting, modules_of, tensors_of
 from .trace import Trace
@@ -36,19 +35,22 @@ def compile(function: Callable[..., Any]) -> "Compiled":
     Arrays among the arguments arrive as Tensors, and the same shapes and dtypes run the same
     code; any other argument is static, a new value of it is traced anew. So is a change of mode
     (`train`, `eval`), of `requires_grad`, of any attribute of a module that the step can see, and
-    of what it, and the functions that it calls, name outside: numbers, attributes of objects,
-    items of lists and dicts of up to 64. Parameters, buffers, `.grad` and the optimizer's state are
+    of what it, and the functions that it calls, name outside and in objects that they are given:
+    numbers, attributes of objects, items of lists and dicts of up to 64. The latest 16 traces for
+    arrays of the same shapes are kept. Parameters, buffers, `.grad` and the optimizer's state are
     the user's own, and eager and compiled steps may alternate. `.grad` is valid until the next
-    call. Results are copies without a tape.
+    call. Results are copies without a tape. A method that is compiled in its class has traces of
+    its own for each object.
 
     Whatever else Python does happens once, when the step is traced: prints, counting, the time, a
     draw from a random generator other than mg's. A number that is found by getattr, by an iterator,
-    in `__slots__`, in a larger container or by a library is a constant of the trace, and so is a
-    mask that is an index: give these to the step as arguments, or, for what changes often, as
-    arrays, which are not traced anew.
+    in `__slots__`, in a larger container, as an element of a NumPy array or by a library is a
+    constant of the trace, and so is a mask that is an index: give these to the step as arguments,
+    or, for what changes often, as arrays, which are not traced anew.
 
     Errors: DtypeError for what is no function, TraceError for a step that looks at the value of a
-    Tensor; nothing has changed then. Those of the operations, as eager.
+    Tensor, if only to print it, or that seeds; nothing has changed then. Those of the operations,
+    as eager.
 
     >>> @mg.compile
     ... def gradient(x, y):
@@ -60,14 +62,6 @@ def compile(function: Callable[..., Any]) -> "Compiled":
     if not callable(function):
         raise DtypeError(f"compile: expected a function, got {type(function).__name__}")
     return Compiled(function)
-
-
-# Traces for arrays of the same shapes that are kept: of other arguments, modes, attributes.
-MOST_PLANS = 16
-
-
-def _say(message: str) -> None:
-    warnings.warn_explicit(message, RuntimeWarning, *users_line())
 
 
 _all: "weakref.WeakSet[Compiled]" = weakref.WeakSet()
@@ -90,10 +84,8 @@ class Compiled:
         functools.update_wrapper(self, function)
         self._title: str = getattr(function, "__name__", type(function).__name__)
         self._function = function
-        self._plans: dict[Any, list[Plan]] = {}
+        self._plans = Plans(self._title)
         self._last: Plan | None = None
-        self._complained = False
-        self._said: set[str] = set()  # what runs by NumPy
         self._running = threading.RLock()  # one plan's memory serves one call at a time
         _all.add(self)
         try:
@@ -107,15 +99,20 @@ class Compiled:
             return self._function(*map(lifted, args), **named)
         arrays, signature = signature_of(args, kwargs)
         with self._running:
-            try:
-                plans = self._plans.get(signature, ())
-            except TypeError:
-                raise unhashable(signature) from None
-            for plan in plans:
-                if plan.holds():
-                    self._last = plan
-                    return plan.run(arrays)
-            return self._trace(signature, args, kwargs)
+            plan = self._holding(signature, args, kwargs)
+            return self._trace(signature, args, kwargs) if plan is None else plan.run(arrays)
+
+    def _holding(self, signature: Any, args: Any, kwargs: Any) -> Plan | None:
+        """The plan for a call, if there is one."""
+        try:
+            plans = self._plans.get(signature, ())
+        except TypeError:
+            raise unhashable(self._names, args, kwargs) from None
+        for plan in plans:
+            if plan.holds():
+                self._last = plan
+                return plan
+        return None
 
     def epoch(self, *data: Any, **options: Any) -> Tensor:
         """Run the step on every mini-batch of an epoch inside compiled code, gathering included;
@@ -126,25 +123,38 @@ class Compiled:
         The result is bit for bit that of `for batch in loader: step(*batch)`, and an interrupt
         finds the parameters after some whole batches. A batch of another size than the others, and
         a step that is not one compiled function, run as calls do. Errors: those of the calls, and
-        ArgumentError unless the step returns one number.
+        ArgumentError for options that there are not, and before anything has changed unless the
+        step returns one number.
         """
-        given = len(data) == 1 and isinstance(data[0], DataLoader) and not options
-        loader: DataLoader = data[0] if given else DataLoader(*data, **options)
+        loader = loader_of(data, options)
         with self._running:
             return run_epoch(self._number, loader)
 
     def _number(self, batch: list[Any]) -> tuple[Any, Plan]:
-        result = self(*batch)
-        if not isinstance(result, Tensor) or result.size != 1:
-            raise ArgumentError(
-                f"epoch: expected {self._title} to return one number, the loss, got "
-                f"{result.shape if isinstance(result, Tensor) else type(result).__name__}"
-            )
+        """What a call returns, as an array of shape (1,), and its plan."""
+        arrays, signature = signature_of(batch, {})
+        plan = self._holding(signature, batch, {})
+        if plan is None:
+            check = functools.partial(refuse_unless_number, title=self._title)
+            result = self._trace(signature, batch, {}, check)
+        else:
+            refuse_unless_number(plan.rebuild(plan.program.results), self._title)
+            result = plan.run(arrays)
         return result._data.reshape(1), self._latest()
 
     # --- tracing -------------------------------------------------------------------------------
 
-    def _trace(self, signature: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
+    def _trace(
+        self,
+        signature: Any,
+        args: Any,
+        kwargs: Mapping[str, Any],
+        check: Callable[[Any], None] = lambda result: None,
+    ) -> Any:
+        """What the function returns; a plan for later calls. check: raises to refuse a result."""
+        if not all(map(is_native, (*args, *kwargs.values()))):
+            # Here each such call comes, as there is no plan for it.
+            return self(*map(native, args), **{name: native(x) for name, x in kwargs.items()})
         given = Given(self._names, args, kwargs)
         # Objects among the arguments may change as those outside may.
         function = functools.partial(self._function, **given.statics)
@@ -157,6 +167,7 @@ class Compiled:
             with tracing(trace):
                 result = self._function(*given.args, **given.kwargs)
             done = True
+            check(result)
             found: list[Tensor] = []
             rebuild = taken_apart(result, found)
             watched = Watched(function, modules.values())
@@ -169,39 +180,9 @@ class Compiled:
             if done or isinstance(error, (TraceError, KeyboardInterrupt)):
                 trace.take_back()
             raise
-        self._warn(plan)
-        self._keep(signature, plan)
+        self._plans.keep(signature, plan)
         self._last = plan
         return rebuild([Tensor(x._data.copy()) for x in found])
-
-    def _keep(self, signature: Any, plan: Plan) -> None:
-        kept = self._plans
-        kept[signature] = [*kept.pop(signature, []), plan]  # the signature traced last is the last
-        shapes = shapes_of(signature)
-        alike = [other for other in kept if shapes_of(other) == shapes]
-        if sum(len(kept[other]) for other in alike) > MOST_PLANS:
-            del kept[alike[0]][0]
-            if not kept[alike[0]]:
-                del kept[alike[0]]
-            self._complain()
-
-    def _warn(self, plan: Plan) -> None:
-        left = set(by_numpy(plan)) - self._said
-        self._said |= left
-        if left:
-            _say(
-                f"compile: {', '.join(sorted(left))} cannot be compiled, and runs by NumPy between "
-                "compiled functions"
-            )
-
-    def _complain(self) -> None:
-        if not self._complained:
-            self._complained = True
-            _say(
-                f"compile: {self._title} was traced more than {MOST_PLANS} times for arrays of the "
-                "same shapes, since something that it reads is another in each call: an argument "
-                "that is no array, a number outside, or an attribute; make it an array"
-            )
 
     def __get__(self, owner: Any, kind: Any = None) -> Any:
         """As a method: bound to its object, with traces of its own."""

@@ -1,0 +1,56 @@
+"""The plans of a compiled function; and what users should know of these, said once."""
+
+import warnings
+from typing import Any
+
+from ..tape import users_line
+from .arguments import shapes_of
+from .plan import Plan
+from .report import by_numpy
+
+# For arrays of the same shapes: with other arguments that are no arrays, modes, attributes.
+MOST_PLANS = 16
+
+
+class Plans(dict[Any, list[Plan]]):
+    """By signature, that which was traced last as the last."""
+
+    def __init__(self, title: str) -> None:
+        super().__init__()
+        self._title = title
+        self._complained = False
+        self._said: set[str] = set()  # what runs by NumPy
+
+    def keep(self, signature: Any, plan: Plan) -> None:
+        """Add one, in the place of an old one if they are too many."""
+        self._tell(plan)
+        self[signature] = [*self.pop(signature, []), plan]
+        shapes = shapes_of(signature)
+        alike = [other for other in self if shapes_of(other) == shapes]
+        if sum(len(self[other]) for other in alike) > MOST_PLANS:
+            del self[alike[0]][0]
+            if not self[alike[0]]:
+                del self[alike[0]]
+            self._complain()
+
+    def _tell(self, plan: Plan) -> None:
+        left = set(by_numpy(plan)) - self._said
+        self._said |= left
+        if left:
+            _warn(
+                f"compile: {', '.join(sorted(left))} cannot be compiled, and runs by NumPy between "
+                "compiled functions"
+            )
+
+    def _complain(self) -> None:
+        if not self._complained:
+            self._complained = True
+            _warn(
+                f"compile: {self._title} was traced more than {MOST_PLANS} times for arrays of the "
+                "same shapes, since something that it reads is another in each call: an argument "
+                "that is no array, a number outside, or an attribute; make it an array"
+            )
+
+
+def _warn(message: str) -> None:
+    warnings.warn_explicit(message, RuntimeWarning, *users_line())

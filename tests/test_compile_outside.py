@@ -219,6 +219,20 @@ def test_attributes_of_modules_are_told_apart():
     assert any(x is net.config for x in guard._seen)
 
 
+def test_an_attribute_of_a_module_that_is_deleted(monkeypatch):
+    """That of its class counts again."""
+    monkeypatch.setattr(Net, "shared", 2.0, raising=False)
+    net = Net(Config())
+    compiled = mg.compile(lambda x: net(x) * net.shared)
+    for _ in range(2):
+        for net.shared in (5.0, 2.0):
+            np.testing.assert_array_equal(compiled(X).data, net(mg.tensor(X)).data * net.shared)
+        net.shared = 5.0
+        compiled(X)
+        del net.shared
+        np.testing.assert_array_equal(compiled(X).data, net(mg.tensor(X)).data * 2)
+
+
 def test_zeros_outside_are_told_apart():
     config = Config()
     compiled = mg.compile(lambda x: 1.0 / (x * config.rate))

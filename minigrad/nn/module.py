@@ -50,8 +50,8 @@ def _once(named: Iterator[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
             yield name, thing
 
 
-# How often an attribute of any Module was set: who has seen all at one count need not look again
-# before the next.
+# How often an attribute of any Module was set or deleted: who has seen all at one count need not
+# look again before the next.
 edits = [0]
 
 
@@ -100,6 +100,10 @@ class Module:
             if name in self._buffers and not isinstance(value, Tensor):
                 self._refuse(name, value, "buffer", "a Tensor or None")
         super().__setattr__(name, value)
+        edits[0] += 1
+
+    def __delattr__(self, name: str) -> None:
+        super().__delattr__(name)
         edits[0] += 1
 
     def _refuse(self, name: str, value: Any, kind: str, expected: str) -> None:

@@ -189,7 +189,7 @@ def _plane_train(
 ) -> None:
     """forward_train."""
     sums, p = np.empty((2, x.shape[1])), np.empty((3, x.shape[1]), x.dtype)
-    train_group(team, groups(x), (x, gamma, beta, eps, relu, y, stats, sums, p))
+    train_group(team, groups(x), x.size, (x, gamma, beta, eps, relu, y, stats, sums, p))
 
 
 def _plane_eval(
@@ -207,7 +207,7 @@ def _plane_eval(
     """forward_eval."""
     recall(x, running_mean, running_var, eps, stats)
     p = np.empty((3, x.shape[1]), x.dtype)
-    eval_group(team, groups(x), (x, gamma, beta, relu, y, stats, p))
+    eval_group(team, groups(x), x.size, (x, gamma, beta, relu, y, stats, p))
 
 
 def _plane_backward(
@@ -225,7 +225,7 @@ def _plane_backward(
     """backward."""
     sums, p = np.zeros((2, x.shape[1])), np.empty((5, x.shape[1]), x.dtype)
     arguments = g, x, y, gamma, stats, training, dx, dgamma, dbeta, sums, p
-    backward_group(team, groups(x), arguments)
+    backward_group(team, groups(x), x.size, arguments)
 
 
 plane_train = kernel(_plane_train, exact=True)

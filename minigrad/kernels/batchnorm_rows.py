@@ -159,7 +159,7 @@ def _row_apply(x: Array, p: Array, w: int, relu: bool, y: Array, team: Team) -> 
     low = x.dtype.type(0.0 if relu else np.nan)  # nothing is <= NaN
     repeat(p, c, w)
     flat = x.reshape(x.size), p, w, low, rows * c, k - 1, y.reshape(y.size)
-    row_scale(team, k, flat)
+    row_scale(team, k, x.size, flat)
 
 
 row_apply = part(_row_apply, exact=True)
@@ -185,7 +185,7 @@ def _row_train(
     for j in range(c):  # a slice's errors take Numba 1.5 s to compile
         shift[0, j] = stats[0, j]
     repeat(shift, c, w)
-    row_sums(team, k, (x.reshape(x.size), shift[0], rows * c, spare(team, w), sums))
+    row_sums(team, k, x.size, (x.reshape(x.size), shift[0], rows * c, spare(team, w), sums))
     w = part_width(c, RUN)
     p = np.empty((3, w + GAP), x.dtype)
     settle(n, row_total(sums), eps, stats, p, 0, c)

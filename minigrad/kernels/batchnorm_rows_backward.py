@@ -130,14 +130,14 @@ def _row_backward(
         for j in range(c):  # a slice's errors take Numba 1.5 s to compile
             shift[0, j] = stats[0, j]
         repeat(shift, c, w)
-        row_dots(team, k, (gs, xs, ys, gated, shift[0], size, spare(team, w), sums))
+        row_dots(team, k, x.size, (gs, xs, ys, gated, shift[0], size, spare(team, w), sums))
     w = part_width(c, RUN)
     p = np.empty((5, w + GAP), x.dtype)
     gradients(n, row_total(sums), gamma, stats, dgamma, dbeta, p, 0, c)
     if dx.size:
         repeat(p, c, w)
         ds = dx.reshape(x.size)
-        row_dx(team, k, (gs, xs, ys, gated, p, w, training, size, k - 1, ds))
+        row_dx(team, k, x.size, (gs, xs, ys, gated, p, w, training, size, k - 1, ds))
 
 
 row_backward = kernel(_row_backward, exact=True)

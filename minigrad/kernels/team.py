@@ -30,8 +30,8 @@ ALONE: Team = np.zeros(0, np.int64)
 # BUSY: 1 while somebody leads. STOP: 1 for mates to end.
 JOB, INSIDE, BUSY, STOP = 0, 8, 16, 24
 # The job, as C function and what it is given; how many mates; C functions that wait for a lock and
-# that release one; how many parts have found the mates awake since they were woken, how many more
-# jobs wake nobody, and how many did so the last time.
+# that release one; how many values have found the mates awake since they were woken, how many
+# more jobs wake nobody, and how many did so the last time.
 CALL, GIVEN, MATES, ACQUIRE, RELEASE, FOUND, QUIET, LULL = 32, 33, 34, 35, 36, 37, 38, 39
 # For each thread, the lead first: how many of its parts are taken. For mates: 1 while it sleeps, or
 # is about to, and the lock that it waits for.
@@ -39,11 +39,11 @@ TAKEN, ASLEEP, LOCK, LINE = 40, 41, 42, 8
 # Looks, 70 us in all: from a step's forward to its backward Python takes 20 or 30 us, and who
 # watches for longer takes a core from others, such as the threads of a matrix product.
 WATCH = 250_000
-# Mates that fall asleep before so many parts have come were not worth waking: the next job alone
-# wakes nobody, then two, four, ..., up to LONGEST. A job of so many parts always wakes them. Beside
+# Mates that fall asleep before so many values have come were not worth waking: the next job alone
+# wakes nobody, then two, four, ..., up to LONGEST. A job of so many always wakes them. Beside
 # products of matrices nothing else helps: for 20 ms their threads keep the cores on which mates
 # wake, and a training step took 1.02 times as long, while BatchNorm again and again takes 0.6.
-WORTH, LONGEST = 32, 64
+WORTH, LONGEST = 1 << 20, 64
 
 
 def new_team(acquire: int, release: int, locks: list[int]) -> Team:
@@ -68,7 +68,7 @@ def _threads(team: Team) -> int:
 def alone(function: Any) -> Any:
     """What `sharing` makes, of Python: as Python, kernels have no threads."""
 
-    def share(_team: Team, parts: int, arguments: Any) -> None:
+    def share(_team: Team, parts: int, _values: int, arguments: Any) -> None:
         for i in range(parts):
             function(i, 0, *arguments)
 
@@ -76,8 +76,9 @@ def alone(function: Any) -> Any:
 
 
 def sharing(function: Any) -> Any:
-    """share(team, parts, arguments): function(part, thread, *arguments) for each part, by whom is
-    open; thread: 0 leads, mates count from 1. function: what `part` makes; it may not allocate."""
+    """share(team, parts, values, arguments): function(part, thread, *arguments) for each part, by
+    whom is open; thread: 0 leads, mates count from 1. values: what the job is about has so many.
+    function: what `part` makes; it may not allocate."""
     if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
         return alone(function)
 
@@ -93,8 +94,8 @@ def sharing(function: Any) -> Any:
 
     post = _posting(part(take))
 
-    def share(team: Team, parts: int, arguments: Any) -> None:
-        if team.size == 0 or parts < 2 or not begin(team, parts):
+    def share(team: Team, parts: int, values: int, arguments: Any) -> None:
+        if team.size == 0 or parts < 2 or not begin(team, values):
             for i in range(parts):
                 function(i, 0, *arguments)
             return
@@ -114,14 +115,14 @@ def sharing(function: Any) -> Any:
     return part(share)
 
 
-def _begin(team: Team, parts: int) -> bool:
+def _begin(team: Team, values: int) -> bool:
     """Whether the caller may lead a job, and mates are awake or to be woken."""
     if exchange(team, BUSY, 1) != 0:
         return False
     if look(team, ASLEEP + LINE) == 0:
-        team[FOUND] += parts
+        team[FOUND] += values
         return True
-    if team[QUIET] > 0 and parts < WORTH:
+    if team[QUIET] > 0 and values < WORTH:
         team[QUIET] -= 1
         exchange(team, BUSY, 0)
         return False

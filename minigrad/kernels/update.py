@@ -56,7 +56,7 @@ sgd_part, momentum_part = sharing(part(_sgd_part)), sharing(part(_momentum_part)
 def _sgd(p: NDArray[Any], g: NDArray[Any], hyper: NDArray[Any], team: Team) -> None:
     """p <- p - lr * (sign * g + weight_decay * p), for arrays of one shape in C order."""
     arguments = p.reshape(p.size), g.reshape(g.size), hyper
-    sgd_part(team, (p.size + PART - 1) // PART, arguments)
+    sgd_part(team, (p.size + PART - 1) // PART, p.size, arguments)
 
 
 def _sgd_momentum(
@@ -76,7 +76,7 @@ def _sgd_momentum(
     """
     ps, gs, bs = p.reshape(p.size), g.reshape(g.size), buffer.reshape(buffer.size)
     arguments = ps, gs, bs, hyper, nesterov, first
-    momentum_part(team, (p.size + PART - 1) // PART, arguments)
+    momentum_part(team, (p.size + PART - 1) // PART, p.size, arguments)
 
 
 def _running(

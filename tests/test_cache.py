@@ -99,7 +99,7 @@ def _total(a, out):
         out[0] += a[i]
 
 total = kernel(_total)
-double = kernel(_mixed)
+double = kernel(_mixed, allocates=True)
 """
 
 

@@ -21,7 +21,7 @@ import pytest
 import minigrad.warmup  # noqa: F401  imports every kernel
 from minigrad.kernels import (
     batchnorm,
-    generated,  # noqa: F401  whose kernels are among those
+    generated,
     team,
     threads,
 )
@@ -196,6 +196,22 @@ def test_every_kernel_is_met() -> None:
     batch = {f"minigrad.kernels.{file}." for file in FILES}
     own = [name for name in KERNELS if name.startswith("minigrad.kernels.")]
     assert [n for n in own if n not in alone and not n.startswith(tuple(batch))] == []
+
+
+def test_parts_of_kernels_count_no_references() -> None:
+    """Two threads that counted those of one array would take turns."""
+    planes = sys.modules["minigrad.kernels.batchnorm_planes"]
+    x, sums, index = numba.float32[:, :, ::1], numba.float64[:, ::1], numba.int64
+    signature = x, x, x, sums, sums, index, index
+    planes.plane_dots.compile(signature)
+    assert "call void @NRT_incref" not in planes.plane_dots.inspect_llvm(signature)
+
+
+def test_generated_code_may_run_as_python() -> None:
+    """So whatever it calls can be entered from there: a bare kernel would crash."""
+    for name, value in vars(generated).items():
+        if isinstance(value, numba.core.registry.CPUDispatcher):
+            assert not value.targetoptions["no_cpython_wrapper"], name
 
 
 # --- BatchNorm ----------------------------------------------------------------------------------

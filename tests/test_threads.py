@@ -48,18 +48,25 @@ def _wait(_part, _thread, begun, end):
 
 
 def _nested(part, _thread, members, counts, by):
-    share_note(members, 3, (counts[part], by[part]))
+    share_in_kernel(members, 3, 3, (counts[part], by[part]))
 
 
-share_note = team.sharing(jit(_note))
-share_meet, share_wait = team.sharing(jit(_meet)), team.sharing(jit(_wait))
-share_nested = team.sharing(jit(_nested))
+def sharing(function):
+    """What team.sharing makes, for Python to call: that of a compiled function is without a way
+    in from Python."""
+    share = team.sharing(jit(function))
+    return jit(lambda members, parts, values, given: share(members, parts, values, given))
+
+
+share_in_kernel = team.sharing(jit(_note))
+share_note, share_meet, share_wait = sharing(_note), sharing(_meet), sharing(_wait)
+share_nested = sharing(_nested)
 
 
 def noted(parts, members=None):
     """How often each part was done, and by which thread."""
     counts, by = np.zeros(parts, np.int64), np.full(parts, -1)
-    share_note(threads.team() if members is None else members, parts, (counts, by))
+    share_note(threads.team() if members is None else members, parts, parts, (counts, by))
     return counts.tolist(), set(by.tolist())
 
 
@@ -67,7 +74,7 @@ def met():
     """The threads that met at work."""
     by = np.full(2, -1)
     threads.team()[team.QUIET] = 0  # mates are woken, worth it or not
-    share_meet(threads.team(), 2, (np.zeros(1, np.int64), by))
+    share_meet(threads.team(), 2, 2, (np.zeros(1, np.int64), by))
     return by.tolist()
 
 
@@ -118,6 +125,18 @@ def test_mates_whom_waking_did_not_pay_are_left_to_sleep():
 
 
 @compiled
+def test_what_a_job_is_worth_is_its_values_in_however_few_parts():
+    """Two parts of many values wake the mate, even where the jobs before did not pay."""
+    by = np.full(2, -1)
+    for values, helped in ((1, [0, 0]), (team.WORTH, [0, 1])):
+        time.sleep(0.002)  # mates fall asleep
+        threads.team()[team.QUIET] = team.LONGEST
+        share = share_meet if values == team.WORTH else share_note
+        share(threads.team(), 2, values, (np.zeros(2, np.int64), by))
+        assert sorted(by.tolist()) == helped
+
+
+@compiled
 def test_many_mates_sleep_and_wake():
     """More than there are cores; each job is done whoever is awake."""
     threads.set_num_threads(5)
@@ -129,7 +148,7 @@ def test_many_mates_sleep_and_wake():
 def test_a_job_within_a_job():
     """The inner ones are done by who meets them, as the team is busy."""
     counts, by = np.zeros((4, 3), np.int64), np.zeros((4, 3), np.int64)
-    share_nested(threads.team(), 4, (threads.team(), counts, by))
+    share_nested(threads.team(), 4, 4, (threads.team(), counts, by))
     assert counts.tolist() == [[1] * 3] * 4
     assert not by.any()
 
@@ -137,7 +156,7 @@ def test_a_job_within_a_job():
 @compiled
 def test_who_finds_the_team_busy_works_alone():
     begun, end = np.zeros(1, np.int64), np.zeros(1, np.int64)
-    leader = threading.Thread(target=share_wait, args=(threads.team(), 2, (begun, end)))
+    leader = threading.Thread(target=share_wait, args=(threads.team(), 2, 2, (begun, end)))
     leader.start()
     try:
         while begun[0] < 2:
@@ -249,7 +268,7 @@ def test_a_team_that_is_dismissed_in_mid_job_ends_it():
     """Who leads goes on, with what help there is."""
     begun, end = np.zeros(1, np.int64), np.zeros(1, np.int64)
     old = threads.team()
-    leader = threading.Thread(target=share_wait, args=(old, 5, (begun, end)))
+    leader = threading.Thread(target=share_wait, args=(old, 5, 5, (begun, end)))
     leader.start()
     while begun[0] < 2:
         time.sleep(0.001)
@@ -306,7 +325,7 @@ def test_a_forked_child_has_workers_of_its_own():
 @compiled
 def test_a_fork_while_another_thread_leads():
     begun, end = np.zeros(1, np.int64), np.zeros(1, np.int64)
-    leader = threading.Thread(target=share_wait, args=(threads.team(), 2, (begun, end)))
+    leader = threading.Thread(target=share_wait, args=(threads.team(), 2, 2, (begun, end)))
     leader.start()
     try:
         while begun[0] < 2:

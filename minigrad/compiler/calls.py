@@ -167,10 +167,6 @@ def _running(op: Operation, name: Name) -> Lines:
     return [f"running({', '.join(given)})"]
 
 
-def _copy(op: Operation, name: Name) -> Lines:
-    return [f"{name(op.inputs[0])}[...] = {name(op.inputs[1])}"]
-
-
 CALLS: dict[str, Callable[[Operation, Name], Lines]] = {
     "linear": _linear,
     "linear_grad": _linear_grad,
@@ -187,5 +183,4 @@ CALLS: dict[str, Callable[[Operation, Name], Lines]] = {
     "sgd_momentum": _sgd,
     "running": _running,
     "increment": _update,
-    "copy": _copy,
 }

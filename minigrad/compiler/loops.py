@@ -11,7 +11,7 @@ from .scalars import COMPARISONS, EXPRESSIONS, EXTREMES, REDUCTIONS
 from .schedule import Stage, compared_in
 
 INDENT = "    "
-_UNBOUNDED = {"low": "-np.inf", "high": "np.inf"}
+_UNBOUNDED = {"low": "-inf", "high": "inf"}
 
 
 def nest(stage: Stage, function: Any, stored: set[int]) -> list[str]:

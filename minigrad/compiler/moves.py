@@ -26,7 +26,7 @@ def _folded(text: str, ndim: int, first: int, last: int) -> str:
 
 
 def _reshape(op: Operation, name: Name) -> Lines:
-    return [f"{flat(name(op.makes[0]))}[:] = {flat(name(op.inputs[0]))}"]
+    return [f"copy({name(op.inputs[0])}, {name(op.makes[0])})"]
 
 
 def _moved(
@@ -47,6 +47,15 @@ def _permute(op: Operation, name: Name) -> Lines:
     y, axes = name(op.makes[0]), op.attributes["axes"]
     of = [f"k{axes.index(i)}" for i in range(len(axes))]
     return _moved(y, name(op.inputs[0]), y, len(axes), _counters(len(axes)), of)
+
+
+def _copy(op: Operation, name: Name) -> Lines:
+    """Broadcast, into memory of any order."""
+    target, source = op.inputs
+    ndim = len(target.shape)
+    of = _counters(ndim)[ndim - len(source.shape) :]
+    of = ["0" if n == 1 else k for n, k in zip(source.shape, of, strict=True)]
+    return _moved(name(target), name(source), name(target), ndim, _counters(ndim), of)
 
 
 def _concat(op: Operation, name: Name) -> Lines:
@@ -141,6 +150,7 @@ def _located(
 
 MOVES: dict[str, Callable[[Operation, Name], Lines]] = {
     "reshape": _reshape,
+    "copy": _copy,
     "permute": _permute,
     "concat": _concat,
     "argmax": _first_extreme,

@@ -67,4 +67,4 @@ INTEGER = frozenset(
 )
 # Of each term, what is combined, and how: sums in float64, extremes in the dtype of the result.
 REDUCTIONS = {"sum": "{0}", "mean": "{0}", "mean_square": "{0} * {0}", "max": "{0}", "min": "{0}"}
-EXTREMES = {"max": ("maximum", "-np.inf"), "min": ("minimum", "np.inf")}
+EXTREMES = {"max": ("maximum", "-inf"), "min": ("minimum", "inf")}

@@ -228,6 +228,6 @@ def _plane_backward(
     backward_group(team, groups(x), x.size, arguments)
 
 
-plane_train = kernel(_plane_train, exact=True)
-plane_eval = kernel(_plane_eval, exact=True)
-plane_backward = kernel(_plane_backward, exact=True)
+plane_train = kernel(_plane_train, exact=True, allocates=True)
+plane_eval = kernel(_plane_eval, exact=True, allocates=True)
+plane_backward = kernel(_plane_backward, exact=True, allocates=True)

@@ -142,12 +142,12 @@ def _row_scale(
             y0[j] = low if v <= low else v
 
 
-row_shift = part(_row_shift, exact=True)
+row_shift = part(_row_shift, exact=True, allocates=True)
 fold = part(_fold, exact=True)
 row_sums = sharing(part(_row_sums, exact=True))
-row_total = part(_row_total, exact=True)
+row_total = part(_row_total, exact=True, allocates=True)
 repeat = part(_repeat)
-spare = part(_spare)
+spare = part(_spare, allocates=True)
 row_scale = sharing(part(_row_scale, exact=True))
 
 
@@ -214,5 +214,5 @@ def _row_eval(
     row_apply(x, p, w, relu, y, team)
 
 
-row_train = kernel(_row_train, exact=True)
-row_eval = kernel(_row_eval, exact=True)
+row_train = kernel(_row_train, exact=True, allocates=True)
+row_eval = kernel(_row_eval, exact=True, allocates=True)

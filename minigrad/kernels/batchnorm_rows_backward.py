@@ -140,4 +140,4 @@ def _row_backward(
         row_dx(team, k, x.size, (gs, xs, ys, gated, p, w, training, size, k - 1, ds))
 
 
-row_backward = kernel(_row_backward, exact=True)
+row_backward = kernel(_row_backward, exact=True, allocates=True)

@@ -1,5 +1,5 @@
 """What code that minigrad.compiler generates calls: memory by its address, kernels, and functions
-of one element."""
+of one element. That code may also run as Python, so nothing here is bare."""
 
 import ctypes
 import importlib
@@ -33,16 +33,6 @@ label_cross_entropy_grad = outside(softmax.label_cross_entropy_grad)
 add_bias, sum_rows = outside(linear.add_bias), outside(reduce.sum_rows)
 sgd, sgd_momentum = outside(update.sgd), outside(update.sgd_momentum)
 running, increment = outside(update.running), outside(update.increment)
-
-# --- threads ------------------------------------------------------------------------------------
-
-
-def _team_for(team: Any, values: int) -> Any:
-    """team, or nobody for an array of few values."""
-    return team if values >= THREADED else team[:0]
-
-
-team_for = part(_team_for)
 
 # --- memory -------------------------------------------------------------------------------------
 
@@ -96,6 +86,13 @@ def _dot(a: Any, b: Any, out: Any) -> None:
     np.dot(a, b, out)
 
 
+def _copy(source: Any, target: Any) -> None:
+    """The elements of source, in order, into target, which has another shape; both in C order."""
+    sources, targets = source.reshape(source.size), target.reshape(target.size)
+    for i in range(targets.size):
+        targets[i] = sources[i]
+
+
 def _gather(source: Any, rows: Any, target: Any) -> None:
     """target[i] = source[rows[i]], of arrays in C order."""
     width = target.size // max(rows.size, 1)
@@ -116,7 +113,30 @@ def _compiled(intrinsic_: Any, python: Any) -> Any:
 
 
 array, table = _compiled(_at, _array), _compiled(_elements, _table)
-gather, dot = part(_gather), outside(kernel(_dot))
+copy, gather = part(_copy, bare=False), part(_gather, bare=False)
+dot = outside(kernel(_dot, allocates=True))
+
+# --- threads ------------------------------------------------------------------------------------
+
+
+def _nobody_for_few(_typing: Any, team: Any, values: Any) -> Any:
+    def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        array = context.make_array(team)(context, builder, arguments[0])
+        few = builder.icmp_signed("<", arguments[1], context.get_constant(values, THREADED))
+        none = context.get_constant(nb.types.intp, 0)
+        array.nitems = builder.select(few, none, array.nitems)
+        array.shape = nb.core.cgutils.pack_array(builder, [array.nitems])
+        return array._getvalue()
+
+    return team(team, values), generate
+
+
+def _team_for(team: Any, values: int) -> Any:
+    """team, or nobody for an array of few values."""
+    return team if values >= THREADED else team[:0]
+
+
+team_for = _compiled(_nobody_for_few, _team_for)
 
 # --- indices ------------------------------------------------------------------------------------
 
@@ -165,7 +185,8 @@ def _first_extreme(a: Any, largest: bool, y: Any) -> None:
             y[i, k] = first
 
 
-locate, take, put, first_extreme = part(_locate), part(_take), part(_put), part(_first_extreme)
+locate, take = part(_locate, bare=False), part(_take, bare=False)
+put, first_extreme = part(_put, bare=False), part(_first_extreme, bare=False)
 
 # --- one element --------------------------------------------------------------------------------
 
@@ -225,7 +246,7 @@ def _gelu(a: Any) -> Any:
 
 
 def _element(function: Any) -> Any:
-    return part(function, literal=True)
+    return part(function, literal=True, bare=False)
 
 
 exp, log, sqrt, tanh, erf = map(_element, (_exp, _log, _sqrt, _tanh, _erf))

@@ -72,6 +72,6 @@ def _sum_along(x: NDArray[Any], divisor: float, out: NDArray[Any]) -> None:
         flat[i] = total / divisor
 
 
-sum_rows = kernel(_sum_rows)
-mean_square_rows = kernel(_mean_square_rows)
+sum_rows = kernel(_sum_rows, allocates=True)
+mean_square_rows = kernel(_mean_square_rows, allocates=True)
 sum_along = kernel(_sum_along)

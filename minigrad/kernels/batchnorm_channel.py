@@ -92,7 +92,8 @@ def _gradients(
     start: int,
     stop: int,
 ) -> None:
-    """dgamma = sum of g * x_hat, dbeta = sum of g, of sums of g and g * (x - K); and p of
+    """dgamma = sum of g * x_hat, which replaces sums[1], and dbeta = sum of g, of sums of g and of
+    g * (x - K); and p of
 
     dx = (g - p2 - ((x - p0) * p3 + p4)) * p1, in evaluation dx = g * p1, channels start to stop.
     p2 + p4 is the mean of g, in two parts like that of x, so that g - mean(g) loses nothing; p4
@@ -101,15 +102,19 @@ def _gradients(
     for j in range(start, stop):
         rest, inv_std = times(stats[1, j], stats[2, j]), stats[2, j]
         dot, mean = sums[1, j] * inv_std - times(rest, sums[0, j]), sums[0, j] / m
-        if dgamma.size:
-            dgamma[j] = dot
-        if dbeta.size:
-            dbeta[j] = sums[0, j]
+        sums[1, j] = dot
         p[0, j] = stats[0, j]
         p[1, j] = within(inv_std * (gamma[j] if gamma.size else 1.0), p)
         p[2, j] = mean
         p[3, j] = within(inv_std * (dot / m), p)
         p[4, j] = (mean - p[2, j]) - rest * (dot / m)
+    # In loops of their own, or none of them becomes vector code: 4 us for 1024 channels, not 1.
+    if dgamma.size:
+        for j in range(start, stop):
+            dgamma[j] = sums[1, j]
+    if dbeta.size:
+        for j in range(start, stop):
+            dbeta[j] = sums[0, j]
 
 
 # Few of them, and of arrays that may be empty.

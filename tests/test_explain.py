@@ -329,3 +329,22 @@ def test_what_was_changed_behind_a_line_is_no_longer_explained() -> None:
         w.copy_(5.0)
     with pytest.raises(GradError, match=r"explain: input 0 of 'mul'.* changed in place"):
         mg.explain(y)
+
+
+def test_scalars_add_up_in_float64() -> None:
+    """NumPy makes a number of a sum of two arrays of shape (), and numbers are weak: they would
+    become float32."""
+    scale = mg.tensor(np.array(0.3), requires_grad=True)
+    x = mg.tensor(np.arange(3.0) / 7, requires_grad=True)
+    doubled = scale * 2
+    loss = (doubled * x + doubled / 3 * x).sum() + doubled * doubled
+    explanation = mg.explain(loss)
+    expected = mg.grad(loss, [scale, x])
+    values = evaluate(str(explanation), explanation.given)
+    assert "astype" not in str(explanation)
+    for name, gx in zip(("scale", "x"), expected, strict=True):
+        for found in (explanation.gradients[name], values[f"g_{name}"]):
+            assert isinstance(found, np.ndarray) and found.dtype == np.float64
+            np.testing.assert_allclose(found, gx.data, rtol=1e-15)
+        paths = sum(path.contribution for path in explanation.paths(name))
+        np.testing.assert_allclose(paths, gx.data, rtol=1e-15)

@@ -177,7 +177,9 @@ class Derivation:
             parts, node = self._writing.expression(gx, variable.cotangent, step.number)
             step.backward += [self._part(*part, primitive) for part in parts]
             value = gx._data
-            self.values[variable.cotangent] = value if before is None else before + value
+            # An array also where NumPy makes a number of a sum, which would be weak.
+            total = value if before is None else np.asarray(before + value)
+            self.values[variable.cotangent] = total
             step.backward.append(
                 Line(variable.cotangent, "+=", node, value, step.primitive, operands[i], variable)
             )

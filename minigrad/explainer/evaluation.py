@@ -79,7 +79,8 @@ def evaluate(text: str, values: Mapping[str, Any]) -> dict[str, Any]:
             target = match["target"]
             if match["sign"] == "+=" and target in found:
                 value = found[target] + value
-            found[target] = value
+            # A sum of arrays of shape () is a number to NumPy, and would be weak.
+            found[target] = np.asarray(value) if isinstance(value, np.generic) else value
     return found
 
 

@@ -348,3 +348,19 @@ def test_scalars_add_up_in_float64() -> None:
             np.testing.assert_allclose(found, gx.data, rtol=1e-15)
         paths = sum(path.contribution for path in explanation.paths(name))
         np.testing.assert_allclose(paths, gx.data, rtol=1e-15)
+
+
+@pytest.mark.parametrize("n", [20, 60])
+def test_more_tensors_in_one_operation_than_a_line_or_the_alphabet_has_room_for(n: int) -> None:
+    """Such as the states of a recurrent network, stacked: lines go on, and are read back."""
+    x = mg.tensor(np.linspace(-1.0, 1.0, 3), requires_grad=True)
+    parts = [x * float(i) for i in range(n)]
+    loss = (mg.stack(parts) * mg.tensor(np.arange(3.0 * n).reshape(n, 3))).sum()
+    explanation = mg.explain(loss)
+    text = str(explanation)
+    assert max(map(len, text.splitlines())) <= 100
+    assert f"w.r.t. {'t' if n == 20 else 'h2'}\n" in text  # of the last
+    values = evaluate(text, explanation.given)
+    (gx,) = mg.grad(loss, [x])
+    close(values["loss"], loss.data)
+    close(values["g_x"], gx.data)

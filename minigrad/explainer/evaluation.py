@@ -13,6 +13,7 @@ from ..tensor import Tensor
 
 # name = expression, or name += expression, and what is said of it after three spaces
 LINE = re.compile(r"\s*(?P<target>\w+) (?P<sign>=|\+=) (?P<expression>.+?)(?:   .*)?")
+CONTINUED = re.compile(r",\n {8}(?=\S)")  # where `text` has broken a line that was too long
 
 
 def _one_hot(labels: Any, n: int) -> Array:
@@ -71,7 +72,7 @@ def evaluate(text: str, values: Mapping[str, Any]) -> dict[str, Any]:
         )
     found = {name: _plain(value) for name, value in values.items()}
     with np.errstate(all="ignore"):
-        for line in text.splitlines():
+        for line in CONTINUED.sub(", ", text).splitlines():
             match = LINE.fullmatch(line)
             if match is None:
                 continue

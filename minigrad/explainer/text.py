@@ -120,7 +120,7 @@ def counted(n: int, thing: str) -> str:
 
 def _wrapped(line: str, said: str, indent: int = 2) -> Iterator[str]:
     line = " " * indent + line
-    # A list: no line that is to be computed is so long.
+    # A list, of names at most: longer parts of what is computed have names of their own.
     while len(line) > COLUMNS and ", " in line[:COLUMNS]:
         end = line.rindex(", ", 0, COLUMNS) + 1
         yield line[:end]

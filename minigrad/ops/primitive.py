@@ -82,7 +82,7 @@ class Primitive:
             if rule is not None:
                 code = rule.__code__
                 names = [v.lstrip("_") for v in code.co_varnames[2 : code.co_argcount]]
-        return names[:n] if len(names) >= n else list(ascii_lowercase[:n])
+        return names[:n] if len(names) >= n else letters(n)
 
     def __call__(self, *inputs: Any, **attributes: Any) -> Any:
         """Apply to Tensors (or what can become one) and record; the engine supplies this."""
@@ -90,6 +90,11 @@ class Primitive:
 
     def __repr__(self) -> str:
         return f"<primitive {self.name}>"
+
+
+def letters(n: int) -> list[str]:
+    """Names for n operands: a to z, a1 to z1, and so on."""
+    return [f"{ascii_lowercase[i % 26]}{i // 26 or ''}" for i in range(n)]
 
 
 def primitive(

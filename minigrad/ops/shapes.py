@@ -7,7 +7,6 @@ full shapes and non-negative axes, so that rules, printers and compilers meet on
 import functools
 import math
 from collections.abc import Sequence
-from string import ascii_lowercase
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..checks import is_integer
 from ..errors import ArgumentError, DtypeError, ShapeError
-from .primitive import Primitive, primitive
+from .primitive import Primitive, letters, primitive
 
 Axes = int | Sequence[int] | None
 
@@ -108,7 +107,7 @@ _concat = primitive(
     _concat_vjp,
     "the inputs one after the other along one axis",
     promotes=True,
-    formula=lambda *a, axis: f"concat(({', '.join(ascii_lowercase[: len(a)])},), axis={axis})",
+    formula=lambda *a, axis: f"concat(({', '.join(letters(len(a)))},), axis={axis})",
 )
 
 

@@ -46,7 +46,7 @@ class Record:
     pointed at its Tensor would make a cycle). All are None once backward has freed the record.
     needs: positions of the inputs that gradients flow to.
     number: of its first output; the others have those that follow.
-    scopes: what was being computed when this, its last record, was made, from the inside out:
+    scopes: what was being computed when this, the record of a result, was made, from inside out:
         (weak reference to a module, time of the call, (scopes around it)), or None.
     """
 

@@ -3,6 +3,7 @@
 # ruff: noqa: RUF059  explanations find the names of variables that nothing else uses
 
 import re
+from typing import Any
 
 import numpy as np
 import pytest
@@ -126,3 +127,49 @@ def test_more_paths_than_anybody_counts() -> None:
     assert "over 1,000,000,000" in explanation._repr_html_()
     with pytest.raises(ArgumentError, match=r"over 1,000,000,000 paths lead to 'x'"):
         explanation.paths("x")
+
+
+def test_a_module_may_return_several_results() -> None:
+    """In tuples, lists and dicts, one inside another: all that it computes for those that are used
+    stands in one call."""
+
+    class Cell(nn.Module):
+        def __init__(self) -> None:
+            self.linear = nn.Linear(3, 3)
+
+        def forward(self, x: Tensor) -> Any:
+            a = self.linear(x)
+            b = a.tanh()
+            return {"a": (a, None), "rest": [b, a, 7, (b * x,)]}
+
+    cell, x = Cell().double(), mg.tensor(np.ones((2, 3)), requires_grad=True)
+    found = cell(x)
+    a, b, product = found["a"][0], found["rest"][0], found["rest"][3][0]
+    loss = (a * b).sum() + product.sum()
+    lines = [" ".join(line.split()) for line in str(mg.explain(loss)).splitlines()]
+    assert "a = x @ cell_linear_weight.T + cell_linear_bias (2, 3) cell.linear" in lines
+    assert "b = tanh(a) (2, 3) cell" in lines
+    assert "product = b * x (2, 3) cell" in lines
+    assert str(mg.explain(loss).fold("Cell")).count("Cell, 3 records") == 1
+    assert "Cell, 2 records" in str(mg.explain((a * b).sum()).fold("Cell"))  # all that is used
+    assert "Cell, 1 record\n" in str(mg.explain(a.sum()).fold("Cell"))
+    steps = mg.explain(loss).derivation.steps
+    assert [[s.label for s in step.scopes] for step in steps[:3]] == [
+        ["cell", "cell.linear"], ["cell"], ["cell"]
+    ]  # fmt: skip
+
+
+def test_a_result_that_was_given_belongs_to_no_call() -> None:
+    """A module that hands on its input has computed nothing of it."""
+
+    class Both(nn.Module):
+        def forward(self, x: Tensor) -> Any:
+            return x, x * 2.0
+
+    x = mg.tensor([1.0, 2.0], requires_grad=True)
+    first = x.exp()
+    both = Both()
+    same, twice = both(first)
+    assert same is first
+    steps = mg.explain((same * twice).sum()).derivation.steps
+    assert [[s.kind for s in step.scopes] for step in steps] == [[], ["Both"], [], []]

@@ -25,9 +25,9 @@ class Scope(NamedTuple):
 
 def scopes_of(records: Sequence[Record], names: Names) -> list[tuple[Scope, ...]]:
     """The scopes around each record, from the outside in: a call lasts from its time to the last
-    record that it made."""
+    record of a result of it; of several results, each record knows the call."""
     numbers = [record.number for record in records]
-    calls: list[tuple[int, int, Scope]] = []
+    calls: dict[Scope, tuple[int, int]] = {}
     for last, record in enumerate(records, 1):
         scopes = record.scopes
         while scopes is not None:
@@ -35,9 +35,9 @@ def scopes_of(records: Sequence[Record], names: Names) -> list[tuple[Scope, ...]
             if (module := module()) is not None:
                 kind = plain(type(module).__name__)
                 first = bisect.bisect(numbers, time)
-                calls.append((first, last, Scope(names.of(module) or kind, kind, time)))
+                calls[Scope(names.of(module) or kind, kind, time)] = first, last
     found: list[tuple[Scope, ...]] = [() for _ in records]
-    for first, last, scope in sorted(calls, key=lambda call: call[2].time):
+    for scope, (first, last) in sorted(calls.items(), key=lambda call: call[0].time):
         for i in range(first, last):
             found[i] += (scope,)
     return found

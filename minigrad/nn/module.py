@@ -50,6 +50,18 @@ def _once(named: Iterator[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
             yield name, thing
 
 
+def _tensors(y: Any) -> Iterator[Tensor]:
+    """Those in what a module returned: in tuples, lists and dicts, and in these what is inside."""
+    stack, seen = [y], set()
+    while stack:
+        y = stack.pop()
+        if type(y) is Tensor:
+            yield y
+        elif isinstance(y, (tuple, list, Mapping)) and id(y) not in seen:
+            seen.add(id(y))  # a list may hold itself
+            stack.extend(y.values() if isinstance(y, Mapping) else y)
+
+
 # How often an attribute of any Module was set or deleted: who has seen all at one count need not
 # look again before the next.
 edits = [0]
@@ -86,9 +98,9 @@ class Module:
             trace.note_module(self)
         start = next(clock)
         y = self.forward(*args, **kwargs)
-        if type(y) is Tensor:
-            record = y._record
-            if record is not None and record.number > start:  # else y is what was given
+        for result in (y,) if type(y) is Tensor else _tensors(y):
+            record = result._record
+            if record is not None and record.number > start:  # else it is what was given
                 record.scopes = (ref(self), start, record.scopes)
         return y
 

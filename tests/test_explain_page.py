@@ -273,3 +273,35 @@ def test_a_path_that_cannot_be_written_leaves_the_old_file(
     assert os.listdir(tmp_path) == ["old.html"]
     with pytest.raises(FileError, match="give the path of a file in a folder that exists"):
         explained.save_html(tmp_path / "none" / "a.html")
+
+
+CARDS = """
+return [...document.querySelectorAll("#step .cards")].at(-1).innerText.split("\\n")
+  .map((line) => line.split(" (")[0]);
+"""
+
+
+def test_a_rule_shows_all_that_it_reads(page: Page, tmp_path: Path) -> None:
+    """Also what stands left of ==, and names in any alphabet."""
+    x, y = (mg.tensor(a, requires_grad=True) for a in ([1.0, 5.0], [3.0, 2.0]))
+    loss = (x * y).max()
+    mg.explain(loss, names={"λ": x, "अंक": y}).save_html(tmp_path / "read.html")
+    page.open(tmp_path / "read.html")
+    page.press(*[RIGHT] * 4)
+    assert page.text("#step h2").strip() == "Backward 1 of 3 from max, w.r.t. a"
+    assert {"v1", "v2", "g2"} <= set(page.run(CARDS))
+    page.press(RIGHT)
+    assert {"g1", "अंक"} <= set(page.run(CARDS))
+    page.press(RIGHT)
+    assert {"g1", "λ"} <= set(page.run(CARDS))
+
+
+def test_numbers_are_shown_as_what_they_are(page: Page, tmp_path: Path) -> None:
+    """Infinity is not NaN, and labels are no fractions."""
+    x = mg.tensor([[1.5, -np.inf], [np.inf, np.nan]], requires_grad=True)
+    y = mg.where(np.array([True, False]), x[np.array([1, 0])], 0.0)
+    mg.explain(y, np.ones((2, 2), np.float32)).save_html(tmp_path / "numbers.html")
+    page.open(tmp_path / "numbers.html")
+    cells = page.all("#step .numbers td")
+    assert cells[:4] == ["1.500", "-inf", "inf", "nan"]
+    assert cells[4:8] == ["1", "0", "True", "False"]

@@ -33,7 +33,7 @@ def summary(array: Array, cells: int) -> dict[str, Any]:
         known = {"min": matrix.min(), "mean": matrix.mean(), "max": matrix.max(), "norm": norm}
     found: dict[str, Any] = {k: f"{v:.4g}" for k, v in (known | {"peak": peak}).items()}
     if array.size <= NUMBERS:
-        found["numbers"] = [repr(x) for x in matrix.reshape(-1).tolist()]
+        found["numbers"] = [repr(x) for x in array.reshape(-1).tolist()]
     heat = base64.b64encode(levels.tobytes()).decode()
     return found | {
         "shape": shape_of(array),

@@ -8,6 +8,7 @@ import base64
 import hashlib
 import html
 import importlib.resources
+import itertools
 import json
 import re
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from typing import Any
 
 from ..arrays import Array
 from .derivation import Derivation
+from .expressions import names_in
 from .graph import Graph, folded, graph_of
 from .groups import Borders, Folds
 from .heat import summary
@@ -210,6 +212,7 @@ class _Summaries:
                         "name": line.variable.name,
                         "target": line.target,
                         "takes": [v.name for v in step.outputs],
+                        "reads": list(dict.fromkeys(itertools.chain(*map(_read, parts)))),
                         "number": n + 1,
                         "contribution": self._summary(line.value),
                         "total": self._summary(total) if n else None,  # None: the contribution
@@ -231,6 +234,10 @@ class _Summaries:
                 for way in (ways(paths) if paths else [])
             ],
         }
+
+
+def _read(line: Line) -> list[str]:
+    return names_in(line.expression)
 
 
 def _line(lines: Sequence[Line]) -> dict[str, Any]:

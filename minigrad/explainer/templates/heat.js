@@ -70,12 +70,17 @@ function statistics(summary) {
   return line;
 }
 
+// A fraction in four digits; an integer, True or inf as Python writes it.
+function short(x) {
+  return /^-?\d+$/.test(x) || !Number.isFinite(Number(x)) ? x : Number(x).toPrecision(4);
+}
+
 function numbers(summary) {
   const [rows, columns] = summary.matrix;
   const body = element("tbody");
   for (let i = 0; i < rows; i++) {
     const row = summary.numbers.slice(i * columns, (i + 1) * columns);
-    const cells = row.map((x) => element("td", { title: x }, Number(x).toPrecision(4)));
+    const cells = row.map((x) => element("td", { title: x }, short(x)));
     body.append(element("tr", {}, ...cells));
   }
   return element(

@@ -58,9 +58,7 @@ function cotangent(name, position, note = "") {
 
 // The variables and cotangents that lines mention.
 function mentioned(entry, position) {
-  const names = new Set(entry.text.flatMap((text) => text.split(/=\s/).pop().match(/[^\W\d]\w*/gu)));
-  names.delete(entry.target);
-  return [...names].map((name) => {
+  return entry.reads.map((name) => {
     if (name in data.variables) return value(name);
     return cotangents.has(name) ? cotangent(cotangents.get(name), position - 1) : null;
   });

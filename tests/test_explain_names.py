@@ -42,7 +42,7 @@ def test_a_users_name_is_never_that_of_a_part() -> None:
     "label",
     # ruff: noqa: RUF001  letters that look alike are what this is about
     ["x²", "①", "µ", "ﬁ", "𝐱", "ſum", "__debug__", "__builtins__", "lambda", "", "1", "g_w", "v1",
-     "q\ng_x = 1000.0", "a" * 200, "sum", "<b>", "t1", "None"],
+     "q\ng_x = 1000.0", "a" * 200, "sum", "<b>", "t1", "None", "हिन्दी", "e\u0301\u0302"],
 )  # fmt: skip
 def test_any_name_can_be_read_back(label: str) -> None:
     """Whatever the user calls a Tensor, or a module, a line is a line, and a name a name."""

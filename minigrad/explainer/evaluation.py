@@ -12,7 +12,7 @@ from ..errors import ArgumentError, DtypeError
 from ..tensor import Tensor
 
 # name = expression, or name += expression, and what is said of it after three spaces
-LINE = re.compile(r"\s*(?P<target>\w+) (?P<sign>=|\+=) (?P<expression>.+?)(?:   .*)?")
+LINE = re.compile(r"\s*(?P<target>\S+) (?P<sign>=|\+=) (?P<expression>.+?)(?:   .*)?")
 CONTINUED = re.compile(r",\n {8}(?=\S)")  # where `text` has broken a line that was too long
 
 
@@ -74,7 +74,7 @@ def evaluate(text: str, values: Mapping[str, Any]) -> dict[str, Any]:
     with np.errstate(all="ignore"):
         for line in CONTINUED.sub(", ", text).splitlines():
             match = LINE.fullmatch(line)
-            if match is None:
+            if match is None or not match["target"].isidentifier():  # \w has no vowel signs
                 continue
             value = value_of(match["expression"], found)
             target = match["target"]

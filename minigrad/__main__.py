@@ -25,21 +25,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     explain.add_argument("--channels", type=int, default=16, help="channels (default: %(default)s)")
     given = parser.parse_args(arguments)
     if given.rows < 2 or given.channels < 1:
-        parser.error(
+        explain.error(
             f"BatchNorm needs at least 2 rows and 1 channel, got {given.rows} and {given.channels}"
         )
     batch = ladder.made_up(given.rows, given.channels)
-    rungs = ladder.rungs(batch)
     try:
         ladder.explained(batch).save_html(given.page)
     except FileError as error:
-        parser.error(str(error))
+        explain.error(str(error))
+    rungs = ladder.rungs(batch)
+    report = ladder.report(rungs, ladder.measured(rungs, batch), batch)
     try:
-        print(ladder.report(rungs, ladder.measured(rungs, batch), batch))
-        print(f"\nthe page to step through, in any browser: {given.page}", flush=True)
+        _print(f"{report}\n\nthe page to step through, in any browser: {given.page}")
     except BrokenPipeError:  # of `| head`: who reads has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
+
+
+def _print(text: str) -> None:
+    """Print, with escapes for what the terminal's encoding has not, such as bytes in a path."""
+    encoding = sys.stdout.encoding or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
 
 
 if __name__ == "__main__":

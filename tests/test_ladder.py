@@ -1,5 +1,6 @@
 """The BatchNorm ladder: all rungs reach the same place, and say how."""
 
+import os
 import re
 import subprocess
 import sys
@@ -68,6 +69,32 @@ def test_the_command_prints_the_ladder_and_writes_the_page(
     said = capsys.readouterr().out
     assert "5 what the compiler emits" in said and str(page) in said
     assert "<html" in page.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("encoding", "shown"), [("utf-8", "caf\u00e9"), ("ascii", r"caf\xe9")])
+def test_a_path_that_the_terminal_cannot_show(tmp_path: Path, encoding: str, shown: str) -> None:
+    """Bytes that are no text, or letters that the terminal's encoding has not: escaped."""
+    page = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xc3\xa9-\xff.html"))
+    command = [sys.executable, "-m", "minigrad", "explain", "batchnorm", "--rows", "2"]
+    environment = os.environ | {"PYTHONIOENCODING": f"{encoding}:strict"}
+    run = subprocess.run(
+        [*command, "--channels", "1", "--page", page], capture_output=True, env=environment
+    )
+    assert (run.returncode, run.stderr) == (0, b"")
+    assert run.stdout.decode(encoding).endswith(rf"/{shown}-\udcff.html" + "\n")
+    assert "<html" in page.read_text(encoding="utf-8")
+
+
+def test_a_page_that_cannot_be_written_is_refused_at_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not after the ladder has been compiled and timed."""
+    monkeypatch.setattr(ladder, "rungs", lambda batch: pytest.fail("too late"))
+    with pytest.raises(SystemExit, match="2"):
+        __main__.main(["explain", "batchnorm", "--page", "/nowhere/page.html"])
+    said = capsys.readouterr().err
+    assert "usage: python -m minigrad explain [-h] [--page PAGE]" in said
+    assert "error: save_html: '/nowhere/page.html' cannot be written" in said
 
 
 @pytest.mark.parametrize(

@@ -192,9 +192,9 @@ def explain(
     <BLANKLINE>
     backward: cotangents, g of each v, from y
       g_y = ones_like(y)                                       ()
-      g1 += broadcast_to(reshape(g_y, (1,)), (2,))             from sum, w.r.t. a
-      g_x += g1 * x                                            from mul, w.r.t. a
-      g_x += g1 * x                                            from mul, w.r.t. b
+      g1 += broadcast_to(reshape(g_y, (1,)), (2,))             (2,)   from sum, w.r.t. a
+      g_x += g1 * x                                            (2,)   from mul, w.r.t. a
+      g_x += g1 * x                                            (2,)   from mul, w.r.t. b
     <BLANKLINE>
     gradients: totals, each the sum over its paths
       g_x: 2 paths                                             (2,)   largest element 4
@@ -207,7 +207,12 @@ def explain(
             f"explain: expected a Tensor, got {type(result).__name__}; pass the loss, before "
             "backward()"
         )
-    if result._record is None and result._requires_grad:
+    if not result._requires_grad:
+        raise GradError(
+            "explain: this result depends on no Tensor with requires_grad=True (or was computed in "
+            "no_grad, or from detached values); compute it outside no_grad, from one that has it"
+        )
+    if result._record is None:
         raise GradError(
             "explain: this Tensor is a leaf, which nothing has computed; explain what is made of it"
         )

@@ -10,19 +10,22 @@ from .scopes import Scope
 from .steps import Step, Variable
 
 COLUMNS, SAID = 100, 56  # of a line, and before what is said of it
+SHAPE = 16  # of a shape, before the rule that it is of; longer ones push that aside
 MOST_PATHS = 8  # to one variable, the largest; more hide what they should show
 
 
 def text(derivation: Derivation, folds: Folds) -> str:
     """All of it: what was given, forward, backward, gradients."""
     groups, borders = grouped(derivation.steps, folds), Borders(derivation)
+    shown = (line for scope, steps in groups if not scope for line in steps[0].backward)
+    widest = min(SHAPE, max((len(shape_of(line.value)) for line in shown), default=0))
     lines = ["inputs", *_given(derivation), "", f"forward: {len(derivation.steps)} records"]
     for scope, steps in groups:
         lines += _folded(scope, steps, borders) if scope else _forward(steps[0])
     lines += ["", f"backward: cotangents, g of each v, from {derivation.loss.name}"]
     lines += _wrapped(derivation.begin.text, shape_of(derivation.begin.value))
     for scope, steps in reversed(groups):
-        lines += _folded_back(scope, steps, borders) if scope else _backward(steps[0])
+        lines += _folded_back(scope, steps, borders) if scope else _backward(steps[0], widest)
     lines += ["", "gradients: totals, each the sum over its paths"]
     lines += _totals(derivation, insides(groups, borders))
     return "\n".join(lines)
@@ -46,10 +49,11 @@ def _forward(step: Step) -> Iterator[str]:
         yield from _wrapped(line.text, shape_of(line.value) + where)
 
 
-def _backward(step: Step) -> Iterator[str]:
+def _backward(step: Step, widest: int) -> Iterator[str]:
     for line in step.backward:
-        source = f"from {line.primitive}, w.r.t. {line.wrt}" if line.wrt else shape_of(line.value)
-        yield from _wrapped(line.text, source)
+        shape = shape_of(line.value)
+        source = f"{shape:<{widest}}   from {line.primitive}, w.r.t. {line.wrt}"
+        yield from _wrapped(line.text, source if line.wrt else shape)
 
 
 def _folded(scope: Scope, steps: Sequence[Step], borders: Borders) -> Iterator[str]:

@@ -364,3 +364,28 @@ def test_more_tensors_in_one_operation_than_a_line_or_the_alphabet_has_room_for(
     (gx,) = mg.grad(loss, [x])
     close(values["loss"], loss.data)
     close(values["g_x"], gx.data)
+
+
+@pytest.mark.parametrize("ignored", [-100, -1, 0, 7])
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_labels_that_are_ignored_stand_in_the_formula(
+    ignored: int, reduction: str, dtype: Any
+) -> None:
+    """As a factor that leaves their rows out, whether the label is a class or not."""
+    logits = mg.tensor(
+        np.random.default_rng(0).normal(size=(4, 3)).astype(dtype), requires_grad=True
+    )
+    for labels in ([0, ignored, 2, ignored], [ignored] * 4):
+        loss = F.cross_entropy(logits, labels, ignore_index=ignored, reduction=reduction)
+        explanation = mg.explain(loss)
+        text = str(explanation)
+        assert f"kept1 = reshape(labels != {ignored}, (-1, 1))" in text
+        assert "labels   (4,) int64   constant\n" in text
+        assert list(explanation.given) == ["logits", "labels"]
+        values = evaluate(text, explanation.given)
+        (gx,) = mg.grad(loss, [logits])
+        tolerance = {"rtol": 1e-5, "atol": 1e-6} if dtype == np.float32 else {"atol": 1e-15}
+        for found, expected in ((values["loss"], loss), (values["g_logits"], gx)):
+            assert found.dtype == dtype
+            np.testing.assert_allclose(found, expected.data, **tolerance)

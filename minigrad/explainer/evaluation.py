@@ -17,9 +17,9 @@ CONTINUED = re.compile(r",\n {8}(?=\S)")  # where `text` has broken a line that 
 
 
 def _one_hot(labels: Any, n: int) -> Array:
-    """(len(labels), n), with a one at each label."""
-    hot: Array = np.eye(n, dtype=np.int8)[np.asarray(labels)]  # which widens no float
-    return hot
+    """(len(labels), n), with a one at each label that is a class."""
+    hot: Array = np.asarray(labels)[:, None] == np.arange(n)
+    return hot.astype(np.int8)  # which widens no float
 
 
 def function_of(primitive: ops.Primitive) -> Callable[..., Any]:

@@ -172,20 +172,22 @@ def _one_hot(labels: Any, a: Any, ignore_index: int, mean: bool) -> tuple[Any, A
     return onehot, kept / (count or 1.0)
 
 
-def _label_formula(a: Any, labels: Any, ignore_index: int, mean: bool) -> str | None:
-    if (np.asarray(labels) == ignore_index).any():
-        return None
-    total = f"sum(one_hot(labels, {a.shape[1]}) * log_softmax(a, axis=1))"
-    return f"-{total} / {len(labels)}" if mean else f"-{total}"
+# In formulas, a factor that leaves out the rows of labels that are ignored, where there are any.
+_KEPT = "kept = reshape(labels != ignore_index, (-1, 1))\n"
 
 
-def _label_grad_formula(
-    g: Any, a: Any, labels: Any, p: Any, ignore_index: int, mean: bool
-) -> str | None:
-    if (np.asarray(labels) == ignore_index).any():
-        return None
-    n = f" / {len(labels)}" if mean else ""
-    return f"g{n} * (softmax(a, axis=1) - one_hot(labels, {a.shape[1]}))"
+def _label_formula(a: Any, labels: Any, ignore_index: int, mean: bool) -> str:
+    n = np.count_nonzero(np.asarray(labels) != ignore_index)
+    part, factor = ("", "") if n == len(labels) else (_KEPT, "kept * ")
+    total = f"sum({factor}one_hot(labels, {a.shape[1]}) * log_softmax(a, axis=1))"
+    return f"{part}-{total} / {n}" if mean else f"{part}-{total}"
+
+
+def _label_grad_formula(g: Any, a: Any, labels: Any, p: Any, ignore_index: int, mean: bool) -> str:
+    n = np.count_nonzero(np.asarray(labels) != ignore_index)
+    part, factor = ("", "") if n == len(labels) else (_KEPT, " * kept")
+    g = f"g / {n or 1}" if mean else "g"
+    return f"{part}{g}{factor} * (softmax(a, axis=1) - one_hot(labels, {a.shape[1]}))"
 
 
 label_cross_entropy_grad = primitive(

@@ -140,10 +140,11 @@ def _composed(
             if ("mean" in detach) != ("mean_in_var" in detach):  # one mean of two is a constant
                 deviation = x - (mean.detach() if "mean_in_var" in detach else mean)
             var = ops.mean_square(deviation, axis=axes, keepdims=True)
-            var = var.detach() if "var" in detach else var
         else:
             centred = x - mean
-        y = centred * ops.inv_std(var, eps=eps)
+        inv_std = ops.inv_std(var, eps=eps)
+        # This, not var, is detached, so that explanations can say what the constant is.
+        y = centred * (inv_std.detach() if "var" in detach else inv_std)
         y = y if gamma is None else y * gamma
         return y if beta is None else y + beta, mean, var
 

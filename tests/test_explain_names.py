@@ -143,3 +143,22 @@ def test_what_is_detached_says_of_what() -> None:
     y = x.exp()
     explanation = mg.explain((y * y.detach()).sum(), names={"x": x})
     assert "g_x += g1 * v1 " in str(explanation) and "g1 += g2 * v1_detached" in str(explanation)
+
+
+def test_constants_that_only_an_operation_knows_go_by_its_name_for_them() -> None:
+    """The weighted targets of a cross-entropy; what is detached, and not on the tape otherwise."""
+    logits = mg.tensor(np.ones((2, 3)), requires_grad=True)
+    text = str(mg.explain(F.cross_entropy(logits, [0, 2], label_smoothing=0.1)))
+    assert "q        (2, 3) float64   constant\n" in text
+    assert "-sum(q * log_softmax(logits, axis=1))" in text
+    q = mg.tensor([1.0])  # something else of the user's
+    text = str(mg.explain(F.cross_entropy(logits, [0, 2], label_smoothing=0.1), names={"q": q}))
+    assert "-sum(v1 * log_softmax(v2, axis=1))" in text or "-sum(v2 * log_softmax(v1" in text
+
+    x = mg.tensor(np.array([[1.0, 2.0], [3.0, 5.0]]), requires_grad=True)
+    loss = F.batch_norm(x, training=True, fused=False, detach=("mean", "var")).sum()
+    text = str(mg.explain(loss))
+    assert "mean_detached      (1, 2) float64   constant mean detached" in text
+    assert "v1 = x - mean_detached" in text and "v2 = v1 * inv_std_detached" in text
+    part = mg.explain((x * x.exp().detach()[0]).sum(), names={"x": x})
+    assert "x * exp_view" in str(part)

@@ -63,7 +63,11 @@ class Derivation:
 
     def _step(self, record: Record, labels: dict[int, str | None]) -> Step:
         primitive = record.primitive
-        inputs = [self._given(x) if isinstance(x, Tensor) else None for x in record.inputs]
+        operands = primitive.operands(len(record.inputs))
+        inputs = [
+            self._given(x, operand) if isinstance(x, Tensor) else None
+            for x, operand in zip(record.inputs, operands, strict=True)
+        ]
         number = self._identifiers.count + 1
         parts, expressions = self._writing.formula(
             primitive, record.inputs, record.attributes, number
@@ -81,7 +85,7 @@ class Derivation:
                 step.forward.append(line)
         return step
 
-    def _given(self, x: Tensor) -> Variable:
+    def _given(self, x: Tensor, operand: str) -> Variable:
         # What has no cotangent is one constant, however often it was given.
         node = node_of(x) if x._requires_grad else memory(x._data)
         if node not in self._of:
@@ -91,6 +95,8 @@ class Derivation:
             label, made = self._names.of_leaf(x), self._made.get(memory(x._data))
             if label is None and made is not None:
                 label = f"{made.name} detached"
+            if label is None and kind == "constant":
+                label = self._names.of_constant(x, operand)
             self._variable(node, label, kind, x._data)
         variable = self._of[node]
         self._writing.name(x, variable.name)

@@ -14,6 +14,7 @@ from ..nn.module import Module
 from ..tensor import Tensor
 
 LABELS = "iub"  # kinds of dtypes
+ANY = frozenset("abc")  # operands of primitives in general, which tell nothing
 LONGEST_NAME = 30  # characters of an identifier, of which a line has several
 
 
@@ -72,6 +73,15 @@ class Names:
             if np.array_equal(labels.ravel(), array.ravel()):
                 return name
         return None
+
+    def of_constant(self, x: Tensor, operand: str) -> str | None:
+        """The name of a constant that nobody has given one: what made it, if it was detached from
+        what is not on the tape; or that of the operand that it is, unless it is the user's, too."""
+        base = x._base
+        if base is not None and base._record is not None:
+            how = "detached" if memory(base._data) == memory(x._data) else "view"
+            return f"{plain(base._record.primitive.name)} {how}"
+        return None if operand in ANY or operand in self._of.values() else operand
 
     def _enter(self, name: str, x: Any) -> None:
         for path, thing in _inside(name, x):

@@ -19,7 +19,12 @@ def text(derivation: Derivation, folds: Folds) -> str:
     groups, borders = grouped(derivation.steps, folds), Borders(derivation)
     shown = (line for scope, steps in groups if not scope for line in steps[0].backward)
     widest = min(SHAPE, max((len(shape_of(line.value)) for line in shown), default=0))
-    lines = ["inputs", *_given(derivation), "", f"forward: {len(derivation.steps)} records"]
+    lines = [
+        "inputs",
+        *_given(derivation),
+        "",
+        f"forward: {counted(len(derivation.steps), 'record')}",
+    ]
     for scope, steps in groups:
         lines += _folded(scope, steps, borders) if scope else _forward(steps[0])
     lines += ["", f"backward: cotangents, g of each v, from {derivation.loss.name}"]

@@ -14,7 +14,7 @@ from ..nn.module import Module
 from ..tensor import Tensor
 
 LABELS = "iub"  # kinds of dtypes
-ANY = frozenset("abc")  # operands of primitives in general, which tell nothing
+ANY = frozenset("abcgwx")  # operands whose names tell nothing
 LONGEST_NAME = 30  # characters of an identifier, of which a line has several
 
 

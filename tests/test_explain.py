@@ -295,7 +295,7 @@ def test_text_computes_in_the_dtypes_of_the_engine(dtype: Any, fused: bool, trai
     model = nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5, fused=fused), nn.ReLU()).to(dtype)
     x = mg.tensor(rng.normal(size=(8, 6)).astype(dtype), requires_grad=True)
     y = model.train(training)(x)
-    for loss in (F.cross_entropy(y, rng.integers(0, 5, 8)), (y * y).sum(), y[0, :1]):
+    for loss in (F.cross_entropy(y, rng.integers(0, 5, 8)), (y * y).sum(), y[0, :1], y.max()):
         explanation = mg.explain(loss)
         values, expected = evaluate(str(explanation), explanation.given), explanation.derivation
         assert {k: v.dtype for k, v in values.items()} == {

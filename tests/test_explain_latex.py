@@ -108,3 +108,10 @@ def test_names_cannot_break_out_of_markdown() -> None:
     x = mg.tensor([1.0], requires_grad=True)
     text = mg.explain((x * 2.0).sum(), names={"a`|\nb": x})._repr_markdown_()
     assert r"input `a'\| b`" in text
+
+
+def test_a_comparison_is_not_taken_for_a_second_definition() -> None:
+    """What attains a maximum: tie = (v = max), not tie = v = max."""
+    x = mg.tensor(np.array([1.0, 2.0]), requires_grad=True)
+    explanation = mg.explain((x * x).max(), names={"x": x})
+    assert r"\mathrm{tie}_{2} = \left(v_{1} = " in explanation._repr_markdown_()

@@ -116,7 +116,9 @@ class Notation(ABC):
     def line(self, line: Line) -> str:
         """A line of a derivation: its target, sign and expression."""
         sign = self.sign("=" if line.sign == "=" else "+=")
-        return self.row(self.name(line.target), sign, self.expression(line.expression))
+        # A comparison in parentheses: x = (a = b).
+        least = SUM if isinstance(line.expression, ast.Compare) else LOOSE
+        return self.row(self.name(line.target), sign, _Writer(self).at(line.expression, least))
 
     def name(self, identifier: str) -> str:
         """A variable's: v with index 7, x with a hat, gamma, g with index x, or an upright word."""

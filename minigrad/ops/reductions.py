@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arrays import FLOAT32
 from ..checks import number
 from ..errors import ArgumentError, ShapeError
 from ..kernels.reduce import mean_square_rows, sum_along, sum_rows
@@ -154,6 +155,7 @@ def _ties_forward(a: NDArray[Any], y: NDArray[Any], axis: tuple[int, ...]) -> An
 
 def _ties_formula(a: NDArray[Any], y: NDArray[Any], axis: tuple[int, ...]) -> str:
     equal = "(a == b) | (isnan(a) & isnan(b))" if np.isnan(a).any() else "a == b"
+    equal = f"astype({equal}, 'float32')" if a.dtype == FLOAT32 else equal
     return f"tie = {equal}\ntie / sum(tie, axis=axis, keepdims=True)"
 
 

@@ -162,3 +162,21 @@ def test_constants_that_only_an_operation_knows_go_by_its_name_for_them() -> Non
     assert "v1 = x - mean_detached" in text and "v2 = v1 * inv_std_detached" in text
     part = mg.explain((x * x.exp().detach()[0]).sum(), names={"x": x})
     assert "x * exp_view" in str(part)
+
+
+def test_what_stands_in_the_users_lists_and_dicts_goes_by_its_place() -> None:
+    """Tensors and modules; who has a name of his own keeps it, whatever else holds him."""
+    xs = [mg.tensor([1.0, float(i)], requires_grad=True) for i in range(3)]
+    layers = {"first": nn.Linear(2, 2), 2: nn.ReLU()}
+    last = xs[2]
+    loss = (layers[2](layers["first"](xs[0]) * xs[1]) * last).sum()
+    explanation = mg.explain(loss)
+    assert set(explanation.gradients) == {
+        "xs_0", "xs_1", "last", "layers_first_weight", "layers_first_bias"
+    }  # fmt: skip
+    text = str(explanation)
+    assert "parameter layers['first'].weight" in text and "input xs[0]" in text
+    assert "(2,)   layers[2]\n" in text
+    values = evaluate(text, explanation.given)
+    close(values["g_xs_0"], explanation.gradients["xs_0"])
+    assert "xs" not in str(mg.explain(loss, names={}))

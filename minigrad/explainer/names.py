@@ -15,6 +15,7 @@ from ..tensor import Tensor
 
 LABELS = "iub"  # kinds of dtypes
 ANY = frozenset("abcgwx")  # operands whose names tell nothing
+MOST_ELEMENTS = 100  # of a list or dict of the user's that are looked at
 LONGEST_NAME = 30  # characters of an identifier, of which a line has several
 
 
@@ -41,10 +42,12 @@ class Names:
                     f"for {name!r}"
                 )
             self._enter(name, x)
-        for variables in seen:
-            for name, x in list(variables.items()):
-                if not name.startswith("_"):
-                    self._enter(name, x)
+        named = [i for v in seen for i in list(v.items()) if not i[0].startswith("_")]
+        for name, x in named:
+            self._enter(name, x)
+        for name, x in named:  # behind all that have names of their own
+            for path, element in _elements(name, x):
+                self._enter(path, element)
 
     def of(self, x: Any) -> str | None:
         """The name of a Tensor, array or module; None if it has none."""
@@ -105,6 +108,14 @@ def _inside(name: str, x: Any) -> Iterator[tuple[str, Any]]:
         for found in (x.named_parameters(), x.named_buffers()):
             for path, tensor in found:
                 yield f"{name}.{path}", tensor
+
+
+def _elements(name: str, x: Any) -> Iterator[tuple[str, Any]]:
+    """Those of a list, tuple or dict, as far as somebody may have named them one by one."""
+    if type(x) in (list, tuple):
+        yield from ((f"{name}[{i}]", element) for i, element in enumerate(x[:MOST_ELEMENTS]))
+    elif type(x) is dict and len(x) <= MOST_ELEMENTS:
+        yield from ((f"{name}[{k!r}]", v) for k, v in list(x.items()) if type(k) in (str, int))
 
 
 def memory(array: Array) -> tuple[Any, ...]:
@@ -169,7 +180,7 @@ def cotangent(name: str) -> str:
 
 def _identifier(label: str) -> str:
     # As Python reads it: compatible forms of a letter are one name to it.
-    name = unicodedata.normalize("NFKC", label)
+    name = unicodedata.normalize("NFKC", re.sub(r"\[(['\"]?)(.*?)\1\]", r"_\2", label))
     name = "".join(c if f"a{c}".isidentifier() else "_" for c in name)[-LONGEST_NAME:]
     reserved = keyword.iskeyword(name) or name.startswith("__")
     return f"_{name.lstrip('_')}_" if reserved or not name.isidentifier() else name

@@ -112,10 +112,14 @@ def _inside(name: str, x: Any) -> Iterator[tuple[str, Any]]:
 
 def _elements(name: str, x: Any) -> Iterator[tuple[str, Any]]:
     """Those of a list, tuple or dict, as far as somebody may have named them one by one."""
+    items: Iterable[tuple[Any, Any]] = ()
     if type(x) in (list, tuple):
-        yield from ((f"{name}[{i}]", element) for i, element in enumerate(x[:MOST_ELEMENTS]))
+        items = enumerate(x[:MOST_ELEMENTS])
     elif type(x) is dict and len(x) <= MOST_ELEMENTS:
-        yield from ((f"{name}[{k!r}]", v) for k, v in list(x.items()) if type(k) in (str, int))
+        items = list(x.items())
+    for key, element in items:
+        if isinstance(element, (Tensor, np.ndarray, Module)) and type(key) in (int, str):
+            yield f"{name}[{key!r}]", element
 
 
 def memory(array: Array) -> tuple[Any, ...]:

@@ -305,3 +305,12 @@ def test_numbers_are_shown_as_what_they_are(page: Page, tmp_path: Path) -> None:
     cells = page.all("#step .numbers td")
     assert cells[:4] == ["1.500", "-inf", "inf", "nan"]
     assert cells[4:8] == ["1", "0", "True", "False"]
+
+
+def test_heat_maps_use_the_room_there_is(page: Page, tmp_path: Path) -> None:
+    """Many rows of few columns are no sliver."""
+    x = mg.tensor(np.ones((64, 16)), requires_grad=True)
+    mg.explain((x * x).sum()).save_html(tmp_path / "sizes.html")
+    page.open(tmp_path / "sizes.html")
+    size = "const { width, height } = document.querySelector('#step canvas').style;"
+    assert page.run(f"{size} return [width, height]") == ["192px", "128px"]

@@ -44,15 +44,17 @@ dark.addEventListener("change", () => document.querySelectorAll("canvas").forEac
 function drawing(summary, name, small) {
   const [rows, columns] = summary.cells;
   const room = small ? [160, 72] : [230, 150];
-  const size = Math.max(1, Math.min(18, Math.floor(room[0] / columns), Math.floor(room[1] / rows)));
+  // As large as there is room for, and not too far from square.
+  const [width, height] = [room[0] / columns, room[1] / rows].map((size) => Math.floor(size));
+  const side = (size, other) => Math.max(1, Math.min(18, size, 6 * Math.max(1, other)));
   const canvas = element("canvas", {
     width: columns,
     height: rows,
     role: "img",
     "aria-label": `heat map of ${name}, from ${summary.min} to ${summary.max}`,
   });
-  canvas.style.width = `${Math.max(16, columns * size)}px`;
-  canvas.style.height = `${Math.max(16, rows * size)}px`;
+  canvas.style.width = `${Math.max(16, columns * side(width, height))}px`;
+  canvas.style.height = `${Math.max(16, rows * side(height, width))}px`;
   levels.set(canvas, Int8Array.from(atob(summary.heat), (c) => (c.charCodeAt(0) << 24) >> 24));
   paint(canvas);
   return canvas;

@@ -170,8 +170,10 @@ cannot change the mean or the variance of y, since BatchNorm holds both fixed.
 """
 KERNEL = r"""
 The fused operation is this formula as a Numba kernel: a pass for the two sums, in which float64
-adds up float32, and a pass for dx, below; p holds what is one number for each channel. Mean and
-1 / sqrt(var + eps) were kept by the forward.
+adds up float32, and a pass for dx, below. Of each channel, p holds the mean (0), gamma r (1), the
+mean of g (2), r times that of g x_hat (3), and what rounding has left out of these (4), so that h
+becomes the bracket of the formula. Mean and r = 1 / sqrt(var + eps) were kept by the forward. gated
+is for a ReLU behind, in the same kernel: g counts where y is above 0.
 """
 COMPILED = r"""
 The compiler is given the composed form of rung 1. Its passes insert the stages into each other,

@@ -1,5 +1,6 @@
 """The BatchNorm ladder: all rungs reach the same place, and say how."""
 
+import inspect
 import os
 import re
 import subprocess
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from minigrad import __main__, ladder
+from minigrad.kernels.batchnorm_rows_backward import _row_dx
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "batchnorm_ladder.py"
 
@@ -123,3 +125,18 @@ def test_the_example_runs_on_digits(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
     assert "for x of shape (64, 4), float64" in done.stdout
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_kernel_does_what_is_said_of_it() -> None:
+    """Its coefficients are those that the words before it name."""
+    batch = ladder.made_up(8, 3)
+    x, gamma, _, g = batch
+    mean, r = x.mean(axis=0), 1 / np.sqrt(x.var(axis=0) + ladder.EPS)
+    products = (g * (x - mean) * r).mean(axis=0)
+    p = np.array([mean, gamma * r, g.mean(axis=0), r * products, np.zeros(3)])
+    dx = np.empty(x.size)
+    flat = g.reshape(-1), x.reshape(-1), x.reshape(-1)
+    _row_dx(0, 0, *flat, False, p, x.shape[1], True, x.size, 0, dx)
+    expected = ladder.by_closed_form(batch)[0]
+    np.testing.assert_allclose(dx.reshape(x.shape), expected, rtol=1e-12, atol=1e-13)
+    assert inspect.getsource(_row_dx).strip() in ladder.report(ladder.rungs(batch), [], batch)

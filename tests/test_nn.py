@@ -192,3 +192,15 @@ def test_flags_and_indices_of_layers():
         nn.Sequential(nn.ReLU(), nn.ReLU())[1.5]
     with pytest.raises(DtypeError, match="tensor: requires_grad must be True or False"):
         mg.tensor([1.0], requires_grad="False")
+
+
+def test_a_buffer_that_is_deleted_is_gone() -> None:
+    """From state_dict and all that asks a module for what it has, such as names in explanations."""
+    layer = nn.BatchNorm1d(2)
+    del layer.running_mean
+    assert list(layer.state_dict()) == ["weight", "bias", "running_var", "num_batches_tracked"]
+    x = mg.tensor([1.0], requires_grad=True)
+    assert mg.explain(x * x).modules() == []
+    assert "running_mean" in nn.BatchNorm1d(2).state_dict()
+    layer.register_buffer("running_mean", mg.tensor([0.0, 0.0]))
+    assert list(layer.state_dict())[-1] == "running_mean"

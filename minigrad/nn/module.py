@@ -116,6 +116,8 @@ class Module:
 
     def __delattr__(self, name: str) -> None:
         super().__delattr__(name)
+        if name in self._buffers:  # of which nobody is to ask any more
+            self._buffers = tuple(buffer for buffer in self._buffers if buffer != name)
         edits[0] += 1
 
     def _refuse(self, name: str, value: Any, kind: str, expected: str) -> None:

@@ -78,6 +78,16 @@ def met():
     return by.tolist()
 
 
+def slept():
+    """The team, once its mate has fallen asleep."""
+    members = threads.team()
+    end = time.monotonic() + 20.0
+    while not members[team.ASLEEP + team.LINE] and time.monotonic() < end:
+        time.sleep(0.001)
+    assert members[team.ASLEEP + team.LINE]
+    return members
+
+
 def test_each_part_is_done_once():
     for n in (1, 2, 3, 7):
         threads.set_num_threads(n)
@@ -112,13 +122,13 @@ def test_mates_sleep_and_wake():
 @compiled
 def test_mates_whom_waking_did_not_pay_are_left_to_sleep():
     """More and more jobs alone; until they find them awake again and again."""
-    members = threads.team()
     lulls = []
     for _ in range(40):
-        time.sleep(0.002)
+        members = slept()
         noted(10)
         lulls.append(int(members[team.LULL]))
     assert lulls == sorted(lulls) and 1 == lulls[0] < lulls[-1] <= team.LONGEST
+    slept()
     members[team.QUIET], members[team.FOUND] = 0, team.WORTH  # as if it had paid
     noted(10)
     assert members[team.LULL] == members[team.QUIET] == 0
@@ -129,10 +139,10 @@ def test_what_a_job_is_worth_is_its_values_in_however_few_parts():
     """Two parts of many values wake the mate, even where the jobs before did not pay."""
     by = np.full(2, -1)
     for values, helped in ((1, [0, 0]), (team.WORTH, [0, 1])):
-        time.sleep(0.002)  # mates fall asleep
-        threads.team()[team.QUIET] = team.LONGEST
+        members = slept()
+        members[team.QUIET] = team.LONGEST
         share = share_meet if values == team.WORTH else share_note
-        share(threads.team(), 2, values, (np.zeros(2, np.int64), by))
+        share(members, 2, values, (np.zeros(2, np.int64), by))
         assert sorted(by.tolist()) == helped
 
 

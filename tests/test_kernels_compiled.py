@@ -252,8 +252,8 @@ def batch_norm(
     return {**first, "dx": dx, "dgamma": dgamma, "dbeta": dbeta, "given": (y, stats)}
 
 
-# Rows: a few, and two blocks. Planes: short ones, and longer than a segment.
-ROWS, PLANES = [(40, 5), (300, 66)], [(3, 4, 50), (1, 2, 4100)]
+# Rows: a few, two blocks, and long ones. Planes: short ones, and longer than a segment.
+ROWS, PLANES = [(40, 5), (300, 66), (39, 1540)], [(3, 4, 50), (1, 2, 4100)]
 CASES = [(shape, threaded) for shape in ROWS for threaded in (False, True)]
 CASES += [(shape, False) for shape in PLANES]  # threads take the same kernels in parts
 

@@ -247,3 +247,26 @@ def test_an_embedding_has_no_negative_index():
     np.testing.assert_array_equal(compiled(np.array([1, 4]), w).data, 2 * w[[1, 4]])
     with pytest.raises(OutOfRangeError, match=r"embedding: indices .* got -1 at position \(1,\)"):
         compiled(np.array([1, -1]), w)
+
+
+@pytest.mark.parametrize("shape", [(6, 3, 1), (6, 3, 1, 1), (6, 3, 2, 2)], ids=str)
+def test_batch_norm_takes_the_kernels_that_eager_calls_take(shape):
+    """Where there is one point of space, those of rows: the same bits as of (n, c)."""
+    rng = np.random.default_rng(0)
+    x, g = rng.standard_normal((2, *shape)).astype(np.float32)
+    weight = mg.tensor(rng.standard_normal(3), dtype="float32", requires_grad=True)
+
+    def both(x, g):
+        y = F.batch_norm(x, weight=weight, training=True, activation="relu")
+        return y, *mg.grad(y, [x, weight], g)
+
+    x = mg.tensor(x, requires_grad=True)
+    eager, step = both(x, g), mg.compile(both)
+    for _ in range(2):
+        for a, b in zip(step(x, g), eager, strict=True):
+            np.testing.assert_array_equal(a.data, b.data)
+    assert ("row_train" in step.source) == (shape[2:] != (2, 2))
+    if shape[2:] != (2, 2):
+        flat = both(mg.tensor(x.data.reshape(6, 3), requires_grad=True), g.reshape(6, 3))
+        for a, b in zip(flat, eager, strict=True):
+            np.testing.assert_array_equal(a.data.ravel(), b.data.ravel())

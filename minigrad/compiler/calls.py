@@ -1,6 +1,7 @@
 """How generated code calls: for each primitive that is no loop, the lines that compute it, with
 its arrays by name; None where this case is left to the primitive's forward, in Python."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -50,10 +51,17 @@ def _absent(like: Value, ndim: int = 1) -> str:
     return f"array(0, {shape}, {like.dtype.name})"
 
 
+def _layout(v: Value) -> tuple[str, int]:
+    """The kernels for an array of this shape, and the dimensions that they see; as eager calls."""
+    return ("row", 2) if math.prod(v.shape[2:]) == 1 else ("plane", 3)
+
+
 def _planes(v: Value, name: Name) -> str:
-    """v of more than 3 dimensions as (n, c, s)."""
-    text = name(v)
-    return text if len(v.shape) < 4 else f"{text}.reshape({text}.shape[0], {text}.shape[1], -1)"
+    """v as (n, c, s), or as (n, c) if there is one point of space."""
+    text, ndim = name(v), _layout(v)[1]
+    if len(v.shape) == ndim:
+        return text
+    return f"{text}.reshape({text}.shape[0], {text}.shape[1]{', -1' if ndim == 3 else ''})"
 
 
 def _batch_norm(op: Operation, name: Name) -> Lines:
@@ -66,8 +74,8 @@ def _batch_norm(op: Operation, name: Name) -> Lines:
     arguments = [_planes(x, name), *p, *map(name, given)]
     arguments += [name(op.attributes["eps"], "eps"), name(op.attributes["relu"], "relu")]
     arguments += [_planes(y, name), name(stats)]
-    kind, way = "row" if len(x.shape) == 2 else "plane", "eval" if given else "train"
-    return [f"{kind}_{way}({', '.join(arguments)}, {_team(x, name)})"]
+    way = "eval" if given else "train"
+    return [f"{_layout(x)[0]}_{way}({', '.join(arguments)}, {_team(x, name)})"]
 
 
 def _team(x: Value, name: Name) -> str:
@@ -79,7 +87,7 @@ def _batch_norm_grad(op: Operation, name: Name) -> Lines:
     g, x, gamma, y, stats, *_ = op.inputs
     if 0 in x.shape:
         return None
-    ndim = min(len(x.shape), 3)
+    kind, ndim = _layout(x)
     dx, dgamma, dbeta = op.outputs
     arguments = [
         _planes(g, name),
@@ -91,7 +99,6 @@ def _batch_norm_grad(op: Operation, name: Name) -> Lines:
         _absent(x, ndim) if dx is None else _planes(dx, name),
         *(_absent(x) if v is None else name(v) for v in (dgamma, dbeta)),
     ]
-    kind = "row" if ndim == 2 else "plane"
     return [f"{kind}_backward({', '.join(arguments)}, {_team(x, name)})"]
 
 

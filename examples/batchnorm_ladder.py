@@ -12,6 +12,7 @@ that leads there, the fused kernel, and the code that the compiler makes of the 
 import argparse
 
 import numpy as np
+from digits import writable
 from matplotlib.figure import Figure
 from sklearn.datasets import load_digits
 
@@ -56,8 +57,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--batch-size", type=int, default=64, help="default: %(default)s")
     parser.add_argument("--channels", type=int, default=128, help="default: %(default)s")
-    parser.add_argument("--plot", default="ladder.png", help="default: %(default)s")
-    parser.add_argument("--page", help="where to write the page to step through (default: none)")
+    parser.add_argument(
+        "--plot", type=writable, default="ladder.png", help="PNG to write (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--page", type=writable, help="where to write the page to step through (default: nowhere)"
+    )
     args = parser.parse_args()
     if not 2 <= args.batch_size <= 1797 or args.channels < 1:
         parser.error("there are 1797 digits, BatchNorm needs 2 of them, and at least a channel")

@@ -125,6 +125,12 @@ def test_the_example_runs_on_digits(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
     assert "for x of shape (64, 4), float64" in done.stdout
     assert picture.read_bytes().startswith(b"\x89PNG")
+    for option in ("--plot", "--page"):
+        done = subprocess.run(
+            [*command, option, "/nowhere/a.png"], capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 2
+        assert f"error: argument {option}: cannot write '/nowhere/a.png'" in done.stderr
 
 
 def test_the_kernel_does_what_is_said_of_it() -> None:

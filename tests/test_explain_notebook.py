@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cases import Case
+from pages import digits_loss
 from test_primitives import SMOOTH, run, tensors
 
 import minigrad as mg
@@ -16,6 +17,7 @@ from minigrad import functional as F
 from minigrad import nn
 from minigrad.explainer.heat import summary
 from minigrad.explainer.mathml import MathML
+from minigrad.ops.primitive import Primitive
 
 EVIL = '<script>alert("1")</script>&\'\n`|$'
 
@@ -210,3 +212,40 @@ def test_a_long_tape_is_cut() -> None:
     assert rows(found["Forward"])[-1].startswith("… and 100 more: print it, fold its modules")
     assert found["Graph"].find(".//svg") is None
     assert "301 nodes" in "".join(found["Graph"].itertext())
+
+
+def test_notebooks_show_what_each_path_contributes() -> None:
+    """As the text does; of folded modules by their name, and no more than the largest eight."""
+    loss, net = digits_loss()
+    explained = mg.explain(loss, names={"net": net})
+    for shown in (explained, explained.fold("BatchNorm1d")):
+        lines = str(shown).partition("gradients:")[2].splitlines()
+        ways = [line.split() for line in lines if line.startswith(("    through", "    directly"))]
+        assert len(ways) >= 4
+        markdown = [row.replace("|", " ").split() for row in shown._repr_markdown_().splitlines()]
+        html = shown._repr_html_()
+        for *words, size in ways:
+            assert [*words, size] in markdown
+            assert f"<tr><td>{' '.join(words)}</td><td></td><td></td><td>{size}</td></tr>" in html
+    y = x = mg.tensor([1.0], requires_grad=True)
+    for _ in range(4):
+        y = y * y
+    assert (
+        "<code>.paths(&#x27;x&#x27;)</code></td><td></td><td>8 more"
+        in mg.explain(y, np.ones(y.shape), names={"x": x})._repr_html_()
+    )
+
+
+def test_markdown_outside_of_formulas_is_plain() -> None:
+    """Names of primitives and classes are neither HTML nor emphasis."""
+    twice = Primitive("<b>_a_*", lambda a: 2 * a, (lambda g, _y, _a: 2 * g,), "")
+
+    class Evil(nn.Module):
+        def forward(self, x: mg.Tensor) -> mg.Tensor:
+            return twice(x)  # type: ignore[no-any-return]
+
+    Evil.__name__ = "*<i>*"
+    evil = Evil()
+    explained = mg.explain(evil(mg.tensor([1.0], requires_grad=True)))
+    assert r"\<b\>\_a\_\*, w.r.t. a |" in explained._repr_markdown_()
+    assert r"`evil` (\*\<i\>\*)" in explained.fold()._repr_markdown_()

@@ -1,15 +1,15 @@
 """The tables of an explanation, row by row; cells are in whatever language shows them."""
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from .derivation import Derivation
-from .groups import Borders, Folds, Group, grouped
+from .groups import Borders, Folds, Group, grouped, insides
 from .mathematics import Notation
 from .scopes import Scope
 from .steps import Line
-from .text import number_of, shape_of, size_of, totals
+from .text import number_of, shape_of, shown_ways, size_of, totals
 
 Rows = Iterator[tuple[str, ...]]
 
@@ -41,7 +41,7 @@ def tables(derivation: Derivation, folds: Folds, cells: Cells) -> list[Table]:
         Table("Inputs", ("", "shape", ""), rows.given()),
         Table("Forward", ("", "shape", "module"), forward),
         Table("Backward", ("", "shape", "rule"), itertools.chain(rows.begin(), backward)),
-        Table("Gradients", ("", "shape", "paths", "largest element"), rows.gradients()),
+        Table("Gradients", ("", "shape", "paths", "largest element"), rows.gradients(groups)),
     ]
 
 
@@ -83,10 +83,17 @@ class _Rows:
                 rule = f"{line.primitive}, w.r.t. {line.wrt}" if line.wrt else ""
                 yield self._line(line, self.cells.text(rule))
 
-    def gradients(self) -> Rows:
+    def gradients(self, groups: Sequence[Group]) -> Rows:
+        """Totals, and below each what its paths contribute."""
+        folded = insides(groups, self.borders)
         for v, total, n in totals(self.derivation):
             cotangent = self._formula(self.to.name(v.cotangent))
             yield cotangent, shape_of(total), number_of(n), size_of(total)
+            found, more = shown_ways(self.derivation, v, n, folded)
+            for way in found:
+                yield self.cells.text(way.text), "", "", size_of(way.contribution)
+            if more:
+                yield self.cells.code(f".paths({v.name!r})"), "", f"{more} more", ""
 
     def _formula(self, piece: str) -> str:
         return self.cells.formula(piece)

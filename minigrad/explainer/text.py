@@ -88,19 +88,24 @@ def totals(derivation: Derivation) -> Iterator[tuple[Variable, Array, int]]:
             yield v, derivation.values[v.cotangent], count.get(v.name, 0)
 
 
+def shown_ways(
+    derivation: Derivation, v: Variable, n: int, folded: Mapping[str, Inside]
+) -> tuple[list[Way], int]:
+    """The ways to a variable to which n paths lead, as far as one looks at them, and how many more
+    there are; none of a single one, or of too many paths."""
+    found = ways(paths_to(derivation, v), folded) if 1 < n <= MAX_PATHS else []
+    return found[:MOST_PATHS], max(0, len(found) - MOST_PATHS)
+
+
 def _totals(derivation: Derivation, folded: Mapping[str, Inside]) -> Iterator[str]:
     for v, total, n in totals(derivation):
         said = f"{shape_of(total)}   largest element {size_of(total)}"
         yield from _wrapped(f"  {v.cotangent}: {counted(n, 'path')}", said, 0)
-        if 1 < n <= MAX_PATHS:
-            yield from _ways(ways(paths_to(derivation, v), folded), v)
-
-
-def _ways(found: Sequence[Way], v: Variable) -> Iterator[str]:
-    for way in found[:MOST_PATHS]:
-        yield from _wrapped(f"    {way.text}", size_of(way.contribution), 0)
-    if len(found) > MOST_PATHS:
-        yield f"    and {len(found) - MOST_PATHS} more: .paths({v.name!r})"
+        found, more = shown_ways(derivation, v, n, folded)
+        for way in found:
+            yield from _wrapped(f"    {way.text}", size_of(way.contribution), 0)
+        if more:
+            yield f"    and {more} more: .paths({v.name!r})"
 
 
 def _place(step: Step) -> str:

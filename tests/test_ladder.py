@@ -146,3 +146,9 @@ def test_the_kernel_does_what_is_said_of_it() -> None:
     expected = ladder.by_closed_form(batch)[0]
     np.testing.assert_allclose(dx.reshape(x.shape), expected, rtol=1e-12, atol=1e-13)
     assert inspect.getsource(_row_dx).strip() in ladder.report(ladder.rungs(batch), [], batch)
+
+
+def test_nothing_is_printed_where_there_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python has no sys.stdout there, and print() does nothing."""
+    monkeypatch.setattr(sys, "stdout", None)
+    __main__._print("é")

@@ -57,9 +57,9 @@ def _tensors(y: Any) -> Iterator[Tensor]:
         y = stack.pop()
         if type(y) is Tensor:
             yield y
-        elif isinstance(y, (tuple, list, Mapping)) and id(y) not in seen:
+        elif isinstance(y, (tuple, list, dict)) and id(y) not in seen:
             seen.add(id(y))  # a list may hold itself
-            stack.extend(y.values() if isinstance(y, Mapping) else y)
+            stack.extend(y.values() if isinstance(y, dict) else y)
 
 
 # How often an attribute of any Module was set or deleted: who has seen all at one count need not

@@ -25,6 +25,39 @@ def both(make: Callable[[], Callable[..., Any]], calls: list[tuple[Any, ...]]) -
             np.testing.assert_array_equal(a.numpy(), b.numpy())
 
 
+def test_booleans_that_are_added() -> None:
+    """Are a boolean, also in the loop that makes them."""
+
+    def make() -> Callable[..., Any]:
+        def step(x: Any, y: Any) -> Any:
+            found = (x > 0) + (y > 0)
+            one = (x > 0) * (y > 0)
+            return found, found.astype("float32") * 2, found.sum(), mg.where(one, x, found)
+
+        return step
+
+    both(make, [(X - 1, X - 2), (X, X), (X - 3, -X)])
+
+
+def test_a_tensor_gets_part_of_itself() -> None:
+    """As it was before, also what the copy has overwritten by then."""
+
+    def make() -> Callable[..., Any]:
+        w = mg.tensor(np.arange(9.0).reshape(3, 3))
+
+        def step(x: Any) -> Any:
+            w.copy_(w + x)
+            w.copy_(w[1].reshape(3, 1))
+            before = w * 1
+            w.copy_(w[0] + w.reshape(-1)[4] * x)
+            w.copy_(w.T)
+            return before, w * 1
+
+        return step
+
+    both(make, [(np.arange(9.0).reshape(3, 3) * i,) for i in range(3)])
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("shape", [(2, 3), (8, 64), (64, 10)])
 def test_an_extreme_of_what_is_computed_twice(shape: tuple[int, int], dtype: Any) -> None:

@@ -150,6 +150,17 @@ def test_compiled_is_eager(name):
     agree(function, makers, 4e-6)
 
 
+@pytest.mark.filterwarnings("ignore:invalid value")
+def test_powers_that_are_roots():
+    """NumPy takes a root, of which -inf has none, and -0.0 has itself."""
+    root = mg.compile(lambda x: (x**0.5, x**2.0, x**3))
+    x = np.float32([-np.inf, -0.0, 2.0, -1.0, np.inf, np.nan])
+    for _ in range(2):
+        for got, expected in zip(root(x), (np.sqrt(x), x * x, x * x * x), strict=True):
+            np.testing.assert_array_equal(got.data, expected)
+            assert (np.signbit(got.data) == np.signbit(expected))[:3].all()
+
+
 @pytest.mark.parametrize(
     ("name", "function", "makers"),
     [
@@ -159,6 +170,7 @@ def test_compiled_is_eager(name):
         ("matmul", lambda x: x @ x, [below(4, 3, 3)]),
         ("max, min", lambda x: x.max(0) + x.min(), [below(9, 3, 4)]),
         ("equal", lambda x: x == 2**40, [below(4, 5, dtype=np.int32)]),
+        ("equal", lambda x: x + 2**53 == (x + 2**53 + 1).astype("uint64"), [below(4, 5)]),
         ("mean", lambda x: x[:, :0].mean(0), [floats(3, 4)]),
     ],
 )

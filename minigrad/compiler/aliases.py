@@ -42,9 +42,11 @@ class Aliases:
         if arrays or not target.shape or (index is not None and not is_plain(index, arrays)):
             return False  # an element is no array
         row = index is not None and len(index) == 1 and type(index[0]) is int
+        readers = self._readers.get(id(target), [])
+        if any(self.root(v) is self.root(source) for r in readers for v in r.changes):
+            return False  # loops would read elements that they have overwritten
         if op.name == "reshape" or row:
             return self.root(source).origin != "argument" or self._inside(target)
-        readers = self._readers.get(id(target), [])
         plain = op.attributes.get("axes") == (1, 0)
         # Loops take what does not lie in C order, and products a transpose.
         fine = all(space_of(r) is not None or (plain and _is_product(r)) for r in readers)

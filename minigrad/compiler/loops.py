@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .program import Operation, Value, origin
-from .scalars import COMPARISONS, EXPRESSIONS, EXTREMES, REDUCTIONS
+from .scalars import COMPARISONS, EXPRESSIONS, EXTREMES, POWERS, REDUCTIONS
 from .schedule import Stage, compared_in
 
 INDENT = "    "
@@ -80,8 +80,8 @@ class _Nest:
             dtype = operation.reads[0].dtype
         cast = _cast(dtype)
         inputs = operation.inputs
-        if operation.name == "pow" and type(inputs[1]) is int and inputs[1] in (2, 3):
-            template, inputs = " * ".join(["{0}"] * inputs[1]), inputs[:1]
+        if operation.name == "pow" and not isinstance(inputs[1], Value) and inputs[1] in POWERS:
+            template, inputs = POWERS[inputs[1]], inputs[:1]
         operands = []
         for i, x in enumerate(inputs):
             if not isinstance(x, Value):
@@ -96,9 +96,10 @@ class _Nest:
             if f"{{{k}}}" in template
         }
         text = template.format(*operands, zero=f"{cast}(0)", one=f"{cast}(1)", **attributes)
-        narrow = v.dtype.kind in "iu" and v.dtype != np.int64
+        narrow = v.dtype.kind in "iub" and v.dtype != np.int64
         if operation.name != "astype" and narrow and operation.name not in COMPARISONS:
-            return f"{_cast(v.dtype)}({text})"  # integers are computed in int64
+            # Integers are computed in int64, and booleans: one and one is two.
+            return f"{_cast(v.dtype)}({text})"
         if operation.name == "astype" and v.dtype != dtype:
             text = f"{_cast(v.dtype)}({text})" if v.dtype.kind != "b" else f"{text} != 0"
         return text

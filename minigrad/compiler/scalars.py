@@ -45,6 +45,8 @@ EXPRESSIONS: dict[str, str] = {
     "astype": "{0}",
     "broadcast_to": "{0}",
 }
+# Powers of these numbers, which NumPy computes otherwise, or which products are quicker for.
+POWERS = {0.5: "sqrt({0})", 2: "{0} * {0}", 3: "{0} * {0} * {0}"}
 # Cheap enough to compute again where it is read, rather than to write it and read it back.
 CHEAP = frozenset(
     [

@@ -34,8 +34,11 @@ class Stage:
 
 def compared_in(operation: Operation) -> Any:
     """The dtype in which NumPy compares the inputs; Python's numbers are weak. None where one does
-    not fit the integers it is compared with, which NumPy knows how to do."""
+    not fit the integers it is compared with, or one may be negative and the other above all int64,
+    which NumPy knows how to do."""
     dtype = np.result_type(*[x.dtype if isinstance(x, Value) else x for x in operation.inputs])
+    if dtype.kind == "f" and all(x.dtype.kind in "iu" for x in operation.reads):
+        return dtype if len(operation.reads) < len(operation.inputs) else None
     numbers = [x for x in operation.inputs if type(x) is int and dtype.kind in "iu"]
     fit = all(np.iinfo(dtype).min <= x <= np.iinfo(dtype).max for x in numbers)
     return dtype if fit else None

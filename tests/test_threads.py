@@ -242,6 +242,24 @@ def test_set_num_threads():
     assert mg.get_num_threads() == threads.get_num_threads() == 3
 
 
+def test_a_team_that_another_thread_dismisses_at_once_is_still_one(monkeypatch):
+    """Between its beginning and its first use."""
+
+    class Interrupted:
+        def __enter__(self):
+            pass
+
+        def __exit__(self, *_):
+            threads._team = None
+
+    monkeypatch.setattr(threads, "_team", None)
+    monkeypatch.setattr(threads, "_lock", Interrupted())
+    found = threads.team()
+    assert isinstance(found, np.ndarray)
+    if found.size:
+        threads._dismiss(found)
+
+
 def test_there_is_a_most():
     """What get_num_threads tells is what works."""
     for n in (threads.MOST - 1, threads.MOST):
@@ -345,6 +363,21 @@ def test_a_fork_while_another_thread_leads():
         end[0] = 1
         leader.join()
     meet()
+
+
+@forks
+@quiet
+@compiled
+def test_a_fork_while_mates_begin(monkeypatch):
+    """They do not hold Numba's lock, compiling what they do, when the child comes to be."""
+    serve = jit(team.serve.py_func)
+    monkeypatch.setattr(threads, "serve", serve)
+    threads.set_num_threads(2)
+    threads.team()
+    time.sleep(0.02)
+    in_a_child(lambda: jit(lambda: 1)())
+    meet()
+    assert len(serve.signatures) == 1
 
 
 @forks

@@ -16,6 +16,8 @@ from .team import ALONE, MATES, STOP, Team, locks_of, new_team, serve
 # (8, 64, 56, 56) and (32, 64, 28, 28) 0.6.
 THREADED = 1 << 17
 
+SERVES = numba.int64[::1], numba.int64  # the types of what `serve` takes
+
 _lock = threading.Lock()
 _team: Team | None = None
 # More threads than cores only lose, and a slip of the pen must not start a million.
@@ -45,11 +47,11 @@ def set_num_threads(n: int) -> None:
 def team() -> Team:
     """Whom a kernel is to share its work with; they are started by the first who asks."""
     global _team
-    if _team is None:
+    found = _team  # read once, as another thread may take it away
+    if found is None:
         with _lock:
-            if _team is None:
-                _team = _started(_threads - 1)
-    return _team
+            found = _team = _started(_threads - 1) if _team is None else _team
+    return found
 
 
 def team_for(values: int) -> Team:
@@ -74,6 +76,9 @@ def _started(mates: int) -> Team:
     """A team of so many mates, at work; of fewer, or none, where no more threads can be started."""
     if mates == 0 or numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
         return ALONE
+    # Here, as a mate that compiled would hold Numba's lock: a child forked meanwhile has that lock,
+    # but not the mate, and would wait for ever with its first kernel.
+    serve.compile(SERVES)  # type: ignore[attr-defined]
     locks = [_new_lock() for _ in range(mates)]
     for lock in locks:
         _acquire(lock, 1)

@@ -7,6 +7,7 @@ May import arrays, checks, errors and kernels.
 import functools
 import operator
 from collections.abc import Mapping
+from operator import is_
 from typing import Any
 
 import numpy as np
@@ -73,6 +74,30 @@ class HyperSource:
 
     def __hash__(self) -> int:
         return id(self.group)
+
+
+class Groups:
+    """Whether an optimizer has the groups that it had, and these the same parameters."""
+
+    def __init__(self, optimizer: Any) -> None:
+        self.optimizer = optimizer
+        self.seen = [(group, list(group["params"])) for group in optimizer.param_groups]
+
+    def __call__(self) -> bool:
+        groups = self.optimizer.param_groups
+        if len(groups) != len(self.seen):
+            return False
+        for group, (known, params) in zip(groups, self.seen, strict=True):
+            now = group["params"]
+            if group is not known or len(now) != len(params) or not all(map(is_, now, params)):
+                return False
+        return True
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Groups) and other.optimizer is self.optimizer
+
+    def __hash__(self) -> int:
+        return id(self.optimizer)
 
 
 class MomentumSource:

@@ -14,7 +14,7 @@ from .errors import (
     StateDictError,
     TraceError,
 )
-from .hyper import Group, HyperSource, MomentumSource, as_arrays, check_group
+from .hyper import Group, Groups, HyperSource, MomentumSource, as_arrays, check_group
 from .kernels.jit import plain
 from .kernels.threads import team_for
 from .kernels.update import sgd, sgd_momentum
@@ -118,6 +118,8 @@ class SGD:
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Take the gradients of all parameters away or, with set_to_none=False, make them zero."""
         trace = tracer.get()
+        if trace is not None:
+            trace.guard(Groups(self))
         for group in self.param_groups:
             for p in group["params"]:
                 if trace is not None:
@@ -141,7 +143,7 @@ class SGD:
                 loss = closure()
         trace = tracer.get()
         if trace is not None:
-            trace.guard(lambda: [len(group["params"]) for group in self.param_groups])
+            trace.guard(Groups(self))
         updates = []  # all checked before the first is made
         for group in self.param_groups:
             hyper, momentum, nesterov = as_arrays(group), group["momentum"], group["nesterov"]

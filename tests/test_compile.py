@@ -545,6 +545,46 @@ def test_another_group_of_parameters():
     same(state(m1, o1), state(m2, o2))
 
 
+def other_group(opt):
+    opt.param_groups[0] = {**opt.param_groups[0], "lr": 0.01}
+
+
+def other_list(opt):
+    opt.param_groups = [{**group, "lr": 0.01} for group in opt.param_groups]
+
+
+def other_parameter(opt):
+    opt.param_groups[0]["params"][0] = mg.tensor([3.0, 4.0], requires_grad=True)
+
+
+@pytest.mark.parametrize("change", [other_group, other_list, other_parameter])
+def test_groups_that_are_replaced(change):
+    """Also where the step only takes gradients away, and the update is outside."""
+
+    def losses(wrap):
+        found = []
+        for inside in (True, False):
+            p, q = (mg.tensor([1.0, 2.0], requires_grad=True) for _ in range(2))
+            opt = optim.SGD([p, q], lr=0.1, momentum=0.5)
+
+            def step(x, opt=opt, inside=inside):
+                opt.zero_grad()
+                loss = sum((w * w * x).sum() for w in opt.param_groups[0]["params"])
+                loss.backward()
+                opt.step() if inside else None
+                return loss
+
+            step = wrap(step)
+            for i in range(4):
+                if i == 2:
+                    change(opt)
+                found.append(step(mg.tensor([1.0, 0.5])).item())
+                None if inside else opt.step()
+        return found
+
+    np.testing.assert_allclose(losses(mg.compile), losses(lambda step: step), rtol=1e-6)
+
+
 def test_a_step_that_only_updates():
     """With the gradients that are there when it is called."""
     (m1, o1, _), (m2, o2, _) = make(), make()

@@ -103,7 +103,8 @@ class Trace:
 
     def guard(self, look: Callable[[], Any]) -> None:
         """The trace holds only as long as `look` sees what it sees now."""
-        self.guards.append((look, look()))
+        if all(look != known for known, _ in self.guards):
+            self.guards.append((look, look()))
 
     def know(self, name: str, x: Tensor) -> None:
         """A name for a Tensor that the step may meet."""

@@ -1,7 +1,10 @@
 """What compiled functions are given: what tells one call from another, what is refused, and how
 that is said. Generated functions run as Python."""
 
+import os
 import re
+import subprocess
+import sys
 import threading
 import types
 import warnings
@@ -36,6 +39,37 @@ def test_zeros_and_nans_as_static_arguments(kind):
             np.signbit(got[~np.isnan(got)]), np.signbit((X * n)[X * n == 0])
         )
     assert len({id(p) for p in plans(f)}) in (3, 4)  # a NaN's sign may tell
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [np.matrix, lambda a: np.ma.array(a, mask=[[0, 1]])],
+    ids=["matrix", "masked"],
+)
+@pytest.mark.filterwarnings("ignore:the matrix subclass")
+def test_arrays_of_other_classes(wrap):
+    """In the calls that follow the traced one as well."""
+    double = mg.compile(lambda x: x * 2)
+    for _ in range(3):
+        np.testing.assert_array_equal(double(wrap([[1.0, 2.0]])).data, [[2.0, 4.0]])
+
+
+def test_infinities_where_nothing_is_compiled():
+    """Python's functions of numbers would raise."""
+    code = (
+        "import numpy as np, minigrad as mg\n"
+        "f = mg.compile(lambda x: (mg.exp(x), mg.log(x), mg.sqrt(x)))\n"
+        "x = np.array([1e4, 0.0, -1.0])\n"
+        "for _ in range(2): found = [y.data for y in f(x)]\n"
+        "np.testing.assert_array_equal(np.isinf(found), [[1, 0, 0], [0, 1, 0], [0, 0, 0]])\n"
+        "np.testing.assert_array_equal(np.isnan(found), [[0, 0, 0], [0, 0, 1], [0, 0, 1]])\n"
+    )
+    environment = {**os.environ, "NUMBA_DISABLE_JIT": "1"}
+    ran = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        env=environment, capture_output=True, text=True,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
 
 
 def test_a_static_argument_that_always_changes_is_told_of():

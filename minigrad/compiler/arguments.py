@@ -24,7 +24,8 @@ def signature_of(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[list[A
             a = x._data
             needs: Any = x._requires_grad
         elif isinstance(x, np.ndarray):
-            a, needs = x, False
+            # Of a class of its own only the memory counts, as it does without compile.
+            a, needs = x if type(x) is np.ndarray else np.asarray(x), False
         else:
             key.append(_static(x))
             continue

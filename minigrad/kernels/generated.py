@@ -18,6 +18,8 @@ from .jit import kernel, outside, part
 from .threads import THREADED
 
 nb: Any = numba  # without types of its own
+# Where nothing is compiled, NumPy's: Python's raise where compiled code makes inf or NaN.
+library: Any = np if nb.config.DISABLE_JIT else math
 
 # --- kernels ------------------------------------------------------------------------------------
 
@@ -192,19 +194,19 @@ put, first_extreme = part(_put, bare=False), part(_first_extreme, bare=False)
 
 
 def _exp(a: Any) -> Any:
-    return type(a)(math.exp(a))
+    return type(a)(library.exp(a))
 
 
 def _log(a: Any) -> Any:
-    return type(a)(math.log(a))
+    return type(a)(library.log(a))
 
 
 def _sqrt(a: Any) -> Any:
-    return type(a)(math.sqrt(a))
+    return type(a)(library.sqrt(a))
 
 
 def _tanh(a: Any) -> Any:
-    return type(a)(math.tanh(a))
+    return type(a)(library.tanh(a))
 
 
 def _erf(a: Any) -> Any:
@@ -230,14 +232,14 @@ def _sign(a: Any) -> Any:
 def _sigmoid(a: Any) -> Any:
     """1 / (1 + exp(-a)), where exp cannot overflow."""
     one = type(a)(1)
-    e = type(a)(math.exp(-abs(a)))
+    e = type(a)(library.exp(-abs(a)))
     return (one if a >= 0 else e) / (one + e)
 
 
 def _softplus(a: Any) -> Any:
     """log(1 + exp(a)), where exp cannot overflow."""
     zero = type(a)(0)
-    return (zero if a <= zero else a) + type(a)(math.log1p(math.exp(-abs(a))))
+    return (zero if a <= zero else a) + type(a)(library.log1p(library.exp(-abs(a))))
 
 
 def _gelu(a: Any) -> Any:

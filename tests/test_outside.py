@@ -17,7 +17,7 @@ from .work import double
 def _huge(n):
     return np.empty(n).size
 
-called, huge = outside(double), outside(kernel(_huge))
+called, huge = outside(double), outside(kernel(_huge, allocates=True))
 
 def _twice(a, out):
     called(a, out)

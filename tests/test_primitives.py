@@ -295,3 +295,10 @@ def test_keep_mask_keeps_the_expected_part() -> None:
     assert abs(((first > 0) & (second > 0)).mean() - 0.75**2) < 5 * 0.0016
     mg.manual_seed(5)
     np.testing.assert_array_equal(ops.TABLE["keep_mask"](x, p=0.25).data, first)
+
+
+def test_products_of_matrices_say_nothing_of_inf_and_nan() -> None:
+    """As linear; BLAS computes with what lies past the ends of rows, and warned of that."""
+    huge, inf = np.full((2, 3, 4), 3e38, np.float32), np.full(4, np.inf, np.float32)
+    for x, y in ((huge, huge.swapaxes(1, 2)), (huge, huge[0, 0]), (huge * 0, inf)):
+        assert not np.isfinite((Tensor(x) @ Tensor(y)).data).any()

@@ -15,9 +15,9 @@ from typing import Any
 
 import numba
 
+from ..kernels.blas import load_alone
 from ..kernels.files import write_generated
 from ..kernels.jit import kernel, outside
-from .blas import load_alone
 
 _typeof: Any = numba.typeof  # without types of its own
 _lock = threading.RLock()

@@ -28,6 +28,7 @@ from numba.core.compiler import CompileResult
 from numba.core.environment import Environment
 from numba.core.runtime.nrt import rtsys
 
+from .blas import load_alone
 from .files import HERE, directories, write
 from .notice import Compiling, Notice
 from .outside import bring, called_by
@@ -102,6 +103,7 @@ class DiskCache(NullCache):
                     result = _rebuild(target_context, *data)
                     self._path = str(directory)
                     return result
+        load_alone()  # before the compiler begins, and would import it with all of SciPy
         return None
 
     def save_overload(self, sig: Any, data: Any) -> None:

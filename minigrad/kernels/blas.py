@@ -1,5 +1,5 @@
 """The products of matrices in compiled code: Numba takes the addresses of BLAS from a part of
-SciPy, scipy.linalg.cython_blas."""
+SciPy, scipy.linalg.cython_blas, and imports that with whatever it compiles."""
 
 import contextlib
 import importlib.util

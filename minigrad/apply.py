@@ -56,7 +56,7 @@ def apply(self: ops.Primitive, *inputs: Any, **attributes: Any) -> Any:
     except (ValueError, TypeError, OverflowError) as error:
         if isinstance(error, MinigradError):
             raise
-        raise _refusal(self, arrays, error) from error
+        raise refusal(self, arrays, error) from error
     if not lifted:
         return y
     whole, saves, several = y, self.saves, self.outputs > 1
@@ -149,7 +149,7 @@ def _settled(
     if type(y) is not np.ndarray:
         y = np.asarray(y)
     if y.dtype.kind == "O":  # NumPy's answer to None among the operands
-        raise _refusal(primitive, arrays, TypeError("NumPy would make Python objects of them"))
+        raise refusal(primitive, arrays, TypeError("NumPy would make Python objects of them"))
     if not primitive.promotes or y.dtype.kind != "f" or y.dtype == FLOAT32:
         return y  # type: ignore[no-any-return]
     given = [a for a in arrays if isinstance(a, np.ndarray)]
@@ -159,7 +159,7 @@ def _settled(
     return np.asarray(primitive.forward(*floats, **attributes)).astype(FLOAT32, copy=False)
 
 
-def _refusal(primitive: ops.Primitive, arrays: Sequence[Any], error: Exception) -> MinigradError:
+def refusal(primitive: Any, arrays: Sequence[Any], error: Exception) -> MinigradError:
     """What NumPy raised, as an error that names the operation and its operands."""
     shapes = [np.shape(a) for a in arrays if a is not None]
     listed = " and ".join(str(s) for s in shapes)

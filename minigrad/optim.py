@@ -20,7 +20,7 @@ from .kernels.threads import team_for
 from .kernels.update import sgd, sgd_momentum
 from .ops.update import SGD as PLAIN
 from .ops.update import SGD_MOMENTUM
-from .tape import enable_grad, tracer
+from .tape import enable_grad, refuse_in_trace, tracer
 from .tensor import Tensor, mark_changed
 
 __all__ = ["SGD"]
@@ -58,6 +58,7 @@ class SGD:
         nesterov: bool = False,
         maximize: bool = False,
     ) -> None:
+        refuse_in_trace("a new SGD", "would be made once; build it outside the step")
         self.defaults: Group = {
             "lr": lr,
             "momentum": momentum,
@@ -208,6 +209,7 @@ class SGD:
 
     def state_dict(self) -> dict[str, Any]:
         """Copies of all momentum buffers and group values; parameters are named by their order."""
+        refuse_in_trace("SGD.state_dict")
         order = [p for group in self.param_groups for p in group["params"]]
         index = {id(p): i for i, p in enumerate(order)}
         return {
@@ -225,6 +227,7 @@ class SGD:
 
         Errors: StateDictError; nothing is loaded then.
         """
+        refuse_in_trace("SGD.load_state_dict", "would load once; load outside the step")
         order = [p for group in self.param_groups for p in group["params"]]
         try:
             groups, buffers = state["param_groups"], dict(state["state"])

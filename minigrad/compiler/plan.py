@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import TraceError
+from ..apply import refusal
+from ..errors import MinigradError, TraceError
 from ..kernels.threads import team
 from ..tensor import Tensor, mark_changed
 from . import build
@@ -178,8 +179,13 @@ class Plan:
         given = [
             self.memory.array(x, arguments) if isinstance(x, Value) else x for x in operation.inputs
         ]
-        with np.errstate(all="ignore"):
-            return operation.what.forward(*given, **operation.attributes)  # type: ignore[union-attr]
+        try:
+            with np.errstate(all="ignore"):
+                return operation.what.forward(*given, **operation.attributes)  # type: ignore[union-attr]
+        except (ValueError, TypeError, OverflowError) as error:
+            if isinstance(error, MinigradError):
+                raise
+            raise refusal(operation, given, error) from error
 
     def _by_python(self, operation: Operation, arguments: Sequence[Any]) -> None:
         """An operation that generated code does not know, by its forward."""

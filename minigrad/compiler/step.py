@@ -17,14 +17,16 @@ from ..tape import tracer
 from ..tensor import Tensor
 from .arguments import Given, is_native, lifted, native, signature_of, unhashable
 from .epoch import loader_of, refuse_unless_number, run_epoch
+from .guards import Modules, Together
 from .kept import Plans
+from .leaks import Outside
 from .methods import methods_of
 from .plan import Plan
 from .report import report
 from .results import taken_apart
 from .surroundings import Noting, modules_of, tensors_of
 from .trace import Trace
-from .watch import Modules, Together, Watched
+from .watch import Watched
 
 
 def compile(function: Callable[..., Any]) -> "Compiled":
@@ -49,8 +51,8 @@ def compile(function: Callable[..., Any]) -> "Compiled":
     or, for what changes often, as arrays, which are not traced anew.
 
     Errors: DtypeError for what is no function, TraceError for a step that looks at the value of a
-    Tensor, if only to print it, or that seeds; nothing has changed then. Those of the operations,
-    as eager.
+    Tensor, if only to print it, that puts one outside itself (`self.h = h`), or that seeds; nothing
+    has changed then. Those of the operations, as eager.
 
     >>> @mg.compile
     ... def gradient(x, y):
@@ -160,6 +162,7 @@ class Compiled:
         function = functools.partial(self._function, **given.statics)
         modules = dict(modules_of(function))
         trace = Trace(given.tensors, list(tensors_of(modules, function)))
+        outside = Outside(Watched(function, modules), trace)
         trace.undo(functools.partial(random.go_back, random.place()))
         done = False
         try:
@@ -170,9 +173,10 @@ class Compiled:
             check(result)
             found: list[Tensor] = []
             rebuild = taken_apart(result, found)
-            watched = Watched(function, modules.values())
+            watched = Watched(function, modules)
+            outside.refuse_left(watched)
             known = [x for _, x in tensors_of(modules, function)]
-            together = Together([*known, *watched.tensors])
+            together = Together([*known, *(place.tensor for place in watched.places)])
             guards: list[Any] = [Modules(watched.modules), watched, together]
             trace.guards += [(guard, True) for guard in guards if len(guard)]
             plan = Plan(trace, found, rebuild, self._title)

@@ -129,6 +129,15 @@ class Trace:
         if not absent and id(leaf._grad._data) not in self._values:  # type: ignore[union-attr]
             self.source(lambda: leaf._grad._data, "grad", leaf._data)  # type: ignore[union-attr]
 
+    def value_of(self, x: Tensor) -> Value | None:
+        """The Value of a Tensor that has been met."""
+        return self._values.get(id(x._data))
+
+    def is_known(self, state: Value) -> bool:
+        """Whether it was there before the step, which may make Tensors of arrays as well."""
+        owner = self.owners.get(id(state))
+        return owner is None or id(owner) in self._known
+
     # --- what it comes to ----------------------------------------------------------------------
 
     def program(self, results: Sequence[Tensor]) -> Program:

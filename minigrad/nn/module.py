@@ -15,7 +15,7 @@ from numpy.typing import DTypeLike, NDArray
 from ..arrays import checked_dtype
 from ..checks import flag
 from ..errors import DtypeError, StateDictError
-from ..tape import clock, tracer
+from ..tape import clock, refuse_in_trace, tracer
 from ..tensor import Tensor, tensor
 
 M = TypeVar("M", bound="Module")
@@ -30,6 +30,7 @@ class Parameter(Tensor):
     __slots__ = ()
 
     def __init__(self, data: Any, requires_grad: bool = True) -> None:
+        refuse_in_trace("a new Parameter", "would be made once; build modules outside the step")
         super().__init__(np.ascontiguousarray(tensor(data).data).reshape(np.shape(data)))
         self.requires_grad = requires_grad
 

@@ -366,6 +366,17 @@ def test_threads():
             assert found == [2500.0 * i * i for i in range(8)] * 20
 
 
+def test_what_the_report_says_of_memory():
+    """Nothing but the argument and the result is read or written by the loops."""
+    compiled = mg.compile(lambda x: mg.relu(x * 2 + 1).sum(0).exp() @ x)
+    compiled(np.ones((3, 3)))
+    fused, first, second, calls, *_ = compiled.report().splitlines()[1:]
+    assert fused == "5 operations fused into 2 nests of loops, each one pass over memory, 144 bytes"
+    assert first == "    (3, 3) mul, add, relu, sum: 2 arrays, 96 bytes"
+    assert second == "    (3,) exp: 2 arrays, 48 bytes"
+    assert calls == "1 calls of kernels and BLAS: matmul"
+
+
 def test_source_and_report():
     """The source is a file that Python can run, without a size or a changing number in it."""
     *_, plain = make(fused=False)
@@ -380,7 +391,7 @@ def test_source_and_report():
     assert compiled.path.read_text(encoding="utf-8") == source
     assert "model_0_weight" in source
     assert "# gated, from relu, w.r.t. a" in source
-    assert "nests of loops" in compiled.report()
+    assert "43 operations fused into 8 nests of loops" in compiled.report()
     assert "to be compiled, or loaded, in the next call" in compiled.report()
     how = "run as Python|there already|loaded from disk|compiled by Numba"
     compiled(x, y)

@@ -69,6 +69,7 @@ class Emitted:
     draws: list[Operation] = field(default_factory=list)  # random numbers, before all steps
     checked: list[Operation] = field(default_factory=list)
     stages: list[Stage] = field(default_factory=list)
+    stored: set[int] = field(default_factory=set)  # results that are in memory, by identity
     epoch: bool = False  # whether there is a function that runs many batches
 
 
@@ -119,7 +120,7 @@ class _Emitter:
         views = {id(op) for op in aliases.of.values()}
         written = [op for op in self.program.operations if id(op) not in views]
         done = stages([op for op in written if not _is_draw(op)], aliases.root)
-        self.stored = materialise(done, self.program, aliases.root)
+        self.stored = self.out.stored = materialise(done, self.program, aliases.root)
         self.out.stages = done = [stage for stage in done if stage.operations]
         functions: list[Function] = []
         for stage in done:

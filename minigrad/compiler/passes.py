@@ -28,7 +28,7 @@ NEEDED = RANDOM | {"in_range", "label_cross_entropy"}
 def optimised(program: Program) -> Program:
     """The program after all passes."""
     done = program.operations
-    for simplify in (expanded, same_dtype, wide_sums, sums_of_sums, common, dead, updates_last):
+    for simplify in (expanded, wide_sums, sums_of_sums, same_dtype, common, dead, updates_last):
         done = simplify(done, program.wanted)
     _name_apart(done)
     replaced = Program(program.arguments, done, program.results, program.grads)

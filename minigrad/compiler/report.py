@@ -1,21 +1,31 @@
 """What became of a traced function, as text."""
 
+import math
+from collections import Counter
+
+from .aliases import is_python
 from .plan import Plan
-from .program import Operation
+from .program import Operation, Value
+from .schedule import Stage
 
 
 def report(plan: Plan) -> str:
-    """A line for each: what was fused, what runs by NumPy, memory, and seconds."""
+    """What was fused, a line for each nest of loops; calls, what runs by NumPy, memory, seconds."""
     stages = plan.emitted.stages
     nests = [stage for stage in stages if stage.space is not None]
     fused = sum(len(stage.operations) for stage in nests)
     left = by_numpy(plan)
+    called = [stage.operations[0] for stage in stages if stage.space is None]
+    calls = Counter(operation.name for operation in called if not is_python(operation))
+    moved = [_moved(stage, plan.emitted.stored) for stage in nests]
     return "\n".join(
         [
             f"{len(plan.traced.operations)} operations traced, "
             f"{len(plan.program.operations)} after passes",
-            f"{len(nests)} nests of loops for {fused} operations, "
-            f"{len(stages) - len(nests) - len(left)} calls of kernels and BLAS",
+            f"{fused} operations fused into {len(nests)} nests of loops, each one pass over "
+            f"memory, {_bytes(sum(moved, ()))}",
+            *map(_nest, nests, moved),
+            f"{calls.total()} calls of kernels and BLAS: {_counted(calls)}",
             f"{len(plan.emitted.draws)} arrays of random numbers, drawn before",
             f"by NumPy, outside compiled code: {', '.join(left) or 'nothing'}",
             f"{plan.buffer_bytes:,} bytes of buffers",
@@ -29,3 +39,25 @@ def report(plan: Plan) -> str:
 def by_numpy(plan: Plan) -> list[str]:
     """The operations that are left to NumPy."""
     return [step.name for step in plan.emitted.steps if isinstance(step, Operation)]
+
+
+def _moved(nest: Stage, stored: set[int]) -> tuple[Value, ...]:
+    """The arrays that a nest reads from memory, or writes to it."""
+    made = {id(v): v for operation in nest.operations for v in operation.makes}
+    read = {id(v): v for operation in nest.operations for v in operation.reads}
+    there = {i: v for i, v in read.items() if i not in made}
+    return (*there.values(), *(v for i, v in made.items() if i in stored))
+
+
+def _counted(calls: Counter[str]) -> str:
+    counted = (name if count == 1 else f"{name} x {count}" for name, count in calls.items())
+    return ", ".join(counted) or "none"
+
+
+def _nest(nest: Stage, moved: tuple[Value, ...]) -> str:
+    names = ", ".join(dict.fromkeys(operation.name for operation in nest.operations))
+    return f"    {nest.space} {names}: {len(moved)} arrays, {_bytes(moved)}"
+
+
+def _bytes(moved: tuple[Value, ...]) -> str:
+    return f"{sum(math.prod(v.shape) * v.dtype.itemsize for v in moved):,} bytes"

@@ -225,8 +225,8 @@ class Compiled:
         return self._last
 
     def report(self) -> str:
-        """What was fused, how many loops run over memory, and the seconds that tracing, writing and
-        Numba's compiling or loading, in the call that follows, took. Errors: as source."""
+        """What was fused, which passes over memory are left, and the seconds that tracing, writing
+        and Numba's compiling or loading, in the call that follows, took. Errors: as source."""
         return report(self._latest())
 
 

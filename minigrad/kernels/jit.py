@@ -13,6 +13,10 @@ try:
     from .cache import DiskCache
 except (AttributeError, ImportError):  # a Numba that is made otherwise
     DiskCache = None  # type: ignore[assignment, misc]
+try:
+    from .inlined import Inlined
+except (AttributeError, ImportError):
+    Inlined = None  # type: ignore[assignment, misc]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -38,7 +42,7 @@ def kernel(
     exact, literal, bare, allocates: as of `part`.
     Returns Numba's dispatcher, so that a call passes through no Python. Errors: none of its own.
     """
-    compiled = part(function, exact, literal, bare, allocates)
+    compiled = _compiled(function, exact, literal, allocates, no_cpython_wrapper=bare)
     if compiled is not function:
         _keep_on_disk(compiled)
     else:  # as under NUMBA_DISABLE_JIT; compiled code says nothing about NaN and inf either
@@ -61,14 +65,20 @@ def part(
     literal: no flags at all. LLVM makes two versions of a loop, one for arrays that might overlap,
     and fuses multiplications with additions in each as it likes; so the bits would depend on where
     arrays lie, of which an empty one may lie anywhere.
-    bare: without an entry for Python, which would crash if it called; half as long to compile.
+    bare: without an entry for Python, which would crash if it called; a part that is bare has no
+    machine code of its own at all. Half as long to compile.
     allocates: it makes arrays, or a kernel of that kind gives it one, and so counts references.
     Others pass arrays and slices on for free. Two threads that counted those of one array took
     turns: the backward pass of (16, 256, 14, 14) took as long in two as in one.
     """
-    flags = set() if literal else FASTMATH - {"reassoc"} if exact else FASTMATH
-    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": flags}
-    options |= {"_nrt": allocates, "no_cpython_wrapper": bare}
+    inlined = {"pipeline_class": Inlined} if bare and Inlined is not None else {}
+    return _compiled(function, exact, literal, allocates, no_cpython_wrapper=bare, **inlined)
+
+
+def _compiled(function: F, exact: bool, literal: bool, allocates: bool, **options: Any) -> F:
+    """Numba's dispatcher; the arguments are those of `part`, and Numba's own."""
+    options["fastmath"] = set() if literal else FASTMATH - {"reassoc"} if exact else FASTMATH
+    options |= {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True, "_nrt": allocates}
     return numba.njit(**options)(function)  # type: ignore[no-any-return]
 
 

@@ -29,15 +29,16 @@ def function_of(primitive: ops.Primitive) -> Callable[..., Any]:
     return lambda *inputs, **attributes: primitive(*inputs, **attributes)[0]
 
 
-def _functions() -> dict[str, Callable[..., Any]]:
-    """What expressions call: public functions of `minigrad`, and primitives that have none."""
-    found: dict[str, Callable[..., Any]] = dict(ops.TABLE)
+def _functions() -> dict[str, Any]:
+    """What expressions call: public functions of `minigrad`, and primitives that have none; and s_,
+    with which they write an index."""
+    found: dict[str, Any] = dict(ops.TABLE)
     found |= {name: getattr(ops, name) for name in ops.__all__ if callable(getattr(ops, name))}
     found |= {name: function_of(p) for name, p in ops.TABLE.items() if p.saves}
     found["reshape"] = np.reshape  # which takes numbers, too
     found["ones_like"] = np.ones_like
     found["astype"] = lambda a, dtype: np.asarray(a).astype(dtype)
-    return found | {"one_hot": _one_hot, "slice": slice}
+    return found | {"one_hot": _one_hot, "s_": np.s_}
 
 
 FUNCTIONS = _functions()

@@ -13,6 +13,8 @@ import numpy as np
 
 from ..ops.primitive import TABLE, Primitive
 
+INDEX = "s_"  # s_[:, 1:3] is an index by itself, as NumPy's s_ has it
+
 
 class Formula(NamedTuple):
     """Names given to parts of it, in order, and an expression for each output."""
@@ -101,6 +103,17 @@ def names_in(node: ast.expr) -> list[str]:
     return list(dict.fromkeys(names))
 
 
+def is_index(node: ast.AST) -> bool:
+    """Whether it is an index by itself."""
+    whole = node.value if isinstance(node, ast.Subscript) else None
+    return isinstance(whole, ast.Name) and whole.id == INDEX
+
+
+def is_number(node: ast.AST) -> bool:
+    """Whether it is a number, with a sign or without."""
+    return isinstance(node.operand if isinstance(node, ast.UnaryOp) else node, ast.Constant)
+
+
 def literal(value: Any, constant: Callable[[Any], ast.expr] | None) -> ast.expr:
     """An attribute as an expression."""
     if isinstance(value, np.ndarray) and constant is not None:
@@ -108,8 +121,9 @@ def literal(value: Any, constant: Callable[[Any], ast.expr] | None) -> ast.expr:
     if isinstance(value, (tuple, list)):
         return ast.Tuple([literal(v, constant) for v in value])
     if isinstance(value, slice):
-        parts = (value.start, value.stop, value.step)
-        return ast.Call(ast.Name("slice"), [literal(v, constant) for v in parts], [])
+        ends = (value.start, value.stop, value.step)
+        written = [None if v is None else literal(v, constant) for v in ends]
+        return ast.Subscript(ast.Name(INDEX), ast.Slice(*written))
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, (np.dtype, type)):

@@ -9,6 +9,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 
+from .expressions import is_index, is_number
 from .steps import Line
 
 Written = tuple[str, int]  # a piece, and how tightly it holds together
@@ -34,7 +35,8 @@ COMPARISONS = {
     ast.Gt: ">",
     ast.GtE: "≥",
 }
-SHAPED = {"broadcast_to", "reshape", "permute_dims", "astype"}  # to what the second operand says
+# To what, or where, the second operand says; a shape behind that stands beside, too.
+SHAPED = {"broadcast_to", "reshape", "permute_dims", "astype", "scatter"}
 
 
 class Notation(ABC):
@@ -186,7 +188,7 @@ class _Writer(ast.NodeVisitor):
             return self.to.power(self.at(left, ATOM), self.at(right, LOOSE)), POWER
         sign, a, b, holds = BINARY.get(kind, ("∘", POWER, POWER, SUM))
         if kind is ast.Mult:
-            sign = "·" if _is_number(left) or _is_number(right) else "⊙"
+            sign = "·" if is_number(left) or is_number(right) else "⊙"
             # What begins with a minus sign needs parentheses where its first factor does.
             holds = min(PRODUCT, max(NEGATIVE, self.visit(left)[1]))
         return self.to.row(self.at(left, a), self.to.sign(sign), self.at(right, b)), holds
@@ -207,7 +209,7 @@ class _Writer(ast.NodeVisitor):
         keywords = {k.arg or "": k.value for k in node.keywords}
         keywords.pop("keepdims", None)  # of the shape, which stands beside
         function = self.to.function("∑" if name == "sum" else name)
-        if name in SHAPED and len(operands) == 2:
+        if name in SHAPED and len(operands) > 1:
             function = self.to.lowered(function, self.at(operands[1], LOOSE))
             operands = operands[:1]
         if "axis" in keywords:
@@ -235,13 +237,10 @@ class _Writer(ast.NodeVisitor):
         index = ast.unparse(node.slice)
         index = index[1:-1] if isinstance(node.slice, ast.Tuple) else index
         # Behind it, not below: what is indexed may have an index below already.
-        return self.to.row(self.at(node.value, ATOM), self.to.text(f"[{index}]")), ATOM
+        written = self.to.text(f"[{index}]")
+        return written if is_index(node) else self.to.row(self.at(node.value, ATOM), written), ATOM
 
     def visit_Tuple(self, node: ast.Tuple) -> Written:
         """A single one with a comma behind it, as Python writes shapes."""
         pieces = self.listed(node.elts)
         return self.to.fenced(self.to.listed([pieces, ""]) if len(node.elts) == 1 else pieces), ATOM
-
-
-def _is_number(node: ast.expr) -> bool:
-    return isinstance(node.operand if isinstance(node, ast.UnaryOp) else node, ast.Constant)

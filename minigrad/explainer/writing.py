@@ -13,7 +13,7 @@ from ..apply import apply
 from ..arrays import Array
 from ..ops.primitive import Primitive
 from ..tensor import Tensor
-from .expressions import formula_of, literal, renamed, replaced, text_of
+from .expressions import formula_of, is_index, is_number, literal, renamed, replaced, text_of
 from .names import Identifiers
 
 Line = tuple[str, ast.expr]
@@ -159,9 +159,10 @@ def _used(parts: Sequence[Line], outputs: Iterable[ast.expr]) -> list[Line]:
 
 
 def _parts_of(node: ast.expr) -> list[ast.expr]:
-    """Expressions inside this one that are worth a name: not names, numbers or functions."""
+    """Expressions inside this one that are worth a name: not names, numbers, functions, indices."""
     kinds = (ast.BinOp, ast.UnaryOp, ast.Call, ast.Subscript, ast.Compare)
-    return [n for n in ast.walk(node) if isinstance(n, kinds) and n is not node]
+    inside = (n for n in ast.walk(node) if isinstance(n, kinds) and n is not node)
+    return [n for n in inside if not (is_index(n) or is_number(n))]
 
 
 def _array(x: Any) -> Any:

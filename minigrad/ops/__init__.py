@@ -39,7 +39,7 @@ from .elementwise import (
     sub,
     where,
 )
-from .indexing import checked_indices, getitem
+from .indexing import checked_indices, getitem, scatter
 from .linalg import linear, matmul
 from .noise import keep_mask
 from .primitive import TABLE, Primitive, primitive
@@ -123,6 +123,7 @@ __all__ = [
     "relu",
     "reshape",
     "rsqrt",
+    "scatter",
     "sigmoid",
     "sign",
     "softmax",

@@ -64,11 +64,20 @@ def _scatter_vjp(
 
 
 def _getitem_formula(_a: Any, *arrays: Any, index: Index) -> str:
+    return f"a[{_written(index)}]"
+
+
+def _scatter_formula(_a: Any, *arrays: Any, index: Index, shape: tuple[int, ...]) -> str:
+    return f"scatter(a, s_[{_written(index)}], {shape})"
+
+
+def _written(index: Index) -> str:
+    """As it stands in brackets, its arrays by the names of the operands behind a."""
     names = iter(ascii_lowercase[1:])
-    return f"a[{', '.join(_shown(item, names) for item in index) or '()'}]"
+    return ", ".join(_item(item, names) for item in index) or "()"
 
 
-def _shown(item: Any, names: Iterator[str]) -> str:
+def _item(item: Any, names: Iterator[str]) -> str:
     if isinstance(item, slice):
         ends = ["" if n is None else str(n) for n in (item.start, item.stop, item.step)]
         return ":".join(ends if ends[2] else ends[:2])
@@ -88,6 +97,7 @@ _scatter: Primitive = primitive(
     _scatter_forward,
     _scatter_vjp,
     "zeros of a shape, with a added at an index, repeatedly where it repeats",
+    formula=_scatter_formula,
 )
 
 
@@ -98,9 +108,21 @@ def getitem(x: Any, index: Any) -> Any:
     later cannot change a gradient. Errors: OutOfRangeError, DtypeError for any other index.
     """
     arrays: list[Any] = []
-    items = index if isinstance(index, tuple) else (index,)
-    normal = tuple([_index_item(item, arrays) for item in items])
+    normal = _normal(index, arrays)
     return _getitem(x, *arrays, index=normal)
+
+
+def scatter(g: Any, index: Any, shape: tuple[int, ...]) -> Any:
+    """Zeros of a shape, with g added at the index: what getitem's rule gives. Errors: as there."""
+    arrays: list[Any] = []
+    normal = _normal(index, arrays)
+    return _scatter(g, *arrays, index=normal, shape=shape)
+
+
+def _normal(index: Any, arrays: list[Any]) -> Index:
+    """The index as the primitives have it; its arrays go to `arrays`."""
+    items = index if isinstance(index, tuple) else (index,)
+    return tuple([_index_item(item, arrays) for item in items])
 
 
 def _index_item(item: Any, arrays: list[Any]) -> Any:

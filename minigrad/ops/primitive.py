@@ -40,9 +40,10 @@ class Primitive:
         the rules need besides, arrays that are constants to whoever else takes them.
     formula: the forward as mathematics, which explanations print and read back: an expression in
         the names of the operands and attributes, with Python's operators, the functions of
-        minigrad and one_hot(labels, n), after assignments if that reads better; several outputs
-        are separated by commas. Or what makes it from the inputs and attributes. None: a call of
-        the primitive. Derivatives have none of their own: their rules are written out in it.
+        minigrad, one_hot(labels, n) and s_[...], an index by itself, after assignments if that
+        reads better; several outputs are separated by commas. Or what makes it from the inputs and
+        attributes. None: a call of the primitive. Derivatives have none of their own: their rules
+        are written out in it.
     """
 
     def __init__(

@@ -67,6 +67,8 @@ def test_expressions_as_mathematics(text: str, expected: str) -> None:
         ("g_hat2", r"\hat{g}_{2}"),
         ("t5_2", "t_{5,2}"),
         ("gamma", r"\gamma"),
+        ("_", r"\mathrm{\_}"),
+        ("g__", r"g_{\mathrm{\_}}"),
     ],
 )
 def test_names_as_mathematics(identifier: str, expected: str) -> None:

@@ -31,7 +31,7 @@ class Latex(Notation):
     def word(self, text: str) -> str:
         if text in GREEK:
             return r"\epsilon" if text == "eps" else rf"\{text}"
-        return text if len(text) == 1 else self.text(text)
+        return text if len(text) == 1 and text.isalpha() else self.text(text)
 
     def number(self, digits: str) -> str:
         return digits.replace("∞", r"\infty")

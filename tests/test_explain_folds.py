@@ -3,6 +3,7 @@
 # ruff: noqa: RUF059  explanations find the names of variables that nothing else uses
 
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -173,3 +174,21 @@ def test_a_result_that_was_given_belongs_to_no_call() -> None:
     assert same is first
     steps = mg.explain((same * twice).sum()).derivation.steps
     assert [[s.kind for s in step.scopes] for step in steps] == [[], ["Both"], [], []]
+
+
+def test_what_is_not_finite_is_shown_without_a_warning(tmp_path: Path) -> None:
+    """The engine has warned already, where it should; sums of cotangents and of paths overflow."""
+
+    class Twice(nn.Module):
+        def forward(self, x: mg.Tensor) -> mg.Tensor:
+            return x * 2e38 + x * 2e38
+
+    module, x = Twice(), mg.tensor(np.array([1.0, 0.5], np.float32), requires_grad=True)
+    with np.errstate(all="ignore"):
+        loss = (module(x) * 1.0 + x).sum()
+    with np.errstate(all="raise"):
+        explanation = mg.explain(loss)
+        assert explanation.gradients["x"].tolist() == [np.inf, np.inf]
+        for shown in (explanation, explanation.fold("module")):
+            assert "inf" in str(shown) and "inf" in shown._repr_html_()
+            shown.save_html(tmp_path / "page.html")

@@ -14,6 +14,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from ..arrays import Array
 from .derivation import Derivation
 from .expressions import names_in
@@ -33,6 +35,7 @@ _NOTATION = MathML()
 ALL_PATHS = 512  # that a page shows; those of further variables are counted only
 
 
+@np.errstate(all="ignore")  # of sums, as in the derivation
 def page(derivation: Derivation, folds: Folds) -> str:
     """The text of the page. folds: the modules that are folded to begin with."""
     graph = graph_of(derivation, lambda scope: False)

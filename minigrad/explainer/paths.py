@@ -64,6 +64,7 @@ def paths_to(derivation: Derivation, wanted: Variable) -> list[Path]:
     return found
 
 
+@np.errstate(all="ignore")
 def ways(paths: Sequence[Path], folded: Mapping[str, Inside] | None = None) -> list[Way]:
     """How to tell the paths to a variable: by the variables that not all have, in forward order,
     and by its operand, too, where those are alike.

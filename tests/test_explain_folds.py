@@ -13,6 +13,7 @@ from test_explain import close, network
 import minigrad as mg
 from minigrad import nn
 from minigrad.errors import ArgumentError
+from minigrad.explainer import evaluate
 from minigrad.explainer.groups import Borders, grouped, insides
 from minigrad.explainer.paths import ways
 from minigrad.tensor import Tensor
@@ -64,6 +65,14 @@ def test_modules_fold_into_one_line_and_unfold() -> None:
     assert "model(x, model_0_weight" in str(explanation.fold("model"))
     with pytest.raises(ArgumentError, match=r"no module 'model.9' on this tape; there are model, "):
         explanation.fold("model.9")
+
+
+def test_text_of_folded_modules_says_how_to_compute_it() -> None:
+    model, _, loss = network(fused=False)
+    explanation = mg.explain(loss).fold("model.1")
+    with pytest.raises(ArgumentError, match=r"name 'v\d+' is not defined.* unfold\(\)"):
+        evaluate(str(explanation), explanation.given)
+    evaluate(str(explanation.unfold()), explanation.given)
 
 
 def test_a_tape_of_two_thousand_records() -> None:

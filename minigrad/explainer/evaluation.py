@@ -98,7 +98,8 @@ def value_of(expression: str, values: Mapping[str, Any]) -> Any:
         return eval(compile(expression, "<explanation>", "eval"), _SCOPE, values)
     except NameError as error:
         raise ArgumentError(
-            f"evaluate: {error} in {expression!r}; give it a value, or the line that computes it"
+            f"evaluate: {error} in {expression!r}; give it a value, or the line that computes it, "
+            "which stands in unfold() if it is a folded module's"
         ) from error
     except Exception as error:
         raise ArgumentError(f"evaluate: {expression!r} cannot be computed: {error}") from error

@@ -41,9 +41,15 @@ def draw(rows, path):
     left, right = figure.subplots(1, 2, sharey=True)
     titles = [row.title for row in rows]
     smallest = np.finfo(np.float64).eps / 4  # where an exact zero is drawn, on a logarithmic axis
-    left.plot([max(row.difference, smallest) for row in rows], titles, "o")
+    for row in rows:
+        at = max(row.difference, smallest), row.title
+        left.plot(*at, "o", color="C0")
+        said = f"{row.difference:.1e}" if row.difference else "0"
+        left.annotate(said, at, (7, 0), textcoords="offset points", va="center")
     left.axvline(np.finfo(np.float64).eps, color="gray", linestyle=":", label="float64's epsilon")
-    left.set(xscale="log", xlim=(smallest / 2, 1e-13), title="largest relative difference from 1")
+    left.set(
+        xscale="log", xlim=(smallest / 2, 1e-13), title="largest relative difference from rung 1"
+    )
     left.legend()
     times = [row.microseconds for row in rows]
     right.bar_label(right.barh(titles, times), fmt="{:,.0f}", padding=3)

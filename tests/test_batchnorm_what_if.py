@@ -11,6 +11,8 @@ import pytest
 for needed in ("sklearn", "matplotlib", "tqdm"):
     pytest.importorskip(needed)
 
+from matplotlib.figure import Figure  # noqa: E402  skipped where there is none
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 PATHS = ["the mean inside the variance", "the variance", "the mean in the centring", "all of them"]
 
@@ -47,6 +49,25 @@ def test_the_tables_and_the_picture(example, monkeypatch, capsys, tmp_path):
     assert max(by_size[PATHS[0]]) < 1e-14
     assert of_a_sum["nothing"][0] < 1e-11 < 1 < of_a_sum["the mean in the centring"][0]
     assert path.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+
+
+def test_what_is_drawn_together_can_be_told_apart(example, monkeypatch, tmp_path):
+    """An exact zero, on a logarithmic axis, would press all else into one line."""
+    drawn = []
+
+    def figure(**options):
+        drawn.append(Figure(**options))
+        return drawn[0]
+
+    monkeypatch.setattr(example, "Figure", figure)
+    found, given = example.compare(8, 0)
+    errors = example.errors_by_size([4, 16], 0)
+    example.plot(found, given, [4, 16], errors, tmp_path / "paths.png")
+    curves = [axes.lines for axes in drawn[0].axes if axes.get_yscale() == "log"]
+    assert sum(map(len, curves)) == len(PATHS)
+    for lines in curves:
+        values = np.concatenate([line.get_ydata() for line in lines])
+        assert values.max() < 1e3 * values.min()
 
 
 def test_the_closed_form_differences_and_angles_are_right(example):

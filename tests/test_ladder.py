@@ -1,5 +1,6 @@
 """The BatchNorm ladder: all rungs reach the same place, and say how."""
 
+import importlib
 import inspect
 import os
 import re
@@ -131,6 +132,20 @@ def test_the_example_runs_on_digits(tmp_path: Path) -> None:
         )
         assert done.returncode == 2
         assert f"error: argument {option}: cannot write '/nowhere/a.png'" in done.stderr
+
+
+def test_the_picture_has_the_numbers_beside_the_dots(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A dot for zero stands somewhere on a logarithmic axis, and has to say so."""
+    for needed in ("sklearn", "matplotlib", "tqdm"):
+        pytest.importorskip(needed)
+    monkeypatch.syspath_prepend(str(EXAMPLE.parent))
+    example = importlib.import_module("batchnorm_ladder")
+    rows = [ladder.Measured("first", 0.0, 10.0), ladder.Measured("second", 2e-16, 20.0)]
+    example.draw(rows, tmp_path / "ladder.svg")
+    drawn = re.findall("<!-- (.*?) -->", (tmp_path / "ladder.svg").read_text(encoding="utf-8"))
+    assert {"0", "2.0e-16", "largest relative difference from rung 1"} <= set(drawn)
 
 
 def test_the_kernel_does_what_is_said_of_it() -> None:

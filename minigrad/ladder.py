@@ -147,7 +147,8 @@ gamma and beta, of shape (c,), were broadcast over the batch: their cotangents a
 """
 STAGES = r"""
 The textbooks draw the same graph with nine nodes, of one operation each, and undo them by hand. It
-is what the tape derived, line by line; only mean, square and root are taken apart further.
+is what the tape derived, line by line; only the mean of squares, and the inverse of the root, are
+two stages each.
 """
 CLOSED = r"""
 Write r = 1 / sqrt(var + eps), x_hat = (x - mean) r, and insert stage into stage. What reaches

@@ -134,6 +134,18 @@ def test_the_example_runs_on_digits(tmp_path: Path) -> None:
         assert f"error: argument {option}: cannot write '/nowhere/a.png'" in done.stderr
 
 
+def test_nine_stages_are_seven_primitives_of_which_two_are_two_stages() -> None:
+    """As the words between the rungs say."""
+    primitives = [step.primitive for step in ladder.explained(ladder.made_up()).derivation.steps]
+    assert primitives == ["mean", "sub", "mean_square", "inv_std", "mul", "mul", "add"]
+    assert "seven primitives" in ladder.TAPE and "nine nodes" in ladder.STAGES
+    two = "only the mean of squares, and the inverse of the root, are two stages each"
+    assert two in " ".join(ladder.STAGES.split())
+    stages = re.findall(r"(\w+) = .*# (\d)", inspect.getsource(ladder.by_stages))
+    names = ["mean", "centred", "square", "var", "std", "inv_std", "x_hat", "scaled", "y"]
+    assert stages[:9] == [(name, str(i)) for i, name in enumerate(names, 1)]
+
+
 def test_the_picture_has_the_numbers_beside_the_dots(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -180,3 +180,13 @@ def test_what_stands_in_the_users_lists_and_dicts_goes_by_its_place() -> None:
     values = evaluate(text, explanation.given)
     close(values["g_xs_0"], explanation.gradients["xs_0"])
     assert "xs" not in str(mg.explain(loss, names={}))
+
+
+def test_what_is_handed_out_may_be_changed() -> None:
+    """As who computes differences does: an explanation holds arrays of its own."""
+    x = mg.tensor([1.0, 2.0], requires_grad=True)
+    explanation = mg.explain((x * x).sum())
+    for found in (explanation.given, explanation.gradients):
+        found["x"] += 1.0
+    assert explanation.given["x"].tolist() == [1.0, 2.0]
+    assert explanation.gradients["x"].tolist() == [2.0, 4.0]

@@ -120,17 +120,17 @@ class Explanation:
 
     @property
     def given(self) -> dict[str, Any]:
-        """What no line computes, by its name: what `evaluate` needs besides the text. Arrays, and
-        the primitives that minigrad has not declared itself."""
-        arrays = {v.name: v.value for v in self.derivation.variables if v.kind != "result"}
+        """What no line computes, by its name: what `evaluate` needs besides the text. Copies of
+        arrays, and the primitives that minigrad has not declared itself."""
+        arrays = {v.name: v.value.copy() for v in self.derivation.variables if v.kind != "result"}
         return arrays | self.derivation.functions
 
     @property
     def gradients(self) -> dict[str, Array]:
-        """The total gradients of parameters and inputs, by the name of the variable."""
+        """Copies of the total gradients of parameters and inputs, by the name of the variable."""
         values = self.derivation.values
         return {
-            v.name: values[v.cotangent]
+            v.name: values[v.cotangent].copy()
             for v in self.derivation.variables
             if v.kind in ("parameter", "input") and v.cotangent in values
         }

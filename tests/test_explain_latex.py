@@ -45,6 +45,7 @@ def maths(text: str) -> str:
         ("v1[:, 0:3]", r"v_{1} \mathrm{[:,\ 0:3]}"),
         ("f(a, k=3)", r"\operatorname{f} \left(a, k = 3\right)"),
         ("(a == b) | isnan(a)", r"\left(a = b\right) \lor \operatorname{isnan} \left(a\right)"),
+        ("where(m, a, -inf)", r"\begin{cases} a & m \\ -\infty & \text{else} \end{cases}"),
         ("2e-07 * a", r"2 \cdot {10}^{-7} \cdot a"),
         ("reshape(a, (1, -1))", r"\operatorname{reshape}_{\left(1, -1\right)} \left(a\right)"),
         ("broadcast_to(a, (3,))", r"\operatorname{broadcast\_to}_{\left(3,\right)} \left(a\right)"),

@@ -182,6 +182,22 @@ def test_what_stands_in_the_users_lists_and_dicts_goes_by_its_place() -> None:
     assert "xs" not in str(mg.explain(loss, names={}))
 
 
+def test_what_is_not_finite_goes_by_its_name() -> None:
+    """Such as the -inf of a mask, which Python would write as -1e309."""
+    x = mg.tensor(np.array([1.0, 2.0, 3.0]), requires_grad=True)
+    inf = mg.tensor(np.array(2.0), requires_grad=True)
+    scores = mg.where(np.array([True, True, False]), x, -np.inf)
+    loss = (F.softmax(scores, axis=0) * mg.minimum(x, np.inf)).sum() * inf
+    explanation = mg.explain(loss)
+    text = str(explanation)
+    assert ", x, -inf)" in text and " = minimum(x, inf)" in text and " * inf_" in text
+    values = evaluate(text, explanation.given)
+    gx, g_inf = mg.grad(loss, [x, inf])
+    np.testing.assert_array_equal(values["g_x"], gx.data)
+    np.testing.assert_array_equal(values["g_inf_"], g_inf.data)
+    assert r"-\infty" in explanation._repr_markdown_()
+
+
 def test_what_is_handed_out_may_be_changed() -> None:
     """As who computes differences does: an explanation holds arrays of its own."""
     x = mg.tensor([1.0, 2.0], requires_grad=True)

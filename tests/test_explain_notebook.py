@@ -64,7 +64,7 @@ def flat(e: ET.Element) -> str:
         ("mean(gamma, axis=(0, 2))", "mean_{axes 0,2}(\N{GREEK SMALL LETTER GAMMA})"),
         ("abs(a - 1)", "|a-1|"),
         ("where(a > 0, g, 0) * 2", "(g if a>0, else 0)·2"),
-        ("clip(a, 0.0, inf)", "clip(a,0,inf)"),
+        ("clip(a, 0.0, inf)", "clip(a,0,∞)"),
         ("a[:, 2:4]", "a[:, 2:4]"),
         ("a.real", "a.real"),
         ("a['<b>']", "a['<b>']"),

@@ -30,15 +30,15 @@ def function_of(primitive: ops.Primitive) -> Callable[..., Any]:
 
 
 def _functions() -> dict[str, Any]:
-    """What expressions call: public functions of `minigrad`, and primitives that have none; and s_,
-    with which they write an index."""
+    """What expressions call: public functions of `minigrad`, and primitives that have none; and
+    s_, with which they write an index, and what is not finite."""
     found: dict[str, Any] = dict(ops.TABLE)
     found |= {name: getattr(ops, name) for name in ops.__all__ if callable(getattr(ops, name))}
     found |= {name: function_of(p) for name, p in ops.TABLE.items() if p.saves}
     found["reshape"] = np.reshape  # which takes numbers, too
     found["ones_like"] = np.ones_like
     found["astype"] = lambda a, dtype: np.asarray(a).astype(dtype)
-    return found | {"one_hot": _one_hot, "s_": np.s_}
+    return found | {"one_hot": _one_hot, "s_": np.s_, "inf": np.inf, "nan": np.nan}
 
 
 FUNCTIONS = _functions()

@@ -6,6 +6,7 @@ compiled it gives numbers.
 
 import ast
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -128,6 +129,9 @@ def literal(value: Any, constant: Callable[[Any], ast.expr] | None) -> ast.expr:
         value = value.item()
     if isinstance(value, (np.dtype, type)):
         value = np.dtype(value).name
+    if isinstance(value, float) and not math.isfinite(value):
+        name = ast.Name(str(abs(value)))
+        return ast.UnaryOp(ast.USub(), name) if value < 0 else name
     return ast.Constant(value)
 
 

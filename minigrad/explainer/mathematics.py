@@ -163,14 +163,14 @@ class _Writer(ast.NodeVisitor):
         return self.to.text(ast.unparse(node)), ATOM
 
     def visit_Name(self, node: ast.Name) -> Written:
-        return self.to.name(node.id), ATOM
+        return self.to.number("∞") if node.id == "inf" else self.to.name(node.id), ATOM
 
     def visit_Constant(self, node: ast.Constant) -> Written:
         value = node.value
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             return self.to.text(str(value)), ATOM
         written = f"{value:.6g}" if isinstance(value, float) else str(value)
-        digits, _, exponent = written.removeprefix("-").replace("inf", "∞").partition("e")
+        digits, _, exponent = written.removeprefix("-").partition("e")
         piece, holds = self.to.number(digits), ATOM
         if exponent:
             ten = self.to.power(self.to.number("10"), self.at(ast.Constant(int(exponent)), LOOSE))

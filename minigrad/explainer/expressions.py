@@ -173,7 +173,8 @@ class _Substitution(_Copying):
         keywords = []
         for k in node.keywords:
             value = self.visit(k.value)
-            if isinstance(value, ast.Constant) and (k.arg, value.value) in _DEFAULTS:
+            known = isinstance(value, ast.Constant) and k.arg in _DEFAULTS
+            if known and value.value == _DEFAULTS[k.arg]:
                 continue
             if k.arg == "axis" and isinstance(value, ast.Tuple) and len(value.elts) == 1:
                 value = value.elts[0]
@@ -184,4 +185,4 @@ class _Substitution(_Copying):
         return ast.Call(func, [self.visit(a) for a in node.args], keywords)
 
 
-_DEFAULTS = {("keepdims", False), ("correction", 0.0)}
+_DEFAULTS: dict[str | None, Any] = {"keepdims": False, "correction": 0.0}

@@ -1,4 +1,4 @@
-"""Indices in explanations: the rule of x[...] adds where that reads, and says so in brackets."""
+"""Attributes in explanations, indices above all: the rule of x[...] adds where that reads."""
 
 import re
 from typing import Any
@@ -57,3 +57,17 @@ def test_slices_among_the_attributes_of_ones_own_primitives() -> None:
     explanation = mg.explain(loss)
     assert "first(x, where=s_[0:1])" in str(explanation)
     assert evaluate(str(explanation), explanation.given)["loss"] == 2.0
+
+
+def test_any_attribute_of_ones_own_primitives() -> None:
+    """A dict cannot be hashed, and is read back."""
+    scaled = Primitive(
+        "scaled",
+        lambda a, options: a * options["by"],
+        (lambda g, _y, _a, options: scaled(g, options=options),),
+        "",
+    )
+    x = mg.tensor([2.0], requires_grad=True)
+    explanation = mg.explain(scaled(x, options={"by": 3.0}))
+    assert "scaled(x, options={'by': 3.0})" in str(explanation)
+    assert evaluate(str(explanation), explanation.given)["g_x"] == 3.0

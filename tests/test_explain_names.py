@@ -206,3 +206,27 @@ def test_what_is_handed_out_may_be_changed() -> None:
         found["x"] += 1.0
     assert explanation.given["x"].tolist() == [1.0, 2.0]
     assert explanation.gradients["x"].tolist() == [2.0, 4.0]
+
+
+def test_attributes_of_objects_go_by_their_place() -> None:
+    """Such as the model of a trainer that explains its own step; modules of Python have others."""
+
+    class Trainer:
+        def __init__(self) -> None:
+            self.model = nn.Sequential(nn.Linear(3, 2))
+            self._hidden = mg.tensor(np.ones(2, np.float32))
+
+        def loss(self, x: mg.Tensor) -> mg.Tensor:
+            return (self.model(x) * self._hidden).sum()
+
+        def explained(self, x: mg.Tensor) -> Any:
+            return mg.explain(self.loss(x))
+
+    trainer, x = Trainer(), mg.tensor(np.ones((4, 3), np.float32))
+    found = trainer.explained(x)
+    assert {"self_model_0_weight", "self_model_0_bias", "x"} < set(found.given)
+    assert "parameter self.model.0.weight\n" in str(found) and "self._hidden" not in str(found)
+    assert found.modules() == ["self.model", "self.model.0"]
+    values = evaluate(str(found), found.given)
+    close(values["g_self_model_0_weight"], found.gradients["self_model_0_weight"])
+    assert "trainer_model_0_weight" in mg.explain(trainer.loss(x)).given

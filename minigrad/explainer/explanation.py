@@ -175,8 +175,8 @@ def explain(
     gradient: the cotangent to begin with, of the result's shape; may be left out (1) for a single
         element.
     names: what to call Tensors, arrays and modules, as a dict. None: as the variables of the
-        caller have it, and lists and dicts of them ("xs[0]"); not those that begin with an
-        underscore.
+        caller have it, and lists, dicts and attributes of them ("xs[0]", "self.model"); not those
+        that begin with an underscore.
     Errors: DtypeError unless it is a Tensor; GradError for a leaf, a result of no_grad, a freed
     tape, a missing gradient, or an input that was changed in place; ShapeError.
 

@@ -4,6 +4,7 @@ import keyword
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -111,15 +112,19 @@ def _inside(name: str, x: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _elements(name: str, x: Any) -> Iterator[tuple[str, Any]]:
-    """Those of a list, tuple or dict, as far as somebody may have named them one by one."""
+    """Those of a list, tuple or dict, as far as somebody may have named them one by one, or the
+    attributes of an object, such as self.model."""
     items: Iterable[tuple[Any, Any]] = ()
     if type(x) in (list, tuple):
-        items = enumerate(x[:MOST_ELEMENTS])
+        items = ((f"[{i}]", element) for i, element in enumerate(x[:MOST_ELEMENTS]))
     elif type(x) is dict and len(x) <= MOST_ELEMENTS:
-        items = list(x.items())
-    for key, element in items:
-        if isinstance(element, (Tensor, np.ndarray, Module)) and type(key) in (int, str):
-            yield f"{name}[{key!r}]", element
+        items = [(f"[{k!r}]", element) for k, element in list(x.items()) if type(k) in (int, str)]
+    elif not isinstance(x, (Tensor, Module, ModuleType, type)):
+        attributes = list(getattr(x, "__dict__", {}).items())
+        items = [(f".{k}", element) for k, element in attributes if not k.startswith("_")]
+    for place, element in items:
+        if isinstance(element, (Tensor, np.ndarray, Module)):
+            yield f"{name}{place}", element
 
 
 def memory(array: Array) -> tuple[Any, ...]:

@@ -18,12 +18,21 @@ from typing import Any
 
 PLOT = Path("bench/batchnorm.png")
 BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
-SHOWN = {"fused": "minigrad, fused", "composed": "minigrad, composed", "torch": "PyTorch"}
-SHOWN["copies"] = "copies"
-STEPS = {"minigrad": "minigrad", "minigrad-composed": "minigrad, composed", "torch": "PyTorch"}
-SHOWN["copies"] = "copies"
-STEPS |= {"minigrad-compiled": "compiled", "minigrad-compiled-composed": "compiled, composed"}
-STEPS["jax"] = "JAX, jit"
+SHOWN = {
+    "fused": "minigrad, fused",
+    "composed": "minigrad, composed",
+    "compiled": "fused, compiled",
+    "torch": "PyTorch",
+    "copies": "copies",
+}
+STEPS = {
+    "minigrad": "minigrad",
+    "minigrad-composed": "minigrad, composed",
+    "torch": "PyTorch",
+    "minigrad-compiled": "compiled",
+    "minigrad-compiled-composed": "compiled, composed",
+    "jax": "JAX, jit",
+}
 
 Medians = dict[str, dict[str, float]]  # microseconds: by row, then by library or variant
 
@@ -62,8 +71,9 @@ def report(run: dict[str, Any]) -> list[str]:
     norms = {f"({row.replace('x', ', ')})": times for row, times in norms.items()}
     return [
         "BatchNorm in training, forward and backward, float32, medians in microseconds; the ratio "
-        "is PyTorch's time over that of the fused form, and copies is how long NumPy takes to move "
-        "the five arrays that any form must read or write:",
+        "is PyTorch's time over that of the fused form. Compiled is both directions as one "
+        "function of `mg.compile`; copies is how long NumPy takes to move the five arrays that any "
+        "form must read or write:",
         "",
         *table("shape", norms, SHOWN, "fused"),
         "",

@@ -1,5 +1,5 @@
-"""BatchNorm in training mode, forward and backward, per shape: fused, composed, and PyTorch's; and
-with ReLU behind it: in one kernel, in two, and PyTorch's.
+"""BatchNorm in training mode, forward and backward, per shape: fused, composed, both directions
+under mg.compile, and PyTorch's; and with ReLU behind it: in one kernel, in two, and PyTorch's.
 
 `gb_per_s` counts what any implementation must move: forward reads x and writes y, backward reads
 x and the cotangent and writes dx. "copies" is how long np.copyto takes to move as much, as it reads
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import minigrad as mg
 from bench import libraries, machine
 from bench.conftest import Measure
 
@@ -28,6 +29,7 @@ Variants = dict[str, tuple[str, dict[str, Any]]]
 VARIANTS: Variants = {
     "fused": ("minigrad", {"fused": True}),
     "composed": ("minigrad", {"fused": False}),
+    "compiled": ("minigrad", {}),
     "torch": ("torch", {}),
     "copies": ("numpy", {}),
 }
@@ -98,8 +100,11 @@ def test_batchnorm(
     if not machine.installed(library):
         pytest.skip(f"{library} is not installed")
     benchmark.group = f"batchnorm {direction} {'x'.join(map(str, shape))}"
+    if variant == "compiled" and direction != "both":
+        pytest.skip("compiled, both directions are one function")
     calls = make_copies(shape) if library == "numpy" else make_calls(library, options, shape)
-    measure(calls[direction], bytes_moved(direction, shape))
+    call = calls[direction]
+    measure(mg.compile(call) if variant == "compiled" else call, bytes_moved(direction, shape))
 
 
 @pytest.mark.parametrize("variant", RELU_VARIANTS)

@@ -39,6 +39,7 @@ def made() -> dict[str, Any]:
         one("step tiny", 1000.0, net="tiny", name="torch"),
         one("relu forward", 7.0, name="relu", library="minigrad"),
         one("batchnorm-relu both 32x64", 8.0, variant="one op"),
+        one("batchnorm both 32x64", 15.0, variant="compiled"),
         one("first step tiny", 9.0, name="minigrad"),
         one(None, 9.0, name="nothing"),
     ]
@@ -55,10 +56,10 @@ def made() -> dict[str, Any]:
 
 
 SHAPES = """\
-| shape | minigrad, fused | minigrad, composed | PyTorch | ratio |
-| --- | ---: | ---: | ---: | ---: |
-| (32, 64) | 30 | 60 | 3,702 | 123.40 |
-| (8, 64, 56, 56) | 30 |  | 3,702 | 123.40 |
+| shape | minigrad, fused | minigrad, composed | fused, compiled | PyTorch | ratio |
+| --- | ---: | ---: | ---: | ---: | ---: |
+| (32, 64) | 30 | 60 | 15 | 3,702 | 123.40 |
+| (8, 64, 56, 56) | 30 |  |  | 3,702 | 123.40 |
 """
 STEPS = """\
 | network | minigrad | PyTorch | ratio |

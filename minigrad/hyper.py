@@ -1,7 +1,7 @@
 """The hyperparameters of a group of parameters: checked, as SGD's kernels take them, and where a
 compiled step finds them and the momentum at each call.
 
-May import arrays, checks, errors and kernels.
+May import tape, arrays, checks, errors and kernels.
 """
 
 import functools
@@ -17,8 +17,19 @@ from .arrays import FLOAT32, FLOAT64
 from .checks import flag, number
 from .errors import ArgumentError
 from .kernels.update import HYPER
+from .tape import refuse_in_trace
 
-Group = dict[str, Any]
+
+class Group(dict[str, Any]):
+    """The values of a group of parameters; a compiled step reads them anew in each call."""
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        refuse_in_trace(
+            f"setting {name!r} of a group", "would set it once; set it outside the step"
+        )
+        super().__setitem__(name, value)
+
+
 _LARGEST = float(np.finfo(np.float32).max)  # so that each value has a float32
 _NAMES = ("lr", "momentum", "dampening", "weight_decay", "nesterov", "maximize")
 _values = operator.itemgetter(*_NAMES)

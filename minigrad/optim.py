@@ -59,7 +59,7 @@ class SGD:
         maximize: bool = False,
     ) -> None:
         refuse_in_trace("a new SGD", "would be made once; build it outside the step")
-        self.defaults: Group = {
+        self.defaults: dict[str, Any] = {
             "lr": lr,
             "momentum": momentum,
             "dampening": dampening,
@@ -91,7 +91,7 @@ class SGD:
             raise ArgumentError(f"SGD: a group has {sorted(self.defaults)}, got unknown {unknown}")
         one = isinstance(group["params"], Tensor)
         params = [group["params"]] if one else _listed(group["params"])
-        new = {**self.defaults, **group, "params": params}
+        new = Group({**self.defaults, **group, "params": params})
         check_group(new)
         if not params:
             raise ArgumentError("SGD: a group has an empty parameter list")

@@ -310,3 +310,26 @@ def test_tensors_that_come_to_share_memory():
     with pytest.raises(TraceError, match="b and a share memory, and the step changes one"):
         compiled(X)
     np.testing.assert_array_equal(both, 0)
+
+
+@pytest.mark.parametrize("owner", [types.SimpleNamespace(), nn.Module()], ids=["object", "module"])
+def test_counters_and_first_calls(owner):
+    """What the step itself changes outside is as it would be without compile."""
+    owner.calls, owner.first = 0, True
+
+    @mg.compile
+    def step(x):
+        if owner.first:
+            owner.first = False
+            return x
+        return x * 2
+
+    @mg.compile
+    def count(x):
+        owner.calls += 1
+        return x * owner.calls
+
+    one = np.ones(2)
+    assert [step(one).data[0] for _ in range(3)] == [1, 2, 2]
+    assert [count(one).data[0] for _ in range(3)] == [1, 2, 3] and owner.calls == 3
+    assert len(step._plans.popitem()[1]) == 2  # the last of them holds

@@ -48,7 +48,8 @@ class Plans(dict[Any, list[Plan]]):
             _warn(
                 f"compile: {self._title} was traced more than {MOST_PLANS} times for arrays of the "
                 "same shapes, since something that it reads is another in each call: an argument "
-                "that is no array, a number outside, or an attribute; make it an array"
+                "that is no array, a number outside, or an attribute (does the step count?); "
+                "make it an array"
             )
 
 

@@ -44,15 +44,16 @@ def compile(function: Callable[..., Any]) -> "Compiled":
     call. Results are copies without a tape. A method that is compiled in its class has traces of
     its own for each object.
 
-    Whatever else Python does happens once, when the step is traced: prints, counting, the time, a
-    draw from a random generator other than mg's. A number that is found by getattr, by an iterator,
+    A step that changes these itself, as a counter, is traced anew until it leaves them as they are.
+    Whatever else Python does happens once, when the step is traced: prints, the time, a draw from a
+    random generator other than mg's. A number that is found by getattr, by an iterator,
     in `__slots__`, in a larger container, as an element of a NumPy array or by a library is a
     constant of the trace, and so is a mask that is an index: give these to the step as arguments,
     or, for what changes often, as arrays, which are not traced anew.
 
     Errors: DtypeError for what is no function, TraceError for a step that looks at the value of a
-    Tensor, if only to print it, that puts one outside itself (`self.h = h`), or that seeds; nothing
-    has changed then. Those of the operations, as eager.
+    Tensor, if only to print it, that puts one outside itself (`self.h = h`), that seeds, or that
+    sets the `lr` of a group; nothing has changed then. Those of the operations, as eager.
 
     >>> @mg.compile
     ... def gradient(x, y):
@@ -162,7 +163,8 @@ class Compiled:
         function = functools.partial(self._function, **given.statics)
         modules = dict(modules_of(function))
         trace = Trace(given.tensors, list(tensors_of(modules, function)))
-        outside = Outside(Watched(function, modules), trace)
+        before = Watched(function, modules)
+        modes, outside = Modules(before.modules), Outside(before, trace)
         trace.undo(functools.partial(random.go_back, random.place()))
         done = False
         try:
@@ -178,6 +180,8 @@ class Compiled:
             known = [x for _, x in tensors_of(modules, function)]
             together = Together([*known, *(place.tensor for place in watched.places)])
             guards: list[Any] = [Modules(watched.modules), watched, together]
+            if not (before() and modes()):  # the step counts, which compiled calls would not
+                trace.guards.append((bool, True))  # never holds
             trace.guards += [(guard, True) for guard in guards if len(guard)]
             plan = Plan(trace, found, rebuild, self._title)
         except BaseException as error:

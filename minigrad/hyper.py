@@ -29,6 +29,11 @@ class Group(dict[str, Any]):
         )
         super().__setitem__(name, value)
 
+    def update(self, *values: Any, **named: Any) -> None:
+        """As that of a dict."""
+        for name, value in dict(*values, **named).items():
+            self[name] = value
+
 
 _LARGEST = float(np.finfo(np.float32).max)  # so that each value has a float32
 _NAMES = ("lr", "momentum", "dampening", "weight_decay", "nesterov", "maximize")

@@ -1,4 +1,10 @@
-"""A browser, and pages of explanations for it."""
+"""BLAS in one thread; a browser, and pages of explanations for it."""
+
+import os
+
+# Before NumPy is imported. Compiled steps call SciPy's BLAS, eager ones NumPy's, which cut products
+# among several threads in ways of their own: then not every bit is the same.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from collections.abc import Iterator
 from pathlib import Path

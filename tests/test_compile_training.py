@@ -27,13 +27,13 @@ if not COMPILED:  # the same, in sizes for which kernels can run as Python
     STEPS = 40
 
 
-def make(sizes, fused, **options):
+def make(sizes, fused, activation=nn.ReLU, dtype=np.float32, **options):
     """A model of Linear + BatchNorm1d + ReLU, its optimizer, and a step that trains it."""
     mg.manual_seed(0)
     layers = []
     for n, m in pairwise(sizes[:-1]):
-        layers += [nn.Linear(n, m), nn.BatchNorm1d(m, fused=fused, **options), nn.ReLU()]
-    model = nn.Sequential(*layers, nn.Linear(*sizes[-2:]))
+        layers += [nn.Linear(n, m), nn.BatchNorm1d(m, fused=fused, **options), activation()]
+    model = nn.Sequential(*layers, nn.Linear(*sizes[-2:])).to(dtype)
     opt = optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
 
     def step(x, y):
@@ -62,19 +62,28 @@ def difference(a, b):
     return max(np.abs(x - b[k]).max() / max(np.abs(x).max(), 1e-30) for k, x in a.items())
 
 
-@pytest.mark.parametrize("fused", [True, False], ids=["fused", "composed"])
+FORMS = {
+    "fused": (True, nn.ReLU, np.float32),
+    "composed": (False, nn.ReLU, np.float64),
+    "composed, float32": (False, nn.Tanh, np.float32),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("name", NETS)
-def test_training(name, fused):
+def test_training(name, form):
     """Fused, every bit is the same, as the same kernels and products run. Composed, sums are added
     in another order and fewer results are rounded on their way: each step differs by some units in
-    the last place, which training does not make larger; found were up to 5 of float32's epsilon
-    of each array's largest element after 200 steps. Momentum is a sum of gradients, in which a
-    sample that relu's kink parts by rounding counts on one side only: found were up to 2e-5."""
+    the last place, which training does not make larger. But where rounding takes a value of some
+    sample to the other side of relu's kink, gradients differ by as much as that sample counts: of
+    the 10^7 values of a run, some in float32, other ones with each BLAS, and none in float64."""
     sizes, n = NETS[name]
-    (m1, o1, eager), (m2, o2, plain) = make(sizes, fused), make(sizes, fused)
+    fused, activation, dtype = FORMS[form]
+    (m1, o1, eager), (m2, o2, plain) = (make(sizes, fused, activation, dtype) for _ in range(2))
     compiled, infer = mg.compile(plain), mg.compile(lambda x: m2(x))
-    bound = 0.0 if fused else 32 * np.finfo(np.float32).eps
+    bound = 0.0 if fused else 32 * np.finfo(dtype).eps
     for i, (x, y) in enumerate(batches(sizes, n, STEPS)):
+        x = x.astype(dtype)
         if i == STEPS // 2:
             o1.param_groups[0]["lr"] = o2.param_groups[0]["lr"] = 0.003
         for m in (m1, m2):
@@ -84,8 +93,7 @@ def test_training(name, fused):
         if i % 20 == 19:
             a, b = m1(mg.tensor(x)).data, infer(x).data
             assert np.abs(a - b).max() <= bound * np.abs(a).max()
-    assert difference(m1.state_dict(), m2.state_dict()) <= bound
-    assert difference(state(m1, o1), state(m2, o2)) <= (0.0 if fused else 1e-3)
+    assert difference(state(m1, o1), state(m2, o2)) <= bound  # found were up to 7 units
     assert len(compiled._plans) == 2  # one for each size of batches
     assert all(len(plans) == 2 for plans in compiled._plans.values())  # and mode
 

@@ -105,7 +105,7 @@ def results(problem: dict[str, Any], fused: bool) -> list[Array | None]:
 
 
 @given(problem=problems())
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_fused_equals_composed(problem: dict[str, Any]) -> None:
     """Within the rounding that the composed form's mean suffers, unit * |mean| / std, which 1 / std
     (at most 1 / sqrt(eps), in units of the scale) carries into y, dx and second derivatives."""

@@ -158,7 +158,7 @@ def test_closed_form_in_eval_mode():
         assert_close(t.grad.numpy(), values, np.abs(values), 1e-14)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.tuples(st.integers(2, 9), st.integers(1, 4), st.integers(1, 4), st.integers(1, 3)),
     st.integers(2, 4),

@@ -74,7 +74,7 @@ def program(steps, inputs):
     return found[-1]
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(STEPS, st.tuples(*[st.sampled_from(SHAPES)] * 2), st.integers(0, 3))
 def test_random_programs(steps, shapes, seed):
     """Results and gradients, in float64."""

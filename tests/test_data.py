@@ -6,20 +6,18 @@ import re
 import numpy as np
 import pytest
 from data_cases import batch_sizes, epoch_of, naive_epoch, shuffled, sizes
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from minigrad.data import DataLoader
 from minigrad.errors import ArgumentError, DtypeError, ShapeError
 
 seeds = st.integers(0, 2**70)
-unhurried = settings(deadline=None)  # a busy processor is no failure
 
 
 # --- what comes out
 
 
-@unhurried
 @given(n=sizes, batch_size=batch_sizes, shuffle=st.booleans(), drop_last=st.booleans(), seed=seeds)
 def test_epochs_match_the_plain_loops(n, batch_size, shuffle, drop_last, seed):
     if drop_last and 0 < n < batch_size:
@@ -33,7 +31,6 @@ def test_epochs_match_the_plain_loops(n, batch_size, shuffle, drop_last, seed):
         assert len(loader) == len(expected)
 
 
-@unhurried
 @given(n=sizes, batch_size=batch_sizes, shuffle=st.booleans())
 def test_an_epoch_has_every_sample_once(n, batch_size, shuffle):
     loader = DataLoader(np.arange(n), batch_size=batch_size, shuffle=shuffle)

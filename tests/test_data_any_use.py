@@ -83,4 +83,4 @@ class AnyUse(RuleBasedStateMachine):
 
 
 TestAnyUse = AnyUse.TestCase
-TestAnyUse.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestAnyUse.settings = settings(max_examples=60, stateful_step_count=30)

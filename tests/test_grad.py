@@ -122,7 +122,7 @@ BINARY += [lambda a, b: a / (1.0 + b * b), lambda a, b: a[:1] * b]
 steps = st.tuples(st.integers(0, 99), st.integers(0, 99), st.integers(0, 99))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(program=st.lists(steps, min_size=1, max_size=8), seed=st.integers(0, 1000))
 def test_random_programs_agree_with_finite_differences(program, seed):
     random = np.random.default_rng(seed)

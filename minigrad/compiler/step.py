@@ -53,7 +53,8 @@ def compile(function: Callable[..., Any]) -> "Compiled":
 
     Errors: DtypeError for what is no function, TraceError for a step that looks at the value of a
     Tensor, if only to print it, that puts one outside itself (`self.h = h`), that seeds, or that
-    sets the `lr` of a group; nothing of minigrad's has changed then. Those of the operations.
+    sets the `lr` of a group; nothing of minigrad's has changed then. Those of the operations,
+    as eager.
 
     >>> @mg.compile
     ... def gradient(x, y):

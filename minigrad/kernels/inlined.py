@@ -2,8 +2,8 @@
 
 Numba takes each function that it meets through all of LLVM, to machine code that can be called, and
 then compiles it again within its caller, and that within the next. A part is only ever inlined: it
-is left as it was lowered, and optimised once, in the kernel. BatchNorm's kernels, six parts deep,
-compile in 0.6 of the time, to code of the same speed.
+is left as it was lowered, and optimised once, in the kernel. BatchNorm's kernels, whose
+parts have parts in turn, compile in 0.6 of the time, to code of the same speed.
 
 Undocumented, and checked with Numba 0.61 and 0.68: what is overridden here. Where it is missing,
 the import fails, and jit.py compiles parts as Numba does.

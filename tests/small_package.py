@@ -57,8 +57,8 @@ class Small:
         self.cache, self.user = self.package / "__pycache__", folder / "user"
         self.package.mkdir()
         (self.package / "__init__.py").touch()
-        for name in ("blas.py", "cache.py", "files.py", "jit.py", "notice.py", "outside.py"):
-            shutil.copy(KERNELS / name, self.package)
+        for name in ("blas", "cache", "files", "interrupts", "jit", "notice", "outside"):
+            shutil.copy(KERNELS / f"{name}.py", self.package)
         (self.package / "helper.py").write_text(HELPER.format("2.0"))
         (self.package / "work.py").write_text(WORK)
 

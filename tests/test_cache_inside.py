@@ -2,8 +2,11 @@
 
 import io
 import os
+import signal
 import sys
+import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -227,6 +230,51 @@ def test_compiling_that_raises_ends_as_well(folder: Path, monkeypatch: pytest.Mo
     called(kernel(_add))  # loaded
     numba.njit(_add)(np.arange(2.0), np.ones(2))  # somebody else's
     assert (len(began), ours._depth) == (3, 0)
+
+
+@pytest.fixture
+def interrupt(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
+    """Makes a Ctrl-C come in the middle of each compiling from now on."""
+
+    def interrupted(listener: Any, event: Any) -> None:
+        on_start(listener, event)
+        signal.raise_signal(signal.SIGINT)
+
+    on_start = notice.Compiling.on_start
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield lambda: monkeypatch.setattr(notice.Compiling, "on_start", interrupted)
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_waits_until_a_kernel_is_kept(folder: Path, interrupt: Callable[[], None]) -> None:
+    """Interrupted, Numba could compile nothing any more, or the process crashed."""
+    first, other = kernel(_add), kernel(_untypable)
+    interrupt()
+    with pytest.raises(KeyboardInterrupt):
+        called(first)
+    assert len(first.signatures) == 1 and called(kernel(_add))[0]
+    with pytest.raises(KeyboardInterrupt) as raised:  # rather than the error alone
+        other(np.arange(2.0), np.ones(2))
+    assert isinstance(raised.value.__context__, numba.TypingError)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_ctrl_c_that_is_ignored_or_of_another_thread(
+    folder: Path, interrupt: Callable[[], None]
+) -> None:
+    interrupt()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    assert not called(kernel(_add))[0]
+    signal.signal(signal.SIGINT, lambda *_: came.append(threading.current_thread()))
+    came: list[threading.Thread] = []
+    found = []
+    thread = threading.Thread(target=lambda: found.append(called(kernel(_add))))
+    thread.start()
+    thread.join()
+    assert found[0][0] and came == []  # it was loaded
+    with pytest.raises(numba.TypingError):
+        kernel(_untypable)(np.arange(2.0), np.ones(2))
+    assert came == [threading.current_thread()]
 
 
 def test_compiling_goes_on_where_no_thread_can_be_started(

@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 import numba
 import numpy as np
 
+from .interrupts import interrupts_wait
+
 try:
     from . import outside as _outside
     from .cache import DiskCache
@@ -39,12 +41,17 @@ def kernel(
 
     Nothing is compiled at import. Where no directory can hold the cache, the kernel is compiled
     anew in each process, and one warning says so. A function with a closure is not kept.
+    A Ctrl-C meanwhile waits until it is compiled and kept: seconds, at most.
     exact, literal, bare, allocates: as of `part`.
     Returns Numba's dispatcher, so that a call passes through no Python. Errors: none of its own.
     """
     compiled = _compiled(function, exact, literal, allocates, no_cpython_wrapper=bare)
     if compiled is not function:
         _keep_on_disk(compiled)
+        # Numba imports most of itself when it first compiles, and LLVM calls back to hand over what
+        # it made. Where an exception cuts that in two, nothing compiles any more in this process,
+        # or it crashes.
+        compiled.compile = interrupts_wait()(compiled.compile)  # type: ignore[attr-defined]
     else:  # as under NUMBA_DISABLE_JIT; compiled code says nothing about NaN and inf either
         compiled = np.errstate(all="ignore")(function)
     KERNELS[f"{function.__module__}.{function.__qualname__}"] = compiled

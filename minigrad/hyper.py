@@ -34,6 +34,10 @@ class Group(dict[str, Any]):
         for name, value in dict(*values, **named).items():
             self[name] = value
 
+    def __ior__(self, values: Any) -> "Group":  # type: ignore[override, misc]
+        self.update(values)
+        return self
+
 
 _LARGEST = float(np.finfo(np.float32).max)  # so that each value has a float32
 _NAMES = ("lr", "momentum", "dampening", "weight_decay", "nesterov", "maximize")

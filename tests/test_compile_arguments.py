@@ -1,6 +1,7 @@
 """What compiled functions are given: what tells one call from another, what is refused, and how
 that is said. Generated functions run as Python."""
 
+import collections
 import os
 import re
 import subprocess
@@ -254,3 +255,28 @@ def test_an_epoch_waits_for_a_call_in_another_thread():
         assert not done and thread.is_alive()
     thread.join(30)
     np.testing.assert_array_equal(done[0].data, X * 2)
+
+
+Pair = collections.namedtuple("Pair", "one two")
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda x: Pair(x * 2, [x + 1, "text"]),
+        lambda x: {"one": x * 2, "two": (x + 1, None)},
+        lambda x: collections.OrderedDict(two=x * 2, one=x + 1),
+        lambda x: collections.defaultdict(list, one=x * 2),
+        lambda x: types.MappingProxyType({"one": x * 2}),
+    ],
+    ids=["namedtuple", "dict", "OrderedDict", "defaultdict", "mapping"],
+)
+def test_results_are_of_the_class_that_was_returned(made):
+    """And each call's own; a Mapping that cannot be filled comes as a dict."""
+    compiled, wanted = mg.compile(made), made(mg.tensor(np.full(3, 5.0)))
+    if isinstance(wanted, types.MappingProxyType):
+        wanted = dict(wanted)
+    first, *others = [compiled(np.full(3, value)) for value in (1.0, 5.0, 5.0)]
+    for found in others:
+        assert type(found) is type(wanted) and repr(found) == repr(wanted) != repr(first)
+    assert others[0] is not others[1]

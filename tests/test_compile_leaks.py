@@ -193,6 +193,7 @@ opt = optim.SGD([w], lr=0.1, momentum=0.9)
         (lambda x: opt.state_dict(), "SGD.state_dict, in .* looks at a value"),
         (lambda x: opt.param_groups[0].__setitem__("lr", 1.0), "setting 'lr' .*; set it outside"),
         (lambda x: opt.param_groups[0].update(lr=1.0), "setting 'lr' .*; set it outside"),
+        (lambda x: opt.param_groups[0].__ior__({"lr": 1.0}), "setting 'lr' .*; set it outside"),
         (lambda x: opt.load_state_dict({}), "SGD.load_state_dict, in .*; load outside"),
     ],
 )

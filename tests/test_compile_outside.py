@@ -25,12 +25,33 @@ def scaled_by(config, x):
     return x * config.rate
 
 
+class Base:
+    __slots__ = ("rate", "unset")
+
+
+class Slotted(Base):
+    """Without a `__dict__`."""
+
+    __slots__ = ("h", "model")
+
+    def __init__(self):
+        self.rate = 2.0
+
+    def method(self, x):
+        return x * self.rate
+
+
+class Half(Slotted):
+    """With slots and a `__dict__`."""
+
+
 class Config:
     shared = 2.0
 
     def __init__(self):
         self.rate = 2.0
         self.inner = types.SimpleNamespace(rate=2.0)
+        self.slotted, self.half = Slotted(), Half()
         self.items = {"rate": 2.0, "list": [1.0, 2.0]}
 
     @property
@@ -94,6 +115,10 @@ def set_inner(config, value):
     config.inner.rate = value
 
 
+def set_slot(config, value):
+    config.slotted.rate = config.half.rate = config.half.free = value
+
+
 def set_class(config, value):
     Config.shared = value
 
@@ -127,6 +152,11 @@ CASES = {
     "decorated": (lambda c: by(Config())(lambda x: x * c.rate), set_rate),
     "attribute": (lambda c: lambda x: x * c.rate, set_rate),
     "chain": (lambda c: lambda x: x * c.inner.rate, set_inner),
+    "getattr": (lambda c: lambda x: x * getattr(c, "rate"), set_rate),  # noqa: B009
+    "slot": (lambda c: lambda x: x * c.slotted.rate, set_slot),
+    "slot of an object without others": (lambda c: c.slotted.method, set_slot),
+    "slot beside a dict": (lambda c: lambda x: x * c.half.rate, set_slot),
+    "dict beside slots": (lambda c: lambda x: x * c.half.free, set_slot),
     "property": (lambda c: lambda x: x * c.doubled, set_rate),
     "method": (lambda c: c.method, set_rate),
     "method of another": (lambda c: lambda x: c.method(x), set_rate),
@@ -155,7 +185,7 @@ def test_numbers_outside(name, monkeypatch):
     make, change = CASES[name]
     monkeypatch.setattr(Config, "shared", 2.0)
     monkeypatch.setitem(globals(), "RATE", 2.0)
-    kind = Called if "object" in name and not name.startswith("class") else Config
+    kind = Called if "object" in name and not name.startswith(("class", "slot")) else Config
     config = type("Own", (kind,), {})()
     function = make(config)
     compiled = mg.compile(function)
@@ -333,3 +363,30 @@ def test_counters_and_first_calls(owner):
     assert [step(one).data[0] for _ in range(3)] == [1, 2, 2]
     assert [count(one).data[0] for _ in range(3)] == [1, 2, 3] and owner.calls == 3
     assert len(step._plans.popitem()[1]) == 2  # the last of them holds
+
+
+def test_slots_that_are_set_and_deleted():
+    """By the user; a step that puts a Tensor there is refused, and it is as it was."""
+    owner = Slotted()
+
+    @mg.compile
+    def step(x):
+        return x * getattr(owner, "unset", 1.0) * owner.rate
+
+    owner.unset = 2.0
+    assert step(X).data[1] == step(X).data[1] == 4.0
+    del owner.unset
+    assert step(X).data[1] == step(X).data[1] == 2.0
+    owner.model = nn.ReLU()
+
+    @mg.compile
+    def leaving(x):
+        owner.h = owner.model(x) if owner.model.training else x
+        return x * 2.0
+
+    for _ in range(2):
+        with pytest.raises(TraceError, match=r"owner\.h"):
+            leaving(X)
+        assert not hasattr(owner, "h")
+    bound = mg.compile(owner.method)
+    assert bound(X).data[1] == bound(X).data[1] == 2.0

@@ -8,6 +8,7 @@ from types import CellType
 from typing import Any
 
 from ..errors import TraceError
+from .attributes import attributes
 from .passes import RANDOM
 from .program import Value
 from .trace import Trace
@@ -62,7 +63,7 @@ def _contents(owner: Any) -> dict[Any, Any]:
         return {"cell_contents": content(owner)}
     if isinstance(owner, list):
         return dict(enumerate(owner))
-    return dict(owner) if isinstance(owner, Mapping) else dict(vars(owner))
+    return dict(owner if isinstance(owner, Mapping) else attributes(owner))
 
 
 def _put(owner: Any, key: Any, value: Any) -> None:

@@ -1,5 +1,6 @@
 """What a traced function returns: its Tensors, and how they are put together."""
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -26,10 +27,19 @@ def taken_apart(result: Any, found: list[Tensor]) -> Callable[[Sequence[Any]], A
         return lambda tensors: make([part(tensors) for part in parts])
     if isinstance(result, Mapping):
         named = {k: taken_apart(x, found) for k, x in result.items()}
-        return lambda tensors: {k: part(tensors) for k, part in named.items()}
+        # Of its class, with what that has besides, as the default of a defaultdict.
+        empty = copy.copy(result) if isinstance(result, dict) else {}
+        empty.clear()
+        return lambda tensors: _filled(empty, {k: part(tensors) for k, part in named.items()})
     if result is None or isinstance(result, (str, int, float, np.generic)):
         return lambda tensors: result
     raise TraceError(
         f"compile: the step returns a {type(result).__name__}; return Tensors, numbers and texts, "
         "in tuples, lists and dicts"
     )
+
+
+def _filled(empty: dict[Any, Any], items: dict[Any, Any]) -> dict[Any, Any]:
+    made = copy.copy(empty)
+    made.update(items)
+    return made

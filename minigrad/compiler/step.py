@@ -46,10 +46,10 @@ def compile(function: Callable[..., Any]) -> "Compiled":
 
     A step that changes these itself, as a counter, is traced anew until it leaves them as they are.
     Whatever else Python does happens once, when the step is traced: prints, the time, a draw from a
-    random generator other than mg's. A number that is found by getattr, by an iterator,
-    in `__slots__`, in a larger container, as an element of a NumPy array or by a library is a
-    constant of the trace, and so is a mask that is an index: give these to the step as arguments,
-    or, for what changes often, as arrays, which are not traced anew.
+    random generator other than mg's. A number that is found under a name that is computed, by an
+    iterator, in a larger container, as an element of a NumPy array or by a library is a constant
+    of the trace, and so is a mask that is an index: give these to the step as arguments, or, for
+    what changes often, as arrays, which are not traced anew.
 
     Errors: DtypeError for what is no function, TraceError for a step that looks at the value of a
     Tensor, if only to print it, that puts one outside itself (`self.h = h`), that seeds, or that

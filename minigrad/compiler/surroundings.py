@@ -8,6 +8,7 @@ from typing import Any
 from ..nn.module import Module
 from ..optim import SGD
 from ..tensor import Tensor
+from .attributes import attributes
 from .trace import Trace
 
 
@@ -20,7 +21,7 @@ def _seen(function: Any) -> Iterator[tuple[str, Any]]:
     owner = getattr(function, "__self__", None)
     if owner is not None:
         yield "self", owner
-        yield from vars(owner).items() if hasattr(owner, "__dict__") else ()
+        yield from attributes(owner).items()
     function = inspect.unwrap(getattr(function, "__func__", function))
     if isinstance(function, Module):
         yield "model", function

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..nn.module import Module
 from ..tensor import Tensor
+from .attributes import attributes, has_attributes
 
 # Whose functions and objects are taken to be as they are.
 FOREIGN = frozenset(["minigrad", "numba", "numpy", "scipy"])
@@ -136,7 +137,7 @@ class Watched:
                     if isinstance(found, Tensor):
                         self.places.append(Place(f"{name}.{own}", x, own, found))
                 self._object(x, "forward", name)
-        elif hasattr(x, "__dict__") and _package(x) not in FOREIGN and self._is_new(x):
+        elif has_attributes(x) and _package(x) not in FOREIGN and self._is_new(x):
             self._object(x, "__call__", name)
 
     def _object(self, x: Any, call: str, called: str) -> None:
@@ -145,10 +146,10 @@ class Watched:
         kinds = x.__mro__ if isinstance(x, type) else (x, *type(x).__mro__)
         owners = [owner for owner in kinds if owner is x or not _is_foreign(owner.__module__)]
         for name in sorted({*self._names, call}):
-            if not any(name in vars(owner) for owner in owners):
+            if not any(name in attributes(owner) for owner in owners):
                 continue
             for owner in owners:  # all, as super() finds those behind
-                found = vars(owner).get(name, ABSENT)
+                found = attributes(owner).get(name, ABSENT)
                 self._note(owner, name, found)
                 if isinstance(found, property):
                     self._follow(found.fget, x)
@@ -163,7 +164,7 @@ class Watched:
         if isinstance(owner, Module) or key in self._met or len(self._items) == MOST_ITEMS:
             return
         self._met.add(key)
-        self._items.append((vars(owner), name, value))
+        self._items.append((attributes(owner), name, value))
 
     def _attributes(self, found: Any, names: Iterable[str], of: str = "") -> None:
         self.owners.append(found)
@@ -187,6 +188,8 @@ class Watched:
 def _names(code: types.CodeType) -> frozenset[str]:
     """Those that the code, and functions in it, look up outside, or as attributes."""
     names = set(code.co_names)
+    if "getattr" in names:  # which is given one as text
+        names |= {text for text in code.co_consts if isinstance(text, str)}
     for inner in code.co_consts:
         if isinstance(inner, types.CodeType):
             names |= _names(inner)

@@ -2,6 +2,7 @@
 that is said. Generated functions run as Python."""
 
 import collections
+import keyword
 import os
 import re
 import subprocess
@@ -280,3 +281,36 @@ def test_results_are_of_the_class_that_was_returned(made):
     for found in others:
         assert type(found) is type(wanted) and repr(found) == repr(wanted) != repr(first)
     assert others[0] is not others[1]
+
+
+def test_arguments_may_have_any_name():
+    """Also one that generated code has, as for an index or a batch."""
+    source = """
+def step({0}, {1}):
+    h = (x * 2.0 + {0}).sum(1) + {0}[0].sum() + mg.concat([{0}, {0}], 0).sum()
+    return (h * {1}).mean() + mg.exp({0})[1:, {2}].sum()
+"""
+    rng = np.random.default_rng(0)
+    given = x, y = rng.standard_normal((6, 3)), rng.standard_normal(6)
+    index = np.array([1, 0])
+
+    def made(*names):
+        found = {"mg": mg, "x": mg.tensor(rng.standard_normal(3)), "index": index}
+        exec(source.format(*names, "index"), found)
+        return mg.compile(found["step"]), found["step"]
+
+    first = made("a", "b")[0]
+    first(*given), first.epoch(*given, batch_size=3)
+    words = {w for w in re.findall(r"\w+", first.source) if w.isidentifier()}
+    words -= {*keyword.kwlist, "mg", "x", "h", "index", "b"}
+    assert {"i", "i0", "i1", "rows", "batch", "values", "step", "epoch", "places"} <= words
+    for word in sorted(words):
+        for names in ((word, "b"), ("b", word)):
+            compiled, eager = made(*names)
+            compiled(*given)
+            np.testing.assert_allclose(
+                compiled(*given).data, eager(*map(mg.tensor, given)).data, rtol=1e-12
+            )
+            losses = compiled.epoch(*given, batch_size=3).data
+            wanted = [eager(mg.tensor(x[k : k + 3]), mg.tensor(y[k : k + 3])) for k in (0, 3)]
+            np.testing.assert_allclose(losses, [w.item() for w in wanted], rtol=1e-12)

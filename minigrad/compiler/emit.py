@@ -42,15 +42,11 @@ IMPORTED = {
         bool_ float32 float64 inf int16 int32 int64 int8 uint16 uint32 uint64 uint8
     """,
 }
-# Names that generated code has of its own.
+# Names that generated code has of its own; 64 is the most dimensions that NumPy has.
 RESERVED = (
-    "places",
-    "sizes",
-    "numbers",
-    "team",
-    "bad",
-    "k",
-    *(f"k{i}" for i in range(64)),
+    *("step", "epoch", "places", "sizes", "numbers", "team", "bad"),
+    *("rows", "values", "batch", "status"),
+    *(f"{letter}{axis}" for letter in "ik" for axis in ("", *range(64))),
 )
 
 

@@ -303,7 +303,7 @@ def step({0}, {1}):
     first(*given), first.epoch(*given, batch_size=3)
     words = {w for w in re.findall(r"\w+", first.source) if w.isidentifier()}
     words -= {*keyword.kwlist, "mg", "x", "h", "index", "b"}
-    assert {"i", "i0", "i1", "rows", "batch", "values", "step", "epoch", "places"} <= words
+    assert {"i", "i0", "i1", "rows", "turn", "values", "step", "epoch", "places"} <= words
     for word in sorted(words):
         for names in ((word, "b"), ("b", word)):
             compiled, eager = made(*names)

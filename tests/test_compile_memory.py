@@ -340,3 +340,62 @@ def test_an_error_in_the_second_update_leaves_the_first_as_without_compile() -> 
             with pytest.raises(GradError, match="was changed in place"):
                 loss.backward()
     np.testing.assert_allclose(w.data, w2.data, rtol=1e-6)
+
+
+def test_large_results_are_computed_where_the_caller_has_them() -> None:
+    """Each in an array of its own, which no later call writes; so do views and twice the same."""
+
+    def several(x: Any) -> Any:
+        y = x * 2.0
+        return y, y, y.T, y.sum(), mg.exp(y)
+
+    compiled = mg.compile(several)
+    first, second = (np.full((200, 300), value) for value in (1.0, 2.0))
+    compiled(first)
+    assert (buffers := compiled._last.buffer_bytes) < first.nbytes, buffers
+    calls = [(x, compiled(x)) for x in (first, second, first)]
+    for x, found in calls:
+        for a, b in zip(found, several(mg.tensor(x)), strict=True):
+            np.testing.assert_array_equal(a.data, b.data)
+    assert calls[-1][1][0].data.ctypes.data in compiled._last.memory.places  # nothing was copied
+    arrays = [y.data for _, found in calls for y in found]
+    for i, a in enumerate(arrays):
+        assert not any(np.shares_memory(a, b) for b in arrays[:i])
+    again = compiled(compiled(second)[0])  # as an argument, it is not copied, nor written
+    np.testing.assert_array_equal(again[0].data, 8.0)
+
+
+def test_large_results_that_something_else_has_are_copied() -> None:
+    """Of gradients, arguments and parameters; random ones are others in each call."""
+    w = mg.tensor(np.ones((200, 300)), requires_grad=True)
+
+    @mg.compile
+    def step(x: Any) -> Any:
+        w.grad = None
+        loss = (w * x).sum()
+        loss.backward()
+        return w.grad, F.dropout(x, 0.5), x, w
+
+    x = np.full((200, 300), 3.0)
+    step(x)
+    one, two = step(x), step(x * 2)
+    for a, b in zip(one, two, strict=True):
+        assert not np.shares_memory(a.data, b.data)
+    for a, b in zip((two[0].data, one[2].data, one[3].data), (w.grad.data, x, w.data), strict=True):
+        assert not np.shares_memory(a, b)
+    np.testing.assert_array_equal(one[0].data, x)
+    np.testing.assert_array_equal(w.grad.data, x * 2)
+    assert (one[1].data != two[1].data).any()
+
+
+def test_a_large_result_of_a_refused_call_is_let_go() -> None:
+    @mg.compile
+    def chosen(x: Any, i: Any) -> Any:
+        return x * 2.0, x[0].sum() + F.embedding(i, x).sum()
+
+    x = np.ones((200, 300))
+    chosen(x, np.array([1, 2]))
+    with pytest.raises(OutOfRangeError):
+        chosen(x, np.array([1, 200]))
+    assert not chosen._last.memory._arrays.keys() & chosen._last.memory._handed.keys()
+    np.testing.assert_array_equal(chosen(x, np.array([1, 2]))[0].data, 2.0)

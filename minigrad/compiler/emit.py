@@ -45,7 +45,6 @@ IMPORTED = {
 # Names that generated code has of its own; 64 is the most dimensions that NumPy has.
 RESERVED = (
     *("step", "epoch", "places", "sizes", "numbers", "team", "bad"),
-    *("rows", "values", "batch", "status"),
     *(f"{letter}{axis}" for letter in "ik" for axis in ("", *range(64))),
 )
 
@@ -149,17 +148,18 @@ class _Emitter:
         given = [self.identifier(v) for v in functions[0].code.arguments]
         whole_of = {v: self.free(f"all_{v}") for v in given}
         result, place = self.identifier(results[0]), self._place[id(results[0])]
+        rows, values, turn, status = map(self.free, ("rows", "values", "turn", "status"))
         lines = [
-            f"def epoch({', '.join([*whole_of.values(), *given])}, rows, places, sizes, numbers, "
-            "team, values):",
+            f"def epoch({', '.join([*whole_of.values(), *given])}, {rows}, places, sizes, numbers, "
+            f"team, {values}):",
             f"    {result} = array(places[{place}], (), {results[0].dtype.name})",
-            "    for batch in range(values.size):",
-            *(f"        gather({whole_of[v]}, rows[batch], {v})" for v in given),
-            f"        status = step({', '.join([*given, 'places', 'sizes', 'numbers', 'team'])})",
-            "        if status >= 0:",
-            "            return batch, status",
-            f"        values[batch] = {result}[()]",
-            "    return values.size, -1",
+            f"    for {turn} in range({values}.size):",
+            *(f"        gather({whole_of[v]}, {rows}[{turn}], {v})" for v in given),
+            f"        {status} = step({', '.join([*given, 'places', 'sizes', 'numbers', 'team'])})",
+            f"        if {status} >= 0:",
+            f"            return {turn}, {status}",
+            f"        {values}[{turn}] = {result}[()]",
+            f"    return {values}.size, -1",
         ]
         self.out.epoch = bool(given)
         return ["\n".join(lines)] if given else []

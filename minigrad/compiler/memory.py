@@ -1,4 +1,5 @@
-"""Where the arrays of a program are: the user's own, or pieces of one block."""
+"""Where the arrays of a program are: the user's own, pieces of one block, or, of large results, a
+new one in each call."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -8,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import TraceError
-from ..kernels.memory import empty
+from ..kernels.memory import SMALL, empty
 from .emit import Emitted
 from .program import Program, Value
 
@@ -48,6 +49,12 @@ class Memory:
         self._arrays: dict[int, Any] = {
             id(v): v.array for v in program.values() if v.origin in ("state", "constant")
         }
+        # Results whose copy would cost more than a new array does.
+        self._handed = {
+            id(v): v
+            for v in program.results
+            if v.origin == "result" and id(v) in self._place_of and math.prod(v.shape) >= SMALL
+        }
         self._lay_out(emitted)
         for v in emitted.places:
             if v.origin != "result" and not self._arrays[id(v)].flags.c_contiguous:
@@ -61,12 +68,14 @@ class Memory:
                 f"compile: {found[0].name} and {found[1].name} share memory, and the step changes "
                 "one of them in place; give each an array of its own"
             )
-        self.places = np.array([_address(self._arrays[id(v)]) for v in emitted.places], np.int64)
+        arrays = [self._arrays.get(id(v)) for v in emitted.places]
+        self.places = np.array([0 if a is None else _address(a) for a in arrays], np.int64)
         self._note_owners()
 
     def _lay_out(self, emitted: Emitted) -> None:
-        """A piece of one block for each result that has a place."""
-        own = [v for v in emitted.places if v.origin == "result"]
+        """A piece of one block for each other result that has a place."""
+        places = [v for v in emitted.places if id(v) not in self._handed]
+        own = [v for v in places if v.origin == "result"]
         sizes = [-(-v.dtype.itemsize * math.prod(v.shape) // LINE) * LINE for v in own]
         keep = {id(emitted.aliases.root(v)) for v in self._program.wanted}
         ends = {i: math.inf if i in keep else last for i, (_, last) in emitted.lives.items()}
@@ -78,6 +87,21 @@ class Memory:
             count = v.dtype.itemsize * math.prod(v.shape)
             piece = self._block[first + start : first + start + count]
             self._arrays[id(v)] = piece.view(v.dtype).reshape(v.shape)
+
+    def begin(self) -> None:
+        """New arrays for the results that a call hands over. Errors: MemoryError."""
+        for key, v in self._handed.items():
+            array = self._arrays[key] = empty(v.shape, v.dtype)
+            self.places[self._place_of[key]] = _address(array)
+
+    def end(self) -> None:
+        """They are the caller's now."""
+        for key in self._handed:
+            self._arrays.pop(key, None)
+
+    def hands_over(self, v: Value) -> bool:
+        """Whether v has a new array in each call, which is then the caller's."""
+        return id(v) in self._handed
 
     def find(self, v: Value) -> Any:
         """The array of v, or None for an argument, a view, or what has no memory."""

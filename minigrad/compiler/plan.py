@@ -54,7 +54,8 @@ class Plan:
         self._changed = self._changed_tensors(trace)
         self._held: list[tuple[Tensor, Tensor]] = []  # gradients whose memory each call overwrites
         self._grads = [self._gradient(leaf, v) for leaf, v in self.program.grads]
-        self._results = [self._result(v) for v in self.program.results]
+        given = self.program.results
+        self._results = [self._result(v, given[:i]) for i, v in enumerate(given)]
         self.compile_seconds = time.perf_counter() - began
 
     # --- running -------------------------------------------------------------------------------
@@ -105,6 +106,7 @@ class Plan:
         """One call, with arrays in C order. Errors: those of the operations, TraceError for an
         argument that is memory of what the step changes."""
         arguments = self.memory.apart(arguments)
+        self.memory.begin()
         for draw in self._draws:
             draw()
         try:
@@ -116,7 +118,9 @@ class Plan:
         for leaf, gradient in self._grads:
             leaf._grad = gradient(arguments)
         mark_changed(*self._changed)
-        return self.rebuild([result(arguments) for result in self._results])
+        results = [result(arguments) for result in self._results]
+        self.memory.end()
+        return self.rebuild(results)
 
     def run_rows(self, whole: Sequence[Any], rows: Any) -> Any:
         """A call for each row of `rows`, the sample numbers of a batch: what they return, as an
@@ -145,6 +149,7 @@ class Plan:
     def _leave(self) -> None:
         """A call has ended before its end: gradients whose memory it has begun to write are gone,
         and of several updates some may have been made."""
+        self.memory.end()
         for leaf, held in self._held:
             if leaf._grad is held:
                 leaf._grad = None
@@ -198,10 +203,13 @@ class Plan:
         """What draws random numbers, as the primitive does; also those that nobody reads, so that
         the generator goes on."""
         forward, attributes = operation.what.forward, operation.attributes  # type: ignore[union-attr]
-        array = self.memory.find(operation.makes[0])
-        if array is None:
-            return lambda: forward(**attributes)
-        return lambda: np.copyto(array, forward(**attributes))
+
+        def draw() -> None:
+            drawn, array = forward(**attributes), self.memory.find(operation.makes[0])
+            if array is not None:
+                np.copyto(array, drawn)
+
+        return draw
 
     def _refuse(self, status: int, arguments: Sequence[Any]) -> None:
         """Raise the error for an operation that generated code has refused: its forward's."""
@@ -234,10 +242,13 @@ class Plan:
         """Whether the step adds to gradients that were there, so that they need other memory."""
         return any(v.name.endswith(".grad") for v in self.program.values() if v.fetch is not None)
 
-    def _result(self, v: Value) -> Callable[[Sequence[Any]], Tensor]:
+    def _result(self, v: Value, before: Sequence[Value]) -> Callable[[Sequence[Any]], Tensor]:
+        """What gives v to the caller, who has already got those `before`."""
         array = self.memory.find(v)
         if v.origin == "result" and array is not None:
             return lambda _: Tensor(array.copy())
+        if self.memory.hands_over(v) and not any(v is other for other in before):
+            return lambda arguments: Tensor(self.memory.array(v, arguments))
         return lambda arguments: Tensor(self.memory.array(v, arguments).copy())
 
 

@@ -6,7 +6,7 @@ asked for: attribute access costs nothing extra, and nothing is stored twice.
 
 from collections.abc import Callable, Iterator, Mapping
 from reprlib import recursive_repr
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 from weakref import ref
 
 import numpy as np
@@ -14,9 +14,10 @@ from numpy.typing import DTypeLike, NDArray
 
 from ..arrays import checked_dtype
 from ..checks import flag
-from ..errors import DtypeError, StateDictError
+from ..errors import DtypeError
 from ..tape import clock, refuse_in_trace, tracer
 from ..tensor import Tensor, tensor
+from .state import Keys, fitting
 
 M = TypeVar("M", bound="Module")
 
@@ -33,13 +34,6 @@ class Parameter(Tensor):
         refuse_in_trace("a new Parameter", "would be made once; build modules outside the step")
         super().__init__(np.ascontiguousarray(tensor(data).data).reshape(np.shape(data)))
         self.requires_grad = requires_grad
-
-
-class Keys(NamedTuple):
-    """What load_state_dict(strict=False) passed over."""
-
-    missing_keys: list[str]
-    unexpected_keys: list[str]
 
 
 def _once(named: Iterator[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
@@ -286,41 +280,8 @@ class Module:
         strict: missing and unexpected keys are errors; otherwise they are returned. Errors:
         StateDictError that lists every wrong key, shape and dtype; nothing is loaded then.
         """
-        if not isinstance(state, Mapping):
-            raise StateDictError(
-                f"{type(self).__name__}.load_state_dict: expected a dict of arrays by name, got "
-                f"{type(state).__name__}"
-            )
         own = self._state()
-        keys = Keys([k for k in own if k not in state], [k for k in state if k not in own])
-        problems = []
-        if strict:
-            problems += [f"missing key '{k}'" for k in keys.missing_keys]
-            problems += [f"unexpected key '{k}'" for k in keys.unexpected_keys]
-            if problems:
-                problems.append("rename those keys, or let strict=False pass over them")
-        arrays = {}
-        for k, value in state.items():
-            if k not in own:
-                continue
-            try:
-                new = arrays[k] = np.asarray(value)
-            except Exception as error:  # ragged, or whatever a foreign tensor raises
-                problems.append(f"'{k}' makes no array ({error})")
-                continue
-            if new.shape != own[k].shape:
-                problems.append(f"'{k}' has shape {new.shape}, expected {own[k].shape}")
-            elif new.dtype != own[k].dtype:
-                problems.append(
-                    f"'{k}' is {new.dtype}, expected {own[k].dtype} (convert it, or the module "
-                    "with .to)"
-                )
-            elif not own[k].data.flags.writeable:
-                problems.append(f"'{k}' is read-only here")
-        if problems:
-            raise StateDictError(
-                f"{type(self).__name__}.load_state_dict: nothing was loaded: " + "; ".join(problems)
-            )
+        arrays, keys = fitting(own, state, strict, f"{type(self).__name__}.load_state_dict")
         for k, new in arrays.items():
             np.copyto(own[k].data, new)
             own[k].mark_changed()

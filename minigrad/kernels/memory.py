@@ -5,27 +5,57 @@ a BatchNorm of (1024, 4096) spent more time there than in its kernels. A trainin
 same sizes again and again, so a few blocks serve for ever.
 """
 
-import contextlib
 import math
 from collections import deque
 from ctypes import c_char
 from typing import Any
+from weakref import ref
 
 import numpy as np
 from numpy.typing import NDArray
 
 # Values: with fewer, malloc has kept what was freed, and np.empty is faster. Bytes: at most so many
-# lie here unused.
-SMALL, KEPT = 1 << 15, 1 << 26
+# are known here, in use or not; a training step of the benchmark's widest network takes 30 MB.
+SMALL, KEPT = 1 << 15, 1 << 27
 # Where in a page of memory an array begins: with a line of the cache, and far from where large
 # arrays of NumPy do, at 16. A processor takes a load for one that waits for a store a little
 # before it whose address has the same last 12 bits: with arrays at 16 and 64 dx of (4096, 256)
 # took 1.15 times as long.
 PAGE, PLACE = 4096, 2112
 
-Block = tuple[int, int, Any]  # bytes, from which one on, of what holds them
 BYTE = np.dtype(np.uint8)
-_free: deque[Block] = deque()  # oldest first; its methods are atomic
+
+
+class _Lent(np.ndarray[Any, Any]):
+    """Whose memory an array and all its views have: it is alive as long as one of them.
+
+    A class of its own is where NumPy stops looking for the array that a view is of.
+    """
+
+
+class _Block:
+    """Memory that is lent again when its array is gone: so that nothing need be done then, as an
+    interrupt that came in a finaliser would be lost."""
+
+    def __init__(self, size: int) -> None:
+        fresh = np.empty(size + PAGE, BYTE)
+        self.size, self._start = size, (PLACE - fresh.ctypes.data) % PAGE
+        # What holds it must not be an array, or it would be that of all views.
+        self._held: Any = (c_char * fresh.size).from_buffer(fresh.data)
+        self._lent: ref[_Lent] | None = None
+
+    def lend(self) -> _Lent:
+        """The memory, to one at a time."""
+        lent = np.ndarray.__new__(_Lent, self.size, BYTE, self._held, self._start)
+        self._lent = ref(lent)
+        return lent
+
+    def is_free(self) -> bool:
+        """Whether nothing has it."""
+        return self._lent is None or self._lent() is None
+
+
+_blocks: deque[_Block] = deque()  # its methods are atomic; who takes one out is alone with it
 
 
 def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -36,10 +66,7 @@ def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
     size = math.prod(shape)
     if size < SMALL:
         return np.empty(shape, dtype)
-    block = _take(size * dtype.itemsize)
-    lent = np.ndarray.__new__(_Lent, block[0], BYTE, block[2], block[1])
-    lent.block = block
-    return np.ndarray(shape, dtype, lent)
+    return np.ndarray(shape, dtype, _lent(size * dtype.itemsize))
 
 
 def is_whole(a: NDArray[Any]) -> bool:
@@ -47,35 +74,22 @@ def is_whole(a: NDArray[Any]) -> bool:
     return a.base is None or isinstance(a.base, _Lent)
 
 
-class _Lent(np.ndarray[Any, Any]):
-    """Whose memory an array and all its views have; the last of them to go gives it back.
-
-    A class of its own is where NumPy stops looking for the array that a view is of.
-    """
-
-    block: Block
-
-    def __del__(self) -> None:
-        _keep(self.block)
-
-
-def _take(size: int) -> Block:
-    for _ in range(len(_free)):
+def _lent(size: int) -> _Lent:
+    block, known = None, size
+    for _ in range(len(_blocks)):
         try:
-            block = _free.pop()
+            last = _blocks.pop()
         except IndexError:  # another thread was faster
             break
-        if block[0] == size:
-            return block
-        _free.appendleft(block)
-    fresh = np.empty(size + PAGE, BYTE)
-    # What holds it must not be an array, or it would be that of all views.
-    return size, (PLACE - fresh.ctypes.data) % PAGE, (c_char * fresh.size).from_buffer(fresh.data)
-
-
-def _keep(block: Block) -> None:
-    _free.append(block)
-    # RuntimeError: while the blocks were counted, another one came; it will count them.
-    with contextlib.suppress(IndexError, RuntimeError):
-        while sum([size for size, _, _ in tuple(_free)]) > KEPT:
-            _free.popleft()
+        free = last.is_free()
+        if free and last.size == size:
+            block = last
+            break
+        if not free or known + last.size <= KEPT:
+            known += last.size
+            _blocks.appendleft(last)
+    block = _Block(size) if block is None else block
+    lent = block.lend()
+    if known <= KEPT:
+        _blocks.append(block)
+    return lent

@@ -107,11 +107,12 @@ def tracing(trace: Any) -> Iterator[None]:
     with _lock:
         _tracing += 1
         ops.Primitive.__call__ = _apply_traced  # type: ignore[method-assign]
-    token = tracer.set(trace)
-    try:
+    before = tracer.get()
+    try:  # what is set is set back, also where an interrupt comes in the call that sets it
+        tracer.set(trace)
         yield
     finally:
-        tracer.reset(token)
+        tracer.set(before)
         with _lock:
             _tracing -= 1
             if not _tracing:

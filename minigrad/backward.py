@@ -34,11 +34,12 @@ def backward(
         if leaf._grad is None:
             leaf._grad = g
         else:
-            token = grad_mode.set(create_graph)
+            before = grad_mode.get()
             try:
+                grad_mode.set(create_graph)
                 leaf._grad = leaf._grad + g
             finally:
-                grad_mode.reset(token)
+                grad_mode.set(before)
 
 
 backward.__doc__ = Tensor.backward.__doc__

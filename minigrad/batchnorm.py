@@ -86,8 +86,8 @@ def batch_norm(
     if type(momentum) is not float or not 0.0 <= momentum <= 1.0:
         momentum = check_momentum("batch_norm", momentum)
     _check(x, running_mean, running_var, training)
-    if activation is not None and activation != "relu":
-        raise ArgumentError(f"batch_norm: activation is 'relu' or None, got {activation!r}")
+    if activation is not None and not (isinstance(activation, str) and activation == "relu"):
+        raise ArgumentError(f"batch_norm: activation is 'relu' or None, got {activation!r:.40}")
     if type(detach) is not tuple or detach:
         _check_detach(detach, training, fused)
     relu = activation is not None

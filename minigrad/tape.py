@@ -160,8 +160,14 @@ class _GradMode(ContextDecorator):
         return super().__new__(cls) if function is None else cls()(function)
 
     def __enter__(self) -> "_GradMode":
-        _before.set((grad_mode.get(), _before.get()))
-        grad_mode.set(self._enabled)
+        mode, rest = grad_mode.get(), _before.get()
+        try:
+            _before.set((mode, rest))
+            grad_mode.set(self._enabled)
+        except BaseException:  # an interrupt: the block is not entered, nor left
+            grad_mode.set(mode)
+            _before.set(rest)
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:

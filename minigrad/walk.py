@@ -72,8 +72,9 @@ def walk(
         tensors, mode = True, create_graph
     sums: dict[Node, Any] = {}
     lent: set[Node] = set()  # nodes whose sum is, so far, an array that others may hold too
-    token = grad_mode.set(mode)
-    try:
+    before = grad_mode.get()
+    try:  # what is set is set back, also where an interrupt comes in the call that sets it
+        grad_mode.set(mode)
         for root, start in roots:
             g: Any = start if tensors else start._data
             _accumulate(sums, lent, root, g, g)
@@ -94,7 +95,7 @@ def walk(
             if targets is None or node in targets
         }
     finally:
-        grad_mode.reset(token)
+        grad_mode.set(before)
         if trace is not None:
             trace.rule = None
 

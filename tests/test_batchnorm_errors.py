@@ -93,6 +93,11 @@ REFUSED_BY_FUNCTION = {
     "foreign mean": ({"running_mean": np.zeros(3, ">f4")}, ArgumentError, "native byte order"),
     "long var": ({"running_var": np.zeros(3, "g")}, ArgumentError, "running_var must be"),
     "activation": ({"activation": "gelu"}, ArgumentError, "activation is 'relu' or None, got"),
+    "array of activations": (
+        {"activation": np.array(["relu", "a"])},
+        ArgumentError,
+        "activation is 'relu' or None, got array",
+    ),
     # Found only once y is being computed: the statistics must still wait for it.
     "complex weight": ({"weight": np.ones(3, complex)}, DtypeError, "complex128"),
     "float16 bias": ({"bias": np.ones(3, np.float16)}, DtypeError, "float16"),

@@ -260,3 +260,58 @@ def test_nothing_is_recorded_of_constants_or_of_a_forward_that_failed(monkeypatc
     mg.tensor([1.0]) * 2.0 + np.ones(1)
     assert made == [] and x.grad is None
     assert (x * 2.0)._record is made[0]
+
+
+# --- interrupts ---------------------------------------------------------------------------------
+
+
+def backward_of(x):
+    (x * x).sum().backward()
+
+
+def second_of(x):
+    (x * x).sum().backward()
+    (x * x).sum().backward()
+
+
+def in_no_grad(x):
+    with mg.no_grad():
+        pass
+
+
+@pytest.mark.parametrize("nth", [1, 2])
+@pytest.mark.parametrize(
+    "use",
+    [
+        backward_of,
+        second_of,
+        in_no_grad,
+        lambda x: mg.compile(lambda x: x * 2)(x),
+        lambda x: mg.explain((x * 2).sum()),
+    ],
+    ids=["backward", "backward again", "no_grad", "compile", "explain"],
+)
+@pytest.mark.parametrize("variable", ["grad_mode", "tracer"])
+def test_an_interrupt_where_a_mode_is_set_leaves_none_behind(use, nth, variable):
+    """Python handles a signal when a function of C has returned."""
+    engine = sys.modules["minigrad.tape"]
+    watched, seen = getattr(engine, variable), []
+
+    def profile(frame, event, function):
+        if event == "c_return" and function.__name__ == "set" and function.__self__ is watched:
+            seen.append(frame)
+            if len(seen) == nth:
+                raise KeyboardInterrupt
+
+    x = leaf([1.0, 2.0])
+    sys.setprofile(profile)
+    try:
+        use(x)
+    except KeyboardInterrupt:
+        assert len(seen) >= nth
+    finally:
+        sys.setprofile(None)
+    assert engine.grad_mode.get() is True and engine.tracer.get() is None
+    x = leaf([1.0, 2.0])
+    (x * x).sum().backward()
+    assert x.grad.tolist() == [2.0, 4.0]

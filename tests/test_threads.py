@@ -1,6 +1,7 @@
 """The threads that share a kernel's work, and how many there are."""
 
 import os
+import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -401,3 +402,27 @@ def test_a_fork_while_another_thread_holds_the_lock():
         done.set()
         holder.join()
     meet()  # the parent's lock is as it was
+
+
+@compiled
+def test_an_interrupt_while_mates_are_started_leaves_none_behind(monkeypatch):
+    start = threading.Thread.start
+
+    def interrupted(thread):
+        start(thread)
+        signal.raise_signal(signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        threads.set_num_threads(3)
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(threading.Thread, "start", interrupted)
+            threads.team()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert threads.team().size > 1
+    threads.set_num_threads(1)
+    until = time.monotonic() + 30.0
+    while any(t.name.startswith("minigrad_") for t in threading.enumerate()):
+        assert time.monotonic() < until
+        time.sleep(0.01)

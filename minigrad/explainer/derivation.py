@@ -43,8 +43,9 @@ class Derivation:
         self.variables: list[Variable] = []
         self.values: dict[str, Any] = {}
         self.functions: dict[str, Primitive] = {}
-        token = grad_mode.set(False)
+        before = grad_mode.get()
         try:
+            grad_mode.set(False)
             with np.errstate(all="ignore"), tracing(self._writing):
                 labels = _labels(loss, records, names)
                 self.steps = [self._step(record, labels) for record in records]
@@ -52,7 +53,7 @@ class Derivation:
                 self.begin = self._begin(start, given)
                 self._reverse(start)
         finally:
-            grad_mode.reset(token)
+            grad_mode.set(before)
         for step, scopes in zip(self.steps, scopes_of(records, names), strict=True):
             step.scopes = scopes
             step.keep()

@@ -177,7 +177,7 @@ def _warn_once(reason: str) -> None:
             f"minigrad: compiled kernels cannot be kept on disk ({reason}), so each process "
             "compiles them anew; set NUMBA_CACHE_DIR to a directory that can be written",
             RuntimeWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 @contextlib.contextmanager
 def interrupts_wait() -> Iterator[None]:
-    """A Ctrl-C that comes meanwhile is handled at the end, as it would have been at once.
+    """Each Ctrl-C that comes meanwhile is handled at the end, as it would have been at once.
 
     Python handles signals in its main thread alone: in another one there is nothing to do.
     """
@@ -23,5 +23,5 @@ def interrupts_wait() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, handler)
-        if came:
-            handler(*came[0])
+        for given in came:
+            handler(*given)

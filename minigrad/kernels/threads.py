@@ -7,6 +7,7 @@ from typing import Any
 
 import numba
 
+from .interrupts import interrupts_wait
 from .team import ALONE, MATES, STOP, Team, locks_of, new_team, serve
 
 # Values from which threads are faster than one. With 2 threads, BatchNorm of rows of 64, 256 and
@@ -49,7 +50,7 @@ def team() -> Team:
     global _team
     found = _team  # read once, as another thread may take it away
     if found is None:
-        with _lock:
+        with _lock, interrupts_wait():  # or threads would be started that nobody can dismiss
             found = _team = _started(_threads - 1) if _team is None else _team
     return found
 

@@ -3,6 +3,7 @@ items, helpers and modules, and Tensors that share memory, or no longer. Generat
 Python."""
 
 import functools
+import sys
 import types
 
 import numpy as np
@@ -390,3 +391,122 @@ def test_slots_that_are_set_and_deleted():
         assert not hasattr(owner, "h")
     bound = mg.compile(owner.method)
     assert bound(X).data[1] == bound(X).data[1] == 2.0
+
+
+class Special:
+    """Its rate is in what operators and statements call."""
+
+    __match_args__ = ("_rate",)
+
+    def __init__(self):
+        self._rate = 2.0
+
+    def __len__(self):
+        return int(self._rate)
+
+    def __getitem__(self, i):
+        return self._rate
+
+    def __getattr__(self, name):
+        if name != "found":
+            raise AttributeError(name)
+        return self._rate
+
+    def __rmul__(self, x):
+        return x.__mul__(self._rate)
+
+    def __bool__(self):
+        return self._rate > 2.5
+
+    def __eq__(self, other):
+        return self._rate == other
+
+    __hash__ = None
+
+    def __enter__(self):
+        return self._rate
+
+    def __exit__(self, *_):
+        pass
+
+    def __iter__(self):
+        yield self._rate
+
+
+class Listed(list):
+    """Has more than its items."""
+
+
+def in_a_block(s, x):
+    with s as rate:
+        return x * rate
+
+
+def matched(s, x):
+    match s:
+        case Special(_rate=rate):
+            return x * rate
+
+
+def with_attribute(x):
+    return x * with_attribute.rate
+
+
+def importing(x):
+    import rates_of_a_test
+
+    return x * rates_of_a_test.RATE
+
+
+def importing_a_name(x):
+    from rates_of_a_test import RATE
+
+    return x * RATE
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda s, x: x * len(s),
+        lambda s, x: x * s[0],
+        lambda s, x: x * s.found,
+        lambda s, x: x * (3.0 if s else 1.0),
+        lambda s, x: x * (3.0 if s == 2.0 else 1.0),
+        lambda s, x: x * next(iter(s)),
+        lambda s, x: x * s.held.rate,
+        lambda s, x: x * (3.0 if hasattr(s, "later") else 1.0),
+        in_a_block,
+        matched,
+        lambda s, x: with_attribute(x),
+        lambda s, x: importing(x),
+        lambda s, x: importing_a_name(x),
+    ],
+    ids=[
+        "len",
+        "item",
+        "getattr",
+        "bool",
+        "==",
+        "iter",
+        "list",
+        "hasattr",
+        "with",
+        "match",
+        "function",
+        "import",
+        "from",
+    ],
+)
+def test_what_is_reached_without_its_name(use, monkeypatch):
+    module = types.ModuleType("rates_of_a_test")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    s = Special()
+    s.held = Listed()
+    compiled = mg.compile(lambda x: use(s, x))
+    for value in (2.0, 3.0, 3.0, 5.0):
+        s._rate = s.held.rate = with_attribute.rate = module.RATE = value
+        if value == 5.0:
+            s.later = True
+        for _ in range(2):
+            np.testing.assert_array_equal(compiled(X).data, use(s, mg.tensor(X)).data)
+    assert all(len(plans) <= 3 for plans in compiled._plans.values())

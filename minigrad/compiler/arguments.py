@@ -1,6 +1,7 @@
 """What a compiled function is given: its arrays, and what else tells one trace from another."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from ..arrays import checked, plain
 from ..errors import DtypeError
 from ..tape import grad_mode
 from ..tensor import Tensor, as_tensor
+from .watch import is_foreign
 
 # Types whose equal values are one and the same to any function.
 _PLAIN = frozenset([int, bool, str, type(None)])
@@ -61,7 +63,26 @@ def _static(x: Any) -> Any:
         return type(x), tuple(map(_static, x))
     if isinstance(x, frozenset):
         return type(x), frozenset(map(_static, x))
-    return type(x), x
+    kind = type(x)
+    own = kind.__eq__ is not object.__eq__  # type: ignore[comparison-overlap]
+    if not own or kind.__hash__ is None or is_foreign(kind.__module__):
+        return kind, x
+    if is_dataclass(x):  # all that it has, also what does not count for ==
+        return kind, tuple([_static(getattr(x, field.name)) for field in fields(x)])
+    return kind, _Itself(x)
+
+
+class _Itself:
+    """An object that is equal to itself alone, whatever its class calls equal."""
+
+    def __init__(self, x: Any) -> None:
+        self._x = x
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Itself) and other._x is self._x
+
+    def __hash__(self) -> int:
+        return id(self._x)
 
 
 def unhashable(names: Sequence[str], args: Sequence[Any], kwargs: Mapping[str, Any]) -> DtypeError:

@@ -8,7 +8,7 @@ from typing import Any
 from .calls import CALLS
 from .loops import nest
 from .moves import basic_index
-from .program import Operation, Value, origin
+from .program import Operation, Value, origin, printable
 from .schedule import Stage
 
 
@@ -140,7 +140,7 @@ class Function:
             shape = self._shape(v)
             dtype = "bool_" if v.dtype.kind == "b" else v.dtype.name
             place = f"places[{self.emitter.place(v)}]"
-            self.memory.append(f"{text} = array({place}, {shape}, {dtype})  # {v.name}")
+            self.memory.append(f"{text} = array({place}, {shape}, {dtype})  # {printable(v.name)}")
         else:
             base = self.name(view.inputs[0])
             if view.name == "permute":

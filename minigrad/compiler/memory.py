@@ -49,11 +49,13 @@ class Memory:
         self._arrays: dict[int, Any] = {
             id(v): v.array for v in program.values() if v.origin in ("state", "constant")
         }
-        # Results whose copy would cost more than a new array does.
+        # Results whose copy would cost more than a new array does. Gradients are kept here.
+        kept = {id(g) for _, g in program.grads}
         self._handed = {
             id(v): v
             for v in program.results
-            if v.origin == "result" and id(v) in self._place_of and math.prod(v.shape) >= SMALL
+            if v.origin == "result" and math.prod(v.shape) >= SMALL
+            if id(v) in self._place_of and id(v) not in kept
         }
         self._lay_out(emitted)
         for v in emitted.places:

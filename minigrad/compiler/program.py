@@ -100,6 +100,11 @@ class Operation:
         return f"{text}{self.name}({', '.join(given)}){origin(self)}"
 
 
+def printable(text: str) -> str:
+    """The text in one line of source, whatever is in it."""
+    return text if text.isprintable() else ascii(text)[1:-1]
+
+
 def origin(operation: Operation) -> str:
     """The rule that an operation of the backward pass belongs to, as a remark."""
     if operation.rule is None:

@@ -1,13 +1,16 @@
 """What a traced function returns: its Tensors, and how they are put together."""
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..errors import TraceError
 from ..tensor import Tensor
+
+_DICTS = (dict, OrderedDict, defaultdict)
 
 
 def taken_apart(result: Any, found: list[Tensor]) -> Callable[[Sequence[Any]], Any]:
@@ -19,23 +22,23 @@ def taken_apart(result: Any, found: list[Tensor]) -> Callable[[Sequence[Any]], A
         found.append(result)
         i = len(found) - 1
         return lambda tensors: tensors[i]
-    if isinstance(result, (list, tuple)):
+    kind: Any = type(result)
+    if kind in (list, tuple):
         parts = [taken_apart(x, found) for x in result]
-        make: Any = type(result)
-        if hasattr(result, "_fields"):
-            return lambda tensors: make(*[part(tensors) for part in parts])
-        return lambda tensors: make([part(tensors) for part in parts])
-    if isinstance(result, Mapping):
+        return lambda tensors: kind([part(tensors) for part in parts])
+    if isinstance(result, tuple) and hasattr(kind, "_make"):
+        parts = [taken_apart(x, found) for x in result]
+        return lambda tensors: kind._make([part(tensors) for part in parts])
+    if kind in _DICTS:
         named = {k: taken_apart(x, found) for k, x in result.items()}
-        # Of its class, with what that has besides, as the default of a defaultdict.
-        empty = copy.copy(result) if isinstance(result, dict) else {}
+        empty = copy.copy(result)  # a defaultdict has a default as well
         empty.clear()
         return lambda tensors: _filled(empty, {k: part(tensors) for k, part in named.items()})
     if result is None or isinstance(result, (str, int, float, np.generic)):
         return lambda tensors: result
     raise TraceError(
-        f"compile: the step returns a {type(result).__name__}; return Tensors, numbers and texts, "
-        "in tuples, lists and dicts"
+        f"compile: the step returns a {kind.__name__}; return Tensors, numbers and texts, in "
+        "tuples, lists and dicts of Python's own classes, and make other things of them outside"
     )
 
 

@@ -37,12 +37,12 @@ def compile(function: Callable[..., Any]) -> "Compiled":
     Arrays among the arguments arrive as Tensors, and the same shapes and dtypes run the same
     code; any other argument is static, a new value of it is traced anew. So is a change of mode
     (`train`, `eval`), of `requires_grad`, of any attribute of a module that the step can see, and
-    of what it, and the functions that it calls, name outside and in objects that they are given:
-    numbers, attributes of objects, items of lists and dicts of up to 64. The latest 16 traces for
-    arrays of the same shapes are kept. Parameters, buffers, `.grad` and the optimizer's state are
-    the user's own, and eager and compiled steps may alternate. `.grad` is valid until the next
-    call. Results are copies without a tape. A method that is compiled in its class has traces of
-    its own for each object.
+    of what it, and the functions that it calls, operators among them, name outside and in objects
+    that they are given: numbers, attributes, items of lists and dicts of up to 64. The latest 16
+    traces for arrays of the same shapes are kept. Parameters, buffers, `.grad` and the optimizer's
+    state are the user's own, and eager and compiled steps may alternate. `.grad` is valid until
+    the next call. Results are copies without a tape. A method that is compiled in its class has
+    traces of its own for each object.
 
     A step that changes these itself, as a counter, is traced anew until it leaves them as they are.
     Whatever else Python does happens once, when the step is traced: prints, the time, a draw from a
@@ -102,6 +102,10 @@ class Compiled:
             named = {name: lifted(x) for name, x in kwargs.items()}
             return self._function(*map(lifted, args), **named)
         arrays, signature = signature_of(args, kwargs)
+        if self._running._is_owned():  # type: ignore[attr-defined]
+            # By the handler of a signal, or a finaliser, in the middle of a call: without its
+            # memory.
+            return self._function(*map(lifted, args), **{k: lifted(x) for k, x in kwargs.items()})
         with self._running:
             plan = self._holding(signature, args, kwargs)
             return self._trace(signature, args, kwargs) if plan is None else plan.run(arrays)

@@ -5,7 +5,7 @@ the attributes of Modules."""
 import functools
 import sys
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +20,10 @@ NUMBERS = (bool, int, float, complex, str, bytes)
 MOST = 64  # items of a list or dict that are watched
 MOST_ITEMS = 1000  # and in all: what reaches further is a library
 
+# Special methods that a step which is given an object does not call, and ways to attributes whose
+# names are texts in the code.
+MAKING = frozenset(["__init__", "__new__", "__init_subclass__", "__repr__", "__del__"])
+BY_TEXT = frozenset(["getattr", "hasattr", "vars", "__dict__", "__getattribute__"])
 
 ABSENT = object()  # in the place of a value, where there is none
 
@@ -95,7 +99,7 @@ class Watched:
                 self._visit(function, "self")
             return
         self._visit(owner, "self")
-        if _is_foreign(function.__module__) or not self._is_new(function):
+        if is_foreign(function.__module__) or not self._is_new(function):
             return
         names = _names(function.__code__)
         self._names |= names
@@ -106,6 +110,10 @@ class Watched:
         for x in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
             self._visit(x, "default", function, "__defaults__")
         self._attributes(function.__globals__, names)
+        self._attributes(vars(function), self._names, f"{function.__name__}.")
+        for name in names:  # of modules that it imports itself
+            if isinstance(sys.modules.get(name), types.ModuleType):
+                self._visit(sys.modules[name], name)
 
     def _visit(self, x: Any, name: str, owner: Any = None, key: Any = None) -> None:
         """Watch what is in x, of that name and place: all items, or the attributes that functions
@@ -117,14 +125,16 @@ class Watched:
         elif isinstance(x, tuple):
             for i, part in enumerate(x):
                 self._visit(part, f"{name}[{i}]", owner, key)
+            self._own(x, name)
         elif isinstance(x, (Mapping, list)):
             if self._is_new(x) and len(x) <= MOST:
                 self.owners.append(x)
                 self._sizes.append((x, len(x)))
                 for part in x if isinstance(x, Mapping) else range(len(x)):
                     self._item(x, part, f"{name}[{part!r}]")
+                self._own(x, name)
         elif isinstance(x, types.ModuleType):
-            if not _is_foreign(x.__name__) and self._is_new(x):
+            if not is_foreign(x.__name__) and self._is_new(x):
                 self._attributes(vars(x), self._names, f"{name}.")
         elif isinstance(x, (types.FunctionType, types.MethodType, functools.partial)):
             self._follow(x)
@@ -140,12 +150,19 @@ class Watched:
         elif has_attributes(x) and _package(x) not in FOREIGN and self._is_new(x):
             self._object(x, "__call__", name)
 
+    def _own(self, x: Any, name: str) -> None:
+        """Watch what a list, dict or tuple of a class of the user's has besides its items."""
+        if not is_foreign(type(x).__module__):
+            self._object(x, "__call__", name)
+
     def _object(self, x: Any, call: str, called: str) -> None:
         """Watch an object, or a class: attributes, and what its methods name."""
         self.owners.append(x)
         kinds = x.__mro__ if isinstance(x, type) else (x, *type(x).__mro__)
-        owners = [owner for owner in kinds if owner is x or not _is_foreign(owner.__module__)]
-        for name in sorted({*self._names, call}):
+        owners = [owner for owner in kinds if owner is x or not is_foreign(owner.__module__)]
+        # Operators, len, with and the like call methods without naming them.
+        special = {n for owner in owners if isinstance(owner, type) for n in _special(owner)}
+        for name in sorted({*self._names, call, *special}):
             if not any(name in attributes(owner) for owner in owners):
                 continue
             for owner in owners:  # all, as super() finds those behind
@@ -188,15 +205,26 @@ class Watched:
 def _names(code: types.CodeType) -> frozenset[str]:
     """Those that the code, and functions in it, look up outside, or as attributes."""
     names = set(code.co_names)
-    if "getattr" in names:  # which is given one as text
-        names |= {text for text in code.co_consts if isinstance(text, str)}
+    by_text = not BY_TEXT.isdisjoint(names)
     for inner in code.co_consts:
         if isinstance(inner, types.CodeType):
             names |= _names(inner)
+        elif isinstance(inner, str) and by_text:
+            names.add(inner)
+        elif isinstance(inner, tuple):  # as of `match`
+            names |= {text for text in inner if isinstance(text, str)}
     return frozenset(names)
 
 
-def _is_foreign(module: Any) -> bool:
+def _special(kind: type) -> Iterator[str]:
+    """The special methods of a class, but for those of its making and its display."""
+    for name, found in vars(kind).items():
+        if name.startswith("__") and name not in MAKING and isinstance(found, types.FunctionType):
+            yield name
+
+
+def is_foreign(module: Any) -> bool:
+    """Whether this is, by its name, a module of Python's or of those above."""
     top = str(module).partition(".")[0]
     return top in FOREIGN or (top in sys.stdlib_module_names and top != "__main__")
 

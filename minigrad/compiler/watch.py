@@ -152,7 +152,9 @@ class Watched:
 
     def _own(self, x: Any, name: str) -> None:
         """Watch what a list, dict or tuple of a class of the user's has besides its items."""
-        if not is_foreign(type(x).__module__):
+        if not is_foreign(type(x).__module__) and ("own", id(x)) not in self._met:
+            self._met.add(("own", id(x)))
+            self._kept.append(x)
             self._object(x, "__call__", name)
 
     def _object(self, x: Any, call: str, called: str) -> None:

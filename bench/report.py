@@ -72,8 +72,8 @@ def report(run: dict[str, Any]) -> list[str]:
     return [
         "BatchNorm in training, forward and backward, float32, medians in microseconds; the ratio "
         "is PyTorch's time over that of the fused form. Compiled is both directions as one "
-        "function of `mg.compile`; copies is how long NumPy takes to move the five arrays that any "
-        "form must read or write:",
+        "function of `mg.compile`; copies is how long NumPy takes to move what any form must: "
+        "x, y, the cotangent and dx, and x once more:",
         "",
         *table("shape", norms, SHOWN, "fused"),
         "",

@@ -23,12 +23,10 @@ def taken_apart(result: Any, found: list[Tensor]) -> Callable[[Sequence[Any]], A
         i = len(found) - 1
         return lambda tensors: tensors[i]
     kind: Any = type(result)
-    if kind in (list, tuple):
+    if kind in (list, tuple) or (isinstance(result, tuple) and hasattr(kind, "_make")):
         parts = [taken_apart(x, found) for x in result]
-        return lambda tensors: kind([part(tensors) for part in parts])
-    if isinstance(result, tuple) and hasattr(kind, "_make"):
-        parts = [taken_apart(x, found) for x in result]
-        return lambda tensors: kind._make([part(tensors) for part in parts])
+        make = getattr(kind, "_make", kind)  # of a named tuple
+        return lambda tensors: make([part(tensors) for part in parts])
     if kind in _DICTS:
         named = {k: taken_apart(x, found) for k, x in result.items()}
         empty = copy.copy(result)  # a defaultdict has a default as well

@@ -154,12 +154,13 @@ class SGD:
                 if p._grad is None:
                     continue
                 data, g = p._data, p._grad._data
-                if g.shape != data.shape or g.dtype is not data.dtype or not data.flags.writeable:
+                fits = data.flags.carray and g.flags.carray
+                if not fits or g.shape != data.shape or g.dtype is not data.dtype:
                     _check_gradient(data, g)
-                updates.append((p, data, g, hyper[data.dtype], momentum, nesterov, group))
-        for p, data, g, values, momentum, nesterov, group in updates:
+                updates.append((p, data, g, fits, hyper[data.dtype], momentum, nesterov, group))
+        for p, data, g, fits, values, momentum, nesterov, group in updates:
             target, buffer, first = data, None, False
-            if not (data.flags.carray and g.flags.carray):
+            if not fits:
                 target, g = plain(data), plain(g)
             if momentum:
                 buffer = self._buffer(p)

@@ -9,6 +9,7 @@ from .batchnorm_channel import gradients
 from .batchnorm_rows import (
     GAP,
     RUN,
+    RUNS,
     SUMS_RUN,
     fold,
     part_block,
@@ -131,7 +132,7 @@ def _row_backward(
             shift[0, j] = stats[0, j]
         repeat(shift, c, w)
         row_dots(team, k, x.size, (gs, xs, ys, gated, shift[0], size, spare(team, w), sums))
-    w = part_width(c, RUN)
+    w = part_width(c, min(RUN, x.size // RUNS))
     p = np.empty((5, w + GAP), x.dtype)
     gradients(n, row_total(sums), gamma, stats, dgamma, dbeta, p, 0, c)
     if dx.size:

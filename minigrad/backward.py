@@ -90,7 +90,7 @@ def grad(
     nodes = [node_of(x) for x in wanted]
     targets = set(nodes)
     records, active, used = leading_to(targets, tape(roots))
-    check_tape(records)
+    check_tape(records, "grad")
     if not allow_unused and not targets <= used:
         _check_used(wanted, used.union([node_of(root) for root in roots]))
     found = walk(pairs, records, retain_graph, create_graph, targets, active)
@@ -140,6 +140,12 @@ def check_tape(records: list[Record], name: str = "backward") -> None:
             )
         if record.number > changed:
             continue  # no later record can have seen a change
+        if record.changed and record.primitive.reads_result(record.y, record.needs):
+            raise GradError(
+                f"{name}: the result of '{record.primitive.name}' was changed in place, and its "
+                "derivative is computed from it; compute the result again, or change it after "
+                "backward"
+            )
         for i, x in enumerate(record.inputs):
             if isinstance(x, Tensor):
                 owner = x if x._base is None else x._base

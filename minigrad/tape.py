@@ -46,11 +46,22 @@ class Record:
     pointed at its Tensor would make a cycle). All are None once backward has freed the record.
     needs: positions of the inputs that gradients flow to.
     number: of its first output; the others have those that follow.
+    changed: whether an output was changed in place since.
     scopes: what was being computed when this, the record of a result, was made, from inside out:
         (weak reference to a module, time of the call, (scopes around it)), or None.
     """
 
-    __slots__ = ("arrays", "attributes", "inputs", "needs", "number", "primitive", "scopes", "y")
+    __slots__ = (
+        "arrays",
+        "attributes",
+        "changed",
+        "inputs",
+        "needs",
+        "number",
+        "primitive",
+        "scopes",
+        "y",
+    )
 
     def __init__(
         self,
@@ -68,6 +79,7 @@ class Record:
         self.y = y
         self.needs = needs
         self.scopes: Any = None
+        self.changed = False
         self.number = next(clock)
 
     def free(self) -> None:

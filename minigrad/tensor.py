@@ -252,7 +252,10 @@ def mark_changed(*changed: Any) -> None:
     now = stamp_change()
     for x in changed:
         if isinstance(x, Tensor):
-            (x if x._base is None else x._base)._changed = now
+            owner = x if x._base is None else x._base
+            owner._changed = now
+            if owner._record is not None:
+                owner._record.changed = True
 
 
 def _share(view: Tensor, source: Tensor) -> Tensor:

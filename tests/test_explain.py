@@ -329,6 +329,10 @@ def test_what_was_changed_behind_a_line_is_no_longer_explained() -> None:
         w.copy_(5.0)
     with pytest.raises(GradError, match=r"explain: input 0 of 'mul'.* changed in place"):
         mg.explain(y)
+    y = w * 2.0
+    y.mark_changed()
+    with pytest.raises(GradError, match=r"explain: the result of 'mul' was changed in place"):
+        mg.explain(y)
 
 
 def test_scalars_add_up_in_float64() -> None:

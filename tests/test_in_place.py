@@ -147,6 +147,70 @@ def test_backward_does_not_mind_a_change_of_what_it_does_not_read(name, change):
     assert_tensor(w.grad, expected)
 
 
+def by_array(y):
+    y.numpy()[...] = 5.0
+    y.mark_changed()
+
+
+def by_array_of_a_view(y):
+    view = y.reshape(-1)
+    view.numpy()[...] = 5.0
+    view.mark_changed()
+
+
+def by_new_data(y):
+    y.data = np.full(y.shape, 5.0)
+
+
+def norm(x, **how):
+    return F.batch_norm(x, training=True, **how)
+
+
+LABELS = np.arange(3)
+RESULTS_READ = {
+    "div": lambda x: x / (x + 7.0),
+    "exp": lambda x: x.exp(),
+    "relu": lambda x: x.relu(),
+    "max": lambda x: x.max(axis=0),
+    "softmax": lambda x: F.softmax(x, 1),
+    "batch_norm": lambda x: norm(x, activation="relu"),
+}
+RESULTS_UNREAD = {
+    "mul": lambda x: x * x,
+    "log": lambda x: x.log(),
+    "div": lambda x: x / 2.0,
+    "T": lambda x: x.T,
+    "batch_norm": norm,
+    "label_cross_entropy": lambda x: F.cross_entropy(x, LABELS),
+}
+
+
+@pytest.mark.parametrize("change", [by_array, by_array_of_a_view, by_new_data])
+@pytest.mark.parametrize("name", RESULTS_READ)
+def test_backward_refuses_a_result_that_changed_and_that_a_rule_reads(name, change):
+    x = leaf([[1.0, 2.0, 4.0], [3.0, -1.0, 0.5], [2.0, 1.0, -3.0]])
+    y = RESULTS_READ[name](x)
+    change(y)
+    loss = (y + y).sum()  # which reads nothing, and is recorded after the change
+    with pytest.raises(GradError, match=f"backward: the result of '{name}' was changed in place"):
+        loss.backward()
+    assert x.grad is None
+    with pytest.raises(GradError, match=f"grad: the result of '{name}' was changed in place"):
+        mg.grad(y, x, np.ones(y.shape))
+    RESULTS_READ[name](x).sum().backward()  # computed again
+
+
+@pytest.mark.parametrize("change", [by_array, by_new_data])
+@pytest.mark.parametrize("name", RESULTS_UNREAD)
+def test_backward_does_not_mind_a_changed_result_that_no_rule_reads(name, change):
+    x = leaf([[1.0, 2.0, 4.0], [3.0, 1.0, 0.5], [2.0, 1.0, 3.0]])
+    y = RESULTS_UNREAD[name](x)
+    (expected,) = mg.grad(y, x, np.ones(y.shape), retain_graph=True)
+    change(y)
+    y.backward(np.ones(y.shape))
+    assert_tensor(x.grad, expected.numpy())
+
+
 def test_a_constant_that_changed_matters_only_where_it_is_read():
     w, c = leaf([1.0, 2.0]), mg.tensor(np.array([3.0, 4.0]))
     added, multiplied = (w + c).sum(), (w * c).sum()

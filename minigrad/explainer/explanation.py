@@ -238,6 +238,11 @@ def _check_tape(records: list[Record]) -> None:
                 f"explain: the tape was freed by backward (at '{name}'); explain first, or pass "
                 "retain_graph=True to backward, or compute the result again"
             )
+        if record.changed:
+            raise GradError(
+                f"explain: the result of '{name}' was changed in place; explain before that, or "
+                "compute the result again"
+            )
         for i, x in enumerate(record.inputs):
             if (
                 isinstance(x, Tensor)

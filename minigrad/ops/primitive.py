@@ -31,13 +31,14 @@ class Primitive:
         shape of y, and the walk sums it; one with unit dimensions the walk broadcasts.
         None: not differentiable; the output is a constant.
         The elements of a parameter whose name begins with an underscore are not read, only its
-        shape and dtype: such an input may change between forward and backward.
+        shape and dtype: such an input, or y, may change between forward and backward.
     promotes: integers and booleans become floats where the result needs them to.
     is_view: the result may share memory with the first input.
     outputs: how many, at most 4; where more than one, forward and calls return a tuple, and g and
         y are tuples, too, with None in g for outputs that nothing was made of.
     saves: forward and calls return (y, saved), and so does y come to the rules: saved is whatever
-        the rules need besides, arrays that are constants to whoever else takes them.
+        they need, arrays that are constants to whoever else takes them. A rule that needs y itself
+        reads it there.
     formula: the forward as mathematics, which explanations print and read back: an expression in
         the names of the operands and attributes, with Python's operators, the functions of
         minigrad, one_hot(labels, n) and s_[...], an index by itself, after assignments if that
@@ -75,6 +76,14 @@ class Primitive:
         """Whether the rules for the inputs at positions `needs` read the elements of input i."""
         rules = [self.joint] if self.joint is not None else [self.rules[j] for j in needs]
         return any(_reads(rule, i) for rule in rules if rule is not None)
+
+    def reads_result(self, y: Any, needs: Sequence[int]) -> bool:
+        """Whether those rules read the elements of what the forward returned, y."""
+        if self.saves:
+            result, saved = y
+            return any(part is result for part in (saved if type(saved) is tuple else (saved,)))
+        rules = [self.joint] if self.joint is not None else [self.rules[j] for j in needs]
+        return any(not rule.__code__.co_varnames[1].startswith("_") for rule in rules if rule)
 
     def operands(self, n: int) -> list[str]:
         """The names of n inputs, as the rules have them; a, b, ... where these have none."""

@@ -231,9 +231,7 @@ def _by_channel(name: str, p: Any, x: Tensor, wide: bool = False) -> Any:
 
 def _to_update(name: str, p: Any, x: Tensor) -> NDArray[Any]:
     """The array of a running statistic. Errors unless it can be updated in place."""
-    array = p._data if isinstance(p, Tensor) else _array(name, p, x)
-    if array.shape != x._data.shape[1:2]:
-        _array(name, p, x)  # which says what is wrong
+    array = _array(name, p, x)
     if not array.flags.writeable or array.dtype not in (FLOAT32, FLOAT64):
         raise ArgumentError(
             f"batch_norm: {name} must be writable, in float32 or float64 of native byte order, to "

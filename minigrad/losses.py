@@ -40,8 +40,7 @@ def cross_entropy(
     """
     name = "cross_entropy"
     _check_reduction(name, reduction)
-    if type(label_smoothing) is not float or not 0.0 <= label_smoothing <= 1.0:
-        label_smoothing = number(name, "label_smoothing", label_smoothing, 0, 1)
+    label_smoothing = number(name, "label_smoothing", label_smoothing, 0, 1)
     if type(ignore_index) is not int or not _INT64[0] <= ignore_index <= _INT64[1]:
         ignore_index = integer(name, "ignore_index", ignore_index, *_INT64)
     x = as_tensor(input, name)
@@ -198,28 +197,23 @@ def _mean(divided: Callable[[Any], Tensor], count: Any) -> Tensor:
 
 def _rows(x: Tensor, name: str) -> tuple[Tensor, Any]:
     """x of shape (C,), (N, C) or (N, C, ...) as rows (M, C), and what undoes it for M results."""
-    shape, ndim = x._data.shape, x._data.ndim
-    if x._data.dtype.kind != "f":
+    if x.dtype.kind != "f":
         raise DtypeError(
             f"{name}: expected floats as input, got {x.dtype}; convert with .astype('float32')"
         )
-    if ndim == 0:
+    if x.ndim == 0:
         raise ShapeError(
             f"{name}: expected an input of shape (N, C, ...), got (); it needs an axis of classes"
         )
-    if shape[min(1, ndim - 1)] == 0:
+    if x._data.shape[min(1, x.ndim - 1)] == 0:
         raise ShapeError(f"{name}: input {x.shape} has no classes; it needs one at least")
-    if ndim == 2:
-        return x, _same
-    if ndim == 1:
+    if x.ndim == 2:
+        return x, lambda losses: losses
+    if x.ndim == 1:
         return x.reshape(1, -1), lambda losses: losses.reshape(())
-    rest = (shape[0], *shape[2:])
-    rows = x.permute(0, *range(2, ndim), 1).reshape(int(np.prod(rest)), shape[1])
+    rest = (x.shape[0], *x.shape[2:])
+    rows = x.permute(0, *range(2, x.ndim), 1).reshape(int(np.prod(rest)), x.shape[1])
     return rows, lambda losses: losses.reshape(rest)
-
-
-def _same(losses: Any) -> Any:
-    return losses
 
 
 def _labels(name: str, labels: Any, shape: tuple[int, ...]) -> Any:

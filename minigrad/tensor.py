@@ -154,9 +154,9 @@ class Tensor(Operators):
         retain_graph: keep the tape for another backward (default: only with create_graph).
         create_graph: record the backward pass as well, for higher derivatives. A leaf and its
             `.grad` then hold each other until that is cleared; mg.grad has no such cycle.
-        Errors: GradError without a tape, on a freed one, without a needed gradient, or if an
-        input that a rule reads was changed in place; ShapeError. No `.grad` changes then, and the
-        tape remains. What stops the walk itself (memory, an interrupt) leaves the tape freed.
+        Errors: GradError without a tape, on a freed one, without a needed gradient, or if what a
+        rule reads was changed in place; ShapeError. No `.grad` changes then, and the tape remains.
+        What stops the walk itself (memory, an interrupt) leaves the tape freed.
 
         >>> x = mg.tensor([1, 2, 3], requires_grad=True)
         >>> (x * x).sum().backward()

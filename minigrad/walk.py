@@ -198,6 +198,6 @@ def _owned(g: Any, lent: bool) -> Tensor:
     """g as a Tensor with an array that nobody else holds."""
     if isinstance(g, Tensor):
         return g.clone() if lent or not is_whole(g._data) else g
-    if lent or type(g) is not np.ndarray or not (g.base is None or is_whole(g)):
+    if type(g) is not np.ndarray or lent or not is_whole(g):
         g = np.array(g)
     return Tensor(g)

@@ -12,9 +12,9 @@ import numpy as np
 from .. import ops
 from ..apply import tracing
 from ..arrays import Array
-from ..nn.module import Parameter
+from ..nn.parameter import Parameter
 from ..ops.primitive import Primitive
-from ..tape import Record, grad_mode
+from ..tape import Record, no_grad
 from ..tensor import Tensor
 from ..walk import fitted, node_of, outputs_of
 from .evaluation import FUNCTIONS, KNOWN, function_of, value_of
@@ -43,17 +43,12 @@ class Derivation:
         self.variables: list[Variable] = []
         self.values: dict[str, Any] = {}
         self.functions: dict[str, Primitive] = {}
-        before = grad_mode.get()
-        try:
-            grad_mode.set(False)
-            with np.errstate(all="ignore"), tracing(self._writing):
-                labels = _labels(loss, records, names)
-                self.steps = [self._step(record, labels) for record in records]
-                self.loss = self._of[node_of(loss)]
-                self.begin = self._begin(start, given)
-                self._reverse(start)
-        finally:
-            grad_mode.set(before)
+        with no_grad(), np.errstate(all="ignore"), tracing(self._writing):
+            labels = _labels(loss, records, names)
+            self.steps = [self._step(record, labels) for record in records]
+            self.loss = self._of[node_of(loss)]
+            self.begin = self._begin(start, given)
+            self._reverse(start)
         for step, scopes in zip(self.steps, scopes_of(records, names), strict=True):
             step.scopes = scopes
             step.keep()

@@ -16,7 +16,8 @@ from .functions import (
     Tanh,
 )
 from .layers import Dropout, Embedding, Flatten, Identity, LayerNorm, Linear
-from .module import Module, Parameter
+from .module import Module
+from .parameter import Parameter
 from .sequential import Sequential
 
 __all__ = [

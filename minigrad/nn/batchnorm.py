@@ -12,7 +12,8 @@ from ..kernels.update import increment
 from ..ops.update import INCREMENT
 from ..tape import runs_again, tracer
 from ..tensor import Tensor, as_tensor, mark_changed
-from .module import Module, Parameter
+from .module import Module
+from .parameter import Parameter
 
 
 class _BatchNorm(Module):

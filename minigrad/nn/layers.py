@@ -11,7 +11,8 @@ from .. import ops
 from ..checks import ABOVE_0, flag, integer, number
 from ..random import generator
 from ..tensor import Tensor, as_tensor
-from .module import Module, Parameter
+from .module import Module
+from .parameter import Parameter
 
 
 def _uniform(shape: tuple[int, ...], bound: float) -> Parameter:

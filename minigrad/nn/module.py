@@ -1,4 +1,4 @@
-"""Module and Parameter: what holds the state of a network, by name.
+"""Module: what holds the state of a network, by name.
 
 A Module's parameters, buffers and children are its plain attributes, found by their type when
 asked for: attribute access costs nothing extra, and nothing is stored twice.
@@ -15,25 +15,12 @@ from numpy.typing import DTypeLike, NDArray
 from ..arrays import checked_dtype
 from ..checks import flag
 from ..errors import DtypeError
-from ..tape import clock, refuse_in_trace, tracer
-from ..tensor import Tensor, tensor
+from ..tape import clock, tracer
+from ..tensor import Tensor
+from .parameter import Parameter
 from .state import Keys, fitting
 
 M = TypeVar("M", bound="Module")
-
-
-class Parameter(Tensor):
-    """A Tensor that belongs to a Module; copies `data`, see `mg.tensor` for dtypes and errors.
-
-    requires_grad: False makes it one that is saved and loaded, but not trained.
-    """
-
-    __slots__ = ()
-
-    def __init__(self, data: Any, requires_grad: bool = True) -> None:
-        refuse_in_trace("a new Parameter", "would be made once; build modules outside the step")
-        super().__init__(np.ascontiguousarray(tensor(data).data).reshape(np.shape(data)))
-        self.requires_grad = requires_grad
 
 
 def _once(named: Iterator[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:

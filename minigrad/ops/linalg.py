@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from ..errors import ShapeError
 from ..kernels import linear as kernels
 from ..kernels.memory import SMALL, empty
-from ..kernels.reduce import sum_rows
 from .primitive import Primitive, primitive
 from .reductions import sum_over
 from .shapes import reshape, transpose, unsqueeze
@@ -113,16 +112,8 @@ def _linear_grad_forward(
     if dx is not None and x.ndim != 2:
         dx = dx.reshape(x.shape)
     dw = _dot(rows.T, _rows(x)) if wanted[1] else None
-    return dx, dw, _column_sums(rows) if wanted[2] else None
-
-
-def _column_sums(a: NDArray[Any]) -> NDArray[Any]:
-    """As sum_over of axis 0, (n, c) to (c,), and by the same kernel, but at once."""
-    if not len(a) or a.dtype.kind != "f" or not a.flags.carray:
-        return sum_over.forward(a, axis=(0,), keepdims=False)  # type: ignore[no-any-return]
-    out = np.empty(a.shape[1], a.dtype)
-    sum_rows(a, 1, out)
-    return out
+    db = sum_over.forward(rows, axis=(0,), keepdims=False) if wanted[2] else None
+    return dx, dw, db
 
 
 def _linear_grad_vjp(

@@ -74,16 +74,19 @@ class Primitive:
 
     def reads(self, i: int, needs: Sequence[int]) -> bool:
         """Whether the rules for the inputs at positions `needs` read the elements of input i."""
-        rules = [self.joint] if self.joint is not None else [self.rules[j] for j in needs]
-        return any(_reads(rule, i) for rule in rules if rule is not None)
+        return any(_reads(rule, i) for rule in self._rules_for(needs))
 
     def reads_result(self, y: Any, needs: Sequence[int]) -> bool:
         """Whether those rules read the elements of what the forward returned, y."""
         if self.saves:
             result, saved = y
             return any(part is result for part in (saved if type(saved) is tuple else (saved,)))
+        names = [rule.__code__.co_varnames[1] for rule in self._rules_for(needs)]
+        return any(not name.startswith("_") for name in names)
+
+    def _rules_for(self, needs: Sequence[int]) -> list[Rule]:
         rules = [self.joint] if self.joint is not None else [self.rules[j] for j in needs]
-        return any(not rule.__code__.co_varnames[1].startswith("_") for rule in rules if rule)
+        return [rule for rule in rules if rule is not None]
 
     def operands(self, n: int) -> list[str]:
         """The names of n inputs, as the rules have them; a, b, ... where these have none."""

@@ -15,7 +15,7 @@ from . import ops
 from .arrays import FLOAT32, FLOAT64, Array, as_array, checked
 from .errors import ArgumentError, DtypeError, MinigradError, ShapeError
 from .tape import Record, grad_mode, tracer
-from .tensor import TENSORS, Tensor, _share
+from .tensor import TENSORS, Tensor, _share, array_of
 
 ndarray = np.ndarray
 
@@ -99,14 +99,27 @@ def _apply_traced(self: ops.Primitive, *inputs: Any, **attributes: Any) -> Any:
     return trace.apply(self, inputs, attributes)
 
 
+def _shown(self: Tensor) -> Any:
+    trace, stored = tracer.get(), array_of(self)
+    return trace.data(self, stored) if trace is not None and trace.runs_again else stored
+
+
+_slot = vars(Tensor)["_data"]
+
+
 @contextmanager
 def tracing(trace: Any) -> Iterator[None]:
-    """Primitives that this thread or task calls inside are applied by `trace.apply` instead, which
-    is given the primitive, its inputs and its attributes."""
+    """Let `trace` see what this thread or task does inside.
+
+    Primitives are applied by `trace.apply`, which is given the primitive, its inputs and its
+    attributes. If what is traced is to run again, `trace.data` says what stands for the array of a
+    Tensor, so that no elements can be read.
+    """
     global _tracing
     with _lock:
         _tracing += 1
         ops.Primitive.__call__ = _apply_traced  # type: ignore[method-assign]
+        Tensor._data = property(_shown, _slot.__set__)  # type: ignore[assignment]
     before = tracer.get()
     try:  # what is set is set back, also where an interrupt comes in the call that sets it
         tracer.set(trace)
@@ -117,6 +130,7 @@ def tracing(trace: Any) -> Iterator[None]:
             _tracing -= 1
             if not _tracing:
                 ops.Primitive.__call__ = apply  # type: ignore[method-assign]
+                Tensor._data = _slot
 
 
 def on_tape(arrays: Sequence[Array | None], record: Record | None) -> tuple[Tensor | None, ...]:

@@ -28,10 +28,9 @@ from .arrays import FLOAT32, FLOAT64
 from .checks import ABOVE_0, flag, number
 from .errors import ArgumentError, DtypeError, ShapeError
 from .kernels.batchnorm import MEAN, VAR
-from .kernels.update import running
 from .ops.update import RUNNING
-from .tape import runs_again, tracer
-from .tensor import Tensor, as_tensor, mark_changed
+from .tape import runs_again
+from .tensor import Tensor, as_tensor, change
 
 # Ways from x to y besides the straight one, by the statistic that they go through.
 PATHS = ("mean", "var", "mean_in_var")
@@ -93,32 +92,26 @@ def batch_norm(
     relu = activation is not None
     gamma, beta = _by_channel("weight", weight, x), _by_channel("bias", bias, x)
     mean = var = None
-    statistics: tuple[NDArray[Any], NDArray[Any]] | None = None
     if not training:
         mean = _by_channel("running_mean", running_mean, x, wide=True)
         var = _by_channel("running_var", running_var, x, wide=True)
         # The kernel takes running statistics for constants; the composed form differentiates them.
         fused = fused and not (mean._requires_grad or var._requires_grad)
     elif running_mean is not None:
-        statistics = (
-            _to_update("running_mean", running_mean, x),
-            _to_update("running_var", running_var, x),
-        )
+        _check_update("running_mean", running_mean, x)
+        _check_update("running_var", running_var, x)
     if fused:
         given = () if training else (mean, var)
         y, (stats, _) = ops.batch_norm(x, gamma, beta, *given, eps=eps, relu=relu)
-        batch_mean, batch_var = stats[MEAN], stats[VAR]
+        rows = stats if isinstance(stats, np.ndarray) else Tensor(stats)
+        batch_mean, batch_var = rows[MEAN], rows[VAR]
     else:
         y, mean, var = _composed(x, gamma, beta, mean, var, eps, detach)
         y = ops.relu(y) if relu else y
-        batch_mean, batch_var = mean._data.ravel(), var._data.ravel()
-    if statistics is not None and x._data.size:
+        batch_mean, batch_var = (ops.reshape(s.detach(), -1) for s in (mean, var))
+    if training and running_mean is not None and x._data.size:
         n = x._data.size // x._data.shape[1]
-        batch = *statistics, batch_mean, batch_var
-        if (trace := tracer.get()) is not None:
-            trace.update(RUNNING, *batch, momentum, n / (n - 1))
-        running(*batch, float(momentum), n / (n - 1))
-        mark_changed(running_mean, running_var)
+        change(RUNNING, running_mean, running_var, batch_mean, batch_var, momentum, n / (n - 1))
     return y  # type: ignore[no-any-return]
 
 
@@ -200,9 +193,9 @@ def _check_detach(detach: Any, training: bool, fused: bool) -> None:
 
 def _array(name: str, p: Any, x: Tensor) -> NDArray[Any]:
     """The array of a parameter or statistic. Errors unless it has shape (C,)."""
-    array: NDArray[Any] = p._data if isinstance(p, Tensor) else p
-    if not isinstance(array, np.ndarray):
+    if not isinstance(p, (Tensor, np.ndarray)):
         raise DtypeError(f"batch_norm: {name} must be a Tensor or an array, got {type(p).__name__}")
+    array: NDArray[Any] = p._data if isinstance(p, Tensor) else p
     shape = x._data.shape
     if array.shape != shape[1:2]:
         raise ShapeError(
@@ -229,15 +222,14 @@ def _by_channel(name: str, p: Any, x: Tensor, wide: bool = False) -> Any:
     return p.astype(x.dtype)
 
 
-def _to_update(name: str, p: Any, x: Tensor) -> NDArray[Any]:
-    """The array of a running statistic. Errors unless it can be updated in place."""
+def _check_update(name: str, p: Any, x: Tensor) -> None:
+    """Errors unless a running statistic can be updated in place."""
     array = _array(name, p, x)
     if not array.flags.writeable or array.dtype not in (FLOAT32, FLOAT64):
         raise ArgumentError(
             f"batch_norm: {name} must be writable, in float32 or float64 of native byte order, to "
             f"be updated; got {array.dtype}, writable: {array.flags.writeable}"
         )
-    return array
 
 
 def check_eps(operation: str, eps: Any, training: bool) -> float:
@@ -247,9 +239,9 @@ def check_eps(operation: str, eps: Any, training: bool) -> float:
 
 
 def check_momentum(operation: str, momentum: Any) -> Any:
-    """momentum as a float; while a compiler traces, of a Tensor the array. Errors: ArgumentError
+    """momentum as a float; a Tensor as it is while a compiler traces. Errors: ArgumentError
     unless 0 <= momentum <= 1."""
     if isinstance(momentum, Tensor) and runs_again() and not momentum.ndim:
-        return momentum._data
+        return momentum
     hint = "it is the weight of the new value (0.99 in Keras is 0.01 here)"
     return number(operation, "momentum", momentum, 0, 1, hint=hint)

@@ -59,10 +59,14 @@ def check_group(group: Mapping[str, Any]) -> None:
         )
 
 
-def as_arrays(group: Group) -> dict[Any, NDArray[Any]]:
-    """The group's values as the kernels take them, checked, for each dtype of parameters."""
+def as_arrays(group: Group, first: bool = False) -> dict[Any, NDArray[Any]]:
+    """The group's values as the kernels take them, checked, for each dtype of parameters.
+
+    first: for the first step of a parameter with momentum, which is not dampened.
+    """
     try:
-        return _as_arrays(*_values(group))
+        found = _as_arrays(*_values(group))
+        return _as_arrays(*_values({**group, "dampening": 0.0})) if first else found
     except TypeError:  # what cannot be hashed is no number either
         check_group(group)
         raise
@@ -71,18 +75,24 @@ def as_arrays(group: Group) -> dict[Any, NDArray[Any]]:
 class HyperSource:
     """Where a compiled step finds the values of a group; none if another kernel is to run now."""
 
-    def __init__(self, group: Group, dtype: Any) -> None:
-        self.group, self.dtype = group, dtype
-        self.seen = _values(group)
-        self.found = as_arrays(group)[dtype]
+    def __init__(self, optimizer: Any, group: Group, parameter: Any) -> None:
+        self.optimizer, self.group, self.parameter = optimizer, group, parameter
+        self.dtype = parameter.dtype
+        self.seen, self.kind = _values(group), _kind(group)
+        self.found = self._find()
+
+    def _find(self) -> Any:
+        first = self.kind[-1] and self.parameter not in self.optimizer.state
+        return as_arrays(self.group, first)[self.dtype]
 
     def __call__(self) -> Any:
         now = _values(self.group)
         if now != self.seen:
-            kind = bool(now[1]), now[4]
-            if kind != (bool(self.seen[1]), self.seen[4]):
+            if _kind(self.group) != self.kind:
                 return None
-            self.found, self.seen = as_arrays(self.group)[self.dtype], now
+            self.found, self.seen = self._find(), now
+        elif self.kind[-1]:  # the dampening begins with the second step
+            self.found = self._find()
         return self.found
 
     def __eq__(self, other: object) -> bool:
@@ -90,10 +100,17 @@ class HyperSource:
             isinstance(other, HyperSource)
             and other.group is self.group
             and other.dtype == self.dtype
+            and (other.parameter is self.parameter or not self.kind[-1])
         )
 
     def __hash__(self) -> int:
         return id(self.group)
+
+
+def _kind(group: Mapping[str, Any]) -> tuple[bool, bool, bool]:
+    """What selects the kernel, and whether the first step is another than those that follow."""
+    momentum = bool(group["momentum"])
+    return momentum, bool(group["nesterov"]), momentum and bool(group["dampening"])
 
 
 class Groups:
@@ -121,13 +138,29 @@ class Groups:
 
 
 class MomentumSource:
-    """Where a compiled step finds the momentum of a parameter."""
+    """Where a compiled step finds the momentum of a parameter: zeros before its first step, which
+    become the optimizer's by `commit`."""
 
     def __init__(self, optimizer: Any, parameter: Any) -> None:
         self.optimizer, self.parameter = optimizer, parameter
+        self.pending: NDArray[Any] | None = None
 
     def __call__(self) -> Any:
-        return self.optimizer.state[self.parameter]["momentum_buffer"]
+        buffer = self.optimizer.buffer(self.parameter)
+        if buffer is not None:
+            return buffer
+        if self.pending is None:
+            self.pending = np.zeros(self.parameter.shape, self.parameter.dtype)
+        return self.pending
+
+    def commit(self) -> None:
+        """The first step has been made."""
+        self.optimizer.state[self.parameter] = {"momentum_buffer": self.pending}
+        self.pending = None
+
+    def forget(self) -> None:
+        """The first step has failed."""
+        self.pending = None
 
     def __eq__(self, other: object) -> bool:
         return (

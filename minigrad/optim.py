@@ -6,14 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import (
-    ArgumentError,
-    DtypeError,
-    MinigradError,
-    ShapeError,
-    StateDictError,
-    TraceError,
-)
+from .errors import ArgumentError, DtypeError, MinigradError, ShapeError, StateDictError
 from .hyper import Group, Groups, HyperSource, MomentumSource, as_arrays, check_group
 from .kernels.jit import plain
 from .kernels.threads import team_for
@@ -128,7 +121,7 @@ class SGD:
                 if set_to_none or p._grad is None:
                     p._grad = None
                 else:
-                    p.grad = Tensor(np.zeros_like(p._data))
+                    p.grad = Tensor(np.zeros(p.shape, p.dtype))
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update every parameter that has a gradient; returns what `closure()` returned, if given.
@@ -159,16 +152,17 @@ class SGD:
                     _check_gradient(data, g)
                 updates.append((p, data, g, fits, hyper[data.dtype], momentum, nesterov, group))
         for p, data, g, fits, values, momentum, nesterov, group in updates:
+            if trace is not None:
+                self._note(trace, group, p)
+                continue
             target, buffer, first = data, None, False
             if not fits:
                 target, g = plain(data), plain(g)
             if momentum:
-                buffer = self._buffer(p)
+                buffer = self.buffer(p)
                 if buffer is None:
-                    buffer, first = np.zeros_like(target), True
+                    buffer, first = np.zeros(data.shape, data.dtype), True
                     self.state[p] = {"momentum_buffer": buffer}
-            if trace is not None:
-                self._tell(trace, group, p, g, first)
             if buffer is None:
                 sgd(target, g, values, team_for(target.size))
             else:
@@ -178,25 +172,17 @@ class SGD:
         mark_changed(*[update[0] for update in updates])
         return loss
 
-    def _tell(self, trace: Any, group: Group, p: Tensor, g: NDArray[Any], first: bool) -> None:
-        """What a compiled step does to p: as now, but never again as in the first step; and where
-        it finds the values of the group and the buffer, which may be others by then."""
-        data = p._data
-        if not (data.flags.carray and g.flags.carray):
-            raise TraceError(
-                f"compile: SGD cannot update a parameter of shape {p.shape} that, or whose "
-                "gradient, does not lie in C order; p.data = np.ascontiguousarray(p.data) before"
-            )
-        hyper = trace.source(HyperSource(group, data.dtype), "hyper")
+    def _note(self, trace: Any, group: Group, p: Tensor) -> None:
+        """Tell a trace what each call does to p, and where it finds the group's values and the
+        buffer, which may be others by then."""
+        hyper = trace.source(HyperSource(self, group, p), "hyper")
         if not group["momentum"]:
-            trace.update(PLAIN, data, g, hyper)
+            trace.update(PLAIN, p, p._grad, hyper)
             return
-        if first:
-            trace.undo(lambda: self.state.pop(p, None))
-        buffer = trace.source(MomentumSource(self, p), "momentum", data)
-        trace.update(SGD_MOMENTUM, data, g, buffer, hyper, group["nesterov"], False)
+        buffer = trace.source(MomentumSource(self, p), "momentum", p)
+        trace.update(SGD_MOMENTUM, p, p._grad, buffer, hyper, group["nesterov"], False)
 
-    def _buffer(self, p: Tensor) -> NDArray[Any] | None:
+    def buffer(self, p: Tensor) -> NDArray[Any] | None:
         """The momentum of a parameter, in its dtype (which Module.to may change); None at first."""
         state = self.state.get(p)
         if state is None:

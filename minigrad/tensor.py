@@ -12,8 +12,8 @@ from .arrays import FLOAT32, Array, as_array, checked, checked_dtype, plain
 from .checks import flag
 from .errors import DtypeError, GradError, ShapeError
 from .operators import Operators
-from .ops.update import COPY
-from .tape import Record, grad_mode, refuse_in_trace, stamp_change, tracer
+from .ops.update import COPY, Update
+from .tape import Record, grad_mode, refuse_in_trace, runs_again, stamp_change, tracer
 
 
 class Tensor(Operators):
@@ -198,12 +198,9 @@ class Tensor(Operators):
                 f"{name}: cannot copy {new.dtype} into {self.dtype}; use .astype first"
             )
         try:
-            if (trace := tracer.get()) is not None:
-                trace.update(COPY, self._data, new)
-            np.copyto(self._data, new, casting="same_kind")
+            change(COPY, self, new)
         except ValueError as error:
             raise ShapeError(f"{name}: {new.shape} does not fit {self.shape}: {error}") from error
-        self.mark_changed()
         return self
 
     def convert_(self, dtype: DTypeLike) -> None:
@@ -233,6 +230,9 @@ class Tensor(Operators):
         return _rebuild, (type(self), self._data.copy(), self._requires_grad)
 
 
+# The array of a Tensor, also while a compiler traces and shows a description in its place.
+array_of = vars(Tensor)["_data"].__get__
+
 # Tensor and what is derived from it: one look at the types of an operation's inputs tells whether
 # there is a Tensor among them.
 TENSORS: set[type] = {Tensor}
@@ -258,6 +258,19 @@ def mark_changed(*changed: Any) -> None:
                 owner._record.changed = True
 
 
+def change(update: Update, *inputs: Any) -> None:
+    """Run an update in place on Tensors, arrays and numbers, and mark the Tensors that it changes.
+
+    While a compiler traces, the update is noted instead, to be run in each call.
+    """
+    trace = tracer.get()
+    if trace is not None and trace.runs_again:
+        trace.update(update, *inputs)
+    else:
+        update.kernel(*[x._data if isinstance(x, Tensor) else x for x in inputs])
+    mark_changed(*[inputs[i] for i in update.changes])
+
+
 def _share(view: Tensor, source: Tensor) -> Tensor:
     view._base = source if source._base is None else source._base
     return view
@@ -277,10 +290,11 @@ def tensor(data: Any, dtype: DTypeLike | None = None, requires_grad: bool = Fals
     >>> mg.tensor([1, 2]), mg.tensor(np.array([1, 2])), mg.tensor([True]).dtype
     (tensor([1., 2.]), tensor([1, 2], dtype=int64), dtype('bool'))
     """
+    if runs_again():  # by an operation, which is traced
+        x = as_tensor(data, "tensor").detach()
+        copy = x.astype(x.dtype if dtype is None else dtype)
+        return copy.requires_grad_(flag("tensor", "requires_grad", requires_grad))
     if isinstance(data, Tensor):
-        if tracer.get() is not None:  # by an operation, which is traced
-            copy = data.detach().astype(data.dtype if dtype is None else dtype)
-            return copy.requires_grad_(flag("tensor", "requires_grad", requires_grad))
         data = data._data
     if dtype is None:
         given = as_array(data, "tensor")
@@ -288,7 +302,7 @@ def tensor(data: Any, dtype: DTypeLike | None = None, requires_grad: bool = Fals
         given, dtype = plain(data, "tensor"), checked_dtype(dtype, "tensor")
     if given.dtype.kind not in "biuf":
         checked(given, "tensor")  # NumPy would parse text and drop imaginary parts
-    result = Tensor(checked(np.array(given, dtype), "tensor"))
+    result = Tensor(checked(np.array(given, dtype, order="C"), "tensor"))
     if flag("tensor", "requires_grad", requires_grad):
         result.requires_grad = True
     return result
@@ -299,4 +313,9 @@ def as_tensor(x: Any, name: str) -> Tensor:
 
     Errors: as `tensor`, in the name of the operation that was given x.
     """
-    return x if isinstance(x, Tensor) else Tensor(as_array(x, name))
+    if isinstance(x, Tensor):
+        return x
+    trace = tracer.get()
+    if trace is not None and trace.runs_again:
+        return trace.tensor(x, name)  # type: ignore[no-any-return]
+    return Tensor(as_array(x, name))

@@ -338,7 +338,7 @@ def test_tensors_that_come_to_share_memory():
             np.testing.assert_array_equal(found.data, wanted)
     both = np.zeros(5)
     a.data, b.data = both[:3], both[1:4]
-    with pytest.raises(TraceError, match="b and a share memory, and the step changes one"):
+    with pytest.raises(TraceError, match="a and b share memory, and the step changes one"):
         compiled(X)
     np.testing.assert_array_equal(both, 0)
 

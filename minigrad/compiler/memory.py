@@ -1,10 +1,10 @@
-"""Where the arrays of a program are: the user's own, pieces of one block, or, of large results, a
-new one in each call."""
+"""Where the arrays of a program are: the user's own, copies of those that do not lie in C order,
+pieces of a block that all programs of a function share, or, of large results, new ones."""
 
 import math
 from collections.abc import Iterable, Sequence
-from itertools import combinations
 from typing import Any
+from weakref import ref
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from .emit import Emitted
 from .program import Program, Value
 
 LINE = 64  # bytes: arrays begin with a line of the cache
+_BYTE = np.dtype(np.uint8)
 
 
 def laid_out(sizes: Sequence[int], lives: Sequence[tuple[int, float]]) -> tuple[list[int], int]:
@@ -35,83 +36,152 @@ def laid_out(sizes: Sequence[int], lives: Sequence[tuple[int, float]]) -> tuple[
     return starts, max(ends, default=0)
 
 
+class Workspace:
+    """The memory that all programs of one function share, of which one runs at a time."""
+
+    def __init__(self) -> None:
+        self.block = empty((LINE,), _BYTE)
+        self._gradients: dict[Any, tuple[Any, Any]] = {}  # by leaf, with a reference to it
+
+    def reserve(self, size: int) -> None:
+        """Make the block at least this many bytes, which may put it into another place."""
+        if size + LINE > self.block.size:
+            self.block = empty((size + LINE,), _BYTE)
+
+    def gradient(self, leaf: Any, v: Value) -> Any:
+        """The array that every program puts the gradient of this leaf into."""
+        key = id(leaf), v.shape, v.dtype
+        owner, array = self._gradients.get(key, (None, None))
+        if owner is None or owner() is not leaf:
+            array = empty(v.shape, v.dtype)
+            self._gradients[key] = ref(leaf, lambda _: self._gradients.pop(key, None)), array
+        return array
+
+
 class Memory:
     """The arrays of all Values but arguments.
 
-    places: their addresses, as generated code takes them; buffer_bytes: the size of the block.
-    Errors: TraceError for memory that a program cannot use.
+    places: their addresses, as generated code takes them; buffer_bytes: the size of its part of the
+    block. Errors: TraceError for memory that a program cannot use.
     """
 
-    def __init__(self, program: Program, emitted: Emitted) -> None:
-        self._program, self._aliases = program, emitted.aliases
-        self._place_of = {id(v): i for i, v in enumerate(emitted.places)}
-        self._written = {id(v) for op in program.operations for v in op.changes}
-        self._arrays: dict[int, Any] = {
-            id(v): v.array for v in program.values() if v.origin in ("state", "constant")
-        }
-        # Results whose copy would cost more than a new array does. Gradients are kept here.
-        kept = {id(g) for _, g in program.grads}
-        self._handed = {
-            id(v): v
-            for v in program.results
-            if v.origin == "result" and math.prod(v.shape) >= SMALL
-            if id(v) in self._place_of and id(v) not in kept
-        }
-        self._lay_out(emitted)
-        for v in emitted.places:
-            if v.origin != "result" and not self._arrays[id(v)].flags.c_contiguous:
-                raise TraceError(
-                    f"compile: {v.name}, of shape {v.shape}, does not lie in C order; make it "
-                    "contiguous by np.ascontiguousarray"
-                )
+    def __init__(self, program: Program, emitted: Emitted, workspace: Workspace) -> None:
+        self._program, self._aliases, self._workspace = program, emitted.aliases, workspace
+        self._place_of = {v: i for i, v in enumerate(emitted.places)}
+        self._written = {v for op in program.operations for v in op.changes}
+        self._outer: dict[Value, Any] = {}  # the user's arrays
+        self._arrays: dict[Value, Any] = {}
+        self._copies: list[
+            tuple[Value, Any, Any]
+        ] = []  # of those that code cannot take as they are
+        self.places = np.zeros(len(emitted.places), np.int64)
         outer = [(v, v.array) for v in program.values() if v.origin in ("state", "constant")]
         if found := self.overlap(outer):
             raise TraceError(
                 f"compile: {found[0].name} and {found[1].name} share memory, and the step changes "
                 "one of them in place; give each an array of its own"
             )
-        arrays = [self._arrays.get(id(v)) for v in emitted.places]
-        self.places = np.array([0 if a is None else _address(a) for a in arrays], np.int64)
-        self._note_owners()
+        self._put(outer)
+        # Gradients are kept from call to call; those of a step that reads some are copied instead.
+        self.reads_gradients = any(v.name.endswith(".grad") for v, _ in outer if v.fetch)
+        kept = {v: leaf for leaf, v in program.grads if v is not None and v.origin == "result"}
+        self._gradients: dict[Value, Any] = {}
+        if not self.reads_gradients:
+            self._gradients = {v: leaf for v, leaf in kept.items() if v in self._place_of}
+            for v, leaf in self._gradients.items():
+                self._set(v, workspace.gradient(leaf, v))
+        # Results whose copy would cost more than a new array does.
+        self._handed = [
+            v
+            for v in dict.fromkeys(program.results)
+            if v.origin == "result" and math.prod(v.shape) >= SMALL
+            if v in self._place_of and v not in kept
+        ]
+        self._lay_out(emitted)
+        self.settle()
 
     def _lay_out(self, emitted: Emitted) -> None:
         """A piece of one block for each other result that has a place."""
-        places = [v for v in emitted.places if id(v) not in self._handed]
-        own = [v for v in places if v.origin == "result"]
+        elsewhere = {*self._handed, *self._gradients}
+        own = [v for v in emitted.places if v.origin == "result" and v not in elsewhere]
         sizes = [-(-v.dtype.itemsize * math.prod(v.shape) // LINE) * LINE for v in own]
         keep = {id(emitted.aliases.root(v)) for v in self._program.wanted}
         ends = {i: math.inf if i in keep else last for i, (_, last) in emitted.lives.items()}
         lives = [(emitted.lives[id(v)][0], ends[id(v)]) for v in own]
         starts, self.buffer_bytes = laid_out(sizes, lives)
-        self._block = empty((max(self.buffer_bytes, 1) + LINE,), np.dtype(np.uint8))
-        first = -_address(self._block) % LINE
-        for v, start in zip(own, starts, strict=True):
+        self._pieces = list(zip(own, starts, strict=True))
+        self._block: Any = None
+        self._workspace.reserve(self.buffer_bytes)
+
+    def settle(self) -> bool:
+        """Take the block where it is now; whether it has moved since the last time."""
+        block = self._workspace.block
+        if block is self._block:
+            return False
+        self._block = block
+        first = -_address(block) % LINE
+        for v, start in self._pieces:
             count = v.dtype.itemsize * math.prod(v.shape)
-            piece = self._block[first + start : first + start + count]
-            self._arrays[id(v)] = piece.view(v.dtype).reshape(v.shape)
+            piece = block[first + start : first + start + count]
+            self._set(v, piece.view(v.dtype).reshape(v.shape))
+        self._note_owners()
+        return True
 
     def begin(self) -> None:
-        """New arrays for the results that a call hands over. Errors: MemoryError."""
-        for key, v in self._handed.items():
-            array = self._arrays[key] = empty(v.shape, v.dtype)
-            self.places[self._place_of[key]] = _address(array)
+        """New arrays for the results that a call hands over, and copies of what lies in another
+        order. Errors: MemoryError."""
+        for v in self._handed:
+            self._set(v, empty(v.shape, v.dtype))
+        for _, array, copy in self._copies:
+            np.copyto(copy, array)
 
     def end(self) -> None:
-        """They are the caller's now."""
-        for key in self._handed:
-            self._arrays.pop(key, None)
+        """What was handed over is the caller's now, and changed copies go back."""
+        for v in self._handed:
+            self._arrays.pop(v, None)
+        for v, array, copy in self._copies:
+            if v in self._written:
+                np.copyto(array, copy)
+
+    def _put(self, found: Iterable[tuple[Value, Any]]) -> None:
+        """Use these arrays of the user's."""
+        for v, array in found:
+            self._outer[v] = array
+            flags = array.flags
+            if flags.c_contiguous and flags.aligned and array.dtype == v.dtype:
+                self._set(v, array)
+            else:
+                self._set(v, np.empty(v.shape, v.dtype))
+        self._copies = [
+            (v, array, self._arrays[v])
+            for v, array in self._outer.items()
+            if self._arrays[v] is not array
+        ]
+
+    def _set(self, v: Value, array: Any) -> None:
+        self._arrays[v] = array
+        if v in self._place_of:
+            self.places[self._place_of[v]] = _address(array)
 
     def hands_over(self, v: Value) -> bool:
         """Whether v has a new array in each call, which is then the caller's."""
-        return id(v) in self._handed
+        return v in self._handed
+
+    def keeps_gradient(self, v: Value) -> bool:
+        """Whether v is a gradient with an array of its own."""
+        return v in self._gradients
+
+    def outer(self, v: Value) -> Any:
+        """The user's array that v stands for."""
+        return self._outer[v]
 
     def find(self, v: Value) -> Any:
         """The array of v, or None for an argument, a view, or what has no memory."""
-        return self._arrays.get(id(v))
+        return self._arrays.get(v)
 
     def array(self, v: Value, arguments: Sequence[Any]) -> Any:
         """Where the elements of v are, in a call with these arguments."""
-        known = self._arrays.get(id(v))
+        known = self._arrays.get(v)
         if known is not None:
             return known
         for argument, value in zip(arguments, self._program.arguments, strict=True):
@@ -119,8 +189,8 @@ class Memory:
                 return argument
         view = self._aliases.of.get(id(v))
         if view is None:  # nothing generated has read or made it
-            self._arrays[id(v)] = v.array if v.array is not None else np.empty(v.shape, v.dtype)
-            return self._arrays[id(v)]
+            self._arrays[v] = np.empty(v.shape, v.dtype)
+            return self._arrays[v]
         base = self.array(view.inputs[0], arguments)
         return view.what.forward(base, **view.attributes)  # type: ignore[union-attr]
 
@@ -129,35 +199,33 @@ class Memory:
         fit."""
         found = list(found)
         for v, now in found:
-            fits = isinstance(now, np.ndarray) and now.flags.carray
-            if not fits or now.shape != v.shape or now.dtype != v.dtype:
+            fits = isinstance(now, np.ndarray) and now.shape == v.shape
+            if not fits or now.dtype.newbyteorder("=") != v.dtype:
+                return False
+            if v in self._written and not now.flags.writeable:
                 return False
         if self.overlap(found):
             return False
-        for v, now in found:
-            self._arrays[id(v)] = now
-            if id(v) in self._place_of:
-                self.places[self._place_of[id(v)]] = _address(now)
+        self._put(found)
         self._note_owners()
         return True
 
     def overlap(self, arrays: Sequence[tuple[Value, Any]]) -> tuple[Value, Value] | None:
         """Two of these Values, of which one is changed in place, whose arrays share memory: what
         reads the other is in no order with the change."""
-        for (v, a), (w, b) in combinations(arrays, 2):
-            if (id(v) in self._written or id(w) in self._written) and np.may_share_memory(a, b):
-                return v, w
+        for v, a in arrays:
+            if v in self._written:
+                for w, b in arrays:
+                    if w is not v and np.may_share_memory(a, b):
+                        return v, w
         return None
 
     # --- arguments -----------------------------------------------------------------------------
 
     def _note_owners(self) -> None:
         """Whose memory arguments must not be: looked at in each call, so by identity."""
-        ours = [
-            self._arrays[id(v)]
-            for v in self._program.values()
-            if id(v) in self._written or (v.origin == "result" and id(v) in self._arrays)
-        ]
+        ours = [self._outer[v] for v in self._written]
+        ours += [a for v, a in self._arrays.items() if v.origin == "result"]
         self._owners = {id(owner(a)): owner(a) for a in ours}
 
     def apart(self, arguments: list[Any]) -> list[Any]:
@@ -171,8 +239,8 @@ class Memory:
         return arguments
 
     def _copied(self, a: Any) -> Any:
-        for v in self._program.values():
-            if id(v) in self._written and np.may_share_memory(a, self._arrays[id(v)]):
+        for v in self._written:
+            if np.may_share_memory(a, self._outer[v]):
                 raise TraceError(
                     f"compile: an argument of shape {a.shape} is memory of {v.name}, which the "
                     "step changes in place; give it a copy, or let the step use it from outside"

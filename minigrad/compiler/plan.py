@@ -13,7 +13,8 @@ from ..tensor import Tensor, mark_changed
 from . import build
 from .emit import emit
 from .functions import Code
-from .memory import Memory
+from .interpreter import results_of
+from .memory import Memory, Workspace
 from .passes import optimised
 from .program import Operation, Program, Value
 from .trace import Trace
@@ -29,12 +30,13 @@ class Plan:
     def __init__(
         self,
         trace: Trace,
-        results: Sequence[Tensor],
+        program: Program,
         rebuild: Callable[[Sequence[Any]], Any],
         title: str,
+        workspace: Workspace,
     ) -> None:
         began = time.perf_counter()
-        self.traced = trace.program(results)
+        self.traced = program
         self.program: Program = optimised(self.traced)
         self.emitted = emit(self.program, title)
         self.module, self.path = build.load(self.emitted.source, title)
@@ -42,9 +44,10 @@ class Plan:
         self._owners = trace.owners
         self._tensors: list[tuple[Tensor, Any, bool, Value]] = []
         self._fetches: list[tuple[Callable[[], Any], Any, Value]] = []
+        self._pending: list[Any] = []  # sources of states that the next call makes
         self.built: dict[str, tuple[str, float]] = {}  # what Numba did for each function
         self._batch: list[Any] | None = None  # arguments that run_rows gathers
-        self.memory = Memory(self.program, self.emitted)
+        self.memory = Memory(self.program, self.emitted, workspace)
         self.buffer_bytes = self.memory.buffer_bytes
         self._note_states()
         self._draws = [self._draw(operation) for operation in self.emitted.draws]
@@ -52,11 +55,15 @@ class Plan:
         self._sizes = np.array(self.emitted.sizes, np.int64)
         self._numbers = np.array(self.emitted.numbers, np.float64)
         self._changed = self._changed_tensors(trace)
+        self._bind()
+        self.compile_seconds = time.perf_counter() - began
+
+    def _bind(self) -> None:
+        """What comes of a call, from where the memory is now."""
         self._held: list[tuple[Tensor, Tensor]] = []  # gradients whose memory each call overwrites
         self._grads = [self._gradient(leaf, v) for leaf, v in self.program.grads]
         given = self.program.results
         self._results = [self._result(v, given[:i]) for i, v in enumerate(given)]
-        self.compile_seconds = time.perf_counter() - began
 
     # --- running -------------------------------------------------------------------------------
 
@@ -94,17 +101,21 @@ class Plan:
 
     def _note_states(self) -> None:
         """What `holds` compares, as it is now."""
-        self._tensors, self._fetches = [], []
+        self._tensors, self._fetches, self._pending = [], [], []
         for v in self.program.values():
-            if id(v) in self._owners:
-                x = self._owners[id(v)]
-                self._tensors.append((x, self.memory.find(v), x._requires_grad, v))
+            if v in self._owners:
+                x = self._owners[v]
+                self._tensors.append((x, self.memory.outer(v), x._requires_grad, v))
             elif v.fetch is not None:
-                self._fetches.append((v.fetch, self.memory.find(v), v))
+                self._fetches.append((v.fetch, self.memory.outer(v), v))
+                if getattr(v.fetch, "pending", None) is not None:
+                    self._pending.append(v.fetch)
 
     def run(self, arguments: list[Any]) -> Any:
         """One call, with arrays in C order. Errors: those of the operations, TraceError for an
         argument that is memory of what the step changes."""
+        if self.memory.settle():
+            self._bind()
         arguments = self.memory.apart(arguments)
         self.memory.begin()
         for draw in self._draws:
@@ -119,8 +130,15 @@ class Plan:
             leaf._grad = gradient(arguments)
         mark_changed(*self._changed)
         results = [result(arguments) for result in self._results]
-        self.memory.end()
+        self._end()
         return self.rebuild(results)
+
+    def _end(self) -> None:
+        self.memory.end()
+        if self._pending:
+            for source in self._pending:
+                source.commit()
+            self._pending = []
 
     def run_rows(self, whole: Sequence[Any], rows: Any) -> Any:
         """A call for each row of `rows`, the sample numbers of a batch: what they return, as an
@@ -150,6 +168,8 @@ class Plan:
         """A call has ended before its end: gradients whose memory it has begun to write are gone,
         and of several updates some may have been made."""
         self.memory.end()
+        for source in self._pending:
+            source.forget()
         for leaf, held in self._held:
             if leaf._grad is held:
                 leaf._grad = None
@@ -195,7 +215,8 @@ class Plan:
     def _by_python(self, operation: Operation, arguments: Sequence[Any]) -> None:
         """An operation that generated code does not know, by its forward."""
         result = self._forward(operation, arguments)
-        for v, array in zip(operation.outputs, _flat(result, operation), strict=True):
+        found = results_of(operation.what, result)  # type: ignore[arg-type]
+        for v, array in zip(operation.outputs, found, strict=True):
             if v is not None:
                 np.copyto(self.memory.array(v, arguments), array, casting="unsafe")
 
@@ -222,8 +243,8 @@ class Plan:
         found: dict[int, Tensor] = {}
         for operation in self.program.operations:
             for v in operation.changes:
-                if id(v) in trace.owners:
-                    found[id(v)] = trace.owners[id(v)]
+                if v in trace.owners:
+                    found[id(v)] = trace.owners[v]
         return list(found.values())
 
     def _gradient(
@@ -231,16 +252,11 @@ class Plan:
     ) -> tuple[Tensor, Callable[[Sequence[Any]], Tensor | None]]:
         if v is None:
             return leaf, lambda _: None
-        array = self.memory.find(v)
-        if array is not None and v.origin == "result" and not self._reads_gradients():
-            held = Tensor(array)
+        if self.memory.keeps_gradient(v):
+            held = Tensor(self.memory.find(v))
             self._held.append((leaf, held))
             return leaf, lambda _: held
         return leaf, lambda arguments: Tensor(self.memory.array(v, arguments).copy())
-
-    def _reads_gradients(self) -> bool:
-        """Whether the step adds to gradients that were there, so that they need other memory."""
-        return any(v.name.endswith(".grad") for v in self.program.values() if v.fetch is not None)
 
     def _result(self, v: Value, before: Sequence[Value]) -> Callable[[Sequence[Any]], Tensor]:
         """What gives v to the caller, who has already got those `before`."""
@@ -250,10 +266,3 @@ class Plan:
         if self.memory.hands_over(v) and not any(v is other for other in before):
             return lambda arguments: Tensor(self.memory.array(v, arguments))
         return lambda arguments: Tensor(self.memory.array(v, arguments).copy())
-
-
-def _flat(result: Any, operation: Operation) -> list[Any]:
-    if getattr(operation.what, "saves", False):
-        y, saved = result
-        return [y, *(saved if isinstance(saved, tuple) else (saved,))]
-    return list(result) if len(operation.outputs) > 1 else [result]

@@ -7,32 +7,41 @@ place changes values that are memory of the user; whoever reads such a value aft
 it in the list. Imports ops and below only, so that passes and printers need no Tensors.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from ..errors import TraceError
 from ..ops import Primitive
 from ..ops.update import Update
+from ..tape import users_line
 
 Fetch = Callable[[], Any]
 
 
 class Value:
-    """An array: what it is called, its shape and dtype, and where it comes from.
+    """An array of a program, without elements: a name, a shape, a dtype, and where it comes from.
+
+    While a step is traced a Value stands for the array of each Tensor; whoever asks it for elements
+    gets a TraceError.
 
     origin: "argument"; "state", memory of the user, an array that `fetch` finds at each call;
-        "constant", an array that never changes; "result" of an operation.
+        "constant", an array of NumPy, read in each call; "result" of an operation.
     """
 
     __slots__ = ("array", "dtype", "fetch", "name", "origin", "shape")
+
+    base = None  # like an array that has its own memory
 
     def __init__(
         self, name: str, array: Any, origin: str, fetch: Fetch | None = None, keep: bool = True
     ) -> None:
         self.name = name
         self.shape: tuple[int, ...] = array.shape
-        self.dtype: np.dtype[Any] = array.dtype
+        dtype = array.dtype
+        self.dtype: np.dtype[Any] = dtype if dtype.isnative else dtype.newbyteorder("=")
         self.origin = origin
         self.fetch = fetch
         self.array = array if keep else None
@@ -42,8 +51,40 @@ class Value:
         """A result that a pass makes up."""
         return cls(name, np.broadcast_to(np.empty((), dtype), shape), "result", keep=False)
 
+    @property
+    def ndim(self) -> int:
+        """Number of dimensions."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def flags(self) -> Any:
+        """Those of the user's array; a result lies in C order and can be written."""
+        return _PLAIN.flags if self.array is None else self.array.flags
+
     def __repr__(self) -> str:
         return f"%{self.name}"
+
+    def _refuse(self, *_: Any, **__: Any) -> Any:
+        file, line = users_line()
+        raise TraceError(
+            f"compile: {file}, line {line}, asks for the elements of {self!r}, {self.dtype} of "
+            f"shape {self.shape}, which a step has only while it runs; return the Tensor from the "
+            "step instead of keeping it (inside a step this is a fault of minigrad)"
+        )
+
+    __array__ = __array_ufunc__ = __array_function__ = __getitem__ = __iter__ = _refuse
+    __float__ = __int__ = __index__ = _refuse
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _refuse
+    __truediv__ = __rtruediv__ = __pow__ = __rpow__ = __matmul__ = __rmatmul__ = _refuse
+    __neg__ = __abs__ = __lt__ = __le__ = __gt__ = __ge__ = _refuse
+
+
+_PLAIN = np.empty(1)
 
 
 class Operation:

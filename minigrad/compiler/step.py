@@ -20,6 +20,7 @@ from .epoch import loader_of, refuse_unless_number, run_epoch
 from .guards import Modules, Together
 from .kept import Plans
 from .leaks import Outside
+from .memory import Workspace
 from .methods import methods_of
 from .plan import Plan
 from .report import report
@@ -90,6 +91,7 @@ class Compiled:
         self._function = function
         self._plans = Plans(self._title)
         self._last: Plan | None = None
+        self._workspace = Workspace()
         self._running = threading.RLock()  # one plan's memory serves one call at a time
         _all.add(self)
         try:
@@ -108,7 +110,9 @@ class Compiled:
             return self._function(*map(lifted, args), **{k: lifted(x) for k, x in kwargs.items()})
         with self._running:
             plan = self._holding(signature, args, kwargs)
-            return self._trace(signature, args, kwargs) if plan is None else plan.run(arrays)
+            if plan is None:
+                return self._trace(arrays, signature, args, kwargs)
+            return plan.run(arrays)
 
     def _holding(self, signature: Any, args: Any, kwargs: Any) -> Plan | None:
         """The plan for a call, if there is one."""
@@ -144,7 +148,7 @@ class Compiled:
         plan = self._holding(signature, batch, {})
         if plan is None:
             check = functools.partial(refuse_unless_number, title=self._title)
-            result = self._trace(signature, batch, {}, check)
+            result = self._trace(arrays, signature, batch, {}, check)
         else:
             refuse_unless_number(plan.rebuild(plan.program.results), self._title)
             result = plan.run(arrays)
@@ -154,12 +158,13 @@ class Compiled:
 
     def _trace(
         self,
+        arrays: list[Any],
         signature: Any,
         args: Any,
         kwargs: Mapping[str, Any],
         check: Callable[[Any], None] = lambda result: None,
     ) -> Any:
-        """What the function returns; a plan for later calls. check: raises to refuse a result."""
+        """Trace a call, and run what was compiled of it. check: raises to refuse a result."""
         if not all(map(is_native, (*args, *kwargs.values()))):
             # Here each such call comes, as there is no plan for it.
             return self(*map(native, args), **{name: native(x) for name, x in kwargs.items()})
@@ -171,31 +176,29 @@ class Compiled:
         before = Watched(function, modules)
         modes, outside = Modules(before.modules), Outside(before, trace)
         trace.undo(functools.partial(random.go_back, random.place()))
-        done = False
         try:
             trace.note_module = Noting(trace, modules)
             with tracing(trace):
                 result = self._function(*given.args, **given.kwargs)
-            done = True
             check(result)
             found: list[Tensor] = []
             rebuild = taken_apart(result, found)
             watched = Watched(function, modules)
             outside.refuse_left(watched)
+            trace.give_elements(place.tensor for place in watched.places)
             known = [x for _, x in tensors_of(modules, function)]
             together = Together([*known, *(place.tensor for place in watched.places)])
             guards: list[Any] = [Modules(watched.modules), watched, together]
             if not (before() and modes()):  # the step counts, which compiled calls would not
                 trace.guards.append((bool, True))  # never holds
             trace.guards += [(guard, True) for guard in guards if len(guard)]
-            plan = Plan(trace, found, rebuild, self._title)
-        except BaseException as error:
-            if done or isinstance(error, (TraceError, KeyboardInterrupt)):
-                trace.take_back()
-            raise
+            program = trace.program(found)
+        finally:
+            trace.take_back()
+        plan = Plan(trace, program, rebuild, self._title, self._workspace)
         self._plans.keep(signature, plan)
         self._last = plan
-        return rebuild([Tensor(x._data.copy()) for x in found])
+        return plan.run(arrays)
 
     def __get__(self, owner: Any, kind: Any = None) -> Any:
         """As a method: bound to its object, with traces of its own."""

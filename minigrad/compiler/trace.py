@@ -1,32 +1,33 @@
-"""Tracing: run a step once, eagerly, and write down every operation that it applies.
+"""Tracing: run a step once with arrays that are only described, and note each operation.
 
-Arrays are known by identity: a primitive's results and their views are Values; any other array that
-is met is memory that was there before.
+While a step is traced, the array of every Tensor is a Value: a name, a shape and a dtype, without
+elements. Nothing is computed, so nothing can pass from this call into later ones except what was
+there before the step: arguments, state and constants, which all have names in the program.
 """
 
-from collections.abc import Callable, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from .. import ops
-from ..apply import apply
-from ..arrays import as_array
+from ..apply import apply, on_tape
+from ..arrays import as_array, checked
 from ..errors import TraceError
 from ..nn.module import Module
-from ..ops.update import Update
-from ..tensor import Tensor
+from ..ops.update import COPY, Update
+from ..tape import Record, grad_mode, tracer, users_line
+from ..tensor import Tensor, _share, array_of
+from .interpreter import Interpreter
 from .program import Fetch, Operation, Program, Value
-
-# What apply takes as it is; lists become arrays.
-_KNOWN = (Tensor, np.ndarray, np.generic, float, int, type(None))
 
 
 class Trace:
-    """What has been met so far.
+    """The operations of a step so far.
 
-    arguments, known: the Tensors that the step is given, and the user's others, with their names.
+    arguments, known: the Tensors that the step is given, and those of the user, with their names.
     """
 
     runs_again = True
@@ -37,66 +38,91 @@ class Trace:
         self.rule: tuple[ops.Primitive, int | None] | None = None
         self.guards: list[tuple[Callable[[], Any], Any]] = []
         self.operations: list[Operation] = []
-        self.owners: dict[int, Tensor] = {}  # the Tensors of states, by the identity of the Value
-        self._values: dict[int, Value] = {}  # by the identity of the array
-        self._views: dict[int, tuple[Operation, Any]] = {}  # what made a view, and its array
-        self._stale: set[int] = set()  # views whose memory has changed since they were noted
-        self._given = [x._data for _, x in arguments]
-        self._held: list[Any] = []  # arrays, so that no other gets the identity of one
+        self.owners: dict[Value, Tensor] = {}  # the Tensors of states
+        self.sources: list[Fetch] = []  # where states are found that belong to no Tensor
+        self._values: dict[int, Value] = {}  # arrays from outside, by identity
+        self._held: list[Any] = []  # these arrays, so that no other gets the identity of one
+        self._checksums: list[tuple[Value, int]] = []  # of constants, when they were met
+        self._views: dict[Value, Operation] = {}  # the operation that made each view
+        self._stand_ins: dict[Value, Any] = {}  # arrays without content, laid out as eager ones
+        self._replaced: dict[Value, Value] = {}  # results that were overwritten in place
+        self._stale: set[Value] = set()  # views whose memory has changed since they were made
         self._known = {id(x): name for name, x in reversed(known)}
-        self._tensors = {id(x._data): x for _, x in known}
+        self._names = {id(array_of(x)): name for name, x in reversed(known)}
         self._taken: set[str] = set()
         self._gradients: dict[int, tuple[Tensor, Any]] = {}  # leaves, and .grad as it was
         self._undo: list[Callable[[], Any]] = []
-        self.note_module: Callable[[Module], None] = lambda module: None  # what is told of a call
-        self.arguments = [
-            self._enter(x._data, Value(self._free(name), x._data, "argument", keep=False))
-            for name, x in arguments
-        ]
+        self.note_module: Callable[[Module], None] = lambda module: None  # told of each call
+        self.arguments: list[Value] = []
+        for name, x in arguments:
+            value = Value(self._free(name), array_of(x), "argument", keep=False)
+            self.arguments.append(value)
+            x._data = value  # type: ignore[assignment]
 
-    # --- what tells ----------------------------------------------------------------------------
+    # --- what the engine tells -----------------------------------------------------------------
+
+    def data(self, x: Tensor, stored: Any) -> Value:
+        """The Value that stands for the array of x, which is `stored`."""
+        value = stored if isinstance(stored, Value) else self._captured(x, stored)
+        while value in self._replaced:
+            value = self._replaced[value]
+        return self._again(value) if value in self._stale else value
 
     def apply(
         self, primitive: ops.Primitive, inputs: Sequence[Any], attributes: dict[str, Any]
     ) -> Any:
-        """Apply the primitive, and write that down."""
-        inputs = [x if isinstance(x, _KNOWN) else as_array(x, primitive.name) for x in inputs]
-        given = [self._input(x) for x in inputs]
-        result = apply(primitive, *inputs, **attributes)
-        outputs = [self._made(a, primitive.name) for a in _arrays(result, primitive)]
-        operation = Operation(primitive, given, attributes, outputs, self.rule)
-        self.operations.append(operation)
-        if primitive.is_view and outputs[0] is not None:
-            self._note_view(operation, _array(inputs[0]), _array(result))
+        """Note the primitive, and return Tensors that stand for its results."""
+        given = tuple([self.lift(x, primitive.name) for x in inputs])
+        values = [x._data if isinstance(x, Tensor) else x for x in given]
+        if not any(isinstance(v, Value) for v in values):
+            return apply(primitive, *inputs, **attributes)  # numbers alone
+        whole = self._noted(primitive, values, attributes)
+        needs = [i for i, x in enumerate(given) if isinstance(x, Tensor) and x._requires_grad]
+        if primitive.partial:
+            needs = [i for i in needs if primitive.rules[i] is not None]
+        record = None
+        if needs and primitive.differentiable and grad_mode.get():
+            record = Record(primitive, given, values, attributes, whole, needs)
+        if primitive.outputs > 1:
+            return on_tape(whole, record)
+        if primitive.saves:
+            return on_tape([whole[0]], record)[0], whole[1]
+        (result,) = on_tape([whole], record)
+        if whole in self._views and isinstance(given[0], Tensor):
+            _share(result, given[0])
         return result
 
     def update(self, update: Update, *inputs: Any) -> None:
-        """Write down an update in place, which whoever tells is about to make."""
-        given = [self._input(x) for x in inputs]
+        """Note an update in place, which the engine does not make while it is traced."""
+        given = [self._value(x) for x in inputs]
         for i in update.changes:
-            if given[i].origin in ("result", "argument"):
+            target = given[i]
+            if update is COPY and target.origin == "result" and target not in self._views:
+                self._overwrite(target, given[1])
+                return
+            if target.origin != "state":
+                what = {"argument": "an argument of the step", "constant": "an array of NumPy"}
+                file, line = users_line()
                 raise TraceError(
-                    f"compile: {update.name} would change {given[i]!r}, an argument, a view, or "
-                    "what the step has made; make a new Tensor, or change a whole one from outside"
+                    f"compile: {update.name}, in {file}, line {line}, would change in place "
+                    f"{what.get(target.origin, 'a view of what the step has made')}, of shape "
+                    f"{target.shape}; make a new Tensor, as y = y + x does, or change a whole one "
+                    "that is there before the step"
                 )
-            array = inputs[i].array if isinstance(inputs[i], Value) else inputs[i]
-            if any(np.may_share_memory(array, a) for a in self._given):
-                raise TraceError(
-                    f"compile: {update.name} would change {given[i]!r}, whose memory is that of an "
-                    "argument; give the step a copy, or let it use the Tensor from outside"
-                )
-            self._undo.append(partial(np.copyto, array, array.copy()))
-            self._make_stale(given[i])
+            x = inputs[i]
+            if isinstance(x, Tensor):
+                owner = x if x._base is None else x._base
+                self._undo.append(partial(setattr, owner, "_changed", owner._changed))
+            self._make_stale(target)
         self.operations.append(Operation(update, given, {}, []))
 
-    def source(self, fetch: Fetch, name: str, owner: Any = None) -> Value:
-        """The array that `fetch` finds, which at another call may be another; of an owner, if it
-        belongs to the array of a Tensor."""
+    def source(self, fetch: Fetch, name: str, owner: Tensor | None = None) -> Value:
+        """The state that `fetch` finds anew at each call; of an owner, if it belongs to one."""
         array = fetch()
         known = self._values.get(id(array))
         if known is not None and (known.fetch is None or known.fetch == fetch):
             return known
-        name = name if owner is None else f"{self._input(owner).name}.{name}"
+        name = name if owner is None else f"{owner._data!r}.{name}"[1:]
         value = Value(self._free(name), array, "state", fetch)
         # One array may now be found in two places, and later be another in one of them.
         return value if known is not None else self._enter(array, value)
@@ -109,10 +135,10 @@ class Trace:
     def know(self, name: str, x: Tensor) -> None:
         """A name for a Tensor that the step may meet."""
         self._known.setdefault(id(x), name)
-        self._tensors.setdefault(id(x._data), x)
+        self._names.setdefault(id(array_of(x)), name)
 
     def undo(self, action: Callable[[], Any]) -> None:
-        """What takes back a change that is about to be made."""
+        """An action that takes back a change which is about to be made."""
         self._undo.append(action)
 
     def cleared(self, leaf: Tensor) -> None:
@@ -123,43 +149,78 @@ class Trace:
         """The gradient of the leaf is about to be read, or added to."""
         if id(leaf) in self._gradients:
             return
-        self._gradients[id(leaf)] = leaf, leaf._grad
-        absent = leaf._grad is None
+        gradient = leaf._grad
+        self._gradients[id(leaf)] = leaf, gradient
         self.guard(lambda: leaf._grad is None)
-        if not absent and id(leaf._grad._data) not in self._values:  # type: ignore[union-attr]
-            self.source(lambda: leaf._grad._data, "grad", leaf._data)  # type: ignore[union-attr]
+        if gradient is not None:
+            self.source(lambda: array_of(leaf._grad), "grad", leaf)  # type: ignore[arg-type]
+
+    def lift(self, x: Any, name: str) -> Any:
+        """What an operation is given, as a Tensor, a number or None."""
+        if isinstance(x, Tensor) or x is None or type(x) in (float, int, bool):
+            return x
+        if isinstance(x, Value):  # saved by a primitive
+            return Tensor(x)  # type: ignore[arg-type]
+        if isinstance(x, np.generic):
+            return checked(np.asarray(x), name).item()
+        if isinstance(x, (float, int)):
+            return float(x) if isinstance(x, float) else int(x)
+        return self.tensor(x, name)
+
+    def tensor(self, x: Any, name: str) -> Tensor:
+        """A Tensor of an array, list or number that was there before the step, or is a literal."""
+        array = x if isinstance(x, np.ndarray) else as_array(x, name)
+        return Tensor(self._constant(array, name))  # type: ignore[arg-type]
 
     def value_of(self, x: Tensor) -> Value | None:
         """The Value of a Tensor that has been met."""
-        return self._values.get(id(x._data))
+        stored = array_of(x)
+        return stored if isinstance(stored, Value) else self._values.get(id(stored))
 
     def is_known(self, state: Value) -> bool:
         """Whether it was there before the step, which may make Tensors of arrays as well."""
-        owner = self.owners.get(id(state))
+        owner = self.owners.get(state)
         return owner is None or id(owner) in self._known
 
     # --- what it comes to ----------------------------------------------------------------------
 
     def program(self, results: Sequence[Tensor]) -> Program:
-        """All of it, with what is to be returned."""
-        given = {id(v): v for v in self.arguments}
+        """All of it, with what is to be returned. Errors: TraceError."""
         for leaf, _ in self._gradients.values():
-            if id(self._values.get(id(leaf._data))) in given and leaf._grad is not None:
+            if self.value_of(leaf) in self.arguments and leaf._grad is not None:
                 raise TraceError(
                     "compile: backward reaches an argument of the step, whose .grad the caller "
                     "would not see; return mg.grad(loss, [argument]) instead"
                 )
+        for value, checksum in self._checksums:
+            if _checksum(value.array) != checksum:
+                raise TraceError(
+                    f"compile: the step changes an array of NumPy, of shape {value.shape}, that it "
+                    "has used before; use a new array, or .copy() before the change"
+                )
         grads = [
-            (leaf, None if leaf._grad is None else self._input(leaf._grad))
+            (leaf, None if leaf._grad is None else self._value(leaf._grad))
             for leaf, _ in self._gradients.values()
         ]
-        returned = [self._input(x) for x in results]
+        returned = [self._value(x) for x in results]
         program = Program(self.arguments, self.operations, returned, grads)
         program.check()
         return program
 
+    def give_elements(self, tensors: Iterable[Tensor]) -> None:
+        """Compute those of these Tensors that the step has made and leaves outside, which is
+        allowed where they are the same in each call."""
+        left = [x for x in tensors if isinstance(array_of(x), Value)]
+        if left:
+            known = Interpreter({})
+            for operation in self.operations:
+                if all(map(known.knows, operation.inputs)) and not operation.changes:
+                    known.run(operation)
+            for x in left:
+                x._data = known.array(array_of(x))
+
     def take_back(self) -> None:
-        """Everything that the traced step has changed becomes what it was."""
+        """Put back everything that Python has changed while the step was traced."""
         for action in reversed(self._undo):
             action()
         for leaf, gradient in self._gradients.values():
@@ -167,100 +228,131 @@ class Trace:
 
     # --- Values --------------------------------------------------------------------------------
 
-    def _input(self, x: Any) -> Any:
+    def _value(self, x: Any) -> Any:
         """What an operation notes for an input: a Value, or a number or None as it is."""
         if isinstance(x, Tensor):
-            x = x if id(x._data) not in self._values else x._data
+            return self.data(x, array_of(x))
         if isinstance(x, np.ndarray):
-            known = self._values.get(id(x)) or self._outer(x)
-            return self._again(known) if id(known) in self._stale else known
-        if isinstance(x, Tensor):
-            return self._view(x._data) or self._captured(x)
-        return x.item() if isinstance(x, np.generic) else x
+            return self._constant(x, "update")
+        return x
 
-    def _outer(self, array: Any) -> Value:
-        """An array that is no result."""
-        tensor = self._tensors.get(id(array))
-        if tensor is not None:
-            return self._captured(tensor)
-        return self._view(array) or self._constant(array)
-
-    def _captured(self, x: Tensor) -> Value:
+    def _captured(self, x: Tensor, array: Any) -> Value:
         """A Tensor from outside: state of the user."""
-        name = self._known.get(id(x))
-        value = Value(self._free(name or "tensor"), x._data, "state", lambda: x._data)
-        self.owners[id(value)] = x
-        return self._enter(x._data, value)
+        known = self._values.get(id(array))
+        if known is not None:
+            return known
+        name = self._known.get(id(x)) or self._names.get(id(array)) or "tensor"
+        value = Value(self._free(name), array, "state", partial(array_of, x))
+        self.owners[value] = x
+        return self._enter(array, value)
 
-    def _constant(self, array: Any) -> Value:
-        return self._enter(array, Value(self._free("constant"), array, "constant"))
-
-    def _view(self, array: Any) -> Value | None:
-        """A view that somebody made of a known array without a primitive: a row of it, or another
-        shape. Errors: TraceError for any other."""
-        base = array.base
-        while base is not None and id(base) not in self._values:
-            base = base.base if isinstance(base, np.ndarray) else None
-        if base is None:
-            return None
-        known = self._values[id(base)]
-        if array.flags.c_contiguous and array.dtype == base.dtype and base.flags.c_contiguous:
-            start = array.__array_interface__["data"][0] - base.__array_interface__["data"][0]
-            row = base[0].nbytes if base.ndim and len(base) else 0
-            if array.size == base.size:
-                made = self._made(array, "reshape")
-                reshape = ops.TABLE["reshape"]
-                attributes: dict[str, Any] = {"shape": array.shape}
-                self.operations.append(Operation(reshape, [known], attributes, [made]))
-                self._note_view(self.operations[-1], base, array)
-                return made
-            if row and array.shape == base.shape[1:]:
-                made = self._made(array, "row")
-                index = (start // row,)
-                getitem = ops.TABLE["getitem"]
-                self.operations.append(Operation(getitem, [known], {"index": index}, [made]))
-                self._note_view(self.operations[-1], base, array)
-                return made
-        raise TraceError(
-            f"compile: an array of shape {array.shape} is part of {known!r}, of shape "
-            f"{known.shape}, by no operation of minigrad; index or reshape the Tensor instead"
-        )
-
-    def _note_view(self, operation: Operation, base: Any, array: Any) -> None:
-        """The operation has made an array of the memory of another, unless it has copied."""
-        if np.may_share_memory(base, array):
-            self._views[id(operation.makes[0])] = operation, array
-
-    def _make_stale(self, changed: Value) -> None:
-        """The memory of a Value is about to change, and so is what its views show."""
-        stale = {id(changed)}
-        for v, (operation, _) in self._views.items():
-            if id(operation.inputs[0]) in stale:
-                stale.add(v)
-        self._stale |= stale - {id(changed)}
-
-    def _again(self, v: Value) -> Value:
-        """A view as it is now: the operation that made it is done again."""
-        operation, array = self._views[id(v)]
-        base, *more = operation.inputs
-        base = self._again(base) if id(base) in self._stale else base
-        fresh = self._enter(array, Value(self._free(v.name), array, "result", keep=False))
-        self.operations.append(
-            Operation(operation.what, [base, *more], operation.attributes, [fresh], operation.rule)
-        )
-        self._views[id(fresh)] = self.operations[-1], array
-        return fresh
-
-    def _made(self, array: Any, name: str) -> Value | None:
-        """The Value of an output; none if it is absent, or an array that has one already."""
-        if array is None or id(array) in self._values:
-            return None
-        return self._enter(array, Value(self._free(name), array, "result", keep=False))
+    def _constant(self, array: Any, name: str) -> Value:
+        """An array of NumPy from outside, or one that the step has made without Tensors."""
+        known = self._values.get(id(array))
+        if known is not None:
+            return known
+        checked(array[:0] if array.ndim else array, name)
+        value = Value(self._free(self._names.get(id(array), "constant")), array, "constant")
+        self._checksums.append((value, _checksum(array)))
+        return self._enter(array, value)
 
     def _enter(self, array: Any, value: Value) -> Value:
         self._values[id(array)] = value
         self._held.append(array)
         return value
+
+    def _noted(
+        self, primitive: ops.Primitive, values: Sequence[Any], attributes: dict[str, Any]
+    ) -> Any:
+        """Note an operation; its results, as the forward would return them, as Values."""
+        layout = primitive.is_view and all(not isinstance(v, Value) for v in values[1:])
+        given = [Tensor(self._stand_in(v, layout)) if isinstance(v, Value) else v for v in values]
+        token = tracer.set(None)  # what a forward does itself is no part of the step
+        try:
+            with np.errstate(all="ignore"):
+                found = apply(primitive, *given, **attributes)
+        finally:
+            tracer.reset(token)
+        made = partial(self._made, name=primitive.name)
+        whole: Any
+        if primitive.outputs > 1:
+            whole = tuple(map(made, found))
+        elif primitive.saves:
+            y, saved = found
+            several = isinstance(saved, tuple)
+            first = made(y)
+            parts = saved if several else (saved,)
+            kept = [first if part is array_of(y) else made(part) for part in parts]
+            whole = first, tuple(kept) if several else kept[0]
+        else:
+            whole = made(found)
+        operation = Operation(primitive, values, attributes, _listed(whole, primitive), self.rule)
+        self.operations.append(operation)
+        if layout and np.may_share_memory(array_of(found), array_of(given[0])):
+            self._views[whole], self._stand_ins[whole] = operation, array_of(found)
+        return whole
+
+    def _made(self, result: Any, name: str) -> Value | None:
+        """The Value of a result, a Tensor or a saved array; None for one that is absent."""
+        if result is None:
+            return None
+        array = array_of(result) if isinstance(result, Tensor) else result
+        return Value(self._free(name), array, "result", keep=False)
+
+    def _stand_in(self, v: Value, layout: bool) -> Any:
+        """An array of v's shape and dtype: zeros, or, of a constant, its elements.
+
+        layout: it lies in memory as v does in an eager step, and its elements mean nothing.
+        """
+        if v.origin == "constant":
+            return v.array
+        if not layout:
+            return np.zeros(v.shape, v.dtype)
+        if v not in self._stand_ins:
+            self._stand_ins[v] = np.empty(v.shape, v.dtype) if v.array is None else v.array
+        return self._stand_ins[v]
+
+    # --- changes in place ----------------------------------------------------------------------
+
+    def _overwrite(self, target: Value, source: Any) -> None:
+        """From now on whoever holds the result `target` sees the source, broadcast and cast."""
+        like = partial(np.zeros, target.shape, target.dtype)
+        if isinstance(source, Value):
+            np.copyto(like(), np.zeros(source.shape, source.dtype), casting="same_kind")
+        else:
+            source = self._constant(np.full(target.shape, source, target.dtype), "copy_")
+        source = self._noted(ops.TABLE["astype"], [source], {"dtype": target.dtype})
+        if source.shape != target.shape:
+            spread = ops.TABLE["broadcast_to"]
+            lost = len(source.shape) - len(target.shape)  # leading dimensions of size 1
+            if lost > 0:
+                reshape = ops.TABLE["reshape"]
+                source = self._noted(reshape, [source], {"shape": source.shape[lost:]})
+            source = self._noted(spread, [source], {"shape": target.shape})
+            source = self._noted(ops.TABLE["astype"], [source], {"dtype": target.dtype})
+        self._replaced[target] = source
+        self._make_stale(target)
+
+    def _make_stale(self, changed: Value) -> None:
+        """The memory of a Value has changed, and so has what its views show."""
+        stale = {changed}
+        for v, operation in self._views.items():
+            if operation.inputs[0] in stale:
+                stale.add(v)
+        self._stale |= stale - {changed}
+
+    def _again(self, v: Value) -> Value:
+        """A view as it is now: the operation that made it is noted again."""
+        operation = self._views[v]
+        base = operation.inputs[0]
+        while base in self._replaced:
+            base = self._replaced[base]
+        base = self._again(base) if base in self._stale else base
+        rule, self.rule = self.rule, operation.rule
+        self._replaced[v] = fresh = self._noted(operation.what, [base], operation.attributes)  # type: ignore[arg-type]
+        self.rule = rule
+        self._stale.discard(v)
+        return fresh  # type: ignore[no-any-return]
 
     def _free(self, name: str) -> str:
         """The name, or with a number behind it where it is taken."""
@@ -272,15 +364,14 @@ class Trace:
         return wanted
 
 
-def _arrays(result: Any, primitive: ops.Primitive) -> list[Any]:
-    """All arrays in what a primitive returned: its outputs, then what it saved."""
+def _checksum(array: Any) -> int:
+    return zlib.crc32(np.ascontiguousarray(array).view(np.uint8) if array.ndim else array.tobytes())
+
+
+def _listed(whole: Any, primitive: ops.Primitive) -> list[Any]:
+    """All Values among what a primitive returned: its outputs, then what it saved, each once."""
     if primitive.saves:
-        y, saved = result
-        return [_array(y), *(saved if isinstance(saved, tuple) else (saved,))]
-    if primitive.outputs > 1:
-        return [_array(y) for y in result]
-    return [_array(result)]
-
-
-def _array(y: Any) -> Any:
-    return y._data if isinstance(y, Tensor) else y
+        y, saved = whole
+        parts = saved if isinstance(saved, tuple) else (saved,)
+        return [y, *(None if part is y else part for part in parts)]
+    return list(whole) if primitive.outputs > 1 else [whole]

@@ -8,10 +8,9 @@ from .. import functional as F
 from ..batchnorm import check_eps, check_momentum
 from ..checks import flag, integer
 from ..errors import ShapeError
-from ..kernels.update import increment
 from ..ops.update import INCREMENT
-from ..tape import runs_again, tracer
-from ..tensor import Tensor, as_tensor, mark_changed
+from ..tape import runs_again
+from ..tensor import Tensor, as_tensor, change
 from .module import Module
 from .parameter import Parameter
 
@@ -100,10 +99,7 @@ class _BatchNorm(Module):
             activation,
         )
         if update and counter is not None:
-            if (trace := tracer.get()) is not None:
-                trace.update(INCREMENT, counter._data)
-            increment(counter._data)
-            mark_changed(counter)
+            change(INCREMENT, counter)
         return y
 
     def reset_running_stats(self) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from . import ops
 from .arrays import FLOAT32, FLOAT64, Array, as_array, checked
 from .errors import ArgumentError, DtypeError, MinigradError, ShapeError
-from .tape import Record, grad_mode, tracer
+from .tape import Record, compiling, grad_mode, tracer
 from .tensor import TENSORS, Tensor, _share, array_of
 
 ndarray = np.ndarray
@@ -100,8 +100,8 @@ def _apply_traced(self: ops.Primitive, *inputs: Any, **attributes: Any) -> Any:
 
 
 def _shown(self: Tensor) -> Any:
-    trace, stored = tracer.get(), array_of(self)
-    return trace.data(self, stored) if trace is not None and trace.runs_again else stored
+    trace, stored = compiling(), array_of(self)
+    return stored if trace is None else trace.data(self, stored)
 
 
 _slot = vars(Tensor)["_data"]

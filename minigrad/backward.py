@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .errors import ArgumentError, DtypeError, GradError, ShapeError
-from .tape import Record, grad_mode, last_change, tape, tracer
+from .tape import Record, compiling, grad_mode, last_change, tape
 from .tensor import Tensor, as_tensor
 from .walk import Node, leading_to, node_of, walk
 
@@ -25,7 +25,7 @@ def backward(
     records = tape([self])
     check_tape(records)
     gradients = walk([(self, start)], records, retain_graph, create_graph)
-    trace = tracer.get()
+    trace = compiling()
     for leaf, g in gradients.items():  # only now: an error above leaves every .grad as it was
         if not leaf._requires_grad:
             continue  # no longer: it was frozen after the forward

@@ -73,16 +73,20 @@ def as_arrays(group: Group, first: bool = False) -> dict[Any, NDArray[Any]]:
 
 
 class HyperSource:
-    """Where a compiled step finds the values of a group; none if another kernel is to run now."""
+    """Where a compiled step finds the values of a group; none if another kernel is to run now.
 
-    def __init__(self, optimizer: Any, group: Group, parameter: Any) -> None:
+    begins: whether this is the parameter's first update in the step, and so may be its very first.
+    """
+
+    def __init__(self, optimizer: Any, group: Group, parameter: Any, begins: bool) -> None:
         self.optimizer, self.group, self.parameter = optimizer, group, parameter
+        self.begins = begins
         self.dtype = parameter.dtype
         self.seen, self.kind = _values(group), _kind(group)
         self.found = self._find()
 
     def _find(self) -> Any:
-        first = self.kind[-1] and self.parameter not in self.optimizer.state
+        first = self.kind[-1] and self.begins and self.parameter not in self.optimizer.state
         return as_arrays(self.group, first)[self.dtype]
 
     def __call__(self) -> Any:
@@ -100,8 +104,12 @@ class HyperSource:
             isinstance(other, HyperSource)
             and other.group is self.group
             and other.dtype == self.dtype
-            and (other.parameter is self.parameter or not self.kind[-1])
+            and other.kind == self.kind
+            and (not self.kind[-1] or self._one() == other._one())
         )
+
+    def _one(self) -> Any:
+        return id(self.parameter), self.begins
 
     def __hash__(self) -> int:
         return id(self.group)

@@ -9,11 +9,9 @@ from numpy.typing import NDArray
 from .errors import ArgumentError, DtypeError, MinigradError, ShapeError, StateDictError
 from .hyper import Group, Groups, HyperSource, MomentumSource, as_arrays, check_group
 from .kernels.jit import plain
-from .kernels.threads import team_for
-from .kernels.update import sgd, sgd_momentum
 from .ops.update import SGD as PLAIN
 from .ops.update import SGD_MOMENTUM
-from .tape import enable_grad, refuse_in_trace, tracer
+from .tape import compiling, enable_grad, refuse_in_trace
 from .tensor import Tensor, mark_changed
 
 __all__ = ["SGD"]
@@ -111,7 +109,7 @@ class SGD:
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Take the gradients of all parameters away or, with set_to_none=False, make them zero."""
-        trace = tracer.get()
+        trace = compiling()
         if trace is not None:
             trace.guard(Groups(self))
         for group in self.param_groups:
@@ -135,7 +133,7 @@ class SGD:
         if closure is not None:
             with enable_grad():
                 loss = closure()
-        trace = tracer.get()
+        trace = compiling()
         if trace is not None:
             trace.guard(Groups(self))
         updates = []  # all checked before the first is made
@@ -164,9 +162,9 @@ class SGD:
                     buffer, first = np.zeros(data.shape, data.dtype), True
                     self.state[p] = {"momentum_buffer": buffer}
             if buffer is None:
-                sgd(target, g, values, team_for(target.size))
+                PLAIN.kernel(target, g, values)
             else:
-                sgd_momentum(target, g, buffer, values, nesterov, first, team_for(target.size))
+                SGD_MOMENTUM.kernel(target, g, buffer, values, nesterov, first)
             if target is not data:
                 data[...] = target
         mark_changed(*[update[0] for update in updates])
@@ -175,11 +173,13 @@ class SGD:
     def _note(self, trace: Any, group: Group, p: Tensor) -> None:
         """Tell a trace what each call does to p, and where it finds the group's values and the
         buffer, which may be others by then."""
-        hyper = trace.source(HyperSource(self, group, p), "hyper")
+        momentum = MomentumSource(self, p)
+        begins = group["momentum"] and not trace.has_source(momentum)
+        hyper = trace.source(HyperSource(self, group, p, begins), "hyper")
         if not group["momentum"]:
             trace.update(PLAIN, p, p._grad, hyper)
             return
-        buffer = trace.source(MomentumSource(self, p), "momentum", p)
+        buffer = trace.source(momentum, "momentum", p)
         trace.update(SGD_MOMENTUM, p, p._grad, buffer, hyper, group["nesterov"], False)
 
     def buffer(self, p: Tensor) -> NDArray[Any] | None:

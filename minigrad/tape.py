@@ -122,10 +122,16 @@ grad_mode: ContextVar[bool | None] = ContextVar("minigrad_grad_mode", default=Tr
 tracer: ContextVar[Any] = ContextVar("minigrad_tracer", default=None)
 
 
-def runs_again() -> bool:
-    """Whether a compiler traces, so that what is applied will run again with other values."""
+def compiling() -> Any:
+    """The trace of a compiler, for which all that is applied will run again with other values, or
+    None."""
     trace = tracer.get()
-    return trace is not None and trace.runs_again
+    return trace if trace is not None and trace.runs_again else None
+
+
+def runs_again() -> bool:
+    """Whether a compiler traces this thread or task."""
+    return compiling() is not None
 
 
 # Why a step may not do something: the rest of a sentence.

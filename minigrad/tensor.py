@@ -13,7 +13,7 @@ from .checks import flag
 from .errors import DtypeError, GradError, ShapeError
 from .operators import Operators
 from .ops.update import COPY, Update
-from .tape import Record, grad_mode, refuse_in_trace, runs_again, stamp_change, tracer
+from .tape import Record, compiling, grad_mode, refuse_in_trace, runs_again, stamp_change
 
 
 class Tensor(Operators):
@@ -78,7 +78,7 @@ class Tensor(Operators):
     @property
     def grad(self) -> "Tensor | None":
         """What backward has accumulated here, of this Tensor's shape and dtype, or None."""
-        if (trace := tracer.get()) is not None:
+        if (trace := compiling()) is not None:
             trace.reads_gradient(self)
         return self._grad
 
@@ -94,7 +94,7 @@ class Tensor(Operators):
                     f"Tensor.grad: expected shape {self.shape} of {self.dtype}, got {value.shape} "
                     f"of {value.dtype}"
                 )
-        if (trace := tracer.get()) is not None:
+        if (trace := compiling()) is not None:
             trace.cleared(self)
         self._grad = value
 
@@ -263,8 +263,7 @@ def change(update: Update, *inputs: Any) -> None:
 
     While a compiler traces, the update is noted instead, to be run in each call.
     """
-    trace = tracer.get()
-    if trace is not None and trace.runs_again:
+    if (trace := compiling()) is not None:
         trace.update(update, *inputs)
     else:
         update.kernel(*[x._data if isinstance(x, Tensor) else x for x in inputs])
@@ -315,7 +314,6 @@ def as_tensor(x: Any, name: str) -> Tensor:
     """
     if isinstance(x, Tensor):
         return x
-    trace = tracer.get()
-    if trace is not None and trace.runs_again:
+    if (trace := compiling()) is not None:
         return trace.tensor(x, name)  # type: ignore[no-any-return]
     return Tensor(as_array(x, name))

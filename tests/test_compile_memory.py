@@ -164,11 +164,8 @@ def test_an_argument_that_is_memory_of_what_the_step_changes_is_refused() -> Non
         w.copy_(w + 1)
         return x * 1.0
 
-    for argument in (w, w.data, w.data[:1]):
-        with pytest.raises(TraceError, match="whose memory is that of an argument"):
-            step(argument)
     step(X)
-    for argument in (w, w.data):
+    for argument in (w, w.data, w.data[:1]):
         with pytest.raises(TraceError, match="is memory of w, which the step changes"):
             step(argument)
     assert w.tolist() == [[1.0, 1.0], [1.0, 1.0]]
@@ -253,13 +250,9 @@ def test_parameters_of_another_dtype_or_order(to: Any) -> None:
         for p in m.parameters():
             p._data = to(p.data)
             p.grad = None
-    if model.weight.data.flags.c_contiguous:
-        for _ in range(2):
-            np.testing.assert_allclose(compiled(X).data, plain(mg.tensor(X)).data, rtol=1e-6)
-        np.testing.assert_allclose(model.weight.data, m2.weight.data, rtol=1e-6)
-    else:
-        with pytest.raises(TraceError, match=r"in C order; p.data = np.ascontiguousarray"):
-            compiled(X)
+    for _ in range(2):
+        np.testing.assert_allclose(compiled(X).data, plain(mg.tensor(X)).data, rtol=1e-6)
+    np.testing.assert_allclose(model.weight.data, m2.weight.data, rtol=1e-6)
 
 
 def test_a_compiled_call_counts_as_a_change_in_place() -> None:
@@ -397,7 +390,7 @@ def test_a_large_result_of_a_refused_call_is_let_go() -> None:
     chosen(x, np.array([1, 2]))
     with pytest.raises(OutOfRangeError):
         chosen(x, np.array([1, 200]))
-    assert not chosen._last.memory._arrays.keys() & chosen._last.memory._handed.keys()
+    assert chosen._last.memory._arrays.keys().isdisjoint(chosen._last.memory._handed)
     np.testing.assert_array_equal(chosen(x, np.array([1, 2]))[0].data, 2.0)
 
 

@@ -54,14 +54,17 @@ def refuse_unless_number(result: Any, title: str) -> None:
         )
 
 
-def run_epoch(call: Call, loader: DataLoader) -> Tensor:
-    """What the step returns for each batch of the loader's next epoch, shape (batches,)."""
+def run_epoch(call: Call, loader: DataLoader, whole: bool) -> Tensor:
+    """What the step returns for each batch of the loader's next epoch, shape (batches,).
+
+    whole: whether batches may run in compiled code, rather than each by a call.
+    """
     arrays = [np.ascontiguousarray(native(a)) for a in loader.arrays]
     values: list[Any] = []
     rows, seconds = loader.rows(), 0.0
     while batches := list(itertools.islice(rows, at_once(seconds))):
         began = time.perf_counter()
-        values += _several(call, arrays, batches)
+        values += _several(call, arrays, batches, whole)
         seconds = (time.perf_counter() - began) / len(batches)
     return Tensor(np.concatenate(values)) if values else Tensor(np.zeros(0, np.float32))
 
@@ -71,13 +74,13 @@ def at_once(seconds: float) -> int:
     return max(1, min(AT_ONCE, int(PATIENCE / seconds))) if seconds else 1
 
 
-def _several(call: Call, arrays: list[Any], batches: list[Any]) -> Iterator[Any]:
+def _several(call: Call, arrays: list[Any], batches: list[Any], whole: bool) -> Iterator[Any]:
     """Some batches, those of one size together."""
     for _, same in itertools.groupby(batches, key=len):
         first, *others = same
         value, plan = call([a.take(first, axis=0) for a in arrays])
         yield value
-        if others and plan.emitted.epoch and plan.holds():
+        if others and whole and plan.emitted.epoch and plan.holds():
             yield plan.run_rows(arrays, np.array(others))
         else:
             yield from (call([a.take(rows, axis=0) for a in arrays])[0] for rows in others)

@@ -20,6 +20,7 @@ class Interpreter:
 
     def __init__(self, arrays: Mapping[Value, Any]) -> None:
         self._arrays = dict(arrays)
+        self.made: set[Value] = set()  # what operations have made
 
     def knows(self, x: Any) -> bool:
         """Whether the elements of an input are there."""
@@ -43,7 +44,8 @@ class Interpreter:
             result = apply(operation.what, *given, **operation.attributes)
         for v, array in zip(operation.outputs, results_of(operation.what, result), strict=True):
             if v is not None:
-                self._arrays[v] = np.asarray(array, v.dtype)
+                self._arrays[v] = np.array(array, v.dtype)
+                self.made.add(v)
 
 
 def results_of(primitive: Primitive, result: Any) -> list[Any]:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from numba.core.errors import NumbaError
 
 from ..apply import refusal
 from ..errors import MinigradError, TraceError
@@ -40,7 +41,7 @@ class Plan:
         self.program: Program = optimised(self.traced)
         self.emitted = emit(self.program, title)
         self.module, self.path = build.load(self.emitted.source, title)
-        self.rebuild, self._guards = rebuild, trace.guards
+        self.rebuild, self._guards, self.applied = rebuild, trace.guards, trace.applied
         self._owners = trace.owners
         self._tensors: list[tuple[Tensor, Any, bool, Value]] = []
         self._fetches: list[tuple[Callable[[], Any], Any, Value]] = []
@@ -99,6 +100,25 @@ class Plan:
         self._note_states()
         return True
 
+    def states(self) -> list[tuple[Value, Any]]:
+        """The states of the user, with the arrays that have them now."""
+        return [(v, array) for _, array, _, v in self._tensors] + [
+            (v, array) for _, array, v in self._fetches
+        ]
+
+    def tensors(self) -> list[Tensor]:
+        """The user's Tensors among the states."""
+        return [x for x, *_ in self._tensors]
+
+    def owner(self, v: Value) -> Tensor | None:
+        """The user's Tensor that a state is the array of."""
+        return self._owners.get(v)
+
+    def optimizers(self) -> list[Any]:
+        """The optimizers whose state a call changes."""
+        found = [getattr(fetch, "optimizer", None) for fetch, _, _ in self._fetches]
+        return list({id(x): x for x in found if x is not None}.values())
+
     def _note_states(self) -> None:
         """What `holds` compares, as it is now."""
         self._tensors, self._fetches, self._pending = [], [], []
@@ -154,7 +174,7 @@ class Plan:
         tables = self._tables()
         given = (*[whole[i] for i in order], *batch, rows, *tables, values)
         if "epoch" not in self.built:
-            self.built["epoch"] = build.prepare(compiled, given)
+            self._prepare("epoch", compiled, given)
         done, status = compiled(*given)
         for leaf, gradient in self._grads:
             leaf._grad = gradient(self._batch)
@@ -163,6 +183,15 @@ class Plan:
             self._leave()
             self._refuse(status, [a.take(rows[done], axis=0) for a in whole])
         return values
+
+    def _prepare(self, name: str, compiled: Any, arguments: Sequence[Any]) -> None:
+        try:
+            self.built[name] = build.prepare(compiled, arguments)
+        except NumbaError as error:
+            raise TraceError(
+                f"compile: the code in {self.path} was not compiled, which is a fault of minigrad; "
+                "run the step without mg.compile, and report it with that file"
+            ) from error
 
     def _leave(self) -> None:
         """A call has ended before its end: gradients whose memory it has begun to write are gone,
@@ -193,7 +222,7 @@ class Plan:
         def call(arguments: Sequence[Any]) -> None:
             given = [arguments[i] for i in order]
             if step.name not in self.built:
-                self.built[step.name] = build.prepare(compiled, (*given, *self._tables()))
+                self._prepare(step.name, compiled, (*given, *self._tables()))
             status = compiled(*given, places, self._sizes, self._numbers, team())
             if status >= 0:
                 self._refuse(status, arguments)

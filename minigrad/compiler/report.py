@@ -31,7 +31,6 @@ def report(plan: Plan) -> str:
             f"{plan.buffer_bytes:,} bytes of buffers",
             f"traced and written in {plan.compile_seconds:.3f} s",
             *(f"{name}: {how}, {took:.3f} s" for name, (how, took) in plan.built.items()),
-            *([] if plan.built else ["to be compiled, or loaded, in the next call"]),
         ]
     )
 

@@ -12,10 +12,12 @@ from typing import Any
 
 from .. import random
 from ..apply import tracing
+from ..checks import integer
 from ..errors import DtypeError, TraceError
 from ..tape import tracer
 from ..tensor import Tensor
 from .arguments import Given, is_native, lifted, native, signature_of, unhashable
+from .check import run_checked
 from .epoch import loader_of, refuse_unless_number, run_epoch
 from .guards import Modules, Together
 from .kept import Plans
@@ -30,10 +32,14 @@ from .trace import Trace
 from .watch import Watched
 
 
-def compile(function: Callable[..., Any]) -> "Compiled":
+def compile(function: Any = None, *, check: int | None = None) -> Any:
     """The function, traced when first called with arguments of some shapes, and then compiled.
 
-    function: a training step with forward, backward and update, or any function of Tensors.
+    function: a training step with forward, backward and update, or any function of Tensors; left
+        out, `compile` is a decorator with options.
+    check: every so many calls, the first among them, the function also runs eagerly, on the same
+        data and state, and a difference beyond rounding is a TraceError that names the operation
+        where the two part; nothing has changed then. It costs an eager call each time.
 
     Arrays among the arguments arrive as Tensors, and the same shapes and dtypes run the same
     code; any other argument is static, a new value of it is traced anew. So is a change of mode
@@ -64,9 +70,13 @@ def compile(function: Callable[..., Any]) -> "Compiled":
     >>> gradient(x, np.array([1.0, 1.0])), gradient(x, np.array([3.0, 5.0]))  # traced, compiled
     (tensor([2., 4.]), tensor([ 6., 20.]))
     """
+    if check is not None:
+        check = integer("compile", "check", check, 1)
+    if function is None:
+        return functools.partial(compile, check=check)
     if not callable(function):
         raise DtypeError(f"compile: expected a function, got {type(function).__name__}")
-    return Compiled(function)
+    return Compiled(function, check)
 
 
 _all: "weakref.WeakSet[Compiled]" = weakref.WeakSet()
@@ -85,10 +95,11 @@ if hasattr(os, "register_at_fork"):
 class Compiled:
     """What `mg.compile` returns; call it as the function."""
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], check: int | None = None) -> None:
         functools.update_wrapper(self, function)
         self._title: str = getattr(function, "__name__", type(function).__name__)
         self._function = function
+        self._check, self._calls = check, 0
         self._plans = Plans(self._title)
         self._last: Plan | None = None
         self._workspace = Workspace()
@@ -111,8 +122,22 @@ class Compiled:
         with self._running:
             plan = self._holding(signature, args, kwargs)
             if plan is None:
-                return self._trace(arrays, signature, args, kwargs)
+                if not all(map(is_native, (*args, *kwargs.values()))):
+                    named = {name: native(x) for name, x in kwargs.items()}
+                    return self(*map(native, args), **named)
+                plan = self._trace(signature, args, kwargs)
+            if self._check is None:
+                return plan.run(arrays)
+            return self._run_checked(plan, arrays, args, kwargs)
+
+    def _run_checked(self, plan: Plan, arrays: list[Any], args: Any, kwargs: Any) -> Any:
+        """Run the plan, and every so many calls the function as well."""
+        self._calls += 1
+        if (self._calls - 1) % self._check:  # type: ignore[operator]
             return plan.run(arrays)
+        given = Given(self._names, args, kwargs)
+        eager = functools.partial(self._function, *given.args, **given.kwargs)
+        return run_checked(plan, arrays, eager, self._title)
 
     def _holding(self, signature: Any, args: Any, kwargs: Any) -> Plan | None:
         """The plan for a call, if there is one."""
@@ -140,7 +165,7 @@ class Compiled:
         """
         loader = loader_of(data, options)
         with self._running:
-            return run_epoch(self._number, loader)
+            return run_epoch(self._number, loader, whole=self._check is None)
 
     def _number(self, batch: list[Any]) -> tuple[Any, Plan]:
         """What a call returns, as an array of shape (1,), and its plan."""
@@ -148,26 +173,25 @@ class Compiled:
         plan = self._holding(signature, batch, {})
         if plan is None:
             check = functools.partial(refuse_unless_number, title=self._title)
-            result = self._trace(arrays, signature, batch, {}, check)
+            plan = self._trace(signature, batch, {}, check)
         else:
             refuse_unless_number(plan.rebuild(plan.program.results), self._title)
+        if self._check is None:
             result = plan.run(arrays)
+        else:
+            result = self._run_checked(plan, arrays, batch, {})
         return result._data.reshape(1), self._latest()
 
     # --- tracing -------------------------------------------------------------------------------
 
     def _trace(
         self,
-        arrays: list[Any],
         signature: Any,
         args: Any,
         kwargs: Mapping[str, Any],
         check: Callable[[Any], None] = lambda result: None,
-    ) -> Any:
-        """Trace a call, and run what was compiled of it. check: raises to refuse a result."""
-        if not all(map(is_native, (*args, *kwargs.values()))):
-            # Here each such call comes, as there is no plan for it.
-            return self(*map(native, args), **{name: native(x) for name, x in kwargs.items()})
+    ) -> Plan:
+        """A new plan for calls like this one. check: raises to refuse a result."""
         given = Given(self._names, args, kwargs)
         # Objects among the arguments may change as those outside may.
         function = functools.partial(self._function, **given.statics)
@@ -198,14 +222,16 @@ class Compiled:
         plan = Plan(trace, program, rebuild, self._title, self._workspace)
         self._plans.keep(signature, plan)
         self._last = plan
-        return plan.run(arrays)
+        return plan
 
     def __get__(self, owner: Any, kind: Any = None) -> Any:
         """As a method: bound to its object, with traces of its own."""
         if owner is None:
             return self
         methods = methods_of(owner)
-        return methods.get(self) or methods.setdefault(self, Bound(self._function, owner))
+        return methods.get(self) or methods.setdefault(
+            self, Bound(self._function, owner, self._check)
+        )
 
     def __reduce__(self) -> str:
         """Pickled by its name, and not copied, as a function is."""
@@ -245,8 +271,8 @@ class Compiled:
 class Bound(Compiled):
     """A compiled method of an object."""
 
-    def __init__(self, function: Callable[..., Any], owner: Any) -> None:
-        super().__init__(types.MethodType(function, owner))
+    def __init__(self, function: Callable[..., Any], owner: Any, check: int | None) -> None:
+        super().__init__(types.MethodType(function, owner), check)
         self.__self__ = owner
 
     def __get__(self, owner: Any, kind: Any = None) -> "Bound":

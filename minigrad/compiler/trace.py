@@ -38,8 +38,9 @@ class Trace:
         self.rule: tuple[ops.Primitive, int | None] | None = None
         self.guards: list[tuple[Callable[[], Any], Any]] = []
         self.operations: list[Operation] = []
+        self.applied: set[Operation] = set()  # those that an eager call applies as well
         self.owners: dict[Value, Tensor] = {}  # the Tensors of states
-        self.sources: list[Fetch] = []  # where states are found that belong to no Tensor
+        self._sources: dict[Fetch, Value] = {}  # states that belong to no Tensor
         self._values: dict[int, Value] = {}  # arrays from outside, by identity
         self._held: list[Any] = []  # these arrays, so that no other gets the identity of one
         self._checksums: list[tuple[Value, int]] = []  # of constants, when they were met
@@ -77,6 +78,7 @@ class Trace:
         if not any(isinstance(v, Value) for v in values):
             return apply(primitive, *inputs, **attributes)  # numbers alone
         whole = self._noted(primitive, values, attributes)
+        self.applied.add(self.operations[-1])
         needs = [i for i, x in enumerate(given) if isinstance(x, Tensor) and x._requires_grad]
         if primitive.partial:
             needs = [i for i in needs if primitive.rules[i] is not None]
@@ -116,16 +118,23 @@ class Trace:
             self._make_stale(target)
         self.operations.append(Operation(update, given, {}, []))
 
-    def source(self, fetch: Fetch, name: str, owner: Tensor | None = None) -> Value:
+    def source(self, fetch: Fetch, name: str, owner: Tensor | None = None) -> Any:
         """The state that `fetch` finds anew at each call; of an owner, if it belongs to one."""
-        array = fetch()
-        known = self._values.get(id(array))
-        if known is not None and (known.fetch is None or known.fetch == fetch):
-            return known
-        name = name if owner is None else f"{owner._data!r}.{name}"[1:]
-        value = Value(self._free(name), array, "state", fetch)
-        # One array may now be found in two places, and later be another in one of them.
-        return value if known is not None else self._enter(array, value)
+        if fetch not in self._sources:
+            array = fetch()
+            known = self._values.get(id(array))
+            if known is not None and known.fetch is None:
+                return known
+            name = name if owner is None else f"{owner._data.name}.{name}"
+            value = self._sources[fetch] = Value(self._free(name), array, "state", fetch)
+            # One array may now be found in two places, and later be another in one of them.
+            if known is None:
+                self._enter(array, value)
+        return self._sources[fetch]
+
+    def has_source(self, fetch: Fetch) -> bool:
+        """Whether the step has asked for this state before."""
+        return fetch in self._sources
 
     def guard(self, look: Callable[[], Any]) -> None:
         """The trace holds only as long as `look` sees what it sees now."""

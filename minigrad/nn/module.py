@@ -15,7 +15,7 @@ from numpy.typing import DTypeLike, NDArray
 from ..arrays import checked_dtype
 from ..checks import flag
 from ..errors import DtypeError
-from ..tape import clock, tracer
+from ..tape import clock, compiling
 from ..tensor import Tensor
 from .parameter import Parameter
 from .state import Keys, fitting
@@ -75,7 +75,7 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__} has no forward")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        trace = tracer.get()
+        trace = compiling()
         if trace is not None:
             trace.note_module(self)
         start = next(clock)

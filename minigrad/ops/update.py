@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..kernels import update as kernels
+from ..kernels.threads import team_for
 
 
 class Update(NamedTuple):
@@ -24,10 +25,18 @@ def _copy(target: Any, source: Any) -> None:
     np.copyto(target, source, casting="same_kind")
 
 
-SGD = Update("sgd", kernels.sgd, (0,), "p <- p - lr * (sign * g + weight_decay * p)")
+def _sgd(p: Any, g: Any, hyper: Any) -> None:
+    kernels.sgd(p, g, hyper, team_for(p.size))
+
+
+def _sgd_momentum(p: Any, g: Any, buffer: Any, hyper: Any, nesterov: bool, first: bool) -> None:
+    kernels.sgd_momentum(p, g, buffer, hyper, nesterov, first, team_for(p.size))
+
+
+SGD = Update("sgd", _sgd, (0,), "p <- p - lr * (sign * g + weight_decay * p)")
 SGD_MOMENTUM = Update(
     "sgd_momentum",
-    kernels.sgd_momentum,
+    _sgd_momentum,
     (0, 2),
     "buffer <- momentum * buffer + (1 - dampening) * d, p <- p - lr * buffer",
 )

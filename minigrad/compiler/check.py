@@ -98,7 +98,6 @@ class State:
     """Copies of all that a call of a plan may change."""
 
     def __init__(self, plan: Plan) -> None:
-        self._arrays = [(array, array.copy()) for _, array in plan.states()]
         self._tensors = [(x, array_of(x).copy()) for x in plan.tensors()]
         self._gradients = [
             (leaf, leaf._grad, None if leaf._grad is None else array_of(leaf._grad).copy())
@@ -115,8 +114,9 @@ class State:
 
     def put_back(self) -> None:
         """Make everything what it was."""
-        for array, copy in self._arrays:
-            np.copyto(array, copy)
+        for x, copy in self._tensors:
+            if array_of(x).flags.writeable:
+                np.copyto(array_of(x), copy)
         for leaf, gradient, copy in self._gradients:
             leaf._grad = gradient
             if gradient is not None:

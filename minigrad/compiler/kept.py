@@ -10,6 +10,8 @@ from .report import by_numpy
 
 # For arrays of the same shapes: with other arguments that are no arrays, modes, attributes.
 MOST_PLANS = 16
+# In all, as for sequences of many lengths.
+MOST_SHAPES = 128
 
 
 class Plans(dict[Any, list[Plan]]):
@@ -28,10 +30,16 @@ class Plans(dict[Any, list[Plan]]):
         shapes = shapes_of(signature)
         alike = [other for other in self if shapes_of(other) == shapes]
         if sum(len(self[other]) for other in alike) > MOST_PLANS:
-            del self[alike[0]][0]
-            if not self[alike[0]]:
-                del self[alike[0]]
+            self._let_go(alike[0])
             self._complain()
+        if sum(map(len, self.values())) > MOST_SHAPES:
+            self._let_go(next(iter(self)))
+
+    def _let_go(self, signature: Any) -> None:
+        """Without its oldest plan."""
+        del self[signature][0]
+        if not self[signature]:
+            del self[signature]
 
     def _tell(self, plan: Plan) -> None:
         left = set(by_numpy(plan)) - self._said

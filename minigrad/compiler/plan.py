@@ -33,6 +33,7 @@ class Plan:
         trace: Trace,
         program: Program,
         rebuild: Callable[[Sequence[Any]], Any],
+        known: Sequence[Tensor],
         title: str,
         workspace: Workspace,
     ) -> None:
@@ -42,6 +43,7 @@ class Plan:
         self.emitted = emit(self.program, title)
         self.module, self.path = build.load(self.emitted.source, title)
         self.rebuild, self._guards, self.applied = rebuild, trace.guards, trace.applied
+        self.known = list(known)
         self._owners = trace.owners
         self._tensors: list[tuple[Tensor, Any, bool, Value]] = []
         self._fetches: list[tuple[Callable[[], Any], Any, Value]] = []
@@ -107,8 +109,8 @@ class Plan:
         ]
 
     def tensors(self) -> list[Tensor]:
-        """The user's Tensors among the states."""
-        return [x for x, *_ in self._tensors]
+        """The user's Tensors: those among the states, and others that the function can see."""
+        return list({id(x): x for x in (*self._owners.values(), *self.known)}.values())
 
     def owner(self, v: Value) -> Tensor | None:
         """The user's Tensor that a state is the array of."""

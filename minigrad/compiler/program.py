@@ -77,6 +77,11 @@ class Value:
             "step instead of keeping it (inside a step this is a fault of minigrad)"
         )
 
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # Python's own protocols look for these
+            raise AttributeError(name)
+        return self._refuse()
+
     __array__ = __array_ufunc__ = __array_function__ = __getitem__ = __iter__ = _refuse
     __float__ = __int__ = __index__ = _refuse
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _refuse

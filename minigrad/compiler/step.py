@@ -211,7 +211,8 @@ class Compiled:
             outside.refuse_left(watched)
             trace.give_elements(place.tensor for place in watched.places)
             known = [x for _, x in tensors_of(modules, function)]
-            together = Together([*known, *(place.tensor for place in watched.places)])
+            known += [place.tensor for place in watched.places]
+            together = Together(known)
             guards: list[Any] = [Modules(watched.modules), watched, together]
             if not (before() and modes()):  # the step counts, which compiled calls would not
                 trace.guards.append((bool, True))  # never holds
@@ -219,7 +220,7 @@ class Compiled:
             program = trace.program(found)
         finally:
             trace.take_back()
-        plan = Plan(trace, program, rebuild, self._title, self._workspace)
+        plan = Plan(trace, program, rebuild, known, self._title, self._workspace)
         self._plans.keep(signature, plan)
         self._last = plan
         return plan

@@ -234,6 +234,7 @@ class Trace:
             action()
         for leaf, gradient in self._gradients.values():
             leaf._grad = gradient
+        self.note_module = lambda module: None  # what is told holds the trace
 
     # --- Values --------------------------------------------------------------------------------
 

@@ -1,0 +1,175 @@
+"""mg.compile(step, check=n): what differs from eager is found, and told by the operation where the
+two part. Faults are put in on purpose. Generated functions run as Python."""
+
+import types
+
+import numpy as np
+import pytest
+from test_compile_table import as_python  # noqa: F401
+
+import minigrad as mg
+from minigrad import functional as F
+from minigrad import nn, optim
+from minigrad.compiler import expansions, guards
+from minigrad.compiler.trace import Trace
+from minigrad.errors import ArgumentError, TraceError
+from minigrad.tensor import array_of
+
+RNG = np.random.default_rng(0)
+X = RNG.standard_normal((12, 8, 3)).astype(np.float32)
+Y = RNG.integers(0, 2, (12, 8))
+
+
+class Net(nn.Module):
+    def __init__(self):
+        self.scale = 2.0
+        self.linear, self.norm, self.drop = nn.Linear(3, 2), nn.BatchNorm1d(2), nn.Dropout(0.3)
+
+    def forward(self, x):
+        return self.drop(self.norm(self.linear(x)) * self.scale)
+
+
+def make(check=None):
+    mg.manual_seed(0)
+    net = Net()
+    opt = optim.SGD(net.parameters(), lr=0.1, momentum=0.9, dampening=0.2)
+
+    @mg.compile(check=check)
+    def step(x, y):
+        opt.zero_grad()
+        loss = F.cross_entropy(net(x), y)
+        loss.backward()
+        opt.step()
+        return {"loss": loss}
+
+    return net, opt, step
+
+
+def everything(net, opt):
+    found = {k: v.tobytes() for k, v in net.state_dict().items()}
+    for i, p in enumerate(net.parameters()):
+        found[f"grad {i}"] = None if p.grad is None else p.grad.data.tobytes()
+        found[f"momentum {i}"] = opt.state[p]["momentum_buffer"].tobytes() if p in opt.state else ""
+    return found
+
+
+@pytest.mark.parametrize("check", [1, 2, 5])
+def test_a_check_changes_nothing(check):
+    """Losses, state, random numbers: all bits are as without it, in an epoch as well."""
+    found = []
+    for each in (None, check):
+        net, opt, step = make(each)
+        mg.manual_seed(1)
+        losses = [step(x, y)["loss"].item() for x, y in zip(X, Y, strict=True)]
+        mean = mg.compile(lambda x: (x * net.scale).mean(), check=each)
+        losses += mean.epoch(X.reshape(-1, 3), batch_size=5).tolist()
+        found.append((losses, everything(net, opt)))
+    assert found[0] == found[1]
+
+
+def test_how_often_the_function_runs():
+    counts = []
+
+    def noting(x):
+        noted.append(None)
+        return x * 2.0
+
+    noted = types.SimpleNamespace(append=lambda _: calls.__setitem__(0, calls[0] + 1))
+    calls = np.zeros(1)
+    step = mg.compile(noting, check=3)
+    for _ in range(7):
+        before = calls[0]
+        step(X[0])
+        counts.append(calls[0] - before)
+    assert counts == [2, 0, 0, 1, 0, 0, 1]  # traced, and run beside
+
+
+def constant_gradient(monkeypatch, net):
+    """The gradient of the first call for ever."""
+    note = Trace.update
+
+    def update(self, update, *inputs):
+        if update.name.startswith("sgd"):
+            inputs = (inputs[0], np.ones(inputs[1].shape, np.float32), *inputs[2:])
+        note(self, update, *inputs)
+
+    monkeypatch.setattr(Trace, "update", update)
+    return r"They part at sgd_momentum\(%net\.linear\.weight, %constant"
+
+
+def wrong_pass(monkeypatch, net):
+    """Means that are not quite."""
+
+    def keep_mask(write, a, p):
+        drawn = write(expansions.uniform, like=(a.shape, np.float32), shape=a.shape)
+        kept = write.cast(write("greater_equal", drawn, p), write.result.dtype)
+        write("mul", kept, 3.0, to=write.result)
+
+    monkeypatch.setitem(expansions._EXPANSIONS, "keep_mask", keep_mask)
+    return r"The passes are to blame. They part at %keep_mask: .* = mul\(.*, 3\.0\)"
+
+
+def unseen_attribute(monkeypatch, net):
+    """A guard that always holds."""
+    monkeypatch.setattr(guards.Modules, "__call__", lambda self: True)
+    object.__setattr__(net, "scale", 3.0)
+    return r"They part at %mul: .* = mul\(%batch_norm, 2\.0\)"
+
+
+def wrong_view(monkeypatch, net):
+    """Elements that are found by an address, and so are others."""
+
+    old = Trace.apply
+
+    def apply(self, primitive, inputs, attributes):
+        if primitive.name == "linear":
+            moved = np.roll(inputs[1]._data.array, 1, axis=0)
+            inputs = (inputs[0], mg.Tensor(moved), *inputs[2:])
+        return old(self, primitive, inputs, attributes)
+
+    monkeypatch.setattr(Trace, "apply", apply)
+    return r"They part at %linear: .* = linear\(%x, %tensor"
+
+
+@pytest.mark.parametrize("fault", [constant_gradient, wrong_pass, unseen_attribute, wrong_view])
+def test_faults_are_found_and_named(fault, monkeypatch):
+    """And nothing has changed then."""
+    net, opt, step = make(1)
+    if fault is unseen_attribute:
+        step(X[0], Y[0])
+    message = fault(monkeypatch, net)
+    before = everything(net, opt)
+    with pytest.raises(
+        TraceError, match=f"check: .* of step differs from the eager one.* {message}"
+    ):
+        step(X[1], Y[1])
+    assert everything(net, opt) == before
+    monkeypatch.undo()
+    net.scale = 4.0
+    step(X[1], Y[1])
+
+
+def test_faults_of_machine_code_are_told(monkeypatch):
+    """Where the program is right, and what runs is not."""
+    step = mg.compile(lambda x: (x * 2.0).tanh(), check=1)
+    step(X[0])
+    plan = step._last
+    plan._numbers[:] = 3.0
+    with pytest.raises(TraceError, match=r"machine code of .* is to blame"):
+        step(X[0])
+
+
+@pytest.mark.parametrize("check", [0, -1, 1.5, True, "2"])
+def test_wrong_values_of_check(check):
+    with pytest.raises(ArgumentError, match="check must be an integer of at least 1"):
+        mg.compile(lambda x: x, check=check)
+
+
+def test_as_a_decorator():
+    @mg.compile(check=2)
+    def double(x):
+        return x * 2
+
+    assert double.__name__ == "double"
+    np.testing.assert_array_equal(double(X[0]).data, X[0] * 2)
+    assert array_of(double(X[0])).dtype == np.float32

@@ -21,6 +21,7 @@ from ..errors import TraceError
 from ..ops.noise import uniform
 from .aliases import Aliases, is_python
 from .functions import Code, Function, Loops, definition
+from .names import Names
 from .program import Operation, Program, Value, printable
 from .schedule import Stage, materialise, stages
 
@@ -43,11 +44,15 @@ IMPORTED = {
         bool_ float32 float64 inf int16 int32 int64 int8 uint16 uint32 uint64 uint8
     """,
 }
-# Names that generated code has of its own; 64 is the most dimensions that NumPy has.
-RESERVED = (
+# Names that no Value gets: generated code has them of its own, or may import them; 64 is the most
+# dimensions that NumPy has.
+TAKEN = {
     *("step", "epoch", "places", "sizes", "numbers", "team", "bad"),
     *(f"{letter}{axis}" for letter in "ik" for axis in ("", *range(64))),
-)
+    *(name for names in IMPORTED.values() for name in names.split()),
+    *dir(np),
+    *dir(builtins),
+}
 
 
 @dataclass
@@ -65,7 +70,7 @@ class Emitted:
     draws: list[Operation] = field(default_factory=list)  # random numbers, before all steps
     checked: list[Operation] = field(default_factory=list)
     stages: list[Stage] = field(default_factory=list)
-    stored: set[int] = field(default_factory=set)  # results that are in memory, by identity
+    stored: set[Value] = field(default_factory=set)  # results that are in memory
     epoch: bool = False  # whether there is a function that runs many batches
 
 
@@ -96,15 +101,14 @@ class _Emitter:
     def __init__(self, program: Program, title: str) -> None:
         self.program, self.title = program, title
         self.out = Emitted(aliases=Aliases(program))
-        self._identifiers: dict[int, str] = {}
-        self._used: set[str] = set(dir(np)) | set(dir(builtins)) | set(RESERVED)
-        self._used |= {name for names in IMPORTED.values() for name in names.split()}
-        self._made: set[str] = set()  # names, by `free`
+        self._identifiers: dict[Value, str] = {}
+        self._names = Names(TAKEN)
         self._alike: dict[object, list[Loops]] = {}
         self._shared: dict[object, str] = {}  # the function of nests that are alike
         self._functions: list[str] = []  # their source
-        self._place: dict[int, int] = {}
+        self._place: dict[Value, int] = {}
         self._size_at: dict[int, int] = {}
+        self._checked: dict[Operation, int] = {}
         self._now = 0
 
     def run(self) -> Emitted:
@@ -145,11 +149,11 @@ class _Emitter:
         results = self.program.results
         alone = len(self.out.steps) == len(functions) == 1 and not self.out.draws
         whole = alone and len(results) == 1
-        if not whole or id(results[0]) not in self._place or results[0].shape:
+        if not whole or results[0] not in self._place or results[0].shape:
             return []
         given = [self.identifier(v) for v in functions[0].code.arguments]
         whole_of = {v: self.free(f"all_{v}") for v in given}
-        result, place = self.identifier(results[0]), self._place[id(results[0])]
+        result, place = self.identifier(results[0]), self._place[results[0]]
         rows, values, turn, status = map(self.free, ("rows", "values", "turn", "status"))
         lines = [
             f"def epoch({', '.join([*whole_of.values(), *given])}, {rows}, places, sizes, numbers, "
@@ -177,23 +181,16 @@ class _Emitter:
 
     def identifier(self, v: Value) -> str:
         """What generated code calls a Value."""
-        known = self._identifiers.get(id(v))
-        if known is None:
-            known = self._identifiers[id(v)] = self.free(v.name)
-        return known
+        if v not in self._identifiers:
+            self._identifiers[v] = self.free(v.name)
+        return self._identifiers[v]
 
     def free(self, name: str) -> str:
         """A name like this one that nothing else has."""
         name = unicodedata.normalize("NFKC", name)  # as Python reads it
         name = "".join([c if f"_{c}".isidentifier() else "_" for c in name])
         name = name if name.isidentifier() and not keyword.iskeyword(name) else f"v_{name}"
-        wanted, i = name, 1
-        while wanted in self._used:
-            i += 1
-            wanted = f"{name}_{i}"
-        self._used.add(wanted)
-        self._made.add(wanted)
-        return wanted
+        return self._names.free(name)
 
     # --- loops ---------------------------------------------------------------------------------
 
@@ -204,13 +201,13 @@ class _Emitter:
 
     def noted(self, loops: Loops) -> Loops:
         """The loops, to be called or written out when all are known."""
-        self._alike.setdefault(loops.alike(self._made)[0], []).append(loops)
+        self._alike.setdefault(loops.alike(self._names.made)[0], []).append(loops)
         return loops
 
     def called(self, loops: Loops) -> list[str]:
         """The lines that run the loops: their own, or a call of what several share, as of the
         layers of a network. Numba then compiles it once."""
-        key, arguments = loops.alike(self._made)
+        key, arguments = loops.alike(self._names.made)
         if len(self._alike[key]) == 1:
             return loops.lines
         if key not in self._shared:
@@ -221,10 +218,16 @@ class _Emitter:
 
     def place(self, v: Value) -> int:
         """Where the address of v stands in `places`."""
-        if id(v) not in self._place:
-            self._place[id(v)] = len(self.out.places)
+        if v not in self._place:
+            self._place[v] = len(self.out.places)
             self.out.places.append(v)
-        return self._place[id(v)]
+        return self._place[v]
+
+    def checked(self, operation: Operation) -> int:
+        """The number of an operation that generated code may refuse."""
+        known = self._checked.setdefault(operation, len(self._checked))
+        self.out.checked += [operation] if known == len(self.out.checked) else []
+        return known
 
     def touch(self, v: Value) -> None:
         """The stage that is being written reads or writes v."""

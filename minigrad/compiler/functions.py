@@ -76,7 +76,7 @@ class Function:
         self.code = Code(name, [], [])
         self.memory: list[str] = []
         self.numbers: list[str] = []
-        self._known: set[int] = set()
+        self._known: set[Value] = set()
 
     def stage(self, stage: Stage) -> None:
         """Write a nest or a call."""
@@ -98,10 +98,7 @@ class Function:
         """Behind a line that says what is bad, leave off with the number of the operation."""
         line = self.code.lines[-1]
         if isinstance(line, str) and line.startswith("bad = "):
-            if op not in self.emitter.out.checked:
-                self.emitter.out.checked.append(op)
-            k = self.emitter.out.checked.index(op)
-            self.code.lines += ["if bad >= 0:", f"    return {k}"]
+            self.code.lines += ["if bad >= 0:", f"    return {self.emitter.checked(op)}"]
 
     def name(self, x: Any, like: str = "number") -> str:
         """What a Value, or a number, is called here; it is brought in.
@@ -113,8 +110,8 @@ class Function:
             return self.constant(x, type(x).__name__, like)
         text: str = self.emitter.identifier(x)
         self.emitter.touch(x)
-        if id(x) not in self._known:
-            self._known.add(id(x))
+        if x not in self._known:
+            self._known.add(x)
             self._bring(x, text)
         return text
 
@@ -161,8 +158,8 @@ class Function:
 
     def finished(self) -> str:
         """The source."""
-        ordered = [v for v in self.emitter.program.arguments if v in self.code.arguments]
-        self.code.arguments = ordered
+        taken = set(self.code.arguments)
+        self.code.arguments = ordered = [v for v in self.emitter.program.arguments if v in taken]
         given = [self.emitter.identifier(v) for v in ordered]
         given += ["places", "sizes", "numbers", "team"]
         body = ["places, sizes, numbers = table(places), table(sizes), table(numbers)"]

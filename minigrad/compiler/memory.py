@@ -41,7 +41,7 @@ class Memory:
         }
         self._lay_out(emitted)
         for v in emitted.places:
-            if v.origin != "result" and not self._arrays[id(v)].flags.c_contiguous:
+            if id(v) in self._arrays and not self._arrays[id(v)].flags.c_contiguous:
                 raise TraceError(
                     f"compile: {v.name}, of shape {v.shape}, does not lie in C order; make it "
                     "contiguous by np.ascontiguousarray"

@@ -23,6 +23,9 @@ from .scalars import CHEAP, COMPARISONS, EXPRESSIONS, INTEGER, REDUCTIONS
 # of, mostly read there anyway.
 MOST_LEAVES, MOST_STEPS = 3, 8
 
+# Numba's time for a nest grows faster than the nest, and LLVM does not vectorise a very long one.
+MOST_OPERATIONS = 32
+
 Shape = tuple[int, ...]
 Root = Callable[[Value], Value]
 
@@ -72,7 +75,7 @@ def stages(operations: Sequence[Operation], root: Root) -> list[Stage]:
     """The operations in stages, in an order in which each finds what it reads; root: of a view the
     Value that it is the memory of."""
     done: list[Stage] = []
-    nests: dict[Shape, list[int]] = {}  # the stages of each space, in order
+    nests: dict[Shape, list[int]] = {}  # the stages of each space that have room, in order
     made: dict[Value, int] = {}  # the stage of each Value
     pointwise: dict[Value, Shape] = {}  # and in which space it is an element, not yet a whole
     changed: dict[Value, int] = {}  # the last stage that changes a Value in place
@@ -89,13 +92,14 @@ def stages(operations: Sequence[Operation], root: Root) -> list[Stage]:
         if space is not None:
             known = nests.setdefault(space, [])
             at = bisect_left(known, first)
-            if at < len(known):
-                chosen = known[at]
-            else:
+            if at == len(known):
                 known.append(chosen)
+            chosen = known[at]
         if chosen == len(done):
             done.append(Stage(space))
         done[chosen].operations.append(operation)
+        if space is not None and len(done[chosen].operations) == MOST_OPERATIONS:
+            del nests[space][at]
         for v in operation.makes:
             made[v] = chosen
             if operation.name in EXPRESSIONS:

@@ -61,7 +61,7 @@ def test_a_check_changes_nothing(check):
         net, opt, step = make(each)
         mg.manual_seed(1)
         losses = [step(x, y)["loss"].item() for x, y in zip(X, Y, strict=True)]
-        mean = mg.compile(lambda x: (x * net.scale).mean(), check=each)
+        mean = mg.compile(lambda x, net=net: (x * net.scale).mean(), check=each)
         losses += mean.epoch(X.reshape(-1, 3), batch_size=5).tolist()
         found.append((losses, everything(net, opt)))
     assert found[0] == found[1]

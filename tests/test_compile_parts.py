@@ -10,7 +10,8 @@ from minigrad import ops
 from minigrad.apply import tracing
 from minigrad.compiler import passes, sums
 from minigrad.compiler.functions import Loops
-from minigrad.compiler.memory import laid_out
+from minigrad.compiler.layout import laid_out
+from minigrad.compiler.names import Names
 from minigrad.compiler.program import Operation, Program, Value
 from minigrad.compiler.trace import Trace
 from minigrad.tensor import Tensor
@@ -175,3 +176,31 @@ def test_what_makes_nests_alike():
     assert key("d[i] = e[i] + f[i]", d="D", e="F", f="F")[0] != first
     assert key("d[i] = e[i] - f[i]", d="F", e="F", f="F")[0] != first
     assert key("d[i] = e[i] + f[i]", d="F", e="F")[0] != first  # f is made in it
+
+
+def test_names():
+    found = Names({"a", "b_2"})
+    assert [found.free(name) for name in ("c", "c", "a", "b", "b", "c_3", "c")] == [
+        *("c", "c_2", "a_2", "b", "b_3", "c_3", "c_4")
+    ]
+    assert found.made == {"c", "c_2", "a_2", "b", "b_3", "c_3", "c_4"}
+
+
+@pytest.mark.parametrize("turns", [20, 10_000])
+def test_a_sum_of_what_is_shared_is_made_once(turns):
+    """Each turn reads the one before it twice: as a tree it would have 2 ** turns leaves."""
+    x = Value.like("x", (3, 4), np.float64)
+    x.origin = "argument"
+    rule = (ops.TABLE["add"], 0)
+    operations, last = [], x
+    for _ in range(turns):
+        half = Value.like("half", x.shape, x.dtype)
+        operations.append(Operation(ops.TABLE["mul"], [0.5, last], {}, [half], rule))
+        both = Value.like("both", x.shape, x.dtype)
+        operations.append(Operation(ops.TABLE["add"], [half, last], {}, [both], rule))
+        last = both
+    total = Value.like("total", (1, 4), np.float64)
+    axis = {"axis": (0,), "keepdims": True}
+    operations.append(Operation(ops.TABLE["sum"], [last], axis, [total], rule))
+    done = passes.dead(sums.sums_of_sums(operations, [total]), [total])
+    assert names(done) == ["sum", *["mul", "add"] * turns]

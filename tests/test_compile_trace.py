@@ -30,7 +30,7 @@ def same_as_eager(make, inputs=INPUTS):
     return compiled
 
 
-# --- gradients that do not lie in C order --------------------------------------------------------
+# --- gradients that do not lie in C order ---------------------------------------------------------
 
 LAYERS = {
     "transposed": ((2, 3), lambda x, w: x @ w.T),
@@ -97,7 +97,7 @@ def test_parameters_in_any_order(order):
     same_as_eager(make)
 
 
-# --- arrays of NumPy from outside ------------------------------------------------------------------
+# --- arrays of NumPy from outside -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_an_array_that_the_step_itself_changes_is_refused():
         mg.compile(step)(INPUTS[0])
 
 
-# --- changes in place of what the step has made ----------------------------------------------------
+# --- changes in place of what the step has made ---------------------------------------------------
 
 
 def test_results_that_are_changed_in_place():
@@ -195,7 +195,7 @@ def test_what_cannot_be_changed_in_place_is_told_with_its_line(change, what):
         mg.compile(lambda x: change(x * 2.0, x))(INPUTS[0])
 
 
-# --- the first call ----------------------------------------------------------------------------------
+# --- the first call -------------------------------------------------------------------------------
 
 
 def trained(options, epochs=False):
@@ -236,7 +236,7 @@ def test_stopped_and_resumed_is_uninterrupted(way, options):
     for stops in ((20,), (7, 20), (1, 2, 20)):
         model, opt, step = trained(options)
         mg.manual_seed(5)
-        losses, first = [], 0
+        losses, first, drawn = [], 0, None
         for stop in stops:
             if first:
                 saved, saved_opt = model.state_dict(), opt.state_dict()
@@ -283,7 +283,7 @@ def test_nothing_changes_while_a_step_is_traced():
     assert seen == [False]
 
 
-# --- Tensors that outlive the trace ------------------------------------------------------------------
+# --- Tensors that outlive the trace ---------------------------------------------------------------
 
 
 def test_a_tensor_of_a_trace_that_is_kept_says_what_it_is():

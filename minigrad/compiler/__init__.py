@@ -3,8 +3,9 @@
 trace.py writes down what a step applies, program.py is the list, passes.py and sums.py make it do
 less (views.py says what is the memory of what), expansions.py and indices.py bring it to forms that
 there is code for (written.py helps), schedule.py forms nests of loops, emit.py, functions.py,
-loops.py, calls.py and moves.py write Python (aliases.py says what is in the memory of what),
-build.py lets Numba compile it, plan.py runs it, step.py is mg.compile, arguments.py what a step is
+loops.py, calls.py and moves.py write Python (rolled.py that of long programs, names.py has unique
+names, aliases.py says what is in the memory of what), layout.py lays memory out, build.py lets
+Numba compile it, plan.py runs it, step.py is mg.compile, arguments.py what a step is
 given, results.py what it returns, epoch.py runs it on many batches, report.py tells what became of
 it, kept.py keeps plans, methods.py those of methods, surroundings.py is what it finds outside, and
 watch.py whether that is as it was. May import all of minigrad but explainer.

@@ -25,15 +25,15 @@ class Aliases:
             for v in operation.reads:
                 self._readers.setdefault(id(v), []).append(operation)
         self.of: dict[int, Operation] = {}
+        self._root: dict[Value, Value] = {}
         for operation in program.operations:
             if self._is_alias(operation):
                 self.of[id(operation.makes[0])] = operation
+                self._root[operation.makes[0]] = self.root(operation.inputs[0])
 
     def root(self, v: Value) -> Value:
         """What v is a view of, or v itself."""
-        while id(v) in self.of:
-            v = self.of[id(v)].inputs[0]
-        return v
+        return self._root.get(v, v)
 
     def _is_alias(self, op: Operation) -> bool:
         if op.name not in ("reshape", "getitem", "permute") or not op.makes:

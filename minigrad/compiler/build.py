@@ -64,7 +64,7 @@ def prepare(function: Any, arguments: Sequence[Any]) -> tuple[str, float]:
     and the seconds that it took."""
     if not hasattr(function, "compile"):  # as under NUMBA_DISABLE_JIT
         return "run as Python", 0.0
-    if "dot" in function.py_func.__code__.co_names:
+    if "dot" in function.py_func.__globals__:
         load_alone()
     began, loaded = time.perf_counter(), sum(function.stats.cache_hits.values())
     known = len(function.signatures)

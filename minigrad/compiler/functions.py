@@ -1,7 +1,8 @@
-"""The source of one generated function: its memory, its numbers, and its lines."""
+"""The source of generated functions: their memory, their numbers, and their lines."""
 
 import re
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,14 +12,24 @@ from .moves import basic_index
 from .program import Operation, Value, origin, printable
 from .schedule import Stage
 
+TABLES = ("places", "sizes", "numbers", "team")
+
 
 @dataclass
 class Code:
-    """A function: its name and source, and the arguments and operations it is made of."""
+    """A function that runs a part of a program: its name, and the program's arguments it takes."""
 
     name: str
-    lines: "list[str | Loops]"
     arguments: list[Value]
+
+
+def anonymous(lines: Sequence[str], made: Collection[str]) -> tuple[str, list[str]]:
+    """The lines without comments, with numbers for the names that the emitter has made, and these
+    names in order: equal for functions that are alike but for names."""
+    code = "\n".join(line.partition("# ")[0].rstrip() for line in lines)
+    names = [name for name in dict.fromkeys(re.findall(r"\w+", code)) if name in made]
+    number = {name: f"<{i}>" for i, name in enumerate(names)}
+    return re.sub(r"\w+", lambda found: number.get(found[0], found[0]), code), names
 
 
 @dataclass
@@ -28,80 +39,56 @@ class Loops:
     lines: list[str] = field(default_factory=list)
     given: dict[str, str] = field(default_factory=dict)  # what it takes, and of what type that is
 
-    def alike(self, made: set[str]) -> tuple[object, list[str]]:
+    def alike(self, made: Collection[str]) -> tuple[object, list[str]]:
         """What is equal for nests that can share a function; and what that takes, in an order that
         is the same for all. made: the names that the emitter has made."""
-        code = "\n".join(line.partition("  # ")[0] for line in self.lines[1:])
-        names = [name for name in dict.fromkeys(re.findall(r"\w+", code)) if name in made]
-        place = {name: f"<{i}>" for i, name in enumerate(names)}
-        text = re.sub(r"\w+", lambda found: place.get(found[0], found[0]), code)
+        text, names = anonymous(self.lines, made)
         arguments = [name for name in names if name in self.given]
         return (text, *(self.given[name] for name in arguments)), arguments
 
 
-class Given:
-    """What a nest asks its function for, noted."""
+class Writer(ABC):
+    """What one generated function names: its arrays, sizes and numbers, which it brings in.
 
-    def __init__(self, function: "Function", loops: Loops) -> None:
-        self.function, self.emitter, self.noted = function, function.emitter, loops.given
+    Subclasses say how the function finds these in its tables.
+    """
 
-    def name(self, v: Value) -> str:
-        """As of the function, which brings an array in."""
-        text = self.function.name(v)
-        self.noted[text] = f"{v.dtype} {len(v.shape)} {self.emitter.layout(v)}"
-        return text
-
-    def constant(self, x: float, dtype: str, like: str = "number") -> str:
-        """As of the function."""
-        text = self.function.constant(x, dtype, like)
-        self.noted[text] = dtype
-        return text
-
-    def size(self, shape: tuple[int, ...], names: Sequence[str]) -> list[str]:
-        """As of the function."""
-        free = self.function.size(shape, names)
-        self.noted |= dict.fromkeys(free, "size")
-        return free
-
-    def array(self, name: str, shape: tuple[int, ...], dtype: Any) -> str:
-        """As of the function."""
-        return self.name(Value.like(name, shape, dtype))
-
-
-class Function:
-    """One function under way."""
-
-    def __init__(self, emitter: Any, name: str) -> None:
+    def __init__(self, emitter: Any) -> None:
         self.emitter = emitter
-        self.code = Code(name, [], [])
         self.memory: list[str] = []
         self.numbers: list[str] = []
-        self._known: set[int] = set()
+        self._known: set[Value] = set()
 
-    def stage(self, stage: Stage) -> None:
-        """Write a nest or a call."""
-        if stage.space is not None:
-            loops = Loops()
-            loops.lines = nest(stage, Given(self, loops), self.emitter.stored)
-            self.code.lines.append(self.emitter.noted(loops))
-            return
-        op = stage.operations[0]
+    @abstractmethod
+    def place_text(self, v: Value) -> str:
+        """Return where the function finds the address of v."""
+
+    @abstractmethod
+    def size_texts(self, shape: Sequence[int], of: object) -> list[str]:
+        """Return where it finds the sizes of a shape; of: what has this shape."""
+
+    @abstractmethod
+    def number_text(self, x: float) -> str:
+        """Return where it finds a number."""
+
+    @abstractmethod
+    def status_text(self, op: Operation) -> str:
+        """Return what the function returns where the operation is refused."""
+
+    @abstractmethod
+    def bring_argument(self, v: Value, text: str) -> None:
+        """Bring an argument of the program in, under a name."""
+
+    def call(self, op: Operation) -> list[str]:
+        """The lines of an operation that is no loop."""
         lines = CALLS[op.name](op, self.name) or []
         remark = f"  # {op.name}{origin(op).replace('   ', ', ', 1)}"
-        self.code.lines += [f"{line}{remark}" for line in lines[:1]]
-        for line in lines[1:]:
-            self._check(op)
-            self.code.lines.append(line)
-        self._check(op)
-
-    def _check(self, op: Operation) -> None:
-        """Behind a line that says what is bad, leave off with the number of the operation."""
-        line = self.code.lines[-1]
-        if isinstance(line, str) and line.startswith("bad = "):
-            if op not in self.emitter.out.checked:
-                self.emitter.out.checked.append(op)
-            k = self.emitter.out.checked.index(op)
-            self.code.lines += ["if bad >= 0:", f"    return {k}"]
+        written: list[str] = []
+        for i, line in enumerate(lines):
+            written.append(line if i else f"{line}{remark}")
+            if line.startswith("bad = "):
+                written += ["if bad >= 0:", f"    return {self.status_text(op)}"]
+        return written
 
     def name(self, x: Any, like: str = "number") -> str:
         """What a Value, or a number, is called here; it is brought in.
@@ -113,34 +100,49 @@ class Function:
             return self.constant(x, type(x).__name__, like)
         text: str = self.emitter.identifier(x)
         self.emitter.touch(x)
-        if id(x) not in self._known:
-            self._known.add(id(x))
-            self._bring(x, text)
+        missing = []  # x, and what it is a view of
+        while x not in self._known:
+            self._known.add(x)
+            missing.append(x)
+            view = self.emitter.out.aliases.of.get(id(x))
+            x = x if view is None else view.inputs[0]
+        for v in reversed(missing):
+            self._bring(v, self.emitter.identifier(v))
         return text
 
     def constant(self, x: float, dtype: str, like: str = "number") -> str:
         """A number in a dtype, under a name."""
         text: str = self.emitter.free(like)
-        self.numbers.append(f"{text} = {dtype}(numbers[{self.emitter.number(x)}])")
+        self.numbers.append(f"{text} = {dtype}({self.number_text(x)})")
         return text
 
     def size(self, shape: tuple[int, ...], names: Sequence[str]) -> list[str]:
         """The sizes of a space, under names."""
         free = [self.emitter.free(name) for name in names]
-        at = self.emitter.size(shape, -1 - len(self.emitter.out.sizes))
-        values = ", ".join(f"sizes[{at + i}]" for i in range(len(shape)))
-        self.numbers.append(f"{', '.join(free)} = {values}")
+        self.numbers.append(f"{', '.join(free)} = {', '.join(self.size_texts(shape, object()))}")
         return free
+
+    def array(self, name: str, shape: tuple[int, ...], dtype: Any) -> str:
+        """Memory of the function's own."""
+        return self.name(Value.like(name, shape, dtype))
+
+    def from_memory(self, v: Value, text: str) -> None:
+        """Bring in an array by its address."""
+        dtype = "bool_" if v.dtype.kind == "b" else v.dtype.name
+        array = f"array({self.place_text(v)}, {self._shape(v)}, {dtype})"
+        self.memory.append(f"{text} = {array}  # {printable(v.name)}")
+
+    def tables(self) -> list[str]:
+        """The lines that a function begins with."""
+        begin = "places, sizes, numbers = table(places), table(sizes), table(numbers)"
+        return [begin, "# sizes and numbers", *self.numbers, "# memory", *self.memory]
 
     def _bring(self, v: Value, text: str) -> None:
         view = self.emitter.out.aliases.of.get(id(v))
         if v.origin == "argument":
-            self.code.arguments.append(v)
+            self.bring_argument(v, text)
         elif view is None:
-            shape = self._shape(v)
-            dtype = "bool_" if v.dtype.kind == "b" else v.dtype.name
-            place = f"places[{self.emitter.place(v)}]"
-            self.memory.append(f"{text} = array({place}, {shape}, {dtype})  # {printable(v.name)}")
+            self.from_memory(v, text)
         else:
             base = self.name(view.inputs[0])
             if view.name == "permute":
@@ -155,21 +157,84 @@ class Function:
                 self.memory.append(f"{text} = {base}.reshape({self._shape(v)})")
 
     def _shape(self, v: Value) -> str:
-        at = self.emitter.size(v.shape, id(v))
-        sizes = ", ".join(f"sizes[{at + i}]" for i in range(len(v.shape)))
-        return f"({sizes},)" if len(v.shape) == 1 else f"({sizes})"
+        sizes = self.size_texts(v.shape, v)
+        return f"({sizes[0]},)" if len(sizes) == 1 else f"({', '.join(sizes)})"
+
+
+class Given:
+    """Forwards what a nest asks for to its function, and notes the names as the nest's inputs."""
+
+    def __init__(self, function: Writer, loops: Loops) -> None:
+        self.function, self.emitter, self.noted = function, function.emitter, loops.given
+
+    def name(self, v: Value) -> str:
+        """Bring an array in."""
+        text = self.function.name(v)
+        self.noted[text] = f"{v.dtype} {len(v.shape)} {self.emitter.layout(v)}"
+        return text
+
+    def constant(self, x: float, dtype: str, like: str = "number") -> str:
+        """Bring a number in, in a dtype."""
+        text = self.function.constant(x, dtype, like)
+        self.noted[text] = dtype
+        return text
+
+    def size(self, shape: tuple[int, ...], names: Sequence[str]) -> list[str]:
+        """Bring the sizes of a space in."""
+        free = self.function.size(shape, names)
+        self.noted |= dict.fromkeys(free, "size")
+        return free
+
+    def array(self, name: str, shape: tuple[int, ...], dtype: Any) -> str:
+        """Bring memory of the nest's own in."""
+        return self.name(Value.like(name, shape, dtype))
+
+
+class Straight(Writer):
+    """A part of a program whose stages stand in one function, one below the other."""
+
+    def __init__(self, emitter: Any, name: str) -> None:
+        super().__init__(emitter)
+        self.code = Code(name, [])
+        self._lines: list[str | Loops] = []
+
+    def stage(self, stage: Stage) -> None:
+        """Write a nest or a call."""
+        if stage.space is None:
+            self._lines += self.call(stage.operations[0])
+            return
+        loops = Loops()
+        loops.lines = nest(stage, Given(self, loops), self.emitter.stored)
+        self._lines.append(self.emitter.noted(loops))
+
+    def place_text(self, v: Value) -> str:
+        """A place by its number."""
+        return f"places[{self.emitter.place(v)}]"
+
+    def size_texts(self, shape: Sequence[int], of: object) -> list[str]:
+        """Sizes by their numbers."""
+        at = self.emitter.size(shape, of)
+        return [f"sizes[{at + i}]" for i in range(len(shape))]
+
+    def number_text(self, x: float) -> str:
+        """A number by its number."""
+        return f"numbers[{self.emitter.number(x)}]"
+
+    def status_text(self, op: Operation) -> str:
+        """The number of the operation."""
+        return str(self.emitter.checked(op))
+
+    def bring_argument(self, v: Value, text: str) -> None:
+        """As an argument of the function, too."""
+        self.code.arguments.append(v)
 
     def finished(self) -> str:
         """The source."""
-        ordered = [v for v in self.emitter.program.arguments if v in self.code.arguments]
-        self.code.arguments = ordered
-        given = [self.emitter.identifier(v) for v in ordered]
-        given += ["places", "sizes", "numbers", "team"]
-        body = ["places, sizes, numbers = table(places), table(sizes), table(numbers)"]
-        body += ["# sizes and numbers", *self.numbers, "# memory", *self.memory]
-        for line in self.code.lines:
+        given = self.emitter.ordered(self.code)
+        body = self.tables()
+        for line in self._lines:
             body += [line] if isinstance(line, str) else self.emitter.called(line)
-        return definition(self.code.name, given, [*body, "return -1"])
+        return definition(self.code.name, [*given, *TABLES], [*body, "return -1"])
 
 
 def definition(name: str, arguments: Sequence[str], lines: Sequence[str]) -> str:

@@ -14,23 +14,23 @@ INDENT = "    "
 _UNBOUNDED = {"low": "-inf", "high": "inf"}
 
 
-def nest(stage: Stage, function: Any, stored: set[int]) -> list[str]:
+def nest(stage: Stage, function: Any, stored: set[Value]) -> list[str]:
     """The lines of a stage that is a nest; `function` gives names, and takes numbers and memory."""
     return _Nest(stage, function, stored).lines()
 
 
 class _Nest:
-    def __init__(self, stage: Stage, function: Any, stored: set[int]) -> None:
+    def __init__(self, stage: Stage, function: Any, stored: set[Value]) -> None:
         self.stage, self.function, self.stored = stage, function, stored
         self.space: tuple[int, ...] = stage.space or ()
-        self.elements: dict[int, str] = {}  # scalars by Value
+        self.elements: dict[Value, str] = {}  # scalars by Value
         self.rows: list[str] = []  # in front of the innermost loop
         self.body: list[str] = []  # in it
         self.before: list[str] = []
         self.after: list[str] = []
         self.ends: list[list[str]] = [[] for _ in self.space]  # behind the loop over an axis
         self.starts: list[list[str]] = [[] for _ in self.space]  # in front of it
-        self._row_of: dict[tuple[int, bool], str] = {}
+        self._row_of: dict[tuple[Value, bool], str] = {}
         rank = len(self.space)
         self.index = [f"i{k}" if rank > 1 else "i" for k in range(rank)]
 
@@ -67,9 +67,9 @@ class _Nest:
     def _element(self, operation: Operation) -> None:
         (v,) = operation.makes
         text = self.function.emitter.free(v.name)
-        self.elements[id(v)] = text
+        self.elements[v] = text
         self.body.append(f"{text} = {self._expression(operation, v)}{_remark(operation)}")
-        if id(v) in self.stored:
+        if v in self.stored:
             self.body.append(f"{self._at(v, write=True)} = {text}")
 
     def _expression(self, operation: Operation, v: Value) -> str:
@@ -106,7 +106,7 @@ class _Nest:
 
     def _read(self, v: Value) -> str:
         """The element of v at this place of the nest."""
-        known = self.elements.get(id(v))
+        known = self.elements.get(v)
         return self._at(v) if known is None else known
 
     def _at(self, v: Value, write: bool = False) -> str:
@@ -120,7 +120,7 @@ class _Nest:
             for k, n in enumerate(v.shape)
         ]
         along = index[-1] != "0"
-        key = id(v), along
+        key = v, along
         if not along and not write:  # one element for the whole row
             if key not in self._row_of:
                 self._row_of[key] = self.function.emitter.free(f"{name}_one")

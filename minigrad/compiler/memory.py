@@ -11,29 +11,11 @@ import numpy as np
 from ..errors import TraceError
 from ..kernels.memory import SMALL, empty
 from .emit import Emitted
+from .layout import laid_out
 from .program import Program, Value
 
 LINE = 64  # bytes: arrays begin with a line of the cache
 _BYTE = np.dtype(np.uint8)
-
-
-def laid_out(sizes: Sequence[int], lives: Sequence[tuple[int, float]]) -> tuple[list[int], int]:
-    """Where pieces of a block begin, so that none overlaps another that lives at the same time,
-    and the size of the block: each in turn at the first place that is free, the largest first."""
-    starts = [0] * len(sizes)
-    placed: list[int] = []
-    for i in sorted(range(len(sizes)), key=lambda k: -sizes[k]):
-        first, last = lives[i]
-        beside = [k for k in placed if lives[k][0] <= last and first <= lives[k][1]]
-        start = 0
-        for k in sorted(beside, key=lambda k: starts[k]):
-            if start + sizes[i] <= starts[k]:
-                break
-            start = max(start, starts[k] + sizes[k])
-        starts[i] = start
-        placed.append(i)
-    ends = [start + size for start, size in zip(starts, sizes, strict=True)]
-    return starts, max(ends, default=0)
 
 
 class Workspace:

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..ops.update import Update
 from .expansions import expanded
+from .names import Names
 from .program import Operation, Program, Value
 from .sums import sums_of_sums, wide_sums
 from .views import Views
@@ -38,20 +39,20 @@ def optimised(program: Program) -> Program:
 
 def dead(operations: Operations, wanted: Wanted) -> Operations:
     """Without what nobody reads: neither an update, nor a result, nor what leads to one."""
-    live = {id(v) for v in wanted}
+    live = set(wanted)
     kept: Operations = []
     for operation in reversed(operations):
         needed = isinstance(operation.what, Update) or operation.name in NEEDED
-        if needed or any(id(v) in live for v in operation.makes):
+        if needed or not live.isdisjoint(operation.makes):
             kept.append(operation)
-            live.update(id(v) for v in operation.reads)
+            live.update(operation.reads)
     return kept[::-1]
 
 
 def common(operations: Operations, wanted: Wanted) -> Operations:
     """The same primitive of the same inputs is applied once: common subexpressions."""
     views = Views(operations)
-    keep = {id(v) for v in wanted}
+    keep = set(wanted)
     first: dict[Any, Operation] = {}
     kept, same = [], Same()
     for operation in operations:
@@ -59,7 +60,7 @@ def common(operations: Operations, wanted: Wanted) -> Operations:
         key = _key(operation)
         known = first.get(key)
         fixed = not views.changes(*operation.reads)
-        if known is None or not fixed or any(id(v) in keep for v in operation.makes):
+        if known is None or not fixed or not keep.isdisjoint(operation.makes):
             kept.append(operation)
             if fixed and not isinstance(operation.what, Update) and operation.name not in RANDOM:
                 first.setdefault(key, operation)
@@ -74,13 +75,13 @@ def same_dtype(operations: Operations, wanted: Wanted) -> Operations:
     """Without copies: a conversion to the dtype that is there already is its input, where that is
     not changed later."""
     views = Views(operations)
-    keep = {id(v) for v in wanted}
+    keep = set(wanted)
     kept, same = [], Same()
     for operation in operations:
         operation = same.renamed(operation)
         if operation.name == "astype" and operation.makes:
             (source,), (target,) = operation.reads, operation.makes
-            fixed = not views.changes(source) and id(target) not in keep
+            fixed = not views.changes(source) and target not in keep
             if source.dtype == target.dtype and fixed:
                 same.put(target, source)
                 continue
@@ -93,14 +94,16 @@ def updates_last(operations: Operations, wanted: Wanted) -> Operations:
     whose changed Values are read later."""
     order: Operations = []
     late: Operations = []
+    changed: set[Value] = set()  # what the late ones change
     root = Views(operations).root
     for operation in operations:
-        met = {id(root(v)) for later in late for v in later.changes}
         if isinstance(operation.what, Update):
             late.append(operation)
-        elif any(id(root(v)) in met for v in operation.reads):
+            changed.update(map(root, operation.changes))
+        elif not changed.isdisjoint(map(root, operation.reads)):
             order += [*late, operation]
             late = []
+            changed.clear()
         else:
             order.append(operation)
     return order + late
@@ -108,43 +111,34 @@ def updates_last(operations: Operations, wanted: Wanted) -> Operations:
 
 def _name_apart(operations: Operations) -> None:
     """Values that passes made get names of their own."""
-    taken: set[str] = set()
-    for operation in operations:
-        for v in (*operation.reads, *operation.makes):
-            taken.add(v.name) if v.origin != "result" else None
+    names = Names({v.name for op in operations for v in op.reads if v.origin != "result"})
     for operation in operations:
         for v in operation.makes:
-            name, i = v.name, 1
-            while v.name in taken:
-                i += 1
-                v.name = f"{name}_{i}"
-            taken.add(v.name)
+            v.name = names.free(v.name)
 
 
 class Same:
     """Values that are others under another name."""
 
     def __init__(self) -> None:
-        self._of: dict[int, Value] = {}
+        self._of: dict[Value, Value] = {}
 
     def put(self, old: Value, new: Value) -> None:
         """From now on `old` is `new`."""
-        self._of[id(old)] = new
+        self._of[old] = new
 
     def renamed(self, operation: Operation) -> Operation:
         """The operation with inputs of their one name."""
-        if not any(id(v) in self._of for v in operation.reads):
+        if self._of.keys().isdisjoint(operation.reads):
             return operation
-        inputs = [self._of.get(id(x), x) for x in operation.inputs]
+        inputs = [self._of.get(x, x) if isinstance(x, Value) else x for x in operation.inputs]
         return Operation(
             operation.what, inputs, operation.attributes, operation.outputs, operation.rule
         )
 
 
 def _key(operation: Operation) -> Any:
-    inputs = tuple(
-        ("value", id(x)) if isinstance(x, Value) else (type(x), repr(x)) for x in operation.inputs
-    )
+    inputs = tuple(x if isinstance(x, Value) else (type(x), repr(x)) for x in operation.inputs)
     attributes = tuple(
         (k, id(v) if isinstance(v, np.ndarray) else repr(v))
         for k, v in sorted(operation.attributes.items())

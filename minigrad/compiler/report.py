@@ -2,6 +2,8 @@
 
 import math
 from collections import Counter
+from collections.abc import Iterable
+from itertools import chain
 
 from .aliases import is_python
 from .plan import Plan
@@ -23,7 +25,7 @@ def report(plan: Plan) -> str:
             f"{len(plan.traced.operations)} operations traced, "
             f"{len(plan.program.operations)} after passes",
             f"{fused} operations fused into {len(nests)} nests of loops, each one pass over "
-            f"memory, {_bytes(sum(moved, ()))}",
+            f"memory, {_bytes(chain.from_iterable(moved))}",
             *map(_nest, nests, moved),
             f"{calls.total()} calls of kernels and BLAS: {_counted(calls)}",
             f"{len(plan.emitted.draws)} arrays of random numbers, drawn before",
@@ -40,12 +42,11 @@ def by_numpy(plan: Plan) -> list[str]:
     return [step.name for step in plan.emitted.steps if isinstance(step, Operation)]
 
 
-def _moved(nest: Stage, stored: set[int]) -> tuple[Value, ...]:
+def _moved(nest: Stage, stored: set[Value]) -> tuple[Value, ...]:
     """The arrays that a nest reads from memory, or writes to it."""
-    made = {id(v): v for operation in nest.operations for v in operation.makes}
-    read = {id(v): v for operation in nest.operations for v in operation.reads}
-    there = {i: v for i, v in read.items() if i not in made}
-    return (*there.values(), *(v for i, v in made.items() if i in stored))
+    made = dict.fromkeys(v for operation in nest.operations for v in operation.makes)
+    read = dict.fromkeys(v for operation in nest.operations for v in operation.reads)
+    return (*(v for v in read if v not in made), *(v for v in made if v in stored))
 
 
 def _counted(calls: Counter[str]) -> str:
@@ -58,5 +59,5 @@ def _nest(nest: Stage, moved: tuple[Value, ...]) -> str:
     return f"    {nest.space} {names}: {len(moved)} arrays, {_bytes(moved)}"
 
 
-def _bytes(moved: tuple[Value, ...]) -> str:
+def _bytes(moved: Iterable[Value]) -> str:
     return f"{sum(math.prod(v.shape) * v.dtype.itemsize for v in moved):,} bytes"

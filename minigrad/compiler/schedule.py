@@ -7,8 +7,11 @@ result of a reduction is not. An element that is cheap to compute is computed ag
 that reads it; others are stored.
 """
 
+import math
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +22,9 @@ from .scalars import CHEAP, COMPARISONS, EXPRESSIONS, INTEGER, REDUCTIONS
 # Storing an element and reading it back moves two arrays; computing it again reads what it is made
 # of, mostly read there anyway.
 MOST_LEAVES, MOST_STEPS = 3, 8
+
+# Numba's time for a nest grows faster than the nest, and LLVM does not vectorise a very long one.
+MOST_OPERATIONS = 32
 
 Shape = tuple[int, ...]
 Root = Callable[[Value], Value]
@@ -69,58 +75,67 @@ def stages(operations: Sequence[Operation], root: Root) -> list[Stage]:
     """The operations in stages, in an order in which each finds what it reads; root: of a view the
     Value that it is the memory of."""
     done: list[Stage] = []
-    made: dict[int, int] = {}  # the stage of each Value
-    pointwise: dict[int, Shape] = {}  # and in which space it is an element, not yet a whole
-    changed: dict[int, int] = {}  # the last stage that changes a Value in place
+    nests: dict[Shape, list[int]] = {}  # the stages of each space that have room, in order
+    made: dict[Value, int] = {}  # the stage of each Value
+    pointwise: dict[Value, Shape] = {}  # and in which space it is an element, not yet a whole
+    changed: dict[Value, int] = {}  # the last stage that changes a Value in place
     for operation in operations:
         space, first = space_of(operation), 0
         for read in operation.reads:
             v = root(read)
-            stage = made.get(id(v), -1)
+            stage = made.get(v, -1)
             # Of a view the element at the same place is another.
-            here = read is v and space is not None and pointwise.get(id(v)) == space
+            here = read is v and space is not None and pointwise.get(v) == space
             first = max(first, stage if here else stage + 1)
-            first = max(first, changed.get(id(v), -1) + 1)
+            first = max(first, changed.get(v, -1) + 1)
         chosen = len(done)
         if space is not None:
-            chosen = next((i for i in range(first, len(done)) if done[i].space == space), len(done))
+            known = nests.setdefault(space, [])
+            at = bisect_left(known, first)
+            if at == len(known):
+                known.append(chosen)
+            chosen = known[at]
         if chosen == len(done):
             done.append(Stage(space))
         done[chosen].operations.append(operation)
+        if space is not None and len(done[chosen].operations) == MOST_OPERATIONS:
+            del nests[space][at]
         for v in operation.makes:
-            made[id(v)] = chosen
+            made[v] = chosen
             if operation.name in EXPRESSIONS:
-                pointwise[id(v)] = v.shape
+                pointwise[v] = v.shape
         for v in map(root, operation.changes):
-            changed[id(v)] = chosen
+            changed[v] = chosen
     return done
 
 
-def materialise(done: Sequence[Stage], program: Program, root: Root) -> set[int]:
-    """Which results are stored, by identity; and nests get what they compute again.
+def materialise(done: Sequence[Stage], program: Program, root: Root) -> set[Value]:
+    """Which results are stored; and nests get what they compute again.
 
     All but elements that only their own nest reads, or that are cheap. root: as above.
     """
     read = [v for op in program.operations for v in op.reads]
     viewed = [root(v) for v in (*read, *program.wanted) if root(v) is not v]
-    maker = {id(v): op for stage in done for op in stage.operations for v in op.makes}
-    stored = {id(v) for v in (*program.wanted, *viewed)}
+    maker = {v: op for stage in done for op in stage.operations for v in op.makes}
+    stored = {*program.wanted, *viewed}
     for stage in done:
         for operation in stage.operations:
             if stage.space is None or operation.name in REDUCTIONS:
-                stored.update(id(v) for v in operation.makes)
+                stored.update(operation.makes)
             if stage.space is None:
-                stored.update(id(v) for v in operation.reads)
+                stored.update(operation.reads)
     # What is changed in place is another array by the time that an element would be made again.
-    changed: dict[int, int] = {}
+    changed: dict[Value, int] = {}  # the first stage that changes a Value
     for k, stage in enumerate(done):
         for v in (root(v) for op in stage.operations for v in op.changes):
-            changed.setdefault(id(v), k)
+            changed.setdefault(v, k)
+
+    def stale(v: Value, k: int) -> bool:
+        return changed.get(root(v), math.inf) < k
+
     for k, stage in enumerate(done):
         if stage.space is not None:
-            before = {i for i, when in changed.items() if when < k}
-            stale = {id(v) for v in read if id(root(v)) in before}
-            _recompute(stage, stage.space, maker, stored, stale)
+            _recompute(stage, stage.space, maker, stored, partial(stale, k=k))
     for stage in done:  # what nobody reads any more from memory is not computed for it
         if stage.space is not None:
             _prune(stage, stored)
@@ -128,24 +143,28 @@ def materialise(done: Sequence[Stage], program: Program, root: Root) -> set[int]
 
 
 def _recompute(
-    stage: Stage, space: Shape, maker: dict[int, Operation], stored: set[int], stale: set[int]
+    stage: Stage,
+    space: Shape,
+    maker: dict[Value, Operation],
+    stored: set[Value],
+    stale: Callable[[Value], bool],
 ) -> None:
-    here = {id(v) for op in stage.operations for v in op.makes}
+    here = {v for op in stage.operations for v in op.makes}
     before: list[Operation] = []
 
     def bring(v: Value) -> None:
         """See to it that the element v can be had in this nest."""
-        made = maker.get(id(v))
-        if id(v) in here or id(v) in stored or made is None:
+        made = maker.get(v)
+        if v in here or v in stored or made is None:
             return
-        steps = _steps(v, maker, stored | here)
-        if v.shape != space or steps is None or any(id(x) in stale for x in made.reads):
-            stored.add(id(v))
+        cheap = v.shape == space and _is_cheap(v, maker, (stored, here))
+        if not cheap or any(map(stale, made.reads)):
+            stored.add(v)
             return
         for x in made.reads:
             bring(x)
         before.append(made)
-        here.add(id(v))
+        here.add(v)
 
     for operation in stage.operations:
         for v in operation.reads:
@@ -153,28 +172,29 @@ def _recompute(
     stage.operations[:0] = before
 
 
-def _steps(v: Value, maker: dict[int, Operation], at_hand: set[int]) -> int | None:
-    """How many cheap operations make v of what is at hand; None if it is too much."""
-    leaves: set[int] = set()
+def _is_cheap(v: Value, maker: dict[Value, Operation], at_hand: Sequence[set[Value]]) -> bool:
+    """Whether few cheap operations make v of few elements that are at hand."""
+    leaves: set[Value] = set()
     steps, stack = 0, [v]
     while stack:
         x = stack.pop()
-        made = maker.get(id(x))
-        if made is None or (id(x) in at_hand and x is not v) or x.shape != v.shape:
-            leaves.add(id(x)) if x.shape == v.shape else None
+        made = maker.get(x)
+        known = x is not v and any(x in values for values in at_hand)
+        if made is None or known or x.shape != v.shape:
+            leaves.add(x) if x.shape == v.shape else None
             continue
         if made.name not in CHEAP or steps == MOST_STEPS:
-            return None
+            return False
         steps += 1
         stack += made.reads
-    return steps if len(leaves) <= MOST_LEAVES else None
+    return len(leaves) <= MOST_LEAVES
 
 
-def _prune(stage: Stage, stored: set[int]) -> None:
-    live: set[int] = set()
+def _prune(stage: Stage, stored: set[Value]) -> None:
+    live: set[Value] = set()
     kept: list[Operation] = []
     for operation in reversed(stage.operations):
-        if any(id(v) in stored or id(v) in live for v in operation.makes):
+        if any(v in stored or v in live for v in operation.makes):
             kept.append(operation)
-            live.update(id(v) for v in operation.reads)
+            live.update(operation.reads)
     stage.operations = kept[::-1]

@@ -68,50 +68,85 @@ def sums_of_sums(operations: Operations, wanted: Wanted) -> Operations:
     """
     views = Views(operations)
     maker = {
-        id(v): operation
+        v: operation
         for operation in operations
         for v in operation.makes
         if not views.changes(v, *operation.reads)
     }
+    distributed = _Distributed(maker)
     kept: Operations = []
     for operation in operations:
         wide = operation.name == "sum" and operation.makes[0].dtype == np.float64
         wide = wide and operation.attributes["keepdims"] and operation.rule is not None
-        kept += _distributed(operation, maker) if wide else [operation]
+        kept += distributed(operation) if wide else [operation]
     return kept
 
 
-def _distributed(operation: Operation, maker: dict[int, Operation]) -> Operations:
-    (a,), (total,) = operation.inputs, operation.makes
-    made, axes = maker.get(id(a)), operation.attributes["axis"]
-    if made is None:
-        return [operation]
+class _Distributed:
+    """Sums of what operations make as sums of what these read.
 
-    def varies(x: Any) -> bool:
-        if not isinstance(x, Value):
-            return False
-        shape = (1,) * (len(a.shape) - len(x.shape)) + x.shape
-        return any(shape[i] != 1 for i in axes)
+    maker: the operation that makes a Value, where neither the Value nor what it is made of is ever
+        changed in place.
+    """
 
-    def total_of(x: Value) -> tuple[Operations, Value]:
-        part = Value.like(total.name, total.shape, total.dtype)
-        inner = Operation(operation.what, [x], operation.attributes, [part], operation.rule)
-        return _distributed(inner, maker), part
+    def __init__(self, maker: dict[Value, Operation]) -> None:
+        self._maker = maker
+        self._parts: dict[tuple[Value, Any], Value] = {}  # the sum of a Value along axes
 
-    def then(inputs: Sequence[Any]) -> Operation:
-        return Operation(made.what, inputs, made.attributes, [total], operation.rule)
+    def __call__(self, operation: Operation) -> Operations:
+        """The operations that take the place of a sum. A Value that several sums share is summed
+        once, so the program stays as long as what it is made of."""
+        written: Operations = []
+        waiting = [operation]
+        while waiting:
+            current = waiting[-1]
+            (a,), axes = current.inputs, current.attributes["axis"]
+            if current is not operation and (a, axes) in self._parts:
+                waiting.pop()
+                continue
+            terms, others = self._terms(current)
+            missing = [x for x in terms if (x, axes) not in self._parts]
+            if missing:
+                waiting += [_sum_like(current, x) for x in reversed(missing)]
+                continue
+            waiting.pop()
+            if terms:
+                made = self._maker[a]
+                inputs = [*(self._parts[x, axes] for x in terms), *others]
+                given = made.what, inputs, made.attributes, current.outputs, current.rule
+                written.append(Operation(*given))
+            else:
+                written.append(current)
+            if current is not operation:
+                self._parts[a, axes] = current.makes[0]
+        return written
 
-    whole = [isinstance(x, Value) and x.shape == a.shape for x in made.inputs]
-    if made.name == "neg":
-        first, part = total_of(made.inputs[0])
-        return [*first, then([part])]
-    if made.name in ("add", "sub") and all(whole):
-        first, left = total_of(made.inputs[0])
-        second, right = total_of(made.inputs[1])
-        return [*first, *second, then([left, right])]
-    if made.name == "mul":
-        for i in (0, 1):
-            if whole[i] and not varies(made.inputs[1 - i]):
-                first, part = total_of(made.inputs[i])
-                return [*first, then([part, made.inputs[1 - i]])]
-    return [operation]
+    def _terms(self, operation: Operation) -> tuple[Sequence[Value], Sequence[Any]]:
+        """Of what makes the summed Value, the inputs that can be summed in its place, and the
+        others."""
+        a: Value = operation.inputs[0]
+        made, axes = self._maker.get(a), operation.attributes["axis"]
+        if made is None:
+            return (), ()
+
+        def varies(x: Any) -> bool:
+            if not isinstance(x, Value):
+                return False
+            shape = (1,) * (len(a.shape) - len(x.shape)) + x.shape
+            return any(shape[i] != 1 for i in axes)
+
+        whole = [isinstance(x, Value) and x.shape == a.shape for x in made.inputs]
+        if made.name == "neg" or (made.name in ("add", "sub") and all(whole)):
+            return made.inputs, ()
+        if made.name == "mul":
+            for i in (0, 1):
+                if whole[i] and not varies(made.inputs[1 - i]):
+                    return made.inputs[i : i + 1], made.inputs[1 - i : 2 - i]
+        return (), ()
+
+
+def _sum_like(operation: Operation, x: Value) -> Operation:
+    """A sum of x along the axes of another sum."""
+    total = operation.makes[0]
+    part = Value.like(total.name, total.shape, total.dtype)
+    return Operation(operation.what, [x], operation.attributes, [part], operation.rule)

@@ -21,6 +21,7 @@ from ..ops.update import COPY, Update
 from ..tape import Record, grad_mode, tracer, users_line
 from ..tensor import Tensor, _share, array_of
 from .interpreter import Interpreter
+from .names import Names
 from .program import Fetch, Operation, Program, Value
 
 
@@ -50,7 +51,7 @@ class Trace:
         self._stale: set[Value] = set()  # views whose memory has changed since they were made
         self._known = {id(x): name for name, x in reversed(known)}
         self._names = {id(array_of(x)): name for name, x in reversed(known)}
-        self._taken: set[str] = set()
+        self._free = Names().free
         self._gradients: dict[int, tuple[Tensor, Any]] = {}  # leaves, and .grad as it was
         self._undo: list[Callable[[], Any]] = []
         self.note_module: Callable[[Module], None] = lambda module: None  # told of each call
@@ -363,15 +364,6 @@ class Trace:
         self.rule = rule
         self._stale.discard(v)
         return fresh  # type: ignore[no-any-return]
-
-    def _free(self, name: str) -> str:
-        """The name, or with a number behind it where it is taken."""
-        wanted, i = name, 1
-        while wanted in self._taken:
-            i += 1
-            wanted = f"{name}_{i}"
-        self._taken.add(wanted)
-        return wanted
 
 
 def _checksum(array: Any) -> int:

@@ -9,20 +9,17 @@ class Views:
     """Which Values may be the memory of another, and which memory is changed in place."""
 
     def __init__(self, operations: Sequence[Operation]) -> None:
-        self._of = {
-            id(v): operation.inputs[0]
-            for operation in operations
-            if getattr(operation.what, "is_view", False)
-            for v in operation.makes
-        }
-        self._changed = {id(self.root(v)) for op in operations for v in op.changes}
+        self._root: dict[Value, Value] = {}
+        for operation in operations:
+            source = operation.inputs[0] if operation.inputs else None
+            if getattr(operation.what, "is_view", False) and isinstance(source, Value):
+                self._root |= dict.fromkeys(operation.makes, self.root(source))
+        self._changed = {self.root(v) for op in operations for v in op.changes}
 
     def root(self, v: Value) -> Value:
         """What v is a view of, or v itself."""
-        while isinstance(self._of.get(id(v)), Value):
-            v = self._of[id(v)]
-        return v
+        return self._root.get(v, v)
 
     def changes(self, *values: Value) -> bool:
         """Whether the memory of one of these is changed, at any time."""
-        return any(id(self.root(v)) in self._changed for v in values)
+        return any(self.root(v) in self._changed for v in values)

@@ -52,6 +52,19 @@ def _table(a: Any) -> Any:
     return a
 
 
+def _pointer(_typing: Any, array: Any) -> Any:
+    def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        data = context.make_array(array)(context, builder, arguments[0]).data
+        return builder.ptrtoint(data, context.get_value_type(nb.types.intp))
+
+    return nb.types.intp(array), generate
+
+
+def _address(a: Any) -> Any:
+    """Where the elements of an array begin."""
+    return a.ctypes.data
+
+
 def _at(_typing: Any, place: Any, shape: Any, dtype: Any) -> Any:
     kind = nb.types.Array(dtype.dtype, len(shape), "C")
 
@@ -115,6 +128,7 @@ def _compiled(intrinsic_: Any, python: Any) -> Any:
 
 
 array, table = _compiled(_at, _array), _compiled(_elements, _table)
+address = _compiled(_pointer, _address)
 copy, gather = part(_copy, bare=False), part(_gather, bare=False)
 dot = outside(kernel(_dot, allocates=True))
 

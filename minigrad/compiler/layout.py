@@ -1,0 +1,29 @@
+"""Where the pieces of one block of memory lie."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def laid_out(sizes: Sequence[int], lives: Sequence[tuple[int, float]]) -> tuple[list[int], int]:
+    """Return where pieces of a block begin, and the size of the block, in bytes; pieces that live
+    at the same time do not overlap. lives: the first and last moment of each piece.
+
+    Each piece in turn, the largest first, takes the lowest place that is free during its life.
+    """
+    starts = [0] * len(sizes)
+    placed = np.empty((4, len(sizes)))  # start, end, first and last moment, in order of starts
+    count = total = 0
+    for i in sorted((i for i, size in enumerate(sizes) if size), key=lambda i: -sizes[i]):
+        first, last = lives[i]
+        begins, ends, firsts, lasts = placed[:, :count]
+        beside = ((firsts <= last) & (lasts >= first)).nonzero()[0]
+        tops = np.zeros(len(beside) + 1)  # where what is below each piece beside it ends
+        np.maximum.accumulate(ends[beside], out=tops[1:])
+        fits = (begins[beside] - tops[:-1] >= sizes[i]).nonzero()[0]
+        start = tops[fits[0] if len(fits) else -1]
+        at = begins.searchsorted(start)
+        placed[:, at + 1 : count + 1] = placed[:, at:count]
+        placed[:, at] = start, start + sizes[i], first, last
+        starts[i], total, count = int(start), max(total, int(start) + sizes[i]), count + 1
+    return starts, total

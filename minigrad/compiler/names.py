@@ -1,0 +1,25 @@
+"""Unique names."""
+
+from collections.abc import Collection
+
+
+class Names:
+    """A set of names, to which `free` adds others in constant time.
+
+    taken: names that were there before.
+    """
+
+    def __init__(self, taken: Collection[str] = ()) -> None:
+        self._before = taken
+        self.made: set[str] = set()
+        self._next: dict[str, int] = {}  # the number to try first behind a name
+
+    def free(self, name: str) -> str:
+        """Return the name, or the name with the first free number behind it, and take it."""
+        wanted = name
+        while wanted in self.made or wanted in self._before:
+            i = self._next.get(name, 2)
+            self._next[name] = i + 1
+            wanted = f"{name}_{i}"
+        self.made.add(wanted)
+        return wanted

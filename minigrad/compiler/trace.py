@@ -251,6 +251,9 @@ class Trace:
         """A Tensor from outside: state of the user."""
         known = self._values.get(id(array))
         if known is not None:
+            owner = self.owners.get(known)
+            if owner is not None and owner is not x:  # two Tensors of one array
+                self.guard(lambda: (array_of(x) is array_of(owner), x._requires_grad))
             return known
         name = self._known.get(id(x)) or self._names.get(id(array)) or "tensor"
         value = Value(self._free(name), array, "state", partial(array_of, x))

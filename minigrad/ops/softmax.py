@@ -1,4 +1,8 @@
-"""Softmax, its logarithm and the cross-entropy of both, each stable by subtracting the maximum."""
+"""Softmax, its logarithm and the cross-entropy of both, each stable by subtracting the maximum.
+
+A single +inf among finite logits has the limit's probability, 1. Where several are +inf, or all are
+-inf, there is no limit, and the result is NaN.
+"""
 
 from typing import Any
 
@@ -15,12 +19,24 @@ from .reductions import sum_over
 from .shapes import unsqueeze
 
 
+def _shifted(a: NDArray[Any], axis: int) -> tuple[Any, Any, Any]:
+    """a less its maximum along the axis, the exponentials of that, and their sum."""
+    top = np.maximum.reduce(a, axis=axis, keepdims=True)
+    finite = np.isfinite(top).all()
+    shifted = a - top if finite else np.subtract(a, top, out=np.zeros_like(a), where=a != top)
+    e = np.exp(shifted)
+    total = np.add.reduce(e, axis=axis, keepdims=True)
+    if not finite:
+        total[np.isinf(top) & (total > 1)] = np.nan
+    return shifted, e, total
+
+
 def _softmax_forward(a: NDArray[Any], axis: int) -> Any:
     a = as_float(a)
     if a.size == 0:
         return a.copy()
-    y = np.exp(a - np.maximum.reduce(a, axis=axis, keepdims=True))
-    y /= np.add.reduce(y, axis=axis, keepdims=True)
+    _, y, total = _shifted(a, axis)
+    y /= total
     return y
 
 
@@ -28,8 +44,8 @@ def _log_softmax_forward(a: NDArray[Any], axis: int) -> Any:
     a = as_float(a)
     if a.size == 0:
         return a.copy()
-    y = a - np.maximum.reduce(a, axis=axis, keepdims=True)
-    y -= np.log(np.add.reduce(np.exp(y), axis=axis, keepdims=True))
+    y, _, total = _shifted(a, axis)
+    y -= np.log(total)
     return y
 
 

@@ -4,7 +4,7 @@ Importing this installs `Tensor.backward`; here, and nowhere else, gradients are
 `.grad`. May import walk, tensor, tape and below.
 """
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Any
 
 import numpy as np
@@ -94,6 +94,8 @@ def grad(
     if not allow_unused and not targets <= used:
         _check_used(wanted, used.union([node_of(root) for root in roots]))
     found = walk(pairs, records, retain_graph, create_graph, targets, active)
+    if not allow_unused:
+        _check_used(wanted, found)  # rules may find that there is no derivative
     return tuple([found.get(node) for node in nodes])
 
 
@@ -157,8 +159,8 @@ def check_tape(records: list[Record], name: str = "backward") -> None:
                     )
 
 
-def _check_used(wanted: Sequence[Tensor], used: set[Node]) -> None:
-    """Errors unless each wanted Tensor is a root or an input of a record that leads to one."""
+def _check_used(wanted: Sequence[Tensor], used: Container[Node]) -> None:
+    """Errors unless each wanted Tensor is among the nodes that are used."""
     for i, x in enumerate(wanted):
         if node_of(x) not in used:
             raise GradError(

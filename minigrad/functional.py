@@ -87,21 +87,25 @@ def gelu(input: Any, approximate: str = "none") -> Tensor:
         return ops.gelu(as_tensor(input, "gelu"))  # type: ignore[no-any-return]
     if approximate != "tanh":
         raise ArgumentError(f"gelu: approximate must be 'none' or 'tanh', got {approximate!r}")
-    x = as_tensor(input, "gelu")
-    inner = math.sqrt(2.0 / math.pi) * (x + 0.044715 * x**3)
-    return 0.5 * x * (1.0 + inner.tanh())
+    # Beyond 40, tanh is -1 or 1 and its derivative is 0, and 0 * inf would be NaN.
+    x = ops.maximum(as_tensor(input, "gelu"), -40.0)
+    near = ops.minimum(x, 40.0)
+    inner = math.sqrt(2.0 / math.pi) * (near + 0.044715 * near**3)
+    return 0.5 * x * (1.0 + inner.tanh())  # type: ignore[no-any-return]
 
 
 def softplus(input: Any, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     """log(1 + exp(beta * input)) / beta; `threshold` is taken for PyTorch's sake only.
 
-    PyTorch returns the input itself where beta * input > threshold, against overflow; here
-    nothing overflows, and the exact value serves everywhere. The shape of input. Errors:
-    ArgumentError unless beta > 0.
+    PyTorch returns the input itself where beta * input > threshold; here that is done beyond 40,
+    where it is exact. The shape of input. Errors: ArgumentError unless beta > 0.
     """
     beta = number("softplus", "beta", beta, ABOVE_0)
     x = as_tensor(input, "softplus")
-    return ops.softplus(x * beta) / beta if beta != 1 else ops.softplus(x)  # type: ignore[no-any-return]
+    if beta == 1:
+        return ops.softplus(x)  # type: ignore[no-any-return]
+    scaled = x * beta  # which may overflow
+    return ops.where(ops.greater(scaled, 40.0), x, ops.softplus(scaled) / beta)  # type: ignore[no-any-return]
 
 
 def softmax(input: Any, axis: int = -1) -> Tensor:

@@ -105,7 +105,7 @@ def nll_loss(
         weights = _class_weight(name, weight, log_p.shape[1], log_p.dtype)
         factors = factors * ops.getitem(weights, labels)
     picked = log_p[np.arange(labels.size), labels]
-    losses: Tensor = ops.where(kept, -picked, 0.0) * factors
+    losses: Tensor = ops.where(ops.equal(factors, 0.0), 0.0, -picked) * factors
     if reduction == "none":
         return restored(losses)  # type: ignore[no-any-return]
     total: Tensor = losses.sum()
@@ -136,18 +136,17 @@ def binary_cross_entropy_with_logits(
     """-(t * log sigmoid(x) + (1 - t) * log(1 - sigmoid(x))), stable, in nats.
 
     x, the input, and t, the target, 0 to 1, are of one shape. weight: a factor for each element,
-    pos_weight: a factor for the positive term; both broadcast. reduction: "mean" or "sum" give a
-    scalar, "none" the shape of x. Errors: ShapeError, ArgumentError.
+    pos_weight: a factor for the positive term; both broadcast. A term whose factor is 0 is 0, also
+    at an infinite x. reduction: "mean" or "sum" give a scalar, "none" the shape of x. Errors:
+    ShapeError, ArgumentError.
     """
     name = "binary_cross_entropy_with_logits"
     _check_reduction(name, reduction)
     x, t = as_tensor(input, name), as_tensor(target, name)
     _check_same_shape(name, x, t)
-    if pos_weight is None:
-        loss = ops.softplus(x) - x * t
-    else:
-        loss = (1.0 - t) * x + (1.0 + (as_tensor(pos_weight, name) - 1.0) * t) * ops.softplus(-x)
-    return _reduced(loss if weight is None else loss * as_tensor(weight, name), reduction)
+    negative: Any = 1.0 if weight is None else as_tensor(weight, name)
+    positive = negative if pos_weight is None else as_tensor(pos_weight, name) * negative
+    return _reduced(ops.binary_cross_entropy(x, t, positive, negative), reduction)
 
 
 # --- parts --------------------------------------------------------------------------------------

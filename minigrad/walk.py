@@ -14,7 +14,7 @@ from . import ops
 from .apply import on_tape
 from .kernels.memory import is_whole
 from .tape import Record, grad_mode, tracer
-from .tensor import Tensor
+from .tensor import Tensor, as_tensor
 
 # Where cotangents gather: at the number of a record's output, or, for a leaf, at the Tensor itself.
 Node = Any
@@ -122,13 +122,14 @@ def _pull(
             trace.rule = primitive, None
         cotangents = primitive.joint(g, y, *operands, needs=needs, **attributes)
         for i in needs:
-            if cotangents[i] is not None:
-                _accumulate(sums, lent, inputs[i], cotangents[i], g)
+            gx = lifted(cotangents[i], primitive) if tensors else cotangents[i]
+            _accumulate(sums, lent, inputs[i], gx, g)
     else:
         for i in needs:
             if trace is not None:
                 trace.rule = primitive, i
             gx = primitive.rules[i](g, y, *operands, **attributes)
+            gx = lifted(gx, primitive) if tensors else gx
             _accumulate(sums, lent, inputs[i], gx, g)
 
 
@@ -153,8 +154,16 @@ def outputs_of(record: Record) -> Any:
     return on_tape([record.y], record)[0]
 
 
+def lifted(gx: Any, primitive: ops.Primitive) -> Tensor | None:
+    """What a rule has returned where Tensors are walked, with an array of constants as a Tensor."""
+    return None if gx is None else as_tensor(gx, f"the rule of {primitive.name}")
+
+
 def _accumulate(sums: dict[Node, Any], lent: set[Node], x: Tensor, gx: Any, g: Any) -> None:
-    """Add the cotangent gx of x, or of what x was broadcast to; g is what gx came from."""
+    """Add the cotangent gx, if there is one, of x or of what x was broadcast to; g is what gx came
+    from."""
+    if gx is None:
+        return
     node: Node = x._node
     if node is None:
         node = x

@@ -154,9 +154,9 @@ def np_scatter(a: Any, index: Any, shape: Any) -> Any:
 
 
 def np_ties(a: Any, y: Any, axis: Any) -> Any:
-    """1 / number of ties, where a is y or both are NaN."""
-    hit = np.where(np.isnan(y), np.isnan(a), a == y)
-    return np.where(hit, 1.0 / np.count_nonzero(hit, axis=axis, keepdims=True), 0.0)
+    """1 / number of ties where a is y; NaN along all of what has a NaN."""
+    hits = np.count_nonzero(a == y, axis=axis, keepdims=True)
+    return np.where(hits == 0, np.nan, np.where(a == y, 1.0 / np.maximum(hits, 1), 0.0))
 
 
 def np_cross_entropy(a: Any, q: Any, divisor: float, per_row: bool) -> Any:
@@ -191,6 +191,12 @@ def np_batch_norm_grad(g: Any, x: Any, gamma: Any, statistics: Any, relu: bool, 
     return dx
 
 
+def np_binary_cross_entropy(x: Any, t: Any, positive: Any, negative: Any) -> Any:
+    """The definition, by logarithms of probabilities."""
+    p = special.expit(x)
+    return -positive * t * np.log(p) - negative * (1.0 - t) * np.log1p(-p)
+
+
 def np_label_cross_entropy(a: Any, labels: Any, ignore_index: int, mean: bool) -> Any:
     """The definition, row by row."""
     p = special.softmax(a, 1)
@@ -213,10 +219,9 @@ def batch_norm(x: Any, gamma: Any, beta: Any, statistics: Any, **how: Any) -> An
 def batch_norm_grad(g: Any, x: Any, gamma: Any, statistics: Any, relu: bool, eps: float) -> Any:
     """dx; the primitive takes what batch_norm returned as well."""
     how = {"eps": eps, "relu": relu}
-    _, (stats, gate) = T["batch_norm"].forward(
-        x.data, None if gamma is None else gamma.data, BETA, *(statistics or (None, None)), **how
-    )
-    given = None if gate is None else mg.Tensor(gate), mg.Tensor(stats), *(statistics or ())
+    with mg.no_grad():
+        _, (stats, gate) = T["batch_norm"](x, gamma, BETA, *(statistics or (None, None)), **how)
+    given = gate, stats, *(statistics or ())
     how = {"batch": statistics is None, "wanted": (True, True, True), "eps": eps}
     return T["batch_norm_grad"](g, x, gamma, *given, **how)[0]
 
@@ -236,7 +241,7 @@ def np_linear_grad(g: Any, x: Any, w: Any, which: int) -> Any:
 
 def label_cross_entropy_grad(g: Any, a: Any, labels: Any, **how: Any) -> Any:
     """The primitive, which takes the softmax as well."""
-    return T["label_cross_entropy_grad"](g, a, labels, special.softmax(a.data, 1), **how)
+    return T["label_cross_entropy_grad"](g, a, labels, F.softmax(a.detach(), 1), **how)
 
 
 def np_cross_entropy_grad(g: Any, a: Any, q: Any, divisor: float, per_row: bool) -> Any:
@@ -320,6 +325,11 @@ CASES: dict[str, list[Case]] = {
     "sigmoid": unary(mg.sigmoid, special.expit, low=-6.0, high=6.0),
     "softplus": unary(mg.softplus, lambda a: np.logaddexp(0.0, a), low=-6.0, high=6.0),
     "gelu": unary(F.gelu, lambda a: a * special.ndtr(a), low=-5.0, high=5.0),
+    "binary_cross_entropy": [
+        case(ops.binary_cross_entropy, np_binary_cross_entropy, *given)
+        for x, t in ((real(2, 3), real(2, 3, low=0.1, high=0.9, seed=1)), (real(3), CHOICE * 1.0))
+        for given in ((x, t, 1.0, 1.0), (x, t, real(3, low=0.5), 1.0),
+                      (x, t, real(2, 3, low=0.5, seed=2), real(2, 1, low=0.5, seed=3)))],
     "relu": unary(mg.relu, lambda a: (a + np.abs(a)) / 2),
     "leaky_relu": unary(F.leaky_relu, lambda a: np.maximum(a, 0.01 * a))
     + [case(F.leaky_relu, lambda a, negative_slope: np.where(a < 0, negative_slope * a, a),

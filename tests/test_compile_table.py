@@ -48,7 +48,7 @@ def split(case: Case, dtype: Any) -> tuple[Any, list[Any], list[Any]]:
     at = [i for i, x in enumerate(case.inputs) if is_float(x)]
     first = [case.inputs[i].astype(dtype) for i in at]
     # The same numbers in another order lie as far away from kinks and poles.
-    other = [np.ascontiguousarray(a.ravel()[::-1].reshape(a.shape)) for a in first]
+    other = [a.ravel()[::-1].reshape(a.shape).copy() for a in first]
 
     def call(*arrays: Any) -> Any:
         inputs = [copy.deepcopy(x) for x in case.inputs]

@@ -69,8 +69,20 @@ ROWS = {
         [2.0, 5.0],
         [[[[0.0, third], [third, third]], [[third, third], [third, 0.0]]]],
     ),
-    "max with NaN": Row(mg.max, "a.max()", [[nan, 1.0, nan]], nan, [[0.5, 0.0, 0.5]]),
-    "min with NaN": Row(mg.min, "a.min()", [[1.0, nan, 0.0]], nan, [[0.0, 1.0, 0.0]]),
+    "max with NaN": Row(
+        lambda a: mg.max(a, 1),
+        "torch.amax(a, 1)",
+        [[[nan, 1.0, nan], [1.0, 2.0, 2.0]]],
+        [nan, 2.0],
+        [[[nan, nan, nan], [0.0, 0.5, 0.5]]],
+    ),
+    "min with NaN": Row(
+        lambda a: mg.min(a, 1),
+        "torch.amin(a, 1)",
+        [[[1.0, nan, 0.0], [1.0, inf, 1.0]]],
+        [nan, 1.0],
+        [[[nan, nan, nan], [0.5, 0.0, 0.5]]],
+    ),
     "abs": Row(abs, "a.abs()", [POINTS], [inf, 1.0, 0.0, 1.0, inf], [[-1.0, -1.0, 0.0, 1.0, 1.0]]),
     "sign": Row(mg.sign, "a.sign()", [POINTS], [-1.0, -1.0, 0.0, 1.0, 1.0], [[0.0] * 5]),
     "relu": Row(
@@ -90,9 +102,9 @@ ROWS = {
     "clip": Row(
         lambda a: mg.clip(a, -1, 1),
         "a.clip(-1, 1)",
-        [[*POINTS, 1.5]],
-        [-1.0, -1.0, 0.0, 1.0, 1.0, 1.0],
-        [[0.0, 1.0, 1.0, 1.0, 0.0, 0.0]],
+        [[*POINTS, 1.5, nan]],
+        [-1.0, -1.0, 0.0, 1.0, 1.0, 1.0, nan],
+        [[0.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0]],
     ),
     "clip from below": Row(
         lambda a: a.clip(0.0),

@@ -113,7 +113,7 @@ def _label_cross_entropy(op: Operation, name: Name) -> Lines:
 
 def _label_cross_entropy_grad(op: Operation, name: Name) -> Lines:
     g, _, labels, p = op.inputs
-    given = [f"float64({name(g)}[()])", name(labels), name(p), *_labelled(op, name)]
+    given = [_scalar(g, name, "g"), name(labels), name(p), *_labelled(op, name)]
     return [f"label_cross_entropy_grad({', '.join(given)}, {name(op.outputs[0])})"]
 
 

@@ -19,16 +19,26 @@ from .written import Shape, Written
 def _softmax(write: Written, a: Value, axis: int) -> Any:
     if not has_floats(a):
         return False
-    e = write("exp", write("sub", a, write("max", a, axis=(axis,))))
-    return write("div", e, write("sum", e, axis=(axis,)), to=write.result)
+    _, e, total = _shifted(write, a, axis)
+    return write("div", e, total, to=write.result)
 
 
 def _log_softmax(write: Written, a: Value, axis: int) -> Any:
     if not has_floats(a):
         return False
-    centred = write("sub", a, write("max", a, axis=(axis,)))
-    total = write("sum", write("exp", centred), axis=(axis,))
-    return write("sub", centred, write("log", total), to=write.result)
+    shifted, _, total = _shifted(write, a, axis)
+    return write("sub", shifted, write("log", total), to=write.result)
+
+
+def _shifted(write: Written, a: Value, axis: int) -> tuple[Value, Value, Value]:
+    """As in ops/softmax.py, with what that does about infinity."""
+    top = write("max", a, axis=(axis,))
+    shifted = write("where", write("equal", a, top), 0.0, write("sub", a, top))
+    e = write("exp", shifted)
+    total = write("sum", e, axis=(axis,))
+    unbounded = write("equal", write("abs", top), math.inf)
+    no_limit = write("logical_and", unbounded, write("greater", total, 1.0))
+    return shifted, e, write("where", no_limit, math.nan, total)
 
 
 def _var(write: Written, a: Value, axis: Shape, keepdims: bool, correction: float) -> Any:
@@ -44,8 +54,7 @@ def _var(write: Written, a: Value, axis: Shape, keepdims: bool, correction: floa
 def _ties(write: Written, a: Value, y: Value, axis: Shape) -> Any:
     if not has_floats(a):
         return False
-    both = write("logical_and", write("isnan", a), write("isnan", y))
-    attained = write.cast(write("logical_or", write("equal", a, y), both), a.dtype)
+    attained = write.cast(write("equal", a, y), a.dtype)
     return write("div", attained, write("sum", attained, axis=axis), to=write.result)
 
 

@@ -16,7 +16,7 @@ from ..nn.parameter import Parameter
 from ..ops.primitive import Primitive
 from ..tape import Record, no_grad
 from ..tensor import Tensor
-from ..walk import fitted, node_of, outputs_of
+from ..walk import fitted, lifted, node_of, outputs_of
 from .evaluation import FUNCTIONS, KNOWN, function_of, value_of
 from .expressions import text_of
 from .names import Identifiers, Names, memory, plain
@@ -191,16 +191,20 @@ def cotangents(
     record: Record, g: Any, needs: Sequence[int], tensors: bool = False
 ) -> Iterator[tuple[int, Any]]:
     """What a record's rules give, from g, for the inputs at positions `needs`, not yet fitted to
-    their shapes: of arrays, or of Tensors."""
+    their shapes: of arrays, or of Tensors. There is none where a rule returns None."""
     primitive, operands, y = record.primitive, record.arrays, record.y
     if tensors:
         operands, y = record.inputs, outputs_of(record)
     if primitive.joint is not None:
         together = primitive.joint(g, y, *operands, needs=needs, **record.attributes)
-        yield from ((i, together[i]) for i in needs if together[i] is not None)
-        return
     for i in needs:
-        yield i, primitive.rules[i](g, y, *operands, **record.attributes)
+        if primitive.joint is not None:
+            gx = together[i]
+        else:
+            gx = primitive.rules[i](g, y, *operands, **record.attributes)
+        gx = lifted(gx, primitive) if tensors else gx
+        if gx is not None:
+            yield i, gx
 
 
 def _outputs(record: Record) -> Sequence[Array | None]:

@@ -256,9 +256,25 @@ def _softplus(a: Any) -> Any:
     return (zero if a <= zero else a) + type(a)(library.log1p(library.exp(-abs(a))))
 
 
+def _leaky_relu(a: Any, slope: Any) -> Any:
+    """a, or slope * a below 0, which is 0 with a slope of 0 also at -inf."""
+    zero = type(a)(0)
+    return zero if slope == zero and a <= zero else a if a > zero else a * slope
+
+
 def _gelu(a: Any) -> Any:
-    """a * Phi(a)."""
-    return a * (type(a)(0.5) * type(a)(math.erfc(a * type(a)(-0.7071067811865476))))
+    """a * Phi(a), which is 0 at -inf."""
+    low, phi = type(a)(-40), type(a)(0.5) * type(a)(math.erfc(a * type(a)(-0.7071067811865476)))
+    return (low if a < low else a) * phi
+
+
+def _binary_cross_entropy(x: Any, t: Any, positive: Any, negative: Any) -> Any:
+    """positive * t * softplus(-x) + negative * (1 - t) * softplus(x), where 0 * inf is 0."""
+    zero, one = type(x)(0), type(x)(1)
+    positive, negative = positive * t, negative * (one - t)
+    growing = negative if x >= zero else positive
+    common = (positive + negative) * type(x)(library.log1p(library.exp(-abs(x))))
+    return common + (zero if growing == zero else growing * abs(x))
 
 
 def _element(function: Any) -> Any:
@@ -268,3 +284,4 @@ def _element(function: Any) -> Any:
 exp, log, sqrt, tanh, erf = map(_element, (_exp, _log, _sqrt, _tanh, _erf))
 maximum, minimum, sign = map(_element, (_maximum, _minimum, _sign))
 sigmoid, softplus, gelu = map(_element, (_sigmoid, _softplus, _gelu))
+leaky_relu, binary_cross_entropy = map(_element, (_leaky_relu, _binary_cross_entropy))

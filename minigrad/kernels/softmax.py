@@ -6,7 +6,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .jit import kernel
+from .jit import kernel, part
+
+
+def _shifted(x: float, top: float) -> float:
+    """x - top, which is 0 also where both are infinite."""
+    return 0.0 if x == top else x - top
+
+
+def _settled(total: float, top: float) -> float:
+    """The sum of exp(x - top), NaN where it has no limit: several are inf, or all are -inf."""
+    return math.nan if math.isinf(top) and total > 1.0 else total
+
+
+shifted = part(_shifted, exact=True, bare=False)
+settled = part(_settled, exact=True, bare=False)
 
 
 def _cross_entropy(a: NDArray[Any], q: NDArray[Any], out: NDArray[Any]) -> None:
@@ -21,12 +35,13 @@ def _cross_entropy(a: NDArray[Any], q: NDArray[Any], out: NDArray[Any]) -> None:
             top = max(top, np.float64(a[i, j]))
         total = 0.0
         for j in range(c):
-            total += math.exp(np.float64(a[i, j]) - top)
+            total += math.exp(shifted(np.float64(a[i, j]), top))
+        total = settled(total, top)
         log_total = math.log(total)
         loss = 0.0
         for j in range(c):
             if q[i, j] != 0.0:
-                loss += np.float64(q[i, j]) * (log_total - (np.float64(a[i, j]) - top))
+                loss += np.float64(q[i, j]) * (log_total - shifted(np.float64(a[i, j]), top))
         out[i] = loss
 
 
@@ -35,23 +50,27 @@ def _cross_entropy_grad(
 ) -> None:
     """out[i, j] = g[i] / divisor * (softmax(a[i])[j] * (sum of q[i]) - q[i, j]).
 
-    g: (n,), or (1,) for one cotangent that all rows share.
+    g: (n,), or (1,) for one cotangent that all rows share. A row of q that is 0 gives 0, whatever
+    that of a holds.
     """
     n, c = a.shape
     for i in range(n):
         top = -np.inf
         weight = 0.0
+        counts = False
         for j in range(c):
             top = max(top, np.float64(a[i, j]))
             weight += np.float64(q[i, j])
+            counts = counts or q[i, j] != 0.0
         total = 0.0
         for j in range(c):
-            e = math.exp(np.float64(a[i, j]) - top)
+            e = math.exp(shifted(np.float64(a[i, j]), top))
             out[i, j] = e
             total += e
+        total = settled(total, top)
         scale = np.float64(g[i if g.size > 1 else 0]) / divisor
         for j in range(c):
-            out[i, j] = scale * (out[i, j] * (weight / total) - q[i, j])
+            out[i, j] = scale * (out[i, j] * (weight / total) - q[i, j]) if counts else 0.0
 
 
 def _label_cross_entropy(
@@ -75,9 +94,10 @@ def _label_cross_entropy(
             top = max(top, np.float64(a[i, j]))
         total = 0.0
         for j in range(c):
-            e = math.exp(np.float64(a[i, j]) - top)
+            e = math.exp(shifted(np.float64(a[i, j]), top))
             p[i, j] = e
             total += e
+        total = settled(total, top)
         for j in range(c):
             p[i, j] /= total
         label = labels[i]
@@ -85,7 +105,7 @@ def _label_cross_entropy(
             if label < 0 or label >= c:
                 return i
             count += 1
-            losses += math.log(total) - (np.float64(a[i, label]) - top)
+            losses += math.log(total) - shifted(np.float64(a[i, label]), top)
     if mean:
         losses = losses / count if count else np.nan
     loss.reshape(1)[0] = losses

@@ -4,7 +4,7 @@ May import kernels, random and errors only; the Tensor is a layer above. `ops.TA
 to primitives; the names below are those and the functions made of them.
 """
 
-from .activations import gelu, leaky_relu, relu, sigmoid, softplus, tanh
+from .activations import binary_cross_entropy, gelu, leaky_relu, relu, sigmoid, softplus, tanh
 from .batchnorm import batch_norm
 from .elementwise import (
     abs,
@@ -78,6 +78,7 @@ __all__ = [
     "argmin",
     "astype",
     "batch_norm",
+    "binary_cross_entropy",
     "broadcast_to",
     "checked_indices",
     "clip",

@@ -1,4 +1,5 @@
-"""Activations, elementwise primitives too. At kinks the derivative is PyTorch's."""
+"""Activations, elementwise primitives too; what they do at kinks, infinity and NaN is stated in
+elementwise.py."""
 
 import math
 from typing import Any
@@ -7,7 +8,8 @@ import numpy as np
 
 from ..kernels import relu as kernels
 from ..kernels.memory import empty
-from .elementwise import elementwise, erf, exp, gated, greater, where
+from .elementwise import elementwise, erf, exp, gated, greater, maximum, minimum, where
+from .primitive import Primitive
 
 
 def _relu(a: Any) -> Any:
@@ -24,12 +26,22 @@ relu = elementwise(
     (lambda g, y, _a: gated(g, y),),
     "max(a, 0); its derivative at 0 is 0",
 )
+
+
+def _leaky_relu(a: Any, negative_slope: float = 0.01) -> Any:
+    if negative_slope == 0:
+        return np.maximum(a, 0)  # the product would be NaN at -inf
+    return np.where(a > 0, a, a * negative_slope)
+
+
 leaky_relu = elementwise(
     "leaky_relu",
-    lambda a, negative_slope=0.01: np.where(a > 0, a, a * negative_slope),
+    _leaky_relu,
     (lambda g, _y, a, negative_slope=0.01: where(greater(a, 0), g, g * negative_slope),),
     "a where a > 0, else negative_slope * a; its derivative at 0 is negative_slope",
-    formula="where(a > 0, a, negative_slope * a)",
+    formula=lambda a, negative_slope=0.01: (
+        "where(a > 0, a, negative_slope * a)" if negative_slope else "maximum(a, 0)"
+    ),
 )
 tanh = elementwise(
     "tanh", np.tanh, (lambda g, y, _a: g * (1.0 - y * y),), "hyperbolic tangent of a"
@@ -69,10 +81,12 @@ softplus = elementwise(
 def _gelu(a: Any) -> Any:
     from scipy.special import erfc  # late, as in erf; 1 + erf(a) would cancel for a < 0
 
-    return a * (0.5 * erfc(a * -math.sqrt(0.5)))
+    return np.maximum(a, -40.0) * (0.5 * erfc(a * -math.sqrt(0.5)))
 
 
 def _gelu_vjp(g: Any, _y: Any, a: Any) -> Any:
+    # Beyond 40, Phi is 0 or 1 and its derivative is 0, and 0 * inf would be NaN.
+    a = minimum(maximum(a, -40.0), 40.0)
     cdf = 0.5 * (1.0 + erf(a * math.sqrt(0.5)))
     pdf = exp(-0.5 * (a * a)) * (1.0 / math.sqrt(2.0 * math.pi))
     return g * (cdf + a * pdf)
@@ -80,4 +94,46 @@ def _gelu_vjp(g: Any, _y: Any, a: Any) -> Any:
 
 gelu = elementwise(
     "gelu", _gelu, (_gelu_vjp,), "a * Phi(a), Phi the standard normal distribution function"
+)
+
+
+def _binary_cross_entropy(x: Any, t: Any, positive: Any, negative: Any) -> Any:
+    """The sum is written as the part that grows as |x| does, plus what both terms share."""
+    x = as_float(x)
+    positive, negative = positive * t, negative * (1.0 - t)
+    growing = np.where(x >= 0, negative, positive)
+    linear = growing * np.where(growing == 0, 0.0, np.abs(x))  # where x may be infinite
+    return linear + (positive + negative) * np.log1p(np.exp(-np.abs(x)))
+
+
+def _bce_wrt_x(g: Any, _y: Any, x: Any, t: Any, positive: Any, negative: Any) -> Any:
+    return g * (negative * (1.0 - t) * sigmoid(x) - positive * t * sigmoid(-x))
+
+
+def _bce_wrt_t(g: Any, _y: Any, x: Any, _t: Any, positive: Any, negative: Any) -> Any:
+    """The value is linear in t, so the derivative is the value at t = 1 less that at t = 0."""
+    if type(positive) is type(negative) is float and positive == negative:
+        return g * (-positive * x)
+    at_1 = binary_cross_entropy(x, 1.0, positive, negative)
+    return g * (at_1 - binary_cross_entropy(x, 0.0, positive, negative))
+
+
+def _bce_formula(x: Any, t: Any, positive: Any, negative: Any) -> str | None:
+    if np.isinf(x).any():
+        return None  # the expression would be NaN where a factor is 0
+    return "positive * t * softplus(-x) + negative * (1 - t) * softplus(x)"
+
+
+binary_cross_entropy: Primitive = elementwise(
+    "binary_cross_entropy",
+    _binary_cross_entropy,
+    (
+        _bce_wrt_x,
+        _bce_wrt_t,
+        lambda g, _y, x, t, _positive, _negative: g * binary_cross_entropy(x, t, 1.0, 0.0),
+        lambda g, _y, x, t, _positive, _negative: g * binary_cross_entropy(x, t, 0.0, 1.0),
+    ),
+    "-(positive * t * log(p) + negative * (1 - t) * log(1 - p)), p = sigmoid(x); a term whose "
+    "factor is 0 is 0, also where its logarithm is infinite",
+    formula=_bce_formula,
 )

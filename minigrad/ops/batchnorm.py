@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from ..kernels import batchnorm as kernels
 from ..kernels.jit import plain
 from ..kernels.memory import empty
-from .elementwise import gated, inv_std
+from .elementwise import astype, gated, inv_std
+from .indexing import getitem
 from .primitive import Primitive, primitive
 from .reductions import mean_over, mean_square, sum_over
 from .shapes import reshape
@@ -148,7 +149,8 @@ def _grad_vjp(
         wrt x      inv_std * P(h) - gamma * inv_std^2 * x_hat * <ux * P(g)>
                    h = ugamma * g - gamma * inv_std * (ux * <g * x_hat> + g * <ux * x_hat>)
 
-    of which without the batch's statistics only inv_std * ugamma * g is left wrt x.
+    of which without the batch's statistics only inv_std * ugamma * g is left wrt x. None stands for
+    what no cotangent reaches.
     """
     axes = (0, *range(2, x.ndim))
     by_channel = (-1, *[1] * (x.ndim - 2))
@@ -162,20 +164,21 @@ def _grad_vjp(
     def spread(p: Any) -> Any:
         return p if x.ndim == 2 else reshape(p, by_channel)
 
+    def saved(row: int) -> Any:
+        return spread(astype(getitem(stats, row), dtype=x.dtype))
+
     if batch:
-        centred = x - spread(stats[0].astype(x.dtype))  # exact, and hardly anything left to round
+        centred = x - saved(0)  # exact, and hardly anything left to round
         centred = centred - mean(centred)
         scale = inv_std(mean_square(centred, axis=axes, keepdims=True), eps=eps)
     else:
-        centred = x - spread(stats[0].astype(x.dtype)) - spread(stats[1].astype(x.dtype))
-        scale = spread(stats[2].astype(x.dtype))
+        centred = x - saved(0) - saved(1)
+        scale = saved(2)
     x_hat = centred * scale
     gated_g = g if y is None else gated(g, y)
     ux, ugamma, ubeta = u
     factor = scale if gamma is None else spread(gamma) * scale
-    # Nothing, as the walk broadcasts it: of what stays so, the derivative is 0.
-    wrt_g = wrt_x = h = np.zeros((1,) * x.ndim, x.dtype)
-    wrt_gamma: Any = np.zeros(1, x.dtype)
+    wrt_g = wrt_x = wrt_gamma = h = None
     if ux is not None:
         projected = project(gated_g)
         wrt_g = factor * project(ux)
@@ -184,15 +187,20 @@ def _grad_vjp(
         h = -factor * (ux * mean(gated_g * x_hat) + gated_g * mean(ux * x_hat))
         wrt_x = -(factor * scale) * x_hat * mean(ux * projected)
     if ugamma is not None:
-        wrt_g = wrt_g + spread(ugamma) * x_hat
-        h = h + spread(ugamma) * gated_g if 1 in needs else h
+        wrt_g = _sum(wrt_g, spread(ugamma) * x_hat)
+        h = _sum(h, spread(ugamma) * gated_g) if 1 in needs else None
     if ubeta is not None:
-        wrt_g = wrt_g + spread(ubeta)
+        wrt_g = _sum(wrt_g, spread(ubeta))
     if y is not None:
         wrt_g = gated(wrt_g, y)
-    if 1 in needs:
-        wrt_x = wrt_x + scale * project(h)
+    if h is not None:
+        wrt_x = _sum(wrt_x, scale * project(h))
     return wrt_g, wrt_x, wrt_gamma, None, None, None, None
+
+
+def _sum(a: Any, b: Any) -> Any:
+    """a + b, where a may be absent."""
+    return b if a is None else a + b
 
 
 # --- formulas, as explanations print them -------------------------------------------------------

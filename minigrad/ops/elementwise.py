@@ -1,7 +1,13 @@
 """Elementwise primitives: arithmetic, exponentials, choices and comparisons.
 
 All broadcast as NumPy does; a rule returns a cotangent of the output's shape, and the walk sums
-it down to the input's. At kinks and ties the derivative is PyTorch's.
+it down to the input's.
+
+At plus and minus infinity values and derivatives are their limits, NaN where there is none; at -0.0
+they are IEEE arithmetic's, as 1 / -0.0 is -inf. NaN gives NaN. A derivative that depends on the
+input is NaN there, too; one that only chooses between constants (relu, leaky_relu, clip, maximum,
+minimum, sign, where) is PyTorch's at NaN, as it is at kinks and ties: a comparison with NaN is
+false, so relu, maximum and minimum pass the cotangent on, leaky_relu scales it, and clip stops it.
 """
 
 import math
@@ -59,20 +65,31 @@ div = elementwise(
 
 
 def _pow_wrt_base(g: Any, _y: Any, a: Any, b: Any) -> Any:
-    """g * b * a**(b - 1), and 0 where b is 0, also if a is 0, infinite or NaN."""
+    """g * b * a**(b - 1), and 0 where b is 0, also if a is 0, infinite or NaN, and where b is
+    infinite and the power is 0."""
     if hasattr(b, "shape"):
         flat = equal(b, 0)
-        return where(flat, 0.0, g * (b * a ** where(flat, 1.0, b - 1)))
+        power = a ** where(flat, 1.0, b - 1)
+        vanished = logical_and(equal(abs(b), math.inf), equal(power, 0))
+        return where(logical_or(flat, vanished), 0.0, g * (b * power))
+    if b in (-math.inf, math.inf):
+        power = a**b
+        return where(equal(power, 0), 0.0, g * (b * power))
     return g * 0.0 if b == 0 else g * (b * (a if b == 2 else a ** (b - 1)))
 
 
 def _pow_wrt_exponent(g: Any, y: Any, a: Any, b: Any) -> Any:
-    """g * y * log(a), and 0 where a is 0 and b is not negative."""
+    """g * y * log(a), and 0 where a is 0 and b is not negative, or a is inf and b is negative."""
     if hasattr(a, "shape"):
-        flat = logical_and(equal(a, 0), greater_equal(b, 0))
+        flat = logical_or(
+            logical_and(equal(a, 0), greater_equal(b, 0)),
+            logical_and(equal(a, math.inf), less(b, 0)),
+        )
         return where(flat, 0.0, g * (y * log(where(flat, 1.0, a))))
     if a == 0:
         return where(greater_equal(b, 0), 0.0, g * (y * -math.inf))
+    if a == math.inf:
+        return where(less(b, 0), 0.0, g * (y * math.inf))
     return g * (y * (math.log(a) if a > 0 else math.nan))
 
 

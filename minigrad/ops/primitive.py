@@ -28,7 +28,9 @@ class Primitive:
         returns the cotangent of that input, or one joint rule, which returns them all and is
         told by the keyword `needs` for which inputs (their positions) they are asked for. g is
         the cotangent of the output y. Where an input was broadcast, its cotangent comes in the
-        shape of y, and the walk sums it; one with unit dimensions the walk broadcasts.
+        shape of y, and the walk sums it; one with unit dimensions the walk broadcasts. A rule
+        returns None where there is no derivative. It touches elements only by primitives and
+        operators, those of saved arrays included, for a step that is compiled has none to look at.
         None: not differentiable; the output is a constant.
         The elements of a parameter whose name begins with an underscore are not read, only its
         shape and dtype: such an input, or y, may change between forward and backward.

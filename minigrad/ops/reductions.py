@@ -143,19 +143,19 @@ def _var_vjp(
 
 
 def _extreme_vjp(g: Any, y: Any, a: Any, axis: tuple[int, ...], keepdims: bool) -> Any:
-    """g in equal parts to all elements that attain the extreme y."""
+    """g in equal parts to all elements that attain the extreme y; NaN to all where that is NaN."""
     g, y = _keep(g, a, axis, keepdims), _keep(y, a, axis, keepdims)
     return g * _ties(a, y, axis=axis)
 
 
+@np.errstate(invalid="ignore")  # NaN has no ties: 0 / 0
 def _ties_forward(a: NDArray[Any], y: NDArray[Any], axis: tuple[int, ...]) -> Any:
-    attained = (a == y) | ((a != a) & (y != y))
+    attained = a == y
     return attained.astype(a.dtype) / _add_reduce(attained, axis=axis, keepdims=True, dtype=a.dtype)
 
 
 def _ties_formula(a: NDArray[Any], y: NDArray[Any], axis: tuple[int, ...]) -> str:
-    equal = "(a == b) | (isnan(a) & isnan(b))" if np.isnan(a).any() else "a == b"
-    equal = f"astype({equal}, 'float32')" if a.dtype == FLOAT32 else equal
+    equal = "astype(a == b, 'float32')" if a.dtype == FLOAT32 else "a == b"
     return f"tie = {equal}\ntie / sum(tie, axis=axis, keepdims=True)"
 
 
@@ -195,7 +195,7 @@ _ties = primitive(
     "ties",
     _ties_forward,
     None,
-    "1 / (number of ties) where a attains y, else 0",
+    "1 / (number of ties) where a attains y, else 0; NaN where y is NaN, which nothing equals",
     formula=_ties_formula,
 )
 _argmax = primitive("argmax", lambda a, axis: np.argmax(a, axis=axis), None, "index of the largest")

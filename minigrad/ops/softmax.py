@@ -1,4 +1,8 @@
-"""Softmax, its logarithm and the cross-entropy of both, each stable by subtracting the maximum."""
+"""Softmax, its logarithm and the cross-entropy of both, each stable by subtracting the maximum.
+
+A single +inf among finite logits has the limit's probability, 1. Where several are +inf, or all are
+-inf, there is no limit, and the result is NaN.
+"""
 
 from typing import Any
 
@@ -8,19 +12,31 @@ from numpy.typing import NDArray
 from ..kernels import softmax as kernels
 from ..kernels.jit import plain
 from .activations import as_float
-from .elementwise import exp
+from .elementwise import astype, equal, exp, not_equal, where
 from .indexing import out_of_range
 from .primitive import primitive
 from .reductions import sum_over
 from .shapes import unsqueeze
 
 
+def _shifted(a: NDArray[Any], axis: int) -> tuple[Any, Any, Any]:
+    """a less its maximum along the axis, the exponentials of that, and their sum."""
+    top = np.maximum.reduce(a, axis=axis, keepdims=True)
+    finite = np.isfinite(top).all()
+    shifted = a - top if finite else np.subtract(a, top, out=np.zeros_like(a), where=a != top)
+    e = np.exp(shifted)
+    total = np.add.reduce(e, axis=axis, keepdims=True)
+    if not finite:
+        total[np.isinf(top) & (total > 1)] = np.nan
+    return shifted, e, total
+
+
 def _softmax_forward(a: NDArray[Any], axis: int) -> Any:
     a = as_float(a)
     if a.size == 0:
         return a.copy()
-    y = np.exp(a - np.maximum.reduce(a, axis=axis, keepdims=True))
-    y /= np.add.reduce(y, axis=axis, keepdims=True)
+    _, y, total = _shifted(a, axis)
+    y /= total
     return y
 
 
@@ -28,8 +44,8 @@ def _log_softmax_forward(a: NDArray[Any], axis: int) -> Any:
     a = as_float(a)
     if a.size == 0:
         return a.copy()
-    y = a - np.maximum.reduce(a, axis=axis, keepdims=True)
-    y -= np.log(np.add.reduce(np.exp(y), axis=axis, keepdims=True))
+    y, _, total = _shifted(a, axis)
+    y -= np.log(total)
     return y
 
 
@@ -141,35 +157,30 @@ def _label_cross_entropy_grad_forward(
     g: Any, a: NDArray[Any], labels: NDArray[Any], p: NDArray[Any], ignore_index: int, mean: bool
 ) -> NDArray[Any]:
     out = np.empty(a.shape, a.dtype)
-    kernels.label_cross_entropy_grad(float(g), labels, p, ignore_index, mean, out)
+    kernels.label_cross_entropy_grad(float(g), labels, plain(p), ignore_index, mean, out)
     return out
 
 
 def _label_grad_wrt_g(
     u: Any, _y: Any, _g: Any, a: Any, labels: Any, _p: Any, ignore_index: int, mean: bool
 ) -> Any:
-    """sum of u * (softmax(a) - one-hot) over the rows kept, over their number with mean."""
-    onehot, factor = _one_hot(labels, a, ignore_index, mean)
-    return sum_over(u * (softmax(a, axis=1) - onehot) * factor, axis=(0, 1), keepdims=False)
+    """sum of u times what g multiplies, which is the result for a g of 1."""
+    p = softmax(a, axis=1)
+    unit = label_cross_entropy_grad(1.0, a, labels, p, ignore_index=ignore_index, mean=mean)
+    return sum_over(u * unit, axis=(0, 1), keepdims=False)
 
 
 def _label_grad_wrt_a(
     u: Any, _y: Any, g: Any, a: Any, labels: Any, _p: Any, ignore_index: int, mean: bool
 ) -> Any:
-    """g * p * (u - sum of u * p in the row), likewise."""
+    """g * p * (u - sum of u * p in the row) over the rows kept, over their number with mean."""
     p = softmax(a, axis=1)
     centred = u - sum_over(u * p, axis=(1,), keepdims=True)
-    return centred * p * (g * _one_hot(labels, a, ignore_index, mean)[1])
-
-
-def _one_hot(labels: Any, a: Any, ignore_index: int, mean: bool) -> tuple[Any, Any]:
-    """(n, c) with a one at each label, and (n, 1) with 1 for each row kept, over their number with
-    mean, else 0; constants in the dtype of a."""
-    labels = np.asarray(labels)[:, None]
-    kept = (labels != ignore_index).astype(a.dtype)
-    count = kept.sum() if mean else 1.0
-    onehot = (labels == np.arange(a.shape[1])).astype(a.dtype)
-    return onehot, kept / (count or 1.0)
+    kept = astype(not_equal(unsqueeze(labels, 1), ignore_index), dtype=a.dtype)
+    if mean:
+        count = sum_over(kept, axis=(0, 1), keepdims=True)
+        kept = kept / where(equal(count, 0), 1.0, count)
+    return centred * p * (g * kept)
 
 
 # In formulas, a factor that leaves out the rows of labels that are ignored, where there are any.

@@ -204,9 +204,9 @@ def _axes_to_sum(given: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, .
 
 
 def _owned(g: Any, lent: bool) -> Tensor:
-    """g as a Tensor with an array that nobody else holds."""
-    if isinstance(g, Tensor):
-        return g.clone() if lent or not is_whole(g._data) else g
-    if type(g) is not np.ndarray or lent or not is_whole(g):
-        g = np.array(g)
-    return Tensor(g)
+    """g as a Tensor with an array in C order that nobody else holds."""
+    tensor = isinstance(g, Tensor)
+    a = g._data if tensor else g
+    if lent or type(a) is not np.ndarray or not is_whole(a) or not a.flags.c_contiguous:
+        g = g.clone() if tensor else np.array(g, order="C")
+    return g if tensor else Tensor(g)

@@ -335,3 +335,50 @@ def test_slices_are_not_added_to_an_array_that_others_hold(use):
     np.testing.assert_array_equal(g, 1)
     assert_tensor(x.grad, [[3, 3], [2, 2]])
     assert_tensor(other.grad, [[2, 2], [1, 1]])
+
+
+# --- the layout of gradients --------------------------------------------------------------------
+
+LAYOUTS = {
+    "C": lambda a: a,
+    "F": np.asfortranarray,
+    "sliced": lambda a: np.repeat(a, 2, 2)[..., ::2],
+    "reversed": lambda a: a[::-1].copy()[::-1],
+    "permuted": lambda a: a.transpose(2, 0, 1).copy().transpose(1, 2, 0),
+}
+USES = {
+    "itself": lambda p: p,
+    "permuted": lambda p: p.permute(2, 0, 1),
+    "transposed": lambda p: p.transpose(0, 2),
+    "times a permuted array": lambda p: p.permute(1, 2, 0) * np.arange(24.0).reshape(3, 4, 2),
+    "times one in F order": lambda p: p * np.asfortranarray(np.arange(24.0).reshape(2, 3, 4)),
+    "permuted and squared": lambda p: p.permute(2, 1, 0) ** 2,
+    "sliced": lambda p: p.permute(2, 0, 1)[1:, :, ::2],
+    "broadcast": lambda p: mg.broadcast_to(p, (5, 2, 3, 4)).permute(3, 0, 1, 2) * 2.0,
+    "reshaped": lambda p: p.permute(1, 0, 2).reshape(3, 8),
+    "product": lambda p: p.permute(2, 0, 1).reshape(4, 6).T @ np.ones((4, 3)),
+    "twice": lambda p: p.permute(2, 0, 1) * p.permute(2, 0, 1),
+}
+
+
+@pytest.mark.parametrize("create_graph", [False, True])
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("use", USES)
+def test_gradients_lie_in_c_order_in_memory_of_their_own(use, layout, create_graph):
+    """As kernels that update parameters want them, whatever the rules made of it."""
+    values = LAYOUTS[layout](np.arange(24.0).reshape(2, 3, 4))
+    p = leaf(np.zeros(values.shape))
+    p.data = values  # as it lies
+    y = USES[use](p)
+    g = np.asfortranarray(np.ones(y.shape))
+    (dp,) = mg.grad(y, p, g, retain_graph=True, create_graph=create_graph)
+    y.backward(mg.tensor(g), create_graph=create_graph)
+    for d in (dp.data, p.grad.data):
+        assert d.flags.carray
+        assert not np.shares_memory(d, g) and not np.shares_memory(d, p.data)
+    assert not np.shares_memory(dp.data, p.grad.data)
+    np.testing.assert_array_equal(dp.data, p.grad.data)
+    first = dp.data.copy()
+    USES[use](p).backward(mg.tensor(g))
+    assert p.grad.data.flags.carray
+    np.testing.assert_array_equal(p.grad.data, 2 * first)

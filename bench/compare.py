@@ -237,7 +237,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if load > 0.5:
         print(f"warning: load average {load:.1f}, something else is running: expect noise")
     figures = args.run(args)
-    about = machine.describe()
+    about = {**machine.describe(), "threads": machine.threads()}
     report_machine(about)
     if args.json:
         args.json.write_text(json.dumps({**figures, "machine": about}, indent=2) + "\n")

@@ -37,5 +37,15 @@ def measure(benchmark: Any) -> Measure:
 
 
 def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
-    """Put versions and thread counts into what `--benchmark-json` saves."""
+    """Put into a saved run what two runs must share to be of one machine: processor, versions.
+
+    The clock rate, which a processor may change at any time, is taken out.
+    """
+    cpu = machine_info.get("cpu", {})
+    machine_info["cpu"] = {name: cpu[name] for name in cpu if not name.startswith("hz_")}
     machine_info["minigrad"] = machine.describe()
+
+
+def pytest_benchmark_update_json(output_json: dict[str, Any]) -> None:
+    """Add the thread counts, which are known only when the libraries have been loaded."""
+    output_json["threads"] = machine.threads()

@@ -76,11 +76,10 @@ def threads() -> dict[str, int | str]:
 
 
 def describe() -> dict[str, Any]:
-    """All of it, ready for JSON."""
+    """What stays the same from run to run, ready for JSON."""
     return {
         "cpu": cpu_model(),
         "cores": cores(),
         "system": f"{platform.system()} {platform.machine()}",
         "versions": versions(),
-        "threads": threads(),
     }

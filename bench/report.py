@@ -66,7 +66,7 @@ def report(run: dict[str, Any]) -> list[str]:
     """The tables, and what they were measured with."""
     about = run["machine_info"]["minigrad"]
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
-    threads = ", ".join(f"{name} {count}" for name, count in about["threads"].items())
+    threads = ", ".join(f"{name} {count}" for name, count in run["threads"].items())
     norms = medians(run, r"batchnorm both (.*)")
     norms = {f"({row.replace('x', ', ')})": times for row, times in norms.items()}
     return [

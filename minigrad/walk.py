@@ -72,6 +72,7 @@ def walk(
         tensors, mode = True, create_graph
     sums: dict[Node, Any] = {}
     lent: set[Node] = set()  # nodes whose sum is, so far, an array that others may hold too
+    own: set[Node] = set()  # nodes whose sum is an array that the walk made for it alone
     before = grad_mode.get()
     try:  # what is set is set back, also where an interrupt comes in the call that sets it
         grad_mode.set(mode)
@@ -86,7 +87,7 @@ def walk(
             else:
                 g = sums.pop(record.number, None)
             if g is not None:
-                _pull(record, g, active, tensors, sums, lent)
+                _pull(record, g, active, tensors, sums, lent, own)
                 if not retain:
                     record.free()
         return {
@@ -107,6 +108,7 @@ def _pull(
     tensors: bool,
     sums: dict[Node, Any],
     lent: set[Node],
+    own: set[Node],
 ) -> None:
     """Take the cotangent of a record's output, or outputs, back to its inputs."""
     primitive, inputs, attributes = record.primitive, record.inputs, record.attributes
@@ -117,6 +119,13 @@ def _pull(
     needs = record.needs
     if active is not None:
         needs = [i for i in needs if node_of(inputs[i]) in active]
+    if primitive.add_cotangent is not None and needs and not tensors:
+        # After the first cotangent the sum is what the rule made, or was added to that.
+        node = node_of(inputs[0])
+        if node in own and type(sums[node]) is np.ndarray:
+            primitive.add_cotangent(sums[node], g, y, *operands, **attributes)
+            return
+        own.add(node)
     if primitive.joint is not None:
         if trace is not None:
             trace.rule = primitive, None
@@ -204,9 +213,9 @@ def _axes_to_sum(given: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, .
 
 
 def _owned(g: Any, lent: bool) -> Tensor:
-    """g as a Tensor with an array that nobody else holds."""
-    if isinstance(g, Tensor):
-        return g.clone() if lent or not is_whole(g._data) else g
-    if type(g) is not np.ndarray or lent or not is_whole(g):
-        g = np.array(g)
-    return Tensor(g)
+    """g as a Tensor with an array in C order that nobody else holds."""
+    tensor = isinstance(g, Tensor)
+    a = g._data if tensor else g
+    if lent or type(a) is not np.ndarray or not is_whole(a) or not a.flags.c_contiguous:
+        g = g.clone() if tensor else np.array(g, order="C")
+    return g if tensor else Tensor(g)

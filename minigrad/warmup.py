@@ -93,9 +93,10 @@ def _losses(dtype: str) -> None:
 
 
 def _other_layers(dtype: str) -> None:
-    """Embedding, LayerNorm, dropout, pixels with a class each; sums along rows and columns."""
+    """Embedding, LayerNorm, dropout, pixels with a class each; sums over each kind of axis."""
     embedding = nn.Sequential(nn.Embedding(CLASSES, C), nn.LayerNorm(C), nn.Dropout(), nn.GELU())
     _train(embedding.to(dtype), lambda y: y.mean(-1).sum(0), LABELS)
+    _train(nn.Linear(C, CLASSES).to(dtype), lambda y: y.sum(1).mean(), _floats(dtype, N, 2, C))
     _train(
         nn.Linear(C, CLASSES).to(dtype),
         lambda y: F.cross_entropy(permute_dims(y, (0, 2, 1)), np.zeros((N, 2), np.int64)),

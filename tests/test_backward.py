@@ -248,3 +248,137 @@ def test_a_primitive_has_one_to_four_outputs():
         with pytest.raises(ValueError, match=f"1 to 4 outputs, got {n}"):
             primitive("many", np.exp, None, "", outputs=n)
     assert "many" not in TABLE
+
+
+# --- slices gather in one array -----------------------------------------------------------------
+
+MASK = np.array([True, False, True, True])
+INDICES = [
+    1,
+    -1,
+    slice(1, 3),
+    slice(None, None, -2),
+    (slice(None), 2),
+    (..., None, 0),
+    (2, 3),
+    (),
+    MASK,
+    (MASK, 1),
+    np.array([3, 0, 3]),
+    np.array([[1, -1], [1, 0]]),
+    (np.array([0, 0, 2]), np.array([1, 1, 4])),
+    (slice(1, None), np.array([2, 2])),
+]
+
+
+@pytest.fixture
+def scattered(monkeypatch):
+    """The shapes of the arrays of zeros that scatter has made."""
+    shapes, forward = [], TABLE["scatter"].forward
+
+    def counted(g, *arrays, index, shape):
+        shapes.append(shape)
+        return forward(g, *arrays, index=index, shape=shape)
+
+    monkeypatch.setattr(TABLE["scatter"], "forward", counted)
+    return shapes
+
+
+def sum_of_slices(x):
+    """Each index twice, with weights, between other uses of x."""
+    total = (x * 2.0).sum()
+    for k, index in enumerate(INDICES * 2, 1):
+        total = total + (x[index] * float(k)).sum()
+        if k % 10 == 0:
+            total = total + (x.T @ x).sum()
+    return total
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_slices_gather_in_one_array(scattered, order):
+    """The gradient is that of a recorded backward pass, where each slice is an array of zeros."""
+    values = np.asarray(np.arange(20.0).reshape(4, 5), order=order)
+    x, recorded = leaf(values), leaf(values)
+    sum_of_slices(recorded).backward(create_graph=True)
+    assert len(scattered) == 2 * len(INDICES)
+    scattered.clear()
+    sum_of_slices(x).backward()
+    assert scattered == [(4, 5)]
+    np.testing.assert_array_equal(x.grad.data, recorded.grad.data)
+
+
+def test_slices_of_results_gather_too(scattered):
+    """Also where the result itself is a target, and where the tape is kept for a second time."""
+    x = leaf(np.arange(6.0))
+    y = x * x
+    total = y[0] + y[1] * y[2] + y[3:].sum() + y[0]
+    for _ in range(2):
+        dx, dy = mg.grad(total, [x, y], retain_graph=True)
+        assert_tensor(dy, [2, 4, 1, 1, 1, 1])
+        assert_tensor(dx, [0, 8, 4, 6, 8, 10])
+    assert scattered == [(6,), (6,)]
+
+
+@pytest.mark.parametrize("use", [lambda y: y, lambda y: y.reshape(4), lambda y: y.T + 0.0])
+def test_slices_are_not_added_to_an_array_that_others_hold(use):
+    """The cotangent of a sum is lent to both terms, and may be the user's own, or a view of it."""
+    x, other, g = leaf(np.zeros((2, 2))), leaf(np.zeros((2, 2))), np.ones((2, 2))
+    y = x + other
+    slices = [y[0], y[1], y[0, 0], y[0]]
+    z = use(y)  # later, and so its cotangent comes to y before those of the slices
+    given = g.reshape(z.shape)
+    mg.grad([z, *slices], x, [given, *[np.ones(s.shape) for s in slices]], retain_graph=True)
+    np.testing.assert_array_equal(g, 1)
+    shared = (x + other) * 1.0
+    whole = (shared * g).sum() + sum(x[i].sum() for i in (0, 1, 0)) + other[0, 0] + other[0, 1]
+    whole.backward()
+    np.testing.assert_array_equal(g, 1)
+    assert_tensor(x.grad, [[3, 3], [2, 2]])
+    assert_tensor(other.grad, [[2, 2], [1, 1]])
+
+
+# --- the layout of gradients --------------------------------------------------------------------
+
+LAYOUTS = {
+    "C": lambda a: a,
+    "F": np.asfortranarray,
+    "sliced": lambda a: np.repeat(a, 2, 2)[..., ::2],
+    "reversed": lambda a: a[::-1].copy()[::-1],
+    "permuted": lambda a: a.transpose(2, 0, 1).copy().transpose(1, 2, 0),
+}
+USES = {
+    "itself": lambda p: p,
+    "permuted": lambda p: p.permute(2, 0, 1),
+    "transposed": lambda p: p.transpose(0, 2),
+    "times a permuted array": lambda p: p.permute(1, 2, 0) * np.arange(24.0).reshape(3, 4, 2),
+    "times one in F order": lambda p: p * np.asfortranarray(np.arange(24.0).reshape(2, 3, 4)),
+    "permuted and squared": lambda p: p.permute(2, 1, 0) ** 2,
+    "sliced": lambda p: p.permute(2, 0, 1)[1:, :, ::2],
+    "broadcast": lambda p: mg.broadcast_to(p, (5, 2, 3, 4)).permute(3, 0, 1, 2) * 2.0,
+    "reshaped": lambda p: p.permute(1, 0, 2).reshape(3, 8),
+    "product": lambda p: p.permute(2, 0, 1).reshape(4, 6).T @ np.ones((4, 3)),
+    "twice": lambda p: p.permute(2, 0, 1) * p.permute(2, 0, 1),
+}
+
+
+@pytest.mark.parametrize("create_graph", [False, True])
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("use", USES)
+def test_gradients_lie_in_c_order_in_memory_of_their_own(use, layout, create_graph):
+    """As kernels that update parameters want them, whatever the rules made of it."""
+    values = LAYOUTS[layout](np.arange(24.0).reshape(2, 3, 4))
+    p = leaf(np.zeros(values.shape))
+    p.data = values  # as it lies
+    y = USES[use](p)
+    g = np.asfortranarray(np.ones(y.shape))
+    (dp,) = mg.grad(y, p, g, retain_graph=True, create_graph=create_graph)
+    y.backward(mg.tensor(g), create_graph=create_graph)
+    for d in (dp.data, p.grad.data):
+        assert d.flags.carray
+        assert not np.shares_memory(d, g) and not np.shares_memory(d, p.data)
+    assert not np.shares_memory(dp.data, p.grad.data)
+    np.testing.assert_array_equal(dp.data, p.grad.data)
+    first = dp.data.copy()
+    USES[use](p).backward(mg.tensor(g))
+    assert p.grad.data.flags.carray
+    np.testing.assert_array_equal(p.grad.data, 2 * first)

@@ -50,9 +50,9 @@ def made() -> dict[str, Any]:
         benchmarks.append(one(f"batchnorm {direction} 32x64", 20 * times, variant="composed"))
     about = {
         "cpu": "A processor", "cores": 2, "versions": {"numpy": "2.0", "numba": "0.68"},
-        "threads": {"numba": 2, "torch": 1},
     }  # fmt: skip
-    return {"benchmarks": benchmarks, "machine_info": {"minigrad": about}}
+    threads = {"numba": 2, "torch": 1}
+    return {"benchmarks": benchmarks, "machine_info": {"minigrad": about}, "threads": threads}
 
 
 SHAPES = """\

@@ -154,6 +154,7 @@ ALONE: dict[str, Callable[[Any], Run]] = {
     "reduce._sum_rows mean": lambda t: into(9, 1 + normal(t, 1100, 9), 1100.0),
     "reduce._mean_square_rows": lambda t: into(9, normal(t, 1100, 9)),
     "reduce._sum_along": lambda t: into(9, 1 + normal(t, 9, 1100), 1.0),
+    "reduce._sum_between": lambda t: into((3, 9), 1 + normal(t, 3, 1100, 9), 1.0),
     "relu._relu": lambda t: into((30, 17), normal(t, 30, 17)),
     "relu._gate": lambda t: into((30, 17), normal(t, 30, 17), normal(t, 17, 30).T.copy()),
     "linear._add_bias": add_bias,
@@ -219,9 +220,9 @@ def test_generated_code_may_run_as_python() -> None:
 
 @contextmanager
 def as_python() -> Iterator[None]:
-    """Every function of the BatchNorm kernels, parts too, is its Python; they must be compiled."""
+    """Every function of BatchNorm's kernels and of sums, device functions too, is its Python."""
     with pytest.MonkeyPatch.context() as patch:
-        for file in FILES:
+        for file in (*FILES, "reduce"):
             module = sys.modules[f"minigrad.kernels.{file}"]
             for name, value in list(vars(module).items()):
                 python = getattr(value, "py_func", value)

@@ -136,6 +136,8 @@ class _Nest:
     # --- sums ----------------------------------------------------------------------------------
 
     def _reduce(self, operation: Operation) -> None:
+        """A sum of float64 keeps what each addition loses, which Dekker's Fast2Sum finds wherever
+        the total is larger than the term; one of float32 has digits to spare in a plain total."""
         (a,), (v,) = operation.inputs, operation.makes
         axes, rank = set(operation.attributes["axis"]), len(self.space)
         extreme = EXTREMES.get(operation.name)
@@ -143,11 +145,24 @@ class _Nest:
         term = REDUCTIONS[operation.name].format(f"{wide}({self._read(a)})")
         zero = "0.0" if wide == "float64" else "0"
         start = zero if extreme is None else f"{wide}({extreme[1]})"
+        exact = extreme is None and a.dtype == np.float64
+        name, remark = f"{v.name}_total", _remark(operation)
 
-        def combined(total: str, term: str) -> str:
-            if extreme is None:
-                return f"{total} += {term}{_remark(operation)}"
-            return f"{total} = {extreme[0]}({total}, {term}){_remark(operation)}"
+        def combined(total: str, lost: str, term: str) -> list[str]:
+            if extreme is not None:
+                return [f"{total} = {extreme[0]}({total}, {term}){remark}"]
+            if not exact:
+                return [f"{total} += {term}{remark}"]
+            given, both = map(self.function.emitter.free, (f"{v.name}_term", name))
+            return [
+                f"{given} = {term}{remark}",
+                f"{both} = {total} + {given}",
+                f"{lost} += ({total} - {both}) + {given}",
+                f"{total} = {both}",
+            ]
+
+        def restored(total: str, lost: str) -> str:  # what infinities and NaN lost is NaN
+            return f"({total} + {lost} if {lost} - {lost} == 0.0 else {total})" if exact else total
 
         inner = rank  # the loops from here on are all reduced over
         while inner and inner - 1 in axes:
@@ -155,33 +170,38 @@ class _Nest:
         count = " * ".join(self.bounds[k] for k in sorted(axes)) or "1"
         divisor = f" / ({count})" if operation.name in ("mean", "mean_square") else ""
         kept = [k for k in range(rank) if k not in axes]
-        name = f"{v.name}_total"
         if inner < rank:  # a scalar, for each turn of the loops around
             scalar = self.function.emitter.free(name)
-            self.starts[inner].append(f"{scalar} = {start}")
-            self.body.append(combined(scalar, term))
+            lost = self.function.emitter.free(f"{v.name}_lost") if exact else ""
+            self.starts[inner] += [f"{x} = {start}" for x in (scalar, lost) if x]
+            self.body += combined(scalar, lost, term)
+            term = restored(scalar, lost)
             if all(k not in axes for k in range(inner)):
-                result = f"{_cast(v.dtype)}({scalar}{divisor})"
+                result = f"{_cast(v.dtype)}({term}{divisor})"
                 self.ends[inner].append(f"{self._place(v, axes)} = {result}")
                 return
-            term = scalar
-        elif not divisor and v.dtype == wide and len(v.shape) == rank:  # in its own memory
+        elif not divisor and not exact and v.dtype == wide and len(v.shape) == rank:
+            # In its own memory.
             self.before.append(f"{self.function.name(v)}[...] = {start}")
-            self.body.append(combined(self._at(v, write=True), term))
+            self.body += combined(self._at(v, write=True), "", term)
             return
         shape = tuple(self.space[k] for k in kept)
-        totals = self.function.array(name, shape, wide)
+        arrays = [self.function.array(name, shape, wide)]
+        arrays += [self.function.array(f"{v.name}_lost", shape, wide)] if exact else []
         index = ", ".join(self.index[k] for k in kept) or "()"
-        element = f"{totals}[{index}]"
+        elements = [f"{x}[{index}]" for x in arrays]
+        places = elements
         if len(kept) > 1 and kept[-1] == rank - 1:
-            row = self.function.emitter.free(f"{totals}_row")
-            self.rows.append(f"{row} = {totals}[{', '.join(self.index[k] for k in kept[:-1])}]")
-            element = f"{row}[{self.index[rank - 1]}]"
-        (self.body if inner == rank else self.ends[inner]).append(combined(element, term))
-        self.before.append(f"{totals}[...] = {start}")
+            rows = [self.function.emitter.free(f"{x}_row") for x in arrays]
+            outer = ", ".join(self.index[k] for k in kept[:-1])
+            self.rows += [f"{row} = {x}[{outer}]" for row, x in zip(rows, arrays, strict=True)]
+            places = [f"{row}[{self.index[rank - 1]}]" for row in rows]
+        lines = combined(places[0], places[-1], term)
+        (self.body if inner == rank else self.ends[inner]).extend(lines)
+        self.before += [f"{x}[...] = {start}" for x in arrays]
         for depth, k in enumerate(kept):
             self.after.append(f"{INDENT * depth}for {self.index[k]} in range({self.bounds[k]}):")
-        result = f"{_cast(v.dtype)}({totals}[{index}]{divisor})"
+        result = f"{_cast(v.dtype)}({restored(elements[0], elements[-1])}{divisor})"
         self.after.append(f"{INDENT * len(kept)}{self._place(v, axes)} = {result}")
 
     def _place(self, v: Value, axes: set[int]) -> str:

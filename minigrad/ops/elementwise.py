@@ -262,7 +262,7 @@ isnan = primitive("isnan", np.isnan, None, "whether a is NaN, a boolean constant
 
 astype: Primitive = primitive(
     "astype",
-    lambda a, dtype: a.astype(dtype),
+    lambda a, dtype: a.astype(dtype, "C"),
     (lambda g, _y, _a, dtype: astype(g, dtype=_a.dtype),),
     "a converted to another dtype",
     formula="astype(a, dtype)",

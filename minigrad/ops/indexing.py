@@ -36,10 +36,24 @@ def _scatter_forward(
     g: NDArray[Any], *arrays: Any, index: Index, shape: tuple[int, ...]
 ) -> NDArray[Any]:
     out = np.zeros(shape, g.dtype)
-    index = _filled(index, arrays)
-    if all(i.dtype == bool for i in arrays) and len(arrays) <= 1:
-        out[index] = g  # no element is met twice
-    elif len(index) == 1 and g.dtype.kind == "f":
+    if _meets_once(arrays):
+        out[_filled(index, arrays)] = g
+    else:
+        _add_at(out, g, arrays, index)
+    return out
+
+
+def _meets_once(arrays: Sequence[NDArray[Any]]) -> bool:
+    """Whether an index with these arrays is sure to meet no element twice."""
+    return all(i.dtype == bool for i in arrays) and len(arrays) <= 1
+
+
+def _add_at(out: NDArray[Any], g: NDArray[Any], arrays: Sequence[Any], index: Index) -> None:
+    """Add g to out at the index, repeatedly where it repeats."""
+    shape, index = out.shape, _filled(index, arrays)
+    if _meets_once(arrays):
+        out[index] += g
+    elif len(index) == 1 and g.dtype.kind == "f" and out.flags.c_contiguous:
         rows = np.ascontiguousarray(index[0], np.int64).reshape(-1)
         rows = np.where(rows < 0, rows + shape[0], rows)
         width = math.prod(shape[1:])
@@ -48,7 +62,10 @@ def _scatter_forward(
         )
     else:
         np.add.at(out, index, g)
-    return out
+
+
+def _getitem_add(total: NDArray[Any], g: Any, _y: Any, _a: Any, *arrays: Any, index: Index) -> None:
+    _add_at(total, g, arrays, index)
 
 
 def _getitem_vjp(
@@ -91,6 +108,7 @@ _getitem = primitive(
     "elements of a at an index, whose arrays are inputs",
     formula=_getitem_formula,
     is_view=True,
+    add_cotangent=_getitem_add,
 )
 _scatter: Primitive = primitive(
     "scatter",

@@ -41,6 +41,11 @@ class Primitive:
     saves: forward and calls return (y, saved), and so does y come to the rules: saved is whatever
         they need, arrays that are constants to whoever else takes them. A rule that needs y itself
         reads it there.
+    add_cotangent: `add_cotangent(total, g, y, *inputs, **attributes)`, for a joint rule whose only
+        cotangent, that of the first input, is zero but for a few elements: it adds these to total,
+        an array of the shape and dtype of that input, and so costs no array of zeros. The walk
+        calls it instead of the rule where it may change the sum that it has gathered; the rule, on
+        arrays, must return memory of its own. None: cotangents are added as a whole.
     formula: the forward as mathematics, which explanations print and read back: an expression in
         the names of the operands and attributes, with Python's operators, the functions of
         minigrad, one_hot(labels, n) and s_[...], an index by itself, after assignments if that
@@ -60,6 +65,7 @@ class Primitive:
         outputs: int = 1,
         saves: bool = False,
         formula: Formula = None,
+        add_cotangent: Callable[..., None] | None = None,
     ) -> None:
         self.name = name
         self.forward = forward
@@ -72,6 +78,7 @@ class Primitive:
         self.outputs = outputs
         self.saves = saves
         self.formula = formula
+        self.add_cotangent = add_cotangent
         self.__doc__ = doc
 
     def reads(self, i: int, needs: Sequence[int]) -> bool:
@@ -123,6 +130,7 @@ def primitive(
     outputs: int = 1,
     saves: bool = False,
     formula: Formula = None,
+    add_cotangent: Callable[..., None] | None = None,
 ) -> Primitive:
     """Declare a primitive and enter it into the table; the arguments are Primitive's.
 
@@ -133,7 +141,9 @@ def primitive(
     if not 1 <= outputs <= MAX_OUTPUTS:
         raise ValueError(f"primitive {name!r}: 1 to {MAX_OUTPUTS} outputs, got {outputs}")
     doc = doc or (formula if isinstance(formula, str) else name)
-    TABLE[name] = Primitive(name, forward, vjp, doc, promotes, is_view, outputs, saves, formula)
+    TABLE[name] = Primitive(
+        name, forward, vjp, doc, promotes, is_view, outputs, saves, formula, add_cotangent
+    )
     return TABLE[name]
 
 

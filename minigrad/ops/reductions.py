@@ -14,10 +14,13 @@ from numpy.typing import NDArray
 from ..arrays import FLOAT32
 from ..checks import number
 from ..errors import ArgumentError, ShapeError
-from ..kernels.reduce import mean_square_rows, sum_along, sum_rows
+from ..kernels.jit import plain
+from ..kernels.reduce import mean_square_rows, sum_along, sum_between, sum_rows
 from .elementwise import sqrt
 from .primitive import primitive
 from .shapes import Axes, _reshape, normalize_axes, normalize_axis
+
+_Steps = tuple[tuple[int, int, int], ...]
 
 _add_reduce: Any = np.add.reduce  # its stubs do not know a `keepdims` that varies
 
@@ -37,49 +40,83 @@ def _count(shape: tuple[int, ...], axis: tuple[int, ...]) -> int:
 
 def _total(a: NDArray[Any], axis: tuple[int, ...], keepdims: bool, mean: bool) -> Any:
     """The sum or mean of a over `axis`, accumulated in float64 and rounded once."""
-    leading, middle, trailing, result_shape = _folded(a.shape, axis, keepdims)
-    if middle < 0 or not a.flags.carray or a.dtype.kind != "f":
-        return _total_strided(a, axis, keepdims, mean)
-    divisor = leading * trailing if mean else 1
-    out = np.empty(result_shape, a.dtype)
-    if trailing == 1:
-        sum_rows(a if a.shape == (leading, middle) else a.reshape(leading, middle), divisor, out)
-    elif leading == 1:
-        sum_along(a.reshape(middle, trailing), divisor, out)
+    steps, shape, count = _steps(a.shape, axis, keepdims)
+    if a.dtype.kind != "f" or not steps:
+        return _total_by_numpy(a, axis, keepdims, mean)
+    divisor = count if mean else 1
+    if not a.flags.carray:
+        total = _total_of_any(a, axis) / divisor
+        return total.reshape(shape).astype(a.dtype, "C")
+    return _add(a, steps, divisor, np.empty(shape, a.dtype))
+
+
+def _add(a: NDArray[Any], steps: _Steps, divisor: int, out: NDArray[Any]) -> NDArray[Any]:
+    """out, which becomes the total of a after these steps, over the divisor; both in C order."""
+    for p, n, c in steps[:-1]:
+        a = _add(a, ((p, n, c),), 1, np.empty(p * c))
+    p, n, c = steps[-1]
+    if c == 1:
+        sum_along(a.reshape(p, n), divisor, out)
+    elif p == 1:
+        sum_rows(a.reshape(n, c), divisor, out)
     else:
-        partial = np.empty((leading, middle), np.float64)
-        sum_along(a.reshape(leading * middle, trailing), 1, partial)
-        sum_rows(partial, divisor, out)
+        sum_between(a.reshape(p, n, c), divisor, out)
     return out
 
 
 @functools.lru_cache(maxsize=1024)
-def _folded(
+def _steps(
     shape: tuple[int, ...], axis: tuple[int, ...], keepdims: bool
-) -> tuple[int, int, int, tuple[int, ...]]:
-    """The shape as (leading, middle, trailing), reduced over the first and last of these, and the
-    shape of the result; a middle of -1 where axes are reduced that lie between others kept, or
-    where there is nothing to sum."""
-    kept = [i for i in range(len(shape)) if i not in axis]
-    result = _kept(shape, axis) if keepdims else tuple(shape[i] for i in kept)
-    first, last = (kept[0], kept[-1] + 1) if kept else (0, 0)
-    if 0 in shape or not axis or last - first != len(kept):
-        return 1, -1, 1, result
-    middle = math.prod(shape[first:last])
-    return math.prod(shape[:first]), middle, math.prod(shape[last:]), result
+) -> tuple[_Steps, tuple[int, ...], int]:
+    """How an array in C order is summed, the shape of the result, and the number of terms of each.
+
+    Each step sums over the middle of three axes, (p, n, c), beginning with the last axes, which
+    lie together; there is none where there are no elements.
+    """
+    kept = _kept(shape, axis)
+    result = kept if keepdims else tuple([n for i, n in enumerate(shape) if i not in axis])
+    count = _count(shape, axis)
+    if 0 in shape:
+        return (), result, count
+    steps: list[tuple[int, int, int]] = []
+    c, n = 1, 1  # of what is behind the axis, and of the axes summed that end in front of it
+    for i in range(len(shape) - 1, -1, -1):
+        if i in axis:
+            n *= shape[i]
+        elif shape[i] > 1:
+            if n > 1:
+                steps.append((math.prod(shape[: i + 1]), n, c))
+            c, n = c * shape[i], 1
+    if n > 1 or not steps:
+        steps.append((1, n, c))
+    return tuple(steps), result, count
 
 
-def _total_strided(a: NDArray[Any], axis: tuple[int, ...], keepdims: bool, mean: bool) -> Any:
-    """The same by NumPy, for what the kernels do not cover; the mean over nothing is NaN."""
-    floats = a.dtype.kind == "f"
-    dtype = np.float64 if floats else None
-    total = _add_reduce(a, axis=axis, keepdims=keepdims, dtype=dtype)
-    if mean:
-        n = _count(a.shape, axis)
-        total = total / n if n else total * np.nan
-    elif not floats:
-        return total  # of integers and booleans an integer
-    return total.astype(a.dtype if floats else np.float32)
+def _total_of_any(a: NDArray[Any], axis: tuple[int, ...]) -> NDArray[Any]:
+    """The sum of a in any layout, in float64 and with unit dimensions.
+
+    The axes are taken in the order in which they lie in memory; an axis along which elements are
+    repeated, as broadcasting leaves them, is not walked along.
+    """
+    once = a[tuple([slice(1) if step == 0 else slice(None) for step in a.strides])]
+    order = sorted(range(a.ndim), key=lambda i: -abs(a.strides[i]))
+    steps, shape, _ = _steps(
+        tuple([once.shape[i] for i in order]), tuple([order.index(i) for i in axis]), True
+    )
+    total = _add(plain(once.transpose(order)), steps, 1, np.empty(shape))
+    back = total.transpose([order.index(i) for i in range(a.ndim)])
+    repeated = _count(a.shape, axis) // _count(once.shape, axis)
+    return np.broadcast_to(back * repeated, _kept(a.shape, axis))
+
+
+def _total_by_numpy(a: NDArray[Any], axis: tuple[int, ...], keepdims: bool, mean: bool) -> Any:
+    """The total of integers, or of nothing, whose mean is NaN."""
+    total = _add_reduce(a, axis=axis, keepdims=keepdims)
+    if not mean:
+        return total
+    n = _count(a.shape, axis)
+    total = total / n if n else total * np.nan
+    return total.astype(a.dtype if a.dtype.kind == "f" else np.float32)
 
 
 def _sum_forward(a: NDArray[Any], axis: tuple[int, ...], keepdims: bool) -> Any:
@@ -91,11 +128,12 @@ def _mean_forward(a: NDArray[Any], axis: tuple[int, ...], keepdims: bool) -> Any
 
 
 def _mean_square_forward(a: NDArray[Any], axis: tuple[int, ...], keepdims: bool) -> Any:
-    plan = _folded(a.shape, axis, keepdims)
-    if plan[1] < 0 or plan[2] != 1 or not a.flags.carray or a.dtype.kind != "f":
+    steps, shape, _ = _steps(a.shape, axis, keepdims)
+    rows = len(steps) == 1 and steps[0][0] == 1
+    if not rows or not a.flags.carray or a.dtype.kind != "f":
         return _total(a * a, axis, keepdims, True)
-    out = np.empty(plan[3], a.dtype)
-    mean_square_rows(a if a.shape == plan[:2] else a.reshape(plan[:2]), out)
+    out = np.empty(shape, a.dtype)
+    mean_square_rows(a.reshape(steps[0][1:]), out)
     return out
 
 
@@ -103,13 +141,13 @@ def _var_forward(a: NDArray[Any], axis: tuple[int, ...], keepdims: bool, correct
     """Two passes, with the mean and the squares in float64."""
     dtype = a.dtype if a.dtype.kind == "f" else np.float32
     n = _count(a.shape, axis)
-    if n == 0:
-        return np.full(_add_reduce(a, axis=axis, keepdims=keepdims).shape, np.nan, dtype)
-    mean = _add_reduce(a, axis=axis, keepdims=True, dtype=np.float64) / n
-    centred = a - mean
-    total = _add_reduce(centred * centred, axis=axis, keepdims=keepdims)
+    if a.size == 0:
+        return np.full(_steps(a.shape, axis, keepdims)[1], np.nan, dtype)
+    wide = a.astype(np.float64)
+    wide -= _total(wide, axis, True, True)
+    wide *= wide
     with np.errstate(divide="ignore", invalid="ignore"):  # n = correction is checked by `var`
-        return (total / np.float64(n - correction)).astype(dtype)
+        return (_total(wide, axis, keepdims, False) / np.float64(n - correction)).astype(dtype)
 
 
 # --- rules --------------------------------------------------------------------------------------

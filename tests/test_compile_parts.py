@@ -35,6 +35,7 @@ def test_what_lives_together_lies_apart(pieces):
 def test_what_lives_one_after_the_other_shares():
     assert laid_out([64, 64, 64], [(0, 1), (2, 3), (4, 5)])[1] == 64
     assert laid_out([64, 128, 64], [(0, 1), (1, 2), (2, 3)])[1] == 192
+    assert laid_out([192, 128, 64], [(0, 0), (0, 2), (1, 2)]) == ([0, 192, 0], 320)  # in a gap
 
 
 def traced(function, *arrays):

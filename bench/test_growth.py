@@ -1,0 +1,149 @@
+"""What compiling costs as programs grow: each pass by the number of operations, and an unrolled
+recurrent network by the number of its turns, beside JAX."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench import machine
+from bench.unrolled import STEPS
+from minigrad import ops
+from minigrad.compiler.emit import emit
+from minigrad.compiler.memory import Memory
+from minigrad.compiler.passes import optimised
+from minigrad.compiler.program import Operation, Program, Value
+
+
+class Builder:
+    """A program that is written down without being traced."""
+
+    def __init__(self, **shapes: tuple[int, ...]) -> None:
+        self.arguments = [self._value(*item, "argument") for item in shapes.items()]
+        self.operations: list[Operation] = []
+        self.backward = False  # whether operations belong to a derivative
+
+    def __call__(
+        self, name: str, *inputs: Any, shape: tuple[int, ...] = (), **attributes: Any
+    ) -> Value:
+        """Write an operation, and return its result; its shape is that of broadcast inputs, unless
+        it is given."""
+        shape = shape or np.broadcast_shapes(*[x.shape for x in inputs if isinstance(x, Value)])
+        made = self._value(name, shape, "result")
+        rule = (ops.TABLE["add"], 0) if self.backward else None
+        self.operations.append(Operation(ops.TABLE[name], inputs, attributes, [made], rule))
+        return made
+
+    def program(self, *results: Value) -> Program:
+        """All of it; its Values get names of their own by a pass."""
+        return Program(self.arguments, self.operations, results, [])
+
+    @staticmethod
+    def _value(name: str, shape: tuple[int, ...], origin: str) -> Value:
+        array = np.broadcast_to(np.empty((), np.float32), shape)
+        return Value(name, array, origin, keep=False)
+
+
+def chain(operations: int) -> Program:
+    """Elementwise operations, one after the other."""
+    write = Builder(x=(16, 32), c=(16, 32))
+    x, c = write.arguments
+    for _ in range(operations // 3):
+        x = write("add", x, write("mul", write("sub", c, x), 0.1))
+    return write.program(x)
+
+
+def shared(operations: int) -> Program:
+    """Cotangents that are read twice each, and at the end are summed."""
+    write = Builder(x=(16, 32))
+    (g,) = write.arguments
+    write.backward = True
+    for _ in range(operations // 3):
+        g = write("add", g, write("mul", write("neg", g), 0.1))
+    total = write("sum", g, shape=(1, 32), axis=(0,), keepdims=True)
+    return write.program(total, g)
+
+
+def recurrent(operations: int) -> Program:
+    """A recurrent network and its gradients."""
+    write = Builder(x=(16, 32), w=(32, 32), u=(32, 32), b=(32,))
+    x, w, u, b = write.arguments
+    h, states = write("neg", x), []
+    for _ in range(operations // 15):
+        products = [write("matmul", a, p, shape=h.shape) for a, p in ((x, w), (h, u))]
+        states.append(h)
+        h = write("tanh", write("add", write("add", *products), b))
+    write.backward = True
+    g, sums = h, [write("neg", p) for p in (w, u, b)]
+    for before in reversed(states):
+        g = write("mul", g, write("sub", 1.0, write("mul", h, h)))
+        columns = write("permute", g, shape=(32, 16), axes=(1, 0))
+        terms = [write("matmul", columns, a, shape=(32, 32)) for a in (x, before)]
+        terms.append(write("sum", g, shape=(32,), axis=(0,), keepdims=False))
+        sums = [write("add", total, term) for total, term in zip(sums, terms, strict=True)]
+        g, h = write("matmul", g, u, shape=h.shape), before
+    return write.program(*sums)
+
+
+def deep(operations: int) -> Program:
+    """A network of many layers, each with weights of its own, and its gradients."""
+    count = operations // 6
+    write = Builder(x=(16, 32), **{f"w{i}": (32, 32) for i in range(count)})
+    x, *weights = write.arguments
+    inputs = []
+    for w in weights:
+        inputs.append(x)
+        x = write("tanh", write("matmul", x, w, shape=x.shape))
+    write.backward = True
+    g, gradients = x, []
+    for x, w in zip(reversed(inputs), reversed(weights), strict=True):
+        columns = write("permute", x, shape=(32, 16), axes=(1, 0))
+        gradients.append(write("matmul", columns, g, shape=(32, 32)))
+        g = write("mul", write("matmul", g, w, shape=x.shape), x)
+    return write.program(g, *gradients)
+
+
+PROGRAMS = {f.__name__: f for f in (chain, shared, recurrent, deep)}
+
+
+@pytest.mark.parametrize("operations", [100, 1_000, 10_000])
+@pytest.mark.parametrize("kind", PROGRAMS)
+def test_passes(benchmark: Any, kind: str, operations: int) -> None:
+    """All passes, writing the source and laying memory out; not tracing, nor Numba."""
+    benchmark.group = f"passes, {kind}"
+
+    def compile_(program: Program) -> None:
+        done = optimised(program)
+        Memory(done, emit(done, kind))
+
+    def fresh() -> tuple[tuple[Program], dict[str, Any]]:
+        return (PROGRAMS[kind](operations),), {}
+
+    benchmark.pedantic(compile_, setup=fresh, rounds=3, warmup_rounds=1)
+    if benchmark.stats is not None:  # None where timing is switched off
+        count = len(PROGRAMS[kind](operations).operations)
+        each = benchmark.stats.stats.median / count * 1e6
+        benchmark.extra_info["microseconds_per_operation"] = each
+
+
+@pytest.mark.parametrize("name", STEPS)
+@pytest.mark.parametrize("turns", [10, 50, 100, 200])
+def test_unrolled(benchmark: Any, tmp_path: Path, turns: int, name: str) -> None:
+    """A process that starts, compiles with nothing in the cache, and trains for 22 steps."""
+    if not machine.installed(name):
+        pytest.skip(f"{name} is not installed")
+    benchmark.group = f"compile an RNN of {turns} turns"
+    command = [sys.executable, "-m", "bench.unrolled", name, str(turns)]
+    variables = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+
+    def run() -> str:
+        return subprocess.run(command, env=variables, check=True, capture_output=True).stdout
+
+    benchmark.extra_info |= json.loads(benchmark.pedantic(run, rounds=1))

@@ -1,7 +1,9 @@
 """What compiled functions are given: what tells one call from another, what is refused, and how
 that is said. Generated functions run as Python."""
 
+import array
 import collections
+import ctypes
 import dataclasses
 import keyword
 import os
@@ -114,6 +116,69 @@ def test_arrays_for_a_compiled_function_within_another():
         np.testing.assert_allclose(outer(x).data, 2 * np.exp(X) * x)
 
 
+class Wrapped:
+    def __init__(self, data):
+        self.data = data
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array(self.data, dtype)
+
+
+class Interface:
+    def __init__(self, data):
+        self.data = np.array(data)
+
+    __array_interface__ = property(lambda self: self.data.__array_interface__)
+
+
+def torch_tensor(values):
+    return pytest.importorskip("torch").tensor(values, dtype=pytest.importorskip("torch").float64)
+
+
+LIKE = {
+    "memoryview": lambda a: memoryview(np.array(a)),
+    "memoryview of bytes": lambda a: memoryview(np.array(a).tobytes()).cast("d"),
+    "read-only memoryview": lambda a: memoryview(np.array(a).tobytes()).toreadonly().cast("d"),
+    "array.array": lambda a: array.array("d", a),
+    "ctypes": lambda a: (ctypes.c_double * len(a))(*a),
+    "__array__": Wrapped,
+    "__array_interface__": Interface,
+    "torch": torch_tensor,
+    "matrix": lambda a: np.asmatrix(a)[0, :],
+    "masked": np.ma.array,
+    "big-endian": lambda a: np.array(a, ">f8"),
+    "not contiguous": lambda a: np.repeat(a, 2)[::2],
+    "big-endian in __array__": lambda a: Wrapped(np.array(a, ">f8")),
+}
+
+
+@pytest.mark.parametrize("kind", LIKE)
+@pytest.mark.parametrize("way", ["positional", "keyword", "inside another"])
+@pytest.mark.filterwarnings("ignore:the matrix subclass")
+def test_what_is_like_an_array(kind, way):
+    """Is taken as one: its values count in each call, and other values are not traced anew."""
+    if (kind, way) == ("not contiguous", "inside another"):
+        pytest.skip("what a trace captures has to lie in C order")
+    compiled = mg.compile(lambda x: x * 2.0 + 1.0)
+    call = compiled
+    if way == "keyword":
+        call = lambda x: compiled(x=x)  # noqa: E731
+    elif way == "inside another":
+        call = lambda x: mg.compile(lambda y: compiled(x) + y * 0.0)(np.zeros(3))  # noqa: E731
+    for k in (1.0, 1.0, 2.0, 3.0):
+        values = [k, 2.0 * k, 3.0 * k]
+        found = call(LIKE[kind](values)).data
+        np.testing.assert_array_equal(found.reshape(-1), np.array(values) * 2.0 + 1.0)
+    assert len(plans(compiled)) == (0 if way == "inside another" else 1)
+
+
+def test_the_same_array_like_with_other_values():
+    values = array.array("d", [1.0, 2.0])
+    compiled = mg.compile(lambda x: x * 2.0)
+    for values[1] in (2.0, 3.0, 4.0):
+        np.testing.assert_array_equal(compiled(values).data, [2.0, values[1] * 2.0])
+
+
 # --- what is refused ----------------------------------------------------------------------------
 
 
@@ -175,14 +240,41 @@ def test_a_step_that_seeds_is_refused():
     [
         (([1], X), {}, "a is a list; put"),
         ((1, (2, (X, 3))), {}, "b has a ndarray in it; put"),
+        ((1, (2, memoryview(b"abc"))), {}, "b has a memoryview in it; put"),
+        ((1, (Wrapped([1.0]), 3)), {}, "b has a Wrapped in it; put"),
+        (({1}, 2), {}, "a is a set; put"),
         ((1, 2, {}), {"named": ([],)}, "rest is a dict, named has a list in it; put"),
     ],
-    ids=range(3),
+    ids=range(6),
 )
 def test_which_argument_cannot_be_hashed(args, kwargs, message):
     f = mg.compile(lambda a, b, *rest, named=None: 0)
     with pytest.raises(DtypeError, match=message):
         f(*args, **kwargs)
+
+
+class Unreadable:
+    def __array__(self, dtype=None, copy=None):
+        raise RuntimeError("it is elsewhere")
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (
+            Unreadable(),
+            r"an argument is a .*\.Unreadable, which .*: it is elsewhere; pass a Tensor",
+        ),
+        (Wrapped(["text"]), r"a .*\.Wrapped, which .* not supported; convert.* pass a Tensor"),
+        (memoryview(b"abc").cast("c"), r"a builtins\.memoryview, which cannot be read as an array"),
+    ],
+    ids=["raises", "texts", "characters"],
+)
+def test_array_likes_that_cannot_be_read(x, message):
+    compiled = mg.compile(lambda x: 0)
+    for _ in range(2):
+        with pytest.raises(DtypeError, match=message):
+            compiled(x)
 
 
 # --- epochs -------------------------------------------------------------------------------------

@@ -4,11 +4,16 @@ goes. Generated functions run as Python."""
 import copy
 import dataclasses
 import gc
+import os
+import pathlib
 import pickle
+import subprocess
+import sys
 import weakref
 
 import numpy as np
 import pytest
+from numba import cloudpickle
 from test_compile_table import as_python  # noqa: F401
 
 import minigrad as mg
@@ -161,3 +166,91 @@ def test_in_the_class_it_is_a_function_of_the_object():
     other = Slotted()
     other.rate = Scaled().step
     assert other.rate is not None and other.rate.__get__(one) is other.rate
+
+
+MAIN = """
+import functools, pickle, subprocess, sys
+import numpy as np
+import minigrad as mg
+from numba import cloudpickle
+
+RATE = 3.0
+X = np.arange(3.0)
+
+@mg.compile
+def step(x):
+    return x * RATE
+
+def made(by):
+    @mg.compile
+    def inner(x):
+        return x * by
+    return inner
+
+class Trainer:
+    @mg.compile
+    def step(self, x):
+        return super().__repr__() and x * self.rate
+
+trainer = Trainer()
+trainer.rate = 5.0
+plain = mg.compile(lambda x: x * 2.0)
+WORKER = "import pickle, sys, numpy as np; f = pickle.load(sys.stdin.buffer); " \
+    "print([f(np.arange(3.0)).data[1].item() for _ in range(3)])"
+METHODS = {"step": (step, 3.0), "inner": (made(4.0), 4.0), "lambda": (plain, 2.0),
+           "method": (trainer.step, 5.0)}
+WAYS = [(name, cloudpickle) for name in METHODS] + [("inner", pickle), ("lambda", pickle)]
+
+if __name__ == "__main__":
+    for name, way in WAYS:
+        function, rate = METHODS[name]
+        for _ in range(2):
+            function(X)  # also what was traced is sent
+            ran = subprocess.run([sys.executable, "-c", WORKER], input=way.dumps(function),
+                                 capture_output=True)
+            assert ran.stdout.decode().strip() == str([rate] * 3), (name, way, ran.stderr.decode())
+    assert pickle.loads(pickle.dumps(step)) is step
+    {more}
+    print("done")
+"""
+
+
+def run_as_main(tmp_path, more="pass"):
+    script = tmp_path / "script.py"
+    script.write_text(MAIN.replace("{more}", more))
+    root = str(pathlib.Path(mg.__file__).parents[1])
+    ran = subprocess.run(
+        [sys.executable, str(script)],
+        env={**os.environ, "PYTHONPATH": root}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert ran.stdout.strip() == "done", ran.stderr
+
+
+def test_pickles_for_other_processes(tmp_path):
+    """Of what is defined in `__main__`, within a function, or without a name."""
+    run_as_main(tmp_path)
+
+
+def test_workers_of_joblib(tmp_path):
+    pytest.importorskip("joblib")
+    run_as_main(
+        tmp_path,
+        "import joblib\n"
+        "    found = joblib.Parallel(2)(joblib.delayed(step)(X * i) for i in range(4))\n"
+        "    np.testing.assert_array_equal([y.data for y in found],"
+        " [X * i * RATE for i in range(4)])",
+    )
+
+
+@mg.compile
+def of_a_module(x):
+    return x * 2.0
+
+
+def test_pickles_by_name():
+    """What another process can import is not sent."""
+    for way in (pickle, cloudpickle):
+        assert way.loads(way.dumps(of_a_module)) is of_a_module
+    assert copy.copy(of_a_module) is copy.deepcopy(of_a_module) is of_a_module
+    within = mg.compile(lambda x: x)
+    assert copy.copy(within) is copy.deepcopy(within) is within

@@ -7,8 +7,9 @@ loops.py, calls.py and moves.py write Python (rolled.py that of long programs, n
 names, aliases.py says what is in the memory of what), layout.py lays memory out, build.py lets
 Numba compile it, plan.py runs it, step.py is mg.compile, arguments.py what a step is
 given, results.py what it returns, epoch.py runs it on many batches, report.py tells what became of
-it, kept.py keeps plans, methods.py those of methods, surroundings.py is what it finds outside, and
-watch.py whether that is as it was. May import all of minigrad but explainer.
+it, kept.py keeps plans, methods.py those of methods. watch.py finds what a step names outside, by
+looking.py, which runs none of the user's code; guards.py tells whether that is as it was, leaks.py
+what the step has left there. May import all of minigrad but explainer.
 """
 
 from .step import Compiled, compile

@@ -1,5 +1,7 @@
 """What a compiled function is given: its arrays, and what else tells one trace from another."""
 
+import ctypes
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
@@ -10,7 +12,10 @@ from ..arrays import checked, plain
 from ..errors import DtypeError
 from ..tape import grad_mode
 from ..tensor import Tensor, as_tensor
-from .watch import is_foreign
+from .looking import is_foreign
+
+# In the place of an argument that has to become an array first; no trace has it in its key.
+_TO_CONVERT = ("array-like",)
 
 # Types whose equal values are one and the same to any function.
 _PLAIN = frozenset([int, bool, str, type(None)])
@@ -29,7 +34,7 @@ def signature_of(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[list[A
             # Of a class of its own only the memory counts, as it does without compile.
             a, needs = x if type(x) is np.ndarray else np.asarray(x), False
         else:
-            key.append(_static(x))
+            key.append(_TO_CONVERT if is_array_like(x) else _static(x))
             continue
         if not a.flags.c_contiguous:
             a = np.ascontiguousarray(a)
@@ -63,6 +68,8 @@ def _static(x: Any) -> Any:
         return type(x), tuple(map(_static, x))
     if isinstance(x, frozenset):
         return type(x), frozenset(map(_static, x))
+    if is_array_like(x):
+        return [x]  # which makes no key
     kind = type(x)
     own = kind.__eq__ is not object.__eq__  # type: ignore[comparison-overlap]
     if not own or kind.__hash__ is None or is_foreign(kind.__module__):
@@ -104,7 +111,7 @@ def _obstacle(x: Any) -> Any:
     if isinstance(x, tuple):
         return next((part for part in map(_obstacle, x) if part is not None), None)
     try:
-        hash(x)
+        hash(_static(x))
     except TypeError:
         return x
     return None
@@ -115,18 +122,44 @@ def _names_of(names: Sequence[str], args: Sequence[Any]) -> list[str]:
     return [*names[: len(args)], *(f"arg{i}" for i in range(len(names), len(args)))]
 
 
+def is_array_like(x: Any) -> bool:
+    """Whether x is no array, and np.asarray makes one of it without copying elements one by one."""
+    kind = type(x)
+    if kind in _PLAIN or kind is float or isinstance(x, (Tensor, np.ndarray, np.generic)):
+        return False
+    return (
+        kind is memoryview
+        or issubclass(kind, (array, ctypes.Array))
+        or hasattr(kind, "__array__")
+        or hasattr(kind, "__array_interface__")
+    )
+
+
 def is_native(x: Any) -> bool:
-    """Whether x is in the byte order of the machine."""
-    return not isinstance(x, np.ndarray) or x.dtype.isnative
+    """Whether x needs no conversion: to an array, or to the byte order of the machine."""
+    return x.dtype.isnative if isinstance(x, np.ndarray) else not is_array_like(x)
 
 
 def native(x: Any) -> Any:
-    """An array in the byte order of the machine, anything else as it is. Errors: as `checked`."""
+    """What is, or is like, an array as one in the byte order of the machine; else x as it is.
+
+    Errors: DtypeError for what np.asarray refuses, and as `checked`.
+    """
+    if is_array_like(x):
+        try:
+            return checked(np.asarray(x), "compile")
+        except Exception as error:  # of any library
+            kind = f"{type(x).__module__}.{type(x).__qualname__}"
+            raise DtypeError(
+                f"compile: an argument is a {kind}, which cannot be read as an array of numbers: "
+                f"{error}; pass a Tensor, or a NumPy array of float32 or float64"
+            ) from error
     return checked(x, "compile") if isinstance(x, np.ndarray) else x
 
 
 def lifted(x: Any) -> Any:
     """An argument for a function within a trace: an array as a Tensor, anything else as it is."""
+    x = native(x)
     return as_tensor(x, "compile") if isinstance(x, np.ndarray) else x
 
 

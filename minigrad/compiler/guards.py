@@ -1,11 +1,99 @@
-"""Whether Tensors and Modules that a trace has met are still as they were."""
+"""Whether what a trace has met outside is still as it was."""
 
-from collections.abc import Iterable
+import gc
+from collections.abc import Callable, Iterable
+from itertools import chain, repeat
+from operator import is_
 from typing import Any
 
-from ..nn.module import Module, edits
 from ..tensor import Tensor
-from .watch import same
+from .looking import ABSENT, is_plain
+
+
+class Guards:
+    """Readings of what is outside, and what they gave first. Calling it tells whether all give the
+    same objects, or equal plain values, again."""
+
+    def __init__(self) -> None:
+        self._whole: list[Any] = []  # objects of which all that they hold counts
+        self._held: list[Any] = []
+        self._dicts: list[dict[str, Any]] = []  # of which the value at one name counts
+        self._names: list[str] = []
+        self._values: list[Any] = []
+        self._spaces: list[dict[str, Any]] = []  # of which the names count
+        self._known: list[str] = []
+        self._keys: list[Any] = []  # views of dicts with keys of any kind
+        self._keyed: list[Any] = []
+        self._looks: list[tuple[Callable[[Any], Any], Any]] = []
+        self._seen: list[Any] = []
+
+    def __len__(self) -> int:
+        return len(self._whole) + len(self._dicts) + len(self._spaces) + len(self._looks)
+
+    def whole(self, x: Any) -> None:
+        """All objects that x refers to count."""
+        self._whole.append(x)
+        self._held += gc.get_referents(x)
+
+    def value(self, space: dict[str, Any], name: str) -> Any:
+        """The value of that name counts, or that there is none; returns it."""
+        found = dict.get(space, name, ABSENT)
+        self._dicts.append(space)
+        self._names.append(name)
+        self._values.append(found)
+        return found
+
+    def names(self, space: dict[str, Any]) -> None:
+        """The names in a dict count, and their order."""
+        self._spaces.append(space)
+        self._known += space
+
+    def keys(self, x: dict[Any, Any]) -> None:
+        """All keys of a dict count."""
+        self._keys.append(dict.keys(x))
+        self._keyed += dict.keys(x)
+
+    def look(self, look: Callable[[Any], Any], x: Any) -> Any:
+        """What `look` finds in x counts; returns it."""
+        found = look(x)
+        self._looks.append((look, x))
+        self._seen.append(found)
+        return found
+
+    def __call__(self) -> bool:
+        if list(chain.from_iterable(self._spaces)) != self._known:
+            return False
+        held = gc.get_referents(*self._whole)
+        values = map(dict.get, self._dicts, self._names, repeat(ABSENT))
+        if not (  # a part of every call: mostly, all are the same objects
+            len(held) == len(self._held)
+            and all(map(is_, held, self._held))
+            and all(map(is_, values, self._values))
+        ):
+            values = map(dict.get, self._dicts, self._names, repeat(ABSENT))
+            if not (_alike(held, self._held) and _alike([*values], self._values)):
+                return False
+        return (not self._looks or _alike([look(x) for look, x in self._looks], self._seen)) and (
+            not self._keys or _alike([*chain.from_iterable(self._keys)], self._keyed)
+        )
+
+
+def _alike(now: list[Any], seen: list[Any]) -> bool:
+    """Whether these are the objects that were seen; equal plain values take their place."""
+    if len(now) != len(seen):
+        return False
+    if not all(map(is_, now, seen)):
+        if not all(map(same, now, seen)):
+            return False
+        seen[:] = now
+    return True
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether a step would take one for the other, unlike 1, 1.0 and True, or 0.0 and -0.0."""
+    if type(a) is tuple is type(b):
+        return len(a) == len(b) and all(map(same, a, b))
+    return a is b or (type(a) is type(b) and is_plain(a) and repr(a) == repr(b))
 
 
 class Together:
@@ -24,27 +112,3 @@ class Together:
 
     def __call__(self) -> bool:
         return all(a._data is b._data for a, b in self._pairs)
-
-
-class Modules:
-    """Whether the attributes of modules, which a trace takes for constants, are as they were."""
-
-    def __init__(self, modules: Iterable[Module]) -> None:
-        self._modules = list(modules)
-        self._count, self._seen = edits[0], self._attributes()
-
-    def __len__(self) -> int:
-        return len(self._modules)
-
-    def __call__(self) -> bool:
-        count = edits[0]
-        if count != self._count:
-            now, seen = self._attributes(), self._seen
-            if len(now) != len(seen) or not all(map(same, now, seen)):
-                return False
-            self._count = count
-        return True
-
-    def _attributes(self) -> list[Any]:
-        """Names and values; the objects themselves, so that no other gets the identity of one."""
-        return [x for module in self._modules for x in (*vars(module), *vars(module).values())]

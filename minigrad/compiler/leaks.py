@@ -1,49 +1,43 @@
 """Tensors that a step leaves outside while it is traced, as `self.h = h` does. Compiled calls run
 no Python that would do so again, and whoever reads such a Tensor would read that of the trace."""
 
-import functools
-import operator
-from collections.abc import Callable, Mapping
-from types import CellType
+from collections import deque
+from contextvars import ContextVar
+from functools import partial
+from types import CellType, MemberDescriptorType
 from typing import Any
 
 from ..errors import TraceError
-from .attributes import attributes
+from .guards import same
+from .looking import ABSENT, comes_from
 from .passes import RANDOM
 from .program import Value
 from .trace import Trace
-from .watch import ABSENT, Place, Watched, content
+from .watch import Place, Watched
 
 
-class Outside:
-    """What there is outside before a trace; Tensors there have their names from it."""
+def refuse_left(before: Watched, after: Watched, trace: Trace) -> None:
+    """Refuse Tensors that the step has put outside, unless they are the same in each call.
 
-    def __init__(self, watched: Watched, trace: Trace) -> None:
-        self._trace = trace
-        for place in watched.places:
-            trace.know(place.name, place.tensor)
-        self._before = {id(owner): (owner, _contents(owner)) for owner in watched.owners}
-
-    def refuse_left(self, watched: Watched) -> None:
-        """Errors: TraceError for Tensors that were put outside since, unless they are the same in
-        each call. When the trace is taken back, what was there is there again."""
-        trace, varying = self._trace, _varying(self._trace)
-        left: dict[Any, Place] = {}
-        for place in watched.places:
-            if trace.value_of(place.tensor) in varying:
-                left[id(place.owner), place.key] = place
-        for place in left.values():
-            if id(place.owner) in self._before:
-                _, contents = self._before[id(place.owner)]
-                was = contents.get(place.key, ABSENT)
-                trace.undo(functools.partial(_put, place.owner, place.key, was))
-        if left:
-            names = ", ".join(place.name for place in left.values())
-            raise TraceError(
-                f"compile: the step puts a Tensor that it was given or has made into {names}, "
-                "where compiled calls would not put theirs; return it, and put it there outside "
-                "the step, or overwrite the Tensor that is there by .copy_() inside mg.no_grad()"
-            )
+    When the trace is taken back, what was there is there again. Errors: TraceError.
+    """
+    varying = _varying(trace)
+    left: dict[Any, Place] = {}
+    for place in after.places:
+        if trace.value_of(place.tensor) in varying:
+            left[id(place.owner), place.key] = place
+    for place in left.values():
+        if id(place.owner) in before.owners:
+            _, held = before.owners[id(place.owner)]
+            was = next((value for key, value in held if same(key, place.key)), ABSENT)
+            trace.undo(partial(_put, place.owner, place.key, was))
+    if left:
+        names = ", ".join(place.name for place in left.values())
+        raise TraceError(
+            f"compile: the step puts a Tensor that it was given or has made into {names}, "
+            "where compiled calls would not put theirs; return it, and put it there outside "
+            "the step, or overwrite the Tensor that is there by .copy_() inside mg.no_grad()"
+        )
 
 
 def _varying(trace: Trace) -> set[Value | None]:
@@ -57,22 +51,19 @@ def _varying(trace: Trace) -> set[Value | None]:
     return found
 
 
-def _contents(owner: Any) -> dict[Any, Any]:
-    """By attribute or key what an object, a cell, a dict or a list holds."""
-    if isinstance(owner, CellType):
-        return {"cell_contents": content(owner)}
-    if isinstance(owner, list):
-        return dict(enumerate(owner))
-    return dict(owner if isinstance(owner, Mapping) else attributes(owner))
-
-
 def _put(owner: Any, key: Any, value: Any) -> None:
-    """Put a value in its place, or nothing if there was none."""
-    put: Callable[..., None] = setattr
-    take: Callable[..., None] = delattr
-    if isinstance(owner, (Mapping, list)):
-        put, take = operator.setitem, operator.delitem
-    if value is ABSENT:
-        take(owner, key)
+    """Put a value back in its place, or nothing if there was none; runs none of the user's code."""
+    if type(owner) is ContextVar:
+        if value is not ABSENT:
+            owner.set(value)
+        return
+    put: Any
+    take: Any
+    if type(key) is MemberDescriptorType:
+        put, take = partial(key.__set__, owner), partial(key.__delete__, owner)
+    elif type(owner) is CellType:
+        put, take = partial(setattr, owner, key), partial(delattr, owner, key)
     else:
-        put(owner, key, value)
+        kind: Any = next(k for k in (dict, list, deque) if comes_from(owner, k))
+        put, take = partial(kind.__setitem__, owner, key), partial(kind.__delitem__, owner, key)
+    take() if value is ABSENT else put(value)

@@ -14,20 +14,20 @@ from .. import random
 from ..apply import tracing
 from ..checks import integer
 from ..errors import DtypeError, TraceError
+from ..nn.module import Module
 from ..tape import tracer
 from ..tensor import Tensor
 from .arguments import Given, is_native, lifted, native, signature_of, unhashable
 from .check import run_checked
 from .epoch import loader_of, refuse_unless_number, run_epoch
-from .guards import Modules, Together
+from .guards import Together
 from .kept import Plans
-from .leaks import Outside
+from .leaks import refuse_left
 from .memory import Workspace
-from .methods import methods_of
+from .methods import methods_of, reduced
 from .plan import Plan
 from .report import report
 from .results import taken_apart
-from .surroundings import Noting, modules_of, tensors_of
 from .trace import Trace
 from .watch import Watched
 
@@ -41,11 +41,13 @@ def compile(function: Any = None, *, check: int | None = None) -> Any:
         data and state, and a difference beyond rounding is a TraceError that names the operation
         where the two part; nothing has changed then. It costs an eager call each time.
 
-    Arrays among the arguments arrive as Tensors, and the same shapes and dtypes run the same
-    code; any other argument is static, a new value of it is traced anew. So is a change of mode
-    (`train`, `eval`), of `requires_grad`, of any attribute of a module that the step can see, and
-    of what it, and the functions that it calls, operators among them, name outside and in objects
-    that they are given: numbers, attributes, items of lists and dicts of up to 64. The latest 16
+    Live: arrays among the arguments, which arrive as Tensors; the state of the Modules that are
+    called and of the Optimizers that step, their modes and hyper-parameters. Guarded, so that a
+    change is traced anew: other arguments, and the plain values, functions and objects that the
+    step, and the user's functions that it calls, name in closures, globals, defaults and
+    attributes, in containers, and by thread or context. Frozen: the rest, libraries included.
+
+    What is like an array (a memoryview, an object with `__array__`) is taken as one. The latest 16
     traces for arrays of the same shapes are kept. Parameters, buffers, `.grad` and the optimizer's
     state are the user's own, and eager and compiled steps may alternate. `.grad` is valid until
     the next call. Results are copies without a tape. A method that is compiled in its class has
@@ -53,10 +55,9 @@ def compile(function: Any = None, *, check: int | None = None) -> Any:
 
     A step that changes these itself, as a counter, is traced anew until it leaves them as they are.
     Whatever else Python does happens once, when the step is traced: prints, the time, a draw from a
-    random generator other than mg's. A number that is found under a name that is computed, by an
-    iterator, in a larger container, as an element of a NumPy array or by a library is a constant
-    of the trace, and so is a mask that is an index: give these to the step as arguments, or, for
-    what changes often, as arrays, which are not traced anew.
+    random generator other than mg's. Frozen are also the elements of NumPy arrays that choose what
+    is done, values under names that are computed, and masks that are indices: give these to the
+    step as arguments, or, for what changes often, as arrays, which are not traced anew.
 
     Errors: DtypeError for what is no function, TraceError for a step that looks at the value of a
     Tensor, if only to print it, that puts one outside itself (`self.h = h`), that seeds, or that
@@ -121,14 +122,13 @@ class Compiled:
             return self._function(*map(lifted, args), **{k: lifted(x) for k, x in kwargs.items()})
         with self._running:
             plan = self._holding(signature, args, kwargs)
-            if plan is None:
-                if not all(map(is_native, (*args, *kwargs.values()))):
-                    named = {name: native(x) for name, x in kwargs.items()}
-                    return self(*map(native, args), **named)
-                plan = self._trace(signature, args, kwargs)
-            if self._check is None:
-                return plan.run(arrays)
-            return self._run_checked(plan, arrays, args, kwargs)
+            if plan is not None or all(map(is_native, (*args, *kwargs.values()))):
+                plan = plan or self._trace(signature, args, kwargs)
+                if self._check is None:
+                    return plan.run(arrays)
+                return self._run_checked(plan, arrays, args, kwargs)
+        # Here each such call comes, as no plan is kept for it.
+        return self(*map(native, args), **{name: native(x) for name, x in kwargs.items()})
 
     def _run_checked(self, plan: Plan, arrays: list[Any], args: Any, kwargs: Any) -> Any:
         """Run the plan, and every so many calls the function as well."""
@@ -193,30 +193,26 @@ class Compiled:
     ) -> Plan:
         """A new plan for calls like this one. check: raises to refuse a result."""
         given = Given(self._names, args, kwargs)
+        trace = Trace(given.tensors, [])
         # Objects among the arguments may change as those outside may.
-        function = functools.partial(self._function, **given.statics)
-        modules = dict(modules_of(function))
-        trace = Trace(given.tensors, list(tensors_of(modules, function)))
-        before = Watched(function, modules)
-        modes, outside = Modules(before.modules), Outside(before, trace)
+        label = "model" if isinstance(self._function, Module) else "self"
+        before = Watched({label: self._function, **given.statics}, trace.know)
         trace.undo(functools.partial(random.go_back, random.place()))
         try:
-            trace.note_module = Noting(trace, modules)
-            with tracing(trace):
+            trace.note_module = before.call
+            with tracing(trace), before.following():
                 result = self._function(*given.args, **given.kwargs)
             check(result)
             found: list[Tensor] = []
             rebuild = taken_apart(result, found)
-            watched = Watched(function, modules)
-            outside.refuse_left(watched)
-            trace.give_elements(place.tensor for place in watched.places)
-            known = [x for _, x in tensors_of(modules, function)]
-            known += [place.tensor for place in watched.places]
+            watched = before.again()
+            refuse_left(before, watched, trace)
+            known = [place.tensor for place in watched.places]
+            trace.give_elements(known)
             together = Together(known)
-            guards: list[Any] = [Modules(watched.modules), watched, together]
-            if not (before() and modes()):  # the step counts, which compiled calls would not
+            if not before.guards():  # the step counts, which compiled calls would not
                 trace.guards.append((bool, True))  # never holds
-            trace.guards += [(guard, True) for guard in guards if len(guard)]
+            trace.guards += [(guard, True) for guard in (watched.guards, together) if len(guard)]
             program = trace.program(found)
         finally:
             trace.take_back()
@@ -234,9 +230,17 @@ class Compiled:
             self, Bound(self._function, owner, self._check)
         )
 
-    def __reduce__(self) -> str:
-        """Pickled by its name, and not copied, as a function is."""
-        return self.__qualname__  # type: ignore[attr-defined, no-any-return]
+    def __reduce__(self) -> Any:
+        """Pickled as a function is."""
+        return reduced(self, self._function, functools.partial(compile, check=self._check))
+
+    def __copy__(self) -> "Compiled":
+        """Itself, as of a function."""
+        return self
+
+    def __deepcopy__(self, memo: Any) -> "Compiled":
+        """Itself, as of a function."""
+        return self
 
     # --- what was made -------------------------------------------------------------------------
 
@@ -279,6 +283,8 @@ class Bound(Compiled):
     def __get__(self, owner: Any, kind: Any = None) -> "Bound":
         """Itself: it is bound already."""
         return self
+
+    __copy__ = __deepcopy__ = None  # type: ignore[assignment]
 
     def __reduce__(self) -> Any:
         """Pickled and copied as a bound method is: by its object and its name."""

@@ -44,11 +44,6 @@ def _tensors(y: Any) -> Iterator[Tensor]:
             stack.extend(y.values() if isinstance(y, dict) else y)
 
 
-# How often an attribute of any Module was set or deleted: who has seen all at one count need not
-# look again before the next.
-edits = [0]
-
-
 class Module:
     """Base of all layers and networks; subclasses define `forward`.
 
@@ -94,13 +89,11 @@ class Module:
             if name in self._buffers and not isinstance(value, Tensor):
                 self._refuse(name, value, "buffer", "a Tensor or None")
         super().__setattr__(name, value)
-        edits[0] += 1
 
     def __delattr__(self, name: str) -> None:
         super().__delattr__(name)
         if name in self._buffers:  # of which nobody is to ask any more
             self._buffers = tuple(buffer for buffer in self._buffers if buffer != name)
-        edits[0] += 1
 
     def _refuse(self, name: str, value: Any, kind: str, expected: str) -> None:
         raise DtypeError(

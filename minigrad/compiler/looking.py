@@ -1,0 +1,127 @@
+"""Looks into objects without running any of the user's code: no `__getattr__`, property, `__eq__`,
+`__iter__` or `__class__` of theirs; and tells the user's code from that of libraries."""
+
+import dis
+import gc
+import os
+import sys
+import sysconfig
+from functools import cache
+from pathlib import Path, PurePath
+from types import CodeType, GetSetDescriptorType, MemberDescriptorType, ModuleType
+from typing import Any
+
+ABSENT: Any = object()  # stands for a value where there is none
+_PLAIN = (bool, int, float, complex, str, bytes, type(None))
+
+# The getters of `type` itself, which no metaclass can replace.
+mro: Any = type.__dict__["__mro__"].__get__
+module_of: Any = type.__dict__["__module__"].__get__
+_class_dict: Any = type.__dict__["__dict__"].__get__
+
+_LIBRARIES = tuple(
+    str(place) + os.sep
+    for place in (
+        Path(__file__).parents[1],
+        sysconfig.get_path("stdlib"),
+        sysconfig.get_path("platstdlib"),
+    )
+)
+
+
+def comes_from(x: Any, *kinds: type) -> bool:
+    """isinstance, by the true class of an object, without the `==` of a metaclass."""
+    return any(k is kind for k in mro(type(x)) for kind in kinds)
+
+
+def is_plain(x: Any) -> bool:
+    """Whether x is None, a number, a text or bytes, of Python's own class."""
+    return any(type(x) is kind for kind in _PLAIN)
+
+
+@cache
+def is_library(file: str) -> bool:
+    """Whether a file of source is minigrad's, of the standard library, or installed."""
+    parts = PurePath(file).parts
+    installed = "site-packages" in parts or "dist-packages" in parts
+    return installed or file.startswith(("<frozen ", "<__array_function__", *_LIBRARIES))
+
+
+def is_foreign(name: Any) -> bool:
+    """Whether the module of this name belongs to a library; a module without a file is as its
+    package is."""
+    while isinstance(name, str) and name:
+        if name in sys.builtin_module_names:
+            return True
+        module = sys.modules.get(name)
+        found = own(module) if comes_from(module, ModuleType) else None
+        file = None if found is None else found.get("__file__")
+        if type(file) is str:
+            return is_library(file)
+        name = name.rpartition(".")[0]
+    return False
+
+
+def class_dict(kind: type) -> Any:
+    """The dict behind the `__dict__` of a class, which only shows it."""
+    return gc.get_referents(_class_dict(kind))[0]
+
+
+def dict_getter(x: Any) -> Any:
+    """The function of an object that gives its true `__dict__`, or None if it has none."""
+    for kind in mro(type(x)):
+        getter = _class_dict(kind).get("__dict__")
+        if type(getter) in (GetSetDescriptorType, MemberDescriptorType):
+            return getter.__get__
+    return None
+
+
+def own(x: Any) -> Any:
+    """The true `__dict__` of an object, or None if it has none that is not hidden."""
+    getter = dict_getter(x)
+    return None if getter is None else getter(x)
+
+
+def is_hidden(x: Any) -> bool:
+    """Whether a class has a `__dict__` of its own making in the place of an object's."""
+    return dict_getter(x) is None and any("__dict__" in _class_dict(k) for k in mro(type(x))[:-1])
+
+
+def slots(x: Any) -> dict[str, MemberDescriptorType]:
+    """An object's slots, by name."""
+    return {
+        name: member
+        for kind in reversed(mro(type(x)))
+        for name, member in _class_dict(kind).items()
+        if type(member) is MemberDescriptorType and not name.startswith("__")
+    }
+
+
+def slot(member: MemberDescriptorType, x: Any) -> Any:
+    """What a slot of an object holds, or ABSENT."""
+    try:
+        return member.__get__(x)
+    except AttributeError:
+        return ABSENT
+
+
+def names_of(code: CodeType) -> tuple[set[str], set[str]]:
+    """The names that code looks up in its globals, and those that may be attributes: its own name,
+    and the texts in it, too."""
+    outside: set[str] = set()
+    attributes = {code.co_name, *texts(code.co_consts)}
+    for instruction in dis.get_instructions(code):
+        if instruction.opcode in dis.hasname:
+            how = instruction.opname
+            is_outside = "_GLOBAL" in how or how.endswith("_NAME")
+            (outside if is_outside else attributes).add(instruction.argval)
+    if "globals" in outside:
+        outside |= texts(code.co_consts)
+    return outside, attributes
+
+
+def texts(x: Any) -> set[str]:
+    """The names in a text, or in tuples of texts."""
+    if type(x) is tuple or type(x) is frozenset:
+        return set().union(*map(texts, x))
+    return {part for part in x.split(".") if part.isidentifier()} if type(x) is str else set()

@@ -214,8 +214,9 @@ def _axes_to_sum(given: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, .
 
 def _owned(g: Any, lent: bool) -> Tensor:
     """g as a Tensor with an array in C order that nobody else holds."""
-    tensor = isinstance(g, Tensor)
-    a = g._data if tensor else g
-    if lent or type(a) is not np.ndarray or not is_whole(a) or not a.flags.c_contiguous:
-        g = g.clone() if tensor else np.array(g, order="C")
-    return g if tensor else Tensor(g)
+    if isinstance(g, Tensor):
+        a = g._data
+        return g.clone() if lent or not is_whole(a) or not a.flags.c_contiguous else g
+    if lent or type(g) is not np.ndarray or not is_whole(g) or not g.flags.c_contiguous:
+        g = np.array(g, order="C")
+    return Tensor(g)

@@ -40,9 +40,10 @@ IMPORTED = {
     "minigrad.kernels.generated": """
         add_bias address array binary_cross_entropy copy cross_entropy cross_entropy_grad dot erf
         exp find_outside first_extreme gather gelu increment label_cross_entropy
-        label_cross_entropy_grad leaky_relu locate log maximum minimum plane_backward plane_eval
-        plane_train put row_backward row_eval row_train running sgd sgd_momentum sigmoid sign
-        softplus sqrt sum_rows table take tanh team_for
+        label_cross_entropy_grad leaky_relu locate log maximum minimum permuted plane_backward
+        plane_eval plane_train put row_backward row_eval row_train running sgd sgd_momentum sigmoid
+        sign softplus sqrt sum_rows table take tanh team_for to_int16 to_int32 to_int64 to_int8
+        to_uint16 to_uint32 to_uint64 to_uint8
     """,
     "numpy": """
         bool_ float32 float64 inf int16 int32 int64 int8 uint16 uint32 uint64 uint8

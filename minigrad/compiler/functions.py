@@ -148,8 +148,8 @@ class Writer(ABC):
             if view.name == "permute":
                 axes = view.attributes["axes"]
                 # A transpose is known to lie in columns, and products take it.
-                moved = "T" if axes == (1, 0) else f"transpose({axes})"
-                self.memory.append(f"{text} = {base}.{moved}")
+                moved = f"{base}.T" if axes == (1, 0) else f"permuted({base}, {axes})"
+                self.memory.append(f"{text} = {moved}")
             elif view.name == "getitem":
                 index = basic_index(view.attributes["index"], view.inputs[0].shape, self.name)
                 self.memory.append(f"{text} = {base}[{index}]")

@@ -109,18 +109,16 @@ def _steps(
             found += [_constant(write, a) for a in x.array.nonzero()]
     given = iter(found)
     slices: list[Any] = []
-    entries: list[Any] = []  # what becomes a dimension: None, a slice, or an array's Value
+    dims: list[Any] = []  # what becomes a dimension: a slice, or an array's Value
     for item in _whole(index, arrays, ndim):
         if item == ARRAY or (type(item) is int and found):
             slices.append(FULL)
-            entries.append(next(given) if item == ARRAY else _constant(write, np.array(item)))
+            dims.append(next(given) if item == ARRAY else _constant(write, np.array(item)))
             continue
         slices += [] if item is None else [item]
-        entries += [] if type(item) is int else [item]
-    places = [i for i, x in enumerate(entries) if isinstance(x, Value)]
-    dims = [x for x in entries if x is not None]
+        dims += [] if item is None or type(item) is int else [item]
     own = [i for i, x in enumerate(dims) if isinstance(x, Value)]
-    apart = len(places) > 0 and places[-1] - places[0] >= len(places)
+    apart = len(own) > 0 and _are_apart(index)
     others = [i for i in range(len(dims)) if i not in own]
     shape = np.broadcast_shapes(*[dims[i].shape for i in own])
     return Steps(
@@ -129,6 +127,13 @@ def _steps(
         first=0 if apart or not own else own[0],
         arrays=[write.spread(dims[i], shape) for i in own],
     )
+
+
+def _are_apart(index: Sequence[Any]) -> bool:
+    """Whether anything is written between the arrays and integers of an index, if only an Ellipsis
+    of no dimensions: NumPy then puts the dimensions of the arrays first."""
+    places = [i for i, item in enumerate(index) if item == ARRAY or type(item) is int]
+    return places[-1] - places[0] >= len(places)
 
 
 def _whole(index: Sequence[Any], arrays: Sequence[Value], ndim: int) -> list[Any]:

@@ -101,7 +101,10 @@ class _Nest:
             # Integers are computed in int64, and booleans: one and one is two.
             return f"{_cast(v.dtype)}({text})"
         if operation.name == "astype" and v.dtype != dtype:
-            text = f"{_cast(v.dtype)}({text})" if v.dtype.kind != "b" else f"{text} != 0"
+            if v.dtype.kind == "b":
+                return f"{text} != 0"
+            to = f"to_{v.dtype}" if dtype.kind == "f" and v.dtype.kind in "iu" else _cast(v.dtype)
+            return f"{to}({text})"
         return text
 
     def _read(self, v: Value) -> str:

@@ -4,6 +4,11 @@ The placeholders are the inputs, in their order, then the attributes by name. Al
 the dtype of the result where the primitive promotes; `zero` and `one` are of that dtype.
 """
 
+import functools
+from typing import Any
+
+import numpy as np
+
 # How an element of the result is written; see minigrad.kernels.generated for functions used.
 EXPRESSIONS: dict[str, str] = {
     "add": "{0} + {1}",
@@ -71,3 +76,33 @@ INTEGER = frozenset(
 # Of each term, what is combined, and how: sums in float64, extremes in the dtype of the result.
 REDUCTIONS = {"sum": "{0}", "mean": "{0}", "mean_square": "{0} * {0}", "max": "{0}", "min": "{0}"}
 EXTREMES = {"max": ("maximum", "-inf"), "min": ("minimum", "inf")}
+
+# Around the ends of each integer dtype, and where the conversions of wider ones end.
+_EDGES = [
+    *(sign * (2.0**bits + more) for bits in (7, 8, 15, 16, 31, 32) for sign in (1, -1)
+      for more in (-1.0, -0.5, 0.0, 0.5, 1.0, 300.7)),
+    *(sign * 2.0**bits * factor for bits in (40, 53, 62, 63, 64) for sign in (1, -1)
+      for factor in (1.0, 1.0 + 2.0**-20, 1.5)),
+    *(0.0, -0.0, 0.5, -0.5, -1.0, 1e30, -1e30, np.inf, -np.inf, np.nan),
+]  # fmt: skip
+
+
+@functools.cache
+def casts_as_numpy(source: Any, target: Any) -> bool:
+    """Whether generated code converts every float of dtype `source` to the integer of dtype
+    `target` that NumPy makes of it on this machine.
+
+    NumPy leaves it to the processor what becomes of a number that the integer cannot hold, and its
+    code for several elements at once may answer otherwise than that for one.
+    """
+    from ..kernels import generated  # on first use: few programs convert floats to integers
+
+    cast = getattr(generated, f"to_{target}")
+    cast = getattr(cast, "py_func", cast)
+    values = np.array(_EDGES, source)
+    with np.errstate(all="ignore"):
+        expected = np.array([cast(x) for x in values])
+        alone = [np.array_equal(x.astype(target), y) for x, y in zip(values, expected, strict=True)]
+        many, wanted = np.repeat(values, 256), np.repeat(expected, 256)
+        together = [np.array_equal(many[::n].astype(target), wanted[::n]) for n in (1, 2)]
+    return all(alone) and all(together)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from .program import Operation, Program, Value
-from .scalars import CHEAP, COMPARISONS, EXPRESSIONS, INTEGER, REDUCTIONS
+from .scalars import CHEAP, COMPARISONS, EXPRESSIONS, INTEGER, REDUCTIONS, casts_as_numpy
 
 # Storing an element and reading it back moves two arrays; computing it again reads what it is made
 # of, mostly read there anyway.
@@ -57,6 +57,10 @@ def space_of(operation: Operation) -> Shape | None:
     if operation.name in COMPARISONS and compared_in(operation) is None:
         return None
     result = operation.makes[0]
+    if operation.name == "astype" and result.dtype.kind in "iu":
+        source = operation.reads[0].dtype
+        if source.kind == "f" and not casts_as_numpy(source, result.dtype):
+            return None
     if operation.name in REDUCTIONS:
         a: Value = operation.inputs[0]
         # NumPy's forward does the rest of integers, and of nothing, whose mean is NaN.

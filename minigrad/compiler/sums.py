@@ -35,8 +35,9 @@ def has_floats(a: Value) -> bool:
 
 
 def _is_summed(a: Value, total: Value) -> bool:
-    """Whether loops can sum it: not to unsigned integers, nor nothing."""
-    return 0 not in a.shape and (a.dtype.kind == "f" or total.dtype.kind in "if")
+    """Whether loops can sum it: neither unsigned integers that no int64 holds, nor nothing."""
+    wide = a.dtype.kind == "f" or (total.dtype.kind in "if" and a.dtype != np.uint64)
+    return 0 not in a.shape and wide
 
 
 def _wide(operation: Operation) -> Operations:

@@ -96,6 +96,29 @@ def _array(place: int, shape: Any, dtype: Any) -> Any:
     return nb.carray(ctypes.c_void_p(int(place)), shape, dtype) if place else np.empty(shape, dtype)
 
 
+def _moved(_typing: Any, a: Any, axes: Any) -> Any:
+    order = [axis.literal_value for axis in axes.types]
+    kind = nb.types.Array(a.dtype, a.ndim, "A")
+
+    def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        cgutils = nb.core.cgutils
+        given = context.make_array(a)(context, builder, arguments[0])
+        array = context.make_array(kind)(context, builder)
+        for name in ("meminfo", "parent", "nitems", "itemsize", "data"):
+            setattr(array, name, getattr(given, name))
+        for name in ("shape", "strides"):
+            parts = cgutils.unpack_tuple(builder, getattr(given, name), a.ndim)
+            setattr(array, name, cgutils.pack_array(builder, [parts[axis] for axis in order]))
+        return array._getvalue()
+
+    return kind(a, axes), generate
+
+
+def _permuted(a: Any, axes: Any) -> Any:
+    """The view of a with its dimensions in another order; Numba's own allocates."""
+    return a.transpose(axes)
+
+
 def _dot(a: Any, b: Any, out: Any) -> None:
     """out = a @ b, by BLAS."""
     np.dot(a, b, out)
@@ -122,13 +145,14 @@ def _gather(source: Any, rows: Any, target: Any) -> None:
 def _compiled(intrinsic_: Any, python: Any) -> Any:
     if nb.config.DISABLE_JIT:
         return python
-    made: Any = intrinsic(intrinsic_)
+    made: Any = intrinsic(prefer_literal=True)(intrinsic_)
     made.in_python = python
     return made
 
 
 array, table = _compiled(_at, _array), _compiled(_elements, _table)
 address = _compiled(_pointer, _address)
+permuted = _compiled(_moved, _permuted)
 copy, gather = part(_copy, bare=False), part(_gather, bare=False)
 dot = outside(kernel(_dot, allocates=True))
 
@@ -285,3 +309,55 @@ exp, log, sqrt, tanh, erf = map(_element, (_exp, _log, _sqrt, _tanh, _erf))
 maximum, minimum, sign = map(_element, (_maximum, _minimum, _sign))
 sigmoid, softplus, gelu = map(_element, (_sigmoid, _softplus, _gelu))
 leaky_relu, binary_cross_entropy = map(_element, (_leaky_relu, _binary_cross_entropy))
+
+# --- floats as integers -------------------------------------------------------------------------
+
+# As NumPy's compiled code does it on x86-64, also with a number that the integer cannot hold:
+# LLVM's conversion of such a number is undefined. minigrad.compiler compares them with NumPy first.
+
+
+def _to_int64(a: Any) -> Any:
+    """The smallest int64 for what does not fit."""
+    return np.int64(a if -(2.0**63) <= a < 2.0**63 else -(2.0**63))
+
+
+def _to_int32(a: Any) -> Any:
+    """The smallest int32 for what does not fit."""
+    return np.int32(a if -(2.0**31) <= a < 2.0**31 else -(2.0**31))
+
+
+def _to_int16(a: Any) -> Any:
+    """The low bits of the int32."""
+    return np.int16(np.int32(a if -(2.0**31) <= a < 2.0**31 else -(2.0**31)))
+
+
+def _to_int8(a: Any) -> Any:
+    """The low bits of the int32."""
+    return np.int8(np.int32(a if -(2.0**31) <= a < 2.0**31 else -(2.0**31)))
+
+
+def _to_uint16(a: Any) -> Any:
+    """The low bits of the int32."""
+    return np.uint16(np.int32(a if -(2.0**31) <= a < 2.0**31 else -(2.0**31)))
+
+
+def _to_uint8(a: Any) -> Any:
+    """The low bits of the int32."""
+    return np.uint8(np.int32(a if -(2.0**31) <= a < 2.0**31 else -(2.0**31)))
+
+
+def _to_uint32(a: Any) -> Any:
+    """The low bits of the int64."""
+    return np.uint32(np.int64(a if -(2.0**63) <= a < 2.0**63 else -(2.0**63)))
+
+
+def _to_uint64(a: Any) -> Any:
+    """The bits of the int64, and from 2**63 on the integer itself or, where it does not fit, 0."""
+    if a >= 2.0**63:
+        return np.uint64(a if a < 2.0**64 else 0.0)
+    return np.uint64(np.int64(a if a >= -(2.0**63) else -(2.0**63)))
+
+
+to_int64, to_int32, to_int16, to_int8 = map(_element, (_to_int64, _to_int32, _to_int16, _to_int8))
+to_uint64, to_uint32 = map(_element, (_to_uint64, _to_uint32))
+to_uint16, to_uint8 = map(_element, (_to_uint16, _to_uint8))

@@ -260,9 +260,18 @@ logical_or = primitive("logical_or", np.logical_or, None, "a or b, a boolean con
 logical_not = primitive("logical_not", np.logical_not, None, "not a, a boolean constant")
 isnan = primitive("isnan", np.isnan, None, "whether a is NaN, a boolean constant")
 
+
+def _astype_forward(a: NDArray[Any], dtype: Any) -> NDArray[Any]:
+    """A float that an integer cannot hold becomes some integer, without NumPy's warning."""
+    if a.dtype.kind != "f" or np.dtype(dtype).kind not in "iu":
+        return a.astype(dtype, "C")
+    with np.errstate(invalid="ignore"):
+        return a.astype(dtype, "C")
+
+
 astype: Primitive = primitive(
     "astype",
-    lambda a, dtype: a.astype(dtype, "C"),
+    _astype_forward,
     (lambda g, _y, _a, dtype: astype(g, dtype=_a.dtype),),
     "a converted to another dtype",
     formula="astype(a, dtype)",

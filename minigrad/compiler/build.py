@@ -2,42 +2,46 @@
 it, both in the folder of the kernels' cache."""
 
 import hashlib
-import importlib.util
 import linecache
 import os
-import sys
 import threading
 import time
 import types
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary, WeakValueDictionary, finalize
 
 import numba
 
 from ..kernels.blas import load_alone
 from ..kernels.files import write_generated
 from ..kernels.jit import kernel, outside
+from ..kernels.outside import forget
 
 _typeof: Any = numba.typeof  # without types of its own
 _lock = threading.RLock()
-_built: dict[str, tuple[types.ModuleType, Path | None]] = {}
-_compiled: dict[tuple[str, str], Any] = {}
+# Modules that somebody uses, by name, and what was compiled of each.
+_built: WeakValueDictionary[str, types.ModuleType] = WeakValueDictionary()
+_compiled: WeakKeyDictionary[types.ModuleType, dict[str, Any]] = WeakKeyDictionary()
 
 
 def load(source: str, title: str) -> tuple[types.ModuleType, Path | None]:
     """The module of this source, and its file; None where no directory takes one.
 
-    A module is made once in a process. Its functions are compiled when they are first called.
+    A module is made once, and lives with its machine code as long as somebody holds it. Its
+    functions are compiled when they are first called.
     """
     digest = hashlib.sha256(source.encode()).hexdigest()[:16]
     readable = "".join(c if c.isalnum() else "_" for c in title)[-40:]
     name = f"minigrad_{readable}_{digest}"
     with _lock:
-        if name not in _built:
+        module = _built.get(name)
+        if module is None:
             path = write_generated(f"{name}.py", source.encode())
-            _built[name] = _module(name, source, path), path
-        return _built[name]
+            module = _built[name] = _module(name, source, path)
+            finalize(module, forget, name)
+        return module, None if module.__file__ is None else Path(module.__file__)
 
 
 def function(module: types.ModuleType, name: str, bare: bool = False) -> Any:
@@ -48,15 +52,16 @@ def function(module: types.ModuleType, name: str, bare: bool = False) -> Any:
     compares elements with the largest. Training steps took as long with flags.
     """
     with _lock:
-        made = _compiled.get((module.__name__, name))
-        if made is None:
-            python, names = getattr(module, name), vars(module)
+        made = _compiled.setdefault(module, {})
+        if name not in made:
+            python, names = getattr(module, name), dict(vars(module))
             for called in python.__code__.co_names:
                 own = names.get(called)
                 if isinstance(own, types.FunctionType) and own.__module__ == module.__name__:
                     names[called] = outside(function(module, called, bare=True))
-            made = _compiled[module.__name__, name] = kernel(python, literal=True, bare=bare)
-        return made
+            copy = types.FunctionType(python.__code__, names, name)
+            made[name] = kernel(copy, literal=True, bare=bare)
+        return made[name]
 
 
 def prepare(function: Any, arguments: Sequence[Any]) -> tuple[str, float]:
@@ -77,17 +82,11 @@ def prepare(function: Any, arguments: Sequence[Any]) -> tuple[str, float]:
 
 
 def _module(name: str, source: str, path: Path | None) -> types.ModuleType:
-    if path is not None:
-        spec = importlib.util.spec_from_file_location(name, path)
-        if spec is not None and spec.loader is not None:
-            module = importlib.util.module_from_spec(spec)
-            sys.modules[name] = module
-            exec(compile(source, str(path), "exec"), module.__dict__)
-            return module
-    module = types.ModuleType(name)
-    filename = f"<{name}>"
-    linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
-    sys.modules[name] = module
+    module, filename = types.ModuleType(name), f"<{name}>" if path is None else str(path)
+    module.__file__ = None if path is None else filename
+    if path is None:
+        linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
+        finalize(module, linecache.cache.pop, filename, None)
     exec(compile(source, filename, "exec"), module.__dict__)
     return module
 

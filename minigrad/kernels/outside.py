@@ -63,6 +63,14 @@ def bring(called: Iterable[Called]) -> None:
         _symbol(each)
 
 
+def forget(module: str) -> None:
+    """Let go of the kernels of a module that is gone, and of their machine code."""
+    for name in [name for name in _kernels if name.rpartition(".")[0] == module]:
+        del _kernels[name]
+        for symbol in [s for s, (called, _) in _symbols.items() if called[0] == name]:
+            del _symbols[symbol]
+
+
 def _symbol(called: Called) -> str:
     name, given = called
     symbol = f"{name}{given}"

@@ -119,7 +119,7 @@ def tracing(trace: Any) -> Iterator[None]:
     with _lock:
         _tracing += 1
         ops.Primitive.__call__ = _apply_traced  # type: ignore[method-assign]
-        Tensor._data = property(_shown, _slot.__set__)  # type: ignore[assignment]
+        setattr(Tensor, "_data", property(_shown, _slot.__set__))  # noqa: B010
     before = tracer.get()
     try:  # what is set is set back, also where an interrupt comes in the call that sets it
         tracer.set(trace)
@@ -130,7 +130,7 @@ def tracing(trace: Any) -> Iterator[None]:
             _tracing -= 1
             if not _tracing:
                 ops.Primitive.__call__ = apply  # type: ignore[method-assign]
-                Tensor._data = _slot
+                setattr(Tensor, "_data", _slot)  # noqa: B010
 
 
 def on_tape(arrays: Sequence[Array | None], record: Record | None) -> tuple[Tensor | None, ...]:

@@ -129,7 +129,8 @@ def test_softmax_and_variance_are_expanded():
     program = traced(lambda a: mg.functional.softmax(a) + a.var(0), A)
     kept = names(passes.expanded(program.operations, program.wanted))
     assert "softmax" not in kept and "var" not in kept
-    assert kept[:5] == ["max", "sub", "exp", "sum", "div"]
+    made = ["max", "sub", "exp", "sum", "div"]
+    assert [name for name in kept if name in made][:5] == made
 
 
 def test_updates_are_last_unless_they_are_read():

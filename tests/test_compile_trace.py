@@ -2,6 +2,8 @@
 by hand in every order, views, changes in place, and first calls. Generated functions run as Python.
 """
 
+import queue
+
 import numpy as np
 import pytest
 from test_compile_table import as_python  # noqa: F401
@@ -288,20 +290,13 @@ def test_nothing_changes_while_a_step_is_traced():
 
 def test_a_tensor_of_a_trace_that_is_kept_says_what_it_is():
     """Where nobody could see that the step kept it."""
-    hidden = {}
-
-    class Keeper:
-        __slots__ = ("__weakref__",)
-
-        def keep(self, x):
-            hidden[len(hidden)] = x
-
-    keeper = Keeper()
-    step = mg.compile(lambda x: (type(keeper).keep(keeper, x * 2.0), x * 3.0)[1])
+    kept = queue.SimpleQueue()
+    step = mg.compile(lambda x: (kept.put(x * 2.0), x * 3.0)[1])
     step(INPUTS[0])
+    hidden = kept.get()
     for use in (lambda x: x + 1.0, lambda x: x.numpy().sum(), lambda x: x @ x.T, print):
         with pytest.raises(TraceError, match="which a step has only while it runs; return"):
-            use(hidden[0])
+            use(hidden)
 
 
 def test_buffers_that_are_overwritten_after_the_call():

@@ -119,7 +119,7 @@ class State:
                 np.copyto(array_of(x), copy)
         for leaf, gradient, copy in self._gradients:
             leaf._grad = gradient
-            if gradient is not None:
+            if gradient is not None and copy is not None:
                 np.copyto(array_of(gradient), copy)
         for optimizer, known in self._optimizers:
             for p in [p for p in optimizer.state if p not in known]:

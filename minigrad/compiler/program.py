@@ -29,11 +29,10 @@ class Value:
 
     origin: "argument"; "state", memory of the user, an array that `fetch` finds at each call;
         "constant", an array of NumPy, read in each call; "result" of an operation.
+    base: while a step is traced, the Value that this one is a view of; None for no view.
     """
 
-    __slots__ = ("array", "dtype", "fetch", "name", "origin", "shape")
-
-    base = None  # like an array that has its own memory
+    __slots__ = ("array", "base", "dtype", "fetch", "name", "origin", "shape")
 
     def __init__(
         self, name: str, array: Any, origin: str, fetch: Fetch | None = None, keep: bool = True
@@ -45,6 +44,7 @@ class Value:
         self.origin = origin
         self.fetch = fetch
         self.array = array if keep else None
+        self.base: Value | None = None
 
     @classmethod
     def like(cls, name: str, shape: tuple[int, ...], dtype: Any) -> "Value":

@@ -91,7 +91,7 @@ class Trace:
         if primitive.saves:
             return on_tape([whole[0]], record)[0], whole[1]
         (result,) = on_tape([whole], record)
-        if whole in self._views and isinstance(given[0], Tensor):
+        if whole in self._views and result is not None:
             _share(result, given[0])
         return result
 
@@ -126,7 +126,7 @@ class Trace:
             known = self._values.get(id(array))
             if known is not None and known.fetch is None:
                 return known
-            name = name if owner is None else f"{owner._data.name}.{name}"
+            name = name if owner is None else f"{self._value(owner).name}.{name}"
             value = self._sources[fetch] = Value(self._free(name), array, "state", fetch)
             # One array may now be found in two places, and later be another in one of them.
             if known is None:
@@ -163,7 +163,7 @@ class Trace:
         self._gradients[id(leaf)] = leaf, gradient
         self.guard(lambda: leaf._grad is None)
         if gradient is not None:
-            self.source(lambda: array_of(leaf._grad), "grad", leaf)  # type: ignore[arg-type]
+            self.source(lambda: array_of(leaf._grad), "grad", leaf)
 
     def lift(self, x: Any, name: str) -> Any:
         """What an operation is given, as a Tensor, a number or None."""
@@ -303,6 +303,7 @@ class Trace:
         operation = Operation(primitive, values, attributes, _listed(whole, primitive), self.rule)
         self.operations.append(operation)
         if layout and np.may_share_memory(array_of(found), array_of(given[0])):
+            whole.base = values[0]
             self._views[whole], self._stand_ins[whole] = operation, array_of(found)
         return whole
 
@@ -370,7 +371,7 @@ class Trace:
 
 
 def _checksum(array: Any) -> int:
-    return zlib.crc32(np.ascontiguousarray(array).view(np.uint8) if array.ndim else array.tobytes())
+    return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
 
 
 def _listed(whole: Any, primitive: ops.Primitive) -> list[Any]:

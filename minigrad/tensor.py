@@ -289,6 +289,8 @@ def tensor(data: Any, dtype: DTypeLike | None = None, requires_grad: bool = Fals
     >>> mg.tensor([1, 2]), mg.tensor(np.array([1, 2])), mg.tensor([True]).dtype
     (tensor([1., 2.]), tensor([1, 2], dtype=int64), dtype('bool'))
     """
+    if runs_again() and not isinstance(data, (Tensor, np.ndarray)):
+        data = np.array(as_array(data, "tensor") if dtype is None else plain(data, "tensor"), dtype)
     if runs_again():  # by an operation, which is traced
         x = as_tensor(data, "tensor").detach()
         copy = x.astype(x.dtype if dtype is None else dtype)

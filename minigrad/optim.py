@@ -183,7 +183,7 @@ class SGD:
         trace.update(SGD_MOMENTUM, p, p._grad, buffer, hyper, group["nesterov"], False)
 
     def buffer(self, p: Tensor) -> NDArray[Any] | None:
-        """The momentum of a parameter, in its dtype (which Module.to may change); None at first."""
+        """The momentum of a parameter p, in the dtype that it has now; None before its first step."""
         state = self.state.get(p)
         if state is None:
             return None

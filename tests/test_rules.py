@@ -19,7 +19,6 @@ from test_compile_table import (
 import minigrad as mg
 from minigrad import functional as F
 from minigrad import nn, ops
-from minigrad.apply import apply, tracing
 from minigrad.compiler import compile
 from minigrad.errors import GradError
 from minigrad.ops.primitive import Primitive
@@ -114,64 +113,6 @@ def test_rules_for_every_subset(name: str, case: Case) -> None:
                 assert (gx is None) == (whole[i] is None)
                 if gx is not None:
                     np.testing.assert_allclose(gx.data, whole[i], rtol=1e-13, atol=1e-15)
-
-
-class Hollow:
-    """What stands for an array where there is none: its shape and dtype, and no elements."""
-
-    def __init__(self, array: Any) -> None:
-        self._array = array
-        self.shape, self.dtype = array.shape, array.dtype
-        self.ndim, self.size = array.ndim, array.size
-
-
-def hollow(x: Any) -> Any:
-    """Arrays, also those of Tensors and in tuples, as Hollow."""
-    if isinstance(x, tuple):
-        return tuple([hollow(part) for part in x])
-    if isinstance(x, Tensor):
-        return Tensor(hollow(x._data))
-    return Hollow(x) if isinstance(x, (np.ndarray, np.generic)) else x
-
-
-def filled(x: Any) -> Any:
-    """The reverse of `hollow`."""
-    if isinstance(x, tuple):
-        return tuple([filled(part) for part in x])
-    if isinstance(x, Tensor):
-        return Tensor(filled(x._data))
-    return x._array if isinstance(x, Hollow) else x
-
-
-class HollowTrace:
-    """Traces results that have no elements; only primitives see those."""
-
-    runs_again = True
-
-    def apply(self, primitive: Primitive, inputs: Any, attributes: dict[str, Any]) -> Any:
-        assert not any(isinstance(x, np.ndarray) for x in inputs), "an array from nowhere"
-        return hollow(apply(primitive, *[filled(x) for x in inputs], **attributes))
-
-
-@pytest.mark.parametrize(("name", "case"), SMOOTH)
-def test_rules_look_at_no_elements(name: str, case: Case) -> None:
-    """They give the same where there are no elements to look at, in saved arrays either."""
-    call, first, _ = split(case, np.float64)
-    y = call(*leaves(first))
-    record = y._record
-    primitive, attributes, n = record.primitive, record.attributes, record.primitive.outputs
-    arrays = [a for a in record.y if a is not None] if n > 1 else [y.data]
-    g = tuple(
-        Tensor(np.random.default_rng(i).standard_normal(a.shape)) for i, a in enumerate(arrays)
-    )
-    told = (g if n > 1 else g[0]), outputs_of(record), tuple(record.inputs)
-    expected = pulled(primitive, *told, record.needs, attributes)
-    with mg.no_grad(), tracing(HollowTrace()):
-        found = pulled(primitive, *hollow(told), record.needs, attributes)
-    for i, gx in found.items():
-        assert (gx is None) == (expected[i] is None)
-        if gx is not None:
-            np.testing.assert_allclose(filled(gx).data, expected[i].data, rtol=1e-13, atol=1e-15)
 
 
 @pytest.mark.parametrize(("name", "case"), SEVERAL)

@@ -94,7 +94,7 @@ if hasattr(os, "register_at_fork"):
 
 
 class Compiled:
-    """What `mg.compile` returns; call it as the function."""
+    """What `mg.compile` returns; call it as the function. function, check: as there."""
 
     def __init__(self, function: Callable[..., Any], check: int | None = None) -> None:
         functools.update_wrapper(self, function)

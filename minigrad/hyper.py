@@ -154,9 +154,9 @@ class MomentumSource:
         self.pending: NDArray[Any] | None = None
 
     def __call__(self) -> Any:
-        buffer = self.optimizer.buffer(self.parameter)
-        if buffer is not None:
-            return buffer
+        state = self.optimizer.state.get(self.parameter)
+        if state is not None:
+            return state["momentum_buffer"]
         if self.pending is None:
             self.pending = np.zeros(self.parameter.shape, self.parameter.dtype)
         return self.pending

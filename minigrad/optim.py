@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from .errors import ArgumentError, DtypeError, MinigradError, ShapeError, StateDictError
 from .hyper import Group, Groups, HyperSource, MomentumSource, as_arrays, check_group
 from .kernels.jit import plain
+from .kernels.threads import team_for
+from .kernels.update import sgd, sgd_momentum
 from .ops.update import SGD as PLAIN
 from .ops.update import SGD_MOMENTUM
 from .tape import compiling, enable_grad, refuse_in_trace
@@ -162,9 +164,9 @@ class SGD:
                     buffer, first = np.zeros(data.shape, data.dtype), True
                     self.state[p] = {"momentum_buffer": buffer}
             if buffer is None:
-                PLAIN.kernel(target, g, values)
+                sgd(target, g, values, team_for(target.size))
             else:
-                SGD_MOMENTUM.kernel(target, g, buffer, values, nesterov, first)
+                sgd_momentum(target, g, buffer, values, nesterov, first, team_for(target.size))
             if target is not data:
                 data[...] = target
         mark_changed(*[update[0] for update in updates])
@@ -179,11 +181,12 @@ class SGD:
         if not group["momentum"]:
             trace.update(PLAIN, p, p._grad, hyper)
             return
+        self.buffer(p)  # in the dtype of p, whatever that was before
         buffer = trace.source(momentum, "momentum", p)
         trace.update(SGD_MOMENTUM, p, p._grad, buffer, hyper, group["nesterov"], False)
 
     def buffer(self, p: Tensor) -> NDArray[Any] | None:
-        """The momentum of a parameter p, in the dtype that it has now; None before its first step."""
+        """The momentum of a parameter p, in its dtype; None before the first step."""
         state = self.state.get(p)
         if state is None:
             return None

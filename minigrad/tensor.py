@@ -13,7 +13,15 @@ from .checks import flag
 from .errors import DtypeError, GradError, ShapeError
 from .operators import Operators
 from .ops.update import COPY, Update
-from .tape import Record, compiling, grad_mode, refuse_in_trace, runs_again, stamp_change
+from .tape import (
+    Record,
+    compiling,
+    grad_mode,
+    refuse_in_trace,
+    runs_again,
+    stamp_change,
+    tracer,
+)
 
 
 class Tensor(Operators):
@@ -263,10 +271,11 @@ def change(update: Update, *inputs: Any) -> None:
 
     While a compiler traces, the update is noted instead, to be run in each call.
     """
-    if (trace := compiling()) is not None:
-        trace.update(update, *inputs)
-    else:
+    trace = tracer.get()
+    if trace is None or not trace.runs_again:
         update.kernel(*[x._data if isinstance(x, Tensor) else x for x in inputs])
+    else:
+        trace.update(update, *inputs)
     mark_changed(*[inputs[i] for i in update.changes])
 
 

@@ -141,6 +141,9 @@ def test_rounding_errors_of_one_sign_do_not_pile_up(
 ) -> None:
     """A million times 0.1 in one accumulator is off by 1e-11; here by that of a block of terms."""
 
+    if numba.config.DISABLE_JIT and not compiled and shape[-1] == 10**6:  # type: ignore[attr-defined]
+        pytest.skip("a row is added by vectors, in several accumulators, only where it is compiled")
+
     def total(x: Any) -> Any:
         return mg.sum(x * 1.0, axis)
 

@@ -1,6 +1,9 @@
 """Compiled steps and memory: views of what changes, arguments and gradients that share memory,
 parameters whose arrays are replaced, updates that follow each other, and what an error leaves."""
 
+import gc
+import sys
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +13,8 @@ import pytest
 import minigrad as mg
 from minigrad import functional as F
 from minigrad import nn, optim
+from minigrad.compiler import build
+from minigrad.compiler.kept import MOST_SHAPES
 from minigrad.errors import GradError, OutOfRangeError, TraceError
 
 X = np.arange(4, dtype=np.float32).reshape(2, 2)
@@ -124,10 +129,13 @@ def test_a_conversion_to_its_own_dtype_keeps_what_was_there() -> None:
     both(make, [(X + k,) for k in range(4)])
 
 
-def test_several_updates_in_one_step() -> None:
+@pytest.mark.parametrize("dampening", [0.0, 0.5])
+def test_several_updates_in_one_step(dampening: float) -> None:
+    """Of which only the very first is not dampened."""
+
     def make() -> Any:
         w = mg.tensor([1.0, 2.0], requires_grad=True)
-        opt = optim.SGD([w], lr=0.1, momentum=0.9)
+        opt = optim.SGD([w], lr=0.1, momentum=0.9, dampening=dampening)
 
         def step(x: Any) -> Any:
             for _ in range(2):
@@ -412,3 +420,67 @@ def test_a_refused_call_leaves_no_large_gradient() -> None:
         step(x, labels)
     assert w.grad is None
     np.testing.assert_array_equal(first.data, second.data)
+
+
+# --- many shapes ---------------------------------------------------------------------------------
+
+
+def test_plans_of_many_shapes_share_one_block() -> None:
+    """It is as large as the largest needs, and the oldest plans go."""
+    w = mg.tensor(np.ones((3, 4), np.float32), requires_grad=True)
+
+    @mg.compile
+    def step(x: Any) -> Any:
+        w.grad = None
+        loss = ((x @ w).tanh() ** 2).sum()
+        loss.backward()
+        return loss, w.grad
+
+    lengths = [*range(1, 200), 3000, *range(200, 150, -1)]
+    gradients = set()
+    for n in lengths:
+        x = np.full((n, 3), 0.1, np.float32)
+        loss, g = step(x)
+        y = np.tanh(x @ w.data)
+        np.testing.assert_allclose(loss.data, (y * y).sum(), rtol=1e-5)
+        np.testing.assert_allclose(g.data, x.T @ (2 * y * (1 - y * y)), rtol=1e-4)
+        gradients.add(id(w.grad.data))  # type: ignore[union-attr]
+    plans = [plan for kept in step._plans.values() for plan in kept]
+    assert len(plans) == MOST_SHAPES
+    assert len(gradients) == 1
+    sizes = [plan.buffer_bytes for plan in plans]
+    assert max(sizes) <= step._workspace.block.size < 2 * max(sizes)
+
+
+def test_a_gradient_outlives_a_call_that_makes_another_thing() -> None:
+    """Plans of one function share memory, but not that of gradients."""
+    w = mg.tensor(np.ones(50, np.float32), requires_grad=True)
+
+    @mg.compile
+    def step(x: Any, what: str) -> Any:
+        if what == "gradient":
+            w.grad = None
+            (w * x).sum().backward()
+            return None
+        y = ((x * 3.0).exp() + x).tanh().sum()
+        return y * w.grad if what == "use" else y
+
+    for k in range(3):
+        x = np.full(50, 0.1 * k, np.float32)
+        step(x, "gradient")
+        step(np.full(70, 5.0, np.float32), "other")
+        np.testing.assert_array_equal(w.grad.data, x)  # type: ignore[union-attr]
+        expected = np.tanh(np.exp(x * 3) + x).sum() * x
+        np.testing.assert_allclose(step(x, "use").data, expected, rtol=1e-5)
+
+
+def test_modules_are_let_go() -> None:
+    """With the plans and functions that used them."""
+    compiled = mg.compile(lambda x: (x + 12.25).exp().sum(0) * 7.5 - x)
+    compiled(X)
+    gone = weakref.ref(compiled), weakref.ref(compiled._last.module)
+    name = compiled._last.module.__name__
+    del compiled
+    gc.collect()
+    assert [made() for made in gone] == [None, None]
+    assert name not in build._built and name not in sys.modules

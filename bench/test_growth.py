@@ -17,7 +17,7 @@ from bench import machine
 from bench.unrolled import STEPS
 from minigrad import ops
 from minigrad.compiler.emit import emit
-from minigrad.compiler.memory import Memory
+from minigrad.compiler.memory import Memory, Workspace
 from minigrad.compiler.passes import optimised
 from minigrad.compiler.program import Operation, Program, Value
 
@@ -121,7 +121,7 @@ def test_passes(benchmark: Any, kind: str, operations: int) -> None:
 
     def compile_(program: Program) -> None:
         done = optimised(program)
-        Memory(done, emit(done, kind))
+        Memory(done, emit(done, kind), Workspace())
 
     def fresh() -> tuple[tuple[Program], dict[str, Any]]:
         return (PROGRAMS[kind](operations),), {}

@@ -171,6 +171,9 @@ def run(text: str, folder: Path, name: str = "program", numba: bool = False) -> 
     loose = "float32" in text
     for i, (a, b) in enumerate(zip(got, expected, strict=False)):
         if found := difference(a, b, loose):
+            if is_ill_conditioned(text, path, i, b, loose):
+                notes.add("compared up to where eager itself depends on rounding")
+                break
             what = re.sub(r"[\d.]+(e[-+]?\d+)?", "#", re.sub(r"^\S+", "", found))
             return Outcome(text, f"after step {i}: {found}", f"difference:{what}", notes)
     if error is not None:
@@ -178,6 +181,16 @@ def run(text: str, folder: Path, name: str = "program", numba: bool = False) -> 
         failure = f"in step {len(got)}: {told(error)}"
         return Outcome(text, failure, f"{type(error).__name__}: {kind}", notes)
     return Outcome(text, notes=notes)
+
+
+def is_ill_conditioned(
+    text: str, path: Path, step: int, expected: dict[str, Any], loose: bool
+) -> bool:
+    """Whether an eager run differs as much, after this step, if its weights are a little others."""
+    factor = "0.5000003" if loose else "0.50000000000001"
+    after, _ = snapshots(text.replace("return (0.5 *", f"return ({factor} *")
+                         .replace("return 0.5 *", f"return {factor} *"), path, False)  # fmt: skip
+    return step < len(after) and difference(after[step], expected, loose) != ""
 
 
 def told(error: Exception) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 
 from .. import ops
 from ..apply import apply, on_tape
-from ..arrays import as_array, checked
+from ..arrays import as_array, checked, memory_of
 from ..errors import TraceError
 from ..nn.module import Module
 from ..ops.update import COPY, Update
@@ -186,6 +186,10 @@ class Trace:
         """The Value of a Tensor that has been met."""
         stored = array_of(x)
         return stored if isinstance(stored, Value) else self._values.get(id(stored))
+
+    def has_met(self, array: Any) -> bool:
+        """Whether an operation was given this array, or other memory of the same owner."""
+        return any(memory_of(array) is memory_of(held) for held in self._held)
 
     def is_known(self, state: Value) -> bool:
         """Whether it was there before the step, which may make Tensors of arrays as well."""

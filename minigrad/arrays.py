@@ -52,3 +52,8 @@ def checked_dtype(dtype: Any, name: str) -> "np.dtype[Any]":
             "here: all is on the CPU)"
         ) from error
     return checked(np.empty(0, wanted), name).dtype
+
+
+def memory_of(a: Array) -> Any:
+    """The array that has the memory of this one, as NumPy tells it."""
+    return a if a.base is None else a.base

@@ -756,3 +756,54 @@ def test_within_a_profile():
         profile.disable()
     agree(compiled, function)
     assert any("sleep" in str(entry.code) for entry in profile.getstats())
+
+
+# --- elements of arrays -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda x, v: x * v[0],
+        lambda x, v: x * (v * 2.0),
+        lambda x, v: x * v.sum(),
+        lambda x, v: x * v.astype(np.float64),
+        lambda x, v: x * float(v[-1]),
+        lambda x, v: x * 2.0 if v[0] > 1.0 else x,
+    ],
+)
+def test_elements_that_python_reads(use):
+    """Of an array that is changed in place between the calls."""
+    v = np.ones(3, np.float32)
+    function = lambda x: use(x, v)  # noqa: E731
+    compiled = mg.compile(function)
+    for i in range(1, 4):
+        v[...] = i
+        agree(compiled, function)
+    assert traces(compiled) == 3
+
+
+def test_elements_that_the_step_changes():
+    """Are another in each call."""
+
+    def make():
+        count = np.zeros(1)
+
+        def step(x):
+            count[0] += 1.0
+            return x * float(count[0])
+
+        return step
+
+    compiled, function = mg.compile(make()), make()
+    agree(compiled, function)
+
+
+def test_operands_are_not_traced_anew():
+    v = np.ones(3)
+    function = lambda x: x * v + v[::-1]  # noqa: E731
+    compiled = mg.compile(function)
+    for i in range(3):
+        v[0] = i
+        agree(compiled, function)
+    assert traces(compiled) == 1

@@ -208,6 +208,34 @@ def test_the_gradient_of_the_call_before_may_be_an_argument(n: int) -> None:
     assert w.grad is not None and set(w.grad.tolist()) == {4.0}
 
 
+def test_the_gradient_of_the_call_before_may_be_outside() -> None:
+    """It is read as it was, though its memory gets the new one; what would change it is refused."""
+    w = mg.tensor(np.ones(4, np.float32), requires_grad=True)
+    before = [mg.tensor(np.zeros(4, np.float32))]
+
+    @mg.compile
+    def step(x: Any) -> Any:
+        w.grad = None
+        (w * w * x).sum().backward()
+        return before[0] * 1.0
+
+    @mg.compile
+    def changing(x: Any) -> None:
+        w.grad = None
+        (w * x).sum().backward()
+        before[0].copy_(x)
+
+    for i in range(1, 5):
+        assert set(step(np.full(4, i, np.float32)).tolist()) == {2.0 * (i - 1)}
+        assert w.grad is not None and set(w.grad.tolist()) == {2.0 * i}
+        before[0] = w.grad
+    before[0] = mg.tensor(np.zeros(4, np.float32))
+    changing(np.ones(4, np.float32))
+    before[0] = w.grad
+    with pytest.raises(TraceError, match="share memory"):
+        changing(np.ones(4, np.float32))
+
+
 def test_arrays_that_overlap_are_named() -> None:
     whole = np.zeros((3, 2), np.float32)
     p, q = mg.Tensor(whole[:2]), mg.Tensor(whole[1:])
@@ -281,6 +309,49 @@ def test_a_compiled_call_counts_as_a_change_in_place() -> None:
         plan.run_rows([X], np.array([[0], [1]]))
         with pytest.raises(GradError, match="was changed in place"):
             loss.backward()
+
+
+@pytest.mark.parametrize("when", [0, 1])
+def test_an_epoch_with_parameters_in_another_order(when: int) -> None:
+    (model, _, plain), (m2, _, step) = trained(), trained()
+    m2.load_state_dict(model.state_dict())
+    for m in (model, m2):
+        m.double()
+    compiled = mg.compile(step)
+    rows = np.arange(8, dtype=np.float64).reshape(4, 2) / 8
+    for turn in range(3):
+        if turn == when:
+            for p in (model.weight, m2.weight):
+                p.data = np.asfortranarray(p.data)
+        expected = [plain(mg.tensor(row)).item() for row in rows[:, None]]
+        found = compiled.epoch(rows, batch_size=1, shuffle=False)
+        np.testing.assert_allclose(found.data, expected, rtol=1e-12)
+    np.testing.assert_allclose(m2.weight.data, model.weight.data, rtol=1e-12)
+
+
+def test_an_epoch_that_accumulates_gradients() -> None:
+    def make() -> tuple[Any, Any]:
+        w = mg.tensor(np.ones(2, np.float32), requires_grad=True)
+        opt = optim.SGD([w], lr=0.125)
+
+        def step(x: Any) -> Any:
+            loss = ((x * w) ** 2).sum()
+            loss.backward()
+            opt.step()
+            return loss
+
+        return w, step
+
+    (w, plain), (v, step) = make(), make()
+    compiled = mg.compile(step)
+    rows = np.arange(8, dtype=np.float32).reshape(4, 2) / 8
+    for _ in range(2):
+        expected = [plain(mg.tensor(row)).item() for row in rows[:, None]]
+        found = compiled.epoch(rows, batch_size=1, shuffle=False)
+        np.testing.assert_allclose(found.data, expected, rtol=1e-6)
+    np.testing.assert_allclose(v.data, w.data, rtol=1e-6)
+    assert v.grad is not None and w.grad is not None
+    np.testing.assert_allclose(v.grad.data, w.grad.data, rtol=1e-6)
 
 
 # --- what an error leaves -----------------------------------------------------------------------

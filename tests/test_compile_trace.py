@@ -320,3 +320,31 @@ def test_buffers_that_are_overwritten_after_the_call():
         np.testing.assert_array_equal(flat.data, x.ravel())
         np.testing.assert_array_equal(row.data, x[0])
         np.testing.assert_allclose(gradient, x.T @ (2 * x @ w.data))
+
+
+@pytest.mark.parametrize("check", [None, 1])
+@pytest.mark.parametrize(
+    "leaf_of",
+    [
+        lambda x: x.detach().requires_grad_(),
+        lambda x: (x * 2.0).detach().requires_grad_(),
+        lambda x: mg.tensor(x, requires_grad=True),
+    ],
+)
+def test_leaves_of_the_step_itself(leaf_of, check):
+    """Their gradients are theirs, also if the memory is an argument's: of nobody outside."""
+    w = mg.tensor(np.full(3, 2.0), requires_grad=True)
+
+    def step(x):
+        z = leaf_of(x)
+        (slope,) = mg.grad((z * z * w).sum(), [z], create_graph=True)
+        w.grad = None
+        (slope * slope).sum().backward()
+        return z.grad, w.grad, slope
+
+    compiled = mg.compile(step, check=check)
+    for i in range(1, 4):
+        x = mg.tensor(np.arange(3.0) * i)
+        for found, expected in zip(compiled(x), step(x), strict=True):
+            np.testing.assert_allclose(found.data, expected.data, rtol=1e-12)
+        assert x.grad is None

@@ -1,13 +1,19 @@
 """Whether what a trace has met outside is still as it was."""
 
 import gc
+import zlib
 from collections.abc import Callable, Iterable
 from itertools import chain, repeat
 from operator import is_
 from typing import Any
 
+import numpy as np
+
 from ..tensor import Tensor
 from .looking import ABSENT, is_plain
+
+_nbytes: Any = np.ndarray.nbytes.__get__
+MOST_BYTES = 1 << 13  # of an array whose elements are compared
 
 
 class Guards:
@@ -94,6 +100,33 @@ def same(a: Any, b: Any) -> bool:
     if type(a) is tuple is type(b):
         return len(a) == len(b) and all(map(same, a, b))
     return a is b or (type(a) is type(b) and is_plain(a) and repr(a) == repr(b))
+
+
+class Elements:
+    """Whether small arrays of NumPy have the elements that they had when they were noted, which
+    Python may have read; larger ones would take too long to look at in each call."""
+
+    def __init__(self) -> None:
+        self._noted: dict[int, tuple[Any, int]] = {}
+
+    def __len__(self) -> int:
+        return len(self._noted)
+
+    def note(self, array: Any) -> None:
+        """The elements of this array count, if it is small."""
+        if _nbytes(array) <= MOST_BYTES and id(array) not in self._noted:
+            self._noted[id(array)] = array, _checksum(array)
+
+    def leave_out(self, met: Callable[[Any], bool]) -> None:
+        """Forget the arrays that `met` is true of: these are read anew in each call."""
+        self._noted = {i: noted for i, noted in self._noted.items() if not met(noted[0])}
+
+    def __call__(self) -> bool:
+        return all(_checksum(array) == seen for array, seen in self._noted.values())
+
+
+def _checksum(array: Any) -> int:
+    return zlib.crc32(np.ndarray.tobytes(array))  # also of a class with its own
 
 
 class Together:

@@ -8,6 +8,7 @@ from weakref import ref
 
 import numpy as np
 
+from ..arrays import memory_of
 from ..errors import TraceError
 from ..kernels.memory import SMALL, empty
 from .emit import Emitted
@@ -58,12 +59,6 @@ class Memory:
         ] = []  # of those that code cannot take as they are
         self.places = np.zeros(len(emitted.places), np.int64)
         outer = [(v, v.array) for v in program.values() if v.origin in ("state", "constant")]
-        if found := self.overlap(outer):
-            raise TraceError(
-                f"compile: {found[0].name} and {found[1].name} share memory, and the step changes "
-                "one of them in place; give each an array of its own"
-            )
-        self._put(outer)
         # Gradients are kept from call to call; those of a step that reads some are copied instead.
         self.reads_gradients = any(v.name.endswith(".grad") for v, _ in outer if v.fetch)
         kept = {v: leaf for leaf, v in program.grads if v is not None and v.origin == "result"}
@@ -72,6 +67,12 @@ class Memory:
             self._gradients = {v: leaf for v, leaf in kept.items() if v in self._place_of}
             for v, leaf in self._gradients.items():
                 self._set(v, workspace.gradient(leaf, v))
+        if found := self.overlap(outer):
+            raise TraceError(
+                f"compile: {found[0].name} and {found[1].name} share memory, and the step changes "
+                "one of them in place; give each an array of its own"
+            )
+        self._put(outer)
         # Results whose copy would cost more than a new array does.
         self._handed = [
             v
@@ -127,10 +128,13 @@ class Memory:
 
     def _put(self, found: Iterable[tuple[Value, Any]]) -> None:
         """Use these arrays of the user's."""
+        # A gradient of the call before, which the user still has, is read as it was.
+        overwritten = {id(memory_of(self._arrays[v])) for v in self._gradients}
         for v, array in found:
             self._outer[v] = array
             flags = array.flags
-            if flags.c_contiguous and flags.aligned and array.dtype == v.dtype:
+            fits = flags.c_contiguous and flags.aligned and array.dtype == v.dtype
+            if fits and id(memory_of(array)) not in overwritten:
                 self._set(v, array)
             else:
                 self._set(v, np.empty(v.shape, v.dtype))
@@ -144,6 +148,11 @@ class Memory:
         self._arrays[v] = array
         if v in self._place_of:
             self.places[self._place_of[v]] = _address(array)
+
+    def stays(self) -> bool:
+        """Whether calls may follow each other without `begin` and `end`, and with the same state:
+        gradients that are read are those of the call before."""
+        return not self._copies and not self.reads_gradients
 
     def hands_over(self, v: Value) -> bool:
         """Whether v has a new array in each call, which is then the caller's."""
@@ -193,11 +202,12 @@ class Memory:
         return True
 
     def overlap(self, arrays: Sequence[tuple[Value, Any]]) -> tuple[Value, Value] | None:
-        """Two of these Values, of which one is changed in place, whose arrays share memory: what
-        reads the other is in no order with the change."""
+        """Two of these Values and the gradients, of which one is changed in place, whose arrays
+        share memory: what reads the other is in no order with the change."""
+        gradients = [(v, self._arrays[v]) for v in self._gradients]
         for v, a in arrays:
             if v in self._written:
-                for w, b in arrays:
+                for w, b in (*arrays, *gradients):
                     if w is not v and np.may_share_memory(a, b):
                         return v, w
         return None
@@ -208,7 +218,7 @@ class Memory:
         """Whose memory arguments must not be: looked at in each call, so by identity."""
         ours = [self._outer[v] for v in self._written]
         ours += [a for v, a in self._arrays.items() if v.origin == "result"]
-        self._owners = {id(owner(a)): owner(a) for a in ours}
+        self._owners = {id(memory_of(a)): memory_of(a) for a in ours}
 
     def apart(self, arguments: list[Any]) -> list[Any]:
         """The arguments, copied where they are memory of the block, such as a gradient of the call
@@ -228,11 +238,6 @@ class Memory:
                     "step changes in place; give it a copy, or let the step use it from outside"
                 )
         return a.copy()
-
-
-def owner(a: Any) -> Any:
-    """The array that has the memory of this one, as NumPy tells it."""
-    return a if a.base is None else a.base
 
 
 def _address(a: Any) -> int:

@@ -162,6 +162,10 @@ class Plan:
                 source.commit()
             self._pending = []
 
+    def takes_rows(self) -> bool:
+        """Whether `run_rows` comes to the same as calls would."""
+        return self.emitted.epoch and self.memory.stays()
+
     def run_rows(self, whole: Sequence[Any], rows: Any) -> Any:
         """A call for each row of `rows`, the sample numbers of a batch: what they return, as an
         array. whole: for each argument the array that it is gathered from; see `epoch` of emit."""

@@ -55,9 +55,11 @@ def compile(function: Any = None, *, check: int | None = None) -> Any:
 
     A step that changes these itself, as a counter, is traced anew until it leaves them as they are.
     Whatever else Python does happens once, when the step is traced: prints, the time, a draw from a
-    random generator other than mg's. Frozen are also the elements of NumPy arrays that choose what
-    is done, values under names that are computed, and masks that are indices: give these to the
-    step as arguments, or, for what changes often, as arrays, which are not traced anew.
+    random generator other than mg's. NumPy arrays outside are read anew as operands; where Python
+    or NumPy reads their elements (`v[0]`, `v * 2`), arrays of at most 8 KB that are no operands are
+    guarded. Frozen are the elements of others there, values under names that are computed, and
+    masks that are indices: give these to the step as arguments, or, for what changes often, as
+    arrays, which are not traced anew.
 
     Errors: DtypeError for what is no function, TraceError for a step that looks at the value of a
     Tensor, if only to print it, that puts one outside itself (`self.h = h`), that seeds, or that
@@ -212,7 +214,9 @@ class Compiled:
             together = Together(known)
             if not before.guards():  # the step counts, which compiled calls would not
                 trace.guards.append((bool, True))  # never holds
-            trace.guards += [(guard, True) for guard in (watched.guards, together) if len(guard)]
+            before.elements.leave_out(trace.has_met)
+            guards = (watched.guards, together, before.elements)
+            trace.guards += [(guard, True) for guard in guards if len(guard)]
             program = trace.program(found)
         finally:
             trace.take_back()

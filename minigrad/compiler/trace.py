@@ -14,7 +14,7 @@ import numpy as np
 
 from .. import ops
 from ..apply import apply, on_tape
-from ..arrays import as_array, checked
+from ..arrays import as_array, checked, memory_of
 from ..errors import TraceError
 from ..nn.module import Module
 from ..ops.update import COPY, Update
@@ -56,6 +56,7 @@ class Trace:
         self._undo: list[Callable[[], Any]] = []
         self.note_module: Callable[[Module], None] = lambda module: None  # told of each call
         self.arguments: list[Value] = []
+        self._given = [x for _, x in arguments]
         for name, x in arguments:
             value = Value(self._free(name), array_of(x), "argument", keep=False)
             self.arguments.append(value)
@@ -187,6 +188,10 @@ class Trace:
         stored = array_of(x)
         return stored if isinstance(stored, Value) else self._values.get(id(stored))
 
+    def has_met(self, array: Any) -> bool:
+        """Whether an operation was given this array, or other memory of the same owner."""
+        return any(memory_of(array) is memory_of(held) for held in self._held)
+
     def is_known(self, state: Value) -> bool:
         """Whether it was there before the step, which may make Tensors of arrays as well."""
         owner = self.owners.get(state)
@@ -197,7 +202,7 @@ class Trace:
     def program(self, results: Sequence[Tensor]) -> Program:
         """All of it, with what is to be returned. Errors: TraceError."""
         for leaf, _ in self._gradients.values():
-            if self.value_of(leaf) in self.arguments and leaf._grad is not None:
+            if any(leaf is x for x in self._given) and leaf._grad is not None:
                 raise TraceError(
                     "compile: backward reaches an argument of the step, whose .grad the caller "
                     "would not see; return mg.grad(loss, [argument]) instead"
@@ -208,9 +213,10 @@ class Trace:
                     f"compile: the step changes an array of NumPy, of shape {value.shape}, that it "
                     "has used before; use a new array, or .copy() before the change"
                 )
-        grads = [
+        grads = [  # of leaves that the step has made itself nobody sees them afterwards
             (leaf, None if leaf._grad is None else self._value(leaf._grad))
             for leaf, _ in self._gradients.values()
+            if not isinstance(array_of(leaf), Value)
         ]
         returned = [self._value(x) for x in results]
         program = Program(self.arguments, self.operations, returned, grads)

@@ -34,7 +34,7 @@ import numpy as np
 
 from ..nn.module import Module
 from ..tensor import Tensor
-from .guards import Guards
+from .guards import Elements, Guards
 from .looking import (
     ABSENT,
     class_dict,
@@ -89,6 +89,7 @@ class Watched:
     ) -> None:
         self.guards = Guards()
         self.places: list[Place] = []
+        self.elements = Elements()
         # What may hold Tensors, and the keys and values that it held.
         self.owners: dict[int, tuple[Any, list[tuple[Any, Any]]]] = {}
         self._roots, self._know = dict(roots), know
@@ -233,9 +234,11 @@ class Watched:
     # --- objects -------------------------------------------------------------------------------
 
     def _visit(self, x: Any, name: str, owner: Any, key: Any) -> None:
-        if is_plain(x) or x is ABSENT or comes_from(x, np.ndarray, np.generic):
+        if is_plain(x) or x is ABSENT or comes_from(x, np.generic):
             return
-        if comes_from(x, Tensor):
+        if comes_from(x, np.ndarray):
+            self.elements.note(x)
+        elif comes_from(x, Tensor):
             self.places.append(Place(name, owner, key, x))
             self._know(name, x)
         elif type(x) is tuple:  # its parts are where it is

@@ -18,7 +18,7 @@ from .looking import is_foreign
 _TO_CONVERT = ("array-like",)
 
 # Types whose equal values are one and the same to any function.
-_PLAIN = frozenset([int, bool, str, type(None)])
+_BY_VALUE = frozenset([int, bool, str, type(None)])
 
 
 def signature_of(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[list[Any], Any]:
@@ -58,7 +58,7 @@ def _is_static(k: Any) -> bool:
 def _static(x: Any) -> Any:
     """A static argument as part of a key: 1, 1.0 and True are different, -0.0 and 0.0 as well, and
     one NaN is as another."""
-    if type(x) in _PLAIN:
+    if type(x) in _BY_VALUE:
         return type(x), x
     if isinstance(x, (float, complex)):
         return type(x), repr(x)
@@ -125,7 +125,7 @@ def _names_of(names: Sequence[str], args: Sequence[Any]) -> list[str]:
 def is_array_like(x: Any) -> bool:
     """Whether x is no array, and np.asarray makes one of it without copying elements one by one."""
     kind = type(x)
-    if kind in _PLAIN or kind is float or isinstance(x, (Tensor, np.ndarray, np.generic)):
+    if kind in _BY_VALUE or kind is float or isinstance(x, (Tensor, np.ndarray, np.generic)):
         return False
     return (
         kind is memoryview
@@ -163,7 +163,7 @@ def lifted(x: Any) -> Any:
     return as_tensor(x, "compile") if isinstance(x, np.ndarray) else x
 
 
-class Given:
+class TracedArguments:
     """The arguments of a call as the function that is traced gets them.
 
     args, kwargs: with Tensors of their own in place of arrays; tensors: these, by name; statics:

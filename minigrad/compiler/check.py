@@ -62,7 +62,7 @@ class Log(Trace):
     """Computes a step as it is traced, and keeps what each primitive has returned."""
 
     def __init__(self) -> None:
-        super().__init__([], [])
+        super().__init__()
         self.entries: list[tuple[str, list[Any]]] = []
 
     def data(self, x: Tensor, stored: Any) -> Any:

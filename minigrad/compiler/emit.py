@@ -71,7 +71,7 @@ class Emitted:
     places: list[Value] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
     numbers: list[float] = field(default_factory=list)
-    lives: dict[int, tuple[int, int]] = field(default_factory=dict)  # first and last stage
+    lives: dict[Value, tuple[int, int]] = field(default_factory=dict)  # first and last stage
     draws: list[Operation] = field(default_factory=list)  # random numbers, before all steps
     checked: list[Operation] = field(default_factory=list)
     stages: list[Stage] = field(default_factory=list)
@@ -122,8 +122,8 @@ class _Emitter:
         self.out.draws = [op for op in self.program.operations if _is_draw(op)]
         for operation in self.out.draws:
             self.touch(operation.makes[0])
-        views = {id(op) for op in aliases.of.values()}
-        written = [op for op in self.program.operations if id(op) not in views]
+        views = set(aliases.of.values())
+        written = [op for op in self.program.operations if op not in views]
         done = stages([op for op in written if not _is_draw(op)], aliases.root)
         self.stored = self.out.stored = materialise(done, self.program, aliases.root)
         self.out.stages = done = [stage for stage in done if stage.operations]
@@ -216,7 +216,7 @@ class _Emitter:
 
     def layout(self, v: Value) -> str:
         """What tells whether v lies in C order, or is a view that does not."""
-        view = self.out.aliases.of.get(id(v))
+        view = self.out.aliases.of.get(v)
         return "reshape" if view is None else view.name
 
     def noted(self, loops: Loops) -> Loops:
@@ -259,8 +259,8 @@ class _Emitter:
     def touch(self, v: Value) -> None:
         """The stage that is being written reads or writes v."""
         root = self.out.aliases.root(v)
-        first, _ = self.out.lives.get(id(root), (self._now, 0))
-        self.out.lives[id(root)] = first, self._now
+        first, _ = self.out.lives.get(root, (self._now, 0))
+        self.out.lives[root] = first, self._now
 
     def size(self, shape: Sequence[int], of: object) -> int:
         """Where the sizes of an array, or of another thing, begin in `sizes`."""

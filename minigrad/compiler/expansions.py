@@ -73,7 +73,7 @@ def _rows(write: Written, x: Value) -> Value:
     return write.reshaped(x, (math.prod(x.shape[:-1]), x.shape[-1]))
 
 
-def _is_plain(*values: Value | None) -> bool:
+def _is_one_call(*values: Value | None) -> bool:
     """Whether all are of one dtype, the first of two dimensions, and so nothing is to be done."""
     given = [v for v in values if v is not None]
     return len(given[0].shape) == 2 and len({v.dtype for v in given}) == 1
@@ -81,7 +81,7 @@ def _is_plain(*values: Value | None) -> bool:
 
 def _linear(write: Written, x: Value, w: Value, b: Value | None) -> Any:
     y = write.result
-    if y.dtype.kind != "f" or _is_plain(x, w, b):
+    if y.dtype.kind != "f" or _is_one_call(x, w, b):
         return False
     rows, w = _rows(write, write.cast(x, y.dtype)), write.cast(w, y.dtype)
     b = None if b is None else write.cast(b, y.dtype)
@@ -90,7 +90,7 @@ def _linear(write: Written, x: Value, w: Value, b: Value | None) -> Any:
 
 
 def _linear_grad(write: Written, g: Value, x: Value, w: Value, wanted: Any) -> Any:
-    if _is_plain(x, g, w) or len({v.dtype for v in (g, x, w)}) > 1:
+    if _is_one_call(x, g, w) or len({v.dtype for v in (g, x, w)}) > 1:
         return False
     dx, *others = write.of.outputs
     rows, g_rows = _rows(write, x), _rows(write, g)
@@ -108,7 +108,7 @@ def _matmul(write: Written, a: Value, b: Value) -> Any:
     """Vectors as matrices; several matrices as an array of three dimensions, and as one of two
     where they are multiplied by the same."""
     y = write.result
-    if y.dtype.kind != "f" or (_is_plain(a, b) and len(b.shape) == 2):
+    if y.dtype.kind != "f" or (_is_one_call(a, b) and len(b.shape) == 2):
         return False
     a, b = write.cast(a, y.dtype), write.cast(b, y.dtype)
     a = a if len(a.shape) > 1 else write.reshaped(a, (1, *a.shape))

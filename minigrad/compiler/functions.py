@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .calls import CALLS
-from .loops import nest
+from .loops import nest, remark, type_name
 from .moves import basic_index
-from .program import Operation, Value, origin, printable
+from .program import Operation, Value, printable
 from .schedule import Stage
 
 TABLES = ("places", "sizes", "numbers", "team")
@@ -82,10 +82,9 @@ class Writer(ABC):
     def call(self, op: Operation) -> list[str]:
         """The lines of an operation that is no loop."""
         lines = CALLS[op.name](op, self.name) or []
-        remark = f"  # {op.name}{origin(op).replace('   ', ', ', 1)}"
         written: list[str] = []
         for i, line in enumerate(lines):
-            written.append(line if i else f"{line}{remark}")
+            written.append(line if i else f"{line}{remark(op)}")
             if line.startswith("bad = "):
                 written += ["if bad >= 0:", f"    return {self.status_text(op)}"]
         return written
@@ -104,7 +103,7 @@ class Writer(ABC):
         while x not in self._known:
             self._known.add(x)
             missing.append(x)
-            view = self.emitter.out.aliases.of.get(id(x))
+            view = self.emitter.out.aliases.of.get(x)
             x = x if view is None else view.inputs[0]
         for v in reversed(missing):
             self._bring(v, self.emitter.identifier(v))
@@ -128,8 +127,7 @@ class Writer(ABC):
 
     def from_memory(self, v: Value, text: str) -> None:
         """Bring in an array by its address."""
-        dtype = "bool_" if v.dtype.kind == "b" else v.dtype.name
-        array = f"array({self.place_text(v)}, {self._shape(v)}, {dtype})"
+        array = f"array({self.place_text(v)}, {self._shape(v)}, {type_name(v.dtype)})"
         self.memory.append(f"{text} = {array}  # {printable(v.name)}")
 
     def tables(self) -> list[str]:
@@ -138,7 +136,7 @@ class Writer(ABC):
         return [begin, "# sizes and numbers", *self.numbers, "# memory", *self.memory]
 
     def _bring(self, v: Value, text: str) -> None:
-        view = self.emitter.out.aliases.of.get(id(v))
+        view = self.emitter.out.aliases.of.get(v)
         if v.origin == "argument":
             self.bring_argument(v, text)
         elif view is None:
@@ -161,7 +159,7 @@ class Writer(ABC):
         return f"({sizes[0]},)" if len(sizes) == 1 else f"({', '.join(sizes)})"
 
 
-class Given:
+class LoopInputs:
     """Forwards what a nest asks for to its function, and notes the names as the nest's inputs."""
 
     def __init__(self, function: Writer, loops: Loops) -> None:
@@ -204,7 +202,7 @@ class Straight(Writer):
             self._lines += self.call(stage.operations[0])
             return
         loops = Loops()
-        loops.lines = nest(stage, Given(self, loops), self.emitter.stored)
+        loops.lines = nest(stage, LoopInputs(self, loops), self.emitter.stored)
         self._lines.append(self.emitter.noted(loops))
 
     def place_text(self, v: Value) -> str:

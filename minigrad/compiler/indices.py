@@ -39,7 +39,7 @@ class Steps(NamedTuple):
         return shape[: self.first] + found + shape[self.first + len(self.arrays) :]
 
 
-def is_plain(index: Sequence[Any], arrays: Sequence[Value]) -> bool:
+def is_one_step(index: Sequence[Any], arrays: Sequence[Value]) -> bool:
     """Whether an index is one step: the first, or the third."""
     if not arrays:
         return len(index) > 0 and Ellipsis not in index and None not in index
@@ -61,7 +61,7 @@ def sliced(shape: Shape, slices: Sequence[Any]) -> Shape:
 
 def getitem(write: Written, a: Value, *arrays: Value, index: Sequence[Any]) -> Any:
     """Expand a[index]."""
-    steps = None if is_plain(index, arrays) else _steps(write, index, arrays, len(a.shape))
+    steps = None if is_one_step(index, arrays) else _steps(write, index, arrays, len(a.shape))
     if steps is None:
         return False
     if any(item != FULL for item in steps.slices):
@@ -78,7 +78,7 @@ def getitem(write: Written, a: Value, *arrays: Value, index: Sequence[Any]) -> A
 
 def scatter(write: Written, g: Value, *arrays: Value, index: Sequence[Any], shape: Shape) -> Any:
     """Expand what adds g at an index: the steps of getitem, back."""
-    steps = None if is_plain(index, arrays) else _steps(write, index, arrays, len(shape))
+    steps = None if is_one_step(index, arrays) else _steps(write, index, arrays, len(shape))
     if steps is None:
         return False
     whole, moved = sliced(shape, steps.slices), steps.moved(shape)

@@ -68,7 +68,7 @@ class _Nest:
         (v,) = operation.makes
         text = self.function.emitter.free(v.name)
         self.elements[v] = text
-        self.body.append(f"{text} = {self._expression(operation, v)}{_remark(operation)}")
+        self.body.append(f"{text} = {self._expression(operation, v)}{remark(operation)}")
         if v in self.stored:
             self.body.append(f"{self._at(v, write=True)} = {text}")
 
@@ -78,7 +78,7 @@ class _Nest:
             dtype = compared_in(operation)
         elif operation.name == "astype":
             dtype = operation.reads[0].dtype
-        cast = _cast(dtype)
+        cast = type_name(dtype)
         inputs = operation.inputs
         if operation.name == "pow" and not isinstance(inputs[1], Value) and inputs[1] in POWERS:
             template, inputs = POWERS[inputs[1]], inputs[:1]
@@ -99,11 +99,15 @@ class _Nest:
         narrow = v.dtype.kind in "iub" and v.dtype != np.int64
         if operation.name != "astype" and narrow and operation.name not in COMPARISONS:
             # Integers are computed in int64, and booleans: one and one is two.
-            return f"{_cast(v.dtype)}({text})"
+            return f"{type_name(v.dtype)}({text})"
         if operation.name == "astype" and v.dtype != dtype:
             if v.dtype.kind == "b":
                 return f"{text} != 0"
-            to = f"to_{v.dtype}" if dtype.kind == "f" and v.dtype.kind in "iu" else _cast(v.dtype)
+            to = (
+                f"to_{v.dtype}"
+                if dtype.kind == "f" and v.dtype.kind in "iu"
+                else type_name(v.dtype)
+            )
             return f"{to}({text})"
         return text
 
@@ -144,21 +148,21 @@ class _Nest:
         (a,), (v,) = operation.inputs, operation.makes
         axes, rank = set(operation.attributes["axis"]), len(self.space)
         extreme = EXTREMES.get(operation.name)
-        wide = "float64" if extreme is None and v.dtype.kind == "f" else _cast(v.dtype)
+        wide = "float64" if extreme is None and v.dtype.kind == "f" else type_name(v.dtype)
         term = REDUCTIONS[operation.name].format(f"{wide}({self._read(a)})")
         zero = "0.0" if wide == "float64" else "0"
         start = zero if extreme is None else f"{wide}({extreme[1]})"
         exact = extreme is None and a.dtype == np.float64
-        name, remark = f"{v.name}_total", _remark(operation)
+        name, ending = f"{v.name}_total", remark(operation)
 
         def combined(total: str, lost: str, term: str) -> list[str]:
             if extreme is not None:
-                return [f"{total} = {extreme[0]}({total}, {term}){remark}"]
+                return [f"{total} = {extreme[0]}({total}, {term}){ending}"]
             if not exact:
-                return [f"{total} += {term}{remark}"]
+                return [f"{total} += {term}{ending}"]
             given, both = map(self.function.emitter.free, (f"{v.name}_term", name))
             return [
-                f"{given} = {term}{remark}",
+                f"{given} = {term}{ending}",
                 f"{both} = {total} + {given}",
                 f"{lost} += ({total} - {both}) + {given}",
                 f"{total} = {both}",
@@ -180,7 +184,7 @@ class _Nest:
             self.body += combined(scalar, lost, term)
             term = restored(scalar, lost)
             if all(k not in axes for k in range(inner)):
-                result = f"{_cast(v.dtype)}({term}{divisor})"
+                result = f"{type_name(v.dtype)}({term}{divisor})"
                 self.ends[inner].append(f"{self._place(v, axes)} = {result}")
                 return
         elif not divisor and not exact and v.dtype == wide and len(v.shape) == rank:
@@ -204,7 +208,7 @@ class _Nest:
         self.before += [f"{x}[...] = {start}" for x in arrays]
         for depth, k in enumerate(kept):
             self.after.append(f"{INDENT * depth}for {self.index[k]} in range({self.bounds[k]}):")
-        result = f"{_cast(v.dtype)}({restored(elements[0], elements[-1])}{divisor})"
+        result = f"{type_name(v.dtype)}({restored(elements[0], elements[-1])}{divisor})"
         self.after.append(f"{INDENT * len(kept)}{self._place(v, axes)} = {result}")
 
     def _place(self, v: Value, axes: set[int]) -> str:
@@ -216,10 +220,12 @@ class _Nest:
         return f"{self.function.name(v)}[{', '.join(index) or '()'}]"
 
 
-def _cast(dtype: Any) -> str:
+def type_name(dtype: Any) -> str:
+    """Return what generated code calls a dtype."""
     return "bool_" if dtype.kind == "b" else str(dtype.name)
 
 
-def _remark(operation: Operation) -> str:
+def remark(operation: Operation) -> str:
+    """Return the comment that names an operation, and the rule that it comes from."""
     text = origin(operation).strip()
     return f"  # {operation.name}" + (f", {text}" if text else "")

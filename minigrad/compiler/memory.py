@@ -53,9 +53,8 @@ class Memory:
         self._written = {v for op in program.operations for v in op.changes}
         self._outer: dict[Value, Any] = {}  # the user's arrays
         self._arrays: dict[Value, Any] = {}
-        self._copies: list[
-            tuple[Value, Any, Any]
-        ] = []  # of those that code cannot take as they are
+        # The user's arrays that generated code cannot take as they are, and their copies.
+        self._copies: list[tuple[Value, Any, Any]] = []
         self.places = np.zeros(len(emitted.places), np.int64)
         outer = [(v, v.array) for v in program.values() if v.origin in ("state", "constant")]
         if found := self.overlap(outer):
@@ -87,9 +86,12 @@ class Memory:
         elsewhere = {*self._handed, *self._gradients}
         own = [v for v in emitted.places if v.origin == "result" and v not in elsewhere]
         sizes = [-(-v.dtype.itemsize * math.prod(v.shape) // LINE) * LINE for v in own]
-        keep = {id(emitted.aliases.root(v)) for v in self._program.wanted}
-        ends = {i: math.inf if i in keep else last for i, (_, last) in emitted.lives.items()}
-        lives = [(emitted.lives[id(v)][0], ends[id(v)]) for v in own]
+        keep = set(map(emitted.aliases.root, self._program.wanted))
+        spans = [emitted.lives[v] for v in own]
+        lives = [
+            (first, math.inf if v in keep else last)
+            for v, (first, last) in zip(own, spans, strict=True)
+        ]
         starts, self.buffer_bytes = laid_out(sizes, lives)
         self._pieces = list(zip(own, starts, strict=True))
         self._block: Any = None
@@ -169,7 +171,7 @@ class Memory:
         for argument, value in zip(arguments, self._program.arguments, strict=True):
             if value is v:
                 return argument
-        view = self._aliases.of.get(id(v))
+        view = self._aliases.of.get(v)
         if view is None:  # nothing generated has read or made it
             self._arrays[v] = np.empty(v.shape, v.dtype)
             return self._arrays[v]

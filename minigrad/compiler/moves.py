@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ..ops.indexing import ARRAY
-from .indices import is_plain
+from .indices import is_one_step
 from .program import Operation, Value
 
 Lines = list[str] | None  # None where this case is left to the primitive's forward, in Python
@@ -111,7 +111,7 @@ def _at(index: Sequence[Any], shape: Sequence[int], name: Name) -> list[str]:
 
 def _getitem(op: Operation, name: Name) -> Lines:
     (a, *arrays), (y,), index = op.inputs, op.makes, op.attributes["index"]
-    if not is_plain(index, arrays):
+    if not is_one_step(index, arrays):
         return None
     if not arrays:
         of, ndim = _at(index, a.shape, name), len(y.shape)
@@ -123,7 +123,7 @@ def _getitem(op: Operation, name: Name) -> Lines:
 
 def _scatter(op: Operation, name: Name) -> Lines:
     (g, *arrays), (y,), index = op.inputs, op.makes, op.attributes["index"]
-    if not is_plain(index, arrays):
+    if not is_one_step(index, arrays):
         return None
     if not arrays:
         to, ndim = _at(index, y.shape, name), len(g.shape)

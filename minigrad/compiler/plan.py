@@ -212,8 +212,7 @@ class Plan:
 
     def _order(self, code: Code) -> list[int]:
         """Which of the program's arguments a function takes."""
-        given = self.program.arguments
-        return [next(i for i, v in enumerate(given) if v is a) for a in code.arguments]
+        return [self.program.arguments.index(v) for v in code.arguments]
 
     def _step(self, step: Code | Operation) -> Callable[[Sequence[Any]], None]:
         if isinstance(step, Operation):
@@ -271,12 +270,8 @@ class Plan:
     # --- what comes of it ----------------------------------------------------------------------
 
     def _changed_tensors(self, trace: Trace) -> list[Tensor]:
-        found: dict[int, Tensor] = {}
-        for operation in self.program.operations:
-            for v in operation.changes:
-                if v in trace.owners:
-                    found[id(v)] = trace.owners[v]
-        return list(found.values())
+        changed = dict.fromkeys(v for op in self.program.operations for v in op.changes)
+        return [trace.owners[v] for v in changed if v in trace.owners]
 
     def _gradient(
         self, leaf: Tensor, v: Value | None
@@ -294,6 +289,6 @@ class Plan:
         array = self.memory.find(v)
         if v.origin == "result" and array is not None:
             return lambda _: Tensor(array.copy())
-        if self.memory.hands_over(v) and not any(v is other for other in before):
+        if self.memory.hands_over(v) and v not in before:
             return lambda arguments: Tensor(self.memory.array(v, arguments))
         return lambda arguments: Tensor(self.memory.array(v, arguments).copy())

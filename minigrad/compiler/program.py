@@ -64,7 +64,7 @@ class Value:
     @property
     def flags(self) -> Any:
         """Those of the user's array; a result lies in C order and can be written."""
-        return _PLAIN.flags if self.array is None else self.array.flags
+        return _IN_C_ORDER.flags if self.array is None else self.array.flags
 
     def __repr__(self) -> str:
         return f"%{self.name}"
@@ -89,7 +89,7 @@ class Value:
     __neg__ = __abs__ = __lt__ = __le__ = __gt__ = __ge__ = _refuse
 
 
-_PLAIN = np.empty(1)
+_IN_C_ORDER = np.empty(1)
 
 
 class Operation:
@@ -190,29 +190,25 @@ class Program:
 
     def values(self) -> Iterator[Value]:
         """Each Value once: arguments, then in the order in which they are read or made."""
-        seen: dict[int, Value] = {}
-        for v in self.arguments:
-            seen.setdefault(id(v), v)
+        seen = dict.fromkeys(self.arguments)
         for operation in self.operations:
-            for v in (*operation.reads, *operation.makes):
-                seen.setdefault(id(v), v)
-        for v in self.wanted:
-            seen.setdefault(id(v), v)
-        yield from seen.values()
+            seen |= dict.fromkeys((*operation.reads, *operation.makes))
+        seen |= dict.fromkeys(self.wanted)
+        yield from seen
 
     def check(self) -> None:
         """Errors (ValueError) unless every result is made once, before it is read."""
-        made = set(map(id, self.arguments))
+        made = set(self.arguments)
         for operation in self.operations:
             for v in operation.reads:
-                if v.origin == "result" and id(v) not in made:
+                if v.origin == "result" and v not in made:
                     raise ValueError(f"{operation}: {v!r} is read before it is made")
             for v in operation.makes:
-                if id(v) in made or v.origin != "result":
+                if v in made or v.origin != "result":
                     raise ValueError(f"{operation}: {v!r} is made twice")
-                made.add(id(v))
+                made.add(v)
         for v in self.wanted:
-            if v.origin == "result" and id(v) not in made:
+            if v.origin == "result" and v not in made:
                 raise ValueError(f"{v!r} is wanted but never made")
         names = [v.name for v in self.values()]
         if len(set(names)) < len(names):

@@ -17,7 +17,7 @@ from ..errors import DtypeError, TraceError
 from ..nn.module import Module
 from ..tape import tracer
 from ..tensor import Tensor
-from .arguments import Given, is_native, lifted, native, signature_of, unhashable
+from .arguments import TracedArguments, is_native, lifted, native, signature_of, unhashable
 from .check import run_checked
 from .epoch import loader_of, refuse_unless_number, run_epoch
 from .guards import Together
@@ -112,14 +112,12 @@ class Compiled:
             self._names = []
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if tracer.get() is not None:  # inlined into the trace of another
-            named = {name: lifted(x) for name, x in kwargs.items()}
-            return self._function(*map(lifted, args), **named)
+        if tracer.get() is not None:  # the call becomes a part of the trace of another function
+            return self._eagerly(args, kwargs)
         arrays, signature = signature_of(args, kwargs)
         if self._running._is_owned():  # type: ignore[attr-defined]
-            # By the handler of a signal, or a finaliser, in the middle of a call: without its
-            # memory.
-            return self._function(*map(lifted, args), **{k: lifted(x) for k, x in kwargs.items()})
+            # A signal handler or finaliser calls in the middle of a call, whose memory is in use.
+            return self._eagerly(args, kwargs)
         with self._running:
             plan = self._holding(signature, args, kwargs)
             if plan is not None or all(map(is_native, (*args, *kwargs.values()))):
@@ -127,15 +125,20 @@ class Compiled:
                 if self._check is None:
                     return plan.run(arrays)
                 return self._run_checked(plan, arrays, args, kwargs)
-        # Here each such call comes, as no plan is kept for it.
+        # No plan is kept for arguments that need a conversion, so each such call comes here.
         return self(*map(native, args), **{name: native(x) for name, x in kwargs.items()})
+
+    def _eagerly(self, args: Any, kwargs: Mapping[str, Any]) -> Any:
+        """Call the function itself, with Tensors in place of arrays."""
+        named = {name: lifted(x) for name, x in kwargs.items()}
+        return self._function(*map(lifted, args), **named)
 
     def _run_checked(self, plan: Plan, arrays: list[Any], args: Any, kwargs: Any) -> Any:
         """Run the plan, and every so many calls the function as well."""
         self._calls += 1
         if (self._calls - 1) % self._check:  # type: ignore[operator]
             return plan.run(arrays)
-        given = Given(self._names, args, kwargs)
+        given = TracedArguments(self._names, args, kwargs)
         eager = functools.partial(self._function, *given.args, **given.kwargs)
         return run_checked(plan, arrays, eager, self._title)
 
@@ -192,8 +195,8 @@ class Compiled:
         check: Callable[[Any], None] = lambda result: None,
     ) -> Plan:
         """A new plan for calls like this one. check: raises to refuse a result."""
-        given = Given(self._names, args, kwargs)
-        trace = Trace(given.tensors, [])
+        given = TracedArguments(self._names, args, kwargs)
+        trace = Trace(given.tensors)
         # Objects among the arguments may change as those outside may.
         label = "model" if isinstance(self._function, Module) else "self"
         before = Watched({label: self._function, **given.statics}, trace.know)

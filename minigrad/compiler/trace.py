@@ -20,22 +20,20 @@ from ..nn.module import Module
 from ..ops.update import COPY, Update
 from ..tape import Record, grad_mode, tracer, users_line
 from ..tensor import Tensor, _share, array_of
-from .interpreter import Interpreter
+from .interpreter import Interpreter, results_of
 from .names import Names
 from .program import Fetch, Operation, Program, Value
 
 
 class Trace:
-    """The operations of a step so far.
+    """The operations that a step has applied so far.
 
-    arguments, known: the Tensors that the step is given, and those of the user, with their names.
+    arguments: the Tensors that the step is given, with their names.
     """
 
     runs_again = True
 
-    def __init__(
-        self, arguments: Sequence[tuple[str, Tensor]], known: Sequence[tuple[str, Tensor]]
-    ) -> None:
+    def __init__(self, arguments: Sequence[tuple[str, Tensor]] = ()) -> None:
         self.rule: tuple[ops.Primitive, int | None] | None = None
         self.guards: list[tuple[Callable[[], Any], Any]] = []
         self.operations: list[Operation] = []
@@ -49,8 +47,8 @@ class Trace:
         self._stand_ins: dict[Value, Any] = {}  # arrays without content, laid out as eager ones
         self._replaced: dict[Value, Value] = {}  # results that were overwritten in place
         self._stale: set[Value] = set()  # views whose memory has changed since they were made
-        self._known = {id(x): name for name, x in reversed(known)}
-        self._names = {id(array_of(x)): name for name, x in reversed(known)}
+        self._known: dict[int, str] = {}  # names of the user's Tensors, by identity
+        self._names: dict[int, str] = {}  # and of their arrays
         self._free = Names().free
         self._gradients: dict[int, tuple[Tensor, Any]] = {}  # leaves, and .grad as it was
         self._undo: list[Callable[[], Any]] = []
@@ -300,7 +298,9 @@ class Trace:
             whole = first, tuple(kept) if several else kept[0]
         else:
             whole = made(found)
-        operation = Operation(primitive, values, attributes, _listed(whole, primitive), self.rule)
+        outputs = results_of(primitive, whole)
+        outputs = [None if v in outputs[:i] else v for i, v in enumerate(outputs)]
+        operation = Operation(primitive, values, attributes, outputs, self.rule)
         self.operations.append(operation)
         if layout and np.may_share_memory(array_of(found), array_of(given[0])):
             whole.base = values[0]
@@ -372,12 +372,3 @@ class Trace:
 
 def _checksum(array: Any) -> int:
     return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
-
-
-def _listed(whole: Any, primitive: ops.Primitive) -> list[Any]:
-    """All Values among what a primitive returned: its outputs, then what it saved, each once."""
-    if primitive.saves:
-        y, saved = whole
-        parts = saved if isinstance(saved, tuple) else (saved,)
-        return [y, *(None if part is y else part for part in parts)]
-    return list(whole) if primitive.outputs > 1 else [whole]

@@ -59,19 +59,35 @@ def lifted(x: Any) -> Any:
     return as_tensor(x, "step") if isinstance(x, np.ndarray) else x
 
 
+def interpreted(names: dict[str, Any], within: dict[str, Any]) -> dict[str, Any]:
+    """Return what these names stand for, without Numba, which would return numbers of Python's;
+    functions whose globals are `within` see one another so."""
+    found: dict[str, Any] = {}
+    for name, x in names.items():
+        python = getattr(x, "py_func", x)
+        own = isinstance(python, types.FunctionType) and python.__globals__ is within
+        x = types.FunctionType(python.__code__, found) if own else x
+        found[name] = getattr(x, "in_python", x)
+    return found
+
+
 @contextlib.contextmanager
-def as_python() -> Iterator[None]:
-    """Generated functions run as they are written, and leave no files."""
+def as_python(kernels: dict[str, Any] | None = None, files: bool = True) -> Iterator[None]:
+    """Within, generated functions run as they are written.
+
+    kernels: what they call in place of the compiled kernels of the same names; files: whether
+    their source is kept in files.
+    """
+    kernels = kernels or {}
 
     def plain(module: Any, name: str, bare: bool = False) -> Any:
-        names = {k: getattr(v, "in_python", v) for k, v in vars(module).items()}
-        for k, v in vars(module).items():
-            if isinstance(v, types.FunctionType) and v.__globals__ is vars(module):
-                names[k] = types.FunctionType(v.__code__, names)
-        return np.errstate(all="ignore")(names[name])
+        names = {k: kernels.get(k, x) for k, x in vars(module).items()}
+        return np.errstate(all="ignore")(interpreted(names, vars(module))[name])
 
     before = build.function, build.write_generated
-    build.function, build.write_generated = plain, lambda name, content: None
+    build.function = plain
+    if not files:
+        build.write_generated = lambda name, content: None
     try:
         yield
     finally:
@@ -165,7 +181,7 @@ def run(text: str, folder: Path, name: str = "program", numba: bool = False) -> 
         expected, wrong = snapshots(text, path, compiled=False)
         if wrong is not None:
             return Outcome(text, told(wrong), "the program itself raises")
-        with contextlib.nullcontext() if numba else as_python():
+        with contextlib.nullcontext() if numba else as_python(files=False):
             got, error = snapshots(text, path, compiled=True)
     notes = {str(w.message) for w in caught if "compile" in str(w.message)}
     loose = "float32" in text

@@ -1,4 +1,7 @@
-"""Which results generated code takes for the memory of others, and what it leaves to NumPy."""
+"""Alias analysis for generated code: which results it makes as views, and what it leaves to NumPy.
+
+views.py tells what may share memory, which passes must respect; here is what does share it.
+"""
 
 from .calls import CALLS
 from .indices import is_one_step
@@ -7,7 +10,8 @@ from .schedule import space_of
 
 
 def is_python(operation: Operation) -> bool:
-    """Whether the operation is left to its forward: neither a loop nor a call."""
+    """Return whether NumPy runs the operation by its forward, as it is neither a loop nor a
+    call."""
     call = CALLS.get(operation.name)
     return space_of(operation) is None and (
         call is None or call(operation, lambda _, like="": "") is None
@@ -15,7 +19,7 @@ def is_python(operation: Operation) -> bool:
 
 
 class Aliases:
-    """For results that are views their operations, by identity."""
+    """The results that are views; `of` has the operation that makes each."""
 
     def __init__(self, program: Program) -> None:
         self._program = program
@@ -32,7 +36,7 @@ class Aliases:
                 self._root[operation.makes[0]] = self.root(operation.inputs[0])
 
     def root(self, v: Value) -> Value:
-        """What v is a view of, or v itself."""
+        """Return the Value whose memory v is, which may be v itself."""
         return self._root.get(v, v)
 
     def _is_alias(self, op: Operation) -> bool:
@@ -53,7 +57,7 @@ class Aliases:
         return fine and self._inside(target)
 
     def _inside(self, v: Value) -> bool:
-        """Whether only generated code reads v."""
+        """Return whether only generated code reads v."""
         readers = self._readers.get(v, [])
         return v not in self._wanted and not any(map(is_python, readers))
 

@@ -1,5 +1,7 @@
-"""The source of a nest of loops: elements in scalars, rows of arrays in the innermost loop, and
-sums in float64."""
+"""The source of a nest of loops.
+
+Elements are scalars, the innermost loop runs along rows of arrays, and sums are in float64.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +17,7 @@ _UNBOUNDED = {"low": "-inf", "high": "inf"}
 
 
 def nest(stage: Stage, function: Any, stored: set[Value]) -> list[str]:
-    """The lines of a stage that is a nest; `function` gives names, and takes numbers and memory."""
+    """Return the lines of a nest; `function` gives names, and brings in numbers and memory."""
     return _Nest(stage, function, stored).lines()
 
 
@@ -24,18 +26,20 @@ class _Nest:
         self.stage, self.function, self.stored = stage, function, stored
         self.space: tuple[int, ...] = stage.space or ()
         self.elements: dict[Value, str] = {}  # scalars by Value
-        self.rows: list[str] = []  # in front of the innermost loop
-        self.body: list[str] = []  # in it
+        self.rows: list[str] = []  # lines in front of the innermost loop
+        self.body: list[str] = []  # lines in it
         self.before: list[str] = []
         self.after: list[str] = []
-        self.ends: list[list[str]] = [[] for _ in self.space]  # behind the loop over an axis
-        self.starts: list[list[str]] = [[] for _ in self.space]  # in front of it
+        self.ends: list[list[str]] = [
+            [] for _ in self.space
+        ]  # lines behind the loop over each axis
+        self.starts: list[list[str]] = [[] for _ in self.space]  # lines in front of it
         self._row_of: dict[tuple[Value, bool], str] = {}
         rank = len(self.space)
         self.index = [f"i{k}" if rank > 1 else "i" for k in range(rank)]
 
     def lines(self) -> list[str]:
-        """All of the nest."""
+        """Return all lines of the nest."""
         self.bounds = self.function.size(self.space, ["n"] * len(self.space)) if self.space else []
         for operation in self.stage.operations:
             if operation.name in REDUCTIONS:
@@ -90,7 +94,7 @@ class _Nest:
                 text = self._read(x)
                 free = x.dtype == dtype or (operation.name == "where" and i == 0)
                 operands.append(text if free else f"{cast}({text})")
-        attributes = {  # of clip's bounds one may be absent: it bounds nothing
+        attributes = {  # a bound of clip that is None bounds nothing
             k: f"{cast}({_UNBOUNDED[k]})" if a is None else self.function.constant(a, cast, k)
             for k, a in operation.attributes.items()
             if f"{{{k}}}" in template
@@ -98,7 +102,7 @@ class _Nest:
         text = template.format(*operands, zero=f"{cast}(0)", one=f"{cast}(1)", **attributes)
         narrow = v.dtype.kind in "iub" and v.dtype != np.int64
         if operation.name != "astype" and narrow and operation.name not in COMPARISONS:
-            # Integers are computed in int64, and booleans: one and one is two.
+            # Integers and booleans are computed in int64, where one and one is two.
             return f"{type_name(v.dtype)}({text})"
         if operation.name == "astype" and v.dtype != dtype:
             if v.dtype.kind == "b":
@@ -112,7 +116,7 @@ class _Nest:
         return text
 
     def _read(self, v: Value) -> str:
-        """The element of v at this place of the nest."""
+        """Return the element of v at this place of the nest."""
         known = self.elements.get(v)
         return self._at(v) if known is None else known
 
@@ -143,8 +147,12 @@ class _Nest:
     # --- sums ----------------------------------------------------------------------------------
 
     def _reduce(self, operation: Operation) -> None:
-        """A sum of float64 keeps what each addition loses, which Dekker's Fast2Sum finds wherever
-        the total is larger than the term; one of float32 has digits to spare in a plain total."""
+        """Write a reduction.
+
+        A sum of float64 also adds up what each addition loses, which Dekker's Fast2Sum finds where
+        the total is larger than the term. For float32, a plain total in float64 has digits to
+        spare.
+        """
         (a,), (v,) = operation.inputs, operation.makes
         axes, rank = set(operation.attributes["axis"]), len(self.space)
         extreme = EXTREMES.get(operation.name)
@@ -168,7 +176,7 @@ class _Nest:
                 f"{total} = {both}",
             ]
 
-        def restored(total: str, lost: str) -> str:  # what infinities and NaN lost is NaN
+        def restored(total: str, lost: str) -> str:  # the loss of infinities and NaN is NaN
             return f"({total} + {lost} if {lost} - {lost} == 0.0 else {total})" if exact else total
 
         inner = rank  # the loops from here on are all reduced over
@@ -188,7 +196,7 @@ class _Nest:
                 self.ends[inner].append(f"{self._place(v, axes)} = {result}")
                 return
         elif not divisor and not exact and v.dtype == wide and len(v.shape) == rank:
-            # In its own memory.
+            # The result itself serves as the total.
             self.before.append(f"{self.function.name(v)}[...] = {start}")
             self.body += combined(self._at(v, write=True), "", term)
             return
@@ -212,7 +220,8 @@ class _Nest:
         self.after.append(f"{INDENT * len(kept)}{self._place(v, axes)} = {result}")
 
     def _place(self, v: Value, axes: set[int]) -> str:
-        """The element of the result of a reduction, within the loops over what is kept."""
+        """Return the element of a reduction's result, within the loops over the axes that are
+        kept."""
         kept = [self.index[k] for k in range(len(self.space)) if k not in axes]
         index: Sequence[str] = kept
         if len(v.shape) == len(self.space):

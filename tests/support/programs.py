@@ -46,7 +46,7 @@ COMPILE = "compile = mg.compile\n"  # the line of a program that the eager twin 
 
 
 def eager(function: Callable[..., Any]) -> Callable[..., Any]:
-    """What mg.compile says of arguments, without compiling: arrays arrive as Tensors."""
+    """Return the function with arrays as Tensors, as mg.compile passes them, but not compiled."""
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -95,7 +95,7 @@ def as_python(kernels: dict[str, Any] | None = None, files: bool = True) -> Iter
 
 
 def seen(x: Any, name: str, found: dict[str, Any]) -> None:
-    """What a user can see of a result, by name: arrays as copies, anything else as it is."""
+    """Collect what a user can see of a result, by name: arrays as copies, the rest as it is."""
     if isinstance(x, (tuple, list)):
         found[f"{name} is"] = type(x).__name__
         for i, part in enumerate(x):
@@ -109,7 +109,7 @@ def seen(x: Any, name: str, found: dict[str, Any]) -> None:
 
 
 def snapshots(text: str, path: Path, compiled: bool) -> tuple[list[dict[str, Any]], Any]:
-    """What is there after each step, and the error that ended the program, if any."""
+    """Return what there is after each step, and the error that ended the program, or None."""
     name = f"{path.stem}_{'compiled' if compiled else 'eager'}"
     module = types.ModuleType(name)
     vars(module).update(__file__=str(path), eager=eager)
@@ -136,7 +136,7 @@ def snapshots(text: str, path: Path, compiled: bool) -> tuple[list[dict[str, Any
 
 
 def difference(got: dict[str, Any], wanted: dict[str, Any], loose: bool) -> str:
-    """The first thing that is not as it should be, or nothing."""
+    """Return a sentence about the first difference, or an empty text."""
     if list(got) != list(wanted):
         return f"there is {sorted(set(got) ^ set(wanted))} in one of the two only"
     rtol, atol = (2e-3, 1e-4) if loose else (1e-9, 1e-11)
@@ -163,7 +163,7 @@ def difference(got: dict[str, Any], wanted: dict[str, Any], loose: bool) -> str:
 
 
 class Outcome:
-    """What became of a program: an error of the generator's, a failure, or neither.
+    """The outcome of a program: an error of the generator's, a failure, or neither.
 
     kind: what failures that are alike have in common; text: the program; notes: warnings.
     """
@@ -242,7 +242,7 @@ def shrunken(choices: Choices, first: Outcome, again: Callable[[str], Outcome]) 
 
 
 def outcome_of(seed: int, folder: Path, numba: bool = False) -> Outcome:
-    """Of the program of this seed; where it fails, of the smallest that fails alike."""
+    """Return the outcome of the program of this seed, or of the smallest that fails alike."""
     choices = Choices(seed)
     name = f"program_{seed}"
     outcome = run(write(choices), folder, name, numba)
@@ -256,7 +256,7 @@ def outcome_of(seed: int, folder: Path, numba: bool = False) -> Outcome:
 
 @contextlib.contextmanager
 def at_most(seconds: float) -> Iterator[None]:
-    """TimeoutError for what takes longer, where the system has such alarms."""
+    """Within, raise a TimeoutError after these seconds, where the system has such alarms."""
 
     def stop(*_: Any) -> None:
         raise TimeoutError(f"took more than {seconds:.0f} s")
@@ -295,7 +295,7 @@ class Log:
         self._write({"seed": seed})
 
     def stop(self, seed: int) -> None:
-        """It is begun again by the next run."""
+        """Note that the next run must begin the program again."""
         self._write({"seed": seed, "stopped": True})
 
     def end(self, seed: int, kind: str, failure: str, text: str) -> None:
@@ -356,7 +356,7 @@ def run_many(options: Any) -> int:
 
 
 def run_each() -> int:
-    """Each option that there is by itself."""
+    """Run each option by itself, and return the exit status."""
     failed = 0
     with tempfile.TemporaryDirectory() as folder:
         for what, text in alone():

@@ -1,4 +1,4 @@
-"""What compiling costs as programs grow: each pass by the number of operations, and an unrolled
+"""The cost of compiling as programs grow: all passes by the number of operations, and an unrolled
 recurrent network by the number of its turns, beside JAX."""
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Builder:
         return made
 
     def program(self, *results: Value) -> Program:
-        """All of it; its Values get names of their own by a pass."""
+        """Return the program; a pass gives unique names to its Values."""
         return Program(self.arguments, self.operations, results, [])
 
     @staticmethod
@@ -116,7 +116,7 @@ PROGRAMS = {f.__name__: f for f in (chain, shared, recurrent, deep)}
 @pytest.mark.parametrize("operations", [100, 1_000, 10_000])
 @pytest.mark.parametrize("kind", PROGRAMS)
 def test_passes(benchmark: Any, kind: str, operations: int) -> None:
-    """All passes, writing the source and laying memory out; not tracing, nor Numba."""
+    """Measure all passes, the emitter and the layout of memory, without tracing and Numba."""
     benchmark.group = f"passes, {kind}"
 
     def compile_(program: Program) -> None:
@@ -136,7 +136,7 @@ def test_passes(benchmark: Any, kind: str, operations: int) -> None:
 @pytest.mark.parametrize("name", STEPS)
 @pytest.mark.parametrize("turns", [10, 50, 100, 200])
 def test_unrolled(benchmark: Any, tmp_path: Path, turns: int, name: str) -> None:
-    """A process that starts, compiles with nothing in the cache, and trains for 22 steps."""
+    """Measure a process that starts, compiles with an empty cache, and trains for 22 steps."""
     if not machine.installed(name):
         pytest.skip(f"{name} is not installed")
     benchmark.group = f"compile an RNN of {turns} turns"

@@ -1,7 +1,7 @@
 """A recurrent network by hand, unrolled in Python, and the seconds until its training step runs.
 
-`python -m bench.unrolled minigrad 200` prints the seconds that the first two calls take, in which
-minigrad traces and compiles; JAX does so in the first.
+`python -m bench.unrolled minigrad 200` prints the seconds that the first two calls take, which
+include tracing and compiling, and those of a later call.
 """
 
 from __future__ import annotations

@@ -109,11 +109,10 @@ _slot = vars(Tensor)["_data"]
 
 @contextmanager
 def tracing(trace: Any) -> Iterator[None]:
-    """Let `trace` see what this thread or task does inside.
+    """Within, let `trace` apply the primitives of this thread or task.
 
-    Primitives are applied by `trace.apply`, which is given the primitive, its inputs and its
-    attributes. If what is traced is to run again, `trace.data` says what stands for the array of a
-    Tensor, so that no elements can be read.
+    `trace.apply` gets the primitive, its inputs and its attributes. If the trace will run again,
+    `trace.data` returns what stands for the array of a Tensor, which has no elements to read.
     """
     global _tracing
     with _lock:

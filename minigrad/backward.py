@@ -95,7 +95,7 @@ def grad(
         _check_used(wanted, used.union([node_of(root) for root in roots]))
     found = walk(pairs, records, retain_graph, create_graph, targets, active)
     if not allow_unused:
-        _check_used(wanted, found)  # rules may find that there is no derivative
+        _check_used(wanted, found)  # a rule may have returned None
     return tuple([found.get(node) for node in nodes])
 
 
@@ -160,7 +160,7 @@ def check_tape(records: list[Record], name: str = "backward") -> None:
 
 
 def _check_used(wanted: Sequence[Tensor], used: Container[Node]) -> None:
-    """Errors unless each wanted Tensor is among the nodes that are used."""
+    """Raise a GradError unless the node of each wanted Tensor is among those used."""
     for i, x in enumerate(wanted):
         if node_of(x) not in used:
             raise GradError(

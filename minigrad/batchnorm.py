@@ -223,7 +223,7 @@ def _by_channel(name: str, p: Any, x: Tensor, wide: bool = False) -> Any:
 
 
 def _check_update(name: str, p: Any, x: Tensor) -> None:
-    """Errors unless a running statistic can be updated in place."""
+    """Raise an ArgumentError unless a running statistic can be updated in place."""
     array = _array(name, p, x)
     if not array.flags.writeable or array.dtype not in (FLOAT32, FLOAT64):
         raise ArgumentError(
@@ -239,8 +239,10 @@ def check_eps(operation: str, eps: Any, training: bool) -> float:
 
 
 def check_momentum(operation: str, momentum: Any) -> Any:
-    """momentum as a float; a Tensor as it is while a compiler traces. Errors: ArgumentError
-    unless 0 <= momentum <= 1."""
+    """Return momentum as a float or, while a compiler traces, a Tensor as it is.
+
+    Errors: ArgumentError unless 0 <= momentum <= 1.
+    """
     if isinstance(momentum, Tensor) and runs_again() and not momentum.ndim:
         return momentum
     hint = "it is the weight of the new value (0.99 in Keras is 0.01 here)"

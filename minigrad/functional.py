@@ -97,8 +97,8 @@ def gelu(input: Any, approximate: str = "none") -> Tensor:
 def softplus(input: Any, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     """log(1 + exp(beta * input)) / beta; `threshold` is taken for PyTorch's sake only.
 
-    PyTorch returns the input itself where beta * input > threshold; here that is done beyond 40,
-    where it is exact. The shape of input. Errors: ArgumentError unless beta > 0.
+    PyTorch returns the input itself where beta * input > threshold; minigrad does so beyond 40,
+    where that is exact. The shape of input. Errors: ArgumentError unless beta > 0.
     """
     beta = number("softplus", "beta", beta, ABOVE_0)
     x = as_tensor(input, "softplus")

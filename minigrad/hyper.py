@@ -1,6 +1,6 @@
-"""The hyperparameters of a group of parameters: checked, as SGD's kernels take them, and where a
-compiled step finds them and the momentum at each call.
+"""The hyperparameters of a group of parameters, checked and in the form that SGD's kernels take.
 
+The sources here are what a compiled step calls to find these values and the momentum in each call.
 May import tape, arrays, checks, errors and kernels.
 """
 
@@ -60,9 +60,9 @@ def check_group(group: Mapping[str, Any]) -> None:
 
 
 def as_arrays(group: Group, first: bool = False) -> dict[Any, NDArray[Any]]:
-    """The group's values as the kernels take them, checked, for each dtype of parameters.
+    """Return the group's values, checked, as the kernels take them, for each dtype of parameters.
 
-    first: for the first step of a parameter with momentum, which is not dampened.
+    first: whether they are for the first step of a parameter with momentum, which is not dampened.
     """
     try:
         found = _as_arrays(*_values(group))
@@ -73,7 +73,7 @@ def as_arrays(group: Group, first: bool = False) -> dict[Any, NDArray[Any]]:
 
 
 class HyperSource:
-    """Where a compiled step finds the values of a group; none if another kernel is to run now.
+    """A function that returns the values of a group, or None if they need another kernel.
 
     begins: whether this is the parameter's first update in the step, and so may be its very first.
     """
@@ -95,7 +95,7 @@ class HyperSource:
             if _kind(self.group) != self.kind:
                 return None
             self.found, self.seen = self._find(), now
-        elif self.kind[-1]:  # the dampening begins with the second step
+        elif self.kind[-1]:  # dampening begins with the second step of a parameter
             self.found = self._find()
         return self.found
 
@@ -116,13 +116,13 @@ class HyperSource:
 
 
 def _kind(group: Mapping[str, Any]) -> tuple[bool, bool, bool]:
-    """What selects the kernel, and whether the first step is another than those that follow."""
+    """Return what selects the kernel: momentum, nesterov, and whether the first step differs."""
     momentum = bool(group["momentum"])
     return momentum, bool(group["nesterov"]), momentum and bool(group["dampening"])
 
 
 class Groups:
-    """Whether an optimizer has the groups that it had, and these the same parameters."""
+    """A guard that an optimizer still has the same groups, with the same parameters."""
 
     def __init__(self, optimizer: Any) -> None:
         self.optimizer = optimizer
@@ -146,8 +146,10 @@ class Groups:
 
 
 class MomentumSource:
-    """Where a compiled step finds the momentum of a parameter: zeros before its first step, which
-    become the optimizer's by `commit`."""
+    """A function that returns the momentum of a parameter.
+
+    Before the parameter's first step it returns zeros, which `commit` gives to the optimizer.
+    """
 
     def __init__(self, optimizer: Any, parameter: Any) -> None:
         self.optimizer, self.parameter = optimizer, parameter
@@ -162,12 +164,12 @@ class MomentumSource:
         return self.pending
 
     def commit(self) -> None:
-        """The first step has been made."""
+        """Give the momentum to the optimizer, after the first step."""
         self.optimizer.state[self.parameter] = {"momentum_buffer": self.pending}
         self.pending = None
 
     def forget(self) -> None:
-        """The first step has failed."""
+        """Let go of the momentum, after a first step that has failed."""
         self.pending = None
 
     def __eq__(self, other: object) -> bool:

@@ -173,8 +173,8 @@ class SGD:
         return loss
 
     def _note(self, trace: Any, group: Group, p: Tensor) -> None:
-        """Tell a trace what each call does to p, and where it finds the group's values and the
-        buffer, which may be others by then."""
+        """Report p's update to a trace, with sources by which each call finds the group's values
+        and the momentum buffer."""
         momentum = MomentumSource(self, p)
         begins = group["momentum"] and not trace.has_source(momentum)
         hyper = trace.source(HyperSource(self, group, p, begins), "hyper")
@@ -186,7 +186,10 @@ class SGD:
         trace.update(SGD_MOMENTUM, p, p._grad, buffer, hyper, group["nesterov"], False)
 
     def buffer(self, p: Tensor) -> NDArray[Any] | None:
-        """The momentum of a parameter p, in its dtype; None before the first step."""
+        """Return the momentum buffer of a parameter p, or None before its first step.
+
+        It has p's dtype, which Module.to may have changed since the last step.
+        """
         state = self.state.get(p)
         if state is None:
             return None

@@ -123,14 +123,16 @@ tracer: ContextVar[Any] = ContextVar("minigrad_tracer", default=None)
 
 
 def compiling() -> Any:
-    """The trace of a compiler, for which all that is applied will run again with other values, or
-    None."""
+    """Return the trace of a compiler that traces this thread or task, or None.
+
+    What is applied during such a trace will run again with other values.
+    """
     trace = tracer.get()
     return trace if trace is not None and trace.runs_again else None
 
 
 def runs_again() -> bool:
-    """Whether a compiler traces this thread or task."""
+    """Return whether a compiler traces this thread or task."""
     return compiling() is not None
 
 

@@ -238,7 +238,7 @@ class Tensor(Operators):
         return _rebuild, (type(self), self._data.copy(), self._requires_grad)
 
 
-# The array of a Tensor, also while a compiler traces and shows a description in its place.
+# Returns the stored array of a Tensor, also while a compiler traces and `_data` shows a Value.
 array_of = vars(Tensor)["_data"].__get__
 
 # Tensor and what is derived from it: one look at the types of an operation's inputs tells whether
@@ -300,7 +300,7 @@ def tensor(data: Any, dtype: DTypeLike | None = None, requires_grad: bool = Fals
     """
     if runs_again() and not isinstance(data, (Tensor, np.ndarray)):
         data = np.array(as_array(data, "tensor") if dtype is None else plain(data, "tensor"), dtype)
-    if runs_again():  # by an operation, which is traced
+    if runs_again():  # copy by an operation, so that the trace notes it
         x = as_tensor(data, "tensor").detach()
         copy = x.astype(x.dtype if dtype is None else dtype)
         return copy.requires_grad_(flag("tensor", "requires_grad", requires_grad))

@@ -1,7 +1,7 @@
-"""The reverse walk: cotangents from the roots back to whatever asked for them.
+"""The reverse walk takes cotangents from the roots back to the Tensors that need them.
 
-Here, and nowhere else, cotangents are added up, summed down to a broadcast input's shape and cast
-to its dtype. May import apply, tensor, tape, ops and below.
+Here cotangents are added up, summed down to a broadcast input's shape and cast to its dtype. May
+import apply, tensor, tape, ops and below.
 """
 
 import functools
@@ -72,7 +72,7 @@ def walk(
         tensors, mode = True, create_graph
     sums: dict[Node, Any] = {}
     lent: set[Node] = set()  # nodes whose sum is, so far, an array that others may hold too
-    own: set[Node] = set()  # nodes whose sum is an array that the walk made for it alone
+    own: set[Node] = set()  # nodes whose sum is an array that nobody else holds
     before = grad_mode.get()
     try:  # what is set is set back, also where an interrupt comes in the call that sets it
         grad_mode.set(mode)
@@ -120,7 +120,7 @@ def _pull(
     if active is not None:
         needs = [i for i in needs if node_of(inputs[i]) in active]
     if primitive.add_cotangent is not None and needs and not tensors:
-        # After the first cotangent the sum is what the rule made, or was added to that.
+        # After the first cotangent, the sum is memory that the rule or an addition has made.
         node = node_of(inputs[0])
         if node in own and type(sums[node]) is np.ndarray:
             primitive.add_cotangent(sums[node], g, y, *operands, **attributes)
@@ -164,13 +164,15 @@ def outputs_of(record: Record) -> Any:
 
 
 def lifted(gx: Any, primitive: ops.Primitive) -> Tensor | None:
-    """What a rule has returned where Tensors are walked, with an array of constants as a Tensor."""
+    """Return a rule's cotangent as a Tensor, as a walk of Tensors needs it; None as it is."""
     return None if gx is None else as_tensor(gx, f"the rule of {primitive.name}")
 
 
 def _accumulate(sums: dict[Node, Any], lent: set[Node], x: Tensor, gx: Any, g: Any) -> None:
-    """Add the cotangent gx, if there is one, of x or of what x was broadcast to; g is what gx came
-    from."""
+    """Add gx, a cotangent of x or of what x was broadcast to, unless it is None.
+
+    g: the cotangent from which the rule made gx, and which gx may share memory with.
+    """
     if gx is None:
         return
     node: Node = x._node
@@ -213,7 +215,7 @@ def _axes_to_sum(given: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, .
 
 
 def _owned(g: Any, lent: bool) -> Tensor:
-    """g as a Tensor with an array in C order that nobody else holds."""
+    """Return g as a Tensor whose array lies in C order and belongs to it alone."""
     if isinstance(g, Tensor):
         a = g._data
         return g.clone() if lent or not is_whole(a) or not a.flags.c_contiguous else g

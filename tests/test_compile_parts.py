@@ -41,7 +41,7 @@ def test_what_lives_one_after_the_other_shares():
 def traced(function, *arrays):
     """The program of a function of arrays of floats."""
     given = [(f"x{i}", Tensor(np.asarray(a, np.float32))) for i, a in enumerate(arrays)]
-    trace = Trace(given, [])
+    trace = Trace(given)
     with tracing(trace):
         result = function(*[x for _, x in given])
     return trace.program([result])
@@ -135,7 +135,7 @@ def test_softmax_and_variance_are_expanded():
 
 def test_updates_are_last_unless_they_are_read():
     p, q = Tensor(np.ones(3, np.float32)), Tensor(np.ones(3, np.float32))
-    trace = Trace([("x", Tensor(np.ones(3, np.float32)))], [("p", p), ("q", q)])
+    trace = Trace([("x", Tensor(np.ones(3, np.float32)))])
     with tracing(trace):
         p.copy_(q * 2)
         y = (p + 1).exp()

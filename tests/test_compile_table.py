@@ -5,17 +5,17 @@ of test_compile.py are compiled.
 """
 
 import copy
-import types
 import warnings
 from typing import Any
 
 import numpy as np
+import programs
 import pytest
 from cases import CASES, Case
 
 import minigrad as mg
 from minigrad import ops
-from minigrad.compiler import build, compile
+from minigrad.compiler import compile
 from minigrad.kernels import generated
 from minigrad.tensor import Tensor
 
@@ -26,30 +26,14 @@ RANDOM = {"keep_mask"}
 LOOK = {"batch_norm_grad", "label_cross_entropy_grad"}
 
 
-def interpreted(names: dict[str, Any], within: dict[str, Any]) -> dict[str, Any]:
-    """What these names stand for, without Numba, which would return numbers of Python's; functions
-    whose names are `within` see one another so."""
-    found: dict[str, Any] = {}
-    for name, x in names.items():
-        python = getattr(x, "py_func", x)
-        own = isinstance(python, types.FunctionType) and python.__globals__ is within
-        x = types.FunctionType(python.__code__, found) if own else x
-        found[name] = getattr(x, "in_python", x)
-    return found
-
-
-GENERATED = interpreted(vars(generated) | {"library": np}, vars(generated))
+GENERATED = programs.interpreted(vars(generated) | {"library": np}, vars(generated))
 
 
 @pytest.fixture(autouse=True)
-def as_python(monkeypatch):
-    """Generated functions run as they are written."""
-
-    def plain(module, name, bare=False):
-        names = {k: GENERATED.get(k, x) for k, x in vars(module).items()}
-        return np.errstate(all="ignore")(interpreted(names, vars(module))[name])
-
-    monkeypatch.setattr(build, "function", plain)
+def as_python():
+    """Generated functions, and the kernels that they call, run as they are written."""
+    with programs.as_python(GENERATED):
+        yield
 
 
 def is_float(x: Any) -> bool:

@@ -1,13 +1,17 @@
-"""Which results generated code takes for the memory of others, and what it leaves to NumPy."""
+"""Alias analysis for generated code: which results it makes as views, and what it leaves to NumPy.
+
+views.py tells what may share memory, which passes must respect; here is what does share it.
+"""
 
 from .calls import CALLS
-from .indices import is_plain
+from .indices import is_one_step
 from .program import Operation, Program, Value
 from .schedule import space_of
 
 
 def is_python(operation: Operation) -> bool:
-    """Whether the operation is left to its forward: neither a loop nor a call."""
+    """Return whether NumPy runs the operation by its forward, as it is neither a loop nor a
+    call."""
     call = CALLS.get(operation.name)
     return space_of(operation) is None and (
         call is None or call(operation, lambda _, like="": "") is None
@@ -15,34 +19,34 @@ def is_python(operation: Operation) -> bool:
 
 
 class Aliases:
-    """For results that are views their operations, by identity."""
+    """The results that are views; `of` has the operation that makes each."""
 
     def __init__(self, program: Program) -> None:
         self._program = program
-        self._wanted = {id(v) for v in program.wanted}
-        self._readers: dict[int, list[Operation]] = {}
+        self._wanted = set(program.wanted)
+        self._readers: dict[Value, list[Operation]] = {}
         for operation in program.operations:
             for v in operation.reads:
-                self._readers.setdefault(id(v), []).append(operation)
-        self.of: dict[int, Operation] = {}
+                self._readers.setdefault(v, []).append(operation)
+        self.of: dict[Value, Operation] = {}
         self._root: dict[Value, Value] = {}
         for operation in program.operations:
             if self._is_alias(operation):
-                self.of[id(operation.makes[0])] = operation
+                self.of[operation.makes[0]] = operation
                 self._root[operation.makes[0]] = self.root(operation.inputs[0])
 
     def root(self, v: Value) -> Value:
-        """What v is a view of, or v itself."""
+        """Return the Value whose memory v is, which may be v itself."""
         return self._root.get(v, v)
 
     def _is_alias(self, op: Operation) -> bool:
         if op.name not in ("reshape", "getitem", "permute") or not op.makes:
             return False
         (source, *arrays), (target,), index = op.inputs, op.makes, op.attributes.get("index")
-        if arrays or not target.shape or (index is not None and not is_plain(index, arrays)):
+        if arrays or not target.shape or (index is not None and not is_one_step(index, arrays)):
             return False  # an element is no array
         row = index is not None and len(index) == 1 and type(index[0]) is int
-        readers = self._readers.get(id(target), [])
+        readers = self._readers.get(target, [])
         if any(self.root(v) is self.root(source) for r in readers for v in r.changes):
             return False  # loops would read elements that they have overwritten
         if op.name == "reshape" or row:
@@ -53,9 +57,9 @@ class Aliases:
         return fine and self._inside(target)
 
     def _inside(self, v: Value) -> bool:
-        """Whether only generated code reads v."""
-        readers = self._readers.get(id(v), [])
-        return id(v) not in self._wanted and not any(map(is_python, readers))
+        """Return whether only generated code reads v."""
+        readers = self._readers.get(v, [])
+        return v not in self._wanted and not any(map(is_python, readers))
 
 
 def _is_product(operation: Operation) -> bool:

@@ -1,4 +1,4 @@
-"""What a compiled function is given: its arrays, and what else tells one trace from another."""
+"""The arguments of a compiled function: its arrays, and the signature that selects a trace."""
 
 import ctypes
 from array import array
@@ -14,24 +14,27 @@ from ..tape import grad_mode
 from ..tensor import Tensor, as_tensor
 from .looking import is_foreign
 
-# In the place of an argument that has to become an array first; no trace has it in its key.
+# This stands for an argument that must become an array first; no trace has it in its signature.
 _TO_CONVERT = ("array-like",)
 
-# Types whose equal values are one and the same to any function.
-_PLAIN = frozenset([int, bool, str, type(None)])
+# Equal values of these types are the same to any function.
+_BY_VALUE = frozenset([int, bool, str, type(None)])
 
 
 def signature_of(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[list[Any], Any]:
-    """The arrays among the arguments, in C order, and what a trace is found by: for each array its
-    shape, dtype and whether it requires grad, and for any other argument its type and value."""
+    """Return the arrays among the arguments, in C order, and the signature that selects a trace.
+
+    The signature has the shape, dtype and requires_grad of each array, and the type and value of
+    each other argument.
+    """
     arrays: list[Any] = []
     key: list[Any] = []
-    for x in (*args, *kwargs.values()) if kwargs else args:  # a part of every call
+    for x in (*args, *kwargs.values()) if kwargs else args:  # every call pays for this loop
         if isinstance(x, Tensor):
             a = x._data
             needs: Any = x._requires_grad
         elif isinstance(x, np.ndarray):
-            # Of a class of its own only the memory counts, as it does without compile.
+            # Of a subclass of ndarray only the memory counts, as in eager calls.
             a, needs = x if type(x) is np.ndarray else np.asarray(x), False
         else:
             key.append(_TO_CONVERT if is_array_like(x) else _static(x))
@@ -47,7 +50,7 @@ def signature_of(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[list[A
 
 
 def shapes_of(signature: Any) -> Any:
-    """What a signature says of arrays and modes, without the values of static arguments."""
+    """Return the part of a signature that tells of arrays and modes, without static arguments."""
     return [k for k in signature if not _is_static(k)]
 
 
@@ -56,9 +59,11 @@ def _is_static(k: Any) -> bool:
 
 
 def _static(x: Any) -> Any:
-    """A static argument as part of a key: 1, 1.0 and True are different, -0.0 and 0.0 as well, and
-    one NaN is as another."""
-    if type(x) in _PLAIN:
+    """Return a static argument as a part of the signature.
+
+    1, 1.0 and True are different, and so are -0.0 and 0.0; all NaN are the same.
+    """
+    if type(x) in _BY_VALUE:
         return type(x), x
     if isinstance(x, (float, complex)):
         return type(x), repr(x)
@@ -69,18 +74,18 @@ def _static(x: Any) -> Any:
     if isinstance(x, frozenset):
         return type(x), frozenset(map(_static, x))
     if is_array_like(x):
-        return [x]  # which makes no key
+        return [x]  # a list cannot be hashed
     kind = type(x)
     own = kind.__eq__ is not object.__eq__  # type: ignore[comparison-overlap]
     if not own or kind.__hash__ is None or is_foreign(kind.__module__):
         return kind, x
-    if is_dataclass(x):  # all that it has, also what does not count for ==
+    if is_dataclass(x):  # also fields that == does not compare
         return kind, tuple([_static(getattr(x, field.name)) for field in fields(x)])
     return kind, _Itself(x)
 
 
 class _Itself:
-    """An object that is equal to itself alone, whatever its class calls equal."""
+    """A wrapper that makes an object equal to itself alone, whatever its class calls equal."""
 
     def __init__(self, x: Any) -> None:
         self._x = x
@@ -93,7 +98,7 @@ class _Itself:
 
 
 def unhashable(names: Sequence[str], args: Sequence[Any], kwargs: Mapping[str, Any]) -> DtypeError:
-    """The error for arguments that make no key."""
+    """Return the error for arguments that cannot be hashed."""
     found = []
     for name, x in (*zip(_names_of(names, args), args, strict=True), *kwargs.items()):
         part = None if isinstance(x, np.ndarray) else _obstacle(x)
@@ -107,7 +112,7 @@ def unhashable(names: Sequence[str], args: Sequence[Any], kwargs: Mapping[str, A
 
 
 def _obstacle(x: Any) -> Any:
-    """What of x cannot be hashed; None if it can."""
+    """Return the part of x that cannot be hashed, or None."""
     if isinstance(x, tuple):
         return next((part for part in map(_obstacle, x) if part is not None), None)
     try:
@@ -118,14 +123,15 @@ def _obstacle(x: Any) -> Any:
 
 
 def _names_of(names: Sequence[str], args: Sequence[Any]) -> list[str]:
-    """A name for each positional argument, if these are the names of the parameters."""
+    """Return a name for each positional argument; names: those of the parameters."""
     return [*names[: len(args)], *(f"arg{i}" for i in range(len(names), len(args)))]
 
 
 def is_array_like(x: Any) -> bool:
-    """Whether x is no array, and np.asarray makes one of it without copying elements one by one."""
+    """Return whether x is not an array, but np.asarray makes one of it without visiting
+    elements."""
     kind = type(x)
-    if kind in _PLAIN or kind is float or isinstance(x, (Tensor, np.ndarray, np.generic)):
+    if kind in _BY_VALUE or kind is float or isinstance(x, (Tensor, np.ndarray, np.generic)):
         return False
     return (
         kind is memoryview
@@ -136,19 +142,20 @@ def is_array_like(x: Any) -> bool:
 
 
 def is_native(x: Any) -> bool:
-    """Whether x needs no conversion: to an array, or to the byte order of the machine."""
+    """Return whether x needs no conversion to an array, or to the byte order of the machine."""
     return x.dtype.isnative if isinstance(x, np.ndarray) else not is_array_like(x)
 
 
 def native(x: Any) -> Any:
-    """What is, or is like, an array as one in the byte order of the machine; else x as it is.
+    """Return an array, or an array-like, as an array in the machine's byte order, and anything else
+    as it is.
 
     Errors: DtypeError for what np.asarray refuses, and as `checked`.
     """
     if is_array_like(x):
         try:
             return checked(np.asarray(x), "compile")
-        except Exception as error:  # of any library
+        except Exception as error:  # any library may raise its own
             kind = f"{type(x).__module__}.{type(x).__qualname__}"
             raise DtypeError(
                 f"compile: an argument is a {kind}, which cannot be read as an array of numbers: "
@@ -158,16 +165,16 @@ def native(x: Any) -> Any:
 
 
 def lifted(x: Any) -> Any:
-    """An argument for a function within a trace: an array as a Tensor, anything else as it is."""
+    """Return an array, or an array-like, as a Tensor, and any other argument as it is."""
     x = native(x)
     return as_tensor(x, "compile") if isinstance(x, np.ndarray) else x
 
 
-class Given:
-    """The arguments of a call as the function that is traced gets them.
+class TracedArguments:
+    """The arguments that the function gets while it is traced.
 
-    args, kwargs: with Tensors of their own in place of arrays; tensors: these, by name; statics:
-        the others, by name.
+    args, kwargs: the arguments, with new Tensors in place of Tensors and arrays; tensors: these
+        Tensors, with their names; statics: the other arguments, by name.
     """
 
     def __init__(
@@ -188,6 +195,6 @@ class Given:
         if isinstance(x, Tensor):
             made._requires_grad = x._requires_grad
         if made._data is own or any(made._data is y._data for _, y in self.tensors):
-            made._data = own.view()  # an array of its own, also where one is given twice
+            made._data = own.view()  # each argument has its own array, though one is given twice
         self.tensors.append((name, made))
         return made

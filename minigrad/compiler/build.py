@@ -1,5 +1,8 @@
-"""From source to a compiled function: a file named by its content, and Numba's machine code beside
-it, both in the folder of the kernels' cache."""
+"""Building turns source into compiled functions.
+
+The source lies in a file that is named by its content, with Numba's machine code beside it, both in
+the folder of the kernels' cache.
+"""
 
 import hashlib
 import linecache
@@ -21,15 +24,15 @@ from ..kernels.outside import forget
 
 _typeof: Any = numba.typeof  # without types of its own
 _lock = threading.RLock()
-# Modules that somebody uses, by name, and what was compiled of each.
+# Modules that are in use, by name, and the compiled functions of each.
 _built: WeakValueDictionary[str, types.ModuleType] = WeakValueDictionary()
 _compiled: WeakKeyDictionary[types.ModuleType, dict[str, Any]] = WeakKeyDictionary()
 
 
 def load(source: str, title: str) -> tuple[types.ModuleType, Path | None]:
-    """The module of this source, and its file; None where no directory takes one.
+    """Return the module of this source, and its file, or None where no directory is writable.
 
-    A module is made once, and lives with its machine code as long as somebody holds it. Its
+    A module is made once, and lives, with its machine code, as long as it is referred to. Its
     functions are compiled when they are first called.
     """
     digest = hashlib.sha256(source.encode()).hexdigest()[:16]
@@ -45,11 +48,11 @@ def load(source: str, title: str) -> tuple[types.ModuleType, Path | None]:
 
 
 def function(module: types.ModuleType, name: str, bare: bool = False) -> Any:
-    """The function of that name, compiled as a kernel is, and those of the module that it calls.
+    """Return the function of that name, compiled as kernels are, with those that it calls.
 
-    bare: as of `kernel`. What is computed twice rather than stored has the same bits each time, as
-    code without flags does not choose where to fuse a product with a sum: the gradient of max
-    compares elements with the largest. Training steps took as long with flags.
+    bare: the option of `kernel`. The code is compiled without fast-math flags, so that an element
+    that is computed twice rather than stored has the same bits each time: the gradient of max
+    compares elements with the largest.
     """
     with _lock:
         made = _compiled.setdefault(module, {})
@@ -65,9 +68,9 @@ def function(module: types.ModuleType, name: str, bare: bool = False) -> Any:
 
 
 def prepare(function: Any, arguments: Sequence[Any]) -> tuple[str, float]:
-    """Compile a function for these arguments, or load what was compiled for them: what was done,
-    and the seconds that it took."""
-    if not hasattr(function, "compile"):  # as under NUMBA_DISABLE_JIT
+    """Compile a function for these arguments, or load it, and return what was done and the seconds
+    that it took."""
+    if not hasattr(function, "compile"):  # a Python function, under NUMBA_DISABLE_JIT
         return "run as Python", 0.0
     if "dot" in function.py_func.__globals__:
         load_alone()
@@ -92,7 +95,7 @@ def _module(name: str, source: str, path: Path | None) -> types.ModuleType:
 
 
 def _after_fork() -> None:
-    """Whoever held the lock is not in the child."""
+    """Renew the lock in a child, where the thread that held it does not exist."""
     global _lock
     _lock = threading.RLock()
 

@@ -1,5 +1,9 @@
-"""How generated code calls: for each primitive that is no loop, the lines that compute it, with
-its arrays by name; None where this case is left to the primitive's forward, in Python."""
+"""The calls in generated code: for each primitive that is no loop, a function that returns its
+lines.
+
+It returns None for a case that is left to the primitive's forward, in Python. `name` gives the name
+of an array or number in the code.
+"""
 
 import math
 from collections.abc import Callable
@@ -52,12 +56,12 @@ def _absent(like: Value, ndim: int = 1) -> str:
 
 
 def _layout(v: Value) -> tuple[str, int]:
-    """The kernels for an array of this shape, and the dimensions that they see; as eager calls."""
+    """Return the kind of kernels for an array of this shape, as in eager calls, and their ndim."""
     return ("row", 2) if math.prod(v.shape[2:]) == 1 else ("plane", 3)
 
 
 def _planes(v: Value, name: Name) -> str:
-    """v as (n, c, s), or as (n, c) if there is one point of space."""
+    """Return v in shape (n, c, s), or (n, c) if there is one point of space."""
     text, ndim = name(v), _layout(v)[1]
     if len(v.shape) == ndim:
         return text
@@ -79,7 +83,7 @@ def _batch_norm(op: Operation, name: Name) -> Lines:
 
 
 def _team(x: Value, name: Name) -> str:
-    """Who works on an array of that size."""
+    """Return the threads that work on an array of this size."""
     return f"team_for(team, {name(x)}.size)"
 
 
@@ -139,7 +143,7 @@ def _cross_entropy_grad(op: Operation, name: Name) -> Lines:
 
 
 def _scalar(x: Any, name: Name, like: str = "number") -> str:
-    """A number, or an array of one, as a float."""
+    """Return a number, or an array of one number, as a float."""
     return f"float({name(x)}[()])" if isinstance(x, Value) else name(float(x), like)
 
 

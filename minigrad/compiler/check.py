@@ -1,5 +1,7 @@
-"""Checking a compiled call: the function runs eagerly beside it, on the same data and state, and a
-difference is an error that names the operation where the two part."""
+"""Checks of compiled calls: the function also runs eagerly, on the same data and state.
+
+A difference is an error that names the operation where the two part.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -21,11 +23,12 @@ from .trace import Trace
 
 
 def run_checked(plan: Plan, arguments: list[Any], eager: Callable[[], Any], title: str) -> Any:
-    """Run the plan, and return its result, if an eager call comes to the same.
+    """Run the plan and the function, and return the plan's result if the two agree.
 
-    eager: runs the function with the call's arguments. Errors: TraceError if results, gradients or
-    what is changed in place differ by more than rounding; everything is as before the call then.
-    Other errors: those of the two calls.
+    eager: it runs the function with the call's arguments.
+
+    Errors: TraceError if results, gradients or state differ by more than rounding; nothing has
+    changed then. Besides, those of the two calls.
     """
     before = State(plan)
     states = {v: array.copy() for v, array in plan.states()}
@@ -59,18 +62,18 @@ def run_checked(plan: Plan, arguments: list[Any], eager: Callable[[], Any], titl
 
 
 class Log(Trace):
-    """Computes a step as it is traced, and keeps what each primitive has returned."""
+    """A trace that computes the step, and keeps what each primitive has returned."""
 
     def __init__(self) -> None:
-        super().__init__([], [])
+        super().__init__()
         self.entries: list[tuple[str, list[Any]]] = []
 
     def data(self, x: Tensor, stored: Any) -> Any:
-        """The array itself."""
+        """Return the array itself."""
         return stored
 
     def tensor(self, x: Any, name: str) -> Tensor:
-        """A Tensor of the array itself."""
+        """Return a Tensor of the array itself."""
         return Tensor(as_array(x, name))
 
     def apply(self, primitive: Primitive, inputs: Sequence[Any], attributes: dict[str, Any]) -> Any:
@@ -89,13 +92,13 @@ class Log(Trace):
         update.kernel(*[array_of(x) if isinstance(x, Tensor) else x for x in inputs])
 
     def source(self, fetch: Fetch, name: str, owner: Tensor | None = None) -> Any:
-        """The array that is there now."""
+        """Return the array that is there now."""
         self._sources[fetch] = array = fetch()
         return array
 
 
 class State:
-    """Copies of all that a call of a plan may change."""
+    """Copies of everything that a call of a plan may change."""
 
     def __init__(self, plan: Plan) -> None:
         self._tensors = [(x, array_of(x).copy()) for x in plan.tensors()]
@@ -113,7 +116,7 @@ class State:
         self.random = random.place()
 
     def put_back(self) -> None:
-        """Make everything what it was."""
+        """Put everything back as it was."""
         for x, copy in self._tensors:
             if array_of(x).flags.writeable:
                 np.copyto(array_of(x), copy)
@@ -130,18 +133,19 @@ class State:
         random.go_back(self.random)
 
     def elements(self) -> list[Any]:
-        """All arrays that another State of the same plan can be compared by."""
+        """Return all copies, in an order in which those of another State can be compared with
+        them."""
         tensors = [copy for _, copy in self._tensors]
         gradients = [copy for _, _, copy in self._gradients]
         return [*tensors, *gradients, *(copy for *_, copy in self._buffers)]
 
     def of(self, x: Tensor) -> Any:
-        """The copy of a Tensor's array."""
+        """Return the copy of a Tensor's array."""
         return next(copy for tensor, copy in self._tensors if tensor is x)
 
 
 def close(a: Any, b: Any) -> bool:
-    """Whether two arrays are equal but for rounding, in proportion to their largest element."""
+    """Return whether two arrays are equal up to rounding, relative to the largest element."""
     if a is None or b is None:
         return a is b
     if a.shape != b.shape or a.dtype != b.dtype:
@@ -156,8 +160,11 @@ def close(a: Any, b: Any) -> bool:
 def _where_they_part(
     plan: Plan, arguments: list[Any], states: dict[Value, Any], log: list[Any], after: State
 ) -> str:
-    """The first operation that comes to something else: of the traced program against the eager
-    call, or of the program after the passes against the traced one."""
+    """Return a sentence that names the first operation with another result.
+
+    The traced program is compared with the eager call, then the program after all passes with the
+    traced one; if both agree, the machine code is to blame.
+    """
     place = random.place()
     given = dict(zip(plan.program.arguments, arguments, strict=True))
     traced = Interpreter({**given, **{v: a.copy() for v, a in states.items()}})

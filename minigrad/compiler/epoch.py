@@ -1,4 +1,4 @@
-"""All mini-batches of an epoch, of which those of one size run at once, in compiled code."""
+"""Epochs: batches of one size run together in compiled code, and the others as calls."""
 
 import itertools
 import math
@@ -16,19 +16,22 @@ from .arguments import native
 from .plan import Plan
 from .program import Value
 
-# At most so many batches, or seconds, go by before Python sees an interrupt.
+# The most batches, and about the most seconds, that run before Python sees an interrupt.
 AT_ONCE, PATIENCE = 256, 0.05
 
 OPTIONS = tuple(
     p.name for p in signature(DataLoader).parameters.values() if p.kind is p.KEYWORD_ONLY
 )
 
-# Calls the step on a batch: what it returns, of shape (1,), and the plan that has run.
+# A function that calls the step on a batch, and returns its result, of shape (1,), and its plan.
 Call = Callable[[list[Any]], tuple[Any, Plan]]
 
 
 def loader_of(data: Sequence[Any], options: Mapping[str, Any]) -> DataLoader:
-    """The DataLoader that is given, or one of the arrays. Errors: ArgumentError, and its own."""
+    """Return the DataLoader that is given, or a new one of the arrays.
+
+    Errors: ArgumentError, and those of the DataLoader.
+    """
     if any(isinstance(x, DataLoader) for x in data):
         if len(data) > 1 or options:
             besides = ", ".join(options) or f"{len(data) - 1} more"
@@ -46,7 +49,7 @@ def loader_of(data: Sequence[Any], options: Mapping[str, Any]) -> DataLoader:
 
 
 def refuse_unless_number(result: Any, title: str) -> None:
-    """Errors: ArgumentError unless a step's result, or what stands for it, is one number."""
+    """Raise an ArgumentError unless a step's result, or the Value for it, is one number."""
     if not isinstance(result, (Tensor, Value)) or math.prod(result.shape) != 1:
         raise ArgumentError(
             f"epoch: expected {title} to return one number, the loss, got "
@@ -55,9 +58,9 @@ def refuse_unless_number(result: Any, title: str) -> None:
 
 
 def run_epoch(call: Call, loader: DataLoader, whole: bool) -> Tensor:
-    """What the step returns for each batch of the loader's next epoch, shape (batches,).
+    """Return the result of the step for each batch of the loader's next epoch, shape (batches,).
 
-    whole: whether batches may run in compiled code, rather than each by a call.
+    whole: whether several batches may run together in compiled code.
     """
     arrays = [np.ascontiguousarray(native(a)) for a in loader.arrays]
     values: list[Any] = []
@@ -70,12 +73,12 @@ def run_epoch(call: Call, loader: DataLoader, whole: bool) -> Tensor:
 
 
 def at_once(seconds: float) -> int:
-    """How many batches to run at once, if one takes so long; one to begin with."""
+    """Return the number of batches to run together; seconds: for one batch, 0 if not known."""
     return max(1, min(AT_ONCE, int(PATIENCE / seconds))) if seconds else 1
 
 
 def _several(call: Call, arrays: list[Any], batches: list[Any], whole: bool) -> Iterator[Any]:
-    """Some batches, those of one size together."""
+    """Yield the results of some batches, running those of one size together."""
     for _, same in itertools.groupby(batches, key=len):
         first, *others = same
         value, plan = call([a.take(first, axis=0) for a in arrays])

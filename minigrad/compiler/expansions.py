@@ -1,5 +1,8 @@
-"""Expansion: primitives by others that generated code has loops or calls for, so that each has one
-form there: products are of matrices, or of as many on either side."""
+"""Expansions write primitives as others that generated code has loops or calls for.
+
+So each has one form there; products, for instance, are of two matrices, or of two stacks of as
+many.
+"""
 
 import math
 from collections.abc import Callable, Sequence
@@ -31,7 +34,8 @@ def _log_softmax(write: Written, a: Value, axis: int) -> Any:
 
 
 def _shifted(write: Written, a: Value, axis: int) -> tuple[Value, Value, Value]:
-    """As in ops/softmax.py, with what that does about infinity."""
+    """Write a - max(a), its exponential and the sum of that, as ops/softmax.py computes them,
+    limits at infinity included."""
     top = write("max", a, axis=(axis,))
     shifted = write("where", write("equal", a, top), 0.0, write("sub", a, top))
     e = write("exp", shifted)
@@ -59,7 +63,7 @@ def _ties(write: Written, a: Value, y: Value, axis: Shape) -> Any:
 
 
 def _keep_mask(write: Written, a: Value, p: float) -> Any:
-    """Drawn before compiled code runs; what becomes of it is a loop among others."""
+    """Write a mask as a loop over uniform numbers, which are drawn before compiled code runs."""
     drawn = write(uniform, like=(a.shape, np.float32), shape=a.shape)
     kept = write.cast(write("greater_equal", drawn, p), write.result.dtype)
     return write("mul", kept, 1.0 / (1.0 - p) if p < 1.0 else 0.0, to=write.result)
@@ -69,19 +73,19 @@ def _keep_mask(write: Written, a: Value, p: float) -> Any:
 
 
 def _rows(write: Written, x: Value) -> Value:
-    """(..., n) as (rows, n)."""
+    """Write x of shape (..., n) in shape (rows, n)."""
     return write.reshaped(x, (math.prod(x.shape[:-1]), x.shape[-1]))
 
 
-def _is_plain(*values: Value | None) -> bool:
-    """Whether all are of one dtype, the first of two dimensions, and so nothing is to be done."""
+def _is_one_call(*values: Value | None) -> bool:
+    """Return whether one call does it: all have one dtype, and the first has two dimensions."""
     given = [v for v in values if v is not None]
     return len(given[0].shape) == 2 and len({v.dtype for v in given}) == 1
 
 
 def _linear(write: Written, x: Value, w: Value, b: Value | None) -> Any:
     y = write.result
-    if y.dtype.kind != "f" or _is_plain(x, w, b):
+    if y.dtype.kind != "f" or _is_one_call(x, w, b):
         return False
     rows, w = _rows(write, write.cast(x, y.dtype)), write.cast(w, y.dtype)
     b = None if b is None else write.cast(b, y.dtype)
@@ -90,7 +94,7 @@ def _linear(write: Written, x: Value, w: Value, b: Value | None) -> Any:
 
 
 def _linear_grad(write: Written, g: Value, x: Value, w: Value, wanted: Any) -> Any:
-    if _is_plain(x, g, w) or len({v.dtype for v in (g, x, w)}) > 1:
+    if _is_one_call(x, g, w) or len({v.dtype for v in (g, x, w)}) > 1:
         return False
     dx, *others = write.of.outputs
     rows, g_rows = _rows(write, x), _rows(write, g)
@@ -105,10 +109,10 @@ def _linear_grad(write: Written, g: Value, x: Value, w: Value, wanted: Any) -> A
 
 
 def _matmul(write: Written, a: Value, b: Value) -> Any:
-    """Vectors as matrices; several matrices as an array of three dimensions, and as one of two
-    where they are multiplied by the same."""
+    """Write vectors as matrices, and several matrices as an array of three dimensions, or of two
+    where all are multiplied by the same matrix."""
     y = write.result
-    if y.dtype.kind != "f" or (_is_plain(a, b) and len(b.shape) == 2):
+    if y.dtype.kind != "f" or (_is_one_call(a, b) and len(b.shape) == 2):
         return False
     a, b = write.cast(a, y.dtype), write.cast(b, y.dtype)
     a = a if len(a.shape) > 1 else write.reshaped(a, (1, *a.shape))
@@ -142,7 +146,7 @@ _EXPANSIONS: dict[str, Callable[..., Any]] = {
 
 
 def expanded(operations: Sequence[Operation], wanted: Sequence[Value]) -> list[Operation]:
-    """Every operation, or those that it is made of."""
+    """Return the operations, with each that can be expanded replaced by its expansion."""
     kept: list[Operation] = []
     for operation in operations:
         expand = _EXPANSIONS.get(operation.name)

@@ -1,4 +1,4 @@
-"""The source of generated functions: their memory, their numbers, and their lines."""
+"""Writers of generated functions: they bring in arrays and numbers, and write the lines."""
 
 import re
 from abc import ABC, abstractmethod
@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .calls import CALLS
-from .loops import nest
+from .loops import nest, remark, type_name
 from .moves import basic_index
-from .program import Operation, Value, origin, printable
+from .program import Operation, Value, printable
 from .schedule import Stage
 
 TABLES = ("places", "sizes", "numbers", "team")
@@ -17,15 +17,15 @@ TABLES = ("places", "sizes", "numbers", "team")
 
 @dataclass
 class Code:
-    """A function that runs a part of a program: its name, and the program's arguments it takes."""
+    """A function that runs a part of a program, with the program's arguments that it takes."""
 
     name: str
     arguments: list[Value]
 
 
 def anonymous(lines: Sequence[str], made: Collection[str]) -> tuple[str, list[str]]:
-    """The lines without comments, with numbers for the names that the emitter has made, and these
-    names in order: equal for functions that are alike but for names."""
+    """Return the lines without comments, with numbers in place of the names that the emitter has
+    made, and these names in order. The text is equal for functions that differ only in names."""
     code = "\n".join(line.partition("# ")[0].rstrip() for line in lines)
     names = [name for name in dict.fromkeys(re.findall(r"\w+", code)) if name in made]
     number = {name: f"<{i}>" for i, name in enumerate(names)}
@@ -34,23 +34,23 @@ def anonymous(lines: Sequence[str], made: Collection[str]) -> tuple[str, list[st
 
 @dataclass
 class Loops:
-    """A nest of loops, which is a function of its own where others are alike but for names."""
+    """A nest of loops, which becomes a function if others differ from it only in names."""
 
     lines: list[str] = field(default_factory=list)
-    given: dict[str, str] = field(default_factory=dict)  # what it takes, and of what type that is
+    given: dict[str, str] = field(default_factory=dict)  # the type of each input, by name
 
     def alike(self, made: Collection[str]) -> tuple[object, list[str]]:
-        """What is equal for nests that can share a function; and what that takes, in an order that
-        is the same for all. made: the names that the emitter has made."""
+        """Return a key that is equal for nests that can share a function, and the inputs of that
+        function, in the same order for all. made: the names that the emitter has made."""
         text, names = anonymous(self.lines, made)
         arguments = [name for name in names if name in self.given]
         return (text, *(self.given[name] for name in arguments)), arguments
 
 
 class Writer(ABC):
-    """What one generated function names: its arrays, sizes and numbers, which it brings in.
+    """The writer of one generated function, which brings in the arrays, sizes and numbers by name.
 
-    Subclasses say how the function finds these in its tables.
+    Subclasses tell how the function finds them in its tables.
     """
 
     def __init__(self, emitter: Any) -> None:
@@ -80,65 +80,63 @@ class Writer(ABC):
         """Bring an argument of the program in, under a name."""
 
     def call(self, op: Operation) -> list[str]:
-        """The lines of an operation that is no loop."""
+        """Return the lines of an operation that is no loop."""
         lines = CALLS[op.name](op, self.name) or []
-        remark = f"  # {op.name}{origin(op).replace('   ', ', ', 1)}"
         written: list[str] = []
         for i, line in enumerate(lines):
-            written.append(line if i else f"{line}{remark}")
+            written.append(line if i else f"{line}{remark(op)}")
             if line.startswith("bad = "):
                 written += ["if bad >= 0:", f"    return {self.status_text(op)}"]
         return written
 
     def name(self, x: Any, like: str = "number") -> str:
-        """What a Value, or a number, is called here; it is brought in.
+        """Bring in a Value or a number, and return its name.
 
-        Numbers and flags come from a table, as the kernels were compiled for them: a constant would
-        be a type of its own to Numba.
+        Numbers and flags come from a table, in the types for which kernels are compiled; to Numba,
+        a constant would have a type of its own.
         """
         if not isinstance(x, Value):
             return self.constant(x, type(x).__name__, like)
         text: str = self.emitter.identifier(x)
         self.emitter.touch(x)
-        missing = []  # x, and what it is a view of
+        missing = []  # x, and the Values that it is a view of
         while x not in self._known:
             self._known.add(x)
             missing.append(x)
-            view = self.emitter.out.aliases.of.get(id(x))
+            view = self.emitter.out.aliases.of.get(x)
             x = x if view is None else view.inputs[0]
         for v in reversed(missing):
             self._bring(v, self.emitter.identifier(v))
         return text
 
     def constant(self, x: float, dtype: str, like: str = "number") -> str:
-        """A number in a dtype, under a name."""
+        """Bring in a number in a dtype, and return its name."""
         text: str = self.emitter.free(like)
         self.numbers.append(f"{text} = {dtype}({self.number_text(x)})")
         return text
 
     def size(self, shape: tuple[int, ...], names: Sequence[str]) -> list[str]:
-        """The sizes of a space, under names."""
+        """Bring in the sizes of a space, and return their names."""
         free = [self.emitter.free(name) for name in names]
         self.numbers.append(f"{', '.join(free)} = {', '.join(self.size_texts(shape, object()))}")
         return free
 
     def array(self, name: str, shape: tuple[int, ...], dtype: Any) -> str:
-        """Memory of the function's own."""
+        """Bring in memory of the function's own, and return its name."""
         return self.name(Value.like(name, shape, dtype))
 
     def from_memory(self, v: Value, text: str) -> None:
         """Bring in an array by its address."""
-        dtype = "bool_" if v.dtype.kind == "b" else v.dtype.name
-        array = f"array({self.place_text(v)}, {self._shape(v)}, {dtype})"
+        array = f"array({self.place_text(v)}, {self._shape(v)}, {type_name(v.dtype)})"
         self.memory.append(f"{text} = {array}  # {printable(v.name)}")
 
     def tables(self) -> list[str]:
-        """The lines that a function begins with."""
+        """Return the lines that a function begins with."""
         begin = "places, sizes, numbers = table(places), table(sizes), table(numbers)"
         return [begin, "# sizes and numbers", *self.numbers, "# memory", *self.memory]
 
     def _bring(self, v: Value, text: str) -> None:
-        view = self.emitter.out.aliases.of.get(id(v))
+        view = self.emitter.out.aliases.of.get(v)
         if v.origin == "argument":
             self.bring_argument(v, text)
         elif view is None:
@@ -147,7 +145,7 @@ class Writer(ABC):
             base = self.name(view.inputs[0])
             if view.name == "permute":
                 axes = view.attributes["axes"]
-                # A transpose is known to lie in columns, and products take it.
+                # Numba knows that a transpose lies in Fortran order, as products need.
                 moved = f"{base}.T" if axes == (1, 0) else f"permuted({base}, {axes})"
                 self.memory.append(f"{text} = {moved}")
             elif view.name == "getitem":
@@ -161,8 +159,8 @@ class Writer(ABC):
         return f"({sizes[0]},)" if len(sizes) == 1 else f"({', '.join(sizes)})"
 
 
-class Given:
-    """Forwards what a nest asks for to its function, and notes the names as the nest's inputs."""
+class LoopInputs:
+    """A proxy of a nest's function, which notes all that the nest asks for as its inputs."""
 
     def __init__(self, function: Writer, loops: Loops) -> None:
         self.function, self.emitter, self.noted = function, function.emitter, loops.given
@@ -204,32 +202,32 @@ class Straight(Writer):
             self._lines += self.call(stage.operations[0])
             return
         loops = Loops()
-        loops.lines = nest(stage, Given(self, loops), self.emitter.stored)
+        loops.lines = nest(stage, LoopInputs(self, loops), self.emitter.stored)
         self._lines.append(self.emitter.noted(loops))
 
     def place_text(self, v: Value) -> str:
-        """A place by its number."""
+        """Return a place by its number."""
         return f"places[{self.emitter.place(v)}]"
 
     def size_texts(self, shape: Sequence[int], of: object) -> list[str]:
-        """Sizes by their numbers."""
+        """Return sizes by their numbers."""
         at = self.emitter.size(shape, of)
         return [f"sizes[{at + i}]" for i in range(len(shape))]
 
     def number_text(self, x: float) -> str:
-        """A number by its number."""
+        """Return a number by its position in the table."""
         return f"numbers[{self.emitter.number(x)}]"
 
     def status_text(self, op: Operation) -> str:
-        """The number of the operation."""
+        """Return the number of the operation."""
         return str(self.emitter.checked(op))
 
     def bring_argument(self, v: Value, text: str) -> None:
-        """As an argument of the function, too."""
+        """Make an argument of the program one of the function."""
         self.code.arguments.append(v)
 
     def finished(self) -> str:
-        """The source."""
+        """Return the source of the function."""
         given = self.emitter.ordered(self.code)
         body = self.tables()
         for line in self._lines:
@@ -238,5 +236,5 @@ class Straight(Writer):
 
 
 def definition(name: str, arguments: Sequence[str], lines: Sequence[str]) -> str:
-    """The source of a function."""
+    """Return the source of a function."""
     return "\n".join([f"def {name}({', '.join(arguments)}):", *(f"    {line}" for line in lines)])

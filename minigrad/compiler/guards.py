@@ -1,4 +1,4 @@
-"""Whether what a trace has met outside is still as it was."""
+"""Guards tell whether what a trace has met outside the step is still as it was."""
 
 import gc
 import zlib
@@ -17,18 +17,20 @@ MOST_BYTES = 1 << 13  # of an array whose elements are compared
 
 
 class Guards:
-    """Readings of what is outside, and what they gave first. Calling it tells whether all give the
-    same objects, or equal plain values, again."""
+    """Readings of objects outside the step, with what each has found.
+
+    A call tells whether all readings find the same objects, or equal plain values, again.
+    """
 
     def __init__(self) -> None:
-        self._whole: list[Any] = []  # objects of which all that they hold counts
+        self._whole: list[Any] = []  # objects, and all that they held
         self._held: list[Any] = []
-        self._dicts: list[dict[str, Any]] = []  # of which the value at one name counts
+        self._dicts: list[dict[str, Any]] = []  # dicts, a name in each, and the value there
         self._names: list[str] = []
         self._values: list[Any] = []
-        self._spaces: list[dict[str, Any]] = []  # of which the names count
+        self._spaces: list[dict[str, Any]] = []  # dicts, and all their names
         self._known: list[str] = []
-        self._keys: list[Any] = []  # views of dicts with keys of any kind
+        self._keys: list[Any] = []  # views of the keys of dicts, and these keys
         self._keyed: list[Any] = []
         self._looks: list[tuple[Callable[[Any], Any], Any]] = []
         self._seen: list[Any] = []
@@ -37,12 +39,12 @@ class Guards:
         return len(self._whole) + len(self._dicts) + len(self._spaces) + len(self._looks)
 
     def whole(self, x: Any) -> None:
-        """All objects that x refers to count."""
+        """Guard all objects that x refers to."""
         self._whole.append(x)
         self._held += gc.get_referents(x)
 
     def value(self, space: dict[str, Any], name: str) -> Any:
-        """The value of that name counts, or that there is none; returns it."""
+        """Guard the value at a name, which may be absent, and return it."""
         found = dict.get(space, name, ABSENT)
         self._dicts.append(space)
         self._names.append(name)
@@ -50,17 +52,17 @@ class Guards:
         return found
 
     def names(self, space: dict[str, Any]) -> None:
-        """The names in a dict count, and their order."""
+        """Guard the names in a dict, and their order."""
         self._spaces.append(space)
         self._known += space
 
     def keys(self, x: dict[Any, Any]) -> None:
-        """All keys of a dict count."""
+        """Guard all keys of a dict."""
         self._keys.append(dict.keys(x))
         self._keyed += dict.keys(x)
 
     def look(self, look: Callable[[Any], Any], x: Any) -> Any:
-        """What `look` finds in x counts; returns it."""
+        """Guard what `look` finds in x, and return it."""
         found = look(x)
         self._looks.append((look, x))
         self._seen.append(found)
@@ -71,7 +73,7 @@ class Guards:
             return False
         held = gc.get_referents(*self._whole)
         values = map(dict.get, self._dicts, self._names, repeat(ABSENT))
-        if not (  # a part of every call: mostly, all are the same objects
+        if not (  # every call pays for this: mostly, all are the same objects
             len(held) == len(self._held)
             and all(map(is_, held, self._held))
             and all(map(is_, values, self._values))
@@ -85,7 +87,7 @@ class Guards:
 
 
 def _alike(now: list[Any], seen: list[Any]) -> bool:
-    """Whether these are the objects that were seen; equal plain values take their place."""
+    """Return whether these are the objects that were seen, or plain values that equal them."""
     if len(now) != len(seen):
         return False
     if not all(map(is_, now, seen)):
@@ -96,7 +98,7 @@ def _alike(now: list[Any], seen: list[Any]) -> bool:
 
 
 def same(a: Any, b: Any) -> bool:
-    """Whether a step would take one for the other, unlike 1, 1.0 and True, or 0.0 and -0.0."""
+    """Return whether a step cannot tell a from b; it can tell 1, 1.0 and True, or 0.0 and -0.0."""
     if type(a) is tuple is type(b):
         return len(a) == len(b) and all(map(same, a, b))
     return a is b or (type(a) is type(b) and is_plain(a) and repr(a) == repr(b))
@@ -130,7 +132,7 @@ def _checksum(array: Any) -> int:
 
 
 class Together:
-    """Whether Tensors that share an array still do; in a program they are one."""
+    """A guard that Tensors which share an array, and so are one Value, still share it."""
 
     def __init__(self, tensors: Iterable[Tensor]) -> None:
         first: dict[int, Tensor] = {}

@@ -1,6 +1,9 @@
-"""What generated code does at an index: in steps, of which each has one form. First ints and
-slices; then the dimensions that have arrays of integers are moved side by side; then these arrays,
-of one shape; and at last the shape of the result, for dimensions that are new."""
+"""Expansions of indexing into steps, each of which has one form in generated code.
+
+First come ints and slices. Then the dimensions that arrays of integers index are moved side by
+side. Then these arrays, of one shape, are used as an index. At last the result is reshaped, for new
+dimensions.
+"""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -15,8 +18,11 @@ FULL = slice(None)
 
 
 class Steps(NamedTuple):
-    """slices: the first step; axes: the order of dimensions, None to leave it; first: where the
-    arrays begin to stand."""
+    """The steps of an index.
+
+    slices: the index of the first step; axes: the order of dimensions, None to keep it; arrays: the
+        arrays of integers; first: the first dimension that they index.
+    """
 
     slices: tuple[Any, ...]
     axes: tuple[int, ...] | None
@@ -25,22 +31,22 @@ class Steps(NamedTuple):
 
     @property
     def places(self) -> tuple[Any, ...]:
-        """Of the step with arrays."""
+        """The index of the step with arrays."""
         return (FULL,) * self.first + (ARRAY,) * len(self.arrays)
 
     def moved(self, shape: Shape) -> Shape:
-        """Of an array of this shape, after the first and second step."""
+        """Return what the first two steps make of a shape."""
         shape = sliced(shape, self.slices)
         return shape if self.axes is None else tuple(shape[i] for i in self.axes)
 
     def taken(self, shape: Shape) -> Shape:
-        """And after the third."""
+        """Return what the third step makes of a shape."""
         found = self.arrays[0].shape if self.arrays else ()
         return shape[: self.first] + found + shape[self.first + len(self.arrays) :]
 
 
-def is_plain(index: Sequence[Any], arrays: Sequence[Value]) -> bool:
-    """Whether an index is one step: the first, or the third."""
+def is_one_step(index: Sequence[Any], arrays: Sequence[Value]) -> bool:
+    """Return whether an index is one step: the first, or the third."""
     if not arrays:
         return len(index) > 0 and Ellipsis not in index and None not in index
     first = list(index).index(ARRAY)
@@ -53,7 +59,7 @@ def is_plain(index: Sequence[Any], arrays: Sequence[Value]) -> bool:
 
 
 def sliced(shape: Shape, slices: Sequence[Any]) -> Shape:
-    """The shape of what ints and slices leave."""
+    """Return the shape that ints and slices leave of a shape."""
     return tuple(
         len(range(n)[item]) for n, item in zip(shape, slices, strict=True) if type(item) is slice
     )
@@ -61,7 +67,7 @@ def sliced(shape: Shape, slices: Sequence[Any]) -> Shape:
 
 def getitem(write: Written, a: Value, *arrays: Value, index: Sequence[Any]) -> Any:
     """Expand a[index]."""
-    steps = None if is_plain(index, arrays) else _steps(write, index, arrays, len(a.shape))
+    steps = None if is_one_step(index, arrays) else _steps(write, index, arrays, len(a.shape))
     if steps is None:
         return False
     if any(item != FULL for item in steps.slices):
@@ -77,8 +83,8 @@ def getitem(write: Written, a: Value, *arrays: Value, index: Sequence[Any]) -> A
 
 
 def scatter(write: Written, g: Value, *arrays: Value, index: Sequence[Any], shape: Shape) -> Any:
-    """Expand what adds g at an index: the steps of getitem, back."""
-    steps = None if is_plain(index, arrays) else _steps(write, index, arrays, len(shape))
+    """Expand scatter, which adds g at an index, by the steps of getitem in reverse."""
+    steps = None if is_one_step(index, arrays) else _steps(write, index, arrays, len(shape))
     if steps is None:
         return False
     whole, moved = sliced(shape, steps.slices), steps.moved(shape)
@@ -97,8 +103,8 @@ def scatter(write: Written, g: Value, *arrays: Value, index: Sequence[Any], shap
 def _steps(
     write: Written, index: Sequence[Any], arrays: Sequence[Value], ndim: int
 ) -> Steps | None:
-    """The steps of an index of an array of so many dimensions; None for an index that is one
-    boolean."""
+    """Return the steps of an index into an array of `ndim` dimensions, or None for an index that is
+    a single boolean or a mask that is not constant."""
     found: list[Value] = []
     for x in arrays:
         if x.dtype.kind != "b":
@@ -109,7 +115,7 @@ def _steps(
             found += [_constant(write, a) for a in x.array.nonzero()]
     given = iter(found)
     slices: list[Any] = []
-    dims: list[Any] = []  # what becomes a dimension: a slice, or an array's Value
+    dims: list[Any] = []  # for each dimension of the result a slice, or an array's Value
     for item in _whole(index, arrays, ndim):
         if item == ARRAY or (type(item) is int and found):
             slices.append(FULL)
@@ -130,14 +136,15 @@ def _steps(
 
 
 def _are_apart(index: Sequence[Any]) -> bool:
-    """Whether anything is written between the arrays and integers of an index, if only an Ellipsis
+    """Return whether anything stands between the arrays and integers of an index, even an Ellipsis
     of no dimensions: NumPy then puts the dimensions of the arrays first."""
     places = [i for i, item in enumerate(index) if item == ARRAY or type(item) is int]
     return places[-1] - places[0] >= len(places)
 
 
 def _whole(index: Sequence[Any], arrays: Sequence[Value], ndim: int) -> list[Any]:
-    """The index without Ellipsis, for all dimensions; a mask as an array for each of its own."""
+    """Return the index for all dimensions, without Ellipsis, a mask as one array for each of its
+    own."""
     masks = iter([len(x.shape) if x.dtype.kind == "b" else 1 for x in arrays])
     items = [part for i in index for part in ([i] * next(masks) if i == ARRAY else [i])]
     missing = ndim - sum(item is not None and item is not Ellipsis for item in items)

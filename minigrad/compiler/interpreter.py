@@ -1,5 +1,7 @@
-"""Running a program operation by operation in NumPy, by the forwards of its primitives: the meaning
-that generated code must keep."""
+"""An interpreter runs a program operation by operation in NumPy, by the forwards of its primitives.
+
+Generated code must keep the meaning that a program has here.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,21 +15,21 @@ from .program import Operation, Value
 
 
 class Interpreter:
-    """The arrays of Values, of which some are given and the others are computed.
+    """The arrays of Values: some are given, and `run` computes the others.
 
-    arrays: by Value; constants and states that are not among them have their own.
+    arrays: the given ones, by Value; other constants and states keep their own arrays.
     """
 
     def __init__(self, arrays: Mapping[Value, Any]) -> None:
         self._arrays = dict(arrays)
-        self.made: set[Value] = set()  # what operations have made
+        self.made: set[Value] = set()  # the results that are computed
 
     def knows(self, x: Any) -> bool:
-        """Whether the elements of an input are there."""
+        """Return whether the elements of an input are known."""
         return not isinstance(x, Value) or x in self._arrays or x.array is not None
 
     def array(self, x: Any) -> Any:
-        """The array of a Value; a number or None as it is."""
+        """Return the array of a Value; a number or None as it is."""
         if not isinstance(x, Value):
             return x
         if x not in self._arrays:
@@ -35,7 +37,7 @@ class Interpreter:
         return self._arrays[x]
 
     def run(self, operation: Operation) -> None:
-        """Compute what the operation makes, or change what it changes. Errors: as eager."""
+        """Compute the results of an operation, or make an update. Errors: as eagerly."""
         given = [self.array(x) for x in operation.inputs]
         if isinstance(operation.what, Update):
             operation.what.kernel(*given)
@@ -49,7 +51,8 @@ class Interpreter:
 
 
 def results_of(primitive: Primitive, result: Any) -> list[Any]:
-    """All arrays that a forward has returned: the outputs, then what was saved."""
+    """Return all that a forward has returned, or Values for it: the outputs, then what was
+    saved."""
     if primitive.saves:
         y, saved = result
         return [y, *(saved if isinstance(saved, tuple) else (saved,))]

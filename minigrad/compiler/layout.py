@@ -1,4 +1,4 @@
-"""Where the pieces of one block of memory lie."""
+"""The layout of a block of memory, whose pieces may overlap if their lives do not."""
 
 from collections.abc import Sequence
 
@@ -6,10 +6,11 @@ import numpy as np
 
 
 def laid_out(sizes: Sequence[int], lives: Sequence[tuple[int, float]]) -> tuple[list[int], int]:
-    """Return where pieces of a block begin, and the size of the block, in bytes; pieces that live
-    at the same time do not overlap. lives: the first and last moment of each piece.
+    """Return where the pieces of a block begin, and the size of the block, in bytes.
 
-    Each piece in turn, the largest first, takes the lowest place that is free during its life.
+    sizes: of the pieces, in bytes; lives: the first and last moment of each. Pieces that live at
+    the same time do not overlap. Each piece in turn, the largest first, takes the lowest place that
+    is free during its life.
     """
     starts = [0] * len(sizes)
     placed = np.empty((4, len(sizes)))  # start, end, first and last moment, in order of starts

@@ -1,5 +1,7 @@
-"""Tensors that a step leaves outside while it is traced, as `self.h = h` does. Compiled calls run
-no Python that would do so again, and whoever reads such a Tensor would read that of the trace."""
+"""Leaks: Tensors that a step puts outside itself while it is traced, as `self.h = h` does.
+
+Compiled calls run no Python that would do so again, so a reader would find the trace's Tensor.
+"""
 
 from collections import deque
 from contextvars import ContextVar
@@ -17,9 +19,10 @@ from .watch import Place, Watched
 
 
 def refuse_left(before: Watched, after: Watched, trace: Trace) -> None:
-    """Refuse Tensors that the step has put outside, unless they are the same in each call.
+    """Refuse Tensors that the step has put outside itself, unless they are the same in each call.
 
-    When the trace is taken back, what was there is there again. Errors: TraceError.
+    before, after: what was watched before and after the step. When the trace is taken back, the
+    places get their former values. Errors: TraceError.
     """
     varying = _varying(trace)
     left: dict[Any, Place] = {}
@@ -41,7 +44,7 @@ def refuse_left(before: Watched, after: Watched, trace: Trace) -> None:
 
 
 def _varying(trace: Trace) -> set[Value | None]:
-    """The Values that may be others in each call."""
+    """Return the Values whose elements may differ from call to call."""
     found: set[Value | None] = set(trace.arguments)
     for operation in trace.operations:
         if operation.name in RANDOM or any(
@@ -52,7 +55,7 @@ def _varying(trace: Trace) -> set[Value | None]:
 
 
 def _put(owner: Any, key: Any, value: Any) -> None:
-    """Put a value back in its place, or nothing if there was none; runs none of the user's code."""
+    """Put a value back into its place, or clear the place, without running the user's code."""
     if type(owner) is ContextVar:
         if value is not ABSENT:
             owner.set(value)

@@ -1,5 +1,8 @@
-"""Looks into objects without running any of the user's code: no `__getattr__`, property, `__eq__`,
-`__iter__` or `__class__` of theirs; and tells the user's code from that of libraries."""
+"""Functions that look into objects without running any of the user's code, and that tell the user's
+code from that of libraries.
+
+They call no `__getattr__`, property, `__eq__`, `__iter__` or `__class__` of an object.
+"""
 
 import dis
 import gc
@@ -30,26 +33,28 @@ _LIBRARIES = tuple(
 
 
 def comes_from(x: Any, *kinds: type) -> bool:
-    """isinstance, by the true class of an object, without the `==` of a metaclass."""
+    """Return what isinstance would, by the true class of x, without the `==` of a metaclass."""
     return any(k is kind for k in mro(type(x)) for kind in kinds)
 
 
 def is_plain(x: Any) -> bool:
-    """Whether x is None, a number, a text or bytes, of Python's own class."""
+    """Return whether x is None, a number, a text or bytes, of one of Python's own classes."""
     return any(type(x) is kind for kind in _PLAIN)
 
 
 @cache
 def is_library(file: str) -> bool:
-    """Whether a file of source is minigrad's, of the standard library, or installed."""
+    """Return whether a source file belongs to minigrad, the standard library or a package."""
     parts = PurePath(file).parts
     installed = "site-packages" in parts or "dist-packages" in parts
     return installed or file.startswith(("<frozen ", "<__array_function__", *_LIBRARIES))
 
 
 def is_foreign(name: Any) -> bool:
-    """Whether the module of this name belongs to a library; a module without a file is as its
-    package is."""
+    """Return whether the module of this name belongs to a library.
+
+    A module without a file belongs where its package does.
+    """
     while isinstance(name, str) and name:
         if name in sys.builtin_module_names:
             return True
@@ -63,12 +68,12 @@ def is_foreign(name: Any) -> bool:
 
 
 def class_dict(kind: type) -> Any:
-    """The dict behind the `__dict__` of a class, which only shows it."""
+    """Return the dict of a class; its `__dict__` is only a view of that."""
     return gc.get_referents(_class_dict(kind))[0]
 
 
 def dict_getter(x: Any) -> Any:
-    """The function of an object that gives its true `__dict__`, or None if it has none."""
+    """Return the function that returns the true `__dict__` of x, or None if x has none."""
     for kind in mro(type(x)):
         getter = _class_dict(kind).get("__dict__")
         if type(getter) in (GetSetDescriptorType, MemberDescriptorType):
@@ -77,18 +82,18 @@ def dict_getter(x: Any) -> Any:
 
 
 def own(x: Any) -> Any:
-    """The true `__dict__` of an object, or None if it has none that is not hidden."""
+    """Return the true `__dict__` of x, or None if it has none or hides it."""
     getter = dict_getter(x)
     return None if getter is None else getter(x)
 
 
 def is_hidden(x: Any) -> bool:
-    """Whether a class has a `__dict__` of its own making in the place of an object's."""
+    """Return whether the class of x defines another `__dict__` and so hides the true one."""
     return dict_getter(x) is None and any("__dict__" in _class_dict(k) for k in mro(type(x))[:-1])
 
 
 def slots(x: Any) -> dict[str, MemberDescriptorType]:
-    """An object's slots, by name."""
+    """Return the slots of an object, by name."""
     return {
         name: member
         for kind in reversed(mro(type(x)))
@@ -98,7 +103,7 @@ def slots(x: Any) -> dict[str, MemberDescriptorType]:
 
 
 def slot(member: MemberDescriptorType, x: Any) -> Any:
-    """What a slot of an object holds, or ABSENT."""
+    """Return what a slot of x holds, or ABSENT."""
     try:
         return member.__get__(x)
     except AttributeError:
@@ -106,8 +111,10 @@ def slot(member: MemberDescriptorType, x: Any) -> Any:
 
 
 def names_of(code: CodeType) -> tuple[set[str], set[str]]:
-    """The names that code looks up in its globals, and those that may be attributes: its own name,
-    and the texts in it, too."""
+    """Return the names that code looks up in its globals, and the names that may be attributes.
+
+    The latter include its own name and the names in its texts, which getattr may be given.
+    """
     outside: set[str] = set()
     attributes = {code.co_name, *texts(code.co_consts)}
     for instruction in dis.get_instructions(code):
@@ -121,7 +128,7 @@ def names_of(code: CodeType) -> tuple[set[str], set[str]]:
 
 
 def texts(x: Any) -> set[str]:
-    """The names in a text, or in tuples of texts."""
+    """Return the names in a text, or in tuples of texts."""
     if type(x) is tuple or type(x) is frozenset:
         return set().union(*map(texts, x))
     return {part for part in x.split(".") if part.isidentifier()} if type(x) is str else set()

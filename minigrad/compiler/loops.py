@@ -1,5 +1,7 @@
-"""The source of a nest of loops: elements in scalars, rows of arrays in the innermost loop, and
-sums in float64."""
+"""The source of a nest of loops.
+
+Elements are scalars, the innermost loop runs along rows of arrays, and sums are in float64.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +17,7 @@ _UNBOUNDED = {"low": "-inf", "high": "inf"}
 
 
 def nest(stage: Stage, function: Any, stored: set[Value]) -> list[str]:
-    """The lines of a stage that is a nest; `function` gives names, and takes numbers and memory."""
+    """Return the lines of a nest; `function` gives names, and brings in numbers and memory."""
     return _Nest(stage, function, stored).lines()
 
 
@@ -24,18 +26,20 @@ class _Nest:
         self.stage, self.function, self.stored = stage, function, stored
         self.space: tuple[int, ...] = stage.space or ()
         self.elements: dict[Value, str] = {}  # scalars by Value
-        self.rows: list[str] = []  # in front of the innermost loop
-        self.body: list[str] = []  # in it
+        self.rows: list[str] = []  # lines in front of the innermost loop
+        self.body: list[str] = []  # lines in it
         self.before: list[str] = []
         self.after: list[str] = []
-        self.ends: list[list[str]] = [[] for _ in self.space]  # behind the loop over an axis
-        self.starts: list[list[str]] = [[] for _ in self.space]  # in front of it
+        self.ends: list[list[str]] = [
+            [] for _ in self.space
+        ]  # lines behind the loop over each axis
+        self.starts: list[list[str]] = [[] for _ in self.space]  # lines in front of it
         self._row_of: dict[tuple[Value, bool], str] = {}
         rank = len(self.space)
         self.index = [f"i{k}" if rank > 1 else "i" for k in range(rank)]
 
     def lines(self) -> list[str]:
-        """All of the nest."""
+        """Return all lines of the nest."""
         self.bounds = self.function.size(self.space, ["n"] * len(self.space)) if self.space else []
         for operation in self.stage.operations:
             if operation.name in REDUCTIONS:
@@ -68,7 +72,7 @@ class _Nest:
         (v,) = operation.makes
         text = self.function.emitter.free(v.name)
         self.elements[v] = text
-        self.body.append(f"{text} = {self._expression(operation, v)}{_remark(operation)}")
+        self.body.append(f"{text} = {self._expression(operation, v)}{remark(operation)}")
         if v in self.stored:
             self.body.append(f"{self._at(v, write=True)} = {text}")
 
@@ -78,7 +82,7 @@ class _Nest:
             dtype = compared_in(operation)
         elif operation.name == "astype":
             dtype = operation.reads[0].dtype
-        cast = _cast(dtype)
+        cast = type_name(dtype)
         inputs = operation.inputs
         if operation.name == "pow" and not isinstance(inputs[1], Value) and inputs[1] in POWERS:
             template, inputs = POWERS[inputs[1]], inputs[:1]
@@ -90,7 +94,7 @@ class _Nest:
                 text = self._read(x)
                 free = x.dtype == dtype or (operation.name == "where" and i == 0)
                 operands.append(text if free else f"{cast}({text})")
-        attributes = {  # of clip's bounds one may be absent: it bounds nothing
+        attributes = {  # a bound of clip that is None bounds nothing
             k: f"{cast}({_UNBOUNDED[k]})" if a is None else self.function.constant(a, cast, k)
             for k, a in operation.attributes.items()
             if f"{{{k}}}" in template
@@ -98,17 +102,21 @@ class _Nest:
         text = template.format(*operands, zero=f"{cast}(0)", one=f"{cast}(1)", **attributes)
         narrow = v.dtype.kind in "iub" and v.dtype != np.int64
         if operation.name != "astype" and narrow and operation.name not in COMPARISONS:
-            # Integers are computed in int64, and booleans: one and one is two.
-            return f"{_cast(v.dtype)}({text})"
+            # Integers and booleans are computed in int64, where one and one is two.
+            return f"{type_name(v.dtype)}({text})"
         if operation.name == "astype" and v.dtype != dtype:
             if v.dtype.kind == "b":
                 return f"{text} != 0"
-            to = f"to_{v.dtype}" if dtype.kind == "f" and v.dtype.kind in "iu" else _cast(v.dtype)
+            to = (
+                f"to_{v.dtype}"
+                if dtype.kind == "f" and v.dtype.kind in "iu"
+                else type_name(v.dtype)
+            )
             return f"{to}({text})"
         return text
 
     def _read(self, v: Value) -> str:
-        """The element of v at this place of the nest."""
+        """Return the element of v at this place of the nest."""
         known = self.elements.get(v)
         return self._at(v) if known is None else known
 
@@ -139,32 +147,36 @@ class _Nest:
     # --- sums ----------------------------------------------------------------------------------
 
     def _reduce(self, operation: Operation) -> None:
-        """A sum of float64 keeps what each addition loses, which Dekker's Fast2Sum finds wherever
-        the total is larger than the term; one of float32 has digits to spare in a plain total."""
+        """Write a reduction.
+
+        A sum of float64 also adds up what each addition loses, which Dekker's Fast2Sum finds where
+        the total is larger than the term. For float32, a plain total in float64 has digits to
+        spare.
+        """
         (a,), (v,) = operation.inputs, operation.makes
         axes, rank = set(operation.attributes["axis"]), len(self.space)
         extreme = EXTREMES.get(operation.name)
-        wide = "float64" if extreme is None and v.dtype.kind == "f" else _cast(v.dtype)
+        wide = "float64" if extreme is None and v.dtype.kind == "f" else type_name(v.dtype)
         term = REDUCTIONS[operation.name].format(f"{wide}({self._read(a)})")
         zero = "0.0" if wide == "float64" else "0"
         start = zero if extreme is None else f"{wide}({extreme[1]})"
         exact = extreme is None and a.dtype == np.float64
-        name, remark = f"{v.name}_total", _remark(operation)
+        name, ending = f"{v.name}_total", remark(operation)
 
         def combined(total: str, lost: str, term: str) -> list[str]:
             if extreme is not None:
-                return [f"{total} = {extreme[0]}({total}, {term}){remark}"]
+                return [f"{total} = {extreme[0]}({total}, {term}){ending}"]
             if not exact:
-                return [f"{total} += {term}{remark}"]
+                return [f"{total} += {term}{ending}"]
             given, both = map(self.function.emitter.free, (f"{v.name}_term", name))
             return [
-                f"{given} = {term}{remark}",
+                f"{given} = {term}{ending}",
                 f"{both} = {total} + {given}",
                 f"{lost} += ({total} - {both}) + {given}",
                 f"{total} = {both}",
             ]
 
-        def restored(total: str, lost: str) -> str:  # what infinities and NaN lost is NaN
+        def restored(total: str, lost: str) -> str:  # the loss of infinities and NaN is NaN
             return f"({total} + {lost} if {lost} - {lost} == 0.0 else {total})" if exact else total
 
         inner = rank  # the loops from here on are all reduced over
@@ -180,11 +192,11 @@ class _Nest:
             self.body += combined(scalar, lost, term)
             term = restored(scalar, lost)
             if all(k not in axes for k in range(inner)):
-                result = f"{_cast(v.dtype)}({term}{divisor})"
+                result = f"{type_name(v.dtype)}({term}{divisor})"
                 self.ends[inner].append(f"{self._place(v, axes)} = {result}")
                 return
         elif not divisor and not exact and v.dtype == wide and len(v.shape) == rank:
-            # In its own memory.
+            # The result itself serves as the total.
             self.before.append(f"{self.function.name(v)}[...] = {start}")
             self.body += combined(self._at(v, write=True), "", term)
             return
@@ -204,11 +216,12 @@ class _Nest:
         self.before += [f"{x}[...] = {start}" for x in arrays]
         for depth, k in enumerate(kept):
             self.after.append(f"{INDENT * depth}for {self.index[k]} in range({self.bounds[k]}):")
-        result = f"{_cast(v.dtype)}({restored(elements[0], elements[-1])}{divisor})"
+        result = f"{type_name(v.dtype)}({restored(elements[0], elements[-1])}{divisor})"
         self.after.append(f"{INDENT * len(kept)}{self._place(v, axes)} = {result}")
 
     def _place(self, v: Value, axes: set[int]) -> str:
-        """The element of the result of a reduction, within the loops over what is kept."""
+        """Return the element of a reduction's result, within the loops over the axes that are
+        kept."""
         kept = [self.index[k] for k in range(len(self.space)) if k not in axes]
         index: Sequence[str] = kept
         if len(v.shape) == len(self.space):
@@ -216,10 +229,12 @@ class _Nest:
         return f"{self.function.name(v)}[{', '.join(index) or '()'}]"
 
 
-def _cast(dtype: Any) -> str:
+def type_name(dtype: Any) -> str:
+    """Return what generated code calls a dtype."""
     return "bool_" if dtype.kind == "b" else str(dtype.name)
 
 
-def _remark(operation: Operation) -> str:
+def remark(operation: Operation) -> str:
+    """Return the comment that names an operation, and the rule that it comes from."""
     text = origin(operation).strip()
     return f"  # {operation.name}" + (f", {text}" if text else "")

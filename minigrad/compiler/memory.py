@@ -1,5 +1,8 @@
-"""Where the arrays of a program are: the user's own, copies of those that do not lie in C order,
-pieces of a block that all programs of a function share, or, of large results, new ones."""
+"""Memory assignment: where the arrays of a program lie.
+
+They are the user's own arrays, copies of those that are not in C order, pieces of a block that all
+programs of a function share, or, for large results, new arrays in each call.
+"""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -15,24 +18,24 @@ from .emit import Emitted
 from .layout import laid_out
 from .program import Program, Value
 
-LINE = 64  # bytes: arrays begin with a line of the cache
+LINE = 64  # bytes; arrays begin at a cache line
 _BYTE = np.dtype(np.uint8)
 
 
 class Workspace:
-    """The memory that all programs of one function share, of which one runs at a time."""
+    """The memory that all programs of one function share; one of them runs at a time."""
 
     def __init__(self) -> None:
         self.block = empty((LINE,), _BYTE)
         self._gradients: dict[Any, tuple[Any, Any]] = {}  # by leaf, with a reference to it
 
     def reserve(self, size: int) -> None:
-        """Make the block at least this many bytes, which may put it into another place."""
+        """Make the block at least `size` bytes large, which may move it."""
         if size + LINE > self.block.size:
             self.block = empty((size + LINE,), _BYTE)
 
     def gradient(self, leaf: Any, v: Value) -> Any:
-        """The array that every program puts the gradient of this leaf into."""
+        """Return the array into which every program puts the gradient v of this leaf."""
         key = id(leaf), v.shape, v.dtype
         owner, array = self._gradients.get(key, (None, None))
         if owner is None or owner() is not leaf:
@@ -44,8 +47,8 @@ class Workspace:
 class Memory:
     """The arrays of all Values but arguments.
 
-    places: their addresses, as generated code takes them; buffer_bytes: the size of its part of the
-    block. Errors: TraceError for memory that a program cannot use.
+    places: their addresses, as generated code takes them; buffer_bytes: how much of the block it
+        uses. Errors: TraceError for states that share memory which the step changes.
     """
 
     def __init__(self, program: Program, emitted: Emitted, workspace: Workspace) -> None:
@@ -54,12 +57,11 @@ class Memory:
         self._written = {v for op in program.operations for v in op.changes}
         self._outer: dict[Value, Any] = {}  # the user's arrays
         self._arrays: dict[Value, Any] = {}
-        self._copies: list[
-            tuple[Value, Any, Any]
-        ] = []  # of those that code cannot take as they are
+        # The user's arrays that generated code cannot take as they are, and their copies.
+        self._copies: list[tuple[Value, Any, Any]] = []
         self.places = np.zeros(len(emitted.places), np.int64)
         outer = [(v, v.array) for v in program.values() if v.origin in ("state", "constant")]
-        # Gradients are kept from call to call; those of a step that reads some are copied instead.
+        # Gradients keep their arrays from call to call; a step that reads gradients copies them.
         self.reads_gradients = any(v.name.endswith(".grad") for v, _ in outer if v.fetch)
         kept = {v: leaf for leaf, v in program.grads if v is not None and v.origin == "result"}
         self._gradients: dict[Value, Any] = {}
@@ -73,7 +75,7 @@ class Memory:
                 "one of them in place; give each an array of its own"
             )
         self._put(outer)
-        # Results whose copy would cost more than a new array does.
+        # Large results, for which a new array costs less than a copy.
         self._handed = [
             v
             for v in dict.fromkeys(program.results)
@@ -84,20 +86,23 @@ class Memory:
         self.settle()
 
     def _lay_out(self, emitted: Emitted) -> None:
-        """A piece of one block for each other result that has a place."""
+        """Give a piece of the block to each other result that has a place."""
         elsewhere = {*self._handed, *self._gradients}
         own = [v for v in emitted.places if v.origin == "result" and v not in elsewhere]
         sizes = [-(-v.dtype.itemsize * math.prod(v.shape) // LINE) * LINE for v in own]
-        keep = {id(emitted.aliases.root(v)) for v in self._program.wanted}
-        ends = {i: math.inf if i in keep else last for i, (_, last) in emitted.lives.items()}
-        lives = [(emitted.lives[id(v)][0], ends[id(v)]) for v in own]
+        keep = set(map(emitted.aliases.root, self._program.wanted))
+        spans = [emitted.lives[v] for v in own]
+        lives = [
+            (first, math.inf if v in keep else last)
+            for v, (first, last) in zip(own, spans, strict=True)
+        ]
         starts, self.buffer_bytes = laid_out(sizes, lives)
         self._pieces = list(zip(own, starts, strict=True))
         self._block: Any = None
         self._workspace.reserve(self.buffer_bytes)
 
     def settle(self) -> bool:
-        """Take the block where it is now; whether it has moved since the last time."""
+        """Use the block where it is now, and return whether it has moved since the last time."""
         block = self._workspace.block
         if block is self._block:
             return False
@@ -111,15 +116,15 @@ class Memory:
         return True
 
     def begin(self) -> None:
-        """New arrays for the results that a call hands over, and copies of what lies in another
-        order. Errors: MemoryError."""
+        """Before a call, make new arrays for the results that it hands over, and copy the user's
+        arrays that do not lie in C order. Errors: MemoryError."""
         for v in self._handed:
             self._set(v, empty(v.shape, v.dtype))
         for _, array, copy in self._copies:
             np.copyto(copy, array)
 
     def end(self) -> None:
-        """What was handed over is the caller's now, and changed copies go back."""
+        """After a call, let go of results that were handed over, and copy changed states back."""
         for v in self._handed:
             self._arrays.pop(v, None)
         for v, array, copy in self._copies:
@@ -127,7 +132,7 @@ class Memory:
                 np.copyto(array, copy)
 
     def _put(self, found: Iterable[tuple[Value, Any]]) -> None:
-        """Use these arrays of the user's."""
+        """Use these arrays of the user's for these Values."""
         # A gradient of the call before, which the user still has, is read as it was.
         overwritten = {id(memory_of(self._arrays[v])) for v in self._gradients}
         for v, array in found:
@@ -155,39 +160,39 @@ class Memory:
         return not self._copies and not self.reads_gradients
 
     def hands_over(self, v: Value) -> bool:
-        """Whether v has a new array in each call, which is then the caller's."""
+        """Return whether v has a new array in each call, which the caller gets."""
         return v in self._handed
 
     def keeps_gradient(self, v: Value) -> bool:
-        """Whether v is a gradient with an array of its own."""
+        """Return whether v is a gradient that has the same array in each call."""
         return v in self._gradients
 
     def outer(self, v: Value) -> Any:
-        """The user's array that v stands for."""
+        """Return the user's array that v stands for."""
         return self._outer[v]
 
     def find(self, v: Value) -> Any:
-        """The array of v, or None for an argument, a view, or what has no memory."""
+        """Return the array of v, or None for an argument, a view, or a Value without memory."""
         return self._arrays.get(v)
 
     def array(self, v: Value, arguments: Sequence[Any]) -> Any:
-        """Where the elements of v are, in a call with these arguments."""
+        """Return the array with the elements of v, in a call with these arguments."""
         known = self._arrays.get(v)
         if known is not None:
             return known
         for argument, value in zip(arguments, self._program.arguments, strict=True):
             if value is v:
                 return argument
-        view = self._aliases.of.get(id(v))
-        if view is None:  # nothing generated has read or made it
+        view = self._aliases.of.get(v)
+        if view is None:  # generated code neither reads nor makes it
             self._arrays[v] = np.empty(v.shape, v.dtype)
             return self._arrays[v]
         base = self.array(view.inputs[0], arguments)
         return view.what.forward(base, **view.attributes)  # type: ignore[union-attr]
 
     def replace(self, found: Iterable[tuple[Value, Any]]) -> bool:
-        """Use these arrays for these Values from now on; False, and nothing done, if one does not
-        fit."""
+        """Use these arrays for these Values from now on, and return True; or, if one does not fit,
+        do nothing and return False."""
         found = list(found)
         for v, now in found:
             fits = isinstance(now, np.ndarray) and now.shape == v.shape
@@ -202,8 +207,8 @@ class Memory:
         return True
 
     def overlap(self, arrays: Sequence[tuple[Value, Any]]) -> tuple[Value, Value] | None:
-        """Two of these Values and the gradients, of which one is changed in place, whose arrays
-        share memory: what reads the other is in no order with the change."""
+        """Return two of these Values and the gradients whose arrays share memory, if one of them is
+        changed in place, or None: passes would not keep reads of the other in order with that."""
         gradients = [(v, self._arrays[v]) for v in self._gradients]
         for v, a in arrays:
             if v in self._written:
@@ -215,14 +220,14 @@ class Memory:
     # --- arguments -----------------------------------------------------------------------------
 
     def _note_owners(self) -> None:
-        """Whose memory arguments must not be: looked at in each call, so by identity."""
+        """Note the owners of memory that arguments must not be, by identity for a quick look-up."""
         ours = [self._outer[v] for v in self._written]
         ours += [a for v, a in self._arrays.items() if v.origin == "result"]
         self._owners = {id(memory_of(a)): memory_of(a) for a in ours}
 
     def apart(self, arguments: list[Any]) -> list[Any]:
-        """The arguments, copied where they are memory of the block, such as a gradient of the call
-        before. Errors: TraceError for one that is memory which the step changes."""
+        """Return the arguments, with a copy of each that is the plan's own memory, such as a
+        gradient of the call before. Errors: TraceError for one whose memory the step changes."""
         for i, a in enumerate(arguments):
             base = a.base
             if id(a if base is None else base) in self._owners:

@@ -1,5 +1,5 @@
-"""Where the compiled methods of an object are kept: in the object, so that they go when it goes;
-and how compiled functions are pickled."""
+"""Compiled methods are kept in their object, so that they live as long as it; and compiled
+functions are pickled by name."""
 
 import pickle
 import sys
@@ -12,7 +12,7 @@ NAME = "_minigrad_compiled"
 
 
 class Methods(dict[Any, Any]):
-    """For compiled functions of a class their bound forms. An object's copy begins with none."""
+    """The bound forms of a class's compiled functions; a copy of the object begins with none."""
 
     def __init__(self, owner: Any = None) -> None:
         super().__init__()
@@ -22,11 +22,11 @@ class Methods(dict[Any, Any]):
         return Methods, ()
 
 
-_elsewhere: dict[int, Methods] = {}  # for objects that have only slots, by identity; for ever
+_elsewhere: dict[int, Methods] = {}  # for objects with slots only, by identity, kept for ever
 
 
 def methods_of(owner: Any) -> Methods:
-    """Those of an object, to be added to."""
+    """Return the compiled methods of an object, to which others may be added."""
     held = getattr(owner, "__dict__", None)
     if not isinstance(held, dict):
         return _elsewhere.setdefault(id(owner), Methods(owner))
@@ -39,10 +39,11 @@ def methods_of(owner: Any) -> Methods:
 
 
 def reduced(compiled: Any, function: Any, compile: Callable[[Any], Any]) -> Any:
-    """How a compiled function is pickled: by its name, as functions are, or else as the function.
+    """Return how a compiled function is pickled: by its name, or else by pickling the function.
 
-    A pickler that takes functions apart, as those that send work to other processes do, does so
-    where the other process may not find the name. What has no name at all is pickled by such one.
+    Where another process may not find the name, a pickler that can pickle functions by value does
+    so, as those that send work to other processes. If another pickler asks for a function that has
+    no name, cloudpickle does it.
     """
     module, name = function.__module__, getattr(function, "__qualname__", "")
     found: Any = sys.modules.get(module)
@@ -58,7 +59,7 @@ def reduced(compiled: Any, function: Any, compile: Callable[[Any], Any]) -> Any:
 
 
 def _takes_functions_apart() -> bool:
-    """Whether the pickler that asks is a cloudpickle, anybody's copy of it."""
+    """Return whether the pickler that asks is some copy of cloudpickle."""
     frame = sys._getframe(1)
     while frame is not None:
         pickler = frame.f_locals.get("self") if frame.f_code.co_name == "dump" else None

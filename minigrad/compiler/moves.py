@@ -1,4 +1,4 @@
-"""How generated code moves elements, or finds where one is; as calls.py, which lists this."""
+"""The calls in generated code, as in calls.py, of primitives that move elements or locate one."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -6,20 +6,20 @@ from typing import Any
 import numpy as np
 
 from ..ops.indexing import ARRAY
-from .indices import is_plain
+from .indices import is_one_step
 from .program import Operation, Value
 
 Lines = list[str] | None  # None where this case is left to the primitive's forward, in Python
-Name = Callable[..., str]  # of a Value, or of a number and what it is, in generated code
+Name = Callable[..., str]  # gives the name of a Value, or of a number, in generated code
 
 
 def flat(text: str) -> str:
-    """An array as one of one dimension."""
+    """Return an array in one dimension."""
     return f"{text}.reshape({text}.size)"
 
 
 def _folded(text: str, ndim: int, first: int, last: int) -> str:
-    """An array as one of three dimensions, of which the second is those from first to last."""
+    """Return an array in three dimensions, with those from first to last as the second."""
     sizes = [f"{text}.shape[{k}]" for k in range(ndim)]
     parts = sizes[:first], sizes[first:last], sizes[last:]
     return f"{text}.reshape({', '.join(' * '.join(part) or '1' for part in parts)})"
@@ -32,8 +32,10 @@ def _reshape(op: Operation, name: Name) -> Lines:
 def _moved(
     target: str, source: str, shape: str, ndim: int, to: Sequence[str], of: Sequence[str]
 ) -> list[str]:
-    """Loops over a shape, with an element moved in each turn, from and to where the indices say.
-    Numba takes a second to compile an assignment of parts of arrays."""
+    """Return loops over a shape that move one element in each turn, from index `of` to index `to`.
+
+    Numba compiles them much faster than an assignment of parts of arrays.
+    """
     lines = [f"{'    ' * i}for k{i} in range({shape}.shape[{i}]):" for i in range(ndim)]
     element = f"{target}[{', '.join(to) or '()'}] = {source}[{', '.join(of) or '()'}]"
     return [*lines, "    " * ndim + element]
@@ -50,7 +52,7 @@ def _permute(op: Operation, name: Name) -> Lines:
 
 
 def _copy(op: Operation, name: Name) -> Lines:
-    """Broadcast, into memory of any order."""
+    """Copy with broadcasting, into memory in any order."""
     target, source = op.inputs
     ndim = len(target.shape)
     of = _counters(ndim)[ndim - len(source.shape) :]
@@ -80,7 +82,7 @@ def _first_extreme(op: Operation, name: Name) -> Lines:
 
 
 def basic_index(index: Sequence[Any], shape: Sequence[int], name: Name) -> str:
-    """An index of ints and slices as text, without numbers that may depend on a size."""
+    """Return an index of ints and slices as text, without numbers that may depend on a size."""
     parts = []
     for item, n in zip(index, shape, strict=False):
         if type(item) is int:
@@ -95,7 +97,7 @@ def basic_index(index: Sequence[Any], shape: Sequence[int], name: Name) -> str:
 
 
 def _at(index: Sequence[Any], shape: Sequence[int], name: Name) -> list[str]:
-    """Where such an index finds each element: k0, k1, ... count what its slices leave."""
+    """Return where such an index finds each element; k0, k1, ... count along its slices."""
     found, count = [], 0
     for i, n in enumerate(shape):
         item = index[i] if i < len(index) else slice(None)
@@ -111,7 +113,7 @@ def _at(index: Sequence[Any], shape: Sequence[int], name: Name) -> list[str]:
 
 def _getitem(op: Operation, name: Name) -> Lines:
     (a, *arrays), (y,), index = op.inputs, op.makes, op.attributes["index"]
-    if not is_plain(index, arrays):
+    if not is_one_step(index, arrays):
         return None
     if not arrays:
         of, ndim = _at(index, a.shape, name), len(y.shape)
@@ -123,7 +125,7 @@ def _getitem(op: Operation, name: Name) -> Lines:
 
 def _scatter(op: Operation, name: Name) -> Lines:
     (g, *arrays), (y,), index = op.inputs, op.makes, op.attributes["index"]
-    if not is_plain(index, arrays):
+    if not is_one_step(index, arrays):
         return None
     if not arrays:
         to, ndim = _at(index, y.shape, name), len(g.shape)
@@ -137,8 +139,8 @@ def _scatter(op: Operation, name: Name) -> Lines:
 def _located(
     whole: str, index: Sequence[Any], arrays: Sequence[Value], name: Name
 ) -> tuple[list[str], str, int, int]:
-    """Lines that find where the arrays of an index point to in a whole array, if the dimensions
-    that they stand at were one; where that is noted; and these dimensions, from first to last."""
+    """Return lines that find the places of an index with arrays, as if the dimensions that it
+    indexes were one; the array of these places; and the first and last of these dimensions."""
     first = index.index(ARRAY)
     places = name(Value.like("places", arrays[0].shape, np.int64))
     lines = [f"{places}[...] = 0"]

@@ -1,4 +1,4 @@
-"""Unique names."""
+"""Unique names for Values and for what generated code defines."""
 
 from collections.abc import Collection
 
@@ -6,7 +6,7 @@ from collections.abc import Collection
 class Names:
     """A set of names, to which `free` adds others in constant time.
 
-    taken: names that were there before.
+    taken: names that are not free to begin with.
     """
 
     def __init__(self, taken: Collection[str] = ()) -> None:

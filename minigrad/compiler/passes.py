@@ -1,7 +1,7 @@
-"""Passes: from a program to an equal one that does less. Each takes operations and returns some.
+"""Passes turn a program into an equal one that does less; each takes operations and returns others.
 
-In an update a Value is changed; all passes leave the order of updates, and of what reads the
-changed Values before or after them, alone.
+All passes keep the order of updates, and of the operations that read the changed Values before or
+after them.
 """
 
 from collections.abc import Sequence
@@ -19,15 +19,15 @@ from .views import Views
 Operations = list[Operation]
 Wanted = Sequence[Value]
 
-# Draw anew at each call, so that two with the same inputs are not one.
+# These draw anew in each call, so two of them with the same inputs are not one.
 RANDOM = {"keep_mask", "uniform"}
-# Not left out where nobody reads what they make: what is random is drawn, so that the generator is
-# where it would be, and what is out of range is an error.
+# These are kept though nobody reads their results: draws advance the generator, and range checks
+# may raise an error.
 NEEDED = RANDOM | {"in_range", "label_cross_entropy"}
 
 
 def optimised(program: Program) -> Program:
-    """The program after all passes."""
+    """Return the program after all passes."""
     done = program.operations
     for simplify in (expanded, wide_sums, sums_of_sums, same_dtype, common, dead, updates_last):
         done = simplify(done, program.wanted)
@@ -38,7 +38,7 @@ def optimised(program: Program) -> Program:
 
 
 def dead(operations: Operations, wanted: Wanted) -> Operations:
-    """Without what nobody reads: neither an update, nor a result, nor what leads to one."""
+    """Eliminate dead code: operations that lead to no update, result or gradient."""
     live = set(wanted)
     kept: Operations = []
     for operation in reversed(operations):
@@ -50,7 +50,7 @@ def dead(operations: Operations, wanted: Wanted) -> Operations:
 
 
 def common(operations: Operations, wanted: Wanted) -> Operations:
-    """The same primitive of the same inputs is applied once: common subexpressions."""
+    """Eliminate common subexpressions: apply the same primitive to the same inputs only once."""
     views = Views(operations)
     keep = set(wanted)
     first: dict[Any, Operation] = {}
@@ -72,8 +72,8 @@ def common(operations: Operations, wanted: Wanted) -> Operations:
 
 
 def same_dtype(operations: Operations, wanted: Wanted) -> Operations:
-    """Without copies: a conversion to the dtype that is there already is its input, where that is
-    not changed later."""
+    """Eliminate conversions to the dtype that is there already, unless the input is changed in
+    place."""
     views = Views(operations)
     keep = set(wanted)
     kept, same = [], Same()
@@ -90,11 +90,13 @@ def same_dtype(operations: Operations, wanted: Wanted) -> Operations:
 
 
 def updates_last(operations: Operations, wanted: Wanted) -> Operations:
-    """Updates stand at the end, so that what fails before them has changed nothing; but for those
-    whose changed Values are read later."""
+    """Move updates to the end, so that an operation that fails before them has changed nothing.
+
+    An update stays before the operations that read what it changes.
+    """
     order: Operations = []
     late: Operations = []
-    changed: set[Value] = set()  # what the late ones change
+    changed: set[Value] = set()  # the Values that late updates change
     root = Views(operations).root
     for operation in operations:
         if isinstance(operation.what, Update):
@@ -110,7 +112,7 @@ def updates_last(operations: Operations, wanted: Wanted) -> Operations:
 
 
 def _name_apart(operations: Operations) -> None:
-    """Values that passes made get names of their own."""
+    """Give unique names to the Values that passes have made."""
     names = Names({v.name for op in operations for v in op.reads if v.origin != "result"})
     for operation in operations:
         for v in operation.makes:
@@ -118,17 +120,17 @@ def _name_apart(operations: Operations) -> None:
 
 
 class Same:
-    """Values that are others under another name."""
+    """A substitution of Values by equal ones."""
 
     def __init__(self) -> None:
         self._of: dict[Value, Value] = {}
 
     def put(self, old: Value, new: Value) -> None:
-        """From now on `old` is `new`."""
+        """Replace `old` by `new` from now on."""
         self._of[old] = new
 
     def renamed(self, operation: Operation) -> Operation:
-        """The operation with inputs of their one name."""
+        """Return the operation with its inputs replaced."""
         if self._of.keys().isdisjoint(operation.reads):
             return operation
         inputs = [self._of.get(x, x) if isinstance(x, Value) else x for x in operation.inputs]

@@ -1,4 +1,4 @@
-"""A plan: one trace, compiled, with memory for arguments of given shapes; and its run."""
+"""A plan is one trace, compiled, with memory for arguments of given shapes; it runs the calls."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -22,10 +22,10 @@ from .trace import Trace
 
 
 class Plan:
-    """What runs instead of the traced function, as long as `holds()`.
+    """A compiled trace, which runs instead of the function as long as it `holds()`.
 
-    rebuild: makes the function's result of the Tensors that the program returns, or of what stands
-        for each.
+    rebuild: makes the function's result of the Tensors that the program returns, or of Values that
+        stand for these; known: the user's Tensors that the function can see.
     """
 
     def __init__(
@@ -47,8 +47,10 @@ class Plan:
         self._owners = trace.owners
         self._tensors: list[tuple[Tensor, Any, bool, Value]] = []
         self._fetches: list[tuple[Callable[[], Any], Any, Value]] = []
-        self._pending: list[Any] = []  # sources of states that the next call makes
-        self.built: dict[str, tuple[str, float]] = {}  # what Numba did for each function
+        self._pending: list[Any] = []  # sources whose state the next call creates
+        self.built: dict[
+            str, tuple[str, float]
+        ] = {}  # what Numba did for each function, in seconds
         self._batch: list[Any] | None = None  # arguments that run_rows gathers
         self.memory = Memory(self.program, self.emitted, workspace)
         self.buffer_bytes = self.memory.buffer_bytes
@@ -62,7 +64,7 @@ class Plan:
         self.compile_seconds = time.perf_counter() - began
 
     def _bind(self) -> None:
-        """What comes of a call, from where the memory is now."""
+        """Prepare the gradients and results of calls, from where the memory is now."""
         self._held: list[tuple[Tensor, Tensor]] = []  # gradients whose memory each call overwrites
         self._grads = [self._gradient(leaf, v) for leaf, v in self.program.grads]
         given = self.program.results
@@ -71,24 +73,26 @@ class Plan:
     # --- running -------------------------------------------------------------------------------
 
     def holds(self) -> bool:
-        """Whether what the trace has seen of its surroundings is still so; takes note of arrays
-        that others have replaced."""
-        for x, array, needs, _ in self._tensors:  # here each tenth of a microsecond tells
+        """Return whether all that the trace has seen outside is still so.
+
+        Arrays that others have replaced are taken into use, if they fit.
+        """
+        for x, array, needs, _ in self._tensors:  # every call pays for these loops
             if x._data is not array or x._requires_grad is not needs:
                 return self._holds_again()
         for fetch, array, _ in self._fetches:
             try:
                 if fetch() is not array:
                     return self._holds_again()
-            except Exception:  # what was there is gone
+            except Exception:  # the state is gone
                 return False
-        for look, seen in self._guards:  # noqa: SIM110  (all() of a generator takes 0.4 us more)
+        for look, seen in self._guards:  # noqa: SIM110  (all() of a generator is slower)
             if look() != seen:
                 return False
         return True
 
     def _holds_again(self) -> bool:
-        """With other arrays in the places of some, if they fit."""
+        """Return whether it holds with other arrays in the places of some, and use these then."""
         try:
             found = [(v, fetch()) for fetch, _, v in self._fetches]
         except Exception:
@@ -103,26 +107,27 @@ class Plan:
         return True
 
     def states(self) -> list[tuple[Value, Any]]:
-        """The states of the user, with the arrays that have them now."""
+        """Return the states, with the user's arrays that have them now."""
         return [(v, array) for _, array, _, v in self._tensors] + [
             (v, array) for _, array, v in self._fetches
         ]
 
     def tensors(self) -> list[Tensor]:
-        """The user's Tensors: those among the states, and others that the function can see."""
+        """Return the user's Tensors: those among the states, and others that the function can
+        see."""
         return list({id(x): x for x in (*self._owners.values(), *self.known)}.values())
 
     def owner(self, v: Value) -> Tensor | None:
-        """The user's Tensor that a state is the array of."""
+        """Return the user's Tensor that a state is the array of, or None."""
         return self._owners.get(v)
 
     def optimizers(self) -> list[Any]:
-        """The optimizers whose state a call changes."""
+        """Return the optimizers whose state a call changes."""
         found = [getattr(fetch, "optimizer", None) for fetch, _, _ in self._fetches]
         return list({id(x): x for x in found if x is not None}.values())
 
     def _note_states(self) -> None:
-        """What `holds` compares, as it is now."""
+        """Note what `holds` compares, as it is now."""
         self._tensors, self._fetches, self._pending = [], [], []
         for v in self.program.values():
             if v in self._owners:
@@ -134,8 +139,10 @@ class Plan:
                     self._pending.append(v.fetch)
 
     def run(self, arguments: list[Any]) -> Any:
-        """One call, with arrays in C order. Errors: those of the operations, TraceError for an
-        argument that is memory of what the step changes."""
+        """Run one call, and return its result; arguments: arrays in C order.
+
+        Errors: those of the operations; TraceError for an argument whose memory the step changes.
+        """
         if self.memory.settle():
             self._bind()
         arguments = self.memory.apart(arguments)
@@ -167,8 +174,11 @@ class Plan:
         return self.emitted.epoch and self.memory.stays()
 
     def run_rows(self, whole: Sequence[Any], rows: Any) -> Any:
-        """A call for each row of `rows`, the sample numbers of a batch: what they return, as an
-        array. whole: for each argument the array that it is gathered from; see `epoch` of emit."""
+        """Run a call for each row of `rows`, the sample numbers of a batch, and return the results
+        as an array.
+
+        whole: for each argument, the array that its batches are gathered from.
+        """
         code = self.emitted.steps[0]
         assert isinstance(code, Code)
         compiled = build.function(self.module, "epoch")
@@ -200,8 +210,8 @@ class Plan:
             ) from error
 
     def _leave(self) -> None:
-        """A call has ended before its end: gradients whose memory it has begun to write are gone,
-        and of several updates some may have been made."""
+        """Clean up after a call that has raised an error: gradients whose memory it may have
+        written are gone, and the Tensors that it may have changed are marked."""
         self.memory.end()
         for source in self._pending:
             source.forget()
@@ -211,13 +221,12 @@ class Plan:
         mark_changed(*self._changed)
 
     def _tables(self) -> tuple[Any, ...]:
-        """What generated functions get besides the user's arguments."""
+        """Return what generated functions get besides the user's arguments."""
         return self.memory.places, self._sizes, self._numbers, team()
 
     def _order(self, code: Code) -> list[int]:
-        """Which of the program's arguments a function takes."""
-        given = self.program.arguments
-        return [next(i for i, v in enumerate(given) if v is a) for a in code.arguments]
+        """Return the positions of the arguments that a function takes."""
+        return [self.program.arguments.index(v) for v in code.arguments]
 
     def _step(self, step: Code | Operation) -> Callable[[Sequence[Any]], None]:
         if isinstance(step, Operation):
@@ -248,7 +257,7 @@ class Plan:
             raise refusal(operation, given, error) from error
 
     def _by_python(self, operation: Operation, arguments: Sequence[Any]) -> None:
-        """An operation that generated code does not know, by its forward."""
+        """Run an operation that generated code leaves to NumPy, by its forward."""
         result = self._forward(operation, arguments)
         found = results_of(operation.what, result)  # type: ignore[arg-type]
         for v, array in zip(operation.outputs, found, strict=True):
@@ -256,8 +265,10 @@ class Plan:
                 np.copyto(self.memory.array(v, arguments), array, casting="unsafe")
 
     def _draw(self, operation: Operation) -> Callable[[], Any]:
-        """What draws random numbers, as the primitive does; also those that nobody reads, so that
-        the generator goes on."""
+        """Return a function that draws random numbers, as the primitive does.
+
+        Numbers that nobody reads are drawn as well, so that the generator advances as eagerly.
+        """
         forward, attributes = operation.what.forward, operation.attributes  # type: ignore[union-attr]
 
         def draw() -> None:
@@ -268,19 +279,16 @@ class Plan:
         return draw
 
     def _refuse(self, status: int, arguments: Sequence[Any]) -> None:
-        """Raise the error for an operation that generated code has refused: its forward's."""
+        """Raise the error of an operation that generated code has refused, by running its
+        forward."""
         self._forward(self.emitted.checked[status], arguments)
         raise TraceError(f"compile: {self.emitted.checked[status]} was refused")
 
     # --- what comes of it ----------------------------------------------------------------------
 
     def _changed_tensors(self, trace: Trace) -> list[Tensor]:
-        found: dict[int, Tensor] = {}
-        for operation in self.program.operations:
-            for v in operation.changes:
-                if v in trace.owners:
-                    found[id(v)] = trace.owners[v]
-        return list(found.values())
+        changed = dict.fromkeys(v for op in self.program.operations for v in op.changes)
+        return [trace.owners[v] for v in changed if v in trace.owners]
 
     def _gradient(
         self, leaf: Tensor, v: Value | None
@@ -294,10 +302,11 @@ class Plan:
         return leaf, lambda arguments: Tensor(self.memory.array(v, arguments).copy())
 
     def _result(self, v: Value, before: Sequence[Value]) -> Callable[[Sequence[Any]], Tensor]:
-        """What gives v to the caller, who has already got those `before`."""
+        """Return a function that gives v to the caller, which has got the Values `before`
+        already."""
         array = self.memory.find(v)
         if v.origin == "result" and array is not None:
             return lambda _: Tensor(array.copy())
-        if self.memory.hands_over(v) and not any(v is other for other in before):
+        if self.memory.hands_over(v) and v not in before:
             return lambda arguments: Tensor(self.memory.array(v, arguments))
         return lambda arguments: Tensor(self.memory.array(v, arguments).copy())

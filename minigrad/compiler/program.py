@@ -1,10 +1,11 @@
-"""A traced step as a flat list: each value is made once, before it is used (SSA form).
+"""The intermediate representation: a flat list in which each Value is made once (SSA form).
 
     %12: float32 (64, 128) = linear(%x, %model.0.weight, %model.0.bias)
 
 Values are arrays; numbers, None and attributes stand in the operations themselves. An update in
-place changes values that are memory of the user; whoever reads such a value after it stands behind
-it in the list. Imports ops and below only, so that passes and printers need no Tensors.
+place changes Values that are the user's memory; an operation that reads a changed Value stands
+behind the update in the list. This module imports ops, tape and below only, so that passes and
+printers need no Tensors.
 """
 
 import math
@@ -22,14 +23,14 @@ Fetch = Callable[[], Any]
 
 
 class Value:
-    """An array of a program, without elements: a name, a shape, a dtype, and where it comes from.
+    """An array of a program, without elements: it has a name, a shape, a dtype and an origin.
 
-    While a step is traced a Value stands for the array of each Tensor; whoever asks it for elements
-    gets a TraceError.
+    While a step is traced, a Value stands for the array of each Tensor, and asking it for elements
+    raises a TraceError.
 
-    origin: "argument"; "state", memory of the user, an array that `fetch` finds at each call;
-        "constant", an array of NumPy, read in each call; "result" of an operation.
-    base: while a step is traced, the Value that this one is a view of; None for no view.
+    origin: "argument"; "state", an array of the user's that `fetch` looks up in each call;
+        "constant", an array of NumPy that each call reads; or "result" of an operation.
+    base: while a step is traced, the Value that this one is a view of, or None.
     """
 
     __slots__ = ("array", "base", "dtype", "fetch", "name", "origin", "shape")
@@ -48,23 +49,23 @@ class Value:
 
     @classmethod
     def like(cls, name: str, shape: tuple[int, ...], dtype: Any) -> "Value":
-        """A result that a pass makes up."""
+        """Return a new result, for a pass that writes operations."""
         return cls(name, np.broadcast_to(np.empty((), dtype), shape), "result", keep=False)
 
     @property
     def ndim(self) -> int:
-        """Number of dimensions."""
+        """The number of dimensions."""
         return len(self.shape)
 
     @property
     def size(self) -> int:
-        """Number of elements."""
+        """The number of elements."""
         return math.prod(self.shape)
 
     @property
     def flags(self) -> Any:
-        """Those of the user's array; a result lies in C order and can be written."""
-        return _PLAIN.flags if self.array is None else self.array.flags
+        """The flags of the user's array; a result lies in C order and can be written."""
+        return _IN_C_ORDER.flags if self.array is None else self.array.flags
 
     def __repr__(self) -> str:
         return f"%{self.name}"
@@ -89,15 +90,15 @@ class Value:
     __neg__ = __abs__ = __lt__ = __le__ = __gt__ = __ge__ = _refuse
 
 
-_PLAIN = np.empty(1)
+_IN_C_ORDER = np.empty(1)
 
 
 class Operation:
-    """outputs = what(*inputs, **attributes), or an update, which has no outputs.
+    """A primitive, outputs = what(*inputs, **attributes), or an update, which has no outputs.
 
     inputs: Values, numbers and None; outputs: Values, and None for an output that is absent.
-    rule: in a backward pass the primitive that it is the derivative of, and with respect to which
-        of its inputs (None: to all); elsewhere None.
+    rule: in a backward pass, the primitive whose rule the operation comes from, and the position of
+        the input that the rule is for (None: for all inputs); elsewhere None.
     """
 
     __slots__ = ("attributes", "inputs", "outputs", "rule", "what")
@@ -118,7 +119,7 @@ class Operation:
 
     @property
     def name(self) -> str:
-        """Of the primitive or update."""
+        """The name of the primitive or update."""
         return self.what.name
 
     @property
@@ -128,7 +129,7 @@ class Operation:
 
     @property
     def makes(self) -> list[Value]:
-        """The outputs that are there."""
+        """The outputs that are not absent."""
         return [x for x in self.outputs if x is not None]
 
     @property
@@ -147,12 +148,12 @@ class Operation:
 
 
 def printable(text: str) -> str:
-    """The text in one line of source, whatever is in it."""
+    """Return a text that stands in one line of source, whatever characters it has."""
     return text if text.isprintable() else ascii(text)[1:-1]
 
 
 def origin(operation: Operation) -> str:
-    """The rule that an operation of the backward pass belongs to, as a remark."""
+    """Return a remark that names the rule which an operation of the backward pass comes from."""
     if operation.rule is None:
         return ""
     primitive, i = operation.rule
@@ -166,9 +167,10 @@ def _short(value: Any) -> str:
 
 
 class Program:
-    """What one call does: operations in order, and the Values that are wanted of them.
+    """What one call does: operations in order, and the Values that the caller gets.
 
-    results: what the function returns; grads: what each leaf's `.grad` is afterwards, or None.
+    results: what the function returns; grads: the leaves, each with the Value that its `.grad` is
+        afterwards, or None.
     """
 
     def __init__(
@@ -189,30 +191,26 @@ class Program:
         return [*self.results, *(g for _, g in self.grads if g is not None)]
 
     def values(self) -> Iterator[Value]:
-        """Each Value once: arguments, then in the order in which they are read or made."""
-        seen: dict[int, Value] = {}
-        for v in self.arguments:
-            seen.setdefault(id(v), v)
+        """Yield each Value once: arguments first, then in the order of reading or making them."""
+        seen = dict.fromkeys(self.arguments)
         for operation in self.operations:
-            for v in (*operation.reads, *operation.makes):
-                seen.setdefault(id(v), v)
-        for v in self.wanted:
-            seen.setdefault(id(v), v)
-        yield from seen.values()
+            seen |= dict.fromkeys((*operation.reads, *operation.makes))
+        seen |= dict.fromkeys(self.wanted)
+        yield from seen
 
     def check(self) -> None:
-        """Errors (ValueError) unless every result is made once, before it is read."""
-        made = set(map(id, self.arguments))
+        """Raise a ValueError unless every result is made once, before it is read."""
+        made = set(self.arguments)
         for operation in self.operations:
             for v in operation.reads:
-                if v.origin == "result" and id(v) not in made:
+                if v.origin == "result" and v not in made:
                     raise ValueError(f"{operation}: {v!r} is read before it is made")
             for v in operation.makes:
-                if id(v) in made or v.origin != "result":
+                if v in made or v.origin != "result":
                     raise ValueError(f"{operation}: {v!r} is made twice")
-                made.add(id(v))
+                made.add(v)
         for v in self.wanted:
-            if v.origin == "result" and id(v) not in made:
+            if v.origin == "result" and v not in made:
                 raise ValueError(f"{v!r} is wanted but never made")
         names = [v.name for v in self.values()]
         if len(set(names)) < len(names):

@@ -1,4 +1,4 @@
-"""What became of a traced function, as text."""
+"""A report on a plan: a text for users."""
 
 import math
 from collections import Counter
@@ -12,7 +12,7 @@ from .schedule import Stage
 
 
 def report(plan: Plan) -> str:
-    """What was fused, a line for each nest of loops; calls, what runs by NumPy, memory, seconds."""
+    """Return a text on fusion, with a line for each nest of loops, on calls, memory and seconds."""
     stages = plan.emitted.stages
     nests = [stage for stage in stages if stage.space is not None]
     fused = sum(len(stage.operations) for stage in nests)
@@ -38,12 +38,12 @@ def report(plan: Plan) -> str:
 
 
 def by_numpy(plan: Plan) -> list[str]:
-    """The operations that are left to NumPy."""
+    """Return the names of operations that NumPy runs between compiled functions."""
     return [step.name for step in plan.emitted.steps if isinstance(step, Operation)]
 
 
 def _moved(nest: Stage, stored: set[Value]) -> tuple[Value, ...]:
-    """The arrays that a nest reads from memory, or writes to it."""
+    """Return the arrays that a nest reads from memory or writes to it."""
     made = dict.fromkeys(v for operation in nest.operations for v in operation.makes)
     read = dict.fromkeys(v for operation in nest.operations for v in operation.reads)
     return (*(v for v in read if v not in made), *(v for v in made if v in stored))

@@ -1,4 +1,4 @@
-"""What a traced function returns: its Tensors, and how they are put together."""
+"""The result of a traced function, as a flat list of Tensors and a function that rebuilds it."""
 
 import copy
 from collections import OrderedDict, defaultdict
@@ -14,9 +14,10 @@ _DICTS = (dict, OrderedDict, defaultdict)
 
 
 def taken_apart(result: Any, found: list[Tensor]) -> Callable[[Sequence[Any]], Any]:
-    """Gather the Tensors in a result; what puts others in their place.
+    """Append the Tensors in a result to `found`, and return a function that puts others in their
+    place.
 
-    Errors: TraceError for what is made of anything but Tensors, numbers and texts.
+    Errors: TraceError if the result has anything but Tensors, numbers, texts and None in it.
     """
     if isinstance(result, Tensor):
         found.append(result)
@@ -25,7 +26,7 @@ def taken_apart(result: Any, found: list[Tensor]) -> Callable[[Sequence[Any]], A
     kind: Any = type(result)
     if kind in (list, tuple) or (isinstance(result, tuple) and hasattr(kind, "_make")):
         parts = [taken_apart(x, found) for x in result]
-        make = getattr(kind, "_make", kind)  # of a named tuple
+        make = getattr(kind, "_make", kind)  # a named tuple has one
         return lambda tensors: make([part(tensors) for part in parts])
     if kind in _DICTS:
         named = {k: taken_apart(x, found) for k, x in result.items()}

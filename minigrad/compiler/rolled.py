@@ -1,9 +1,9 @@
-"""The source of a part of a long program: a loop over its stages, whose functions are shared.
+"""The source of a part of a long program: a loop over its stages, which share functions.
 
-What a stage needs stands in a region of the table of sizes: the places of its arrays, their sizes,
-the places of its numbers. Its function reads these at an offset, `at`. So stages that differ in
-these alone, as the turns of an unrolled loop do, have one function, and machine code grows with the
-number of different stages, not with the length of the program.
+A region of the table of sizes holds what one stage needs: the places of its arrays, their sizes and
+the places of its numbers. The stage's function reads them from an offset, `at`. Stages that differ
+only in these, as the turns of an unrolled loop do, share one function, so machine code grows with
+the number of different stages, not with the length of the program.
 """
 
 from collections.abc import Sequence
@@ -14,14 +14,16 @@ from .loops import nest
 from .program import Operation, Value
 from .schedule import Stage
 
-# In a straight program of more stages Numba takes longer for each than for a function of its own.
+# A longer straight program takes Numba longer for each stage than a function for each would.
 LONG = 64
 
 
 class Rolled:
-    """A part of a program. A list in the table of sizes has for each stage the number of its
-    function and the offset of its region; the first two entries of the part say where that list
-    begins and ends."""
+    """A part of a program whose stages run in a loop.
+
+    A list in the table of sizes has, for each stage, the number of its function and the offset of
+    its region. The first two entries of the part say where that list begins and ends.
+    """
 
     def __init__(self, emitter: Any, name: str) -> None:
         self.emitter = emitter
@@ -31,7 +33,7 @@ class Rolled:
         self._places: dict[Value, int] = {}  # of arguments
 
     def stage(self, stage: Stage) -> None:
-        """Write a nest or a call, unless there is a function like it."""
+        """Write the function of a nest or a call, unless there is one like it."""
         with self.emitter.scope():
             written = _Turn(self)
             lines = written.lines(stage)
@@ -41,14 +43,14 @@ class Rolled:
         self._turns.append((name, self.emitter.region(written.region)))
 
     def argument(self, v: Value) -> int:
-        """The place that gets the address of an argument in each call."""
+        """Return the place that gets the address of an argument in each call."""
         if v not in self._places:
             self._places[v] = self.emitter.place(v)
             self.code.arguments.append(v)
         return self._places[v]
 
     def finished(self) -> str:
-        """The source."""
+        """Return the source of the part."""
         given = self.emitter.ordered(self.code)
         names = list(dict.fromkeys(name for name, _ in self._turns))
         number = {name: i for i, name in enumerate(names)}
@@ -73,7 +75,7 @@ class Rolled:
 
 
 def _choice(which: str, names: Sequence[str], first: int = 0) -> list[str]:
-    """Call the function of a number: a tree of comparisons, as deep as it has to be."""
+    """Return lines that call the function with the number `which`, by a binary search."""
     if len(names) == 1:
         return [f"bad = {names[0]}(at, {', '.join(TABLES)})"]
     half = len(names) // 2
@@ -86,7 +88,7 @@ def _choice(which: str, names: Sequence[str], first: int = 0) -> list[str]:
 
 
 class _Turn(Writer):
-    """One stage, as a function that finds all in a region."""
+    """The writer of one stage's function, which finds everything in a region."""
 
     def __init__(self, part: Rolled) -> None:
         super().__init__(part.emitter)
@@ -94,7 +96,7 @@ class _Turn(Writer):
         self.region: list[int] = []
 
     def lines(self, stage: Stage) -> list[str]:
-        """The lines of the function."""
+        """Return the lines of the function."""
         if stage.space is None:
             body = self.call(stage.operations[0])
         else:
@@ -106,22 +108,22 @@ class _Turn(Writer):
         return f"sizes[at + {len(self.region) - 1}]"
 
     def place_text(self, v: Value) -> str:
-        """A place by its number, which stands in the region."""
+        """Return a place by its number, which stands in the region."""
         return f"places[{self._entry(self.emitter.place(v))}]"
 
     def size_texts(self, shape: Sequence[int], of: object) -> list[str]:
-        """Sizes in the region."""
+        """Return sizes that stand in the region."""
         return [self._entry(n) for n in shape]
 
     def number_text(self, x: float) -> str:
-        """A number by its number, which stands in the region."""
+        """Return a number by its position in the table, which stands in the region."""
         return f"numbers[{self._entry(self.emitter.number(x))}]"
 
     def status_text(self, op: Operation) -> str:
-        """The number of the operation, from the region."""
+        """Return the number of the operation, which stands in the region."""
         return self._entry(self.emitter.checked(op))
 
     def bring_argument(self, v: Value, text: str) -> None:
-        """By its address, as any other array."""
+        """Bring an argument in by its address, like any other array."""
         self._part.argument(v)
         self.from_memory(v, text)

@@ -1,4 +1,4 @@
-"""What generated code writes for one element: for each elementwise primitive an expression.
+"""The expressions by which generated code computes one element of each elementwise primitive.
 
 The placeholders are the inputs, in their order, then the attributes by name. All operands have
 the dtype of the result where the primitive promotes; `zero` and `one` are of that dtype.
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-# How an element of the result is written; see minigrad.kernels.generated for functions used.
+# An element of the result; minigrad.kernels.generated has the functions.
 EXPRESSIONS: dict[str, str] = {
     "add": "{0} + {1}",
     "sub": "{0} - {1}",
@@ -51,9 +51,9 @@ EXPRESSIONS: dict[str, str] = {
     "astype": "{0}",
     "broadcast_to": "{0}",
 }
-# Powers of these numbers, which NumPy computes otherwise, or which products are quicker for.
+# NumPy computes these powers otherwise, or products compute them faster.
 POWERS = {0.5: "sqrt({0})", 2: "{0} * {0}", 3: "{0} * {0} * {0}"}
-# Cheap enough to compute again where it is read, rather than to write it and read it back.
+# These cost less to compute again where they are read than to store and read back.
 CHEAP = frozenset(
     [
         *("add", "sub", "mul", "neg", "square", "abs", "maximum", "minimum", "where", "gated"),
@@ -62,22 +62,22 @@ CHEAP = frozenset(
         *("astype", "broadcast_to"),
     ]
 )
-# Whose operands are compared in a dtype of their own, and the result is a boolean.
+# These compare their operands in a common dtype, and the result is a boolean.
 COMPARISONS = frozenset(
     [
         *("equal", "not_equal", "less", "less_equal", "greater", "greater_equal", "isnan"),
         *("logical_and", "logical_or", "logical_not"),
     ]
 )
-# What integers may be in, with integers; elsewhere they are converted to the floats of the result.
+# These may compute with integers; others convert integers to the floats of the result.
 INTEGER = frozenset(
     ["add", "sub", "mul", "neg", "maximum", "minimum", "where", "astype", "broadcast_to"]
 )
-# Of each term, what is combined, and how: sums in float64, extremes in the dtype of the result.
+# What is combined of each term: by sums in float64, or by extremes in the dtype of the result.
 REDUCTIONS = {"sum": "{0}", "mean": "{0}", "mean_square": "{0} * {0}", "max": "{0}", "min": "{0}"}
 EXTREMES = {"max": ("maximum", "-inf"), "min": ("minimum", "inf")}
 
-# Around the ends of each integer dtype, and where the conversions of wider ones end.
+# Floats around the ends of the range of each integer dtype, and far beyond.
 _EDGES = [
     *(sign * (2.0**bits + more) for bits in (7, 8, 15, 16, 31, 32) for sign in (1, -1)
       for more in (-1.0, -0.5, 0.0, 0.5, 1.0, 300.7)),
@@ -89,11 +89,11 @@ _EDGES = [
 
 @functools.cache
 def casts_as_numpy(source: Any, target: Any) -> bool:
-    """Whether generated code converts every float of dtype `source` to the integer of dtype
-    `target` that NumPy makes of it on this machine.
+    """Return whether generated code converts floats of dtype `source` to integers of dtype `target`
+    exactly as NumPy does on this machine.
 
-    NumPy leaves it to the processor what becomes of a number that the integer cannot hold, and its
-    code for several elements at once may answer otherwise than that for one.
+    For a number that the integer cannot hold, NumPy leaves the result to the processor, and its
+    code for several elements at once may give another than its code for one.
     """
     from ..kernels import generated  # on first use: few programs convert floats to integers
 

@@ -1,10 +1,11 @@
-"""Scheduling: which operations become one nest of loops, and what has to be stored between them.
+"""Scheduling decides which operations are fused into one nest of loops, and which results are
+stored.
 
-A nest runs over one space, a shape. In it are elementwise operations, whose elements it holds in
-scalars, and reductions of these. An operation joins the first nest of its space that comes after
-all that it reads; what it reads of the same nest must be an element at the same place, which the
-result of a reduction is not. An element that is cheap to compute is computed again in each nest
-that reads it; others are stored.
+A nest runs over one space, which is a shape. It contains elementwise operations, whose elements are
+scalars in it, and reductions of these. An operation joins the first nest of its space that comes
+after everything it reads. What it reads in the same nest must be an element at the same place, so
+it cannot be the result of a reduction. An element that is cheap to compute is computed again in
+each nest that reads it; other results are stored.
 """
 
 import math
@@ -19,8 +20,8 @@ import numpy as np
 from .program import Operation, Program, Value
 from .scalars import CHEAP, COMPARISONS, EXPRESSIONS, INTEGER, REDUCTIONS, casts_as_numpy
 
-# Storing an element and reading it back moves two arrays; computing it again reads what it is made
-# of, mostly read there anyway.
+# Storing an element and reading it back moves two arrays; computing it again reads its inputs,
+# which the nest mostly reads anyway.
 MOST_LEAVES, MOST_STEPS = 3, 8
 
 # Numba's time for a nest grows faster than the nest, and LLVM does not vectorise a very long one.
@@ -32,16 +33,18 @@ Root = Callable[[Value], Value]
 
 @dataclass
 class Stage:
-    """One operation that is a call (space None), or a nest of loops over a space."""
+    """A nest of loops over a space, or, with space None, one operation that is a call."""
 
     space: Shape | None
     operations: list[Operation] = field(default_factory=list)
 
 
 def compared_in(operation: Operation) -> Any:
-    """The dtype in which NumPy compares the inputs; Python's numbers are weak. None where one does
-    not fit the integers it is compared with, or one may be negative and the other above all int64,
-    which NumPy knows how to do."""
+    """Return the dtype in which NumPy compares the inputs, where Python's numbers are weak.
+
+    None where NumPy compares otherwise: a number does not fit the integers that it is compared
+    with, or a signed integer is compared with a uint64.
+    """
     dtype = np.result_type(*[x.dtype if isinstance(x, Value) else x for x in operation.inputs])
     if dtype.kind == "f" and all(x.dtype.kind in "iu" for x in operation.reads):
         return dtype if len(operation.reads) < len(operation.inputs) else None
@@ -51,7 +54,7 @@ def compared_in(operation: Operation) -> Any:
 
 
 def space_of(operation: Operation) -> Shape | None:
-    """What a nest would have to run over, or None for what is no loop."""
+    """Return the space of a nest for the operation, or None for one that is no loop."""
     if not operation.makes:
         return None
     if operation.name in COMPARISONS and compared_in(operation) is None:
@@ -63,7 +66,7 @@ def space_of(operation: Operation) -> Shape | None:
             return None
     if operation.name in REDUCTIONS:
         a: Value = operation.inputs[0]
-        # NumPy's forward does the rest of integers, and of nothing, whose mean is NaN.
+        # NumPy's forward reduces other integers, and empty arrays, whose mean is NaN.
         total = operation.name == "sum"
         if total and a.dtype == result.dtype == np.int64:
             return a.shape
@@ -76,19 +79,21 @@ def space_of(operation: Operation) -> Shape | None:
 
 
 def stages(operations: Sequence[Operation], root: Root) -> list[Stage]:
-    """The operations in stages, in an order in which each finds what it reads; root: of a view the
-    Value that it is the memory of."""
+    """Return the operations in stages, in an order in which each finds what it reads.
+
+    root: a function that returns the Value whose memory a Value is.
+    """
     done: list[Stage] = []
     nests: dict[Shape, list[int]] = {}  # the stages of each space that have room, in order
     made: dict[Value, int] = {}  # the stage of each Value
-    pointwise: dict[Value, Shape] = {}  # and in which space it is an element, not yet a whole
+    pointwise: dict[Value, Shape] = {}  # the space in which a Value is an element at each place
     changed: dict[Value, int] = {}  # the last stage that changes a Value in place
     for operation in operations:
         space, first = space_of(operation), 0
         for read in operation.reads:
             v = root(read)
             stage = made.get(v, -1)
-            # Of a view the element at the same place is another.
+            # A view has another element at the same place.
             here = read is v and space is not None and pointwise.get(v) == space
             first = max(first, stage if here else stage + 1)
             first = max(first, changed.get(v, -1) + 1)
@@ -114,9 +119,9 @@ def stages(operations: Sequence[Operation], root: Root) -> list[Stage]:
 
 
 def materialise(done: Sequence[Stage], program: Program, root: Root) -> set[Value]:
-    """Which results are stored; and nests get what they compute again.
+    """Return the results that are stored, and add to nests what they compute again.
 
-    All but elements that only their own nest reads, or that are cheap. root: as above.
+    Elements that only their own nest reads, or that are cheap, are not stored. root: as above.
     """
     read = [v for op in program.operations for v in op.reads]
     viewed = [root(v) for v in (*read, *program.wanted) if root(v) is not v]
@@ -128,7 +133,7 @@ def materialise(done: Sequence[Stage], program: Program, root: Root) -> set[Valu
                 stored.update(operation.makes)
             if stage.space is None:
                 stored.update(operation.reads)
-    # What is changed in place is another array by the time that an element would be made again.
+    # An element cannot be computed again after one of its inputs has been changed in place.
     changed: dict[Value, int] = {}  # the first stage that changes a Value
     for k, stage in enumerate(done):
         for v in (root(v) for op in stage.operations for v in op.changes):
@@ -140,7 +145,7 @@ def materialise(done: Sequence[Stage], program: Program, root: Root) -> set[Valu
     for k, stage in enumerate(done):
         if stage.space is not None:
             _recompute(stage, stage.space, maker, stored, partial(stale, k=k))
-    for stage in done:  # what nobody reads any more from memory is not computed for it
+    for stage in done:  # drop elements that are neither stored nor read in their nest
         if stage.space is not None:
             _prune(stage, stored)
     return stored
@@ -157,7 +162,7 @@ def _recompute(
     before: list[Operation] = []
 
     def bring(v: Value) -> None:
-        """See to it that the element v can be had in this nest."""
+        """Make the element v available in this nest."""
         made = maker.get(v)
         if v in here or v in stored or made is None:
             return
@@ -177,7 +182,7 @@ def _recompute(
 
 
 def _is_cheap(v: Value, maker: dict[Value, Operation], at_hand: Sequence[set[Value]]) -> bool:
-    """Whether few cheap operations make v of few elements that are at hand."""
+    """Return whether a few cheap operations make v of a few elements that are at hand."""
     leaves: set[Value] = set()
     steps, stack = 0, [v]
     while stack:

@@ -1,5 +1,7 @@
-"""mg.compile: a function of Tensors that is traced at its first call and runs compiled from then
-on. May import everything but explainer."""
+"""mg.compile traces a function of Tensors at its first call, and runs it compiled.
+
+This module may import everything but explainer.
+"""
 
 import functools
 import inspect
@@ -17,7 +19,7 @@ from ..errors import DtypeError, TraceError
 from ..nn.module import Module
 from ..tape import tracer
 from ..tensor import Tensor
-from .arguments import Given, is_native, lifted, native, signature_of, unhashable
+from .arguments import TracedArguments, is_native, lifted, native, signature_of, unhashable
 from .check import run_checked
 from .epoch import loader_of, refuse_unless_number, run_epoch
 from .guards import Together
@@ -33,38 +35,41 @@ from .watch import Watched
 
 
 def compile(function: Any = None, *, check: int | None = None) -> Any:
-    """The function, traced when first called with arguments of some shapes, and then compiled.
+    """Return the function compiled: its first call traces it, and each call runs machine code.
 
-    function: a training step with forward, backward and update, or any function of Tensors; left
-        out, `compile` is a decorator with options.
-    check: every so many calls, the first among them, the function also runs eagerly, on the same
-        data and state, and a difference beyond rounding is a TraceError that names the operation
-        where the two part; nothing has changed then. It costs an eager call each time.
+    function: a training step with forward, backward and update, or any function of Tensors.
+        Without it, `compile` returns a decorator with the options.
+    check: the first call, and every check-th call after it, also runs the function eagerly, on the
+        same data and state, and compares all results, gradients and state. Such a call costs an
+        eager call besides. None: no call is checked.
 
-    Live: arrays among the arguments, which arrive as Tensors; the state of the Modules that are
-    called and of the Optimizers that step, their modes and hyper-parameters. Guarded, so that a
-    change is traced anew: other arguments, and the plain values, functions and objects that the
-    step, and the user's functions that it calls, name in closures, globals, defaults and
-    attributes, in containers, and by thread or context. Frozen: the rest, libraries included.
+    Live: arrays among the arguments, and the state, modes and hyper-parameters of the Modules that
+    are called and of the Optimizers that step. Guarded, so that a change is traced anew: the other
+    arguments, and the plain values, functions and objects that the step, and the user's functions
+    that it calls, name directly. Frozen, as the trace has found it: everything else, libraries
+    included.
 
-    What is like an array (a memoryview, an object with `__array__`) is taken as one. The latest 16
-    traces for arrays of the same shapes are kept. Parameters, buffers, `.grad` and the optimizer's
-    state are the user's own, and eager and compiled steps may alternate. `.grad` is valid until
-    the next call. Results are copies without a tape. A method that is compiled in its class has
-    traces of its own for each object.
+    Each array among the arguments arrives as a Tensor; a memoryview, or an object with `__array__`,
+    counts as an array. The step names things directly in closures, globals, defaults, attributes
+    and containers, and in what a thread or context holds. Frozen are also elements of NumPy arrays
+    that decide what is done, masks that are indices, values under computed names, the time, prints,
+    and draws from random generators other than mg's: pass what changes as an argument, and what
+    changes often as an array, which is not traced anew.
 
-    A step that changes these itself, as a counter, is traced anew until it leaves them as they are.
-    Whatever else Python does happens once, when the step is traced: prints, the time, a draw from a
-    random generator other than mg's. NumPy arrays outside are read anew as operands; where Python
-    or NumPy reads their elements (`v[0]`, `v * 2`), arrays of at most 8 KB that are no operands are
-    guarded. Frozen are the elements of others there, values under names that are computed, and
-    masks that are indices: give these to the step as arguments, or, for what changes often, as
-    arrays, which are not traced anew.
+    Eager and compiled calls may alternate, since both change the same parameters, buffers and
+    optimizer state. Results are copies without a tape. `.grad` is valid until the next call. A
+    compiled method has traces of its own for each object. The latest 16 traces for arrays of the
+    same shapes are kept. A step that changes what is guarded, such as a counter of its own, is
+    traced anew in each call until it changes nothing. NumPy arrays that are named outside and used
+    as operands are read in each call; where Python or NumPy reads their elements (`v[0]`, `v * 2`,
+    a mask that is an index), arrays of at most 8 KB are guarded, and larger ones are frozen.
 
-    Errors: DtypeError for what is no function, TraceError for a step that looks at the value of a
-    Tensor, if only to print it, that puts one outside itself (`self.h = h`), that seeds, or that
-    sets the `lr` of a group; nothing of minigrad's has changed then. Those of the operations,
-    as eager.
+    Errors: DtypeError if `function` is not callable, or for an argument that is neither a Tensor,
+    an array nor hashable; ArgumentError for a bad `check`. TraceError for a step that looks at the
+    value of a Tensor (a print looks, too), puts a Tensor outside itself (`self.h = h`), seeds, or
+    sets the `lr` of a group, and for a checked call that differs beyond rounding, which names the
+    operation where the two part. Nothing of minigrad's has changed after a TraceError. Operations
+    raise the same errors as eagerly.
 
     >>> @mg.compile
     ... def gradient(x, y):
@@ -86,7 +91,7 @@ _all: "weakref.WeakSet[Compiled]" = weakref.WeakSet()
 
 
 def _after_fork() -> None:
-    """In a child none of the threads is left that were in a call, and held its lock."""
+    """Renew the locks in a child, where the threads that held them do not exist."""
     for compiled in _all:
         compiled._running = threading.RLock()
 
@@ -96,7 +101,10 @@ if hasattr(os, "register_at_fork"):
 
 
 class Compiled:
-    """What `mg.compile` returns; call it as the function. function, check: as there."""
+    """A compiled function, which `mg.compile` returns; it is called like the function itself.
+
+    check: see `mg.compile`.
+    """
 
     def __init__(self, function: Callable[..., Any], check: int | None = None) -> None:
         functools.update_wrapper(self, function)
@@ -114,14 +122,12 @@ class Compiled:
             self._names = []
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if tracer.get() is not None:  # inlined into the trace of another
-            named = {name: lifted(x) for name, x in kwargs.items()}
-            return self._function(*map(lifted, args), **named)
+        if tracer.get() is not None:  # the call becomes a part of the trace of another function
+            return self._eagerly(args, kwargs)
         arrays, signature = signature_of(args, kwargs)
         if self._running._is_owned():  # type: ignore[attr-defined]
-            # By the handler of a signal, or a finaliser, in the middle of a call: without its
-            # memory.
-            return self._function(*map(lifted, args), **{k: lifted(x) for k, x in kwargs.items()})
+            # A signal handler or finaliser calls in the middle of a call, whose memory is in use.
+            return self._eagerly(args, kwargs)
         with self._running:
             plan = self._holding(signature, args, kwargs)
             if plan is not None or all(map(is_native, (*args, *kwargs.values()))):
@@ -129,20 +135,25 @@ class Compiled:
                 if self._check is None:
                     return plan.run(arrays)
                 return self._run_checked(plan, arrays, args, kwargs)
-        # Here each such call comes, as no plan is kept for it.
+        # No plan is kept for arguments that need a conversion, so each such call comes here.
         return self(*map(native, args), **{name: native(x) for name, x in kwargs.items()})
 
+    def _eagerly(self, args: Any, kwargs: Mapping[str, Any]) -> Any:
+        """Call the function itself, with Tensors in place of arrays."""
+        named = {name: lifted(x) for name, x in kwargs.items()}
+        return self._function(*map(lifted, args), **named)
+
     def _run_checked(self, plan: Plan, arrays: list[Any], args: Any, kwargs: Any) -> Any:
-        """Run the plan, and every so many calls the function as well."""
+        """Run the plan, and in every check-th call the function as well."""
         self._calls += 1
         if (self._calls - 1) % self._check:  # type: ignore[operator]
             return plan.run(arrays)
-        given = Given(self._names, args, kwargs)
+        given = TracedArguments(self._names, args, kwargs)
         eager = functools.partial(self._function, *given.args, **given.kwargs)
         return run_checked(plan, arrays, eager, self._title)
 
     def _holding(self, signature: Any, args: Any, kwargs: Any) -> Plan | None:
-        """The plan for a call, if there is one."""
+        """Return the plan whose signature and guards fit a call, or None."""
         try:
             plans = self._plans.get(signature, ())
         except TypeError:
@@ -154,23 +165,25 @@ class Compiled:
         return None
 
     def epoch(self, *data: Any, **options: Any) -> Tensor:
-        """Run the step on every mini-batch of an epoch inside compiled code, gathering included;
-        returns what the calls return, a number each, as a Tensor of shape (batches,).
+        """Run the step on every mini-batch of an epoch, and return the numbers that the calls
+        return as a Tensor of shape (batches,).
 
-        data: a DataLoader, whose next epoch this is; or arrays, with the DataLoader's `options`
-            (batch_size, shuffle, drop_last, seed), for the first epoch of a new one.
-        The result is bit for bit that of `for batch in loader: step(*batch)`, and an interrupt
-        finds the parameters after some whole batches. A batch of another size than the others, and
-        a step that is not one compiled function, run as calls do. Errors: those of the calls, and
-        ArgumentError for options that there are not, and before anything has changed unless the
-        step returns one number.
+        data: a DataLoader, whose next epoch is run; or arrays, with the DataLoader's `options`
+            (batch_size, shuffle, drop_last, seed), for the first epoch of a new DataLoader.
+        Compiled code also gathers the batches. The result is bit for bit that of `for batch in
+        loader: step(*batch)`, and an interrupt leaves the parameters after a whole batch. A batch
+        of another size than the others runs as a call, and so does each batch of a step that is not
+        one compiled function.
+
+        Errors: those of the calls; ArgumentError for an unknown option, and for a step that does
+        not return one number, before anything has changed.
         """
         loader = loader_of(data, options)
         with self._running:
             return run_epoch(self._number, loader, whole=self._check is None)
 
     def _number(self, batch: list[Any]) -> tuple[Any, Plan]:
-        """What a call returns, as an array of shape (1,), and its plan."""
+        """Return the result of a call, as an array of shape (1,), and its plan."""
         arrays, signature = signature_of(batch, {})
         plan = self._holding(signature, batch, {})
         if plan is None:
@@ -193,10 +206,13 @@ class Compiled:
         kwargs: Mapping[str, Any],
         check: Callable[[Any], None] = lambda result: None,
     ) -> Plan:
-        """A new plan for calls like this one. check: raises to refuse a result."""
-        given = Given(self._names, args, kwargs)
-        trace = Trace(given.tensors, [])
-        # Objects among the arguments may change as those outside may.
+        """Trace the function, and return a new plan for calls like this one.
+
+        check: it raises an error to refuse a result.
+        """
+        given = TracedArguments(self._names, args, kwargs)
+        trace = Trace(given.tensors)
+        # Objects among the arguments may change, as objects outside the step may.
         label = "model" if isinstance(self._function, Module) else "self"
         before = Watched({label: self._function, **given.statics}, trace.know)
         trace.undo(functools.partial(random.go_back, random.place()))
@@ -212,8 +228,8 @@ class Compiled:
             known = [place.tensor for place in watched.places]
             trace.give_elements(known)
             together = Together(known)
-            if not before.guards():  # the step counts, which compiled calls would not
-                trace.guards.append((bool, True))  # never holds
+            if not before.guards():  # the step changes what it reads; compiled calls would not
+                trace.guards.append((bool, True))  # a guard that never holds
             before.elements.leave_out(trace.has_met)
             guards = (watched.guards, together, before.elements)
             trace.guards += [(guard, True) for guard in guards if len(guard)]
@@ -226,7 +242,7 @@ class Compiled:
         return plan
 
     def __get__(self, owner: Any, kind: Any = None) -> Any:
-        """As a method: bound to its object, with traces of its own."""
+        """Return the method of an object, which has traces of its own."""
         if owner is None:
             return self
         methods = methods_of(owner)
@@ -235,32 +251,38 @@ class Compiled:
         )
 
     def __reduce__(self) -> Any:
-        """Pickled as a function is."""
+        """Return how it is pickled, which is as a function."""
         return reduced(self, self._function, functools.partial(compile, check=self._check))
 
     def __copy__(self) -> "Compiled":
-        """Itself, as of a function."""
+        """Return itself, as copies of functions do."""
         return self
 
     def __deepcopy__(self, memo: Any) -> "Compiled":
-        """Itself, as of a function."""
+        """Return itself, as copies of functions do."""
         return self
 
     # --- what was made -------------------------------------------------------------------------
 
     @property
     def source(self) -> str:
-        """The generated Python of the latest call. Errors: TraceError before the first."""
+        """The generated Python that the latest call has run.
+
+        Errors: TraceError before the first call.
+        """
         return self._latest().emitted.source
 
     @property
     def path(self) -> Any:
-        """The file of `source`, or None where no folder could take one. Errors: as source."""
+        """The file that `source` stands in, or None where no folder is writable.
+
+        Errors: as source.
+        """
         return self._latest().path
 
     @property
     def program(self) -> str:
-        """The traced operations of the latest call after all passes, a line for each.
+        """The operations of the latest call after all passes, a line for each.
 
         Errors: as source.
         """
@@ -272,24 +294,27 @@ class Compiled:
         return self._last
 
     def report(self) -> str:
-        """What was fused, which passes over memory are left, and the seconds that tracing, writing
-        and Numba's compiling or loading, in the call that follows, took. Errors: as source."""
+        """Return a text that tells what was fused, how many bytes each nest of loops moves, and the
+        seconds that writing the code, and compiling or loading it, took.
+
+        Errors: as source.
+        """
         return report(self._latest())
 
 
 class Bound(Compiled):
-    """A compiled method of an object."""
+    """A compiled method that is bound to its object."""
 
     def __init__(self, function: Callable[..., Any], owner: Any, check: int | None) -> None:
         super().__init__(types.MethodType(function, owner), check)
         self.__self__ = owner
 
     def __get__(self, owner: Any, kind: Any = None) -> "Bound":
-        """Itself: it is bound already."""
+        """Return itself, since it is bound already."""
         return self
 
     __copy__ = __deepcopy__ = None  # type: ignore[assignment]
 
     def __reduce__(self) -> Any:
-        """Pickled and copied as a bound method is: by its object and its name."""
+        """Return how it is pickled and copied: by its object and its name, as bound methods are."""
         return getattr, (self.__self__, self.__name__)  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Passes on sums: in float64, and of sums."""
+"""Passes on sums: one computes them in float64, the other splits sums of sums."""
 
 import math
 from collections.abc import Sequence
@@ -15,9 +15,11 @@ Wanted = Sequence[Value]
 
 
 def wide_sums(operations: Operations, wanted: Wanted) -> Operations:
-    """Sums and means of floats as sums in float64, of integers in int64, which is what they are
-    computed as, with unit dimensions; and what makes the old ones of those. So that sums which
-    differ in this only are one, and what is made of sums can stay in float64."""
+    """Write sums and means as sums in float64, or in int64 for integers, with unit dimensions.
+
+    They are computed so in any case. Other operations make the old results of them. So sums that
+    differ only in dtype or shape become one, and what is made of sums can stay in float64.
+    """
     kept: Operations = []
     for operation in operations:
         if operation.name in ("sum", "mean") and _is_summed(
@@ -30,12 +32,12 @@ def wide_sums(operations: Operations, wanted: Wanted) -> Operations:
 
 
 def has_floats(a: Value) -> bool:
-    """Whether loops can reduce it: not integers, whose sum is one, nor nothing."""
+    """Return whether loops can reduce a: it has floats, and at least one element."""
     return a.dtype.kind == "f" and 0 not in a.shape
 
 
 def _is_summed(a: Value, total: Value) -> bool:
-    """Whether loops can sum it: neither unsigned integers that no int64 holds, nor nothing."""
+    """Return whether loops can sum a: it is not empty, and int64 or float64 holds its elements."""
     wide = a.dtype.kind == "f" or (total.dtype.kind in "if" and a.dtype != np.uint64)
     return 0 not in a.shape and wide
 
@@ -61,11 +63,11 @@ def _wide(operation: Operation) -> Operations:
 
 
 def sums_of_sums(operations: Operations, wanted: Wanted) -> Operations:
-    """A sum of a + b is the sum of a plus that of b, a sum of -a minus that of a, and what does not
-    vary along the axes leaves a sum as a factor; all in float64.
+    """Split sums in a backward pass: sum(a + b) = sum(a) + sum(b), sum(-a) = -sum(a), and a factor
+    that does not vary along the axes leaves the sum; all in float64.
 
-    So the sum over the batch that the derivative of a mean needs becomes sums that there are
-    already, and a pass over memory less: that is how the textbook comes to its closed form.
+    So the sum over the batch in the derivative of a mean becomes sums that exist already, which
+    saves a pass over memory: this is how the textbook comes to its closed form.
     """
     views = Views(operations)
     maker = {
@@ -84,10 +86,10 @@ def sums_of_sums(operations: Operations, wanted: Wanted) -> Operations:
 
 
 class _Distributed:
-    """Sums of what operations make as sums of what these read.
+    """Sums of results, written as sums of what the results are made of.
 
-    maker: the operation that makes a Value, where neither the Value nor what it is made of is ever
-        changed in place.
+    maker: the operation that makes each Value, where neither the Value nor an input of the
+        operation is ever changed in place.
     """
 
     def __init__(self, maker: dict[Value, Operation]) -> None:
@@ -95,8 +97,10 @@ class _Distributed:
         self._parts: dict[tuple[Value, Any], Value] = {}  # the sum of a Value along axes
 
     def __call__(self, operation: Operation) -> Operations:
-        """The operations that take the place of a sum. A Value that several sums share is summed
-        once, so the program stays as long as what it is made of."""
+        """Return the operations that take the place of a sum.
+
+        A Value that several sums share is summed once, so the program does not grow much.
+        """
         written: Operations = []
         waiting = [operation]
         while waiting:
@@ -123,8 +127,8 @@ class _Distributed:
         return written
 
     def _terms(self, operation: Operation) -> tuple[Sequence[Value], Sequence[Any]]:
-        """Of what makes the summed Value, the inputs that can be summed in its place, and the
-        others."""
+        """Return the inputs, of the operation that makes the summed Value, that can be summed in
+        its place, and its other inputs."""
         a: Value = operation.inputs[0]
         made, axes = self._maker.get(a), operation.attributes["axis"]
         if made is None:
@@ -147,7 +151,7 @@ class _Distributed:
 
 
 def _sum_like(operation: Operation, x: Value) -> Operation:
-    """A sum of x along the axes of another sum."""
+    """Return a sum of x along the axes of another sum."""
     total = operation.makes[0]
     part = Value.like(total.name, total.shape, total.dtype)
     return Operation(operation.what, [x], operation.attributes, [part], operation.rule)

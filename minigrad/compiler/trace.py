@@ -1,8 +1,8 @@
-"""Tracing: run a step once with arrays that are only described, and note each operation.
+"""Tracing runs a step once with arrays that have no elements, and notes each operation.
 
-While a step is traced, the array of every Tensor is a Value: a name, a shape and a dtype, without
-elements. Nothing is computed, so nothing can pass from this call into later ones except what was
-there before the step: arguments, state and constants, which all have names in the program.
+While a step is traced, the array of every Tensor is a Value, which has a name, a shape and a dtype.
+Nothing is computed, so a program can only hold what was there before the step: arguments, state and
+constants, which all have names in the program.
 """
 
 import zlib
@@ -20,41 +20,47 @@ from ..nn.module import Module
 from ..ops.update import COPY, Update
 from ..tape import Record, grad_mode, tracer, users_line
 from ..tensor import Tensor, _share, array_of
-from .interpreter import Interpreter
+from .interpreter import Interpreter, results_of
 from .names import Names
 from .program import Fetch, Operation, Program, Value
 
 
 class Trace:
-    """The operations of a step so far.
+    """The operations that a step has applied so far.
 
-    arguments, known: the Tensors that the step is given, and those of the user, with their names.
+    arguments: the Tensors that the step is given, with their names.
     """
 
     runs_again = True
 
-    def __init__(
-        self, arguments: Sequence[tuple[str, Tensor]], known: Sequence[tuple[str, Tensor]]
-    ) -> None:
+    def __init__(self, arguments: Sequence[tuple[str, Tensor]] = ()) -> None:
         self.rule: tuple[ops.Primitive, int | None] | None = None
         self.guards: list[tuple[Callable[[], Any], Any]] = []
         self.operations: list[Operation] = []
-        self.applied: set[Operation] = set()  # those that an eager call applies as well
-        self.owners: dict[Value, Tensor] = {}  # the Tensors of states
-        self._sources: dict[Fetch, Value] = {}  # states that belong to no Tensor
-        self._values: dict[int, Value] = {}  # arrays from outside, by identity
-        self._held: list[Any] = []  # these arrays, so that no other gets the identity of one
-        self._checksums: list[tuple[Value, int]] = []  # of constants, when they were met
+        self.applied: set[Operation] = set()  # those that an eager call applies, too
+        self.owners: dict[Value, Tensor] = {}  # the Tensor that each state is the array of
+        self._sources: dict[Fetch, Value] = {}  # the states that `source` has made
+        self._values: dict[int, Value] = {}  # the Values of arrays from outside, by identity
+        self._held: list[Any] = []  # these arrays, kept alive so that identities stay unique
+        self._checksums: list[
+            tuple[Value, int]
+        ] = []  # of constants, as they were when they were met
         self._views: dict[Value, Operation] = {}  # the operation that made each view
-        self._stand_ins: dict[Value, Any] = {}  # arrays without content, laid out as eager ones
-        self._replaced: dict[Value, Value] = {}  # results that were overwritten in place
+        self._stand_ins: dict[
+            Value, Any
+        ] = {}  # arrays without content, in the layout of eager ones
+        self._replaced: dict[
+            Value, Value
+        ] = {}  # what results that were overwritten in place have become
         self._stale: set[Value] = set()  # views whose memory has changed since they were made
-        self._known = {id(x): name for name, x in reversed(known)}
-        self._names = {id(array_of(x)): name for name, x in reversed(known)}
+        self._known: dict[int, str] = {}  # names of the user's Tensors, by identity
+        self._names: dict[int, str] = {}  # and of their arrays
         self._free = Names().free
         self._gradients: dict[int, tuple[Tensor, Any]] = {}  # leaves, and .grad as it was
         self._undo: list[Callable[[], Any]] = []
-        self.note_module: Callable[[Module], None] = lambda module: None  # told of each call
+        self.note_module: Callable[[Module], None] = lambda module: (
+            None
+        )  # called for each Module that is called
         self.arguments: list[Value] = []
         self._given = [x for _, x in arguments]
         for name, x in arguments:
@@ -65,7 +71,7 @@ class Trace:
     # --- what the engine tells -----------------------------------------------------------------
 
     def data(self, x: Tensor, stored: Any) -> Value:
-        """The Value that stands for the array of x, which is `stored`."""
+        """Return the Value that stands for `stored`, the array of x."""
         value = stored if isinstance(stored, Value) else self._captured(x, stored)
         while value in self._replaced:
             value = self._replaced[value]
@@ -78,7 +84,7 @@ class Trace:
         given = tuple([self.lift(x, primitive.name) for x in inputs])
         values = [x._data if isinstance(x, Tensor) else x for x in given]
         if not any(isinstance(v, Value) for v in values):
-            return apply(primitive, *inputs, **attributes)  # numbers alone
+            return apply(primitive, *inputs, **attributes)  # all inputs are numbers
         whole = self._noted(primitive, values, attributes)
         self.applied.add(self.operations[-1])
         needs = [i for i, x in enumerate(given) if isinstance(x, Tensor) and x._requires_grad]
@@ -97,7 +103,7 @@ class Trace:
         return result
 
     def update(self, update: Update, *inputs: Any) -> None:
-        """Note an update in place, which the engine does not make while it is traced."""
+        """Note an update in place, which the engine leaves to compiled calls."""
         given = [self._value(x) for x in inputs]
         for i in update.changes:
             target = given[i]
@@ -121,7 +127,10 @@ class Trace:
         self.operations.append(Operation(update, given, {}, []))
 
     def source(self, fetch: Fetch, name: str, owner: Tensor | None = None) -> Any:
-        """The state that `fetch` finds anew at each call; of an owner, if it belongs to one."""
+        """Return the state that `fetch` looks up anew in each call.
+
+        owner: the Tensor that it belongs to, whose name begins the state's name.
+        """
         if fetch not in self._sources:
             array = fetch()
             known = self._values.get(id(array))
@@ -129,35 +138,35 @@ class Trace:
                 return known
             name = name if owner is None else f"{self._value(owner).name}.{name}"
             value = self._sources[fetch] = Value(self._free(name), array, "state", fetch)
-            # One array may now be found in two places, and later be another in one of them.
+            # Two places that hold one array now may hold two later, so each has a Value of its own.
             if known is None:
                 self._enter(array, value)
         return self._sources[fetch]
 
     def has_source(self, fetch: Fetch) -> bool:
-        """Whether the step has asked for this state before."""
+        """Return whether the step has asked for this state before."""
         return fetch in self._sources
 
     def guard(self, look: Callable[[], Any]) -> None:
-        """The trace holds only as long as `look` sees what it sees now."""
+        """Let the trace hold only as long as `look` returns what it returns now."""
         if all(look != known for known, _ in self.guards):
             self.guards.append((look, look()))
 
     def know(self, name: str, x: Tensor) -> None:
-        """A name for a Tensor that the step may meet."""
+        """Give a name to a Tensor that the step may meet."""
         self._known.setdefault(id(x), name)
         self._names.setdefault(id(array_of(x)), name)
 
     def undo(self, action: Callable[[], Any]) -> None:
-        """An action that takes back a change which is about to be made."""
+        """Keep an action that takes back a change which is about to be made."""
         self._undo.append(action)
 
     def cleared(self, leaf: Tensor) -> None:
-        """The gradient that the leaf had is about to be overwritten."""
+        """Keep the gradient of a leaf, which is about to be overwritten."""
         self._gradients.setdefault(id(leaf), (leaf, leaf._grad))
 
     def reads_gradient(self, leaf: Tensor) -> None:
-        """The gradient of the leaf is about to be read, or added to."""
+        """Make a state of the gradient of a leaf, which is about to be read, or added to."""
         if id(leaf) in self._gradients:
             return
         gradient = leaf._grad
@@ -167,10 +176,10 @@ class Trace:
             self.source(lambda: array_of(leaf._grad), "grad", leaf)
 
     def lift(self, x: Any, name: str) -> Any:
-        """What an operation is given, as a Tensor, a number or None."""
+        """Return an input of an operation as a Tensor, a number or None."""
         if isinstance(x, Tensor) or x is None or type(x) in (float, int, bool):
             return x
-        if isinstance(x, Value):  # saved by a primitive
+        if isinstance(x, Value):  # what a primitive has saved
             return Tensor(x)  # type: ignore[arg-type]
         if isinstance(x, np.generic):
             return checked(np.asarray(x), name).item()
@@ -179,12 +188,13 @@ class Trace:
         return self.tensor(x, name)
 
     def tensor(self, x: Any, name: str) -> Tensor:
-        """A Tensor of an array, list or number that was there before the step, or is a literal."""
+        """Return a Tensor of an array, list or number that existed before the step, or is a
+        literal."""
         array = x if isinstance(x, np.ndarray) else as_array(x, name)
         return Tensor(self._constant(array, name))  # type: ignore[arg-type]
 
     def value_of(self, x: Tensor) -> Value | None:
-        """The Value of a Tensor that has been met."""
+        """Return the Value of a Tensor, or None for one that the step has not met."""
         stored = array_of(x)
         return stored if isinstance(stored, Value) else self._values.get(id(stored))
 
@@ -193,14 +203,16 @@ class Trace:
         return any(memory_of(array) is memory_of(held) for held in self._held)
 
     def is_known(self, state: Value) -> bool:
-        """Whether it was there before the step, which may make Tensors of arrays as well."""
+        """Return whether the Tensor of a state was there before the step, and was not made by
+        it."""
         owner = self.owners.get(state)
         return owner is None or id(owner) in self._known
 
     # --- what it comes to ----------------------------------------------------------------------
 
     def program(self, results: Sequence[Tensor]) -> Program:
-        """All of it, with what is to be returned. Errors: TraceError."""
+        """Return the program that the step has become; results: what it returns. Errors:
+        TraceError."""
         for leaf, _ in self._gradients.values():
             if any(leaf is x for x in self._given) and leaf._grad is not None:
                 raise TraceError(
@@ -224,8 +236,10 @@ class Trace:
         return program
 
     def give_elements(self, tensors: Iterable[Tensor]) -> None:
-        """Compute those of these Tensors that the step has made and leaves outside, which is
-        allowed where they are the same in each call."""
+        """Compute the Tensors among these that the step has made and put outside itself.
+
+        It may do so where they are the same in each call.
+        """
         left = [x for x in tensors if isinstance(array_of(x), Value)]
         if left:
             known = Interpreter({})
@@ -236,17 +250,17 @@ class Trace:
                 x._data = known.array(array_of(x))
 
     def take_back(self) -> None:
-        """Put back everything that Python has changed while the step was traced."""
+        """Take back every change that Python has made while the step was traced."""
         for action in reversed(self._undo):
             action()
         for leaf, gradient in self._gradients.values():
             leaf._grad = gradient
-        self.note_module = lambda module: None  # what is told holds the trace
+        self.note_module = lambda module: None  # the function before refers to the trace
 
     # --- Values --------------------------------------------------------------------------------
 
     def _value(self, x: Any) -> Any:
-        """What an operation notes for an input: a Value, or a number or None as it is."""
+        """Return a Tensor or array as a Value, and a number or None as it is."""
         if isinstance(x, Tensor):
             return self.data(x, array_of(x))
         if isinstance(x, np.ndarray):
@@ -254,7 +268,7 @@ class Trace:
         return x
 
     def _captured(self, x: Tensor, array: Any) -> Value:
-        """A Tensor from outside: state of the user."""
+        """Return the Value of a Tensor from outside, which is a state of the user's."""
         known = self._values.get(id(array))
         if known is not None:
             owner = self.owners.get(known)
@@ -267,7 +281,7 @@ class Trace:
         return self._enter(array, value)
 
     def _constant(self, array: Any, name: str) -> Value:
-        """An array of NumPy from outside, or one that the step has made without Tensors."""
+        """Return the Value of an array of NumPy that the step uses without a Tensor."""
         known = self._values.get(id(array))
         if known is not None:
             return known
@@ -284,10 +298,10 @@ class Trace:
     def _noted(
         self, primitive: ops.Primitive, values: Sequence[Any], attributes: dict[str, Any]
     ) -> Any:
-        """Note an operation; its results, as the forward would return them, as Values."""
+        """Note an operation, and return Values in the form in which its forward returns results."""
         layout = primitive.is_view and all(not isinstance(v, Value) for v in values[1:])
         given = [Tensor(self._stand_in(v, layout)) if isinstance(v, Value) else v for v in values]
-        token = tracer.set(None)  # what a forward does itself is no part of the step
+        token = tracer.set(None)  # primitives within a forward are no part of the step
         try:
             with np.errstate(all="ignore"):
                 found = apply(primitive, *given, **attributes)
@@ -306,7 +320,9 @@ class Trace:
             whole = first, tuple(kept) if several else kept[0]
         else:
             whole = made(found)
-        operation = Operation(primitive, values, attributes, _listed(whole, primitive), self.rule)
+        outputs = results_of(primitive, whole)
+        outputs = [None if v in outputs[:i] else v for i, v in enumerate(outputs)]
+        operation = Operation(primitive, values, attributes, outputs, self.rule)
         self.operations.append(operation)
         if layout and np.may_share_memory(array_of(found), array_of(given[0])):
             whole.base = values[0]
@@ -314,16 +330,17 @@ class Trace:
         return whole
 
     def _made(self, result: Any, name: str) -> Value | None:
-        """The Value of a result, a Tensor or a saved array; None for one that is absent."""
+        """Return a Value for a result, a Tensor or a saved array; None for an absent one."""
         if result is None:
             return None
         array = array_of(result) if isinstance(result, Tensor) else result
         return Value(self._free(name), array, "result", keep=False)
 
     def _stand_in(self, v: Value, layout: bool) -> Any:
-        """An array of v's shape and dtype: zeros, or, of a constant, its elements.
+        """Return an array of v's shape and dtype: a constant's own, or else zeros.
 
-        layout: it lies in memory as v does in an eager step, and its elements mean nothing.
+        layout: whether the array must lie in memory as v does in an eager step; its elements then
+            mean nothing.
         """
         if v.origin == "constant":
             return v.array
@@ -336,7 +353,7 @@ class Trace:
     # --- changes in place ----------------------------------------------------------------------
 
     def _overwrite(self, target: Value, source: Any) -> None:
-        """From now on whoever holds the result `target` sees the source, broadcast and cast."""
+        """Let the result `target` be the source from now on, broadcast and cast."""
         like = partial(np.zeros, target.shape, target.dtype)
         if isinstance(source, Value):
             np.copyto(like(), np.zeros(source.shape, source.dtype), casting="same_kind")
@@ -355,7 +372,7 @@ class Trace:
         self._make_stale(target)
 
     def _make_stale(self, changed: Value) -> None:
-        """The memory of a Value has changed, and so has what its views show."""
+        """Mark the views of a Value stale, since its memory has changed."""
         stale = {changed}
         for v, operation in self._views.items():
             if operation.inputs[0] in stale:
@@ -363,7 +380,7 @@ class Trace:
         self._stale |= stale - {changed}
 
     def _again(self, v: Value) -> Value:
-        """A view as it is now: the operation that made it is noted again."""
+        """Return a stale view as it is now, by noting the operation that made it again."""
         operation = self._views[v]
         base = operation.inputs[0]
         while base in self._replaced:
@@ -378,12 +395,3 @@ class Trace:
 
 def _checksum(array: Any) -> int:
     return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
-
-
-def _listed(whole: Any, primitive: ops.Primitive) -> list[Any]:
-    """All Values among what a primitive returned: its outputs, then what it saved, each once."""
-    if primitive.saves:
-        y, saved = whole
-        parts = saved if isinstance(saved, tuple) else (saved,)
-        return [y, *(None if part is y else part for part in parts)]
-    return list(whole) if primitive.outputs > 1 else [whole]

@@ -1,4 +1,7 @@
-"""Which Values of a program are the memory of others."""
+"""Alias analysis for passes: which Values of a program may share memory.
+
+aliases.py decides which of them generated code makes as views.
+"""
 
 from collections.abc import Sequence
 
@@ -6,7 +9,7 @@ from .program import Operation, Value
 
 
 class Views:
-    """Which Values may be the memory of another, and which memory is changed in place."""
+    """The Values that may be views of others, and the memory that updates change."""
 
     def __init__(self, operations: Sequence[Operation]) -> None:
         self._root: dict[Value, Value] = {}
@@ -17,9 +20,9 @@ class Views:
         self._changed = {self.root(v) for op in operations for v in op.changes}
 
     def root(self, v: Value) -> Value:
-        """What v is a view of, or v itself."""
+        """Return the Value whose memory v may be, which may be v itself."""
         return self._root.get(v, v)
 
     def changes(self, *values: Value) -> bool:
-        """Whether the memory of one of these is changed, at any time."""
+        """Return whether an update changes the memory of one of these Values."""
         return any(self.root(v) in self._changed for v in values)

@@ -1,9 +1,9 @@
-"""What a step, and the user's functions that it calls, name outside themselves.
+"""Watching: find what a step, and the user's functions that it calls, name outside themselves.
 
-Only functions that really run count: they are seen as they are entered. What they name in globals,
-closures and defaults is looked at, and in every object that is met so, the attributes that any of
-them names. The state of Modules counts whole. Libraries are frozen, except for the attributes of
-their objects. Nothing here runs the user's code.
+Only functions that really run count; a profiler sees them as they are entered. Whatever they name
+in globals, closures and defaults is guarded, and so are, in every object that is found in this way,
+the attributes that any of these functions names. All state of a Module is guarded. Libraries are
+frozen, except for the attributes of their objects. Nothing here runs the user's code.
 """
 
 import gc
@@ -53,15 +53,15 @@ from .looking import (
     texts,
 )
 
-# Objects of these modules' classes only hold others, all of which count ...
+# Classes of these modules only hold other objects, which are all guarded ...
 _HOLDERS = frozenset(["builtins", "collections", "functools", "operator", "_operator"])
-# ... but for those that change as they are used, or that lead to everything.
+# ... except for these, which change as they are used, or lead to everything.
 _CLOSED = (
     AsyncGeneratorType, CodeType, CoroutineType, FrameType, GeneratorType, TracebackType,
     _lru_cache_wrapper,
 )  # fmt: skip
 
-# What is found anew in each thread, context or call.
+# How to look up what these objects hold, which depends on the thread, context or call.
 _ANEW: dict[Any, Callable[[Any], Any]] = {
     ContextVar: lambda variable: ContextVar.get(variable, ABSENT),
     weakref.ref: weakref.ref.__call__,
@@ -69,7 +69,7 @@ _ANEW: dict[Any, Callable[[Any], Any]] = {
 
 
 class Place(NamedTuple):
-    """Where a Tensor was met: its name, and what holds it, at a key."""
+    """Where a Tensor was met: its name, the object that holds it, and the key there."""
 
     name: str
     owner: Any
@@ -78,10 +78,10 @@ class Place(NamedTuple):
 
 
 class Watched:
-    """What is outside, as it is when it is met; `guards` tells whether it is still so.
+    """What is outside the step, as it was when it was met; `guards` tells whether it still is.
 
-    roots: the step, and the objects among its arguments, by name; know: is told the name of each
-    Tensor that is met.
+    roots: the step, and the objects among its arguments, by name; know: called with the name of
+        each Tensor that is met, and the Tensor.
     """
 
     def __init__(
@@ -90,24 +90,24 @@ class Watched:
         self.guards = Guards()
         self.places: list[Place] = []
         self.elements = Elements()
-        # What may hold Tensors, and the keys and values that it held.
+        # Objects that may hold Tensors, with the keys and values that they held, by identity.
         self.owners: dict[int, tuple[Any, list[tuple[Any, Any]]]] = {}
         self._roots, self._know = dict(roots), know
         self._names = {"__wrapped__"}
-        self._lookers: list[Callable[[set[str]], None]] = []  # look for more names in an object
+        self._lookers: list[Callable[[set[str]], None]] = []  # each looks for names in one object
         self._codes: dict[int, CodeType] = {}
         self._runs: list[tuple[CodeType, dict[str, Any]]] = []
-        self._inner: set[int] = set()  # code of functions that are made by those that run
+        self._inner: set[int] = set()  # code of functions that a running function makes
         self._functions: dict[int, list[FunctionType]] = {}  # by the identity of their code
-        self._met: dict[Any, Any] = {}  # by identity; kept, so that no other object gets it
+        self._met: dict[Any, Any] = {}  # by identity, and kept alive so that it stays unique
         self._queue: deque[tuple[Any, str, Any, Any]] = deque()
-        self._later: deque[tuple[Any, str, Any, Any]] = deque()  # what may have a better name
+        self._later: deque[tuple[Any, str, Any, Any]] = deque()  # visited last, under a poorer name
         for name, x in roots.items():
             self.meet(x, name)
 
     @contextmanager
     def following(self) -> Iterator[None]:
-        """The user's functions that this thread enters inside are watched before they run."""
+        """Within, watch each of the user's functions before this thread runs it."""
         before = sys.getprofile()
 
         def entered(frame: FrameType, event: Any, arg: Any) -> None:
@@ -123,7 +123,7 @@ class Watched:
             if before is None or callable(before):
                 sys.setprofile(before)
             else:
-                before.enable()  # cProfile's, below Python 3.12
+                before.enable()  # a cProfile below Python 3.12
 
     def meet(self, x: Any, name: str) -> None:
         """Watch an object that the step is given or calls."""
@@ -138,7 +138,7 @@ class Watched:
             self.meet(module, f"module_{len(self._roots)}")
 
     def again(self) -> "Watched":
-        """The same, as it is now."""
+        """Watch the same once more, and return what is there now."""
         now = Watched(self._roots)
         for code, space in self._runs:
             now._enter(code, space)
@@ -151,9 +151,9 @@ class Watched:
     # --- functions and names -------------------------------------------------------------------
 
     def _enter(self, code: CodeType, space: dict[str, Any]) -> None:
-        """A function is about to run for the first time."""
+        """Watch what a function names that is about to run for the first time."""
         self._codes[id(code)] = code
-        made = str(space.get("__name__")).startswith("namedtuple_")  # by the standard library
+        made = str(space.get("__name__")).startswith("namedtuple_")  # code of namedtuple's
         if made or is_library(code.co_filename):
             return
         self._runs.append((code, space))
@@ -162,7 +162,7 @@ class Watched:
         self.owners.setdefault(id(space), (space, list(dict.items(space))))
         for name in sorted(outside):
             self._value(space, name, name)
-        for name in sorted(outside | attributes):  # of modules that it imports itself
+        for name in sorted(outside | attributes):  # modules that the function may import itself
             if comes_from(sys.modules.get(name), ModuleType):
                 self._queue.append((sys.modules[name], name, None, None))
         self._learn(attributes)
@@ -175,7 +175,7 @@ class Watched:
         self._drain()
 
     def _run(self, function: FunctionType) -> None:
-        """A function that runs: what it finds by itself."""
+        """Watch the closure and defaults of a function that runs."""
         self.guards.whole(function)
         names = function.__code__.co_freevars
         for name, cell in zip(names, function.__closure__ or (), strict=True):
@@ -187,20 +187,21 @@ class Watched:
             self._queue.append((defaults, f"{function.__name__}.default", None, None))
 
     def _learn(self, names: set[str]) -> None:
-        """Look for more names in all objects."""
+        """Look for these names in all objects, those that were met before included."""
         new = names - self._names
         self._names |= new
         for look in list(self._lookers):
             look(new)
 
     def _space(self, space: dict[str, Any], name: str, kind: str = "object") -> None:
-        """Watch the named items of a dict that holds attributes of an object, class or Module."""
+        """Watch the named items of a dict that holds the attributes of an object, class or
+        Module."""
         if ("space", id(space)) in self._met:
             return
         self._met["space", id(space)] = space
-        if kind != "class":  # whose dict must not be written to
+        if kind != "class":  # the dict of a class must not be written to
             self.owners[id(space)] = space, list(dict.items(space))
-        if kind != "module":  # of which all counts
+        if kind != "module":  # a Module is guarded as a whole
             self.guards.names(space)
 
         def look(names: set[str]) -> None:
@@ -241,7 +242,7 @@ class Watched:
         elif comes_from(x, Tensor):
             self.places.append(Place(name, owner, key, x))
             self._know(name, x)
-        elif type(x) is tuple:  # its parts are where it is
+        elif type(x) is tuple:  # the place of its parts is its own
             for i, part in enumerate(x):
                 self._visit(part, f"{name}[{i}]", owner, key)
         elif id(x) not in self._met:
@@ -283,7 +284,7 @@ class Watched:
                 self._class(kind, name)
 
     def _holder(self, x: Any, name: str) -> None:
-        """Watch all that an object refers to, such as a container, a method or a property."""
+        """Watch all that a container, method, property or the like refers to."""
         self.guards.whole(x)
         if type(x) is attrgetter or type(x) is methodcaller:
             self._learn(texts(tuple(gc.get_referents(x))))
@@ -310,7 +311,7 @@ class Watched:
                 self._queue.append((part, name, None, None))
 
     def _attributes(self, x: Any, name: str) -> None:
-        """Watch the named attributes that an object has itself, and that these are all."""
+        """Watch the named attributes of an object, and that it gets no others."""
         self.guards.look(type, x)
         getter = dict_getter(x)
         if getter is not None:
@@ -324,7 +325,7 @@ class Watched:
         self._slots(x, name)
 
     def _parameters(self, space: dict[str, Any], name: str) -> None:
-        """Names for the parameters of an optimizer."""
+        """Give names to the parameters of an optimizer."""
         groups = space.get("param_groups")
         if type(groups) is list and all(comes_from(group, dict) for group in groups):
             found = (dict.get(group, "params") for group in groups)
@@ -333,7 +334,7 @@ class Watched:
                 self._later.append((p, f"{name}.{i}", None, None))
 
     def _module(self, x: Module, name: str) -> None:
-        """Watch all that a Module holds itself."""
+        """Watch all attributes of a Module."""
         space = own(x)
         self.guards.whole(x)
         self.guards.whole(space)
@@ -345,7 +346,7 @@ class Watched:
         self._class(type(x), name)
 
     def _class(self, x: type, name: str) -> None:
-        """Watch the named attributes of a class, of those above it, and of their metaclass."""
+        """Watch the named attributes of a class, of its bases, and of their metaclasses."""
         for kind in mro(x):
             if ("class", id(kind)) not in self._met and not is_foreign(module_of(kind)):
                 self._met["class", id(kind)] = kind
@@ -354,7 +355,7 @@ class Watched:
                 self._class(type(kind), name)
 
     def _local(self, x: Any, name: str) -> None:
-        """Watch what the calling thread has there."""
+        """Watch what the calling thread has in a threading.local."""
         space = _of_thread(x)
         self.owners[id(space)] = space, list(dict.items(space))
         self.guards.look(lambda local: len(_of_thread(local)), x)
@@ -365,7 +366,7 @@ class Watched:
 
 
 def _of_thread(x: threading.local) -> dict[str, Any]:
-    """The attributes that a threading.local has in the calling thread."""
+    """Return the attributes that a threading.local has in the calling thread."""
     return threading.local.__getattribute__(x, "__dict__")  # type: ignore[no-any-return]
 
 
@@ -374,11 +375,11 @@ def _item_of_thread(key: str, x: threading.local) -> Any:
 
 
 def _is_holder(x: Any) -> bool:
-    """Whether the class of an object is, or comes from, one that only holds others."""
+    """Return whether x, by its class or a base of it, only holds other objects."""
     named = (module_of(kind) for kind in mro(type(x)) if kind is not object)
     return not comes_from(x, *_CLOSED) and any(name in _HOLDERS for name in named)
 
 
 def _content(cell: CellType) -> list[tuple[str, Any]]:
-    """What a cell holds, if it is bound."""
+    """Return what a cell holds, as its key and value, or nothing if it is unbound."""
     return [("cell_contents", content) for content in gc.get_referents(cell)]

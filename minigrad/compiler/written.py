@@ -1,4 +1,4 @@
-"""Operations that a pass writes in the place of one."""
+"""A builder for operations that a pass writes in the place of one."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,9 +13,9 @@ Shape = tuple[int, ...]
 
 
 class Written:
-    """Operations that take the place of one, `of`; the last of them makes its result.
+    """Operations that take the place of one operation, `of`; the last of them makes its result.
 
-    label: what new Values are called behind the name of the result, if not as what makes them.
+    label: the ending of the names of new Values; left out, the name of the primitive.
     """
 
     def __init__(self, of: Operation, label: str | None = None) -> None:
@@ -26,7 +26,7 @@ class Written:
 
     @property
     def result(self) -> Value:
-        """What they are to make."""
+        """The result of the operation that they replace."""
         return self.of.makes[0]
 
     def __call__(
@@ -37,8 +37,11 @@ class Written:
         like: Any = None,
         **attributes: Any,
     ) -> Value:
-        """Write an operation and return what it makes: `to`, or a Value of a shape and dtype
-        `like`, or what comes of broadcasting or reducing inputs in the dtype of the result."""
+        """Write an operation, and return the Value that it makes.
+
+        to: that Value; like: or the shape and dtype of a new one. Without either, inputs are
+            broadcast, or reduced along the attribute `axis`, in the dtype of the final result.
+        """
         what = ops.TABLE[what] if isinstance(what, str) else what
         if to is None:
             shape, dtype = like or self._made(what.name, inputs, attributes)
@@ -55,19 +58,19 @@ class Written:
         return shape, bool if name in COMPARISONS else self.result.dtype
 
     def reshaped(self, x: Value, shape: Shape, to: Value | None = None) -> Value:
-        """x under another shape; which costs nothing, except where it lies in another order."""
+        """Write x in another shape, which is a copy only where x does not lie in C order."""
         if x.shape == shape and to is None:
             return x
         return self("reshape", x, to=to, like=(shape, x.dtype), shape=shape)
 
     def cast(self, x: Value, dtype: Any) -> Value:
-        """x in a dtype."""
+        """Write x in a dtype."""
         if x.dtype == dtype:
             return x
         return self("astype", x, like=(x.shape, dtype), dtype=np.dtype(dtype))
 
     def spread(self, x: Value, shape: Shape) -> Value:
-        """x broadcast."""
+        """Write x broadcast to a shape."""
         if x.shape == shape:
             return x
         return self("broadcast_to", x, like=(shape, x.dtype), shape=shape)

@@ -190,8 +190,9 @@ class Derivation:
 def cotangents(
     record: Record, g: Any, needs: Sequence[int], tensors: bool = False
 ) -> Iterator[tuple[int, Any]]:
-    """What a record's rules give, from g, for the inputs at positions `needs`, not yet fitted to
-    their shapes: of arrays, or of Tensors. There is none where a rule returns None."""
+    """Yield what a record's rules make of g for the inputs at positions `needs`, before it is
+    fitted to their shapes; an input for which a rule returns None is left out. tensors: whether to
+    use Tensors rather than arrays."""
     primitive, operands, y = record.primitive, record.arrays, record.y
     if tensors:
         operands, y = record.inputs, outputs_of(record)

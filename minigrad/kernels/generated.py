@@ -1,5 +1,8 @@
-"""What code that minigrad.compiler generates calls: memory by its address, kernels, and functions
-of one element. That code may also run as Python, so nothing here is bare."""
+"""The functions that generated code calls: arrays at an address, kernels, and functions of one
+element.
+
+Generated code may also run as Python, so nothing here is bare.
+"""
 
 import ctypes
 import importlib
@@ -61,7 +64,7 @@ def _pointer(_typing: Any, array: Any) -> Any:
 
 
 def _address(a: Any) -> Any:
-    """Where the elements of an array begin."""
+    """Return the address of an array's elements."""
     return a.ctypes.data
 
 
@@ -115,7 +118,7 @@ def _moved(_typing: Any, a: Any, axes: Any) -> Any:
 
 
 def _permuted(a: Any, axes: Any) -> Any:
-    """The view of a with its dimensions in another order; Numba's own allocates."""
+    """Return a view of a with its dimensions in another order; Numba's own transpose allocates."""
     return a.transpose(axes)
 
 
@@ -312,8 +315,8 @@ leaky_relu, binary_cross_entropy = map(_element, (_leaky_relu, _binary_cross_ent
 
 # --- floats as integers -------------------------------------------------------------------------
 
-# As NumPy's compiled code does it on x86-64, also with a number that the integer cannot hold:
-# LLVM's conversion of such a number is undefined. minigrad.compiler compares them with NumPy first.
+# These convert as NumPy does on x86-64, also a number that the integer cannot hold, for which
+# LLVM's conversion is undefined. minigrad.compiler compares them with NumPy before it uses them.
 
 
 def _to_int64(a: Any) -> Any:

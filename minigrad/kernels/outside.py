@@ -64,7 +64,7 @@ def bring(called: Iterable[Called]) -> None:
 
 
 def forget(module: str) -> None:
-    """Let go of the kernels of a module that is gone, and of their machine code."""
+    """Forget the kernels of a module that nothing uses any more, and their machine code."""
     for name in [name for name in _kernels if name.rpartition(".")[0] == module]:
         del _kernels[name]
         for symbol in [s for s, (called, _) in _symbols.items() if called[0] == name]:

@@ -1,4 +1,4 @@
-"""Sums in float64 that are rounded about once, over rows, along rows, or over the axis between.
+"""Sums in float64 that are rounded about once: over rows, along rows, or over the middle axis.
 
 Terms are added plainly in short blocks, which LLVM may vectorise, and the sums of the blocks by
 TwoSum, which also finds what each addition loses (Knuth, The Art of Computer Programming, volume
@@ -61,7 +61,7 @@ def _two_sum(a: float, b: float) -> tuple[float, float]:
 
 
 def _restored(total: float, lost: float) -> float:
-    """The total with what its additions lost; what that is of infinities and NaN is NaN."""
+    """Return the total plus what its additions lost, which is NaN for infinities and NaN."""
     return total + lost if lost - lost == 0.0 else total
 
 

@@ -15,7 +15,7 @@ def _shifted(x: float, top: float) -> float:
 
 
 def _settled(total: float, top: float) -> float:
-    """The sum of exp(x - top), NaN where it has no limit: several are inf, or all are -inf."""
+    """Return the sum of exp(x - top), or NaN where several x are inf, or all are -inf."""
     return math.nan if math.isinf(top) and total > 1.0 else total
 
 

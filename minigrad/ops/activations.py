@@ -1,5 +1,5 @@
-"""Activations, elementwise primitives too; what they do at kinks, infinity and NaN is stated in
-elementwise.py."""
+"""Activations, which are elementwise primitives; elementwise.py states what they do at kinks,
+infinity and NaN."""
 
 import math
 from typing import Any
@@ -98,7 +98,7 @@ gelu = elementwise(
 
 
 def _binary_cross_entropy(x: Any, t: Any, positive: Any, negative: Any) -> Any:
-    """The sum is written as the part that grows as |x| does, plus what both terms share."""
+    """Return the loss as a part that grows with |x|, plus the part that both terms share."""
     x = as_float(x)
     positive, negative = positive * t, negative * (1.0 - t)
     growing = np.where(x >= 0, negative, positive)
@@ -111,7 +111,7 @@ def _bce_wrt_x(g: Any, _y: Any, x: Any, t: Any, positive: Any, negative: Any) ->
 
 
 def _bce_wrt_t(g: Any, _y: Any, x: Any, _t: Any, positive: Any, negative: Any) -> Any:
-    """The value is linear in t, so the derivative is the value at t = 1 less that at t = 0."""
+    """Return the value at t = 1 less that at t = 0, since the value is linear in t."""
     if type(positive) is type(negative) is float and positive == negative:
         return g * (-positive * x)
     at_1 = binary_cross_entropy(x, 1.0, positive, negative)

@@ -149,8 +149,8 @@ def _grad_vjp(
         wrt x      inv_std * P(h) - gamma * inv_std^2 * x_hat * <ux * P(g)>
                    h = ugamma * g - gamma * inv_std * (ux * <g * x_hat> + g * <ux * x_hat>)
 
-    of which without the batch's statistics only inv_std * ugamma * g is left wrt x. None stands for
-    what no cotangent reaches.
+    Without the batch's statistics, only inv_std * ugamma * g is left wrt x. An input that no
+    cotangent reaches gets None.
     """
     axes = (0, *range(2, x.ndim))
     by_channel = (-1, *[1] * (x.ndim - 2))
@@ -199,7 +199,7 @@ def _grad_vjp(
 
 
 def _sum(a: Any, b: Any) -> Any:
-    """a + b, where a may be absent."""
+    """Return a + b, or b if a is None."""
     return b if a is None else a + b
 
 

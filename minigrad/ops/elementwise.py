@@ -65,8 +65,8 @@ div = elementwise(
 
 
 def _pow_wrt_base(g: Any, _y: Any, a: Any, b: Any) -> Any:
-    """g * b * a**(b - 1), and 0 where b is 0, also if a is 0, infinite or NaN, and where b is
-    infinite and the power is 0."""
+    """Return g * b * a**(b - 1), but 0 where b is 0, whatever a is, and where b is infinite and the
+    power is 0."""
     if hasattr(b, "shape"):
         flat = equal(b, 0)
         power = a ** where(flat, 1.0, b - 1)
@@ -79,7 +79,7 @@ def _pow_wrt_base(g: Any, _y: Any, a: Any, b: Any) -> Any:
 
 
 def _pow_wrt_exponent(g: Any, y: Any, a: Any, b: Any) -> Any:
-    """g * y * log(a), and 0 where a is 0 and b is not negative, or a is inf and b is negative."""
+    """Return g * y * log(a), but 0 where a is 0 and b >= 0, and where a is inf and b < 0."""
     if hasattr(a, "shape"):
         flat = logical_or(
             logical_and(equal(a, 0), greater_equal(b, 0)),
@@ -262,7 +262,7 @@ isnan = primitive("isnan", np.isnan, None, "whether a is NaN, a boolean constant
 
 
 def _astype_forward(a: NDArray[Any], dtype: Any) -> NDArray[Any]:
-    """A float that an integer cannot hold becomes some integer, without NumPy's warning."""
+    """Convert without NumPy's warning for a float that the integer dtype cannot hold."""
     if a.dtype.kind != "f" or np.dtype(dtype).kind not in "iu":
         return a.astype(dtype, "C")
     with np.errstate(invalid="ignore"):

@@ -44,12 +44,12 @@ def _scatter_forward(
 
 
 def _meets_once(arrays: Sequence[NDArray[Any]]) -> bool:
-    """Whether an index with these arrays is sure to meet no element twice."""
+    """Return whether an index with these arrays surely meets no element twice."""
     return all(i.dtype == bool for i in arrays) and len(arrays) <= 1
 
 
 def _add_at(out: NDArray[Any], g: NDArray[Any], arrays: Sequence[Any], index: Index) -> None:
-    """Add g to out at the index, repeatedly where it repeats."""
+    """Add g to out at the index; an element that the index repeats gets all its terms."""
     shape, index = out.shape, _filled(index, arrays)
     if _meets_once(arrays):
         out[index] += g

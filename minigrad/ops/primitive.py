@@ -42,10 +42,10 @@ class Primitive:
         they need, arrays that are constants to whoever else takes them. A rule that needs y itself
         reads it there.
     add_cotangent: `add_cotangent(total, g, y, *inputs, **attributes)`, for a joint rule whose only
-        cotangent, that of the first input, is zero but for a few elements: it adds these to total,
-        an array of the shape and dtype of that input, and so costs no array of zeros. The walk
-        calls it instead of the rule where it may change the sum that it has gathered; the rule, on
-        arrays, must return memory of its own. None: cotangents are added as a whole.
+        cotangent, that of the first input, is zero except for a few elements. It adds these to
+        total, an array of that input's shape and dtype, so no array of zeros is needed. The walk
+        calls it instead of the rule if it owns the sum so far; the rule, on arrays, must return
+        memory of its own. None: cotangents are added as a whole.
     formula: the forward as mathematics, which explanations print and read back: an expression in
         the names of the operands and attributes, with Python's operators, the functions of
         minigrad, one_hot(labels, n) and s_[...], an index by itself, after assignments if that

@@ -51,7 +51,10 @@ def _total(a: NDArray[Any], axis: tuple[int, ...], keepdims: bool, mean: bool) -
 
 
 def _add(a: NDArray[Any], steps: _Steps, divisor: int, out: NDArray[Any]) -> NDArray[Any]:
-    """out, which becomes the total of a after these steps, over the divisor; both in C order."""
+    """Write the total of a by these steps, over the divisor, into out, and return out.
+
+    Both arrays lie in C order.
+    """
     for p, n, c in steps[:-1]:
         a = _add(a, ((p, n, c),), 1, np.empty(p * c))
     p, n, c = steps[-1]
@@ -68,10 +71,11 @@ def _add(a: NDArray[Any], steps: _Steps, divisor: int, out: NDArray[Any]) -> NDA
 def _steps(
     shape: tuple[int, ...], axis: tuple[int, ...], keepdims: bool
 ) -> tuple[_Steps, tuple[int, ...], int]:
-    """How an array in C order is summed, the shape of the result, and the number of terms of each.
+    """Return the steps that sum an array in C order, the shape of the result, and the number of
+    terms of each element.
 
     Each step sums over the middle of three axes, (p, n, c), beginning with the last axes, which
-    lie together; there is none where there are no elements.
+    lie together. An empty array has no steps.
     """
     kept = _kept(shape, axis)
     result = kept if keepdims else tuple([n for i, n in enumerate(shape) if i not in axis])
@@ -79,7 +83,7 @@ def _steps(
     if 0 in shape:
         return (), result, count
     steps: list[tuple[int, int, int]] = []
-    c, n = 1, 1  # of what is behind the axis, and of the axes summed that end in front of it
+    c, n = 1, 1  # sizes behind the axis: of what is kept, and of what is summed
     for i in range(len(shape) - 1, -1, -1):
         if i in axis:
             n *= shape[i]
@@ -93,7 +97,7 @@ def _steps(
 
 
 def _total_of_any(a: NDArray[Any], axis: tuple[int, ...]) -> NDArray[Any]:
-    """The sum of a in any layout, in float64 and with unit dimensions.
+    """Return the sum of an array in any layout, in float64 and with unit dimensions.
 
     The axes are taken in the order in which they lie in memory; an axis along which elements are
     repeated, as broadcasting leaves them, is not walked along.
@@ -110,7 +114,7 @@ def _total_of_any(a: NDArray[Any], axis: tuple[int, ...]) -> NDArray[Any]:
 
 
 def _total_by_numpy(a: NDArray[Any], axis: tuple[int, ...], keepdims: bool, mean: bool) -> Any:
-    """The total of integers, or of nothing, whose mean is NaN."""
+    """Return the total of integers, or of an empty array, whose mean is NaN."""
     total = _add_reduce(a, axis=axis, keepdims=keepdims)
     if not mean:
         return total
@@ -181,7 +185,7 @@ def _var_vjp(
 
 
 def _extreme_vjp(g: Any, y: Any, a: Any, axis: tuple[int, ...], keepdims: bool) -> Any:
-    """g in equal parts to all elements that attain the extreme y; NaN to all where that is NaN."""
+    """Return g in equal parts for all elements that attain the extreme y, NaN where y is NaN."""
     g, y = _keep(g, a, axis, keepdims), _keep(y, a, axis, keepdims)
     return g * _ties(a, y, axis=axis)
 

@@ -20,7 +20,7 @@ from .shapes import unsqueeze
 
 
 def _shifted(a: NDArray[Any], axis: int) -> tuple[Any, Any, Any]:
-    """a less its maximum along the axis, the exponentials of that, and their sum."""
+    """Return a less its maximum along the axis, the exponentials of that, and their sum."""
     top = np.maximum.reduce(a, axis=axis, keepdims=True)
     finite = np.isfinite(top).all()
     shifted = a - top if finite else np.subtract(a, top, out=np.zeros_like(a), where=a != top)
@@ -164,7 +164,7 @@ def _label_cross_entropy_grad_forward(
 def _label_grad_wrt_g(
     u: Any, _y: Any, _g: Any, a: Any, labels: Any, _p: Any, ignore_index: int, mean: bool
 ) -> Any:
-    """sum of u times what g multiplies, which is the result for a g of 1."""
+    """Return the sum of u times the result for g = 1, since the result is linear in g."""
     p = softmax(a, axis=1)
     unit = label_cross_entropy_grad(1.0, a, labels, p, ignore_index=ignore_index, mean=mean)
     return sum_over(u * unit, axis=(0, 1), keepdims=False)
@@ -173,7 +173,8 @@ def _label_grad_wrt_g(
 def _label_grad_wrt_a(
     u: Any, _y: Any, g: Any, a: Any, labels: Any, _p: Any, ignore_index: int, mean: bool
 ) -> Any:
-    """g * p * (u - sum of u * p in the row) over the rows kept, over their number with mean."""
+    """Return g * p * (u - sum of u * p in the row) in the rows kept; divided by their number with
+    mean."""
     p = softmax(a, axis=1)
     centred = u - sum_over(u * p, axis=(1,), keepdims=True)
     kept = astype(not_equal(unsqueeze(labels, 1), ignore_index), dtype=a.dtype)

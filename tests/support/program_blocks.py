@@ -1,5 +1,8 @@
-"""What the forward pass of a generated program consists of: each block writes some lines that turn
-`h`, of a shape with the batch first, into another `h`, and returns the new shape."""
+"""The blocks of which a generated program's forward pass consists.
+
+Each writes lines that turn `h`, whose first dimension is the batch, into another `h`, and returns
+the new shape.
+"""
 
 from collections.abc import Callable
 
@@ -20,7 +23,8 @@ def block(*dimensions: int, weight: int = 2) -> Callable[[Block], Block]:
 
 
 def weight_matrix(p: Writer, n: int, m: int) -> str:
-    """An expression of shape (n, m) for `h @ ...`, written in one of the ways that users have."""
+    """Return an expression of shape (n, m) for `h @ ...`, written in one of the ways that users
+    have."""
     form = p.pick("form", *(FORMS if not p.is_plain else ["W", "W.T"]))
     new = p.parameter
     match form:
@@ -121,7 +125,7 @@ FORMS = [" ".join(form.split()) for form in FORMS]
 
 
 def tanh(p: Writer) -> None:
-    """Keeps numbers small."""
+    """Write a tanh, which keeps numbers small."""
     p.line("h = h.tanh()")
 
 
@@ -144,7 +148,7 @@ def dense(p: Writer, shape: Shape) -> Shape:
 
 @block(weight=4)
 def activation(p: Writer, shape: Shape) -> Shape:
-    """One of many ways to write it."""
+    """Write an activation in one of many ways."""
     name = p.pick("activation", *ACTIVATIONS)
     text = ACTIVATIONS[name]
     if "|" in text:  # of the library, with a name of its own
@@ -199,7 +203,7 @@ ACTIVATIONS = {
 
 @block(weight=3)
 def tied(p: Writer, shape: Shape) -> Shape:
-    """An autoencoder with one matrix."""
+    """Write an autoencoder that uses one matrix twice."""
     n, m = shape[-1], p.pick("width", 3, 4)
     first = p.pick("first", "W", "W.T")
     w = p.parameter((n, m) if first == "W" else (m, n))
@@ -292,7 +296,7 @@ def batch_norm_by_hand(p: Writer, shape: Shape) -> Shape:
 
 @block(weight=4)
 def batch_norm(p: Writer, shape: Shape) -> Shape:
-    """By the library; channels are axis 1."""
+    """Write a BatchNorm of the library, with channels as axis 1."""
     kind = {1: "BatchNorm1d", 2: "BatchNorm1d", 3: "BatchNorm2d"}[len(shape)]
     options = p.pick(
         "options",
@@ -409,7 +413,7 @@ def recurrent(p: Writer, shape: Shape) -> Shape:
 
 @block(2)
 def repeated(p: Writer, shape: Shape) -> Shape:
-    """The same turn several times, from the same input."""
+    """Write the same turn several times, each with the same input."""
     n = shape[0]
     w = weight_matrix(p, n, n)
     p.line(f"i = h + {p.parameter((n,))}")
@@ -446,7 +450,7 @@ def attention(p: Writer, shape: Shape) -> Shape:
 
 @block(3)
 def convolution(p: Writer, shape: Shape) -> Shape:
-    """A sum of products of slices."""
+    """Write a sum of products of slices."""
     t, n = shape
     m = p.pick("width", 3, 4)
     if t < 3 or p.chance("differences", 20):
@@ -467,7 +471,7 @@ def convolution(p: Writer, shape: Shape) -> Shape:
 
 @block(3, 4)
 def mixed(p: Writer, shape: Shape) -> Shape:
-    """A product along another axis."""
+    """Write a product along another axis."""
     n = shape[-2]
     w = weight_matrix(p, n, n)
     turn = ".transpose(-2, -1)"
@@ -575,7 +579,8 @@ def indexed(p: Writer, shape: Shape) -> Shape:
 
 @block(weight=3)
 def arithmetic(p: Writer, shape: Shape) -> Shape:
-    """With constants of NumPy, as they are and as views, and numbers that may change later."""
+    """Write operations with NumPy constants and views of them, and numbers that may change
+    later."""
     n = shape[-1]
     forms = {
         "number": lambda: f"h * {p.setting('0.8', '0.6')}",
@@ -625,7 +630,8 @@ def arithmetic(p: Writer, shape: Shape) -> Shape:
 
 @block(weight=2)
 def configured(p: Writer, shape: Shape) -> Shape:
-    """By numbers, texts and functions that are kept beside the model, and may change."""
+    """Write operations with numbers, texts and functions that are kept beside the model and may
+    change."""
     match p.pick("configured", "number", "text", "flag", "depth", "attribute", "function", "array"):
         case "number":
             p.line(f"h = (h * {p.setting('0.5', '0.7')}).tanh()")

@@ -1,5 +1,5 @@
-"""What a step of a generated program does besides the forward: losses, what is done to gradients,
-updates, schedules; how it is called; and what the loop changes between calls."""
+"""The steps of generated programs: losses, changes of gradients, updates and schedules, how a step
+is called, and what the loop changes between calls."""
 
 from program_writer import Writer, indented
 
@@ -193,7 +193,7 @@ RESULTS = [
 
 
 class Step:
-    """The lines of a step.
+    """The writer of the lines of a step.
 
     setup: what is there before it; before: what the loop does, down to the call; has_slots: whether
     updates by hand have Tensors of their own.
@@ -225,7 +225,8 @@ class Step:
             self.setup.append("}")
 
     def _schedule(self, loss: str) -> str:
-        """Where the learning rate comes from; the loss, which may have a factor instead."""
+        """Choose where the learning rate comes from, and return the loss, which may have a factor
+        instead."""
         p = self.p
         if self.by_hand:
             schedule = p.pick("rate", *RATES)
@@ -300,7 +301,7 @@ class Step:
         return ["with mg.no_grad():", f"    for {pairs}:", *indented(lines, 2)]
 
     def _wrapped(self, body: list[str]) -> list[str]:
-        """The step as a function of one of many kinds, and its call."""
+        """Return the step as a function of one of many kinds, and its call."""
         p, arguments = self.p, self.arguments
         form = p.pick(
             "call", *["plain"] * 4, "method", "partial", "nested", "lambda", "alternating"
@@ -332,7 +333,7 @@ class Step:
 
 
 def changed(p: Writer) -> list[str]:
-    """What the loop changes before a step."""
+    """Return lines by which the loop changes something before a step."""
     lines: list[str] = []
     for name, later in p.settings:
         if p.chance(f"setting {name}", 60):

@@ -1,4 +1,4 @@
-"""From choices to the text of a training program.
+"""The text of a training program, which follows from its choices.
 
 A program defines `train()`, which yields after each step its result, all Tensors of the user's by
 name, and the optimizer or None.
@@ -29,7 +29,7 @@ def named(name, layer):
 
 
 def trimmed(text: str, p: Writer) -> str:
-    """Without what the program does not use."""
+    """Return the text without the parts that the program does not use."""
     if p.dtype == "float32":
         text = text.replace(
             "return 0.5 * rng.standard_normal(shape)",
@@ -50,7 +50,7 @@ def trimmed(text: str, p: Writer) -> str:
 
 
 def write(choices: Choices) -> str:
-    """The program."""
+    """Return the text of the program."""
     p = Writer(choices)
     kind = p.pick("input", "rows", "rows", "rows", "sequence", "sequence", "image", "tokens")
     d, t = p.pick("features", 3, 4, 5), p.pick("length", 3, 4)
@@ -99,8 +99,10 @@ def write(choices: Choices) -> str:
 
 
 def alone() -> Iterator[tuple[str, str]]:
-    """A small program for each option that there is, everything else being the simplest: what was
-    chosen, and the text. Every block is seen with all of its options."""
+    """Yield a small program for each option, with all else the simplest: the option, and the text.
+
+    Every block comes with all of its options.
+    """
     met: set[str] = set()
     inputs = {2: "rows", 3: "sequence", 4: "image"}
     starts: list[dict[str, Any]] = [{"steps": 3}, {"steps": 3, "input": "tokens"}]
@@ -141,7 +143,7 @@ def embedded(p: Writer, d: int) -> str:
 
 
 def forward(p: Writer, start: str, shape: Shape) -> tuple[list[str], Shape]:
-    """Functions of the model, and the shape of what the last returns."""
+    """Write the functions of the model, and return the shape of what the last returns."""
     method = p.style in ("module", "object")
     first, call = ("self, ", "self.") if method else ("", "")
     functions: list[list[str]] = []

@@ -1,5 +1,7 @@
-"""What blocks and steps of a generated program are written with: its choices, and the parts of the
-model, which are held in one of the ways that users have."""
+"""The choices of a generated program, and the writer that its blocks and steps use.
+
+The parts of the model are held in one of the ways that users have.
+"""
 
 import contextlib
 import random
@@ -10,8 +12,11 @@ Shape = tuple[int, ...]  # without the batch
 
 
 class Choices:
-    """What was chosen, by name. Without a seed, the first, simplest option is chosen wherever
-    `given` has none of the options."""
+    """Choices by name.
+
+    Without a seed, the first and simplest option is chosen wherever `given` has none of the
+    options.
+    """
 
     def __init__(self, seed: int | None, given: dict[str, Any] | None = None) -> None:
         self.seed, self.given = seed, given or {}
@@ -29,7 +34,7 @@ class Choices:
         return chosen
 
     def simpler(self, name: str, chosen: Any) -> list[Any]:
-        """Options that stand before the chosen one: the first, and a few more."""
+        """Return the first few of the options that stand before the chosen one."""
         options = list(dict.fromkeys(self.options.get(name, [])))
         return options[: min(options.index(chosen), 3)] if chosen in options else []
 
@@ -48,7 +53,7 @@ STYLES = {  # how a part of the model is found inside its functions
 
 
 class Writer:
-    """What blocks write with."""
+    """The writer of one program, which blocks and steps use."""
 
     def __init__(self, choices: Choices) -> None:
         self.choices = choices
@@ -84,11 +89,11 @@ class Writer:
             return function(self, *args)
 
     def pick(self, name: str, *options: Any) -> Any:
-        """One of the options, of which the first is the simplest."""
+        """Return one of the options; the first is the simplest."""
         return self.choices.pick("/".join([*self._scope, name]), list(options))
 
     def chance(self, name: str, percent: int) -> bool:
-        """Whether to do something, which can be left out."""
+        """Return whether to do something that can be left out."""
         return bool(self.pick(name, *[False] * (20 - percent // 5), *[True] * (percent // 5)))
 
     # --- parts ---------------------------------------------------------------------------------
@@ -101,7 +106,7 @@ class Writer:
         self.lines.append(text)
 
     def at(self, name: str) -> str:
-        """How a part is found."""
+        """Return the expression by which a part is found."""
         i = [item for item, _ in self.items].index(name)
         found = STYLES[self.style].format(name, i=i)
         return found.replace("self.", "model.") if self.outside else found
@@ -158,7 +163,7 @@ class Writer:
         return self.at(name)
 
     def layers_of(self, made: str) -> str:
-        """A list of layers."""
+        """Make a list of layers, and return its expression."""
         double = "" if self.dtype == "float32" else ".double()"
         name = self.item("layers", made.replace("(a, b)", f"(a, b){double}"))
         self.tensors.append((name, f'named("{name}", nn.Sequential(*{self.outer(name)}))'))
@@ -173,7 +178,7 @@ class Writer:
         return self.value(f"({made}).astype({self.float_type()})" if mask else made, stem)
 
     def setting(self, first: str, later: str) -> str:
-        """What may be changed between two calls of the step."""
+        """Add a value that may be changed between two calls of the step."""
         name = self.item("setting", first)
         self.settings.append((name, later))
         return self.at(name)
@@ -204,7 +209,7 @@ def indented(lines: list[str], by: int = 1) -> list[str]:
 
 
 def definitions(p: Writer, functions: list[str]) -> list[str]:
-    """Where the parts of the model are, and its functions."""
+    """Return lines that define the parts of the model and its functions."""
     lines: list[str] = []
     for helper in p.helpers.values():
         lines += [*helper, ""]

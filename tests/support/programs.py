@@ -46,7 +46,7 @@ COMPILE = "compile = mg.compile\n"  # the line of a program that the eager twin 
 
 
 def eager(function: Callable[..., Any]) -> Callable[..., Any]:
-    """What mg.compile says of arguments, without compiling: arrays arrive as Tensors."""
+    """Return the function with arrays as Tensors, as mg.compile passes them, but not compiled."""
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -59,19 +59,35 @@ def lifted(x: Any) -> Any:
     return as_tensor(x, "step") if isinstance(x, np.ndarray) else x
 
 
+def interpreted(names: dict[str, Any], within: dict[str, Any]) -> dict[str, Any]:
+    """Return what these names stand for, without Numba, which would return numbers of Python's;
+    functions whose globals are `within` see one another so."""
+    found: dict[str, Any] = {}
+    for name, x in names.items():
+        python = getattr(x, "py_func", x)
+        own = isinstance(python, types.FunctionType) and python.__globals__ is within
+        x = types.FunctionType(python.__code__, found) if own else x
+        found[name] = getattr(x, "in_python", x)
+    return found
+
+
 @contextlib.contextmanager
-def as_python() -> Iterator[None]:
-    """Generated functions run as they are written, and leave no files."""
+def as_python(kernels: dict[str, Any] | None = None, files: bool = True) -> Iterator[None]:
+    """Within, generated functions run as they are written.
+
+    kernels: what they call in place of the compiled kernels of the same names; files: whether
+    their source is kept in files.
+    """
+    kernels = kernels or {}
 
     def plain(module: Any, name: str, bare: bool = False) -> Any:
-        names = {k: getattr(v, "in_python", v) for k, v in vars(module).items()}
-        for k, v in vars(module).items():
-            if isinstance(v, types.FunctionType) and v.__globals__ is vars(module):
-                names[k] = types.FunctionType(v.__code__, names)
-        return np.errstate(all="ignore")(names[name])
+        names = {k: kernels.get(k, x) for k, x in vars(module).items()}
+        return np.errstate(all="ignore")(interpreted(names, vars(module))[name])
 
     before = build.function, build.write_generated
-    build.function, build.write_generated = plain, lambda name, content: None
+    build.function = plain
+    if not files:
+        build.write_generated = lambda name, content: None
     try:
         yield
     finally:
@@ -79,7 +95,7 @@ def as_python() -> Iterator[None]:
 
 
 def seen(x: Any, name: str, found: dict[str, Any]) -> None:
-    """What a user can see of a result, by name: arrays as copies, anything else as it is."""
+    """Collect what a user can see of a result, by name: arrays as copies, the rest as it is."""
     if isinstance(x, (tuple, list)):
         found[f"{name} is"] = type(x).__name__
         for i, part in enumerate(x):
@@ -93,7 +109,7 @@ def seen(x: Any, name: str, found: dict[str, Any]) -> None:
 
 
 def snapshots(text: str, path: Path, compiled: bool) -> tuple[list[dict[str, Any]], Any]:
-    """What is there after each step, and the error that ended the program, if any."""
+    """Return what there is after each step, and the error that ended the program, or None."""
     name = f"{path.stem}_{'compiled' if compiled else 'eager'}"
     module = types.ModuleType(name)
     vars(module).update(__file__=str(path), eager=eager)
@@ -120,7 +136,7 @@ def snapshots(text: str, path: Path, compiled: bool) -> tuple[list[dict[str, Any
 
 
 def difference(got: dict[str, Any], wanted: dict[str, Any], loose: bool) -> str:
-    """The first thing that is not as it should be, or nothing."""
+    """Return a sentence about the first difference, or an empty text."""
     if list(got) != list(wanted):
         return f"there is {sorted(set(got) ^ set(wanted))} in one of the two only"
     rtol, atol = (2e-3, 1e-4) if loose else (1e-9, 1e-11)
@@ -147,7 +163,7 @@ def difference(got: dict[str, Any], wanted: dict[str, Any], loose: bool) -> str:
 
 
 class Outcome:
-    """What became of a program: an error of the generator's, a failure, or neither.
+    """The outcome of a program: an error of the generator's, a failure, or neither.
 
     kind: what failures that are alike have in common; text: the program; notes: warnings.
     """
@@ -165,7 +181,7 @@ def run(text: str, folder: Path, name: str = "program", numba: bool = False) -> 
         expected, wrong = snapshots(text, path, compiled=False)
         if wrong is not None:
             return Outcome(text, told(wrong), "the program itself raises")
-        with contextlib.nullcontext() if numba else as_python():
+        with contextlib.nullcontext() if numba else as_python(files=False):
             got, error = snapshots(text, path, compiled=True)
     notes = {str(w.message) for w in caught if "compile" in str(w.message)}
     loose = "float32" in text
@@ -239,7 +255,7 @@ def shrunken(choices: Choices, first: Outcome, again: Callable[[str], Outcome]) 
 
 
 def outcome_of(seed: int, folder: Path, numba: bool = False) -> Outcome:
-    """Of the program of this seed; where it fails, of the smallest that fails alike."""
+    """Return the outcome of the program of this seed, or of the smallest that fails alike."""
     choices = Choices(seed)
     name = f"program_{seed}"
     outcome = run(write(choices), folder, name, numba)
@@ -253,7 +269,7 @@ def outcome_of(seed: int, folder: Path, numba: bool = False) -> Outcome:
 
 @contextlib.contextmanager
 def at_most(seconds: float) -> Iterator[None]:
-    """TimeoutError for what takes longer, where the system has such alarms."""
+    """Within, raise a TimeoutError after these seconds, where the system has such alarms."""
 
     def stop(*_: Any) -> None:
         raise TimeoutError(f"took more than {seconds:.0f} s")
@@ -292,7 +308,7 @@ class Log:
         self._write({"seed": seed})
 
     def stop(self, seed: int) -> None:
-        """It is begun again by the next run."""
+        """Note that the next run must begin the program again."""
         self._write({"seed": seed, "stopped": True})
 
     def end(self, seed: int, kind: str, failure: str, text: str) -> None:
@@ -353,7 +369,7 @@ def run_many(options: Any) -> int:
 
 
 def run_each() -> int:
-    """Each option that there is by itself."""
+    """Run each option by itself, and return the exit status."""
     failed = 0
     with tempfile.TemporaryDirectory() as folder:
         for what, text in alone():

@@ -14,7 +14,7 @@ import minigrad as mg
 from minigrad import functional as F
 from minigrad import nn, optim
 from minigrad.compiler import build
-from minigrad.compiler.kept import MOST_SHAPES
+from minigrad.compiler.kept import MOST_PLANS
 from minigrad.errors import GradError, OutOfRangeError, TraceError
 
 X = np.arange(4, dtype=np.float32).reshape(2, 2)
@@ -517,7 +517,7 @@ def test_plans_of_many_shapes_share_one_block() -> None:
         np.testing.assert_allclose(g.data, x.T @ (2 * y * (1 - y * y)), rtol=1e-4)
         gradients.add(id(w.grad.data))  # type: ignore[union-attr]
     plans = [plan for kept in step._plans.values() for plan in kept]
-    assert len(plans) == MOST_SHAPES
+    assert len(plans) == MOST_PLANS
     assert len(gradients) == 1
     sizes = [plan.buffer_bytes for plan in plans]
     assert max(sizes) <= step._workspace.block.size < 2 * max(sizes)

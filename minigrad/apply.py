@@ -89,7 +89,7 @@ ops.Primitive.__call__ = apply  # type: ignore[method-assign]
 
 # Only while somebody traces does a call look whether it is this thread or task that does.
 _lock = threading.Lock()
-_tracing = 0
+_active: set[object] = set()
 
 
 def _apply_traced(self: ops.Primitive, *inputs: Any, **attributes: Any) -> Any:
@@ -114,20 +114,19 @@ def tracing(trace: Any) -> Iterator[None]:
     `trace.apply` gets the primitive, its inputs and its attributes. If the trace will run again,
     `trace.data` returns what stands for the array of a Tensor, which has no elements to read.
     """
-    global _tracing
-    with _lock:
-        _tracing += 1
-        ops.Primitive.__call__ = _apply_traced  # type: ignore[method-assign]
-        setattr(Tensor, "_data", property(_shown, _slot.__set__))  # noqa: B010
-    before = tracer.get()
+    before, this = tracer.get(), object()
     try:  # what is set is set back, also where an interrupt comes in the call that sets it
+        with _lock:
+            _active.add(this)
+            ops.Primitive.__call__ = _apply_traced  # type: ignore[method-assign]
+            setattr(Tensor, "_data", property(_shown, _slot.__set__))  # noqa: B010
         tracer.set(trace)
         yield
     finally:
         tracer.set(before)
         with _lock:
-            _tracing -= 1
-            if not _tracing:
+            _active.discard(this)
+            if not _active:
                 ops.Primitive.__call__ = apply  # type: ignore[method-assign]
                 setattr(Tensor, "_data", _slot)  # noqa: B010
 

@@ -2,6 +2,7 @@
 two part. Faults are put in on purpose. Generated functions run as Python."""
 
 import queue
+import types
 
 import numpy as np
 import pytest
@@ -80,6 +81,19 @@ def test_how_often_the_function_runs():
         step(X[0])
         counts.append(noted.qsize() - before)
     assert counts == [2, 0, 0, 1, 0, 0, 1]  # traced, and run beside
+
+
+def test_a_step_that_counts_is_not_checked():
+    """It would count twice."""
+    owner = types.SimpleNamespace(n=0)
+
+    def step(x):
+        owner.n += 1
+        return x * owner.n
+
+    compiled = mg.compile(step, check=1)
+    assert [compiled(np.ones(1)).item() for _ in range(3)] == [1.0, 2.0, 3.0]
+    assert owner.n == 3
 
 
 def constant_gradient(monkeypatch, net):

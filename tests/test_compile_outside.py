@@ -2,6 +2,7 @@
 items, helpers and modules, and Tensors that share memory, or no longer. Generated functions run as
 Python."""
 
+import array
 import functools
 import sys
 import types
@@ -519,3 +520,11 @@ def test_what_is_reached_without_its_name(use, monkeypatch):
         for _ in range(2):
             np.testing.assert_array_equal(compiled(X).data, use(s, mg.tensor(X)).data)
     assert all(len(plans) <= 3 for plans in compiled._plans.values())
+
+
+@pytest.mark.parametrize("buffer", [bytearray([2, 3]), array.array("d", [2, 3])], ids=str)
+def test_buffers_that_are_no_arrays(buffer):
+    compiled = mg.compile(lambda x: x * buffer[1])
+    for value in (3, 3, 5, 3):
+        buffer[1] = value
+        np.testing.assert_array_equal(compiled(X).data, X * value)

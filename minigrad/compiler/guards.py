@@ -110,14 +110,20 @@ class Elements:
 
     def __init__(self) -> None:
         self._noted: dict[int, tuple[Any, int]] = {}
+        self._met: dict[int, Any] = {}
 
     def __len__(self) -> int:
         return len(self._noted)
 
     def note(self, array: Any) -> None:
         """The elements of this array count, if it is small."""
+        self._met[id(array)] = array
         if _nbytes(array) <= MOST_BYTES and id(array) not in self._noted:
             self._noted[id(array)] = array, _checksum(array)
+
+    def has(self, array: Any) -> bool:
+        """Whether this array was noted, of whatever size."""
+        return id(array) in self._met
 
     def leave_out(self, met: Callable[[Any], bool]) -> None:
         """Forget the arrays that `met` is true of: these are read anew in each call."""

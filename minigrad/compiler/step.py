@@ -146,7 +146,8 @@ class Compiled:
     def _run_checked(self, plan: Plan, arrays: list[Any], args: Any, kwargs: Any) -> Any:
         """Run the plan, and in every check-th call the function as well."""
         self._calls += 1
-        if (self._calls - 1) % self._check:  # type: ignore[operator]
+        # A step that changes what it reads, as a counter, would do so twice.
+        if (self._calls - 1) % self._check or not plan.holds():  # type: ignore[operator]
             return plan.run(arrays)
         given = TracedArguments(self._names, args, kwargs)
         eager = functools.partial(self._function, *given.args, **given.kwargs)
@@ -217,7 +218,7 @@ class Compiled:
         before = Watched({label: self._function, **given.statics}, trace.know)
         trace.undo(functools.partial(random.go_back, random.place()))
         try:
-            trace.note_module = before.call
+            trace.note_module, trace.is_outside = before.call, before.elements.has
             with tracing(trace), before.following():
                 result = self._function(*given.args, **given.kwargs)
             check(result)

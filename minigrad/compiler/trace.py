@@ -58,9 +58,9 @@ class Trace:
         self._free = Names().free
         self._gradients: dict[int, tuple[Tensor, Any]] = {}  # leaves, and .grad as it was
         self._undo: list[Callable[[], Any]] = []
-        self.note_module: Callable[[Module], None] = lambda module: (
-            None
-        )  # called for each Module that is called
+        # What is told of each Module that is called, and whether an array was there before.
+        self.note_module: Callable[[Module], None] = lambda module: None
+        self.is_outside: Callable[[Any], bool] = lambda array: False
         self.arguments: list[Value] = []
         self._given = [x for _, x in arguments]
         for name, x in arguments:
@@ -110,14 +110,15 @@ class Trace:
             if update is COPY and target.origin == "result" and target not in self._views:
                 self._overwrite(target, given[1])
                 return
-            if target.origin != "state":
-                what = {"argument": "an argument of the step", "constant": "an array of NumPy"}
+            outside = target.origin == "constant" and self.is_outside(target.array)
+            if target.origin != "state" and not outside:
+                what = f"a view of {target.base!r}" if target.base else "what the step has made"
+                what = "an argument of the step" if target.origin == "argument" else what
                 file, line = users_line()
                 raise TraceError(
                     f"compile: {update.name}, in {file}, line {line}, would change in place "
-                    f"{what.get(target.origin, 'a view of what the step has made')}, of shape "
-                    f"{target.shape}; make a new Tensor, as y = y + x does, or change a whole one "
-                    "that is there before the step"
+                    f"{what}, of shape {target.shape}; make a new Tensor, as y = y + x does, or "
+                    "change a whole one that is there before the step"
                 )
             x = inputs[i]
             if isinstance(x, Tensor):
@@ -255,6 +256,7 @@ class Trace:
             action()
         for leaf, gradient in self._gradients.values():
             leaf._grad = gradient
+        self.is_outside = lambda array: False
         self.note_module = lambda module: None  # the function before refers to the trace
 
     # --- Values --------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import gc
 import sys
 import threading
 import weakref
+from array import array
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -239,6 +240,8 @@ class Watched:
             return
         if comes_from(x, np.ndarray):
             self.elements.note(x)
+        elif comes_from(x, bytearray, array):
+            self.guards.look(bytes, x)
         elif comes_from(x, Tensor):
             self.places.append(Place(name, owner, key, x))
             self._know(name, x)

@@ -14,7 +14,7 @@ from .kernels.update import sgd, sgd_momentum
 from .ops.update import SGD as PLAIN
 from .ops.update import SGD_MOMENTUM
 from .tape import compiling, enable_grad, refuse_in_trace
-from .tensor import Tensor, mark_changed
+from .tensor import Tensor, mark_changed, tensor
 
 __all__ = ["SGD"]
 
@@ -121,7 +121,7 @@ class SGD:
                 if set_to_none or p._grad is None:
                     p._grad = None
                 else:
-                    p.grad = Tensor(np.zeros(p.shape, p.dtype))
+                    p.grad = tensor(np.zeros(p.shape, p.dtype))
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update every parameter that has a gradient; returns what `closure()` returned, if given.

@@ -196,6 +196,22 @@ def test_a_gradient_is_scaled_in_place():
     same_as_eager(make)
 
 
+def test_zeros_of_zero_grad_are_new_in_each_call():
+    def make():
+        w = leaf(3, 2)
+        opt = optim.SGD([w], lr=0.1)
+
+        def step(x):
+            (x @ w).sum().backward()
+            opt.zero_grad(set_to_none=False)
+            w.grad += 1.0
+            return (w.grad * x[0, 0],)
+
+        return step
+
+    same_as_eager(make)
+
+
 @pytest.mark.parametrize(
     ("change", "what"),
     [

@@ -42,16 +42,11 @@ class Trace:
         self._sources: dict[Fetch, Value] = {}  # the states that `source` has made
         self._values: dict[int, Value] = {}  # the Values of arrays from outside, by identity
         self._held: list[Any] = []  # these arrays, kept alive so that identities stay unique
-        self._checksums: list[
-            tuple[Value, int]
-        ] = []  # of constants, as they were when they were met
+        # The checksums of constants, as they were when they were met.
+        self._checksums: list[tuple[Value, int]] = []
         self._views: dict[Value, Operation] = {}  # the operation that made each view
-        self._stand_ins: dict[
-            Value, Any
-        ] = {}  # arrays without content, in the layout of eager ones
-        self._replaced: dict[
-            Value, Value
-        ] = {}  # what results that were overwritten in place have become
+        self._stand_ins: dict[Value, Any] = {}  # arrays that lie in memory as eager ones do
+        self._replaced: dict[Value, Value] = {}  # what overwritten results have become
         self._stale: set[Value] = set()  # views whose memory has changed since they were made
         self._known: dict[int, str] = {}  # names of the user's Tensors, by identity
         self._names: dict[int, str] = {}  # and of their arrays
@@ -200,7 +195,7 @@ class Trace:
         return stored if isinstance(stored, Value) else self._values.get(id(stored))
 
     def has_met(self, array: Any) -> bool:
-        """Whether an operation was given this array, or other memory of the same owner."""
+        """Return whether an operation was given this array, or other memory of the same owner."""
         return any(memory_of(array) is memory_of(held) for held in self._held)
 
     def is_known(self, state: Value) -> bool:
@@ -226,7 +221,7 @@ class Trace:
                     f"compile: the step changes an array of NumPy, of shape {value.shape}, that it "
                     "has used before; use a new array, or .copy() before the change"
                 )
-        grads = [  # of leaves that the step has made itself nobody sees them afterwards
+        grads = [  # nobody sees the gradients of leaves that the step has made itself
             (leaf, None if leaf._grad is None else self._value(leaf._grad))
             for leaf, _ in self._gradients.values()
             if not isinstance(array_of(leaf), Value)

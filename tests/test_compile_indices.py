@@ -19,7 +19,7 @@ PLACES = np.array([3, 0, -4])
 
 
 def arrangements(ndim):
-    """The tuples of kinds that index an array of so many dimensions."""
+    """Yield the tuples of kinds that index an array of `ndim` dimensions."""
     for places in range(1, 5):
         for kinds in itertools.product(KINDS, repeat=places):
             taken = sum(WIDTH.get(kind, 1) for kind in kinds)

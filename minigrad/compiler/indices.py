@@ -1,4 +1,4 @@
-"""Expansions of indexing into steps, each of which has one form in generated code.
+"""Indexing is expanded here into steps that generated code has one form for each.
 
 First come ints and slices. Then the dimensions that arrays of integers index are moved side by
 side. Then these arrays, of one shape, are used as an index. At last the result is reshaped, for new

@@ -51,10 +51,9 @@ def compile(function: Any = None, *, check: int | None = None) -> Any:
 
     Each array among the arguments arrives as a Tensor; a memoryview, or an object with `__array__`,
     counts as an array. The step names things directly in closures, globals, defaults, attributes
-    and containers, and in what a thread or context holds. Frozen are also elements of NumPy arrays
-    that decide what is done, masks that are indices, values under computed names, the time, prints,
-    and draws from random generators other than mg's: pass what changes as an argument, and what
-    changes often as an array, which is not traced anew.
+    and containers, and in what a thread or context holds. Frozen are also values under computed
+    names, the time, prints, and draws from random generators other than mg's: pass what changes as
+    an argument, and what changes often as an array, which is not traced anew.
 
     Eager and compiled calls may alternate, since both change the same parameters, buffers and
     optimizer state. Results are copies without a tape. `.grad` is valid until the next call. A

@@ -1,4 +1,4 @@
-"""The blocks of which a generated program's forward pass consists.
+"""A generated program's forward pass consists of these blocks.
 
 Each writes lines that turn `h`, whose first dimension is the batch, into another `h`, and returns
 the new shape.

@@ -18,7 +18,8 @@ from sklearn.datasets import load_digits
 
 import minigrad as mg
 from minigrad import functional as F
-from minigrad import ladder, nn
+from minigrad import nn
+from minigrad.explainer import ladder
 
 
 def digits(size, channels):

@@ -13,7 +13,10 @@ functional) and the array API standard's (functions of Tensors). Examples in doc
 from typing import TYPE_CHECKING, Any
 
 from . import data, errors, functional, nn, optim
-from .api import (
+from .engine.backward import grad
+from .engine.tape import enable_grad, is_grad_enabled, no_grad
+from .engine.tensor import Tensor, tensor
+from .functional.array_functions import (
     abs,
     argmax,
     argmin,
@@ -62,10 +65,7 @@ from .api import (
     var,
     where,
 )
-from .backward import grad
 from .gradcheck import gradcheck
-from .tape import enable_grad, is_grad_enabled, no_grad
-from .tensor import Tensor, tensor
 
 if TYPE_CHECKING:
     from .compiler import compile

@@ -5,8 +5,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-from . import ladder
 from .errors import FileError
+from .explainer import ladder
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .backward import grad
 from .checks import ABOVE_0, integer, number
+from .engine.backward import grad
+from .engine.tape import enable_grad
+from .engine.tensor import Tensor, as_tensor
 from .errors import ArgumentError, DtypeError, GradError
-from .tape import enable_grad
-from .tensor import Tensor, as_tensor
 
 Array = NDArray[Any]
 

@@ -15,8 +15,8 @@ import numpy as np
 
 from . import compile, nn, no_grad, optim, permute_dims, tensor
 from . import functional as F
-from .kernels.jit import KERNELS
-from .kernels.threads import THREADED
+from .kernels.jit.decorators import KERNELS
+from .kernels.threading.pool import THREADED
 
 Array = Any
 N, C, CLASSES = 8, 4, 3
@@ -146,7 +146,7 @@ def main() -> int:
         print("Numba's compiler is switched off (NUMBA_DISABLE_JIT): nothing to compile")
         return 0
     with contextlib.suppress(ImportError):
-        from .kernels.cache import LISTENER
+        from .kernels.jit.cache import LISTENER
 
         LISTENER.notice.said = True  # what it says is what the lines below show
     began = time.perf_counter()

@@ -1,5 +1,5 @@
-"""A package with two kernels of its own, made of the real jit.py and cache.py, for the tests of
-the cache: they start processes that use it, and kill some."""
+"""A package with two kernels of its own, made with the real kernels/jit, for the tests of the
+cache: they start processes that use it, and kill some."""
 
 import json
 import os
@@ -12,12 +12,12 @@ from typing import Any
 import numba
 import pytest
 
-KERNELS = Path(__file__).parents[1] / "minigrad" / "kernels"
+JIT = Path(__file__).parents[1] / "minigrad" / "kernels" / "jit"
 
 HELPER = "import numba\n\n@numba.njit\ndef scale(x):\n    return x * {}\n"
 WORK = """
 from .helper import scale
-from .jit import kernel
+from .jit.decorators import kernel
 
 def _double(a, out):
     for i in range(a.size):
@@ -32,9 +32,10 @@ double, add = kernel(_double), kernel(_add)
 START = """
 import json, os, sys, time
 import numpy as np
-from small import jit, work
+from small import work
+from small.jit import decorators
 
-cache = sys.modules.get("small.cache")
+cache = sys.modules.get("small.jit.cache")
 
 def call(name="double", dtype="float64"):
     out = np.zeros(3, dtype)
@@ -42,7 +43,7 @@ def call(name="double", dtype="float64"):
     return out.tolist()
 
 def count(which):
-    return sum(sum(getattr(k.stats, which).values()) for k in jit.KERNELS.values())
+    return sum(sum(getattr(k.stats, which).values()) for k in decorators.KERNELS.values())
 """
 FINISH = """
 print(json.dumps({"out": out, "compiled": count("cache_misses"), "loaded": count("cache_hits")}))
@@ -55,10 +56,8 @@ class Small:
     def __init__(self, folder: Path) -> None:
         self.folder, self.package = folder, folder / "small"
         self.cache, self.user = self.package / "__pycache__", folder / "user"
-        self.package.mkdir()
+        shutil.copytree(JIT, self.package / "jit", ignore=shutil.ignore_patterns("__pycache__"))
         (self.package / "__init__.py").touch()
-        for name in ("blas", "cache", "files", "interrupts", "jit", "notice", "outside"):
-            shutil.copy(KERNELS / f"{name}.py", self.package)
         (self.package / "helper.py").write_text(HELPER.format("2.0"))
         (self.package / "work.py").write_text(WORK)
 

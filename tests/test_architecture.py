@@ -1,11 +1,15 @@
 """Imports inside minigrad point down only; from outside come NumPy, Numba and SciPy alone.
 
+Between parts the layers below say what is down; the files of one part import each other in some
+order without a cycle.
+
 The sources are read, not run, so imports inside functions and under TYPE_CHECKING count as well.
 """
 
 from __future__ import annotations
 
 import ast
+import graphlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,30 +19,36 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "minigrad"
 
-# From the bottom up; a part may import itself and the parts of lower layers. A part is a file or
-# a folder right below minigrad/.
+# From the bottom up; a part may import the parts of lower layers. A part is a file, or a folder
+# with all that is in it but the folders named here themselves.
 LAYERS = [
     {"errors"},
     {"arrays", "checks"},
-    {"random", "data"},
+    {"data"},
+    {"kernels.jit"},
+    {"kernels.threading"},
+    {"kernels.batchnorm"},
     {"kernels"},
     {"ops"},
-    {"apply", "backward", "operators", "tape", "tensor", "walk"},
-    # Functions of Tensors, which the package and functional show; and what optim is told.
-    {"api", "batchnorm", "losses", "hyper"},
+    {"engine"},
     {"functional"},
     {"nn", "optim", "gradcheck"},
+    {"compiler.ir", "explainer.derive"},
+    {"compiler.tracing", "explainer.analysis"},
+    {"compiler.passes", "explainer.graph"},
+    {"compiler.codegen", "explainer.render"},
+    {"compiler.runtime"},
     {"compiler", "explainer"},
     {"minigrad"},  # the package's own __init__.py
-    {"ladder", "warmup"},  # programs
+    {"explainer.ladder", "warmup"},  # programs
     {"__main__"},
 ]
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
-# One layer in several files: these may import each other.
-CORE = {"apply", "backward", "operators", "tape", "tensor", "walk"}
 OUTSIDE = {"numpy", "numba", "scipy"}
-# Parts that may import less than what is below them, besides themselves and the standard library.
+# Folders and files that may import less than what is below them, besides themselves and the
+# standard library.
 ONLY = {"kernels": {"numpy", "numba"}, "data": {"numpy", "errors", "checks"}}
+APART = [("compiler", "explainer"), ("explainer", "compiler")]  # neither imports the other
 
 
 class Import(NamedTuple):
@@ -64,8 +74,11 @@ PACKAGES = {name for name, path in SOURCES.items() if path.name == "__init__.py"
 
 
 def part_of(module: str) -> str:
-    """The part that a dotted name belongs to; the package itself is one."""
-    return module.split(".")[:2][-1]
+    """Return the part that a dotted name belongs to: the longest that it begins with."""
+    name = module.removeprefix("minigrad.")
+    while name not in LEVEL and "." in name:
+        name = name.rpartition(".")[0]
+    return name
 
 
 def targets(node: ast.AST, module: str) -> Iterator[str]:
@@ -78,8 +91,9 @@ def targets(node: ast.AST, module: str) -> Iterator[str]:
             folder = module.split(".") + ["__init__"] * (module in PACKAGES)
             base = ".".join([*folder[: -node.level], *base.split(".")]).rstrip(".")
         for alias in node.names:
-            is_part = base == "minigrad" and alias.name in LEVEL
-            yield f"{base}.{alias.name}" if is_part else base
+            full = f"{base}.{alias.name}"
+            is_module = full in SOURCES or full.removeprefix("minigrad.") in LEVEL
+            yield full if is_module else base
     elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
         called = ast.unparse(node.func).rpartition(".")[2]
         if called in ("import_module", "__import__"):
@@ -103,22 +117,26 @@ def imports(source: str, module: str) -> list[Import]:
 
 
 def complaint(module: str, imported: Import) -> str | None:
-    """What is wrong with `module` importing that, or None."""
+    """Return what is wrong with `module` importing that, or None."""
     part, top = part_of(module), imported.target.partition(".")[0]
     if top in sys.stdlib_module_names:
         return None
     source = part_of(imported.target) if top == "minigrad" else top
+    folders = part.partition(".")[0], source.partition(".")[0]
     if top == "minigrad":
         if source not in LEVEL:
             return "is in no layer"
-        if source == part or {source, part} <= CORE:
+        if source == part:
             return None
         if LEVEL[source] >= LEVEL[part]:
             return f"points up or sideways, seen from {part}"
+        if folders in APART and LEVEL[part] < LEVEL["minigrad"]:
+            return f"is not allowed: {folders[0]} does not import {folders[1]}"
     elif top not in OUTSIDE and not imported.typing_only:
         return "is no runtime dependency"
-    if part in ONLY and source not in ONLY[part]:
-        return f"is not allowed: {part} may import {' and '.join(sorted(ONLY[part]))} only"
+    allowed = ONLY.get(folders[0], {folders[1]})
+    if folders[0] != folders[1] and folders[1] not in allowed:
+        return f"is not allowed: {folders[0]} may import {' and '.join(sorted(allowed))} only"
     return None
 
 
@@ -133,9 +151,22 @@ def violations(source: str, module: str) -> list[str]:
     ]
 
 
+def graph(part: str) -> dict[str, set[str]]:
+    """Return the files of a part, each with the files of that part that it imports when it runs."""
+    files = {module for module in SOURCES if part_of(module) == part}
+    return {
+        module: {
+            imported.target
+            for imported in imports(SOURCES[module].read_text(encoding="utf-8"), module)
+            if imported.target in files and not imported.typing_only and module not in PACKAGES
+        }
+        for module in files
+    }
+
+
 def test_the_sources_are_found() -> None:
     """Otherwise the tests below would pass on nothing."""
-    assert {"minigrad", "minigrad.errors", "minigrad.tensor", "minigrad.optim"} <= set(SOURCES)
+    assert {"minigrad", "minigrad.errors", "minigrad.engine.tensor", "minigrad.nn"} <= set(SOURCES)
 
 
 @pytest.mark.parametrize("module", SOURCES)
@@ -143,28 +174,45 @@ def test_imports_point_down(module: str) -> None:
     assert violations(SOURCES[module].read_text(encoding="utf-8"), module) == []
 
 
+@pytest.mark.parametrize("part", LEVEL)
+def test_files_of_a_part_import_each_other_in_an_order(part: str) -> None:
+    order = tuple(graphlib.TopologicalSorter(graph(part)).static_order())  # raises for a cycle
+    assert order, f"{part}: no such file or folder"
+
+
+def test_a_cycle_of_files_is_found() -> None:
+    cycle = {"tape": {"tensor"}, "tensor": {"tape"}}
+    with pytest.raises(graphlib.CycleError, match="tape"):
+        tuple(graphlib.TopologicalSorter(cycle).static_order())
+    assert graph("engine")["minigrad.engine.tensor"] >= {"minigrad.engine.tape"}
+
+
 @pytest.mark.parametrize(
     ("module", "source", "expected"),
     [
-        ("minigrad.ops.some", "from ..tensor import Tensor", "minigrad.tensor points up"),
-        ("minigrad.ops", "from ..tensor import Tensor", "minigrad.tensor points up"),
-        ("minigrad.ops.some", "from .. import tensor", "minigrad.tensor points up"),
+        ("minigrad.ops.some", "from ..engine.tensor import Tensor", "engine.tensor points up"),
+        ("minigrad.ops", "from ..engine.tensor import Tensor", "engine.tensor points up"),
+        ("minigrad.ops.some", "from ..engine import tensor", "minigrad.engine.tensor points up"),
         ("minigrad.ops.some", "import minigrad.nn.module", "minigrad.nn.module points up"),
         ("minigrad.ops.some", "from minigrad import Tensor", "minigrad points up"),
-        ("minigrad.tensor", "def f():\n    from . import functional", "functional points up"),
-        ("minigrad.ops.some", "if TYPE_CHECKING:\n    from ..tensor import Tensor", "points up"),
-        ("minigrad.ops.some", "import_module('minigrad.tensor')", "minigrad.tensor points up"),
-        ("minigrad.optim", "from .nn import Parameter", "minigrad.nn points up or sideways"),
-        ("minigrad.compiler.ir", "from ..explainer import text", "points up or sideways"),
+        ("minigrad.engine.tensor", "def f():\n    from .. import functional", "functional points"),
+        ("minigrad.ops.some", "if TYPE_CHECKING:\n    from .. import engine", "engine points up"),
+        ("minigrad.ops.some", "import_module('minigrad.engine.tensor')", "tensor points up"),
+        ("minigrad.optim.sgd", "from ..nn import Parameter", "minigrad.nn points up or sideways"),
+        ("minigrad.compiler.ir.program", "from ...explainer.derive import names", "sideways"),
+        ("minigrad.compiler.runtime.report", "from ...explainer.derive import names", "does not"),
+        ("minigrad.compiler.ir.program", "from ..codegen import loops", "points up or sideways"),
         ("minigrad.explainer", "import minigrad.compiler", "points up or sideways"),
-        ("minigrad.errors", "from . import random", "points up or sideways"),
+        ("minigrad.explainer.render.text", "from ...compiler.ir import program", "does not"),
+        ("minigrad.errors", "from . import ops", "points up or sideways"),
+        ("minigrad.kernels.jit.some", "from ..threading import pool", "pool points up"),
         ("minigrad.kernels.some", "import scipy.linalg", "scipy.linalg is not allowed"),
         ("minigrad.kernels.some", "from ..errors import ShapeError", "errors is not allowed"),
         ("minigrad.data", "from . import kernels", "points up or sideways"),
         ("minigrad", "from . import warmup", "minigrad.warmup points up"),
         ("minigrad.nn.module", "def f():\n    import torch", "torch is no runtime dependency"),
         ("minigrad.surprise", "", "minigrad.surprise is in no layer"),
-        ("minigrad.tensor", "from . import errors\nimport minigrad.other", "other is in no layer"),
+        ("minigrad.nn.module", "from .. import errors\nimport minigrad.other", "other is in no"),
     ],
 )
 def test_a_violation_is_caught(module: str, source: str, expected: str) -> None:
@@ -176,9 +224,10 @@ def test_a_violation_is_caught(module: str, source: str, expected: str) -> None:
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("minigrad", "from . import nn, optim\nfrom .tensor import Tensor"),
+        ("minigrad", "from . import nn, optim\nfrom .engine.tensor import Tensor"),
         ("minigrad.warmup", "from . import nn\nfrom .kernels import jit"),
-        ("minigrad.tensor", "from .tape import Record\nfrom . import ops, errors"),
+        ("minigrad.engine.tensor", "from .tape import Record\nfrom .. import ops, errors"),
+        ("minigrad.explainer.ladder", "from ..compiler import compile"),
         ("minigrad.nn.norm", "from .module import Module\nfrom .. import functional as F"),
         ("minigrad.kernels.sums", "import numpy as np\nfrom numba import prange"),
         ("minigrad.kernels.sums", "from __future__ import annotations\nfrom . import jit"),

@@ -13,8 +13,8 @@ from batchnorm_cases import normal
 
 import minigrad as mg
 from minigrad import functional as F
+from minigrad.engine.tape import tape
 from minigrad.errors import ArgumentError, DtypeError
-from minigrad.tape import tape
 
 NAMES = ("mean", "var", "mean_in_var")
 SUBSETS = [names for k in range(4) for names in itertools.combinations(NAMES, k)]

@@ -9,8 +9,8 @@ from batchnorm_cases import fused, normal, state  # noqa: F401
 import minigrad as mg
 from minigrad import functional as F
 from minigrad import nn
+from minigrad.engine.tape import tape
 from minigrad.errors import ArgumentError, DtypeError, ShapeError
-from minigrad.tape import tape
 
 X = normal((4, 3))
 MEAN, VAR = np.zeros(3, np.float32), np.ones(3, np.float32)

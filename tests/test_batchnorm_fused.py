@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 import minigrad as mg
 from minigrad import functional as F
 from minigrad import nn
+from minigrad.engine.tape import tape
 from minigrad.errors import DtypeError, GradError
-from minigrad.kernels import threads
-from minigrad.kernels.jit import KERNELS
-from minigrad.tape import tape
+from minigrad.kernels.jit.decorators import KERNELS
+from minigrad.kernels.threading import pool
 
 Array = NDArray[Any]
 jit_only = pytest.mark.skipif(
@@ -182,7 +182,7 @@ def test_each_subset_of_gradients_equals_the_full_run_bit_for_bit(
     shape: tuple[int, ...], threaded: bool, training: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In one call, or in steps and in threads."""
-    monkeypatch.setattr(threads, "THREADED", 1 if threaded else 1 << 60)
+    monkeypatch.setattr(pool, "THREADED", 1 if threaded else 1 << 60)
     rng = np.random.default_rng(0)
     c = shape[1]
     x, g = (rng.standard_normal(shape, dtype=np.float32) for _ in "xg")

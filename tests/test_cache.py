@@ -66,11 +66,11 @@ def test_kernels_for_another_processor_are_kept_apart(small: Small) -> None:
 
 
 def test_flags_and_versions_are_kept_apart(small: Small) -> None:
-    exact = "work.double = jit.kernel(work._double, exact=True); out = call()"
+    exact = "work.double = decorators.kernel(work._double, exact=True); out = call()"
     small.run()
     check(small.run(exact), 1, 0)
     assert len(small.entries()) == 2
-    work = small.package / "cache.py"
+    work = small.package / "jit" / "cache.py"
     work.write_text(work.read_text().replace('f"2 {numba', 'f"3 {numba'))
     check(small.run(), 1, 0)
 
@@ -85,7 +85,7 @@ def test_without_the_compiler_a_kernel_runs_the_function_itself(small: Small) ->
 LOADED = """
 import math
 import numpy as np
-from .jit import kernel
+from .jit.decorators import kernel
 
 def _mixed(a, out):
     local = np.zeros(a.size)
@@ -131,7 +131,7 @@ def scaled(factor):
     def _scaled(a, out):
         for i in range(a.size):
             out[i] = factor * a[i]
-    return jit.kernel(_scaled)
+    return decorators.kernel(_scaled)
 
 work.double = scaled({})
 out = call()

@@ -43,7 +43,7 @@ def test_whole_entries_that_cannot_be_loaded_are_compiled_anew(small: Small) -> 
     "fault",
     [
         "cache._dumps = lambda data: os._exit(1)",
-        "type(cache.HERE).write_bytes = lambda p, b: (open(p, 'wb').write(b[:999]), os._exit(1))",
+        "type(cache.KERNELS).write_bytes = lambda p, b: (open(p, 'wb').write(b[:999]), os._exit(1))",
         "os.replace = lambda *paths: os._exit(1)",
     ],
     ids=["before writing", "half written", "not yet in place"],

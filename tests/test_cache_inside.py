@@ -14,8 +14,8 @@ import numba
 import numpy as np
 import pytest
 
-from minigrad.kernels import cache, files, notice
-from minigrad.kernels.jit import kernel
+from minigrad.kernels.jit import cache, cache_files, notice
+from minigrad.kernels.jit.decorators import kernel
 
 
 def _add(a: Any, out: Any) -> None:
@@ -62,11 +62,11 @@ def test_two_writers_of_one_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     def interrupted(*paths: Any) -> None:
         monkeypatch.setattr(os, "replace", replace)
-        files.write(tmp_path, 0o700, "entry", b"second")
+        cache_files.write(tmp_path, 0o700, "entry", b"second")
         replace(*paths)
 
     monkeypatch.setattr(os, "replace", interrupted)
-    files.write(tmp_path, 0o700, "entry", b"first")
+    cache_files.write(tmp_path, 0o700, "entry", b"first")
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"first"]
 
 
@@ -110,16 +110,16 @@ def test_the_users_folder_is_private(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(numba.config, "CACHE_DIR", "")
     variable = "LOCALAPPDATA" if os.name == "nt" else "XDG_CACHE_HOME"
     monkeypatch.setenv(variable, str(tmp_path))
-    package, user = files.directories()
-    assert package == files.HERE / "__pycache__"
+    package, user = cache_files.directories()
+    assert package == cache_files.KERNELS / "__pycache__"
     assert user.parent == tmp_path and not user.exists()
     user.mkdir(0o700)
-    assert user in files.directories()
+    assert user in cache_files.directories()
     if os.name != "nt":
         user.chmod(0o770)
-        assert user not in files.directories()
+        assert user not in cache_files.directories()
     monkeypatch.setenv(variable, "relative")
-    assert list(files.directories()) == [package]
+    assert list(cache_files.directories()) == [package]
 
 
 def test_what_killed_processes_left_is_removed_when_it_is_old(tmp_path: Path) -> None:
@@ -137,9 +137,9 @@ def test_what_killed_processes_left_is_removed_when_it_is_old(tmp_path: Path) ->
     now = time.time()
     for name in old + kept:
         (tmp_path / name).write_bytes(b"half")
-        age = 60 if name == kept[-1] else 2 * files.ABANDONED
+        age = 60 if name == kept[-1] else 2 * cache_files.ABANDONED
         os.utime(tmp_path / name, (now - age, now - age))
-    files.write(tmp_path, 0o700, "new", b"whole")
+    cache_files.write(tmp_path, 0o700, "new", b"whole")
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*kept, "new"])
     assert (tmp_path / entry).read_bytes() == b"half"
 
@@ -148,7 +148,7 @@ def test_generated_code_that_is_not_used_is_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
-    source = files.write_generated(f"minigrad_step_{16 * '0'}.py", b"used")
+    source = cache_files.write_generated(f"minigrad_step_{16 * '0'}.py", b"used")
     assert source is not None
     folder, now = source.parent, time.time()
     code = f"{source.stem}.step-{24 * '0'}.nbc"
@@ -158,10 +158,10 @@ def test_generated_code_that_is_not_used_is_removed(
     for name in (code, *unused, *fresh, *others):
         (folder / name).touch()
     for path in folder.iterdir():
-        age = 0.0 if path.name == fresh[1] else 2 * files.UNUSED
+        age = 0.0 if path.name == fresh[1] else 2 * cache_files.UNUSED
         os.utime(path, (now - age, now - age))
-    assert files.write_generated(source.name, b"used") == source
-    files.write_generated(f"minigrad_step_{16 * '3'}.py", b"new")
+    assert cache_files.write_generated(source.name, b"used") == source
+    cache_files.write_generated(f"minigrad_step_{16 * '3'}.py", b"new")
     kept = [source.name, code, *fresh, *others, f"minigrad_step_{16 * '3'}.py"]
     assert sorted(path.name for path in folder.iterdir()) == sorted(kept)
 
@@ -171,7 +171,7 @@ def test_a_file_that_cannot_be_removed_does_no_harm(tmp_path: Path) -> None:
         left = tmp_path / f"a-{24 * '0'}.nbc.{i:016x}.tmp"
         left.mkdir() if i % 2 else left.touch()
         os.utime(left, (0, 0))
-    files.write(tmp_path, 0o700, "new", b"whole")
+    cache_files.write(tmp_path, 0o700, "new", b"whole")
     found = list(tmp_path.iterdir())
     assert len(found) == 9 and [path.name for path in found if path.is_file()] == ["new"]
 

@@ -20,9 +20,9 @@ from test_compile_table import as_python  # noqa: F401
 
 import minigrad as mg
 from minigrad import functional as F
-from minigrad.apply import tracing
-from minigrad.compiler import epoch
-from minigrad.compiler.plan import Plan
+from minigrad.compiler.runtime import epoch
+from minigrad.compiler.runtime.executable import Plan
+from minigrad.engine.dispatch import tracing
 from minigrad.errors import ArgumentError, DtypeError, TraceError
 
 X = np.arange(1.0, 4.0)

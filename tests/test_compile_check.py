@@ -11,10 +11,12 @@ from test_compile_table import as_python  # noqa: F401
 import minigrad as mg
 from minigrad import functional as F
 from minigrad import nn, optim
-from minigrad.compiler import expansions, guards, indices
-from minigrad.compiler.trace import Trace
+from minigrad.compiler.passes import decompose
+from minigrad.compiler.passes.pipeline import indices
+from minigrad.compiler.tracing import guards
+from minigrad.compiler.tracing.trace import Trace
+from minigrad.engine.tensor import array_of
 from minigrad.errors import ArgumentError, TraceError
-from minigrad.tensor import array_of
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((12, 8, 3)).astype(np.float32)
@@ -113,11 +115,11 @@ def wrong_pass(monkeypatch, net):
     """Means that are not quite."""
 
     def keep_mask(write, a, p):
-        drawn = write(expansions.uniform, like=(a.shape, np.float32), shape=a.shape)
+        drawn = write(decompose.uniform, like=(a.shape, np.float32), shape=a.shape)
         kept = write.cast(write("greater_equal", drawn, p), write.result.dtype)
         write("mul", kept, 3.0, to=write.result)
 
-    monkeypatch.setitem(expansions._EXPANSIONS, "keep_mask", keep_mask)
+    monkeypatch.setitem(decompose._EXPANSIONS, "keep_mask", keep_mask)
     return r"The passes are to blame. They part at %keep_mask: .* = mul\(.*, 3\.0\)"
 
 

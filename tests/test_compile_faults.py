@@ -22,7 +22,7 @@ from test_compile import batches, make, same, state
 
 import minigrad as mg
 from minigrad import ops
-from minigrad.compiler.calls import CALLS
+from minigrad.compiler.codegen.calls import CALLS
 
 jit_only = pytest.mark.skipif(
     bool(numba.config.DISABLE_JIT),  # type: ignore[attr-defined]

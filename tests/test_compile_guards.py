@@ -21,7 +21,7 @@ from test_compile_table import as_python  # noqa: F401
 
 import minigrad as mg
 from minigrad import nn, optim
-from minigrad.compiler.guards import same
+from minigrad.compiler.tracing.guards import same
 
 X = np.arange(1.0, 4.0)
 

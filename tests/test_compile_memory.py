@@ -13,8 +13,8 @@ import pytest
 import minigrad as mg
 from minigrad import functional as F
 from minigrad import nn, optim
-from minigrad.compiler import build
-from minigrad.compiler.kept import MOST_PLANS
+from minigrad.compiler.runtime import backend
+from minigrad.compiler.runtime.trace_cache import MOST_PLANS
 from minigrad.errors import GradError, OutOfRangeError, TraceError
 
 X = np.arange(4, dtype=np.float32).reshape(2, 2)
@@ -554,4 +554,4 @@ def test_modules_are_let_go() -> None:
     del compiled
     gc.collect()
     assert [made() for made in gone] == [None, None]
-    assert name not in build._built and name not in sys.modules
+    assert name not in backend._built and name not in sys.modules

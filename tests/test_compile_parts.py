@@ -7,14 +7,14 @@ from hypothesis import strategies as st
 
 import minigrad as mg
 from minigrad import ops
-from minigrad.apply import tracing
-from minigrad.compiler import passes, sums
-from minigrad.compiler.functions import Loops
-from minigrad.compiler.layout import laid_out
-from minigrad.compiler.names import Names
-from minigrad.compiler.program import Operation, Program, Value
-from minigrad.compiler.trace import Trace
-from minigrad.tensor import Tensor
+from minigrad.compiler.codegen.function import Loops
+from minigrad.compiler.ir.names import Names
+from minigrad.compiler.ir.program import Operation, Program, Value
+from minigrad.compiler.passes import pipeline, reductions
+from minigrad.compiler.runtime.layout import laid_out
+from minigrad.compiler.tracing.trace import Trace
+from minigrad.engine.dispatch import tracing
+from minigrad.engine.tensor import Tensor
 
 LIVES = st.tuples(st.integers(0, 9), st.integers(0, 9)).map(sorted).map(tuple)
 
@@ -84,30 +84,30 @@ def test_the_checker_finds_what_is_wrong():
 def test_dead_code_goes():
     program = traced(lambda a, b: (a.exp(), a * b)[1], A, B)
     assert names(program.operations) == ["exp", "mul"]
-    assert names(passes.dead(program.operations, program.wanted)) == ["mul"]
+    assert names(pipeline.dead(program.operations, program.wanted)) == ["mul"]
 
 
 def test_common_subexpressions_are_one():
     program = traced(lambda a, b: (a * b).exp() + (a * b).exp() + (b * a) + a * 2 + a * 3, A, B)
-    kept = passes.common(program.operations, program.wanted)
+    kept = pipeline.common(program.operations, program.wanted)
     assert sorted(names(kept)) == sorted(["mul"] * 4 + ["exp"] + ["add"] * 4)
 
 
 def test_random_ones_are_not_common():
     keep = ops.TABLE["keep_mask"]
     program = traced(lambda a: keep(a, p=0.5) + keep(a, p=0.5), A)
-    assert names(passes.common(program.operations, program.wanted)).count("keep_mask") == 2
+    assert names(pipeline.common(program.operations, program.wanted)).count("keep_mask") == 2
 
 
 def test_copies_in_the_same_dtype_go():
     program = traced(lambda a: a.clone().exp().clone().astype("float64"), A)
-    kept = passes.same_dtype(program.operations, program.wanted)
+    kept = pipeline.same_dtype(program.operations, program.wanted)
     assert names(kept) == ["exp", "astype"]
 
 
 def test_sums_are_wide():
     program = traced(lambda a, b: (a * b).sum(0) + (a * b).mean(1).sum(), A, B)
-    kept = passes.common(sums.wide_sums(program.operations, program.wanted), program.wanted)
+    kept = pipeline.common(reductions.wide_sums(program.operations, program.wanted), program.wanted)
     found = [operation for operation in kept if operation.name == "sum"]
     assert len(found) == 3
     assert all(s.makes[0].dtype == np.float64 and s.attributes["keepdims"] for s in found)
@@ -119,15 +119,15 @@ def test_sums_of_sums():
     program = traced(lambda a, b, r: (-(a * r + b)).sum(0, keepdims=True), A, B, row)
     for operation in program.operations:
         operation.rule = (ops.TABLE["add"], 0)
-    wide = sums.wide_sums(program.operations, program.wanted)
-    kept = passes.dead(sums.sums_of_sums(wide, program.wanted), program.wanted)
+    wide = reductions.wide_sums(program.operations, program.wanted)
+    kept = pipeline.dead(reductions.sums_of_sums(wide, program.wanted), program.wanted)
     assert names(kept) == ["sum", "mul", "sum", "add", "neg", "astype"]
     assert all(op.inputs[0].origin == "argument" for op in kept if op.name == "sum")
 
 
 def test_softmax_and_variance_are_expanded():
     program = traced(lambda a: mg.functional.softmax(a) + a.var(0), A)
-    kept = names(passes.expanded(program.operations, program.wanted))
+    kept = names(pipeline.expanded(program.operations, program.wanted))
     assert "softmax" not in kept and "var" not in kept
     made = ["max", "sub", "exp", "sum", "div"]
     assert [name for name in kept if name in made][:5] == made
@@ -142,7 +142,7 @@ def test_updates_are_last_unless_they_are_read():
         q.copy_(y)
         z = y * 3
     program = trace.program([z])
-    done = passes.updates_last(program.operations, program.wanted)
+    done = pipeline.updates_last(program.operations, program.wanted)
     assert names(done) == ["mul", "copy", "add", "exp", "mul", "copy"]
 
 
@@ -204,5 +204,5 @@ def test_a_sum_of_what_is_shared_is_made_once(turns):
     total = Value.like("total", (1, 4), np.float64)
     axis = {"axis": (0,), "keepdims": True}
     operations.append(Operation(ops.TABLE["sum"], [last], axis, [total], rule))
-    done = passes.dead(sums.sums_of_sums(operations, [total]), [total])
+    done = pipeline.dead(reductions.sums_of_sums(operations, [total]), [total])
     assert names(done) == ["sum", *["mul", "add"] * turns]

@@ -14,10 +14,12 @@ from test_compile_table import as_python  # noqa: F401  runs generated functions
 import minigrad as mg
 from minigrad import functional as F
 from minigrad import nn, optim
-from minigrad.compiler import build, emit, rolled, schedule
+from minigrad.compiler.codegen import fusion, rolled
+from minigrad.compiler.codegen import module as emit
+from minigrad.compiler.runtime import backend
 from minigrad.errors import OutOfRangeError
 
-REAL = build.function
+REAL = backend.function
 FEATURES, HIDDEN, CLASSES = 3, 4, 5
 
 
@@ -25,7 +27,7 @@ FEATURES, HIDDEN, CLASSES = 3, 4, 5
 def short(monkeypatch):
     """What is written for long programs is written for all, and nests are cut early."""
     monkeypatch.setattr(emit, "LONG", 0)
-    monkeypatch.setattr(schedule, "MOST_OPERATIONS", 3)
+    monkeypatch.setattr(fusion, "MOST_OPERATIONS", 3)
 
 
 def make(turns, every=False, between=lambda h, t: h):
@@ -90,7 +92,7 @@ def test_a_short_loop_in_the_long_form():
 
 
 def test_an_unrolled_loop_in_machine_code(monkeypatch):
-    monkeypatch.setattr(build, "function", REAL)
+    monkeypatch.setattr(backend, "function", REAL)
     compiled = agree(30, title="machine", every=True)  # what has run so cannot run as Python
     assert "(at, " in compiled.source
 

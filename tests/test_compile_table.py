@@ -16,8 +16,8 @@ from cases import CASES, Case
 import minigrad as mg
 from minigrad import ops
 from minigrad.compiler import compile
-from minigrad.kernels import generated
-from minigrad.tensor import Tensor
+from minigrad.engine.tensor import Tensor
+from minigrad.kernels import codegen_runtime
 
 ALL = [pytest.param(n, c, id=f"{n}-{i}") for n, cs in CASES.items() for i, c in enumerate(cs)]
 SMOOTH = [p for p in ALL if ops.TABLE[p.values[0]].differentiable]
@@ -26,7 +26,7 @@ RANDOM = {"keep_mask"}
 LOOK = {"batch_norm_grad", "label_cross_entropy_grad"}
 
 
-GENERATED = programs.interpreted(vars(generated) | {"library": np}, vars(generated))
+GENERATED = programs.interpreted(vars(codegen_runtime) | {"library": np}, vars(codegen_runtime))
 
 
 @pytest.fixture(autouse=True)

@@ -10,8 +10,9 @@ from test_compile_table import as_python  # noqa: F401
 
 import minigrad as mg
 from minigrad import functional as F
-from minigrad import nn, optim, random
+from minigrad import nn, optim
 from minigrad.errors import TraceError
+from minigrad.ops import random
 
 RNG = np.random.default_rng(0)
 INPUTS = [RNG.standard_normal((4, 3)) for _ in range(4)]

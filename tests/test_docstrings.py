@@ -8,7 +8,7 @@ import pytest
 import minigrad as mg
 from minigrad import explainer
 from minigrad.compiler import Compiled
-from minigrad.nn.state import Keys
+from minigrad.nn.state_dict import Keys
 
 MODULES = (mg, mg.nn, mg.optim, mg.functional, mg.data, mg.errors, explainer)
 # Those that users meet first show how they behave; tests/test_doctests.py runs what they show.

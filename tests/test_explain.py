@@ -14,13 +14,13 @@ import minigrad as mg
 import minigrad.explainer
 from minigrad import functional as F
 from minigrad import nn, ops
+from minigrad.engine.tensor import Tensor
 from minigrad.errors import ArgumentError, DtypeError, GradError, ShapeError, TraceError
 from minigrad.explainer import evaluate
-from minigrad.explainer.expressions import text_of
-from minigrad.explainer.names import Identifiers
-from minigrad.explainer.writing import Writing
+from minigrad.explainer.derive.expressions import text_of
+from minigrad.explainer.derive.names import Identifiers
+from minigrad.explainer.derive.symbolic import Writing
 from minigrad.ops.primitive import Primitive, primitive
-from minigrad.tensor import Tensor
 
 
 def close(a: Any, b: Any) -> None:

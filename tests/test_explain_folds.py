@@ -12,11 +12,11 @@ from test_explain import close, network
 
 import minigrad as mg
 from minigrad import nn
+from minigrad.engine.tensor import Tensor
 from minigrad.errors import ArgumentError
 from minigrad.explainer import evaluate
-from minigrad.explainer.groups import Borders, grouped, insides
-from minigrad.explainer.paths import ways
-from minigrad.tensor import Tensor
+from minigrad.explainer.analysis.folding import Borders, grouped, insides
+from minigrad.explainer.analysis.paths import ways
 
 
 def test_a_gradient_is_the_sum_over_its_paths() -> None:

@@ -12,7 +12,7 @@ from test_explain import network
 from test_primitives import SMOOTH, run, tensors
 
 import minigrad as mg
-from minigrad.explainer.latex import Latex
+from minigrad.explainer.render.latex import Latex
 
 
 def maths(text: str) -> str:

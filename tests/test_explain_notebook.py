@@ -15,8 +15,8 @@ from test_primitives import SMOOTH, run, tensors
 import minigrad as mg
 from minigrad import functional as F
 from minigrad import nn
-from minigrad.explainer.heat import summary
-from minigrad.explainer.mathml import MathML
+from minigrad.explainer.render.heatmap import summary
+from minigrad.explainer.render.mathml import MathML
 from minigrad.ops.primitive import Primitive
 
 EVIL = '<script>alert("1")</script>&\'\n`|$'

@@ -13,7 +13,7 @@ from pages import digits_loss, small_loss
 import minigrad as mg
 from minigrad import nn
 from minigrad.errors import FileError
-from minigrad.explainer.paths import ways
+from minigrad.explainer.analysis.paths import ways
 
 EVIL = "<script>alert(1)</script>&<img src=x onerror=alert(2)>\"'\n</script>"
 

@@ -6,7 +6,7 @@ import numba
 import numpy as np
 import pytest
 
-from minigrad.kernels.jit import kernel, part
+from minigrad.kernels.jit.decorators import kernel, part
 
 
 @pytest.fixture

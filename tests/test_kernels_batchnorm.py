@@ -12,7 +12,9 @@ import numpy as np
 import oracles
 import pytest
 
-from minigrad.kernels import batchnorm, threads, update
+from minigrad.kernels import inplace
+from minigrad.kernels.batchnorm import dispatch
+from minigrad.kernels.threading import pool
 
 ROOT = Path(__file__).parents[1]
 COMPILED = not numba.config.DISABLE_JIT
@@ -28,16 +30,16 @@ SHAPES = ROWS + PLANES
 @pytest.fixture(autouse=True)
 def two_threads():
     """As many as are set in every test; back to the default afterwards."""
-    before = threads.get_num_threads()
-    threads.set_num_threads(2)
+    before = pool.get_num_threads()
+    pool.set_num_threads(2)
     yield
-    threads.set_num_threads(before)
+    pool.set_num_threads(before)
 
 
 @pytest.fixture(params=[False, True], ids=["whole", "threaded"])
 def threaded(request, monkeypatch):
     """Both ways of doing the same: in one call, as below THREADED, or in steps and in threads."""
-    monkeypatch.setattr(threads, "THREADED", 1 if request.param else 1 << 60)
+    monkeypatch.setattr(pool, "THREADED", 1 if request.param else 1 << 60)
 
 
 def sample(shape, dtype, seed=0):
@@ -60,12 +62,12 @@ def forward(x, gamma=None, beta=None, running=None, factor=0.1, eps=EPS, relu=Fa
     y, stats = np.full(x.shape, 77, x.dtype), np.full((5, x.shape[1]), 77.0)
     with np.errstate(all="ignore"):
         if eval:
-            batchnorm.forward_eval(x, gamma, beta, mean, var, eps, relu, y, stats)
+            dispatch.forward_eval(x, gamma, beta, mean, var, eps, relu, y, stats)
         else:
-            batchnorm.forward_train(x, gamma, beta, eps, relu, y, stats)
+            dispatch.forward_train(x, gamma, beta, eps, relu, y, stats)
             n = x.size // max(x.shape[1], 1)
             if running is not None and n:
-                update.running(mean, var, stats[4], stats[3], factor, n / max(n - 1, 1))
+                inplace.running(mean, var, stats[4], stats[3], factor, n / max(n - 1, 1))
     return y, stats
 
 
@@ -76,7 +78,7 @@ def backward(g, x, stats, gamma=None, y=None, training=True, needs=(True, True, 
     dx = np.full(x.shape, 77, x.dtype) if needs[0] else empty(x, x.ndim)
     dgamma, dbeta = (np.full(x.shape[1], 77, x.dtype) if n else empty(x) for n in needs[1:])
     with np.errstate(all="ignore"):
-        batchnorm.backward(g, x, y, gamma, stats, training, dx, dgamma, dbeta)
+        dispatch.backward(g, x, y, gamma, stats, training, dx, dgamma, dbeta)
     return dx, dgamma, dbeta
 
 
@@ -518,7 +520,7 @@ def test_where_empty_arrays_lie_does_not_count(shape):
         for over in (np.empty(1), stats, gamma, x):
             absent = over.reshape(-1)[:0]
             dx = np.empty_like(x)
-            batchnorm.backward(g, x, none, gamma, stats, True, dx, absent, absent)
+            dispatch.backward(g, x, none, gamma, stats, True, dx, absent, absent)
             results.append(dx.tobytes())
         assert len(set(results)) == 1
 
@@ -575,14 +577,14 @@ LARGE = [(1030, 3), (513, 40), (2000, 300), (4, 7, 50), (30, 5, 1000)] if COMPIL
 @pytest.mark.parametrize("shape", LARGE, ids=str)
 def test_same_bits_in_any_number_of_threads(shape, dtype, monkeypatch):
     """And from run to run, and from several Python threads at once."""
-    monkeypatch.setattr(threads, "THREADED", 1)
-    threads.set_num_threads(1)
+    monkeypatch.setattr(pool, "THREADED", 1)
+    pool.set_num_threads(1)
     expected = everything(shape, dtype)
     for n in (2, 3, 5, 2):
-        threads.set_num_threads(n)
+        pool.set_num_threads(n)
         assert everything(shape, dtype) == expected
-    with ThreadPoolExecutor(4) as pool:
-        for got in pool.map(lambda _: everything(shape, dtype), range(8)):
+    with ThreadPoolExecutor(4) as executor:
+        for got in executor.map(lambda _: everything(shape, dtype), range(8)):
             assert got == expected
 
 
@@ -590,9 +592,9 @@ def test_same_bits_in_any_number_of_threads(shape, dtype, monkeypatch):
 @pytest.mark.parametrize("shape", LARGE, ids=str)
 def test_pieces_equal_the_whole(shape, dtype, monkeypatch):
     """One call, or the same in steps and in threads: the same bits."""
-    monkeypatch.setattr(threads, "THREADED", 1 << 60)
+    monkeypatch.setattr(pool, "THREADED", 1 << 60)
     expected = everything(shape, dtype)
-    monkeypatch.setattr(threads, "THREADED", 1)
+    monkeypatch.setattr(pool, "THREADED", 1)
     assert everything(shape, dtype) == expected
 
 
@@ -600,15 +602,15 @@ ONLY_LOADS = """
 import sys
 import numpy as np
 from minigrad.kernels import batchnorm
-from minigrad.kernels.jit import KERNELS
+from minigrad.kernels.jit.decorators import KERNELS
 
 def step(shape):
     x, p, stats = np.ones(shape, "f"), np.ones(shape[1], "f"), np.empty((5, shape[1]))
     y, absent = np.empty_like(x), np.empty(0, "f")
-    batchnorm.forward_train(x, p, p, 1e-5, False, y, stats)
+    dispatch.forward_train(x, p, p, 1e-5, False, y, stats)
     none = np.empty((0,) * x.ndim, "f")
-    batchnorm.backward(x, x, none, p, stats, True, y.copy(), p.copy(), p.copy())
-    batchnorm.forward_eval(x, p, p, p, p, 1e-5, False, y, stats)
+    dispatch.backward(x, x, none, p, stats, True, y.copy(), p.copy(), p.copy())
+    dispatch.forward_eval(x, p, p, p, p, 1e-5, False, y, stats)
 
 for shape in (8, 4), (1 << 18, 4), (2, 3, 5):
     step(shape)

@@ -19,13 +19,10 @@ import numpy as np
 import pytest
 
 import minigrad.warmup  # noqa: F401  imports every kernel
-from minigrad.kernels import (
-    batchnorm,
-    generated,
-    team,
-    threads,
-)
-from minigrad.kernels.jit import KERNELS
+from minigrad.kernels import codegen_runtime
+from minigrad.kernels.batchnorm import dispatch
+from minigrad.kernels.jit.decorators import KERNELS
+from minigrad.kernels.threading import parallel_for, pool
 
 Array = Any
 Run = Callable[[Callable[..., Any]], list[Array]]  # from a kernel to what it leaves
@@ -42,12 +39,12 @@ BATCH_NORM_LIMIT = {"float32": 2.0, "float64": 5.0}
 # 0.8: 50 units in the variance of 4100 values, of which a mean is taken for K that itself differs.
 SUM_LIMIT = 2.0
 FILES = (
-    "batchnorm",
-    "batchnorm_channel",
-    "batchnorm_planes",
-    "batchnorm_rows",
-    "batchnorm_rows_backward",
-    "update",
+    "batchnorm.dispatch",
+    "batchnorm.channel",
+    "batchnorm.planes",
+    "batchnorm.rows",
+    "batchnorm.rows_backward",
+    "inplace",
 )
 
 
@@ -83,7 +80,7 @@ def sgd(dtype: Any, weight_decay: float, momentum: float, nesterov: bool, first:
             *([b] if momentum else []),
             hyper,
             *([nesterov, first] if momentum else []),
-            threads.team(),
+            pool.team(),
         )
         return [out, b]
 
@@ -143,22 +140,22 @@ def increment(dtype: Any) -> Run:
 
 
 ALONE: dict[str, Callable[[Any], Run]] = {
-    "update._sgd": lambda t: sgd(t, 0.0, 0.0, False, False),
-    "update._sgd decay": lambda t: sgd(t, 0.01, 0.0, False, False),
-    "update._sgd_momentum": lambda t: sgd(t, 0.0, 0.9, False, False),
-    "update._sgd_momentum first": lambda t: sgd(t, 0.01, 0.9, False, True),
-    "update._sgd_momentum nesterov": lambda t: sgd(t, 0.01, 0.9, True, False),
-    "update._running": running,
-    "update._increment": increment,
-    "reduce._sum_rows": lambda t: into(9, 1 + normal(t, 1100, 9), 1.0),
-    "reduce._sum_rows mean": lambda t: into(9, 1 + normal(t, 1100, 9), 1100.0),
-    "reduce._mean_square_rows": lambda t: into(9, normal(t, 1100, 9)),
-    "reduce._sum_along": lambda t: into(9, 1 + normal(t, 9, 1100), 1.0),
-    "reduce._sum_between": lambda t: into((3, 9), 1 + normal(t, 3, 1100, 9), 1.0),
+    "inplace._sgd": lambda t: sgd(t, 0.0, 0.0, False, False),
+    "inplace._sgd decay": lambda t: sgd(t, 0.01, 0.0, False, False),
+    "inplace._sgd_momentum": lambda t: sgd(t, 0.0, 0.9, False, False),
+    "inplace._sgd_momentum first": lambda t: sgd(t, 0.01, 0.9, False, True),
+    "inplace._sgd_momentum nesterov": lambda t: sgd(t, 0.01, 0.9, True, False),
+    "inplace._running": running,
+    "inplace._increment": increment,
+    "reductions._sum_rows": lambda t: into(9, 1 + normal(t, 1100, 9), 1.0),
+    "reductions._sum_rows mean": lambda t: into(9, 1 + normal(t, 1100, 9), 1100.0),
+    "reductions._mean_square_rows": lambda t: into(9, normal(t, 1100, 9)),
+    "reductions._sum_along": lambda t: into(9, 1 + normal(t, 9, 1100), 1.0),
+    "reductions._sum_between": lambda t: into((3, 9), 1 + normal(t, 3, 1100, 9), 1.0),
     "relu._relu": lambda t: into((30, 17), normal(t, 30, 17)),
     "relu._gate": lambda t: into((30, 17), normal(t, 30, 17), normal(t, 17, 30).T.copy()),
     "linear._add_bias": add_bias,
-    "generated._dot": lambda t: into((30, 7), normal(t, 30, 17), normal(t, 17, 7)),
+    "codegen_runtime._dot": lambda t: into((30, 7), normal(t, 30, 17), normal(t, 17, 7)),
     "softmax._cross_entropy": lambda t: into(70, 3 * normal(t, 70, 10), softmax(t)),
     "softmax._cross_entropy_grad": lambda t: into(
         (70, 10), normal(t, 70), 3 * normal(t, 70, 10), softmax(t), 7.0
@@ -174,8 +171,10 @@ ALONE: dict[str, Callable[[Any], Run]] = {
     "softmax._label_cross_entropy_grad mean": lambda t: into(
         (70, 10), 1.7, LABELS, softmax(t), -100, True, dtype=t
     ),
-    "index._scatter_rows": lambda t: into((10, 6), np.abs(LABELS) % 10, normal(t, 70, 6), dtype=t),
-    "index._find_outside": lambda t: into((70,), LABELS, 10, -100, True, dtype=np.int64),
+    "indexing._scatter_rows": lambda t: into(
+        (10, 6), np.abs(LABELS) % 10, normal(t, 70, 6), dtype=t
+    ),
+    "indexing._find_outside": lambda t: into((70,), LABELS, 10, -100, True, dtype=np.int64),
 }
 
 
@@ -193,7 +192,9 @@ def test_alone(name: str, dtype: Any) -> None:
 
 def test_every_kernel_is_met() -> None:
     """Here, or by BatchNorm below; what mates of a team do is no arithmetic."""
-    alone = {f"minigrad.kernels.{name.split()[0]}" for name in (*ALONE, "team._serve")}
+    alone = {
+        f"minigrad.kernels.{name.split()[0]}" for name in (*ALONE, "threading.parallel_for._serve")
+    }
     batch = {f"minigrad.kernels.{file}." for file in FILES}
     own = [name for name in KERNELS if name.startswith("minigrad.kernels.")]
     assert [n for n in own if n not in alone and not n.startswith(tuple(batch))] == []
@@ -201,7 +202,7 @@ def test_every_kernel_is_met() -> None:
 
 def test_parts_of_kernels_count_no_references() -> None:
     """Two threads that counted those of one array would take turns."""
-    planes = sys.modules["minigrad.kernels.batchnorm_planes"]
+    planes = sys.modules["minigrad.kernels.batchnorm.planes"]
     x, sums, index = numba.float32[:, :, ::1], numba.float64[:, ::1], numba.int64
     signature = x, x, x, sums, sums, index, index
     planes.plane_dots.compile(signature)
@@ -210,7 +211,7 @@ def test_parts_of_kernels_count_no_references() -> None:
 
 def test_generated_code_may_run_as_python() -> None:
     """So whatever it calls can be entered from there: a bare kernel would crash."""
-    for name, value in vars(generated).items():
+    for name, value in vars(codegen_runtime).items():
         if isinstance(value, numba.core.registry.CPUDispatcher):
             assert not value.targetoptions["no_cpython_wrapper"], name
 
@@ -222,12 +223,12 @@ def test_generated_code_may_run_as_python() -> None:
 def as_python() -> Iterator[None]:
     """Every function of BatchNorm's kernels and of sums, device functions too, is its Python."""
     with pytest.MonkeyPatch.context() as patch:
-        for file in (*FILES, "reduce"):
+        for file in (*FILES, "reductions"):
             module = sys.modules[f"minigrad.kernels.{file}"]
             for name, value in list(vars(module).items()):
                 python = getattr(value, "py_func", value)
                 if getattr(python, "__qualname__", "").startswith("sharing."):
-                    python = team.alone(vars(module)[f"_{name}"])
+                    python = parallel_for.alone(vars(module)[f"_{name}"])
                 if python is not value:
                     patch.setattr(module, name, python)
         yield
@@ -242,14 +243,14 @@ def batch_norm(
     gamma, beta, mean, var = (normal(dtype, c + i)[:c] for i in range(4))
     y, stats = np.empty_like(x), np.zeros((5, c))
     if training:
-        batchnorm.forward_train(x, gamma, beta, 1e-5, relu, y, stats)
+        dispatch.forward_train(x, gamma, beta, 1e-5, relu, y, stats)
     else:
-        batchnorm.forward_eval(x, gamma, beta, mean, var**2, 1e-5, relu, y, stats)
+        dispatch.forward_eval(x, gamma, beta, mean, var**2, 1e-5, relu, y, stats)
     first = {"y": y, "mean": stats[0] + stats[1], "inv_std": stats[2], "var": stats[3]}
     y, stats = given or (y, stats)
     dx, dgamma, dbeta = np.empty_like(x), np.empty_like(gamma), np.empty_like(beta)
     gates = y if relu else np.empty((0,) * x.ndim, dtype)
-    batchnorm.backward(g, x, gates, gamma, stats, training, dx, dgamma, dbeta)
+    dispatch.backward(g, x, gates, gamma, stats, training, dx, dgamma, dbeta)
     return {**first, "dx": dx, "dgamma": dgamma, "dbeta": dbeta, "given": (y, stats)}
 
 
@@ -268,7 +269,7 @@ def test_batch_norm(
     shape: Any, dtype: Any, training: bool, relu: bool, threaded: bool, monkeypatch: Any
 ) -> None:
     """Going back from the same y and statistics, so that relu gates the same elements."""
-    monkeypatch.setattr(threads, "THREADED", 1 if threaded else 1 << 60)
+    monkeypatch.setattr(pool, "THREADED", 1 if threaded else 1 << 60)
     compiled = batch_norm(shape, dtype, training, relu)
     given = compiled.pop("given")
     with as_python():

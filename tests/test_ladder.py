@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minigrad import __main__, ladder
-from minigrad.kernels.batchnorm_rows_backward import _row_dx
+from minigrad import __main__
+from minigrad.explainer import ladder
+from minigrad.kernels.batchnorm.rows_backward import _row_dx
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "batchnorm_ladder.py"
 

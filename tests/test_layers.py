@@ -8,12 +8,7 @@ import pytest
 import minigrad as mg
 from minigrad import functional as F
 from minigrad import nn
-from minigrad.errors import (
-    ArgumentError,
-    DtypeError,
-    OutOfRangeError,
-    ShapeError,
-)
+from minigrad.errors import ArgumentError, DtypeError, OutOfRangeError, ShapeError
 
 
 def test_linear_is_drawn_within_its_bounds_from_the_seed():

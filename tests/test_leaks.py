@@ -14,10 +14,10 @@ import pytest
 import minigrad as mg
 from minigrad import functional as F
 from minigrad import nn, optim
+from minigrad.engine.tape import Record
 from minigrad.errors import GradError, MinigradError
-from minigrad.tape import Record
 
-ENGINE = sys.modules["minigrad.apply"]
+ENGINE = sys.modules["minigrad.engine.dispatch"]
 
 
 def leaf(data):

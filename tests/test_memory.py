@@ -10,7 +10,7 @@ import pytest
 
 import minigrad as mg
 from minigrad import nn, optim
-from minigrad.kernels import memory
+from minigrad.kernels import allocator
 
 N = 1 << 16
 FLOAT = np.dtype(np.float32)
@@ -20,9 +20,9 @@ FLOAT = np.dtype(np.float32)
 def nothing_kept():
     """Each test begins without what others have left, and leaves nothing."""
     gc.collect()
-    memory._blocks.clear()
+    allocator._blocks.clear()
     yield
-    memory._blocks.clear()
+    allocator._blocks.clear()
 
 
 def address(a):
@@ -31,30 +31,30 @@ def address(a):
 
 def kept(free=False):
     """The sizes of what is known, or only of what is free."""
-    return [block.size for block in memory._blocks if not free or block.is_free()]
+    return [block.size for block in allocator._blocks if not free or block.is_free()]
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (3, 4), (N,), (2, N), (1 << 9, 1 << 8, 2)], ids=str)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_as_numpys(shape, dtype):
-    a = memory.empty(shape, np.dtype(dtype))
+    a = allocator.empty(shape, np.dtype(dtype))
     expected = np.empty(shape, dtype)
     assert (a.shape, a.dtype, a.strides) == (shape, dtype, expected.strides)
     assert a.flags.carray
-    assert memory.is_whole(a)
+    assert allocator.is_whole(a)
     a[...] = 7
     assert (a == 7).all()
 
 
 def test_it_serves_again():
     """For the same size, in whatever shape and dtype; other sizes have memory of their own."""
-    a = memory.empty((N, 2), FLOAT)
+    a = allocator.empty((N, 2), FLOAT)
     place = address(a)
-    other = memory.empty((N, 2), FLOAT)
+    other = allocator.empty((N, 2), FLOAT)
     assert not np.may_share_memory(a, other)
     del a
-    assert address(memory.empty((N, 4), FLOAT)) != place
-    b = memory.empty((N,), np.dtype(np.float64))
+    assert address(allocator.empty((N, 4), FLOAT)) != place
+    b = allocator.empty((N,), np.dtype(np.float64))
     assert address(b) == place
     assert b.dtype == np.float64
 
@@ -75,42 +75,42 @@ def test_it_serves_again():
     ids=range(9),
 )
 def test_a_view_of_any_kind_keeps_it(view):
-    a = memory.empty((N, 2), FLOAT)
+    a = allocator.empty((N, 2), FLOAT)
     place = address(a)
     v = view(a)
     del a
-    assert address(memory.empty((N, 2), FLOAT)) != place
+    assert address(allocator.empty((N, 2), FLOAT)) != place
     del v
     gc.collect()
-    held = [memory.empty((N, 2), FLOAT) for _ in range(2)]
+    held = [allocator.empty((N, 2), FLOAT) for _ in range(2)]
     assert place in [address(b) for b in held]
 
 
 def test_a_view_is_no_whole():
-    a = memory.empty((N, 2), FLOAT)
-    assert not memory.is_whole(a[1:])
-    assert not memory.is_whole(a.reshape(-1))
-    assert memory.is_whole(np.empty(3))
-    assert not memory.is_whole(np.empty(3)[1:])
+    a = allocator.empty((N, 2), FLOAT)
+    assert not allocator.is_whole(a[1:])
+    assert not allocator.is_whole(a.reshape(-1))
+    assert allocator.is_whole(np.empty(3))
+    assert not allocator.is_whole(np.empty(3)[1:])
 
 
 def test_not_more_than_the_limit_is_known(monkeypatch):
     """Of what is free the oldest goes first; what is beyond the limit is not known at all."""
-    monkeypatch.setattr(memory, "KEPT", 10 * N)
+    monkeypatch.setattr(allocator, "KEPT", 10 * N)
     sizes = [4 * (N + i) for i in range(4)]
-    arrays = [memory.empty((size // 4,), FLOAT) for size in sizes]
+    arrays = [allocator.empty((size // 4,), FLOAT) for size in sizes]
     assert kept() == sizes[:2] and kept(free=True) == []
-    assert all(memory.is_whole(a) for a in arrays)
+    assert all(allocator.is_whole(a) for a in arrays)
     arrays.clear()
     assert kept(free=True) == sizes[:2]
-    a = memory.empty((N + 2,), FLOAT)
+    a = allocator.empty((N + 2,), FLOAT)
     assert kept() == [sizes[1], sizes[2]] and kept(free=True) == [sizes[1]]
-    b = memory.empty((N + 1,), FLOAT)
+    b = allocator.empty((N + 1,), FLOAT)
     assert sorted(kept()) == [sizes[1], sizes[2]] and kept(free=True) == []
-    memory.empty((4 * N,), FLOAT)
+    allocator.empty((4 * N,), FLOAT)
     assert sorted(kept()) == [sizes[1], sizes[2]] and kept(free=True) == []
     del a, b
-    memory.empty((2 * N + 8,), FLOAT)
+    allocator.empty((2 * N + 8,), FLOAT)
     assert kept() == [4 * (2 * N + 8)]
 
 
@@ -131,7 +131,7 @@ def test_ctrl_c_is_not_lost_where_memory_is_given_back(capsys):
                 signal.setitimer(signal.ITIMER_REAL, 2e-4)
                 until = came + 1
                 while came < until:
-                    memory.empty((N,), FLOAT)
+                    allocator.empty((N,), FLOAT)
             except KeyboardInterrupt:
                 raised += 1
     finally:
@@ -141,17 +141,17 @@ def test_ctrl_c_is_not_lost_where_memory_is_given_back(capsys):
 
 
 def test_another_thread_may_take_the_last_block():
-    class Blocks(type(memory._blocks)):
+    class Blocks(type(allocator._blocks)):
         def pop(self):
             self.clear()
             return super().pop()
 
-    memory.empty((N,), FLOAT)
-    known = Blocks(memory._blocks)
+    allocator.empty((N,), FLOAT)
+    known = Blocks(allocator._blocks)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(memory, "_blocks", known)
-        a = memory.empty((N,), FLOAT)
-    assert len(known) == 1 and memory.is_whole(a)
+        patch.setattr(allocator, "_blocks", known)
+        a = allocator.empty((N,), FLOAT)
+    assert len(known) == 1 and allocator.is_whole(a)
 
 
 def test_threads_never_get_the_same():
@@ -161,9 +161,9 @@ def test_threads_never_get_the_same():
     def work(tag):
         start.wait(10)
         for i in range(300):
-            a = memory.empty((N,), FLOAT)
+            a = allocator.empty((N,), FLOAT)
             a[::997] = tag * 1000 + i
-            b = memory.empty((N,), FLOAT)
+            b = allocator.empty((N,), FLOAT)
             b[::997] = -1
             if not (a[::997] == tag * 1000 + i).all():
                 return False
@@ -171,7 +171,7 @@ def test_threads_never_get_the_same():
 
     with ThreadPoolExecutor(4) as pool:
         assert all(pool.map(work, range(4)))
-    assert len({id(block) for block in memory._blocks}) == len(memory._blocks)
+    assert len({id(block) for block in allocator._blocks}) == len(allocator._blocks)
 
 
 def test_results_of_training_stay_as_they_were():

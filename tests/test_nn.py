@@ -9,11 +9,7 @@ from nn_cases import BLOCK_PARAMETERS, BLOCK_STATE, Block
 import minigrad as mg
 from minigrad import functional as F
 from minigrad import nn
-from minigrad.errors import (
-    ArgumentError,
-    DtypeError,
-    OutOfRangeError,
-)
+from minigrad.errors import ArgumentError, DtypeError, OutOfRangeError
 
 # --- what belongs to a module -------------------------------------------------------------------
 

@@ -7,13 +7,7 @@ import pytest
 
 import minigrad as mg
 from minigrad import nn, optim
-from minigrad.errors import (
-    ArgumentError,
-    DtypeError,
-    MinigradError,
-    ShapeError,
-    StateDictError,
-)
+from minigrad.errors import ArgumentError, DtypeError, MinigradError, ShapeError, StateDictError
 
 
 def leaf(data, dtype=np.float64):

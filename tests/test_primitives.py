@@ -14,8 +14,8 @@ from cases import CASES, Case
 
 import minigrad as mg
 from minigrad import ops
-from minigrad.tensor import Tensor
-from minigrad.walk import outputs_of
+from minigrad.engine.backward import outputs_of
+from minigrad.engine.tensor import Tensor
 
 ALL = [pytest.param(n, c, id=f"{n}-{i}") for n, cs in CASES.items() for i, c in enumerate(cs)]
 SMOOTH = [p for p in ALL if ops.TABLE[p.values[0]].differentiable]

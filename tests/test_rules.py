@@ -20,10 +20,10 @@ import minigrad as mg
 from minigrad import functional as F
 from minigrad import nn, ops
 from minigrad.compiler import compile
+from minigrad.engine.backward import outputs_of
+from minigrad.engine.tensor import Tensor
 from minigrad.errors import GradError
 from minigrad.ops.primitive import Primitive
-from minigrad.tensor import Tensor
-from minigrad.walk import outputs_of
 
 SMOOTH = [
     pytest.param(n, c, id=f"{n}-{i}")

@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as hnp
 
 import minigrad as mg
 from minigrad import ops
-from minigrad.tensor import Tensor
+from minigrad.engine.tensor import Tensor
 
 # derandomize: the same examples in every run.
 few = settings(max_examples=80, derandomize=True)

@@ -13,10 +13,10 @@ import pytest
 import minigrad as mg
 from minigrad import functional as F
 from minigrad import nn, optim
+from minigrad.engine.tape import Record, tape
 from minigrad.errors import DtypeError, GradError, MinigradError
-from minigrad.tape import Record, tape
 
-ENGINE = sys.modules["minigrad.apply"]
+ENGINE = sys.modules["minigrad.engine.dispatch"]
 
 
 def leaf(data):
@@ -298,7 +298,7 @@ SETTING = [
 @pytest.mark.parametrize(("variable", "use", "nth"), SETTING)
 def test_an_interrupt_where_a_mode_is_set_leaves_none_behind(variable, use, nth):
     """Python handles a signal when a function of C has returned."""
-    engine = sys.modules["minigrad.tape"]
+    engine = sys.modules["minigrad.engine.tape"]
     watched, seen = getattr(engine, variable), []
 
     def profile(frame, event, function):

@@ -12,7 +12,7 @@ import pytest
 
 import minigrad as mg
 from minigrad.errors import ArgumentError
-from minigrad.kernels import team, threads
+from minigrad.kernels.threading import parallel_for, pool
 
 compiled = pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="nothing is compiled")
 jit = numba.njit(nogil=True)
@@ -21,10 +21,10 @@ jit = numba.njit(nogil=True)
 @pytest.fixture(autouse=True)
 def two_threads():
     """As many as are set in every test; back to the default afterwards."""
-    before = threads.get_num_threads()
-    threads.set_num_threads(2)
+    before = pool.get_num_threads()
+    pool.set_num_threads(2)
     yield
-    threads.set_num_threads(before)
+    pool.set_num_threads(before)
 
 
 def _note(part, thread, counts, by):
@@ -34,17 +34,17 @@ def _note(part, thread, counts, by):
 
 def _meet(_part, thread, met, by):
     """Done when another part is under way as well, or after some seconds."""
-    place = team.fetch_add(met, 0, 1)
+    place = parallel_for.fetch_add(met, 0, 1)
     by[place] = thread
     patience = 3_000_000_000
-    while team.look(met, 0) < 2 and patience > 0:
+    while parallel_for.look(met, 0) < 2 and patience > 0:
         patience -= 1
 
 
 def _wait(_part, _thread, begun, end):
     """Done when the caller says so."""
-    team.fetch_add(begun, 0, 1)
-    while team.look(end, 0) == 0:
+    parallel_for.fetch_add(begun, 0, 1)
+    while parallel_for.look(end, 0) == 0:
         pass
 
 
@@ -53,13 +53,12 @@ def _nested(part, _thread, members, counts, by):
 
 
 def sharing(function):
-    """What team.sharing makes, for Python to call: that of a compiled function is without a way
-    in from Python."""
-    share = team.sharing(jit(function))
+    """Return what parallel_for.sharing makes, compiled so that Python can call it."""
+    share = parallel_for.sharing(jit(function))
     return jit(lambda members, parts, values, given: share(members, parts, values, given))
 
 
-share_in_kernel = team.sharing(jit(_note))
+share_in_kernel = parallel_for.sharing(jit(_note))
 share_note, share_meet, share_wait = sharing(_note), sharing(_meet), sharing(_wait)
 share_nested = sharing(_nested)
 
@@ -67,31 +66,31 @@ share_nested = sharing(_nested)
 def noted(parts, members=None):
     """How often each part was done, and by which thread."""
     counts, by = np.zeros(parts, np.int64), np.full(parts, -1)
-    share_note(threads.team() if members is None else members, parts, parts, (counts, by))
+    share_note(pool.team() if members is None else members, parts, parts, (counts, by))
     return counts.tolist(), set(by.tolist())
 
 
 def met():
     """The threads that met at work."""
     by = np.full(2, -1)
-    threads.team()[team.QUIET] = 0  # mates are woken, worth it or not
-    share_meet(threads.team(), 2, 2, (np.zeros(1, np.int64), by))
+    pool.team()[parallel_for.QUIET] = 0  # mates are woken, worth it or not
+    share_meet(pool.team(), 2, 2, (np.zeros(1, np.int64), by))
     return by.tolist()
 
 
 def slept():
     """The team, once its mate has fallen asleep."""
-    members = threads.team()
+    members = pool.team()
     end = time.monotonic() + 20.0
-    while not members[team.ASLEEP + team.LINE] and time.monotonic() < end:
+    while not members[parallel_for.ASLEEP + parallel_for.LINE] and time.monotonic() < end:
         time.sleep(0.001)
-    assert members[team.ASLEEP + team.LINE]
+    assert members[parallel_for.ASLEEP + parallel_for.LINE]
     return members
 
 
 def test_each_part_is_done_once():
     for n in (1, 2, 3, 7):
-        threads.set_num_threads(n)
+        pool.set_num_threads(n)
         for parts in (0, 1, 2, 3, 10, 1000):
             counts, by = noted(parts)
             assert counts == [1] * parts
@@ -127,22 +126,25 @@ def test_mates_whom_waking_did_not_pay_are_left_to_sleep():
     for _ in range(40):
         members = slept()
         noted(10)
-        lulls.append(int(members[team.LULL]))
-    assert lulls == sorted(lulls) and 1 == lulls[0] < lulls[-1] <= team.LONGEST
+        lulls.append(int(members[parallel_for.LULL]))
+    assert lulls == sorted(lulls) and 1 == lulls[0] < lulls[-1] <= parallel_for.LONGEST
     slept()
-    members[team.QUIET], members[team.FOUND] = 0, team.WORTH  # as if it had paid
+    members[parallel_for.QUIET], members[parallel_for.FOUND] = (
+        0,
+        parallel_for.WORTH,
+    )  # as if it had paid
     noted(10)
-    assert members[team.LULL] == members[team.QUIET] == 0
+    assert members[parallel_for.LULL] == members[parallel_for.QUIET] == 0
 
 
 @compiled
 def test_what_a_job_is_worth_is_its_values_in_however_few_parts():
     """Two parts of many values wake the mate, even where the jobs before did not pay."""
     by = np.full(2, -1)
-    for values, helped in ((1, [0, 0]), (team.WORTH, [0, 1])):
+    for values, helped in ((1, [0, 0]), (parallel_for.WORTH, [0, 1])):
         members = slept()
-        members[team.QUIET] = team.LONGEST
-        share = share_meet if values == team.WORTH else share_note
+        members[parallel_for.QUIET] = parallel_for.LONGEST
+        share = share_meet if values == parallel_for.WORTH else share_note
         share(members, 2, values, (np.zeros(2, np.int64), by))
         assert sorted(by.tolist()) == helped
 
@@ -150,7 +152,7 @@ def test_what_a_job_is_worth_is_its_values_in_however_few_parts():
 @compiled
 def test_many_mates_sleep_and_wake():
     """More than there are cores; each job is done whoever is awake."""
-    threads.set_num_threads(5)
+    pool.set_num_threads(5)
     for i in range(300):
         assert noted(40)[0] == [1] * 40
         time.sleep(1e-4 * (i % 5))
@@ -159,7 +161,7 @@ def test_many_mates_sleep_and_wake():
 def test_a_job_within_a_job():
     """The inner ones are done by who meets them, as the team is busy."""
     counts, by = np.zeros((4, 3), np.int64), np.zeros((4, 3), np.int64)
-    share_nested(threads.team(), 4, 4, (threads.team(), counts, by))
+    share_nested(pool.team(), 4, 4, (pool.team(), counts, by))
     assert counts.tolist() == [[1] * 3] * 4
     assert not by.any()
 
@@ -167,7 +169,7 @@ def test_a_job_within_a_job():
 @compiled
 def test_who_finds_the_team_busy_works_alone():
     begun, end = np.zeros(1, np.int64), np.zeros(1, np.int64)
-    leader = threading.Thread(target=share_wait, args=(threads.team(), 2, 2, (begun, end)))
+    leader = threading.Thread(target=share_wait, args=(pool.team(), 2, 2, (begun, end)))
     leader.start()
     try:
         while begun[0] < 2:
@@ -202,14 +204,14 @@ def test_where_no_thread_can_be_started(monkeypatch):
     begin = threading.Thread.start
     monkeypatch.setattr(threading.Thread, "start", start)
     for n in (2, 4):
-        threads.set_num_threads(n)
+        pool.set_num_threads(n)
         assert noted(4)[0] == [1] * 4
         if not numba.config.DISABLE_JIT:
-            assert threads.team()[team.MATES] == 1
+            assert pool.team()[parallel_for.MATES] == 1
     monkeypatch.setattr(
         threading.Thread, "start", lambda _: start(threading.Thread(name="minigrad_2"))
     )
-    threads.set_num_threads(2)
+    pool.set_num_threads(2)
     assert noted(4) == ([1] * 4, {0})
 
 
@@ -220,7 +222,7 @@ def test_fetch_add_is_one_step():
     @numba.njit(nogil=True)
     def take(turns, count, taken):
         for i in range(count):
-            taken[i] = team.fetch_add(turns, 1, 1)
+            taken[i] = parallel_for.fetch_add(turns, 1, 1)
 
     count, turns = 200_000, np.zeros(2, np.int64)
     taken = np.zeros((4, count), np.int64)
@@ -235,12 +237,12 @@ def test_fetch_add_is_one_step():
 def test_set_num_threads_refuses(n):
     with pytest.raises(ArgumentError, match="set_num_threads: n must be an integer of at least 1"):
         mg.set_num_threads(n)
-    assert mg.get_num_threads() == threads.get_num_threads() == 2
+    assert mg.get_num_threads() == pool.get_num_threads() == 2
 
 
 def test_set_num_threads():
     mg.set_num_threads(3)
-    assert mg.get_num_threads() == threads.get_num_threads() == 3
+    assert mg.get_num_threads() == pool.get_num_threads() == 3
 
 
 def test_a_team_that_another_thread_dismisses_at_once_is_still_one(monkeypatch):
@@ -251,25 +253,25 @@ def test_a_team_that_another_thread_dismisses_at_once_is_still_one(monkeypatch):
             pass
 
         def __exit__(self, *_):
-            threads._team = None
+            pool._team = None
 
-    monkeypatch.setattr(threads, "_team", None)
-    monkeypatch.setattr(threads, "_lock", Interrupted())
-    found = threads.team()
+    monkeypatch.setattr(pool, "_team", None)
+    monkeypatch.setattr(pool, "_lock", Interrupted())
+    found = pool.team()
     assert isinstance(found, np.ndarray)
     if found.size:
-        threads._dismiss(found)
+        pool._dismiss(found)
 
 
 def test_there_is_a_most():
     """What get_num_threads tells is what works."""
-    for n in (threads.MOST - 1, threads.MOST):
+    for n in (pool.MOST - 1, pool.MOST):
         mg.set_num_threads(n)
         assert mg.get_num_threads() == n
     mg.set_num_threads(10**9)
-    assert mg.get_num_threads() == threads.MOST <= max(64, os.cpu_count())
+    assert mg.get_num_threads() == pool.MOST <= max(64, os.cpu_count())
     assert noted(1000)[0] == [1] * 1000
-    assert len(workers()) < threads.MOST + 10  # some of those before may still be about to end
+    assert len(workers()) < pool.MOST + 10  # some of those before may still be about to end
 
 
 def workers():
@@ -281,12 +283,12 @@ def workers():
 def test_another_number_of_threads_ends_the_old_ones(pause):
     """Whether they watch or sleep."""
     before = workers()
-    threads.set_num_threads(3)
+    pool.set_num_threads(3)
     assert noted(3)[0] == [1] * 3
     old = workers() - before
     assert old
     time.sleep(pause)
-    threads.set_num_threads(3)
+    pool.set_num_threads(3)
     for worker in old:
         worker.join(timeout=10)
         assert not worker.is_alive()
@@ -296,12 +298,12 @@ def test_another_number_of_threads_ends_the_old_ones(pause):
 def test_a_team_that_is_dismissed_in_mid_job_ends_it():
     """Who leads goes on, with what help there is."""
     begun, end = np.zeros(1, np.int64), np.zeros(1, np.int64)
-    old = threads.team()
+    old = pool.team()
     leader = threading.Thread(target=share_wait, args=(old, 5, 5, (begun, end)))
     leader.start()
     while begun[0] < 2:
         time.sleep(0.001)
-    threads.set_num_threads(2)
+    pool.set_num_threads(2)
     end[0] = 1
     leader.join(10)
     assert not leader.is_alive() and begun[0] == 5
@@ -354,7 +356,7 @@ def test_a_forked_child_has_workers_of_its_own():
 @compiled
 def test_a_fork_while_another_thread_leads():
     begun, end = np.zeros(1, np.int64), np.zeros(1, np.int64)
-    leader = threading.Thread(target=share_wait, args=(threads.team(), 2, 2, (begun, end)))
+    leader = threading.Thread(target=share_wait, args=(pool.team(), 2, 2, (begun, end)))
     leader.start()
     try:
         while begun[0] < 2:
@@ -371,10 +373,10 @@ def test_a_fork_while_another_thread_leads():
 @compiled
 def test_a_fork_while_mates_begin(monkeypatch):
     """They do not hold Numba's lock, compiling what they do, when the child comes to be."""
-    serve = jit(team.serve.py_func)
-    monkeypatch.setattr(threads, "serve", serve)
-    threads.set_num_threads(2)
-    threads.team()
+    serve = jit(parallel_for.serve.py_func)
+    monkeypatch.setattr(pool, "serve", serve)
+    pool.set_num_threads(2)
+    pool.team()
     time.sleep(0.02)
     in_a_child(lambda: jit(lambda: 1)())
     meet()
@@ -389,7 +391,7 @@ def test_a_fork_while_another_thread_holds_the_lock():
     held, done = threading.Event(), threading.Event()
 
     def hold():
-        with threads._lock:
+        with pool._lock:
             held.set()
             done.wait(60)
 
@@ -414,14 +416,14 @@ def test_an_interrupt_while_mates_are_started_leaves_none_behind(monkeypatch):
 
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        threads.set_num_threads(3)
+        pool.set_num_threads(3)
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
             patch.setattr(threading.Thread, "start", interrupted)
-            threads.team()
+            pool.team()
     finally:
         signal.signal(signal.SIGINT, before)
-    assert threads.team().size > 1
-    threads.set_num_threads(1)
+    assert pool.team().size > 1
+    pool.set_num_threads(1)
     until = time.monotonic() + 30.0
     while any(t.name.startswith("minigrad_") for t in threading.enumerate()):
         assert time.monotonic() < until

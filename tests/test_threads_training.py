@@ -11,7 +11,8 @@ import pytest
 import minigrad as mg
 from minigrad import functional as F
 from minigrad import nn, optim
-from minigrad.kernels import batchnorm, threads
+from minigrad.kernels.batchnorm import dispatch
+from minigrad.kernels.threading import pool
 
 COMPILED = not numba.config.DISABLE_JIT
 ROWS = 600 if COMPILED else 40  # several blocks of rows, so that there is something to share
@@ -21,10 +22,10 @@ WIDTH = 70 if COMPILED else 6
 @pytest.fixture(autouse=True)
 def shared_by_threads(monkeypatch):
     """Every BatchNorm here takes the way of large arrays; the number of threads is put back."""
-    monkeypatch.setattr(threads, "THREADED", 1)
-    before = threads.get_num_threads()
+    monkeypatch.setattr(pool, "THREADED", 1)
+    before = pool.get_num_threads()
     yield
-    threads.set_num_threads(before)
+    pool.set_num_threads(before)
 
 
 def train(seed):
@@ -69,10 +70,10 @@ class Planes(nn.Module):
 
 def test_eight_threads_train_as_each_alone_while_the_number_of_workers_changes(monkeypatch):
     """Bit for bit, on one thread alone and on any number together."""
-    threads.set_num_threads(1)
+    pool.set_num_threads(1)
     alone = [train(seed) for seed in range(8)]
     assert len({results[0] for results in alone}) == 8
-    done, sizes, kernel = threading.Event(), itertools.cycle([2, 5, 1, 3, 8]), batchnorm.row_train
+    done, sizes, kernel = threading.Event(), itertools.cycle([2, 5, 1, 3, 8]), dispatch.row_train
     rows = []
 
     def counted(*arguments):
@@ -86,12 +87,12 @@ def test_eight_threads_train_as_each_alone_while_the_number_of_workers_changes(m
             changes += 1
         return changes
 
-    monkeypatch.setattr(batchnorm, "row_train", counted)
-    with ThreadPoolExecutor(9) as pool:
-        changes = pool.submit(change)
+    monkeypatch.setattr(dispatch, "row_train", counted)
+    with ThreadPoolExecutor(9) as executor:
+        changes = executor.submit(change)
         try:
             for _ in range(3):
-                assert list(pool.map(train, range(8))) == alone
+                assert list(executor.map(train, range(8))) == alone
         finally:
             done.set()
     assert changes.result() > 3

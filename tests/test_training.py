@@ -205,8 +205,8 @@ heavy = {"scipy", "torch", "jax", "sklearn", "matplotlib", "tqdm"} & roots
 assert not heavy, heavy
 kernels = [
     value
-    for info in pkgutil.iter_modules(minigrad.kernels.__path__)
-    for value in vars(import_module(f"minigrad.kernels.{info.name}")).values()
+    for info in pkgutil.walk_packages(minigrad.kernels.__path__, "minigrad.kernels.")
+    for value in vars(import_module(info.name)).values()
     if isinstance(value, Dispatcher)
 ]
 assert not any(k.signatures or k.overloads for k in kernels), kernels

@@ -24,8 +24,8 @@ import importlib, json, pkgutil
 from numba import types
 from minigrad import kernels, warmup
 
-for module in pkgutil.iter_modules(kernels.__path__):
-    importlib.import_module(f"minigrad.kernels.{module.name}")
+for module in pkgutil.walk_packages(kernels.__path__, "minigrad.kernels."):
+    importlib.import_module(module.name)
 code = warmup.main()
 met = {
     name: [sorted({str(t.dtype) for t in s if isinstance(t, types.Array)}) for s in k.signatures]
@@ -39,7 +39,7 @@ import multiprocessing, sys
 from concurrent.futures import ProcessPoolExecutor
 import numpy as np
 from minigrad import nn, optim, functional as F
-from minigrad.kernels.jit import KERNELS
+from minigrad.kernels.jit.decorators import KERNELS
 
 def step(_=None):
     x = np.linspace(-1.0, 1.0, 32 * 64, dtype="float32").reshape(32, 64)

@@ -20,6 +20,6 @@ Read the files in the order in which a step passes through them:
 names.py makes unique names. The package may import all of minigrad but explainer.
 """
 
-from .step import Compiled, compile
+from .api import Compiled, compile
 
 __all__ = ["Compiled", "compile"]

@@ -9,7 +9,7 @@ A tool on top of the tape: imports neither the compiler nor what uses it. The te
 the formula of its primitive; that of a derivative is made by the rule that computes it.
 """
 
-from .evaluation import evaluate
-from .explanation import Explanation, explain
+from .api import Explanation, explain
+from .derive.evaluate import evaluate
 
 __all__ = ["Explanation", "evaluate", "explain"]

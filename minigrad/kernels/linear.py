@@ -4,7 +4,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from .jit import kernel
+from .jit.decorators import kernel
 
 
 def _add_bias(y: NDArray[Any], b: NDArray[Any]) -> None:

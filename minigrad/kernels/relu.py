@@ -5,7 +5,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from .jit import kernel
+from .jit.decorators import kernel
 
 
 def _relu(a: NDArray[Any], out: NDArray[Any]) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .jit import kernel, part
+from .jit.decorators import kernel, part
 
 
 def _shifted(x: float, top: float) -> float:

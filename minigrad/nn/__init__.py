@@ -1,24 +1,21 @@
 """Layers and losses with state, under PyTorch's names. May import functional and below."""
 
-from .batchnorm import BatchNorm1d, BatchNorm2d, BatchNorm3d
-from .functions import (
+from .activations import (
     GELU,
-    BCEWithLogitsLoss,
-    CrossEntropyLoss,
     LeakyReLU,
     LogSoftmax,
-    MSELoss,
-    NLLLoss,
     ReLU,
     Sigmoid,
     Softmax,
     Softplus,
     Tanh,
 )
+from .batchnorm import BatchNorm1d, BatchNorm2d, BatchNorm3d
+from .containers import Sequential
 from .layers import Dropout, Embedding, Flatten, Identity, LayerNorm, Linear
+from .losses import BCEWithLogitsLoss, CrossEntropyLoss, MSELoss, NLLLoss
 from .module import Module
 from .parameter import Parameter
-from .sequential import Sequential
 
 __all__ = [
     "GELU",

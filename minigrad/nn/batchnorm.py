@@ -5,12 +5,12 @@ from typing import Any
 import numpy as np
 
 from .. import functional as F
-from ..batchnorm import check_eps, check_momentum
 from ..checks import flag, integer
+from ..engine.tape import runs_again
+from ..engine.tensor import Tensor, as_tensor, change
 from ..errors import ShapeError
-from ..ops.update import INCREMENT
-from ..tape import runs_again
-from ..tensor import Tensor, as_tensor, change
+from ..functional.batchnorm import check_eps, check_momentum
+from ..ops.inplace import INCREMENT
 from .module import Module
 from .parameter import Parameter
 

@@ -9,8 +9,8 @@ import numpy as np
 from .. import functional as F
 from .. import ops
 from ..checks import ABOVE_0, flag, integer, number
-from ..random import generator
-from ..tensor import Tensor, as_tensor
+from ..engine.tensor import Tensor, as_tensor
+from ..ops.random import generator
 from .module import Module
 from .parameter import Parameter
 

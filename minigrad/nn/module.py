@@ -14,11 +14,11 @@ from numpy.typing import DTypeLike, NDArray
 
 from ..arrays import checked_dtype
 from ..checks import flag
+from ..engine.tape import clock, compiling
+from ..engine.tensor import Tensor
 from ..errors import DtypeError
-from ..tape import clock, compiling
-from ..tensor import Tensor
 from .parameter import Parameter
-from .state import Keys, fitting
+from .state_dict import Keys, fitting
 
 M = TypeVar("M", bound="Module")
 

@@ -41,8 +41,8 @@ from .elementwise import (
 )
 from .indexing import checked_indices, getitem, scatter
 from .linalg import linear, matmul
-from .noise import keep_mask
 from .primitive import TABLE, Primitive, primitive
+from .random import keep_mask
 from .reductions import (
     argmax,
     argmin,

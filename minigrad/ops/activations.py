@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..kernels import relu as kernels
-from ..kernels.memory import empty
+from ..kernels.allocator import empty
 from .elementwise import elementwise, erf, exp, gated, greater, maximum, minimum, where
 from .primitive import Primitive
 

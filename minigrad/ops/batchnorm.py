@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..kernels import batchnorm as kernels
-from ..kernels.jit import plain
-from ..kernels.memory import empty
+from ..kernels.allocator import empty
+from ..kernels.batchnorm import dispatch as kernels
+from ..kernels.jit.decorators import plain
 from .elementwise import astype, gated, inv_std
 from .indexing import getitem
 from .primitive import Primitive, primitive

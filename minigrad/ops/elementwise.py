@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from ..checks import is_number
 from ..errors import DtypeError
 from ..kernels import relu as kernels
-from ..kernels.memory import empty
+from ..kernels.allocator import empty
 from .primitive import Formula, Primitive, Rule, primitive
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..checks import is_integer
 from ..errors import DtypeError, OutOfRangeError
-from ..kernels.index import find_outside, scatter_rows
+from ..kernels.indexing import find_outside, scatter_rows
 from .elementwise import astype
 from .primitive import Primitive, primitive
 

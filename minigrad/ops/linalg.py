@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from ..errors import ShapeError
 from ..kernels import linear as kernels
-from ..kernels.memory import SMALL, empty
+from ..kernels.allocator import SMALL, empty
 from .primitive import Primitive, primitive
 from .reductions import sum_over
 from .shapes import reshape, transpose, unsqueeze

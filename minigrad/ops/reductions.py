@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from ..arrays import FLOAT32
 from ..checks import number
 from ..errors import ArgumentError, ShapeError
-from ..kernels.jit import plain
-from ..kernels.reduce import mean_square_rows, sum_along, sum_between, sum_rows
+from ..kernels.jit.decorators import plain
+from ..kernels.reductions import mean_square_rows, sum_along, sum_between, sum_rows
 from .elementwise import sqrt
 from .primitive import primitive
 from .shapes import Axes, _reshape, normalize_axes, normalize_axis

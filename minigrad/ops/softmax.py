@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..kernels import softmax as kernels
-from ..kernels.jit import plain
+from ..kernels.jit.decorators import plain
 from .activations import as_float
 from .elementwise import astype, equal, exp, not_equal, where
 from .indexing import out_of_range

@@ -34,8 +34,8 @@ from program_text import alone, write
 from program_writer import Choices
 
 import minigrad as mg
-from minigrad.compiler import build
-from minigrad.tensor import Tensor, as_tensor
+from minigrad.compiler.runtime import backend
+from minigrad.engine.tensor import Tensor, as_tensor
 
 PASSED, FAILED, UNFINISHED = 0, 1, 2  # exit statuses
 FEW = 100.0  # seconds for one program
@@ -84,14 +84,14 @@ def as_python(kernels: dict[str, Any] | None = None, files: bool = True) -> Iter
         names = {k: kernels.get(k, x) for k, x in vars(module).items()}
         return np.errstate(all="ignore")(interpreted(names, vars(module))[name])
 
-    before = build.function, build.write_generated
-    build.function = plain
+    before = backend.function, backend.write_generated
+    backend.function = plain
     if not files:
-        build.write_generated = lambda name, content: None
+        backend.write_generated = lambda name, content: None
     try:
         yield
     finally:
-        build.function, build.write_generated = before
+        backend.function, backend.write_generated = before
 
 
 def seen(x: Any, name: str, found: dict[str, Any]) -> None:

@@ -1,0 +1,320 @@
+"""mg.compile traces a function of Tensors at its first call, and runs it compiled.
+
+This module may import everything but explainer.
+"""
+
+import functools
+import inspect
+import os
+import threading
+import types
+import weakref
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ..checks import integer
+from ..engine.dispatch import tracing
+from ..engine.tape import tracer
+from ..engine.tensor import Tensor
+from ..errors import DtypeError, TraceError
+from ..nn.module import Module
+from ..ops import random
+from .methods import methods_of, reduced
+from .runtime.buffers import Workspace
+from .runtime.check import run_checked
+from .runtime.epoch import loader_of, refuse_unless_number, run_epoch
+from .runtime.executable import Plan
+from .runtime.report import report
+from .runtime.trace_cache import Plans
+from .tracing.captures import Watched
+from .tracing.guards import Together
+from .tracing.leaks import refuse_left
+from .tracing.pytree import taken_apart
+from .tracing.signature import TracedArguments, is_native, lifted, native, signature_of, unhashable
+from .tracing.trace import Trace
+
+
+def compile(function: Any = None, *, check: int | None = None) -> Any:
+    """Return the function compiled: its first call traces it, and each call runs machine code.
+
+    function: a training step with forward, backward and update, or any function of Tensors.
+        Without it, `compile` returns a decorator with the options.
+    check: the first call, and every check-th call after it, also runs the function eagerly, on the
+        same data and state, and compares all results, gradients and state. Such a call costs an
+        eager call besides. None: no call is checked.
+
+    Live: arrays among the arguments, and the state, modes and hyper-parameters of the Modules that
+    are called and of the Optimizers that step. Guarded, so that a change is traced anew: the other
+    arguments, and the plain values, functions and objects that the step, and the user's functions
+    that it calls, name directly. Frozen, as the trace has found it: everything else, libraries
+    included.
+
+    Each array among the arguments arrives as a Tensor; a memoryview, or an object with `__array__`,
+    counts as an array. The step names things directly in closures, globals, defaults, attributes
+    and containers, and in what a thread or context holds. Frozen are also values under computed
+    names, the time, prints, and draws from random generators other than mg's: pass what changes as
+    an argument, and what changes often as an array, which is not traced anew.
+
+    Eager and compiled calls may alternate, since both change the same parameters, buffers and
+    optimizer state. Results are copies without a tape. `.grad` is valid until the next call. A
+    compiled method has traces of its own for each object. The latest 16 traces for arrays of the
+    same shapes are kept. A step that changes what is guarded, such as a counter of its own, is
+    traced anew in each call until it changes nothing. NumPy arrays that are named outside and used
+    as operands are read in each call; where Python or NumPy reads their elements (`v[0]`, `v * 2`,
+    a mask that is an index), arrays of at most 8 KB are guarded, and larger ones are frozen.
+
+    Errors: DtypeError if `function` is not callable, or for an argument that is neither a Tensor,
+    an array nor hashable; ArgumentError for a bad `check`. TraceError for a step that looks at the
+    value of a Tensor (a print looks, too), puts a Tensor outside itself (`self.h = h`), seeds, or
+    sets the `lr` of a group, and for a checked call that differs beyond rounding, which names the
+    operation where the two part. Nothing of minigrad's has changed after a TraceError. Operations
+    raise the same errors as eagerly.
+
+    >>> @mg.compile
+    ... def gradient(x, y):
+    ...     return mg.grad((x * x * y).sum(), x)[0]
+    >>> x = mg.tensor([1, 2], requires_grad=True)
+    >>> gradient(x, np.array([1.0, 1.0])), gradient(x, np.array([3.0, 5.0]))  # traced, compiled
+    (tensor([2., 4.]), tensor([ 6., 20.]))
+    """
+    if check is not None:
+        check = integer("compile", "check", check, 1)
+    if function is None:
+        return functools.partial(compile, check=check)
+    if not callable(function):
+        raise DtypeError(f"compile: expected a function, got {type(function).__name__}")
+    return Compiled(function, check)
+
+
+_all: "weakref.WeakSet[Compiled]" = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    """Renew the locks in a child, where the threads that held them do not exist."""
+    for compiled in _all:
+        compiled._running = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+class Compiled:
+    """A compiled function, which `mg.compile` returns; it is called like the function itself.
+
+    check: see `mg.compile`.
+    """
+
+    def __init__(self, function: Callable[..., Any], check: int | None = None) -> None:
+        functools.update_wrapper(self, function)
+        self._title: str = getattr(function, "__name__", type(function).__name__)
+        self._function = function
+        self._check, self._calls = check, 0
+        self._plans = Plans(self._title)
+        self._last: Plan | None = None
+        self._workspace = Workspace()
+        self._running = threading.RLock()  # one plan's memory serves one call at a time
+        _all.add(self)
+        try:
+            self._names = list(inspect.signature(function).parameters)
+        except (TypeError, ValueError):
+            self._names = []
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if tracer.get() is not None:  # the call becomes a part of the trace of another function
+            return self._eagerly(args, kwargs)
+        arrays, signature = signature_of(args, kwargs)
+        if self._running._is_owned():  # type: ignore[attr-defined]
+            # A signal handler or finaliser calls in the middle of a call, whose memory is in use.
+            return self._eagerly(args, kwargs)
+        with self._running:
+            plan = self._holding(signature, args, kwargs)
+            if plan is not None or all(map(is_native, (*args, *kwargs.values()))):
+                plan = plan or self._trace(signature, args, kwargs)
+                if self._check is None:
+                    return plan.run(arrays)
+                return self._run_checked(plan, arrays, args, kwargs)
+        # No plan is kept for arguments that need a conversion, so each such call comes here.
+        return self(*map(native, args), **{name: native(x) for name, x in kwargs.items()})
+
+    def _eagerly(self, args: Any, kwargs: Mapping[str, Any]) -> Any:
+        """Call the function itself, with Tensors in place of arrays."""
+        named = {name: lifted(x) for name, x in kwargs.items()}
+        return self._function(*map(lifted, args), **named)
+
+    def _run_checked(self, plan: Plan, arrays: list[Any], args: Any, kwargs: Any) -> Any:
+        """Run the plan, and in every check-th call the function as well."""
+        self._calls += 1
+        # A step that changes what it reads, as a counter, would do so twice.
+        if (self._calls - 1) % self._check or not plan.holds():  # type: ignore[operator]
+            return plan.run(arrays)
+        given = TracedArguments(self._names, args, kwargs)
+        eager = functools.partial(self._function, *given.args, **given.kwargs)
+        return run_checked(plan, arrays, eager, self._title)
+
+    def _holding(self, signature: Any, args: Any, kwargs: Any) -> Plan | None:
+        """Return the plan whose signature and guards fit a call, or None."""
+        try:
+            plans = self._plans.get(signature, ())
+        except TypeError:
+            raise unhashable(self._names, args, kwargs) from None
+        for plan in plans:
+            if plan.holds():
+                self._last = plan
+                return plan
+        return None
+
+    def epoch(self, *data: Any, **options: Any) -> Tensor:
+        """Run the step on every mini-batch of an epoch, and return the numbers that the calls
+        return as a Tensor of shape (batches,).
+
+        data: a DataLoader, whose next epoch is run; or arrays, with the DataLoader's `options`
+            (batch_size, shuffle, drop_last, seed), for the first epoch of a new DataLoader.
+        Compiled code also gathers the batches. The result is bit for bit that of `for batch in
+        loader: step(*batch)`, and an interrupt leaves the parameters after a whole batch. A batch
+        of another size than the others runs as a call, and so does each batch of a step that is not
+        one compiled function.
+
+        Errors: those of the calls; ArgumentError for an unknown option, and for a step that does
+        not return one number, before anything has changed.
+        """
+        loader = loader_of(data, options)
+        with self._running:
+            return run_epoch(self._number, loader, whole=self._check is None)
+
+    def _number(self, batch: list[Any]) -> tuple[Any, Plan]:
+        """Return the result of a call, as an array of shape (1,), and its plan."""
+        arrays, signature = signature_of(batch, {})
+        plan = self._holding(signature, batch, {})
+        if plan is None:
+            check = functools.partial(refuse_unless_number, title=self._title)
+            plan = self._trace(signature, batch, {}, check)
+        else:
+            refuse_unless_number(plan.rebuild(plan.program.results), self._title)
+        if self._check is None:
+            result = plan.run(arrays)
+        else:
+            result = self._run_checked(plan, arrays, batch, {})
+        return result._data.reshape(1), self._latest()
+
+    # --- tracing -------------------------------------------------------------------------------
+
+    def _trace(
+        self,
+        signature: Any,
+        args: Any,
+        kwargs: Mapping[str, Any],
+        check: Callable[[Any], None] = lambda result: None,
+    ) -> Plan:
+        """Trace the function, and return a new plan for calls like this one.
+
+        check: it raises an error to refuse a result.
+        """
+        given = TracedArguments(self._names, args, kwargs)
+        trace = Trace(given.tensors)
+        # Objects among the arguments may change, as objects outside the step may.
+        label = "model" if isinstance(self._function, Module) else "self"
+        before = Watched({label: self._function, **given.statics}, trace.know)
+        trace.undo(functools.partial(random.go_back, random.place()))
+        try:
+            trace.note_module, trace.is_outside = before.call, before.elements.has
+            with tracing(trace), before.following():
+                result = self._function(*given.args, **given.kwargs)
+            check(result)
+            found: list[Tensor] = []
+            rebuild = taken_apart(result, found)
+            watched = before.again()
+            refuse_left(before, watched, trace)
+            known = [place.tensor for place in watched.places]
+            trace.give_elements(known)
+            together = Together(known)
+            if not before.guards():  # the step changes what it reads; compiled calls would not
+                trace.guards.append((bool, True))  # a guard that never holds
+            before.elements.leave_out(trace.has_met)
+            guards = (watched.guards, together, before.elements)
+            trace.guards += [(guard, True) for guard in guards if len(guard)]
+            program = trace.program(found)
+        finally:
+            trace.take_back()
+        plan = Plan(trace, program, rebuild, known, self._title, self._workspace)
+        self._plans.keep(signature, plan)
+        self._last = plan
+        return plan
+
+    def __get__(self, owner: Any, kind: Any = None) -> Any:
+        """Return the method of an object, which has traces of its own."""
+        if owner is None:
+            return self
+        methods = methods_of(owner)
+        return methods.get(self) or methods.setdefault(
+            self, Bound(self._function, owner, self._check)
+        )
+
+    def __reduce__(self) -> Any:
+        """Return how it is pickled, which is as a function."""
+        return reduced(self, self._function, functools.partial(compile, check=self._check))
+
+    def __copy__(self) -> "Compiled":
+        """Return itself, as copies of functions do."""
+        return self
+
+    def __deepcopy__(self, memo: Any) -> "Compiled":
+        """Return itself, as copies of functions do."""
+        return self
+
+    # --- what was made -------------------------------------------------------------------------
+
+    @property
+    def source(self) -> str:
+        """The generated Python that the latest call has run.
+
+        Errors: TraceError before the first call.
+        """
+        return self._latest().emitted.source
+
+    @property
+    def path(self) -> Any:
+        """The file that `source` stands in, or None where no folder is writable.
+
+        Errors: as source.
+        """
+        return self._latest().path
+
+    @property
+    def program(self) -> str:
+        """The operations of the latest call after all passes, a line for each.
+
+        Errors: as source.
+        """
+        return str(self._latest().program)
+
+    def _latest(self) -> Plan:
+        if self._last is None:
+            raise TraceError(f"compile: call {self._title} first; it is traced then")
+        return self._last
+
+    def report(self) -> str:
+        """Return a text that tells what was fused, how many bytes each nest of loops moves, and the
+        seconds that writing the code, and compiling or loading it, took.
+
+        Errors: as source.
+        """
+        return report(self._latest())
+
+
+class Bound(Compiled):
+    """A compiled method that is bound to its object."""
+
+    def __init__(self, function: Callable[..., Any], owner: Any, check: int | None) -> None:
+        super().__init__(types.MethodType(function, owner), check)
+        self.__self__ = owner
+
+    def __get__(self, owner: Any, kind: Any = None) -> "Bound":
+        """Return itself, since it is bound already."""
+        return self
+
+    __copy__ = __deepcopy__ = None  # type: ignore[assignment]
+
+    def __reduce__(self) -> Any:
+        """Return how it is pickled and copied: by its object and its name, as bound methods are."""
+        return getattr, (self.__self__, self.__name__)  # type: ignore[attr-defined]

@@ -1,0 +1,66 @@
+"""Alias analysis for generated code: which results it makes as views, and what it leaves to NumPy.
+
+views.py tells what may share memory, which passes must respect; here is what does share it.
+"""
+
+from ..ir.program import Operation, Program, Value
+from ..passes.indices import is_one_step
+from .calls import CALLS
+from .fusion import space_of
+
+
+def is_python(operation: Operation) -> bool:
+    """Return whether NumPy runs the operation by its forward, as it is neither a loop nor a
+    call."""
+    call = CALLS.get(operation.name)
+    return space_of(operation) is None and (
+        call is None or call(operation, lambda _, like="": "") is None
+    )
+
+
+class Aliases:
+    """The results that are views; `of` has the operation that makes each."""
+
+    def __init__(self, program: Program) -> None:
+        self._program = program
+        self._wanted = set(program.wanted)
+        self._readers: dict[Value, list[Operation]] = {}
+        for operation in program.operations:
+            for v in operation.reads:
+                self._readers.setdefault(v, []).append(operation)
+        self.of: dict[Value, Operation] = {}
+        self._root: dict[Value, Value] = {}
+        for operation in program.operations:
+            if self._is_alias(operation):
+                self.of[operation.makes[0]] = operation
+                self._root[operation.makes[0]] = self.root(operation.inputs[0])
+
+    def root(self, v: Value) -> Value:
+        """Return the Value whose memory v is, which may be v itself."""
+        return self._root.get(v, v)
+
+    def _is_alias(self, op: Operation) -> bool:
+        if op.name not in ("reshape", "getitem", "permute") or not op.makes:
+            return False
+        (source, *arrays), (target,), index = op.inputs, op.makes, op.attributes.get("index")
+        if arrays or not target.shape or (index is not None and not is_one_step(index, arrays)):
+            return False  # an element is no array
+        row = index is not None and len(index) == 1 and type(index[0]) is int
+        readers = self._readers.get(target, [])
+        if any(self.root(v) is self.root(source) for r in readers for v in r.changes):
+            return False  # loops would read elements that they have overwritten
+        if op.name == "reshape" or row:
+            return self.root(source).origin != "argument" or self._inside(target)
+        plain = op.attributes.get("axes") == (1, 0)
+        # Loops take what does not lie in C order, and products a transpose.
+        fine = all(space_of(r) is not None or (plain and _is_product(r)) for r in readers)
+        return fine and self._inside(target)
+
+    def _inside(self, v: Value) -> bool:
+        """Return whether only generated code reads v."""
+        readers = self._readers.get(v, [])
+        return v not in self._wanted and not any(map(is_python, readers))
+
+
+def _is_product(operation: Operation) -> bool:
+    return operation.name == "matmul" and len(operation.makes[0].shape) == 2

@@ -1,0 +1,197 @@
+"""The calls in generated code: for each primitive that is no loop, a function that returns its
+lines.
+
+It returns None for a case that is left to the primitive's forward, in Python. `name` gives the name
+of an array or number in the code.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..ir.program import Operation, Value
+from .indexing import MOVES, Lines, Name, flat
+
+# --- products -----------------------------------------------------------------------------------
+
+
+def _linear(op: Operation, name: Name) -> Lines:
+    x, w, b = op.inputs
+    if len({v.dtype for v in op.reads}) > 1 or x.dtype.kind != "f" or len(x.shape) != 2:
+        return None
+    y = name(op.outputs[0])
+    lines = [f"dot({name(x)}, {name(w)}.T, {y})"]
+    return lines if b is None else [*lines, f"add_bias({y}, {name(b)})"]
+
+
+def _linear_grad(op: Operation, name: Name) -> Lines:
+    g, x, w = op.inputs
+    if len({v.dtype for v in op.reads}) > 1 or len(x.shape) != 2:
+        return None
+    dx, dw, db = op.outputs
+    lines = [] if dx is None else [f"dot({name(g)}, {name(w)}, {name(dx)})"]
+    lines += [] if dw is None else [f"dot({name(g)}.T, {name(x)}, {name(dw)})"]
+    return lines + ([] if db is None else [f"sum_rows({name(g)}, 1, {name(db)})"])
+
+
+def _matmul(op: Operation, name: Name) -> Lines:
+    a, b = op.inputs
+    ndim, y = len(a.shape), op.makes[0]
+    if a.dtype != b.dtype or a.dtype.kind != "f" or len(b.shape) != ndim:
+        return None
+    if ndim == 2:
+        return [f"dot({name(a)}, {name(b)}, {name(y)})"]
+    pair = f"{name(a)}[k], {name(b)}[k], {name(y)}[k]"
+    return [f"for k in range({name(y)}.shape[0]):", f"    dot({pair})"] if ndim == 3 else None
+
+
+# --- normalisation and losses -------------------------------------------------------------------
+
+
+def _absent(like: Value, ndim: int = 1) -> str:
+    shape = "(0,)" if ndim == 1 else f"({', '.join('0' * ndim)})"
+    return f"array(0, {shape}, {like.dtype.name})"
+
+
+def _layout(v: Value) -> tuple[str, int]:
+    """Return the kind of kernels for an array of this shape, as in eager calls, and their ndim."""
+    return ("row", 2) if math.prod(v.shape[2:]) == 1 else ("plane", 3)
+
+
+def _planes(v: Value, name: Name) -> str:
+    """Return v in shape (n, c, s), or (n, c) if there is one point of space."""
+    text, ndim = name(v), _layout(v)[1]
+    if len(v.shape) == ndim:
+        return text
+    return f"{text}.reshape({text}.shape[0], {text}.shape[1]{', -1' if ndim == 3 else ''})"
+
+
+def _batch_norm(op: Operation, name: Name) -> Lines:
+    x, gamma, beta, *given = op.inputs
+    given = [v for v in given if v is not None]
+    y, stats = op.outputs[:2]
+    if 0 in x.shape or y is None or stats is None:
+        return None
+    p = [name(v) if v is not None else _absent(x) for v in (gamma, beta)]
+    arguments = [_planes(x, name), *p, *map(name, given)]
+    arguments += [name(op.attributes["eps"], "eps"), name(op.attributes["relu"], "relu")]
+    arguments += [_planes(y, name), name(stats)]
+    way = "eval" if given else "train"
+    return [f"{_layout(x)[0]}_{way}({', '.join(arguments)}, {_team(x, name)})"]
+
+
+def _team(x: Value, name: Name) -> str:
+    """Return the threads that work on an array of this size."""
+    return f"team_for(team, {name(x)}.size)"
+
+
+def _batch_norm_grad(op: Operation, name: Name) -> Lines:
+    g, x, gamma, y, stats, *_ = op.inputs
+    if 0 in x.shape:
+        return None
+    kind, ndim = _layout(x)
+    dx, dgamma, dbeta = op.outputs
+    arguments = [
+        _planes(g, name),
+        _planes(x, name),
+        _absent(x, ndim) if y is None else _planes(y, name),
+        _absent(x) if gamma is None else name(gamma),
+        name(stats),
+        name(op.attributes["batch"], "batch"),
+        _absent(x, ndim) if dx is None else _planes(dx, name),
+        *(_absent(x) if v is None else name(v) for v in (dgamma, dbeta)),
+    ]
+    return [f"{kind}_backward({', '.join(arguments)}, {_team(x, name)})"]
+
+
+def _label_cross_entropy(op: Operation, name: Name) -> Lines:
+    a, labels = op.inputs
+    loss, p = op.outputs
+    if p is None:
+        return None
+    given = [name(a), name(labels), *_labelled(op, name), name(loss), name(p)]
+    return [f"bad = label_cross_entropy({', '.join(given)})"]
+
+
+def _label_cross_entropy_grad(op: Operation, name: Name) -> Lines:
+    g, _, labels, p = op.inputs
+    given = [_scalar(g, name, "g"), name(labels), name(p), *_labelled(op, name)]
+    return [f"label_cross_entropy_grad({', '.join(given)}, {name(op.outputs[0])})"]
+
+
+def _labelled(op: Operation, name: Name) -> list[str]:
+    return [name(op.attributes[key], key) for key in ("ignore_index", "mean")]
+
+
+def _cross_entropy(op: Operation, name: Name) -> Lines:
+    a, q, divisor = op.inputs
+    y = name(op.makes[0])
+    losses = name(Value.like("losses", a.shape[:1], np.float64))
+    lines = [f"cross_entropy({name(a)}, {name(q)}, {losses})"]
+    by = _scalar(divisor, name, "divisor")
+    if not op.attributes["per_row"]:
+        return [*lines, f"{y}[()] = {losses}.sum() / {by}"]
+    return [*lines, f"for k in range({losses}.size):", f"    {y}[k] = {losses}[k] / {by}"]
+
+
+def _cross_entropy_grad(op: Operation, name: Name) -> Lines:
+    g, a, q, divisor = op.inputs
+    given = [flat(name(g)), name(a), name(q), _scalar(divisor, name, "divisor"), name(op.makes[0])]
+    return [f"cross_entropy_grad({', '.join(given)})"]
+
+
+def _scalar(x: Any, name: Name, like: str = "number") -> str:
+    """Return a number, or an array of one number, as a float."""
+    return f"float({name(x)}[()])" if isinstance(x, Value) else name(float(x), like)
+
+
+def _in_range(op: Operation, name: Name) -> Lines:
+    (indices,), (out,) = op.inputs, op.makes
+    ignored = op.attributes["ignore_index"]
+    ignoring = name(ignored is not None, "ignoring")
+    given = [flat(name(indices)), name(op.attributes["n"], "n")]
+    given += [name(-1 if ignored is None else ignored, "ignore_index"), ignoring]
+    return [f"bad = find_outside({', '.join(given)}, {flat(name(out))})"]
+
+
+# --- changes in place ---------------------------------------------------------------------------
+
+_MEANING = {"sgd_momentum": {4: "nesterov", 5: "first"}}
+
+
+def _update(op: Operation, name: Name) -> Lines:
+    meaning = _MEANING.get(op.name, {})
+    given = [name(x, meaning.get(i, "number")) for i, x in enumerate(op.inputs)]
+    return [f"{op.name}({', '.join(given)})"]
+
+
+def _sgd(op: Operation, name: Name) -> Lines:
+    (line,) = _update(op, name) or []
+    return [f"{line[:-1]}, {_team(op.inputs[0], name)})"]
+
+
+def _running(op: Operation, name: Name) -> Lines:
+    *arrays, momentum, unbias = op.inputs
+    given = [*map(name, arrays), _scalar(momentum, name, "momentum"), name(unbias, "unbias")]
+    return [f"running({', '.join(given)})"]
+
+
+CALLS: dict[str, Callable[[Operation, Name], Lines]] = {
+    "linear": _linear,
+    "linear_grad": _linear_grad,
+    "matmul": _matmul,
+    "cross_entropy": _cross_entropy,
+    "cross_entropy_grad": _cross_entropy_grad,
+    "in_range": _in_range,
+    **MOVES,
+    "batch_norm": _batch_norm,
+    "batch_norm_grad": _batch_norm_grad,
+    "label_cross_entropy": _label_cross_entropy,
+    "label_cross_entropy_grad": _label_cross_entropy_grad,
+    "sgd": _sgd,
+    "sgd_momentum": _sgd,
+    "running": _running,
+    "increment": _update,
+}

@@ -1,0 +1,209 @@
+"""Scheduling decides which operations are fused into one nest of loops, and which results are
+stored.
+
+A nest runs over one space, which is a shape. It contains elementwise operations, whose elements are
+scalars in it, and reductions of these. An operation joins the first nest of its space that comes
+after everything it reads. What it reads in the same nest must be an element at the same place, so
+it cannot be the result of a reduction. An element that is cheap to compute is computed again in
+each nest that reads it; other results are stored.
+"""
+
+import math
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from ..ir.program import Operation, Program, Value
+from ..ir.scalars import CHEAP, COMPARISONS, EXPRESSIONS, INTEGER, REDUCTIONS, casts_as_numpy
+
+# Storing an element and reading it back moves two arrays; computing it again reads its inputs,
+# which the nest mostly reads anyway.
+MOST_LEAVES, MOST_STEPS = 3, 8
+
+# Numba's time for a nest grows faster than the nest, and LLVM does not vectorise a very long one.
+MOST_OPERATIONS = 32
+
+Shape = tuple[int, ...]
+Root = Callable[[Value], Value]
+
+
+@dataclass
+class Stage:
+    """A nest of loops over a space, or, with space None, one operation that is a call."""
+
+    space: Shape | None
+    operations: list[Operation] = field(default_factory=list)
+
+
+def compared_in(operation: Operation) -> Any:
+    """Return the dtype in which NumPy compares the inputs, where Python's numbers are weak.
+
+    None where NumPy compares otherwise: a number does not fit the integers that it is compared
+    with, or a signed integer is compared with a uint64.
+    """
+    dtype = np.result_type(*[x.dtype if isinstance(x, Value) else x for x in operation.inputs])
+    if dtype.kind == "f" and all(x.dtype.kind in "iu" for x in operation.reads):
+        return dtype if len(operation.reads) < len(operation.inputs) else None
+    numbers = [x for x in operation.inputs if type(x) is int and dtype.kind in "iu"]
+    fit = all(np.iinfo(dtype).min <= x <= np.iinfo(dtype).max for x in numbers)
+    return dtype if fit else None
+
+
+def space_of(operation: Operation) -> Shape | None:
+    """Return the space of a nest for the operation, or None for one that is no loop."""
+    if not operation.makes:
+        return None
+    if operation.name in COMPARISONS and compared_in(operation) is None:
+        return None
+    result = operation.makes[0]
+    if operation.name == "astype" and result.dtype.kind in "iu":
+        source = operation.reads[0].dtype
+        if source.kind == "f" and not casts_as_numpy(source, result.dtype):
+            return None
+    if operation.name in REDUCTIONS:
+        a: Value = operation.inputs[0]
+        # NumPy's forward reduces other integers, and empty arrays, whose mean is NaN.
+        total = operation.name == "sum"
+        if total and a.dtype == result.dtype == np.int64:
+            return a.shape
+        floats = a.dtype.kind == result.dtype.kind == "f"
+        return a.shape if floats and (total or 0 not in a.shape) else None
+    if operation.name not in EXPRESSIONS or not operation.reads:
+        return None
+    floats = result.dtype.kind == "f" or operation.name in COMPARISONS
+    return result.shape if floats or operation.name in INTEGER else None
+
+
+def stages(operations: Sequence[Operation], root: Root) -> list[Stage]:
+    """Return the operations in stages, in an order in which each finds what it reads.
+
+    root: a function that returns the Value whose memory a Value is.
+    """
+    done: list[Stage] = []
+    nests: dict[Shape, list[int]] = {}  # the stages of each space that have room, in order
+    made: dict[Value, int] = {}  # the stage of each Value
+    pointwise: dict[Value, Shape] = {}  # the space in which a Value is an element at each place
+    changed: dict[Value, int] = {}  # the last stage that changes a Value in place
+    for operation in operations:
+        space, first = space_of(operation), 0
+        for read in operation.reads:
+            v = root(read)
+            stage = made.get(v, -1)
+            # A view has another element at the same place.
+            here = read is v and space is not None and pointwise.get(v) == space
+            first = max(first, stage if here else stage + 1)
+            first = max(first, changed.get(v, -1) + 1)
+        chosen = len(done)
+        if space is not None:
+            known = nests.setdefault(space, [])
+            at = bisect_left(known, first)
+            if at == len(known):
+                known.append(chosen)
+            chosen = known[at]
+        if chosen == len(done):
+            done.append(Stage(space))
+        done[chosen].operations.append(operation)
+        if space is not None and len(done[chosen].operations) == MOST_OPERATIONS:
+            del nests[space][at]
+        for v in operation.makes:
+            made[v] = chosen
+            if operation.name in EXPRESSIONS:
+                pointwise[v] = v.shape
+        for v in map(root, operation.changes):
+            changed[v] = chosen
+    return done
+
+
+def materialise(done: Sequence[Stage], program: Program, root: Root) -> set[Value]:
+    """Return the results that are stored, and add to nests what they compute again.
+
+    Elements that only their own nest reads, or that are cheap, are not stored. root: as above.
+    """
+    read = [v for op in program.operations for v in op.reads]
+    viewed = [root(v) for v in (*read, *program.wanted) if root(v) is not v]
+    maker = {v: op for stage in done for op in stage.operations for v in op.makes}
+    stored = {*program.wanted, *viewed}
+    for stage in done:
+        for operation in stage.operations:
+            if stage.space is None or operation.name in REDUCTIONS:
+                stored.update(operation.makes)
+            if stage.space is None:
+                stored.update(operation.reads)
+    # An element cannot be computed again after one of its inputs has been changed in place.
+    changed: dict[Value, int] = {}  # the first stage that changes a Value
+    for k, stage in enumerate(done):
+        for v in (root(v) for op in stage.operations for v in op.changes):
+            changed.setdefault(v, k)
+
+    def stale(v: Value, k: int) -> bool:
+        return changed.get(root(v), math.inf) < k
+
+    for k, stage in enumerate(done):
+        if stage.space is not None:
+            _recompute(stage, stage.space, maker, stored, partial(stale, k=k))
+    for stage in done:  # drop elements that are neither stored nor read in their nest
+        if stage.space is not None:
+            _prune(stage, stored)
+    return stored
+
+
+def _recompute(
+    stage: Stage,
+    space: Shape,
+    maker: dict[Value, Operation],
+    stored: set[Value],
+    stale: Callable[[Value], bool],
+) -> None:
+    here = {v for op in stage.operations for v in op.makes}
+    before: list[Operation] = []
+
+    def bring(v: Value) -> None:
+        """Make the element v available in this nest."""
+        made = maker.get(v)
+        if v in here or v in stored or made is None:
+            return
+        cheap = v.shape == space and _is_cheap(v, maker, (stored, here))
+        if not cheap or any(map(stale, made.reads)):
+            stored.add(v)
+            return
+        for x in made.reads:
+            bring(x)
+        before.append(made)
+        here.add(v)
+
+    for operation in stage.operations:
+        for v in operation.reads:
+            bring(v)
+    stage.operations[:0] = before
+
+
+def _is_cheap(v: Value, maker: dict[Value, Operation], at_hand: Sequence[set[Value]]) -> bool:
+    """Return whether a few cheap operations make v of a few elements that are at hand."""
+    leaves: set[Value] = set()
+    steps, stack = 0, [v]
+    while stack:
+        x = stack.pop()
+        made = maker.get(x)
+        known = x is not v and any(x in values for values in at_hand)
+        if made is None or known or x.shape != v.shape:
+            leaves.add(x) if x.shape == v.shape else None
+            continue
+        if made.name not in CHEAP or steps == MOST_STEPS:
+            return False
+        steps += 1
+        stack += made.reads
+    return len(leaves) <= MOST_LEAVES
+
+
+def _prune(stage: Stage, stored: set[Value]) -> None:
+    live: set[Value] = set()
+    kept: list[Operation] = []
+    for operation in reversed(stage.operations):
+        if any(v in stored or v in live for v in operation.makes):
+            kept.append(operation)
+            live.update(operation.reads)
+    stage.operations = kept[::-1]

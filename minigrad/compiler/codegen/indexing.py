@@ -1,0 +1,162 @@
+"""The calls in generated code, as in calls.py, of primitives that move elements or locate one."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ...ops.indexing import ARRAY
+from ..ir.program import Operation, Value
+from ..passes.indices import is_one_step
+
+Lines = list[str] | None  # None where this case is left to the primitive's forward, in Python
+Name = Callable[..., str]  # gives the name of a Value, or of a number, in generated code
+
+
+def flat(text: str) -> str:
+    """Return an array in one dimension."""
+    return f"{text}.reshape({text}.size)"
+
+
+def _folded(text: str, ndim: int, first: int, last: int) -> str:
+    """Return an array in three dimensions, with those from first to last as the second."""
+    sizes = [f"{text}.shape[{k}]" for k in range(ndim)]
+    parts = sizes[:first], sizes[first:last], sizes[last:]
+    return f"{text}.reshape({', '.join(' * '.join(part) or '1' for part in parts)})"
+
+
+def _reshape(op: Operation, name: Name) -> Lines:
+    return [f"copy({name(op.inputs[0])}, {name(op.makes[0])})"]
+
+
+def _moved(
+    target: str, source: str, shape: str, ndim: int, to: Sequence[str], of: Sequence[str]
+) -> list[str]:
+    """Return loops over a shape that move one element in each turn, from index `of` to index `to`.
+
+    Numba compiles them much faster than an assignment of parts of arrays.
+    """
+    lines = [f"{'    ' * i}for k{i} in range({shape}.shape[{i}]):" for i in range(ndim)]
+    element = f"{target}[{', '.join(to) or '()'}] = {source}[{', '.join(of) or '()'}]"
+    return [*lines, "    " * ndim + element]
+
+
+def _counters(ndim: int) -> list[str]:
+    return [f"k{i}" for i in range(ndim)]
+
+
+def _permute(op: Operation, name: Name) -> Lines:
+    y, axes = name(op.makes[0]), op.attributes["axes"]
+    of = [f"k{axes.index(i)}" for i in range(len(axes))]
+    return _moved(y, name(op.inputs[0]), y, len(axes), _counters(len(axes)), of)
+
+
+def _copy(op: Operation, name: Name) -> Lines:
+    """Copy with broadcasting, into memory in any order."""
+    target, source = op.inputs
+    ndim = len(target.shape)
+    of = _counters(ndim)[ndim - len(source.shape) :]
+    of = ["0" if n == 1 else k for n, k in zip(source.shape, of, strict=True)]
+    return _moved(name(target), name(source), name(target), ndim, _counters(ndim), of)
+
+
+def _concat(op: Operation, name: Name) -> Lines:
+    (v,), axis = op.makes, op.attributes["axis"]
+    y, ndim, lines, start = name(v), len(v.shape), [], ""
+    for x in op.inputs:
+        to = _counters(ndim)
+        to[axis] = f"{start}{to[axis]}"
+        lines += _moved(y, name(x), name(x), ndim, to, _counters(ndim))
+        start += f"{name(x)}.shape[{axis}] + "
+    return lines
+
+
+def _first_extreme(op: Operation, name: Name) -> Lines:
+    (a,), (y,), axis = op.inputs, op.makes, op.attributes["axis"]
+    ndim, text = len(a.shape), name(a)
+    first, last = (0, ndim) if axis is None else (axis, axis + 1)
+    parts = [f"{text}.shape[{k}]" for k in range(ndim)]
+    outer, inner = (" * ".join(part) or "1" for part in (parts[:first], parts[last:]))
+    folded, largest = _folded(text, ndim, first, last), name(op.name == "argmax", "largest")
+    return [f"first_extreme({folded}, {largest}, {name(y)}.reshape({outer}, {inner}))"]
+
+
+def basic_index(index: Sequence[Any], shape: Sequence[int], name: Name) -> str:
+    """Return an index of ints and slices as text, without numbers that may depend on a size."""
+    parts = []
+    for item, n in zip(index, shape, strict=False):
+        if type(item) is int:
+            parts.append(name(item, "row"))
+            continue
+        start, stop, step = item.indices(n)
+        first = 0 if step > 0 else n - 1
+        text = "" if start == first else name(start, "start")
+        text += ":" if stop == (n if step > 0 else -1) else f":{name(stop, 'stop')}"
+        parts.append(text if step == 1 else f"{text}:{step}")
+    return ", ".join(parts)
+
+
+def _at(index: Sequence[Any], shape: Sequence[int], name: Name) -> list[str]:
+    """Return where such an index finds each element; k0, k1, ... count along its slices."""
+    found, count = [], 0
+    for i, n in enumerate(shape):
+        item = index[i] if i < len(index) else slice(None)
+        if type(item) is int:
+            found.append(name(item, "row"))
+            continue
+        start, _, step = item.indices(n)
+        turn = f"k{count}" if step == 1 else f"{step} * k{count}"
+        found.append(turn if not start else f"{name(start, 'start')} + {turn}")
+        count += 1
+    return found
+
+
+def _getitem(op: Operation, name: Name) -> Lines:
+    (a, *arrays), (y,), index = op.inputs, op.makes, op.attributes["index"]
+    if not is_one_step(index, arrays):
+        return None
+    if not arrays:
+        of, ndim = _at(index, a.shape, name), len(y.shape)
+        return _moved(name(y), name(a), name(y), ndim, _counters(ndim), of)
+    lines, places, first, last = _located(name(a), index, arrays, name)
+    found = _folded(name(y), len(y.shape), first, first + len(arrays[0].shape))
+    return [*lines, f"take({_folded(name(a), len(a.shape), first, last)}, {places}, {found})"]
+
+
+def _scatter(op: Operation, name: Name) -> Lines:
+    (g, *arrays), (y,), index = op.inputs, op.makes, op.attributes["index"]
+    if not is_one_step(index, arrays):
+        return None
+    if not arrays:
+        to, ndim = _at(index, y.shape, name), len(g.shape)
+        moved = _moved(name(y), name(g), name(g), ndim, to, _counters(ndim))
+        return [f"{name(y)}[...] = 0", *moved]
+    lines, places, first, last = _located(name(y), index, arrays, name)
+    given = _folded(name(g), len(g.shape), first, first + len(arrays[0].shape))
+    return [*lines, f"put({given}, {places}, {_folded(name(y), len(y.shape), first, last)})"]
+
+
+def _located(
+    whole: str, index: Sequence[Any], arrays: Sequence[Value], name: Name
+) -> tuple[list[str], str, int, int]:
+    """Return lines that find the places of an index with arrays, as if the dimensions that it
+    indexes were one; the array of these places; and the first and last of these dimensions."""
+    first = index.index(ARRAY)
+    places = name(Value.like("places", arrays[0].shape, np.int64))
+    lines = [f"{places}[...] = 0"]
+    for k, x in enumerate(arrays):
+        given = f"{flat(name(x))}, {whole}.shape[{first + k}], {flat(places)}"
+        lines.append(f"bad = locate({given})")
+    return lines, flat(places), first, first + len(arrays)
+
+
+MOVES: dict[str, Callable[[Operation, Name], Lines]] = {
+    "reshape": _reshape,
+    "copy": _copy,
+    "permute": _permute,
+    "concat": _concat,
+    "argmax": _first_extreme,
+    "argmin": _first_extreme,
+    "getitem": _getitem,
+    "scatter": _scatter,
+}

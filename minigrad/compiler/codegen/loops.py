@@ -1,0 +1,240 @@
+"""The source of a nest of loops.
+
+Elements are scalars, the innermost loop runs along rows of arrays, and sums are in float64.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..ir.program import Operation, Value, origin
+from ..ir.scalars import COMPARISONS, EXPRESSIONS, EXTREMES, POWERS, REDUCTIONS
+from .fusion import Stage, compared_in
+
+INDENT = "    "
+_UNBOUNDED = {"low": "-inf", "high": "inf"}
+
+
+def nest(stage: Stage, function: Any, stored: set[Value]) -> list[str]:
+    """Return the lines of a nest; `function` gives names, and brings in numbers and memory."""
+    return _Nest(stage, function, stored).lines()
+
+
+class _Nest:
+    def __init__(self, stage: Stage, function: Any, stored: set[Value]) -> None:
+        self.stage, self.function, self.stored = stage, function, stored
+        self.space: tuple[int, ...] = stage.space or ()
+        self.elements: dict[Value, str] = {}  # scalars by Value
+        self.rows: list[str] = []  # lines in front of the innermost loop
+        self.body: list[str] = []  # lines in it
+        self.before: list[str] = []
+        self.after: list[str] = []
+        self.ends: list[list[str]] = [
+            [] for _ in self.space
+        ]  # lines behind the loop over each axis
+        self.starts: list[list[str]] = [[] for _ in self.space]  # lines in front of it
+        self._row_of: dict[tuple[Value, bool], str] = {}
+        rank = len(self.space)
+        self.index = [f"i{k}" if rank > 1 else "i" for k in range(rank)]
+
+    def lines(self) -> list[str]:
+        """Return all lines of the nest."""
+        self.bounds = self.function.size(self.space, ["n"] * len(self.space)) if self.space else []
+        for operation in self.stage.operations:
+            if operation.name in REDUCTIONS:
+                self._reduce(operation)
+            else:
+                self._element(operation)
+        text = [f"# loops over {self._what()}", *self.before]
+        if not self.space:
+            return [*text, *self.rows, *self.body, *self.after]
+        last = len(self.space) - 1
+        for k in range(last + 1):
+            pad = INDENT * k
+            text += [pad + line for line in (self.rows if k == last else [])]
+            text += [pad + line for line in self.starts[k]]
+            text.append(f"{pad}for {self.index[k]} in range({self.bounds[k]}):")
+        text += [INDENT * (last + 1) + line for line in self.body]
+        for k in range(last, -1, -1):
+            text += [INDENT * k + line for line in self.ends[k]]
+        return text + self.after
+
+    def _what(self) -> str:
+        names: list[str] = []
+        for operation in self.stage.operations:
+            names += [operation.name] if operation.name not in names else []
+        return ", ".join(names)
+
+    # --- elements ------------------------------------------------------------------------------
+
+    def _element(self, operation: Operation) -> None:
+        (v,) = operation.makes
+        text = self.function.emitter.free(v.name)
+        self.elements[v] = text
+        self.body.append(f"{text} = {self._expression(operation, v)}{remark(operation)}")
+        if v in self.stored:
+            self.body.append(f"{self._at(v, write=True)} = {text}")
+
+    def _expression(self, operation: Operation, v: Value) -> str:
+        template, dtype = EXPRESSIONS[operation.name], v.dtype
+        if operation.name in COMPARISONS:
+            dtype = compared_in(operation)
+        elif operation.name == "astype":
+            dtype = operation.reads[0].dtype
+        cast = type_name(dtype)
+        inputs = operation.inputs
+        if operation.name == "pow" and not isinstance(inputs[1], Value) and inputs[1] in POWERS:
+            template, inputs = POWERS[inputs[1]], inputs[:1]
+        operands = []
+        for i, x in enumerate(inputs):
+            if not isinstance(x, Value):
+                operands.append(self.function.constant(x, cast))
+            else:
+                text = self._read(x)
+                free = x.dtype == dtype or (operation.name == "where" and i == 0)
+                operands.append(text if free else f"{cast}({text})")
+        attributes = {  # a bound of clip that is None bounds nothing
+            k: f"{cast}({_UNBOUNDED[k]})" if a is None else self.function.constant(a, cast, k)
+            for k, a in operation.attributes.items()
+            if f"{{{k}}}" in template
+        }
+        text = template.format(*operands, zero=f"{cast}(0)", one=f"{cast}(1)", **attributes)
+        narrow = v.dtype.kind in "iub" and v.dtype != np.int64
+        if operation.name != "astype" and narrow and operation.name not in COMPARISONS:
+            # Integers and booleans are computed in int64, where one and one is two.
+            return f"{type_name(v.dtype)}({text})"
+        if operation.name == "astype" and v.dtype != dtype:
+            if v.dtype.kind == "b":
+                return f"{text} != 0"
+            to = (
+                f"to_{v.dtype}"
+                if dtype.kind == "f" and v.dtype.kind in "iu"
+                else type_name(v.dtype)
+            )
+            return f"{to}({text})"
+        return text
+
+    def _read(self, v: Value) -> str:
+        """Return the element of v at this place of the nest."""
+        known = self.elements.get(v)
+        return self._at(v) if known is None else known
+
+    def _at(self, v: Value, write: bool = False) -> str:
+        name = self.function.name(v)
+        rank, last = len(v.shape), len(self.space) - 1
+        if rank == 0:
+            return f"{name}[()]"
+        offset = len(self.space) - rank
+        index = [
+            "0" if n == 1 and self.space[offset + k] != 1 else self.index[offset + k]
+            for k, n in enumerate(v.shape)
+        ]
+        along = index[-1] != "0"
+        key = v, along
+        if not along and not write:  # one element for the whole row
+            if key not in self._row_of:
+                self._row_of[key] = self.function.emitter.free(f"{name}_one")
+                self.rows.append(f"{self._row_of[key]} = {name}[{', '.join(index)}]")
+            return self._row_of[key]
+        if rank == 1 or last < 0:
+            return f"{name}[{index[-1]}]"
+        if key not in self._row_of:
+            self._row_of[key] = self.function.emitter.free(f"{name}_row")
+            self.rows.append(f"{self._row_of[key]} = {name}[{', '.join(index[:-1])}]")
+        return f"{self._row_of[key]}[{index[-1]}]"
+
+    # --- sums ----------------------------------------------------------------------------------
+
+    def _reduce(self, operation: Operation) -> None:
+        """Write a reduction.
+
+        A sum of float64 also adds up what each addition loses, which Dekker's Fast2Sum finds where
+        the total is larger than the term. For float32, a plain total in float64 has digits to
+        spare.
+        """
+        (a,), (v,) = operation.inputs, operation.makes
+        axes, rank = set(operation.attributes["axis"]), len(self.space)
+        extreme = EXTREMES.get(operation.name)
+        wide = "float64" if extreme is None and v.dtype.kind == "f" else type_name(v.dtype)
+        term = REDUCTIONS[operation.name].format(f"{wide}({self._read(a)})")
+        zero = "0.0" if wide == "float64" else "0"
+        start = zero if extreme is None else f"{wide}({extreme[1]})"
+        exact = extreme is None and a.dtype == np.float64
+        name, ending = f"{v.name}_total", remark(operation)
+
+        def combined(total: str, lost: str, term: str) -> list[str]:
+            if extreme is not None:
+                return [f"{total} = {extreme[0]}({total}, {term}){ending}"]
+            if not exact:
+                return [f"{total} += {term}{ending}"]
+            given, both = map(self.function.emitter.free, (f"{v.name}_term", name))
+            return [
+                f"{given} = {term}{ending}",
+                f"{both} = {total} + {given}",
+                f"{lost} += ({total} - {both}) + {given}",
+                f"{total} = {both}",
+            ]
+
+        def restored(total: str, lost: str) -> str:  # the loss of infinities and NaN is NaN
+            return f"({total} + {lost} if {lost} - {lost} == 0.0 else {total})" if exact else total
+
+        inner = rank  # the loops from here on are all reduced over
+        while inner and inner - 1 in axes:
+            inner -= 1
+        count = " * ".join(self.bounds[k] for k in sorted(axes)) or "1"
+        divisor = f" / ({count})" if operation.name in ("mean", "mean_square") else ""
+        kept = [k for k in range(rank) if k not in axes]
+        if inner < rank:  # a scalar, for each turn of the loops around
+            scalar = self.function.emitter.free(name)
+            lost = self.function.emitter.free(f"{v.name}_lost") if exact else ""
+            self.starts[inner] += [f"{x} = {start}" for x in (scalar, lost) if x]
+            self.body += combined(scalar, lost, term)
+            term = restored(scalar, lost)
+            if all(k not in axes for k in range(inner)):
+                result = f"{type_name(v.dtype)}({term}{divisor})"
+                self.ends[inner].append(f"{self._place(v, axes)} = {result}")
+                return
+        elif not divisor and not exact and v.dtype == wide and len(v.shape) == rank:
+            # The result itself serves as the total.
+            self.before.append(f"{self.function.name(v)}[...] = {start}")
+            self.body += combined(self._at(v, write=True), "", term)
+            return
+        shape = tuple(self.space[k] for k in kept)
+        arrays = [self.function.array(name, shape, wide)]
+        arrays += [self.function.array(f"{v.name}_lost", shape, wide)] if exact else []
+        index = ", ".join(self.index[k] for k in kept) or "()"
+        elements = [f"{x}[{index}]" for x in arrays]
+        places = elements
+        if len(kept) > 1 and kept[-1] == rank - 1:
+            rows = [self.function.emitter.free(f"{x}_row") for x in arrays]
+            outer = ", ".join(self.index[k] for k in kept[:-1])
+            self.rows += [f"{row} = {x}[{outer}]" for row, x in zip(rows, arrays, strict=True)]
+            places = [f"{row}[{self.index[rank - 1]}]" for row in rows]
+        lines = combined(places[0], places[-1], term)
+        (self.body if inner == rank else self.ends[inner]).extend(lines)
+        self.before += [f"{x}[...] = {start}" for x in arrays]
+        for depth, k in enumerate(kept):
+            self.after.append(f"{INDENT * depth}for {self.index[k]} in range({self.bounds[k]}):")
+        result = f"{type_name(v.dtype)}({restored(elements[0], elements[-1])}{divisor})"
+        self.after.append(f"{INDENT * len(kept)}{self._place(v, axes)} = {result}")
+
+    def _place(self, v: Value, axes: set[int]) -> str:
+        """Return the element of a reduction's result, within the loops over the axes that are
+        kept."""
+        kept = [self.index[k] for k in range(len(self.space)) if k not in axes]
+        index: Sequence[str] = kept
+        if len(v.shape) == len(self.space):
+            index = ["0" if k in axes else self.index[k] for k in range(len(self.space))]
+        return f"{self.function.name(v)}[{', '.join(index) or '()'}]"
+
+
+def type_name(dtype: Any) -> str:
+    """Return what generated code calls a dtype."""
+    return "bool_" if dtype.kind == "b" else str(dtype.name)
+
+
+def remark(operation: Operation) -> str:
+    """Return the comment that names an operation, and the rule that it comes from."""
+    text = origin(operation).strip()
+    return f"  # {operation.name}" + (f", {text}" if text else "")

@@ -1,0 +1,129 @@
+"""The source of a part of a long program: a loop over its stages, which share functions.
+
+A region of the table of sizes holds what one stage needs: the places of its arrays, their sizes and
+the places of its numbers. The stage's function reads them from an offset, `at`. Stages that differ
+only in these, as the turns of an unrolled loop do, share one function, so machine code grows with
+the number of different stages, not with the length of the program.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..ir.program import Operation, Value
+from .function import TABLES, Code, Writer, anonymous, definition
+from .fusion import Stage
+from .loops import nest
+
+# A longer straight program takes Numba longer for each stage than a function for each would.
+LONG = 64
+
+
+class Rolled:
+    """A part of a program whose stages run in a loop.
+
+    A list in the table of sizes has, for each stage, the number of its function and the offset of
+    its region. The first two entries of the part say where that list begins and ends.
+    """
+
+    def __init__(self, emitter: Any, name: str) -> None:
+        self.emitter = emitter
+        self.code = Code(name, [])
+        self._head = emitter.region([0, 0])
+        self._turns: list[tuple[str, int]] = []  # functions and offsets
+        self._places: dict[Value, int] = {}  # of arguments
+
+    def stage(self, stage: Stage) -> None:
+        """Write the function of a nest or a call, unless there is one like it."""
+        with self.emitter.scope():
+            written = _Turn(self)
+            lines = written.lines(stage)
+            alike = anonymous(lines, self.emitter.names.made)[0]
+        like = "loops" if stage.space is not None else stage.operations[0].name
+        name = self.emitter.shared(alike, like, ["at", *TABLES], lines)
+        self._turns.append((name, self.emitter.region(written.region)))
+
+    def argument(self, v: Value) -> int:
+        """Return the place that gets the address of an argument in each call."""
+        if v not in self._places:
+            self._places[v] = self.emitter.place(v)
+            self.code.arguments.append(v)
+        return self._places[v]
+
+    def finished(self) -> str:
+        """Return the source of the part."""
+        given = self.emitter.ordered(self.code)
+        names = list(dict.fromkeys(name for name, _ in self._turns))
+        number = {name: i for i, name in enumerate(names)}
+        order = [x for name, at in self._turns for x in (number[name], at)]
+        sizes, head = self.emitter.out.sizes, self._head
+        sizes[head] = self.emitter.region(order)
+        sizes[head + 1] = sizes[head] + len(order)
+        turn, which = self.emitter.free("turn"), self.emitter.free("which")
+        lines = [
+            *(
+                f"places[{self._places[v]}] = address({text})"
+                for v, text in zip(self.code.arguments, given, strict=True)
+            ),
+            f"for {turn} in range(sizes[{head}], sizes[{head + 1}], 2):",
+            f"    {which}, at = sizes[{turn}], sizes[{turn} + 1]",
+            *(f"    {line}" for line in _choice(which, names)),
+            "    if bad >= 0:",
+            "        return bad",
+            "return -1",
+        ]
+        return definition(self.code.name, [*given, *TABLES], lines)
+
+
+def _choice(which: str, names: Sequence[str], first: int = 0) -> list[str]:
+    """Return lines that call the function with the number `which`, by a binary search."""
+    if len(names) == 1:
+        return [f"bad = {names[0]}(at, {', '.join(TABLES)})"]
+    half = len(names) // 2
+    return [
+        f"if {which} < {first + half}:",
+        *(f"    {line}" for line in _choice(which, names[:half], first)),
+        "else:",
+        *(f"    {line}" for line in _choice(which, names[half:], first + half)),
+    ]
+
+
+class _Turn(Writer):
+    """The writer of one stage's function, which finds everything in a region."""
+
+    def __init__(self, part: Rolled) -> None:
+        super().__init__(part.emitter)
+        self._part = part
+        self.region: list[int] = []
+
+    def lines(self, stage: Stage) -> list[str]:
+        """Return the lines of the function."""
+        if stage.space is None:
+            body = self.call(stage.operations[0])
+        else:
+            body = nest(stage, self, self.emitter.stored)
+        return [*self.tables(), *body, "return -1"]
+
+    def _entry(self, x: int) -> str:
+        self.region.append(x)
+        return f"sizes[at + {len(self.region) - 1}]"
+
+    def place_text(self, v: Value) -> str:
+        """Return a place by its number, which stands in the region."""
+        return f"places[{self._entry(self.emitter.place(v))}]"
+
+    def size_texts(self, shape: Sequence[int], of: object) -> list[str]:
+        """Return sizes that stand in the region."""
+        return [self._entry(n) for n in shape]
+
+    def number_text(self, x: float) -> str:
+        """Return a number by its position in the table, which stands in the region."""
+        return f"numbers[{self._entry(self.emitter.number(x))}]"
+
+    def status_text(self, op: Operation) -> str:
+        """Return the number of the operation, which stands in the region."""
+        return self._entry(self.emitter.checked(op))
+
+    def bring_argument(self, v: Value, text: str) -> None:
+        """Bring an argument in by its address, like any other array."""
+        self._part.argument(v)
+        self.from_memory(v, text)

@@ -1,0 +1,59 @@
+"""An interpreter runs a program operation by operation in NumPy, by the forwards of its primitives.
+
+Generated code must keep the meaning that a program has here.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ...engine.dispatch import apply
+from ...ops import Primitive
+from ...ops.inplace import Update
+from .program import Operation, Value
+
+
+class Interpreter:
+    """The arrays of Values: some are given, and `run` computes the others.
+
+    arrays: the given ones, by Value; other constants and states keep their own arrays.
+    """
+
+    def __init__(self, arrays: Mapping[Value, Any]) -> None:
+        self._arrays = dict(arrays)
+        self.made: set[Value] = set()  # the results that are computed
+
+    def knows(self, x: Any) -> bool:
+        """Return whether the elements of an input are known."""
+        return not isinstance(x, Value) or x in self._arrays or x.array is not None
+
+    def array(self, x: Any) -> Any:
+        """Return the array of a Value; a number or None as it is."""
+        if not isinstance(x, Value):
+            return x
+        if x not in self._arrays:
+            self._arrays[x] = np.asarray(x.array, x.dtype)
+        return self._arrays[x]
+
+    def run(self, operation: Operation) -> None:
+        """Compute the results of an operation, or make an update. Errors: as eagerly."""
+        given = [self.array(x) for x in operation.inputs]
+        if isinstance(operation.what, Update):
+            operation.what.kernel(*given)
+            return
+        with np.errstate(all="ignore"):
+            result = apply(operation.what, *given, **operation.attributes)
+        for v, array in zip(operation.outputs, results_of(operation.what, result), strict=True):
+            if v is not None:
+                self._arrays[v] = np.array(array, v.dtype)
+                self.made.add(v)
+
+
+def results_of(primitive: Primitive, result: Any) -> list[Any]:
+    """Return all that a forward has returned, or Values for it: the outputs, then what was
+    saved."""
+    if primitive.saves:
+        y, saved = result
+        return [y, *(saved if isinstance(saved, tuple) else (saved,))]
+    return list(result) if primitive.outputs > 1 else [result]

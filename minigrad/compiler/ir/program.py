@@ -1,0 +1,227 @@
+"""The intermediate representation: a flat list in which each Value is made once (SSA form).
+
+    %12: float32 (64, 128) = linear(%x, %model.0.weight, %model.0.bias)
+
+Values are arrays; numbers, None and attributes stand in the operations themselves. An update in
+place changes Values that are the user's memory; an operation that reads a changed Value stands
+behind the update in the list. This module imports ops, tape and below only, so that passes and
+printers need no Tensors.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from ...engine.tape import users_line
+from ...errors import TraceError
+from ...ops import Primitive
+from ...ops.inplace import Update
+
+Fetch = Callable[[], Any]
+
+# These draw anew in each call, so two of them with the same inputs are not one.
+RANDOM = {"keep_mask", "uniform"}
+
+
+class Value:
+    """An array of a program, without elements: it has a name, a shape, a dtype and an origin.
+
+    While a step is traced, a Value stands for the array of each Tensor, and asking it for elements
+    raises a TraceError.
+
+    origin: "argument"; "state", an array of the user's that `fetch` looks up in each call;
+        "constant", an array of NumPy that each call reads; or "result" of an operation.
+    base: while a step is traced, the Value that this one is a view of, or None.
+    """
+
+    __slots__ = ("array", "base", "dtype", "fetch", "name", "origin", "shape")
+
+    def __init__(
+        self, name: str, array: Any, origin: str, fetch: Fetch | None = None, keep: bool = True
+    ) -> None:
+        self.name = name
+        self.shape: tuple[int, ...] = array.shape
+        dtype = array.dtype
+        self.dtype: np.dtype[Any] = dtype if dtype.isnative else dtype.newbyteorder("=")
+        self.origin = origin
+        self.fetch = fetch
+        self.array = array if keep else None
+        self.base: Value | None = None
+
+    @classmethod
+    def like(cls, name: str, shape: tuple[int, ...], dtype: Any) -> "Value":
+        """Return a new result, for a pass that writes operations."""
+        return cls(name, np.broadcast_to(np.empty((), dtype), shape), "result", keep=False)
+
+    @property
+    def ndim(self) -> int:
+        """The number of dimensions."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def flags(self) -> Any:
+        """The flags of the user's array; a result lies in C order and can be written."""
+        return _IN_C_ORDER.flags if self.array is None else self.array.flags
+
+    def __repr__(self) -> str:
+        return f"%{self.name}"
+
+    def _refuse(self, *_: Any, **__: Any) -> Any:
+        file, line = users_line()
+        raise TraceError(
+            f"compile: {file}, line {line}, asks for the elements of {self!r}, {self.dtype} of "
+            f"shape {self.shape}, which a step has only while it runs; return the Tensor from the "
+            "step instead of keeping it (inside a step this is a fault of minigrad)"
+        )
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # Python's own protocols look for these
+            raise AttributeError(name)
+        return self._refuse()
+
+    __array__ = __array_ufunc__ = __array_function__ = __getitem__ = __iter__ = _refuse
+    __float__ = __int__ = __index__ = _refuse
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _refuse
+    __truediv__ = __rtruediv__ = __pow__ = __rpow__ = __matmul__ = __rmatmul__ = _refuse
+    __neg__ = __abs__ = __lt__ = __le__ = __gt__ = __ge__ = _refuse
+
+
+_IN_C_ORDER = np.empty(1)
+
+
+class Operation:
+    """A primitive, outputs = what(*inputs, **attributes), or an update, which has no outputs.
+
+    inputs: Values, numbers and None; outputs: Values, and None for an output that is absent.
+    rule: in a backward pass, the primitive whose rule the operation comes from, and the position of
+        the input that the rule is for (None: for all inputs); elsewhere None.
+    """
+
+    __slots__ = ("attributes", "inputs", "outputs", "rule", "what")
+
+    def __init__(
+        self,
+        what: Primitive | Update,
+        inputs: Sequence[Any],
+        attributes: dict[str, Any],
+        outputs: Sequence[Value | None],
+        rule: tuple[Primitive, int | None] | None = None,
+    ) -> None:
+        self.what = what
+        self.inputs = tuple(inputs)
+        self.attributes = attributes
+        self.outputs = tuple(outputs)
+        self.rule = rule
+
+    @property
+    def name(self) -> str:
+        """The name of the primitive or update."""
+        return self.what.name
+
+    @property
+    def reads(self) -> list[Value]:
+        """The Values among the inputs."""
+        return [x for x in self.inputs if isinstance(x, Value)]
+
+    @property
+    def makes(self) -> list[Value]:
+        """The outputs that are not absent."""
+        return [x for x in self.outputs if x is not None]
+
+    @property
+    def changes(self) -> list[Value]:
+        """The inputs that an update overwrites."""
+        if isinstance(self.what, Update):
+            return [self.inputs[i] for i in self.what.changes]
+        return []
+
+    def __str__(self) -> str:
+        given = [repr(x) for x in self.inputs]
+        given += [f"{k}={_short(v)}" for k, v in self.attributes.items()]
+        left = ", ".join("_" if v is None else f"{v!r}: {v.dtype} {v.shape}" for v in self.outputs)
+        text = f"{left} = " if left else ""
+        return f"{text}{self.name}({', '.join(given)}){origin(self)}"
+
+
+def printable(text: str) -> str:
+    """Return a text that stands in one line of source, whatever characters it has."""
+    return text if text.isprintable() else ascii(text)[1:-1]
+
+
+def origin(operation: Operation) -> str:
+    """Return a remark that names the rule which an operation of the backward pass comes from."""
+    if operation.rule is None:
+        return ""
+    primitive, i = operation.rule
+    wrt = "" if i is None else f", w.r.t. {primitive.operands(len(primitive.rules))[i]}"
+    return f"   from {primitive.name}{wrt}"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) < 40 else f"{text[:36]} ..."
+
+
+class Program:
+    """What one call does: operations in order, and the Values that the caller gets.
+
+    results: what the function returns; grads: the leaves, each with the Value that its `.grad` is
+        afterwards, or None.
+    """
+
+    def __init__(
+        self,
+        arguments: Sequence[Value],
+        operations: Sequence[Operation],
+        results: Sequence[Value],
+        grads: Sequence[tuple[Any, Value | None]],
+    ) -> None:
+        self.arguments = list(arguments)
+        self.operations = list(operations)
+        self.results = list(results)
+        self.grads = list(grads)
+
+    @property
+    def wanted(self) -> list[Value]:
+        """Results and gradients."""
+        return [*self.results, *(g for _, g in self.grads if g is not None)]
+
+    def values(self) -> Iterator[Value]:
+        """Yield each Value once: arguments first, then in the order of reading or making them."""
+        seen = dict.fromkeys(self.arguments)
+        for operation in self.operations:
+            seen |= dict.fromkeys((*operation.reads, *operation.makes))
+        seen |= dict.fromkeys(self.wanted)
+        yield from seen
+
+    def check(self) -> None:
+        """Raise a ValueError unless every result is made once, before it is read."""
+        made = set(self.arguments)
+        for operation in self.operations:
+            for v in operation.reads:
+                if v.origin == "result" and v not in made:
+                    raise ValueError(f"{operation}: {v!r} is read before it is made")
+            for v in operation.makes:
+                if v in made or v.origin != "result":
+                    raise ValueError(f"{operation}: {v!r} is made twice")
+                made.add(v)
+        for v in self.wanted:
+            if v.origin == "result" and v not in made:
+                raise ValueError(f"{v!r} is wanted but never made")
+        names = [v.name for v in self.values()]
+        if len(set(names)) < len(names):
+            raise ValueError(f"two values have one name: {sorted(names)}")
+
+    def __str__(self) -> str:
+        lines = [f"{v!r}: {v.dtype} {v.shape}   {v.origin}" for v in self.values()
+                 if v.origin != "result"]  # fmt: skip
+        lines += [str(operation) for operation in self.operations]
+        lines.append(f"return {', '.join(map(repr, self.results))}")
+        return "\n".join(lines)

@@ -1,0 +1,147 @@
+"""Passes turn a program into an equal one that does less; each takes operations and returns others.
+
+All passes keep the order of updates, and of the operations that read the changed Values before or
+after them.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ...ops.inplace import Update
+from ..ir.aliasing import Views
+from ..ir.names import Names
+from ..ir.program import RANDOM, Operation, Program, Value
+from .decompose import expanded
+from .reductions import sums_of_sums, wide_sums
+
+Operations = list[Operation]
+Wanted = Sequence[Value]
+
+# These are kept though nobody reads their results: draws advance the generator, and range checks
+# may raise an error.
+NEEDED = RANDOM | {"in_range", "label_cross_entropy"}
+
+
+def optimised(program: Program) -> Program:
+    """Return the program after all passes."""
+    done = program.operations
+    for simplify in (expanded, wide_sums, sums_of_sums, same_dtype, common, dead, updates_last):
+        done = simplify(done, program.wanted)
+    _name_apart(done)
+    replaced = Program(program.arguments, done, program.results, program.grads)
+    replaced.check()
+    return replaced
+
+
+def dead(operations: Operations, wanted: Wanted) -> Operations:
+    """Eliminate dead code: operations that lead to no update, result or gradient."""
+    live = set(wanted)
+    kept: Operations = []
+    for operation in reversed(operations):
+        needed = isinstance(operation.what, Update) or operation.name in NEEDED
+        if needed or not live.isdisjoint(operation.makes):
+            kept.append(operation)
+            live.update(operation.reads)
+    return kept[::-1]
+
+
+def common(operations: Operations, wanted: Wanted) -> Operations:
+    """Eliminate common subexpressions: apply the same primitive to the same inputs only once."""
+    views = Views(operations)
+    keep = set(wanted)
+    first: dict[Any, Operation] = {}
+    kept, same = [], Same()
+    for operation in operations:
+        operation = same.renamed(operation)
+        key = _key(operation)
+        known = first.get(key)
+        fixed = not views.changes(*operation.reads)
+        if known is None or not fixed or not keep.isdisjoint(operation.makes):
+            kept.append(operation)
+            if fixed and not isinstance(operation.what, Update) and operation.name not in RANDOM:
+                first.setdefault(key, operation)
+            continue
+        for old, new in zip(operation.outputs, known.outputs, strict=True):
+            if old is not None and new is not None:
+                same.put(old, new)
+    return kept
+
+
+def same_dtype(operations: Operations, wanted: Wanted) -> Operations:
+    """Eliminate conversions to the dtype that is there already, unless the input is changed in
+    place."""
+    views = Views(operations)
+    keep = set(wanted)
+    kept, same = [], Same()
+    for operation in operations:
+        operation = same.renamed(operation)
+        if operation.name == "astype" and operation.makes:
+            (source,), (target,) = operation.reads, operation.makes
+            fixed = not views.changes(source) and target not in keep
+            if source.dtype == target.dtype and fixed:
+                same.put(target, source)
+                continue
+        kept.append(operation)
+    return kept
+
+
+def updates_last(operations: Operations, wanted: Wanted) -> Operations:
+    """Move updates to the end, so that an operation that fails before them has changed nothing.
+
+    An update stays before the operations that read what it changes.
+    """
+    order: Operations = []
+    late: Operations = []
+    changed: set[Value] = set()  # the Values that late updates change
+    root = Views(operations).root
+    for operation in operations:
+        if isinstance(operation.what, Update):
+            late.append(operation)
+            changed.update(map(root, operation.changes))
+        elif not changed.isdisjoint(map(root, operation.reads)):
+            order += [*late, operation]
+            late = []
+            changed.clear()
+        else:
+            order.append(operation)
+    return order + late
+
+
+def _name_apart(operations: Operations) -> None:
+    """Give unique names to the Values that passes have made."""
+    names = Names({v.name for op in operations for v in op.reads if v.origin != "result"})
+    for operation in operations:
+        for v in operation.makes:
+            v.name = names.free(v.name)
+
+
+class Same:
+    """A substitution of Values by equal ones."""
+
+    def __init__(self) -> None:
+        self._of: dict[Value, Value] = {}
+
+    def put(self, old: Value, new: Value) -> None:
+        """Replace `old` by `new` from now on."""
+        self._of[old] = new
+
+    def renamed(self, operation: Operation) -> Operation:
+        """Return the operation with its inputs replaced."""
+        if self._of.keys().isdisjoint(operation.reads):
+            return operation
+        inputs = [self._of.get(x, x) if isinstance(x, Value) else x for x in operation.inputs]
+        return Operation(
+            operation.what, inputs, operation.attributes, operation.outputs, operation.rule
+        )
+
+
+def _key(operation: Operation) -> Any:
+    inputs = tuple(x if isinstance(x, Value) else (type(x), repr(x)) for x in operation.inputs)
+    attributes = tuple(
+        (k, id(v) if isinstance(v, np.ndarray) else repr(v))
+        for k, v in sorted(operation.attributes.items())
+    )
+    dtypes = tuple(None if v is None else v.dtype for v in operation.outputs)
+    return operation.name, inputs, attributes, dtypes

@@ -1,0 +1,104 @@
+"""Building turns source into compiled functions.
+
+The source lies in a file that is named by its content, with Numba's machine code beside it, both in
+the folder of the kernels' cache.
+"""
+
+import hashlib
+import linecache
+import os
+import threading
+import time
+import types
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary, WeakValueDictionary, finalize
+
+import numba
+
+from ...kernels.jit.blas import load_alone
+from ...kernels.jit.cache_files import write_generated
+from ...kernels.jit.decorators import kernel, outside
+from ...kernels.jit.external_calls import forget
+
+_typeof: Any = numba.typeof  # without types of its own
+_lock = threading.RLock()
+# Modules that are in use, by name, and the compiled functions of each.
+_built: WeakValueDictionary[str, types.ModuleType] = WeakValueDictionary()
+_compiled: WeakKeyDictionary[types.ModuleType, dict[str, Any]] = WeakKeyDictionary()
+
+
+def load(source: str, title: str) -> tuple[types.ModuleType, Path | None]:
+    """Return the module of this source, and its file, or None where no directory is writable.
+
+    A module is made once, and lives, with its machine code, as long as it is referred to. Its
+    functions are compiled when they are first called.
+    """
+    digest = hashlib.sha256(source.encode()).hexdigest()[:16]
+    readable = "".join(c if c.isalnum() else "_" for c in title)[-40:]
+    name = f"minigrad_{readable}_{digest}"
+    with _lock:
+        module = _built.get(name)
+        if module is None:
+            path = write_generated(f"{name}.py", source.encode())
+            module = _built[name] = _module(name, source, path)
+            finalize(module, forget, name)
+        return module, None if module.__file__ is None else Path(module.__file__)
+
+
+def function(module: types.ModuleType, name: str, bare: bool = False) -> Any:
+    """Return the function of that name, compiled as kernels are, with those that it calls.
+
+    bare: the option of `kernel`. The code is compiled without fast-math flags, so that an element
+    that is computed twice rather than stored has the same bits each time: the gradient of max
+    compares elements with the largest.
+    """
+    with _lock:
+        made = _compiled.setdefault(module, {})
+        if name not in made:
+            python, names = getattr(module, name), dict(vars(module))
+            for called in python.__code__.co_names:
+                own = names.get(called)
+                if isinstance(own, types.FunctionType) and own.__module__ == module.__name__:
+                    names[called] = outside(function(module, called, bare=True))
+            copy = types.FunctionType(python.__code__, names, name)
+            made[name] = kernel(copy, literal=True, bare=bare)
+        return made[name]
+
+
+def prepare(function: Any, arguments: Sequence[Any]) -> tuple[str, float]:
+    """Compile a function for these arguments, or load it, and return what was done and the seconds
+    that it took."""
+    if not hasattr(function, "compile"):  # a Python function, under NUMBA_DISABLE_JIT
+        return "run as Python", 0.0
+    if "dot" in function.py_func.__globals__:
+        load_alone()
+    began, loaded = time.perf_counter(), sum(function.stats.cache_hits.values())
+    known = len(function.signatures)
+    function.compile(tuple(_typeof(a) for a in arguments))
+    seconds = time.perf_counter() - began
+    if len(function.signatures) == known:
+        return "there already", seconds
+    read = sum(function.stats.cache_hits.values()) > loaded
+    return "loaded from disk" if read else "compiled by Numba", seconds
+
+
+def _module(name: str, source: str, path: Path | None) -> types.ModuleType:
+    module, filename = types.ModuleType(name), f"<{name}>" if path is None else str(path)
+    module.__file__ = None if path is None else filename
+    if path is None:
+        linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
+        finalize(module, linecache.cache.pop, filename, None)
+    exec(compile(source, filename, "exec"), module.__dict__)
+    return module
+
+
+def _after_fork() -> None:
+    """Renew the lock in a child, where the thread that held it does not exist."""
+    global _lock
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

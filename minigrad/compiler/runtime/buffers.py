@@ -1,0 +1,250 @@
+"""Memory assignment: where the arrays of a program lie.
+
+They are the user's own arrays, copies of those that are not in C order, pieces of a block that all
+programs of a function share, or, for large results, new arrays in each call.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+from weakref import ref
+
+import numpy as np
+
+from ...arrays import memory_of
+from ...errors import TraceError
+from ...kernels.allocator import SMALL, empty
+from ..codegen.module import Emitted
+from ..ir.program import Program, Value
+from .layout import laid_out
+
+LINE = 64  # bytes; arrays begin at a cache line
+_BYTE = np.dtype(np.uint8)
+
+
+class Workspace:
+    """The memory that all programs of one function share; one of them runs at a time."""
+
+    def __init__(self) -> None:
+        self.block = empty((LINE,), _BYTE)
+        self._gradients: dict[Any, tuple[Any, Any]] = {}  # by leaf, with a reference to it
+
+    def reserve(self, size: int) -> None:
+        """Make the block at least `size` bytes large, which may move it."""
+        if size + LINE > self.block.size:
+            self.block = empty((size + LINE,), _BYTE)
+
+    def gradient(self, leaf: Any, v: Value) -> Any:
+        """Return the array into which every program puts the gradient v of this leaf."""
+        key = id(leaf), v.shape, v.dtype
+        owner, array = self._gradients.get(key, (None, None))
+        if owner is None or owner() is not leaf:
+            array = empty(v.shape, v.dtype)
+            self._gradients[key] = ref(leaf, lambda _: self._gradients.pop(key, None)), array
+        return array
+
+
+class Memory:
+    """The arrays of all Values but arguments.
+
+    places: their addresses, as generated code takes them; buffer_bytes: how much of the block it
+        uses. Errors: TraceError for states that share memory which the step changes.
+    """
+
+    def __init__(self, program: Program, emitted: Emitted, workspace: Workspace) -> None:
+        self._program, self._aliases, self._workspace = program, emitted.aliases, workspace
+        self._place_of = {v: i for i, v in enumerate(emitted.places)}
+        self._written = {v for op in program.operations for v in op.changes}
+        self._outer: dict[Value, Any] = {}  # the user's arrays
+        self._arrays: dict[Value, Any] = {}
+        # The user's arrays that generated code cannot take as they are, and their copies.
+        self._copies: list[tuple[Value, Any, Any]] = []
+        self.places = np.zeros(len(emitted.places), np.int64)
+        outer = [(v, v.array) for v in program.values() if v.origin in ("state", "constant")]
+        # Gradients keep their arrays from call to call; a step that reads gradients copies them.
+        self.reads_gradients = any(v.name.endswith(".grad") for v, _ in outer if v.fetch)
+        kept = {v: leaf for leaf, v in program.grads if v is not None and v.origin == "result"}
+        self._gradients: dict[Value, Any] = {}
+        if not self.reads_gradients:
+            self._gradients = {v: leaf for v, leaf in kept.items() if v in self._place_of}
+            for v, leaf in self._gradients.items():
+                self._set(v, workspace.gradient(leaf, v))
+        if found := self.overlap(outer):
+            raise TraceError(
+                f"compile: {found[0].name} and {found[1].name} share memory, and the step changes "
+                "one of them in place; give each an array of its own"
+            )
+        self._put(outer)
+        # Large results, for which a new array costs less than a copy.
+        self._handed = [
+            v
+            for v in dict.fromkeys(program.results)
+            if v.origin == "result" and math.prod(v.shape) >= SMALL
+            if v in self._place_of and v not in kept
+        ]
+        self._lay_out(emitted)
+        self.settle()
+
+    def _lay_out(self, emitted: Emitted) -> None:
+        """Give a piece of the block to each other result that has a place."""
+        elsewhere = {*self._handed, *self._gradients}
+        own = [v for v in emitted.places if v.origin == "result" and v not in elsewhere]
+        sizes = [-(-v.dtype.itemsize * math.prod(v.shape) // LINE) * LINE for v in own]
+        keep = set(map(emitted.aliases.root, self._program.wanted))
+        spans = [emitted.lives[v] for v in own]
+        lives = [
+            (first, math.inf if v in keep else last)
+            for v, (first, last) in zip(own, spans, strict=True)
+        ]
+        starts, self.buffer_bytes = laid_out(sizes, lives)
+        self._pieces = list(zip(own, starts, strict=True))
+        self._block: Any = None
+        self._workspace.reserve(self.buffer_bytes)
+
+    def settle(self) -> bool:
+        """Use the block where it is now, and return whether it has moved since the last time."""
+        block = self._workspace.block
+        if block is self._block:
+            return False
+        self._block = block
+        first = -_address(block) % LINE
+        for v, start in self._pieces:
+            count = v.dtype.itemsize * math.prod(v.shape)
+            piece = block[first + start : first + start + count]
+            self._set(v, piece.view(v.dtype).reshape(v.shape))
+        self._note_owners()
+        return True
+
+    def begin(self) -> None:
+        """Before a call, make new arrays for the results that it hands over, and copy the user's
+        arrays that do not lie in C order. Errors: MemoryError."""
+        for v in self._handed:
+            self._set(v, empty(v.shape, v.dtype))
+        for _, array, copy in self._copies:
+            np.copyto(copy, array)
+
+    def end(self) -> None:
+        """After a call, let go of results that were handed over, and copy changed states back."""
+        for v in self._handed:
+            self._arrays.pop(v, None)
+        for v, array, copy in self._copies:
+            if v in self._written:
+                np.copyto(array, copy)
+
+    def _put(self, found: Iterable[tuple[Value, Any]]) -> None:
+        """Use these arrays of the user's for these Values."""
+        # A gradient of the call before, which the user still has, is read as it was.
+        overwritten = {id(memory_of(self._arrays[v])) for v in self._gradients}
+        for v, array in found:
+            self._outer[v] = array
+            flags = array.flags
+            fits = flags.c_contiguous and flags.aligned and array.dtype == v.dtype
+            if fits and id(memory_of(array)) not in overwritten:
+                self._set(v, array)
+            else:
+                self._set(v, np.empty(v.shape, v.dtype))
+        self._copies = [
+            (v, array, self._arrays[v])
+            for v, array in self._outer.items()
+            if self._arrays[v] is not array
+        ]
+
+    def _set(self, v: Value, array: Any) -> None:
+        self._arrays[v] = array
+        if v in self._place_of:
+            self.places[self._place_of[v]] = _address(array)
+
+    def stays(self) -> bool:
+        """Whether calls may follow each other without `begin` and `end`, and with the same state:
+        gradients that are read are those of the call before."""
+        return not self._copies and not self.reads_gradients
+
+    def hands_over(self, v: Value) -> bool:
+        """Return whether v has a new array in each call, which the caller gets."""
+        return v in self._handed
+
+    def keeps_gradient(self, v: Value) -> bool:
+        """Return whether v is a gradient that has the same array in each call."""
+        return v in self._gradients
+
+    def outer(self, v: Value) -> Any:
+        """Return the user's array that v stands for."""
+        return self._outer[v]
+
+    def find(self, v: Value) -> Any:
+        """Return the array of v, or None for an argument, a view, or a Value without memory."""
+        return self._arrays.get(v)
+
+    def array(self, v: Value, arguments: Sequence[Any]) -> Any:
+        """Return the array with the elements of v, in a call with these arguments."""
+        known = self._arrays.get(v)
+        if known is not None:
+            return known
+        for argument, value in zip(arguments, self._program.arguments, strict=True):
+            if value is v:
+                return argument
+        view = self._aliases.of.get(v)
+        if view is None:  # generated code neither reads nor makes it
+            self._arrays[v] = np.empty(v.shape, v.dtype)
+            return self._arrays[v]
+        base = self.array(view.inputs[0], arguments)
+        return view.what.forward(base, **view.attributes)  # type: ignore[union-attr]
+
+    def replace(self, found: Iterable[tuple[Value, Any]]) -> bool:
+        """Use these arrays for these Values from now on, and return True; or, if one does not fit,
+        do nothing and return False."""
+        found = list(found)
+        for v, now in found:
+            fits = isinstance(now, np.ndarray) and now.shape == v.shape
+            if not fits or now.dtype.newbyteorder("=") != v.dtype:
+                return False
+            if v in self._written and not now.flags.writeable:
+                return False
+        if self.overlap(found):
+            return False
+        self._put(found)
+        self._note_owners()
+        return True
+
+    def overlap(self, arrays: Sequence[tuple[Value, Any]]) -> tuple[Value, Value] | None:
+        """Return two of these Values and the gradients whose arrays share memory, if one of them is
+        changed in place, or None: passes would not keep reads of the other in order with that."""
+        gradients = [(v, self._arrays[v]) for v in self._gradients]
+        for v, a in arrays:
+            if v in self._written:
+                for w, b in (*arrays, *gradients):
+                    if w is not v and np.may_share_memory(a, b):
+                        return v, w
+        return None
+
+    # --- arguments -----------------------------------------------------------------------------
+
+    def _note_owners(self) -> None:
+        """Note the owners of memory that arguments must not be, by identity for a quick look-up."""
+        ours = [self._outer[v] for v in self._written]
+        ours += [a for v, a in self._arrays.items() if v.origin == "result"]
+        self._owners = {id(memory_of(a)): memory_of(a) for a in ours}
+
+    def apart(self, arguments: list[Any]) -> list[Any]:
+        """Return the arguments, with a copy of each that is the plan's own memory, such as a
+        gradient of the call before. Errors: TraceError for one whose memory the step changes."""
+        for i, a in enumerate(arguments):
+            base = a.base
+            if id(a if base is None else base) in self._owners:
+                arguments = [*arguments]
+                arguments[i] = self._copied(a)
+        return arguments
+
+    def _copied(self, a: Any) -> Any:
+        for v in self._written:
+            if np.may_share_memory(a, self._outer[v]):
+                raise TraceError(
+                    f"compile: an argument of shape {a.shape} is memory of {v.name}, which the "
+                    "step changes in place; give it a copy, or let the step use it from outside"
+                )
+        return a.copy()
+
+
+def _address(a: Any) -> int:
+    address: int = a.__array_interface__["data"][0]
+    return address

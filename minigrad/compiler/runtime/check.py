@@ -1,0 +1,205 @@
+"""Checks of compiled calls: the function also runs eagerly, on the same data and state.
+
+A difference is an error that names the operation where the two part.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ...arrays import as_array
+from ...engine.dispatch import apply, tracing
+from ...engine.tensor import Tensor, array_of
+from ...errors import TraceError
+from ...ops import Primitive, random
+from ...ops.inplace import Update
+from ..ir.interpreter import Interpreter, results_of
+from ..ir.program import Fetch, Operation, Value
+from ..tracing.pytree import taken_apart
+from ..tracing.trace import Trace
+from .executable import Plan
+
+
+def run_checked(plan: Plan, arguments: list[Any], eager: Callable[[], Any], title: str) -> Any:
+    """Run the plan and the function, and return the plan's result if the two agree.
+
+    eager: it runs the function with the call's arguments.
+
+    Errors: TraceError if results, gradients or state differ by more than rounding; nothing has
+    changed then. Besides, those of the two calls.
+    """
+    before = State(plan)
+    states = {v: array.copy() for v, array in plan.states()}
+    try:
+        expected: list[Tensor] = []
+        taken_apart(eager(), expected)
+        after, wanted = State(plan), [array_of(x).copy() for x in expected]
+    finally:
+        before.put_back()
+    made = plan.run(arguments)
+    found: list[Tensor] = []
+    taken_apart(made, found)
+    ours = [*map(array_of, found), *State(plan).elements()]
+    theirs = [*wanted, *after.elements()]
+    if len(ours) == len(theirs) and all(map(close, ours, theirs)):
+        return made
+    before.put_back()
+    log = Log()
+    try:
+        with tracing(log):
+            eager()
+        random.go_back(before.random)
+        part = _where_they_part(plan, arguments, states, log.entries, after)
+    finally:
+        before.put_back()
+    raise TraceError(
+        f"compile: check: the compiled call of {title} differs from the eager one, and nothing has "
+        f"been changed. {part} What the step reads in a way that mg.compile does not watch should "
+        "become an argument (see its documentation); anything else is a fault of minigrad"
+    )
+
+
+class Log(Trace):
+    """A trace that computes the step, and keeps what each primitive has returned."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entries: list[tuple[str, list[Any]]] = []
+
+    def data(self, x: Tensor, stored: Any) -> Any:
+        """Return the array itself."""
+        return stored
+
+    def tensor(self, x: Any, name: str) -> Tensor:
+        """Return a Tensor of the array itself."""
+        return Tensor(as_array(x, name))
+
+    def apply(self, primitive: Primitive, inputs: Sequence[Any], attributes: dict[str, Any]) -> Any:
+        """Apply the primitive, and keep copies of its results."""
+        given = [self.lift(x, primitive.name) for x in inputs]
+        result = apply(primitive, *given, **attributes)
+        if any(isinstance(x, Tensor) for x in given):
+            found = [
+                array_of(x) if isinstance(x, Tensor) else x for x in results_of(primitive, result)
+            ]
+            self.entries.append((primitive.name, [x if x is None else np.array(x) for x in found]))
+        return result
+
+    def update(self, update: Update, *inputs: Any) -> None:
+        """Make the update."""
+        update.kernel(*[array_of(x) if isinstance(x, Tensor) else x for x in inputs])
+
+    def source(self, fetch: Fetch, name: str, owner: Tensor | None = None) -> Any:
+        """Return the array that is there now."""
+        self._sources[fetch] = array = fetch()
+        return array
+
+
+class State:
+    """Copies of everything that a call of a plan may change."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._tensors = [(x, array_of(x).copy()) for x in plan.tensors()]
+        self._gradients = [
+            (leaf, leaf._grad, None if leaf._grad is None else array_of(leaf._grad).copy())
+            for leaf, _ in plan.program.grads
+        ]
+        self._buffers = [
+            (optimizer, p, name, buffer, buffer.copy())
+            for optimizer in plan.optimizers()
+            for p, state in optimizer.state.items()
+            for name, buffer in state.items()
+        ]
+        self._optimizers = [(optimizer, set(optimizer.state)) for optimizer in plan.optimizers()]
+        self.random = random.place()
+
+    def put_back(self) -> None:
+        """Put everything back as it was."""
+        for x, copy in self._tensors:
+            if array_of(x).flags.writeable:
+                np.copyto(array_of(x), copy)
+        for leaf, gradient, copy in self._gradients:
+            leaf._grad = gradient
+            if gradient is not None and copy is not None:
+                np.copyto(array_of(gradient), copy)
+        for optimizer, known in self._optimizers:
+            for p in [p for p in optimizer.state if p not in known]:
+                del optimizer.state[p]
+        for optimizer, p, name, buffer, copy in self._buffers:
+            np.copyto(buffer, copy)
+            optimizer.state[p][name] = buffer
+        random.go_back(self.random)
+
+    def elements(self) -> list[Any]:
+        """Return all copies, in an order in which those of another State can be compared with
+        them."""
+        tensors = [copy for _, copy in self._tensors]
+        gradients = [copy for _, _, copy in self._gradients]
+        return [*tensors, *gradients, *(copy for *_, copy in self._buffers)]
+
+    def of(self, x: Tensor) -> Any:
+        """Return the copy of a Tensor's array."""
+        return next(copy for tensor, copy in self._tensors if tensor is x)
+
+
+def close(a: Any, b: Any) -> bool:
+    """Return whether two arrays are equal up to rounding, relative to the largest element."""
+    if a is None or b is None:
+        return a is b
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return False
+    if a.dtype.kind != "f":
+        return np.array_equal(a, b)
+    finite = np.abs(b[np.isfinite(b)]).max(initial=0.0)
+    unit = float(np.finfo(a.dtype).eps) ** 0.5
+    return np.allclose(a, b, rtol=unit, atol=unit * float(finite), equal_nan=True)
+
+
+def _where_they_part(
+    plan: Plan, arguments: list[Any], states: dict[Value, Any], log: list[Any], after: State
+) -> str:
+    """Return a sentence that names the first operation with another result.
+
+    The traced program is compared with the eager call, then the program after all passes with the
+    traced one; if both agree, the machine code is to blame.
+    """
+    place = random.place()
+    given = dict(zip(plan.program.arguments, arguments, strict=True))
+    traced = Interpreter({**given, **{v: a.copy() for v, a in states.items()}})
+    entries = iter(log)
+    for operation in plan.traced.operations:
+        traced.run(operation)
+        if operation not in plan.applied:
+            continue
+        name, results = next(entries, ("nothing", []))
+        if name != operation.name:
+            return f"Eager comes to {name} where the program has {operation}."
+        for v, wanted in zip(operation.outputs, results, strict=True):
+            if v is not None and wanted is not None and not close(traced.array(v), wanted):
+                return _told(operation, traced.array(v), wanted)
+    if name := next(entries, ("",))[0]:
+        return f"Eager goes on to {name} where the program has ended."
+    for operation in plan.traced.operations:
+        for v in operation.changes:
+            owner = plan.owner(v)
+            if owner is not None and not close(traced.array(v), after.of(owner)):
+                return _told(operation, traced.array(v), after.of(owner))
+    random.go_back(place)
+    passed = Interpreter({**given, **{v: a.copy() for v, a in states.items()}})
+    for operation in plan.program.operations:
+        passed.run(operation)
+        for v in operation.makes:
+            if v in traced.made and not close(passed.array(v), traced.array(v)):
+                return (
+                    f"The passes are to blame: {_told(operation, passed.array(v), traced.array(v))}"
+                )
+    return f"The machine code of {plan.path} is to blame: its program agrees with eager."
+
+
+def _told(operation: Operation, found: Any, wanted: Any) -> str:
+    if found.shape != wanted.shape:
+        return f"They part at {operation}: shape {found.shape}, and {wanted.shape} eagerly."
+    at = np.argwhere(~np.isclose(found, wanted, rtol=1e-4, atol=0.0, equal_nan=True))
+    place = tuple(int(i) for i in at[0]) if len(at) else ()
+    return f"They part at {operation}: {found[place]!s} at {place}, and {wanted[place]!s} eagerly."

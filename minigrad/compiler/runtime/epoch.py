@@ -1,0 +1,89 @@
+"""Epochs: batches of one size run together in compiled code, and the others as calls."""
+
+import itertools
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from inspect import signature
+from typing import Any
+
+import numpy as np
+
+from ...data import DataLoader
+from ...engine.tensor import Tensor
+from ...errors import ArgumentError
+from ..ir.program import Value
+from ..tracing.signature import native
+from .executable import Plan
+
+# The most batches, and about the most seconds, that run before Python sees an interrupt.
+AT_ONCE, PATIENCE = 256, 0.05
+
+OPTIONS = tuple(
+    p.name for p in signature(DataLoader).parameters.values() if p.kind is p.KEYWORD_ONLY
+)
+
+# A function that calls the step on a batch, and returns its result, of shape (1,), and its plan.
+Call = Callable[[list[Any]], tuple[Any, Plan]]
+
+
+def loader_of(data: Sequence[Any], options: Mapping[str, Any]) -> DataLoader:
+    """Return the DataLoader that is given, or a new one of the arrays.
+
+    Errors: ArgumentError, and those of the DataLoader.
+    """
+    if any(isinstance(x, DataLoader) for x in data):
+        if len(data) > 1 or options:
+            besides = ", ".join(options) or f"{len(data) - 1} more"
+            raise ArgumentError(
+                f"epoch: a DataLoader takes neither options nor arrays besides, got {besides}; it "
+                "has its own"
+            )
+        return data[0]  # type: ignore[no-any-return]
+    unknown = [name for name in options if name not in OPTIONS]
+    if unknown:
+        raise ArgumentError(
+            f"epoch: no option is named {', '.join(unknown)}; there are {', '.join(OPTIONS)}"
+        )
+    return DataLoader(*data, **options)
+
+
+def refuse_unless_number(result: Any, title: str) -> None:
+    """Raise an ArgumentError unless a step's result, or the Value for it, is one number."""
+    if not isinstance(result, (Tensor, Value)) or math.prod(result.shape) != 1:
+        raise ArgumentError(
+            f"epoch: expected {title} to return one number, the loss, got "
+            f"{result.shape if isinstance(result, (Tensor, Value)) else type(result).__name__}"
+        )
+
+
+def run_epoch(call: Call, loader: DataLoader, whole: bool) -> Tensor:
+    """Return the result of the step for each batch of the loader's next epoch, shape (batches,).
+
+    whole: whether several batches may run together in compiled code.
+    """
+    arrays = [np.ascontiguousarray(native(a)) for a in loader.arrays]
+    values: list[Any] = []
+    rows, seconds = loader.rows(), 0.0
+    while batches := list(itertools.islice(rows, at_once(seconds))):
+        began = time.perf_counter()
+        values += _several(call, arrays, batches, whole)
+        seconds = (time.perf_counter() - began) / len(batches)
+    return Tensor(np.concatenate(values)) if values else Tensor(np.zeros(0, np.float32))
+
+
+def at_once(seconds: float) -> int:
+    """Return the number of batches to run together; seconds: for one batch, 0 if not known."""
+    return max(1, min(AT_ONCE, int(PATIENCE / seconds))) if seconds else 1
+
+
+def _several(call: Call, arrays: list[Any], batches: list[Any], whole: bool) -> Iterator[Any]:
+    """Yield the results of some batches, running those of one size together."""
+    for _, same in itertools.groupby(batches, key=len):
+        first, *others = same
+        value, plan = call([a.take(first, axis=0) for a in arrays])
+        yield value
+        if others and whole and plan.holds() and plan.takes_rows():
+            yield plan.run_rows(arrays, np.array(others))
+        else:
+            yield from (call([a.take(rows, axis=0) for a in arrays])[0] for rows in others)

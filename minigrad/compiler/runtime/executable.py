@@ -1,0 +1,312 @@
+"""A plan is one trace, compiled, with memory for arguments of given shapes; it runs the calls."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numba.core.errors import NumbaError
+
+from ...engine.dispatch import refusal
+from ...engine.tensor import Tensor, mark_changed
+from ...errors import MinigradError, TraceError
+from ...kernels.threading.pool import team
+from ..codegen.function import Code
+from ..codegen.module import emit
+from ..ir.interpreter import results_of
+from ..ir.program import Operation, Program, Value
+from ..passes.pipeline import optimised
+from ..tracing.trace import Trace
+from . import backend
+from .buffers import Memory, Workspace
+
+
+class Plan:
+    """A compiled trace, which runs instead of the function as long as it `holds()`.
+
+    rebuild: makes the function's result of the Tensors that the program returns, or of Values that
+        stand for these; known: the user's Tensors that the function can see.
+    """
+
+    def __init__(
+        self,
+        trace: Trace,
+        program: Program,
+        rebuild: Callable[[Sequence[Any]], Any],
+        known: Sequence[Tensor],
+        title: str,
+        workspace: Workspace,
+    ) -> None:
+        began = time.perf_counter()
+        self.traced = program
+        self.program: Program = optimised(self.traced)
+        self.emitted = emit(self.program, title)
+        self.module, self.path = backend.load(self.emitted.source, title)
+        self.rebuild, self._guards, self.applied = rebuild, trace.guards, trace.applied
+        self.known = list(known)
+        self._owners = trace.owners
+        self._tensors: list[tuple[Tensor, Any, bool, Value]] = []
+        self._fetches: list[tuple[Callable[[], Any], Any, Value]] = []
+        self._pending: list[Any] = []  # sources whose state the next call creates
+        self.built: dict[
+            str, tuple[str, float]
+        ] = {}  # what Numba did for each function, in seconds
+        self._batch: list[Any] | None = None  # arguments that run_rows gathers
+        self.memory = Memory(self.program, self.emitted, workspace)
+        self.buffer_bytes = self.memory.buffer_bytes
+        self._note_states()
+        self._draws = [self._draw(operation) for operation in self.emitted.draws]
+        self._steps = [self._step(step) for step in self.emitted.steps]
+        self._sizes = np.array(self.emitted.sizes, np.int64)
+        self._numbers = np.array(self.emitted.numbers, np.float64)
+        self._changed = self._changed_tensors(trace)
+        self._bind()
+        self.compile_seconds = time.perf_counter() - began
+
+    def _bind(self) -> None:
+        """Prepare the gradients and results of calls, from where the memory is now."""
+        self._held: list[tuple[Tensor, Tensor]] = []  # gradients whose memory each call overwrites
+        self._grads = [self._gradient(leaf, v) for leaf, v in self.program.grads]
+        given = self.program.results
+        self._results = [self._result(v, given[:i]) for i, v in enumerate(given)]
+
+    # --- running -------------------------------------------------------------------------------
+
+    def holds(self) -> bool:
+        """Return whether all that the trace has seen outside is still so.
+
+        Arrays that others have replaced are taken into use, if they fit.
+        """
+        for x, array, needs, _ in self._tensors:  # every call pays for these loops
+            if x._data is not array or x._requires_grad is not needs:
+                return self._holds_again()
+        for fetch, array, _ in self._fetches:
+            try:
+                if fetch() is not array:
+                    return self._holds_again()
+            except Exception:  # the state is gone
+                return False
+        for look, seen in self._guards:  # noqa: SIM110  (all() of a generator is slower)
+            if look() != seen:
+                return False
+        return True
+
+    def _holds_again(self) -> bool:
+        """Return whether it holds with other arrays in the places of some, and use these then."""
+        try:
+            found = [(v, fetch()) for fetch, _, v in self._fetches]
+        except Exception:
+            return False
+        if any(x._requires_grad is not needs for x, _, needs, _ in self._tensors):
+            return False
+        if any(look() != seen for look, seen in self._guards):
+            return False
+        if not self.memory.replace([(v, x._data) for x, _, _, v in self._tensors] + found):
+            return False
+        self._note_states()
+        return True
+
+    def states(self) -> list[tuple[Value, Any]]:
+        """Return the states, with the user's arrays that have them now."""
+        return [(v, array) for _, array, _, v in self._tensors] + [
+            (v, array) for _, array, v in self._fetches
+        ]
+
+    def tensors(self) -> list[Tensor]:
+        """Return the user's Tensors: those among the states, and others that the function can
+        see."""
+        return list({id(x): x for x in (*self._owners.values(), *self.known)}.values())
+
+    def owner(self, v: Value) -> Tensor | None:
+        """Return the user's Tensor that a state is the array of, or None."""
+        return self._owners.get(v)
+
+    def optimizers(self) -> list[Any]:
+        """Return the optimizers whose state a call changes."""
+        found = [getattr(fetch, "optimizer", None) for fetch, _, _ in self._fetches]
+        return list({id(x): x for x in found if x is not None}.values())
+
+    def _note_states(self) -> None:
+        """Note what `holds` compares, as it is now."""
+        self._tensors, self._fetches, self._pending = [], [], []
+        for v in self.program.values():
+            if v in self._owners:
+                x = self._owners[v]
+                self._tensors.append((x, self.memory.outer(v), x._requires_grad, v))
+            elif v.fetch is not None:
+                self._fetches.append((v.fetch, self.memory.outer(v), v))
+                if getattr(v.fetch, "pending", None) is not None:
+                    self._pending.append(v.fetch)
+
+    def run(self, arguments: list[Any]) -> Any:
+        """Run one call, and return its result; arguments: arrays in C order.
+
+        Errors: those of the operations; TraceError for an argument whose memory the step changes.
+        """
+        if self.memory.settle():
+            self._bind()
+        arguments = self.memory.apart(arguments)
+        self.memory.begin()
+        for draw in self._draws:
+            draw()
+        try:
+            for step in self._steps:
+                step(arguments)
+        except BaseException:
+            self._leave()
+            raise
+        for leaf, gradient in self._grads:
+            leaf._grad = gradient(arguments)
+        mark_changed(*self._changed)
+        results = [result(arguments) for result in self._results]
+        self._end()
+        return self.rebuild(results)
+
+    def _end(self) -> None:
+        self.memory.end()
+        if self._pending:
+            for source in self._pending:
+                source.commit()
+            self._pending = []
+
+    def takes_rows(self) -> bool:
+        """Whether `run_rows` comes to the same as calls would."""
+        return self.emitted.epoch and self.memory.stays()
+
+    def run_rows(self, whole: Sequence[Any], rows: Any) -> Any:
+        """Run a call for each row of `rows`, the sample numbers of a batch, and return the results
+        as an array.
+
+        whole: for each argument, the array that its batches are gathered from.
+        """
+        code = self.emitted.steps[0]
+        assert isinstance(code, Code)
+        compiled = backend.function(self.module, "epoch")
+        order = self._order(code)
+        if self._batch is None:
+            self._batch = [np.empty(v.shape, v.dtype) for v in self.program.arguments]
+        batch = [self._batch[i] for i in order]
+        values = np.zeros(len(rows), self.program.results[0].dtype)
+        tables = self._tables()
+        given = (*[whole[i] for i in order], *batch, rows, *tables, values)
+        if "epoch" not in self.built:
+            self._prepare("epoch", compiled, given)
+        done, status = compiled(*given)
+        for leaf, gradient in self._grads:
+            leaf._grad = gradient(self._batch)
+        mark_changed(*self._changed)
+        if status >= 0:
+            self._leave()
+            self._refuse(status, [a.take(rows[done], axis=0) for a in whole])
+        return values
+
+    def _prepare(self, name: str, compiled: Any, arguments: Sequence[Any]) -> None:
+        try:
+            self.built[name] = backend.prepare(compiled, arguments)
+        except NumbaError as error:
+            raise TraceError(
+                f"compile: the code in {self.path} was not compiled, which is a fault of minigrad; "
+                "run the step without mg.compile, and report it with that file"
+            ) from error
+
+    def _leave(self) -> None:
+        """Clean up after a call that has raised an error: gradients whose memory it may have
+        written are gone, and the Tensors that it may have changed are marked."""
+        self.memory.end()
+        for source in self._pending:
+            source.forget()
+        for leaf, held in self._held:
+            if leaf._grad is held:
+                leaf._grad = None
+        mark_changed(*self._changed)
+
+    def _tables(self) -> tuple[Any, ...]:
+        """Return what generated functions get besides the user's arguments."""
+        return self.memory.places, self._sizes, self._numbers, team()
+
+    def _order(self, code: Code) -> list[int]:
+        """Return the positions of the arguments that a function takes."""
+        return [self.program.arguments.index(v) for v in code.arguments]
+
+    def _step(self, step: Code | Operation) -> Callable[[Sequence[Any]], None]:
+        if isinstance(step, Operation):
+            return lambda arguments: self._by_python(step, arguments)
+        compiled, places = backend.function(self.module, step.name), self.memory.places
+        order = self._order(step)
+
+        def call(arguments: Sequence[Any]) -> None:
+            given = [arguments[i] for i in order]
+            if step.name not in self.built:
+                self._prepare(step.name, compiled, (*given, *self._tables()))
+            status = compiled(*given, places, self._sizes, self._numbers, team())
+            if status >= 0:
+                self._refuse(status, arguments)
+
+        return call
+
+    def _forward(self, operation: Operation, arguments: Sequence[Any]) -> Any:
+        given = [
+            self.memory.array(x, arguments) if isinstance(x, Value) else x for x in operation.inputs
+        ]
+        try:
+            with np.errstate(all="ignore"):
+                return operation.what.forward(*given, **operation.attributes)  # type: ignore[union-attr]
+        except (ValueError, TypeError, OverflowError) as error:
+            if isinstance(error, MinigradError):
+                raise
+            raise refusal(operation, given, error) from error
+
+    def _by_python(self, operation: Operation, arguments: Sequence[Any]) -> None:
+        """Run an operation that generated code leaves to NumPy, by its forward."""
+        result = self._forward(operation, arguments)
+        found = results_of(operation.what, result)  # type: ignore[arg-type]
+        for v, array in zip(operation.outputs, found, strict=True):
+            if v is not None:
+                np.copyto(self.memory.array(v, arguments), array, casting="unsafe")
+
+    def _draw(self, operation: Operation) -> Callable[[], Any]:
+        """Return a function that draws random numbers, as the primitive does.
+
+        Numbers that nobody reads are drawn as well, so that the generator advances as eagerly.
+        """
+        forward, attributes = operation.what.forward, operation.attributes  # type: ignore[union-attr]
+
+        def draw() -> None:
+            drawn, array = forward(**attributes), self.memory.find(operation.makes[0])
+            if array is not None:
+                np.copyto(array, drawn)
+
+        return draw
+
+    def _refuse(self, status: int, arguments: Sequence[Any]) -> None:
+        """Raise the error of an operation that generated code has refused, by running its
+        forward."""
+        self._forward(self.emitted.checked[status], arguments)
+        raise TraceError(f"compile: {self.emitted.checked[status]} was refused")
+
+    # --- what comes of it ----------------------------------------------------------------------
+
+    def _changed_tensors(self, trace: Trace) -> list[Tensor]:
+        changed = dict.fromkeys(v for op in self.program.operations for v in op.changes)
+        return [trace.owners[v] for v in changed if v in trace.owners]
+
+    def _gradient(
+        self, leaf: Tensor, v: Value | None
+    ) -> tuple[Tensor, Callable[[Sequence[Any]], Tensor | None]]:
+        if v is None:
+            return leaf, lambda _: None
+        if self.memory.keeps_gradient(v):
+            held = Tensor(self.memory.find(v))
+            self._held.append((leaf, held))
+            return leaf, lambda _: held
+        return leaf, lambda arguments: Tensor(self.memory.array(v, arguments).copy())
+
+    def _result(self, v: Value, before: Sequence[Value]) -> Callable[[Sequence[Any]], Tensor]:
+        """Return a function that gives v to the caller, which has got the Values `before`
+        already."""
+        array = self.memory.find(v)
+        if v.origin == "result" and array is not None:
+            return lambda _: Tensor(array.copy())
+        if self.memory.hands_over(v) and v not in before:
+            return lambda arguments: Tensor(self.memory.array(v, arguments))
+        return lambda arguments: Tensor(self.memory.array(v, arguments).copy())

@@ -1,0 +1,64 @@
+"""The plans of a compiled function, in a bounded number; users are warned once about what is
+slow."""
+
+import warnings
+from typing import Any
+
+from ...engine.tape import users_line
+from ..tracing.signature import shapes_of
+from .executable import Plan
+from .report import by_numpy
+
+MOST_ALIKE = 16  # of arrays of the same shapes, which differ in what is guarded
+MOST_PLANS = 128  # plans in all, as sequences of many lengths need
+
+
+class Plans(dict[Any, list[Plan]]):
+    """Lists of plans by signature, the most recent last."""
+
+    def __init__(self, title: str) -> None:
+        super().__init__()
+        self._title = title
+        self._complained = False
+        self._said: set[str] = set()  # operations that a warning has named
+
+    def keep(self, signature: Any, plan: Plan) -> None:
+        """Add a plan, and let the oldest go if there are too many."""
+        self._tell(plan)
+        self[signature] = [*self.pop(signature, []), plan]
+        shapes = shapes_of(signature)
+        alike = [other for other in self if shapes_of(other) == shapes]
+        if sum(len(self[other]) for other in alike) > MOST_ALIKE:
+            self._let_go(alike[0])
+            self._complain()
+        if sum(map(len, self.values())) > MOST_PLANS:
+            self._let_go(next(iter(self)))
+
+    def _let_go(self, signature: Any) -> None:
+        """Let go of the oldest plan of a signature."""
+        del self[signature][0]
+        if not self[signature]:
+            del self[signature]
+
+    def _tell(self, plan: Plan) -> None:
+        left = set(by_numpy(plan)) - self._said
+        self._said |= left
+        if left:
+            _warn(
+                f"compile: {', '.join(sorted(left))} cannot be compiled, and runs by NumPy between "
+                "compiled functions"
+            )
+
+    def _complain(self) -> None:
+        if not self._complained:
+            self._complained = True
+            _warn(
+                f"compile: {self._title} was traced more than {MOST_ALIKE} times for arrays of the "
+                "same shapes, since something that it reads is another in each call: an argument "
+                "that is no array, a number outside, or an attribute (does the step count?); "
+                "make it an array"
+            )
+
+
+def _warn(message: str) -> None:
+    warnings.warn_explicit(message, RuntimeWarning, *users_line())

@@ -1,0 +1,134 @@
+"""Functions that look into objects without running any of the user's code, and that tell the user's
+code from that of libraries.
+
+They call no `__getattr__`, property, `__eq__`, `__iter__` or `__class__` of an object.
+"""
+
+import dis
+import gc
+import os
+import sys
+import sysconfig
+from functools import cache
+from pathlib import Path, PurePath
+from types import CodeType, GetSetDescriptorType, MemberDescriptorType, ModuleType
+from typing import Any
+
+ABSENT: Any = object()  # stands for a value where there is none
+_PLAIN = (bool, int, float, complex, str, bytes, type(None))
+
+# The getters of `type` itself, which no metaclass can replace.
+mro: Any = type.__dict__["__mro__"].__get__
+module_of: Any = type.__dict__["__module__"].__get__
+_class_dict: Any = type.__dict__["__dict__"].__get__
+
+_LIBRARIES = tuple(
+    str(place) + os.sep
+    for place in (
+        Path(__file__).parents[2],
+        sysconfig.get_path("stdlib"),
+        sysconfig.get_path("platstdlib"),
+    )
+)
+
+
+def comes_from(x: Any, *kinds: type) -> bool:
+    """Return what isinstance would, by the true class of x, without the `==` of a metaclass."""
+    return any(k is kind for k in mro(type(x)) for kind in kinds)
+
+
+def is_plain(x: Any) -> bool:
+    """Return whether x is None, a number, a text or bytes, of one of Python's own classes."""
+    return any(type(x) is kind for kind in _PLAIN)
+
+
+@cache
+def is_library(file: str) -> bool:
+    """Return whether a source file belongs to minigrad, the standard library or a package."""
+    parts = PurePath(file).parts
+    installed = "site-packages" in parts or "dist-packages" in parts
+    return installed or file.startswith(("<frozen ", "<__array_function__", *_LIBRARIES))
+
+
+def is_foreign(name: Any) -> bool:
+    """Return whether the module of this name belongs to a library.
+
+    A module without a file belongs where its package does.
+    """
+    while isinstance(name, str) and name:
+        if name in sys.builtin_module_names:
+            return True
+        module = sys.modules.get(name)
+        found = own(module) if comes_from(module, ModuleType) else None
+        file = None if found is None else found.get("__file__")
+        if type(file) is str:
+            return is_library(file)
+        name = name.rpartition(".")[0]
+    return False
+
+
+def class_dict(kind: type) -> Any:
+    """Return the dict of a class; its `__dict__` is only a view of that."""
+    return gc.get_referents(_class_dict(kind))[0]
+
+
+def dict_getter(x: Any) -> Any:
+    """Return the function that returns the true `__dict__` of x, or None if x has none."""
+    for kind in mro(type(x)):
+        getter = _class_dict(kind).get("__dict__")
+        if type(getter) in (GetSetDescriptorType, MemberDescriptorType):
+            return getter.__get__
+    return None
+
+
+def own(x: Any) -> Any:
+    """Return the true `__dict__` of x, or None if it has none or hides it."""
+    getter = dict_getter(x)
+    return None if getter is None else getter(x)
+
+
+def is_hidden(x: Any) -> bool:
+    """Return whether the class of x defines another `__dict__` and so hides the true one."""
+    return dict_getter(x) is None and any("__dict__" in _class_dict(k) for k in mro(type(x))[:-1])
+
+
+def slots(x: Any) -> dict[str, MemberDescriptorType]:
+    """Return the slots of an object, by name."""
+    return {
+        name: member
+        for kind in reversed(mro(type(x)))
+        for name, member in _class_dict(kind).items()
+        if type(member) is MemberDescriptorType and not name.startswith("__")
+    }
+
+
+def slot(member: MemberDescriptorType, x: Any) -> Any:
+    """Return what a slot of x holds, or ABSENT."""
+    try:
+        return member.__get__(x)
+    except AttributeError:
+        return ABSENT
+
+
+def names_of(code: CodeType) -> tuple[set[str], set[str]]:
+    """Return the names that code looks up in its globals, and the names that may be attributes.
+
+    The latter include its own name and the names in its texts, which getattr may be given.
+    """
+    outside: set[str] = set()
+    attributes = {code.co_name, *texts(code.co_consts)}
+    for instruction in dis.get_instructions(code):
+        if instruction.opcode in dis.hasname:
+            how = instruction.opname
+            is_outside = "_GLOBAL" in how or how.endswith("_NAME")
+            (outside if is_outside else attributes).add(instruction.argval)
+    if "globals" in outside:
+        outside |= texts(code.co_consts)
+    return outside, attributes
+
+
+def texts(x: Any) -> set[str]:
+    """Return the names in a text, or in tuples of texts."""
+    if type(x) is tuple or type(x) is frozenset:
+        return set().union(*map(texts, x))
+    return {part for part in x.split(".") if part.isidentifier()} if type(x) is str else set()

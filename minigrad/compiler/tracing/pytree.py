@@ -1,0 +1,47 @@
+"""The result of a traced function, as a flat list of Tensors and a function that rebuilds it."""
+
+import copy
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ...engine.tensor import Tensor
+from ...errors import TraceError
+
+_DICTS = (dict, OrderedDict, defaultdict)
+
+
+def taken_apart(result: Any, found: list[Tensor]) -> Callable[[Sequence[Any]], Any]:
+    """Append the Tensors in a result to `found`, and return a function that puts others in their
+    place.
+
+    Errors: TraceError if the result has anything but Tensors, numbers, texts and None in it.
+    """
+    if isinstance(result, Tensor):
+        found.append(result)
+        i = len(found) - 1
+        return lambda tensors: tensors[i]
+    kind: Any = type(result)
+    if kind in (list, tuple) or (isinstance(result, tuple) and hasattr(kind, "_make")):
+        parts = [taken_apart(x, found) for x in result]
+        make = getattr(kind, "_make", kind)  # a named tuple has one
+        return lambda tensors: make([part(tensors) for part in parts])
+    if kind in _DICTS:
+        named = {k: taken_apart(x, found) for k, x in result.items()}
+        empty = copy.copy(result)  # a defaultdict has a default as well
+        empty.clear()
+        return lambda tensors: _filled(empty, {k: part(tensors) for k, part in named.items()})
+    if result is None or isinstance(result, (str, int, float, np.generic)):
+        return lambda tensors: result
+    raise TraceError(
+        f"compile: the step returns a {kind.__name__}; return Tensors, numbers and texts, in "
+        "tuples, lists and dicts of Python's own classes, and make other things of them outside"
+    )
+
+
+def _filled(empty: dict[Any, Any], items: dict[Any, Any]) -> dict[Any, Any]:
+    made = copy.copy(empty)
+    made.update(items)
+    return made

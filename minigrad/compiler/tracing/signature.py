@@ -1,0 +1,200 @@
+"""The arguments of a compiled function: its arrays, and the signature that selects a trace."""
+
+import ctypes
+from array import array
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import numpy as np
+
+from ...arrays import checked, plain
+from ...engine.tape import grad_mode
+from ...engine.tensor import Tensor, as_tensor
+from ...errors import DtypeError
+from .inspection import is_foreign
+
+# This stands for an argument that must become an array first; no trace has it in its signature.
+_TO_CONVERT = ("array-like",)
+
+# Equal values of these types are the same to any function.
+_BY_VALUE = frozenset([int, bool, str, type(None)])
+
+
+def signature_of(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[list[Any], Any]:
+    """Return the arrays among the arguments, in C order, and the signature that selects a trace.
+
+    The signature has the shape, dtype and requires_grad of each array, and the type and value of
+    each other argument.
+    """
+    arrays: list[Any] = []
+    key: list[Any] = []
+    for x in (*args, *kwargs.values()) if kwargs else args:  # every call pays for this loop
+        if isinstance(x, Tensor):
+            a = x._data
+            needs: Any = x._requires_grad
+        elif isinstance(x, np.ndarray):
+            # Of a subclass of ndarray only the memory counts, as in eager calls.
+            a, needs = x if type(x) is np.ndarray else np.asarray(x), False
+        else:
+            key.append(_TO_CONVERT if is_array_like(x) else _static(x))
+            continue
+        if not a.flags.c_contiguous:
+            a = np.ascontiguousarray(a)
+        arrays.append(a)
+        key.append((a.shape, a.dtype, needs))
+    key.append(grad_mode.get())
+    if kwargs:
+        key += kwargs
+    return arrays, tuple(key)
+
+
+def shapes_of(signature: Any) -> Any:
+    """Return the part of a signature that tells of arrays and modes, without static arguments."""
+    return [k for k in signature if not _is_static(k)]
+
+
+def _is_static(k: Any) -> bool:
+    return isinstance(k, tuple) and isinstance(k[0], type)
+
+
+def _static(x: Any) -> Any:
+    """Return a static argument as a part of the signature.
+
+    1, 1.0 and True are different, and so are -0.0 and 0.0; all NaN are the same.
+    """
+    if type(x) in _BY_VALUE:
+        return type(x), x
+    if isinstance(x, (float, complex)):
+        return type(x), repr(x)
+    if isinstance(x, np.generic):
+        return type(x), x.dtype, x.tobytes()
+    if isinstance(x, tuple):
+        return type(x), tuple(map(_static, x))
+    if isinstance(x, frozenset):
+        return type(x), frozenset(map(_static, x))
+    if is_array_like(x):
+        return [x]  # a list cannot be hashed
+    kind = type(x)
+    own = kind.__eq__ is not object.__eq__  # type: ignore[comparison-overlap]
+    if not own or kind.__hash__ is None or is_foreign(kind.__module__):
+        return kind, x
+    if is_dataclass(x):  # also fields that == does not compare
+        return kind, tuple([_static(getattr(x, field.name)) for field in fields(x)])
+    return kind, _Itself(x)
+
+
+class _Itself:
+    """A wrapper that makes an object equal to itself alone, whatever its class calls equal."""
+
+    def __init__(self, x: Any) -> None:
+        self._x = x
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Itself) and other._x is self._x
+
+    def __hash__(self) -> int:
+        return id(self._x)
+
+
+def unhashable(names: Sequence[str], args: Sequence[Any], kwargs: Mapping[str, Any]) -> DtypeError:
+    """Return the error for arguments that cannot be hashed."""
+    found = []
+    for name, x in (*zip(_names_of(names, args), args, strict=True), *kwargs.items()):
+        part = None if isinstance(x, np.ndarray) else _obstacle(x)
+        if part is not None:
+            kind = type(part).__name__
+            found.append(f"{name} is a {kind}" if part is x else f"{name} has a {kind} in it")
+    return DtypeError(
+        "compile: arguments are Tensors, arrays, or values that can be hashed; "
+        f"{', '.join(found)}; put arrays into arguments of their own"
+    )
+
+
+def _obstacle(x: Any) -> Any:
+    """Return the part of x that cannot be hashed, or None."""
+    if isinstance(x, tuple):
+        return next((part for part in map(_obstacle, x) if part is not None), None)
+    try:
+        hash(_static(x))
+    except TypeError:
+        return x
+    return None
+
+
+def _names_of(names: Sequence[str], args: Sequence[Any]) -> list[str]:
+    """Return a name for each positional argument; names: those of the parameters."""
+    return [*names[: len(args)], *(f"arg{i}" for i in range(len(names), len(args)))]
+
+
+def is_array_like(x: Any) -> bool:
+    """Return whether x is not an array, but np.asarray makes one of it without visiting
+    elements."""
+    kind = type(x)
+    if kind in _BY_VALUE or kind is float or isinstance(x, (Tensor, np.ndarray, np.generic)):
+        return False
+    return (
+        kind is memoryview
+        or issubclass(kind, (array, ctypes.Array))
+        or hasattr(kind, "__array__")
+        or hasattr(kind, "__array_interface__")
+    )
+
+
+def is_native(x: Any) -> bool:
+    """Return whether x needs no conversion to an array, or to the byte order of the machine."""
+    return x.dtype.isnative if isinstance(x, np.ndarray) else not is_array_like(x)
+
+
+def native(x: Any) -> Any:
+    """Return an array, or an array-like, as an array in the machine's byte order, and anything else
+    as it is.
+
+    Errors: DtypeError for what np.asarray refuses, and as `checked`.
+    """
+    if is_array_like(x):
+        try:
+            return checked(np.asarray(x), "compile")
+        except Exception as error:  # any library may raise its own
+            kind = f"{type(x).__module__}.{type(x).__qualname__}"
+            raise DtypeError(
+                f"compile: an argument is a {kind}, which cannot be read as an array of numbers: "
+                f"{error}; pass a Tensor, or a NumPy array of float32 or float64"
+            ) from error
+    return checked(x, "compile") if isinstance(x, np.ndarray) else x
+
+
+def lifted(x: Any) -> Any:
+    """Return an array, or an array-like, as a Tensor, and any other argument as it is."""
+    x = native(x)
+    return as_tensor(x, "compile") if isinstance(x, np.ndarray) else x
+
+
+class TracedArguments:
+    """The arguments that the function gets while it is traced.
+
+    args, kwargs: the arguments, with new Tensors in place of Tensors and arrays; tensors: these
+        Tensors, with their names; statics: the other arguments, by name.
+    """
+
+    def __init__(
+        self, names: Sequence[str], args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> None:
+        self.tensors: list[tuple[str, Tensor]] = []
+        self.statics: dict[str, Any] = {}
+        named = zip(_names_of(names, args), args, strict=True)
+        self.args = [self._own(name, x) for name, x in named]
+        self.kwargs = {name: self._own(name, x) for name, x in kwargs.items()}
+
+    def _own(self, name: str, x: Any) -> Any:
+        if not isinstance(x, (Tensor, np.ndarray)):
+            self.statics[name] = x
+            return x
+        own = x._data if isinstance(x, Tensor) else checked(plain(x, "compile"), "compile")
+        made = Tensor(np.ascontiguousarray(own).reshape(own.shape))
+        if isinstance(x, Tensor):
+            made._requires_grad = x._requires_grad
+        if made._data is own or any(made._data is y._data for _, y in self.tensors):
+            made._data = own.view()  # each argument has its own array, though one is given twice
+        self.tensors.append((name, made))
+        return made

@@ -1,0 +1,394 @@
+"""Tracing runs a step once with arrays that have no elements, and notes each operation.
+
+While a step is traced, the array of every Tensor is a Value, which has a name, a shape and a dtype.
+Nothing is computed, so a program can only hold what was there before the step: arguments, state and
+constants, which all have names in the program.
+"""
+
+import zlib
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from ... import ops
+from ...arrays import as_array, checked, memory_of
+from ...engine.dispatch import apply, on_tape
+from ...engine.tape import Record, grad_mode, tracer, users_line
+from ...engine.tensor import Tensor, _share, array_of
+from ...errors import TraceError
+from ...nn.module import Module
+from ...ops.inplace import COPY, Update
+from ..ir.interpreter import Interpreter, results_of
+from ..ir.names import Names
+from ..ir.program import Fetch, Operation, Program, Value
+
+
+class Trace:
+    """The operations that a step has applied so far.
+
+    arguments: the Tensors that the step is given, with their names.
+    """
+
+    runs_again = True
+
+    def __init__(self, arguments: Sequence[tuple[str, Tensor]] = ()) -> None:
+        self.rule: tuple[ops.Primitive, int | None] | None = None
+        self.guards: list[tuple[Callable[[], Any], Any]] = []
+        self.operations: list[Operation] = []
+        self.applied: set[Operation] = set()  # those that an eager call applies, too
+        self.owners: dict[Value, Tensor] = {}  # the Tensor that each state is the array of
+        self._sources: dict[Fetch, Value] = {}  # the states that `source` has made
+        self._values: dict[int, Value] = {}  # the Values of arrays from outside, by identity
+        self._held: list[Any] = []  # these arrays, kept alive so that identities stay unique
+        # The checksums of constants, as they were when they were met.
+        self._checksums: list[tuple[Value, int]] = []
+        self._views: dict[Value, Operation] = {}  # the operation that made each view
+        self._stand_ins: dict[Value, Any] = {}  # arrays that lie in memory as eager ones do
+        self._replaced: dict[Value, Value] = {}  # what overwritten results have become
+        self._stale: set[Value] = set()  # views whose memory has changed since they were made
+        self._known: dict[int, str] = {}  # names of the user's Tensors, by identity
+        self._names: dict[int, str] = {}  # and of their arrays
+        self._free = Names().free
+        self._gradients: dict[int, tuple[Tensor, Any]] = {}  # leaves, and .grad as it was
+        self._undo: list[Callable[[], Any]] = []
+        # What is told of each Module that is called, and whether an array was there before.
+        self.note_module: Callable[[Module], None] = lambda module: None
+        self.is_outside: Callable[[Any], bool] = lambda array: False
+        self.arguments: list[Value] = []
+        self._given = [x for _, x in arguments]
+        for name, x in arguments:
+            value = Value(self._free(name), array_of(x), "argument", keep=False)
+            self.arguments.append(value)
+            x._data = value  # type: ignore[assignment]
+
+    # --- what the engine tells -----------------------------------------------------------------
+
+    def data(self, x: Tensor, stored: Any) -> Value:
+        """Return the Value that stands for `stored`, the array of x."""
+        value = stored if isinstance(stored, Value) else self._captured(x, stored)
+        while value in self._replaced:
+            value = self._replaced[value]
+        return self._again(value) if value in self._stale else value
+
+    def apply(
+        self, primitive: ops.Primitive, inputs: Sequence[Any], attributes: dict[str, Any]
+    ) -> Any:
+        """Note the primitive, and return Tensors that stand for its results."""
+        given = tuple([self.lift(x, primitive.name) for x in inputs])
+        values = [x._data if isinstance(x, Tensor) else x for x in given]
+        if not any(isinstance(v, Value) for v in values):
+            return apply(primitive, *inputs, **attributes)  # all inputs are numbers
+        whole = self._noted(primitive, values, attributes)
+        self.applied.add(self.operations[-1])
+        needs = [i for i, x in enumerate(given) if isinstance(x, Tensor) and x._requires_grad]
+        if primitive.partial:
+            needs = [i for i in needs if primitive.rules[i] is not None]
+        record = None
+        if needs and primitive.differentiable and grad_mode.get():
+            record = Record(primitive, given, values, attributes, whole, needs)
+        if primitive.outputs > 1:
+            return on_tape(whole, record)
+        if primitive.saves:
+            return on_tape([whole[0]], record)[0], whole[1]
+        (result,) = on_tape([whole], record)
+        if whole in self._views and result is not None:
+            _share(result, given[0])
+        return result
+
+    def update(self, update: Update, *inputs: Any) -> None:
+        """Note an update in place, which the engine leaves to compiled calls."""
+        given = [self._value(x) for x in inputs]
+        for i in update.changes:
+            target = given[i]
+            if update is COPY and target.origin == "result" and target not in self._views:
+                self._overwrite(target, given[1])
+                return
+            outside = target.origin == "constant" and self.is_outside(target.array)
+            if target.origin != "state" and not outside:
+                what = f"a view of {target.base!r}" if target.base else "what the step has made"
+                what = "an argument of the step" if target.origin == "argument" else what
+                file, line = users_line()
+                raise TraceError(
+                    f"compile: {update.name}, in {file}, line {line}, would change in place "
+                    f"{what}, of shape {target.shape}; make a new Tensor, as y = y + x does, or "
+                    "change a whole one that is there before the step"
+                )
+            x = inputs[i]
+            if isinstance(x, Tensor):
+                owner = x if x._base is None else x._base
+                self._undo.append(partial(setattr, owner, "_changed", owner._changed))
+            self._make_stale(target)
+        self.operations.append(Operation(update, given, {}, []))
+
+    def source(self, fetch: Fetch, name: str, owner: Tensor | None = None) -> Any:
+        """Return the state that `fetch` looks up anew in each call.
+
+        owner: the Tensor that it belongs to, whose name begins the state's name.
+        """
+        if fetch not in self._sources:
+            array = fetch()
+            known = self._values.get(id(array))
+            if known is not None and known.fetch is None:
+                return known
+            name = name if owner is None else f"{self._value(owner).name}.{name}"
+            value = self._sources[fetch] = Value(self._free(name), array, "state", fetch)
+            # Two places that hold one array now may hold two later, so each has a Value of its own.
+            if known is None:
+                self._enter(array, value)
+        return self._sources[fetch]
+
+    def has_source(self, fetch: Fetch) -> bool:
+        """Return whether the step has asked for this state before."""
+        return fetch in self._sources
+
+    def guard(self, look: Callable[[], Any]) -> None:
+        """Let the trace hold only as long as `look` returns what it returns now."""
+        if all(look != known for known, _ in self.guards):
+            self.guards.append((look, look()))
+
+    def know(self, name: str, x: Tensor) -> None:
+        """Give a name to a Tensor that the step may meet."""
+        self._known.setdefault(id(x), name)
+        self._names.setdefault(id(array_of(x)), name)
+
+    def undo(self, action: Callable[[], Any]) -> None:
+        """Keep an action that takes back a change which is about to be made."""
+        self._undo.append(action)
+
+    def cleared(self, leaf: Tensor) -> None:
+        """Keep the gradient of a leaf, which is about to be overwritten."""
+        self._gradients.setdefault(id(leaf), (leaf, leaf._grad))
+
+    def reads_gradient(self, leaf: Tensor) -> None:
+        """Make a state of the gradient of a leaf, which is about to be read, or added to."""
+        if id(leaf) in self._gradients:
+            return
+        gradient = leaf._grad
+        self._gradients[id(leaf)] = leaf, gradient
+        self.guard(lambda: leaf._grad is None)
+        if gradient is not None:
+            self.source(lambda: array_of(leaf._grad), "grad", leaf)
+
+    def lift(self, x: Any, name: str) -> Any:
+        """Return an input of an operation as a Tensor, a number or None."""
+        if isinstance(x, Tensor) or x is None or type(x) in (float, int, bool):
+            return x
+        if isinstance(x, Value):  # what a primitive has saved
+            return Tensor(x)  # type: ignore[arg-type]
+        if isinstance(x, np.generic):
+            return checked(np.asarray(x), name).item()
+        if isinstance(x, (float, int)):
+            return float(x) if isinstance(x, float) else int(x)
+        return self.tensor(x, name)
+
+    def tensor(self, x: Any, name: str) -> Tensor:
+        """Return a Tensor of an array, list or number that existed before the step, or is a
+        literal."""
+        array = x if isinstance(x, np.ndarray) else as_array(x, name)
+        return Tensor(self._constant(array, name))  # type: ignore[arg-type]
+
+    def value_of(self, x: Tensor) -> Value | None:
+        """Return the Value of a Tensor, or None for one that the step has not met."""
+        stored = array_of(x)
+        return stored if isinstance(stored, Value) else self._values.get(id(stored))
+
+    def has_met(self, array: Any) -> bool:
+        """Return whether an operation was given this array, or other memory of the same owner."""
+        return any(memory_of(array) is memory_of(held) for held in self._held)
+
+    def is_known(self, state: Value) -> bool:
+        """Return whether the Tensor of a state was there before the step, and was not made by
+        it."""
+        owner = self.owners.get(state)
+        return owner is None or id(owner) in self._known
+
+    # --- what it comes to ----------------------------------------------------------------------
+
+    def program(self, results: Sequence[Tensor]) -> Program:
+        """Return the program that the step has become; results: what it returns. Errors:
+        TraceError."""
+        for leaf, _ in self._gradients.values():
+            if any(leaf is x for x in self._given) and leaf._grad is not None:
+                raise TraceError(
+                    "compile: backward reaches an argument of the step, whose .grad the caller "
+                    "would not see; return mg.grad(loss, [argument]) instead"
+                )
+        for value, checksum in self._checksums:
+            if _checksum(value.array) != checksum:
+                raise TraceError(
+                    f"compile: the step changes an array of NumPy, of shape {value.shape}, that it "
+                    "has used before; use a new array, or .copy() before the change"
+                )
+        grads = [  # nobody sees the gradients of leaves that the step has made itself
+            (leaf, None if leaf._grad is None else self._value(leaf._grad))
+            for leaf, _ in self._gradients.values()
+            if not isinstance(array_of(leaf), Value)
+        ]
+        returned = [self._value(x) for x in results]
+        program = Program(self.arguments, self.operations, returned, grads)
+        program.check()
+        return program
+
+    def give_elements(self, tensors: Iterable[Tensor]) -> None:
+        """Compute the Tensors among these that the step has made and put outside itself.
+
+        It may do so where they are the same in each call.
+        """
+        left = [x for x in tensors if isinstance(array_of(x), Value)]
+        if left:
+            known = Interpreter({})
+            for operation in self.operations:
+                if all(map(known.knows, operation.inputs)) and not operation.changes:
+                    known.run(operation)
+            for x in left:
+                x._data = known.array(array_of(x))
+
+    def take_back(self) -> None:
+        """Take back every change that Python has made while the step was traced."""
+        for action in reversed(self._undo):
+            action()
+        for leaf, gradient in self._gradients.values():
+            leaf._grad = gradient
+        self.is_outside = lambda array: False
+        self.note_module = lambda module: None  # the function before refers to the trace
+
+    # --- Values --------------------------------------------------------------------------------
+
+    def _value(self, x: Any) -> Any:
+        """Return a Tensor or array as a Value, and a number or None as it is."""
+        if isinstance(x, Tensor):
+            return self.data(x, array_of(x))
+        if isinstance(x, np.ndarray):
+            return self._constant(x, "update")
+        return x
+
+    def _captured(self, x: Tensor, array: Any) -> Value:
+        """Return the Value of a Tensor from outside, which is a state of the user's."""
+        known = self._values.get(id(array))
+        if known is not None:
+            owner = self.owners.get(known)
+            if owner is not None and owner is not x:  # two Tensors of one array
+                self.guard(lambda: (array_of(x) is array_of(owner), x._requires_grad))
+            return known
+        name = self._known.get(id(x)) or self._names.get(id(array)) or "tensor"
+        value = Value(self._free(name), array, "state", partial(array_of, x))
+        self.owners[value] = x
+        return self._enter(array, value)
+
+    def _constant(self, array: Any, name: str) -> Value:
+        """Return the Value of an array of NumPy that the step uses without a Tensor."""
+        known = self._values.get(id(array))
+        if known is not None:
+            return known
+        checked(array[:0] if array.ndim else array, name)
+        value = Value(self._free(self._names.get(id(array), "constant")), array, "constant")
+        self._checksums.append((value, _checksum(array)))
+        return self._enter(array, value)
+
+    def _enter(self, array: Any, value: Value) -> Value:
+        self._values[id(array)] = value
+        self._held.append(array)
+        return value
+
+    def _noted(
+        self, primitive: ops.Primitive, values: Sequence[Any], attributes: dict[str, Any]
+    ) -> Any:
+        """Note an operation, and return Values in the form in which its forward returns results."""
+        layout = primitive.is_view and all(not isinstance(v, Value) for v in values[1:])
+        given = [Tensor(self._stand_in(v, layout)) if isinstance(v, Value) else v for v in values]
+        token = tracer.set(None)  # primitives within a forward are no part of the step
+        try:
+            with np.errstate(all="ignore"):
+                found = apply(primitive, *given, **attributes)
+        finally:
+            tracer.reset(token)
+        made = partial(self._made, name=primitive.name)
+        whole: Any
+        if primitive.outputs > 1:
+            whole = tuple(map(made, found))
+        elif primitive.saves:
+            y, saved = found
+            several = isinstance(saved, tuple)
+            first = made(y)
+            parts = saved if several else (saved,)
+            kept = [first if part is array_of(y) else made(part) for part in parts]
+            whole = first, tuple(kept) if several else kept[0]
+        else:
+            whole = made(found)
+        outputs = results_of(primitive, whole)
+        outputs = [None if v in outputs[:i] else v for i, v in enumerate(outputs)]
+        operation = Operation(primitive, values, attributes, outputs, self.rule)
+        self.operations.append(operation)
+        if layout and np.may_share_memory(array_of(found), array_of(given[0])):
+            whole.base = values[0]
+            self._views[whole], self._stand_ins[whole] = operation, array_of(found)
+        return whole
+
+    def _made(self, result: Any, name: str) -> Value | None:
+        """Return a Value for a result, a Tensor or a saved array; None for an absent one."""
+        if result is None:
+            return None
+        array = array_of(result) if isinstance(result, Tensor) else result
+        return Value(self._free(name), array, "result", keep=False)
+
+    def _stand_in(self, v: Value, layout: bool) -> Any:
+        """Return an array of v's shape and dtype: a constant's own, or else zeros.
+
+        layout: whether the array must lie in memory as v does in an eager step; its elements then
+            mean nothing.
+        """
+        if v.origin == "constant":
+            return v.array
+        if not layout:
+            return np.zeros(v.shape, v.dtype)
+        if v not in self._stand_ins:
+            self._stand_ins[v] = np.empty(v.shape, v.dtype) if v.array is None else v.array
+        return self._stand_ins[v]
+
+    # --- changes in place ----------------------------------------------------------------------
+
+    def _overwrite(self, target: Value, source: Any) -> None:
+        """Let the result `target` be the source from now on, broadcast and cast."""
+        like = partial(np.zeros, target.shape, target.dtype)
+        if isinstance(source, Value):
+            np.copyto(like(), np.zeros(source.shape, source.dtype), casting="same_kind")
+        else:
+            source = self._constant(np.full(target.shape, source, target.dtype), "copy_")
+        source = self._noted(ops.TABLE["astype"], [source], {"dtype": target.dtype})
+        if source.shape != target.shape:
+            spread = ops.TABLE["broadcast_to"]
+            lost = len(source.shape) - len(target.shape)  # leading dimensions of size 1
+            if lost > 0:
+                reshape = ops.TABLE["reshape"]
+                source = self._noted(reshape, [source], {"shape": source.shape[lost:]})
+            source = self._noted(spread, [source], {"shape": target.shape})
+            source = self._noted(ops.TABLE["astype"], [source], {"dtype": target.dtype})
+        self._replaced[target] = source
+        self._make_stale(target)
+
+    def _make_stale(self, changed: Value) -> None:
+        """Mark the views of a Value stale, since its memory has changed."""
+        stale = {changed}
+        for v, operation in self._views.items():
+            if operation.inputs[0] in stale:
+                stale.add(v)
+        self._stale |= stale - {changed}
+
+    def _again(self, v: Value) -> Value:
+        """Return a stale view as it is now, by noting the operation that made it again."""
+        operation = self._views[v]
+        base = operation.inputs[0]
+        while base in self._replaced:
+            base = self._replaced[base]
+        base = self._again(base) if base in self._stale else base
+        rule, self.rule = self.rule, operation.rule
+        self._replaced[v] = fresh = self._noted(operation.what, [base], operation.attributes)  # type: ignore[arg-type]
+        self.rule = rule
+        self._stale.discard(v)
+        return fresh  # type: ignore[no-any-return]
+
+
+def _checksum(array: Any) -> int:
+    return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)

@@ -1,0 +1,382 @@
+"""The backward pass takes cotangents from the results back to the Tensors that need them.
+
+It adds them up, sums them down to the shape of a broadcast input, and casts them to its dtype.
+Tensor.backward and mg.grad begin it, and say what they refuse; importing this installs
+`Tensor.backward`.
+"""
+
+import functools
+from collections.abc import Container, Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import ops
+from ..errors import ArgumentError, DtypeError, GradError, ShapeError
+from ..kernels.allocator import is_whole
+from .dispatch import on_tape
+from .tape import Record, compiling, grad_mode, last_change, tape, tracer
+from .tensor import Tensor, as_tensor
+
+# Where cotangents gather: at the number of a record's output, or, for a leaf, at the Tensor itself.
+Node = Any
+
+
+def backward(
+    self: Tensor,
+    gradient: Any = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+) -> None:
+    start = start_of(self, gradient, "backward")
+    records = tape([self])
+    check_tape(records)
+    gradients = walk([(self, start)], records, retain_graph, create_graph)
+    trace = compiling()
+    for leaf, g in gradients.items():  # only now: an error above leaves every .grad as it was
+        if not leaf._requires_grad:
+            continue  # no longer: it was frozen after the forward
+        if trace is not None:
+            trace.reads_gradient(leaf)
+        if leaf._grad is None:
+            leaf._grad = g
+        else:
+            before = grad_mode.get()
+            try:
+                grad_mode.set(create_graph)
+                leaf._grad = leaf._grad + g
+            finally:
+                grad_mode.set(before)
+
+
+backward.__doc__ = Tensor.backward.__doc__
+Tensor.backward = backward  # type: ignore[method-assign]
+
+
+def grad(
+    outputs: Tensor | Sequence[Tensor],
+    inputs: Tensor | Sequence[Tensor],
+    grad_outputs: Any = None,
+    create_graph: bool = False,
+    retain_graph: bool | None = None,
+    allow_unused: bool = False,
+) -> tuple[Tensor | None, ...]:
+    """Gradients of (the sum of) outputs with respect to inputs, leaves or not; no `.grad` changes.
+
+    grad_outputs: a cotangent for each output, of its shape; may be left out (or None) for single
+    elements. create_graph, retain_graph: as in Tensor.backward. Returns a tuple, one Tensor for
+    each input, in its shape and dtype; with allow_unused, None where outputs do not depend on it.
+    Errors: as Tensor.backward, and GradError for an unused input.
+
+    >>> x = mg.tensor([1, 2, 3], requires_grad=True)
+    >>> (dx,) = mg.grad((x**3).sum(), x, create_graph=True)
+    >>> dx.tolist(), mg.grad(dx.sum(), x)[0].tolist()
+    ([3.0, 12.0, 27.0], [6.0, 12.0, 18.0])
+    """
+    roots: list[Any] = list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
+    wanted: list[Any] = list(inputs) if isinstance(inputs, (list, tuple)) else [inputs]
+    if grad_outputs is None:
+        starts: list[Any] = [None] * len(roots)
+    else:
+        one = not isinstance(grad_outputs, (list, tuple))
+        starts = [grad_outputs] if one else list(grad_outputs)
+    if not roots or not wanted or len(starts) != len(roots):
+        raise ArgumentError(
+            f"grad: expected outputs, inputs and a grad_output for each output; got {len(roots)} "
+            f"outputs, {len(wanted)} inputs, {len(starts)} grad_outputs"
+        )
+    for x in roots + wanted:
+        if not isinstance(x, Tensor):
+            raise DtypeError(f"grad: outputs and inputs are Tensors, got {type(x).__name__}")
+    for i, x in enumerate(wanted):
+        if not x._requires_grad:
+            raise GradError(
+                f"grad: input {i} does not require grad; make it with requires_grad=True"
+            )
+    pairs = [(root, start_of(root, g, "grad")) for root, g in zip(roots, starts, strict=True)]
+    nodes = [node_of(x) for x in wanted]
+    targets = set(nodes)
+    records, active, used = leading_to(targets, tape(roots))
+    check_tape(records, "grad")
+    if not allow_unused and not targets <= used:
+        _check_used(wanted, used.union([node_of(root) for root in roots]))
+    found = walk(pairs, records, retain_graph, create_graph, targets, active)
+    if not allow_unused:
+        _check_used(wanted, found)  # a rule may have returned None
+    return tuple([found.get(node) for node in nodes])
+
+
+def start_of(root: Tensor, gradient: Any, name: str) -> Tensor:
+    """The cotangent to begin with: `gradient`, checked, or 1."""
+    if not root._requires_grad:
+        raise GradError(
+            f"{name}: this result depends on no Tensor with requires_grad=True (or was computed "
+            "in no_grad, or from detached values): there is nothing to differentiate"
+        )
+    if gradient is None:
+        if root.size != 1:
+            raise GradError(
+                f"{name}: only a single element needs no gradient, got shape {root.shape}; pass "
+                "one of that shape, or reduce it with .sum() or .mean()"
+            )
+        return Tensor(np.ones(root._data.shape, root._data.dtype))
+    g = gradient
+    if not isinstance(g, Tensor):
+        g = as_tensor(g, f"{name}: the gradient")
+    if g._data.dtype is root._data.dtype and g._data.shape == root._data.shape:
+        return g
+    if g.shape != root.shape:
+        raise ShapeError(
+            f"{name}: the gradient has shape {g.shape}, expected {root.shape}, that of the result; "
+            "reshape it, or give it that shape with broadcast_to"
+        )
+    if g.dtype.kind != "f":
+        raise DtypeError(
+            f"{name}: the gradient must be of floats, got {g.dtype}; convert with "
+            f".astype('{root.dtype}')"
+        )
+    return g if g.dtype == root.dtype else g.astype(root.dtype)
+
+
+def check_tape(records: list[Record], name: str = "backward") -> None:
+    """Errors unless all records are there, and what their rules will read is as it was."""
+    changed = last_change()
+    for record in records:
+        if record.inputs is None:
+            raise GradError(
+                f"{name}: the tape was freed by an earlier backward (at '{record.primitive.name}'"
+                "); pass retain_graph=True to that one, or compute the result again"
+            )
+        if record.number > changed:
+            continue  # no later record can have seen a change
+        if record.changed and record.primitive.reads_result(record.y, record.needs):
+            raise GradError(
+                f"{name}: the result of '{record.primitive.name}' was changed in place, and its "
+                "derivative is computed from it; compute the result again, or change it after "
+                "backward"
+            )
+        for i, x in enumerate(record.inputs):
+            if isinstance(x, Tensor):
+                owner = x if x._base is None else x._base
+                if owner._changed > record.number and record.primitive.reads(i, record.needs):
+                    raise GradError(
+                        f"{name}: input {i} of '{record.primitive.name}', shape {x.shape}, was "
+                        "changed in place after it was used; compute the result again, or change "
+                        "it after backward"
+                    )
+
+
+def _check_used(wanted: Sequence[Tensor], used: Container[Node]) -> None:
+    """Raise a GradError unless the node of each wanted Tensor is among those used."""
+    for i, x in enumerate(wanted):
+        if node_of(x) not in used:
+            raise GradError(
+                f"grad: outputs do not depend on input {i}; allow_unused=True gives None for it"
+            )
+
+
+# --- the pass -----------------------------------------------------------------------------------
+
+
+def node_of(x: Tensor) -> Node:
+    """Where the cotangents of x gather."""
+    return x if x._node is None else x._node
+
+
+def nodes_of(record: Record) -> Sequence[Node]:
+    """Where those of a record's outputs gather."""
+    return range(record.number, record.number + record.primitive.outputs)
+
+
+def leading_to(
+    targets: set[Node], records: list[Record]
+) -> tuple[list[Record], set[Node], set[Node]]:
+    """The records through which cotangents reach a target, the nodes where they gather on their
+    way, and those of these that are an input of such a record: a target that is not is unused."""
+    leading, active, used = [], set(targets), set()
+    for record in records:
+        # A freed record hides what it led to: better to stop at it than to call inputs unused.
+        leads = record.inputs is None
+        for i in record.needs:
+            node = node_of(record.inputs[i])
+            if node in active:
+                leads = True
+                used.add(node)
+        if leads:
+            leading.append(record)
+            active.update(nodes_of(record))
+    return leading, active, used
+
+
+@np.errstate(all="ignore")  # inf and NaN pass without a word; `with` takes 1 us longer
+def walk(
+    roots: Sequence[tuple[Tensor, Tensor]],
+    records: list[Record],
+    retain_graph: bool | None,
+    create_graph: bool,
+    targets: set[Node] | None = None,
+    active: set[Node] | None = None,
+) -> dict[Node, Tensor]:
+    """Gradients by node: of all leaves (targets is None), or of those targets that are reached.
+
+    roots: results with their cotangents; records: those to walk, in order of their numbers;
+    active: the nodes on the way to targets, as `leading_to` finds them.
+    Rules are made of operators and primitives, and so run on arrays as well as on Tensors: on
+    arrays, which is faster, unless the backward pass itself is to be recorded, or traced.
+    """
+    retain = create_graph if retain_graph is None else retain_graph
+    tensors, mode, trace = create_graph, True if create_graph else None, tracer.get()
+    if trace is not None:
+        tensors, mode = True, create_graph
+    sums: dict[Node, Any] = {}
+    lent: set[Node] = set()  # nodes whose sum is, so far, an array that others may hold too
+    own: set[Node] = set()  # nodes whose sum is an array that nobody else holds
+    before = grad_mode.get()
+    try:  # what is set is set back, also where an interrupt comes in the call that sets it
+        grad_mode.set(mode)
+        for root, start in roots:
+            g: Any = start if tensors else start._data
+            _accumulate(sums, lent, root, g, g)
+        for record in reversed(records):
+            if record.primitive.outputs > 1:
+                g = _gathered(sums, record, targets)
+            elif targets is not None and record.number in targets:
+                g = sums.get(record.number)
+            else:
+                g = sums.pop(record.number, None)
+            if g is not None:
+                _pull(record, g, active, tensors, sums, lent, own)
+                if not retain:
+                    record.free()
+        return {
+            node: _owned(g, node in lent)
+            for node, g in sums.items()
+            if targets is None or node in targets
+        }
+    finally:
+        grad_mode.set(before)
+        if trace is not None:
+            trace.rule = None
+
+
+def _pull(
+    record: Record,
+    g: Any,
+    active: set[Node] | None,
+    tensors: bool,
+    sums: dict[Node, Any],
+    lent: set[Node],
+    own: set[Node],
+) -> None:
+    """Take the cotangent of a record's output, or outputs, back to its inputs."""
+    primitive, inputs, attributes = record.primitive, record.inputs, record.attributes
+    operands, y = record.arrays, record.y
+    trace = None
+    if tensors:
+        operands, y, trace = inputs, outputs_of(record), tracer.get()
+    needs = record.needs
+    if active is not None:
+        needs = [i for i in needs if node_of(inputs[i]) in active]
+    if primitive.add_cotangent is not None and needs and not tensors:
+        # After the first cotangent, the sum is memory that the rule or an addition has made.
+        node = node_of(inputs[0])
+        if node in own and type(sums[node]) is np.ndarray:
+            primitive.add_cotangent(sums[node], g, y, *operands, **attributes)
+            return
+        own.add(node)
+    if primitive.joint is not None:
+        if trace is not None:
+            trace.rule = primitive, None
+        cotangents = primitive.joint(g, y, *operands, needs=needs, **attributes)
+        for i in needs:
+            gx = lifted(cotangents[i], primitive) if tensors else cotangents[i]
+            _accumulate(sums, lent, inputs[i], gx, g)
+    else:
+        for i in needs:
+            if trace is not None:
+                trace.rule = primitive, i
+            gx = primitive.rules[i](g, y, *operands, **attributes)
+            gx = lifted(gx, primitive) if tensors else gx
+            _accumulate(sums, lent, inputs[i], gx, g)
+
+
+def _gathered(sums: dict[Node, Any], record: Record, targets: set[Node] | None) -> Any:
+    """The cotangents of a record's outputs, all of whose uses have been walked; None for none."""
+    parts = tuple(
+        [
+            sums.pop(node, None) if targets is None or node not in targets else sums.get(node)
+            for node in nodes_of(record)
+        ]
+    )
+    return parts if any(part is not None for part in parts) else None
+
+
+def outputs_of(record: Record) -> Any:
+    """What the record's primitive returned, as Tensors on the tape."""
+    if record.primitive.outputs > 1:
+        return on_tape(record.y, record)
+    if record.primitive.saves:
+        y, saved = record.y
+        return on_tape([y], record)[0], saved
+    return on_tape([record.y], record)[0]
+
+
+def lifted(gx: Any, primitive: ops.Primitive) -> Tensor | None:
+    """Return a rule's cotangent as a Tensor, as a walk of Tensors needs it; None as it is."""
+    return None if gx is None else as_tensor(gx, f"the rule of {primitive.name}")
+
+
+def _accumulate(sums: dict[Node, Any], lent: set[Node], x: Tensor, gx: Any, g: Any) -> None:
+    """Add gx, a cotangent of x or of what x was broadcast to, unless it is None.
+
+    g: the cotangent from which the rule made gx, and which gx may share memory with.
+    """
+    if gx is None:
+        return
+    node: Node = x._node
+    if node is None:
+        node = x
+    wanted = x._data
+    before = sums.get(node)
+    if gx.shape != wanted.shape:
+        gx = fitted(gx, wanted.shape, before is None)
+    if gx.dtype is not wanted.dtype and gx.dtype != wanted.dtype:
+        gx = ops.astype(gx, dtype=wanted.dtype)
+    if before is not None:
+        gx = before + gx
+        lent.discard(node)
+    elif gx is g or (type(g) is tuple and any([gx is part for part in g])):
+        lent.add(node)
+    sums[node] = gx
+
+
+def fitted(g: Any, shape: tuple[int, ...], alone: bool) -> Any:
+    """g in another shape: the transpose of broadcasting, which is to sum over the dimensions that
+    were added or stretched; or broadcast itself, unless adding it to what is there will do so."""
+    axes = _axes_to_sum(g.shape, shape)
+    if axes is None:
+        return ops.broadcast_to(g, shape) if alone else g
+    # Of arrays at once, since on this path each tenth of a microsecond tells.
+    sum_over = ops.sum_over if isinstance(g, Tensor) else ops.sum_over.forward
+    g = sum_over(g, axis=axes, keepdims=g.ndim == len(shape))
+    return g if g.shape == shape else ops.reshape(g, shape)
+
+
+@functools.lru_cache(maxsize=1024)
+def _axes_to_sum(given: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...] | None:
+    """The axes along which `shape` was repeated to become `given`; None if it was not."""
+    extra = len(given) - len(shape)
+    if extra < 0:
+        return None
+    stretched = [i for i, n in enumerate(shape, extra) if n == 1 and given[i] != 1]
+    return (*range(extra), *stretched) or None
+
+
+def _owned(g: Any, lent: bool) -> Tensor:
+    """Return g as a Tensor whose array lies in C order and belongs to it alone."""
+    if isinstance(g, Tensor):
+        a = g._data
+        return g.clone() if lent or not is_whole(a) or not a.flags.c_contiguous else g
+    if lent or type(g) is not np.ndarray or not is_whole(g) or not g.flags.c_contiguous:
+        g = np.array(g, order="C")
+    return Tensor(g)

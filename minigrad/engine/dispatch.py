@@ -1,0 +1,197 @@
+"""Applying a primitive: its forward on arrays, and a record of it where gradients may be asked for.
+
+Importing this installs `apply`, which lets rules, which sit in the layer below, call primitives on
+Tensors. May import tensor, tape, ops and below.
+"""
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from .. import ops
+from ..arrays import FLOAT32, FLOAT64, Array, as_array, checked
+from ..errors import ArgumentError, DtypeError, MinigradError, ShapeError
+from .tape import Record, compiling, grad_mode, tracer
+from .tensor import TENSORS, Tensor, _share, array_of
+
+ndarray = np.ndarray
+
+# Passed on as they are: Python's numbers are weak in NumPy, they do not change an array's dtype.
+_WEAK = frozenset({float, int, bool, type(None)})
+
+
+def apply(self: ops.Primitive, *inputs: Any, **attributes: Any) -> Any:
+    """Run the primitive's forward, and record it if a gradient may be asked for.
+
+    A Tensor among the inputs gives a Tensor; arrays alone give an array, unrecorded. Nothing is
+    recorded unless the forward has succeeded. Errors: what the forward raises, with NumPy's own
+    turned into ShapeError, DtypeError or ArgumentError.
+    """
+    mode = grad_mode.get()
+    # A backward pass that is not recorded is made of arrays; but what Python runs in between (the
+    # handler of a signal, a weak reference's callback) may be made of Tensors.
+    if mode is None and TENSORS.isdisjoint(map(type, inputs)):
+        return self.forward(*inputs, **attributes)
+    arrays: list[Any] = []
+    needs: list[int] = []
+    lifted = foreign = False
+    for x in inputs:
+        if isinstance(x, Tensor):
+            lifted = True
+            if x._requires_grad:
+                needs.append(len(arrays))
+            arrays.append(x._data)
+        else:
+            arrays.append(x)
+            if type(x) not in _WEAK:
+                foreign = True
+    if foreign and lifted:
+        inputs = tuple([_constant(x, self.name) for x in inputs])
+        arrays = [x._data if isinstance(x, Tensor) else x for x in inputs]
+    try:
+        y = self.forward(*arrays, **attributes)
+    except (ValueError, TypeError, OverflowError) as error:
+        if isinstance(error, MinigradError):
+            raise
+        raise refusal(self, arrays, error) from error
+    if not lifted:
+        return y
+    whole, saves, several = y, self.saves, self.outputs > 1
+    if saves:
+        y = whole[0]
+    elif not several and (type(y) is not ndarray or y.dtype is not FLOAT32):
+        y = whole = _settled(self, y, arrays, attributes)
+    record = None
+    if self.partial:
+        needs = [i for i in needs if self.rules[i] is not None]
+    if needs and self.differentiable and mode:
+        record = Record(self, inputs, arrays, attributes, whole, needs)
+    if several:
+        return on_tape(y, record)
+    result = Tensor(y)
+    if record is not None:
+        result._record = record
+        result._node = record.number
+        result._requires_grad = True
+    if saves:
+        return result, whole[1]
+    # The base alone does not tell: what reshape has to copy has one as well.
+    if self.is_view and isinstance(inputs[0], Tensor) and np.may_share_memory(y, arrays[0]):
+        _share(result, inputs[0])
+    return result
+
+
+ops.Primitive.__call__ = apply  # type: ignore[method-assign]
+
+
+# Only while somebody traces does a call look whether it is this thread or task that does.
+_lock = threading.Lock()
+_active: set[object] = set()
+
+
+def _apply_traced(self: ops.Primitive, *inputs: Any, **attributes: Any) -> Any:
+    trace = tracer.get()
+    if trace is None:
+        return apply(self, *inputs, **attributes)
+    return trace.apply(self, inputs, attributes)
+
+
+def _shown(self: Tensor) -> Any:
+    trace, stored = compiling(), array_of(self)
+    return stored if trace is None else trace.data(self, stored)
+
+
+_slot = vars(Tensor)["_data"]
+
+
+@contextmanager
+def tracing(trace: Any) -> Iterator[None]:
+    """Within, let `trace` apply the primitives of this thread or task.
+
+    `trace.apply` gets the primitive, its inputs and its attributes. If the trace will run again,
+    `trace.data` returns what stands for the array of a Tensor, which has no elements to read.
+    """
+    before, this = tracer.get(), object()
+    try:  # what is set is set back, also where an interrupt comes in the call that sets it
+        with _lock:
+            _active.add(this)
+            ops.Primitive.__call__ = _apply_traced  # type: ignore[method-assign]
+            setattr(Tensor, "_data", property(_shown, _slot.__set__))  # noqa: B010
+        tracer.set(trace)
+        yield
+    finally:
+        tracer.set(before)
+        with _lock:
+            _active.discard(this)
+            if not _active:
+                ops.Primitive.__call__ = apply  # type: ignore[method-assign]
+                setattr(Tensor, "_data", _slot)  # noqa: B010
+
+
+def on_tape(arrays: Sequence[Array | None], record: Record | None) -> tuple[Tensor | None, ...]:
+    """The outputs of a primitive as Tensors, on the tape if there is a record."""
+    results = tuple([None if a is None else Tensor(a) for a in arrays])
+    if record is not None:
+        for i, x in enumerate(results):
+            if x is not None:
+                x._record = record
+                x._node = record.number + i
+                x._requires_grad = True
+    return results
+
+
+def _constant(x: Any, name: str) -> Any:
+    """An input as apply records it: a Tensor, a Python number (as all scalars are weak) or None."""
+    if isinstance(x, Tensor) or type(x) in _WEAK:
+        return x
+    if isinstance(x, np.generic):
+        return checked(np.asarray(x), name).item()
+    if isinstance(x, (float, int)):
+        return float(x) if isinstance(x, float) else int(x)
+    return Tensor(as_array(x, name))
+
+
+def _settled(
+    primitive: ops.Primitive, y: Any, arrays: Sequence[Any], attributes: dict[str, Any]
+) -> Array:
+    """The forward's result as an ndarray, in float32 where NumPy made a wider or narrower float
+    out of integers and Python numbers only, or of those and float32."""
+    if type(y) is not np.ndarray:
+        y = np.asarray(y)
+    if y.dtype.kind == "O":  # NumPy's answer to None among the operands
+        raise refusal(primitive, arrays, TypeError("NumPy would make Python objects of them"))
+    if not primitive.promotes or y.dtype.kind != "f" or y.dtype == FLOAT32:
+        return y  # type: ignore[no-any-return]
+    given = [a for a in arrays if isinstance(a, np.ndarray)]
+    if any(a.dtype == FLOAT64 for a in given):
+        return y  # type: ignore[no-any-return]
+    floats = [a.astype(FLOAT32) if isinstance(a, np.ndarray) else a for a in arrays]
+    return np.asarray(primitive.forward(*floats, **attributes)).astype(FLOAT32, copy=False)
+
+
+def refusal(primitive: Any, arrays: Sequence[Any], error: Exception) -> MinigradError:
+    """What NumPy raised, as an error that names the operation and its operands."""
+    shapes = [np.shape(a) for a in arrays if a is not None]
+    listed = " and ".join(str(s) for s in shapes)
+    if isinstance(error, OverflowError):
+        dtypes = " and ".join(str(getattr(a, "dtype", type(a).__name__)) for a in arrays)
+        return ArgumentError(
+            f"{primitive.name}: a number does not fit the dtypes, {dtypes}: {error}; use a smaller "
+            "one, or .astype first"
+        )
+    if isinstance(error, TypeError):
+        dtypes = " and ".join(str(getattr(a, "dtype", type(a).__name__)) for a in arrays)
+        return DtypeError(f"{primitive.name}: not defined for {dtypes}: {error}")
+    try:
+        np.broadcast_shapes(*shapes)
+    except ValueError:
+        return ShapeError(
+            f"{primitive.name}: shapes {listed} do not broadcast; dimensions, aligned at the last, "
+            "must be equal or 1 (reshape or unsqueeze one?)"
+        )
+    if len({s for s in shapes if s}) < 2:
+        return ArgumentError(f"{primitive.name}: {error}")
+    return ShapeError(f"{primitive.name}: shapes {listed} do not fit: {error}")

@@ -1,0 +1,202 @@
+"""What one can write with a Tensor: operators and methods, each a primitive or made of some."""
+
+import builtins
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from .. import ops
+from ..arrays import FLOAT32, FLOAT64, Array, checked_dtype
+from ..errors import DtypeError, ShapeError
+from .tape import grad_mode, refuse_in_trace
+
+if TYPE_CHECKING:
+    from .tensor import Tensor
+
+Binary = Callable[[Any, Any], "Tensor"]
+Unary = Callable[..., "Tensor"]
+
+
+def _binary(primitive: Any) -> Binary:
+    return lambda self, other: primitive(self, other)
+
+
+def _reflected(primitive: Any) -> Binary:
+    return lambda self, other: primitive(other, self)
+
+
+def _unary(primitive: Any) -> Unary:
+    def method(self: Any) -> Any:
+        return primitive(self)
+
+    method.__doc__ = f"{primitive.__doc__}; elementwise, see mg.{primitive.name}"
+    return method
+
+
+def _logical(primitive: Any, symbol: str) -> Binary:
+    """`~`, `&` and `|` of booleans only: on integers they are bitwise in NumPy and PyTorch."""
+
+    def method(self: Any, *other: Any) -> Any:
+        for x in (self, *other):
+            dtype = x.dtype if hasattr(x, "dtype") else np.asarray(x).dtype
+            if dtype.kind != "b":
+                raise DtypeError(
+                    f"{symbol}: expected booleans, got {dtype}; compare first, as in x != 0, or "
+                    f"use mg.{primitive.name}, to which all but 0 is true"
+                )
+        return primitive(self, *other)
+
+    return method
+
+
+def _in_place(primitive: Any, symbol: str) -> Binary:
+    """`w -= lr * w.grad` writes into a leaf, as in PyTorch, so that whoever else holds it sees it.
+
+    On the result of an operation, or where the new value is recorded (`total += loss`), Python's
+    own meaning remains: the name is bound to the new Tensor.
+    """
+
+    name = f"{symbol}, which writes in place"
+
+    def method(self: Any, other: Any) -> Any:
+        if self._record is None and self._requires_grad and grad_mode.get():
+            return self._overwrite(self, name)  # raises, and says that no_grad is missing
+        result = primitive(self, other)
+        if self._record is not None or result._requires_grad:
+            return result
+        return self._overwrite(result, name)
+
+    return method
+
+
+class Operators:
+    """The operators and methods of a Tensor; the functions of minigrad document each."""
+
+    _data: Array  # a slot of the Tensor
+
+    __slots__ = ()
+    __array_ufunc__ = None  # ndarray * Tensor leaves the product to Tensor.__rmul__
+    __hash__ = object.__hash__  # by identity, although == compares elements
+
+    __add__, __radd__, __iadd__ = _binary(ops.add), _reflected(ops.add), _in_place(ops.add, "+=")
+    __sub__, __rsub__, __isub__ = _binary(ops.sub), _reflected(ops.sub), _in_place(ops.sub, "-=")
+    __mul__, __rmul__, __imul__ = _binary(ops.mul), _reflected(ops.mul), _in_place(ops.mul, "*=")
+    __truediv__, __rtruediv__ = _binary(ops.div), _reflected(ops.div)
+    __itruediv__ = _in_place(ops.div, "/=")
+    __pow__, __rpow__, __ipow__ = _binary(ops.pow), _reflected(ops.pow), _in_place(ops.pow, "**=")
+    __matmul__, __rmatmul__ = _binary(ops.matmul), _reflected(ops.matmul)
+    __neg__, __abs__ = _unary(ops.neg), _unary(ops.abs)
+    __eq__ = _binary(ops.equal)  # type: ignore[assignment]
+    __ne__ = _binary(ops.not_equal)  # type: ignore[assignment]
+    __lt__, __le__ = _binary(ops.less), _binary(ops.less_equal)
+    __gt__, __ge__ = _binary(ops.greater), _binary(ops.greater_equal)
+    __invert__ = _logical(ops.logical_not, "~")
+    __and__ = __rand__ = _logical(ops.logical_and, "&")
+    __or__ = __ror__ = _logical(ops.logical_or, "|")
+    __getitem__ = ops.getitem
+
+    abs, exp, log, sqrt = _unary(ops.abs), _unary(ops.exp), _unary(ops.log), _unary(ops.sqrt)
+    tanh, sigmoid, relu = _unary(ops.tanh), _unary(ops.sigmoid), _unary(ops.relu)
+    clip = ops.clip
+    sum, mean, var, std = ops.sum, ops.mean, ops.var, ops.std
+    max, min, argmax, argmin = ops.max, ops.min, ops.argmax, ops.argmin
+    squeeze, unsqueeze, flatten = ops.squeeze, ops.unsqueeze, ops.flatten
+    transpose, broadcast_to = ops.transpose, ops.broadcast_to
+
+    def reshape(self, *shape: Any) -> "Tensor":
+        """The elements in C order under another shape, given as ints or as one tuple; -1: the rest.
+
+        Shares memory where strides allow. Errors: ShapeError if the sizes do not multiply to that.
+        """
+        return ops.reshape(self, _sizes(shape))  # type: ignore[no-any-return]
+
+    def permute(self, *axes: Any) -> "Tensor":
+        """Dimension i of the result is dimension axes[i]; axes given as ints or as one tuple.
+
+        A view. Errors: ArgumentError.
+        """
+        return ops.permute_dims(self, _sizes(axes))  # type: ignore[no-any-return]
+
+    @property
+    def T(self) -> "Tensor":
+        """The transpose of a matrix. Errors: ShapeError for other than two dimensions."""
+        ndim = self._data.ndim
+        if ndim != 2:
+            raise ShapeError(f"T: expected 2 dimensions, got {ndim}; use .transpose or .permute")
+        return ops.permute_dims(self, (1, 0))  # type: ignore[no-any-return]
+
+    # --- conversions ----------------------------------------------------------------------------
+
+    def clone(self) -> "Tensor":
+        """A copy through which gradients flow."""
+        return self.astype(self._data.dtype)
+
+    def astype(self, dtype: DTypeLike) -> "Tensor":
+        """A copy in another dtype; gradients flow back in this one. Errors: DtypeError."""
+        return ops.astype(self, dtype=checked_dtype(dtype, "astype"))  # type: ignore[no-any-return]
+
+    def float(self) -> "Tensor":
+        """A copy in float32."""
+        return self.astype(FLOAT32)
+
+    def double(self) -> "Tensor":
+        """A copy in float64."""
+        return self.astype(FLOAT64)
+
+    def item(self) -> Any:
+        """The only element as a Python number.
+
+        Errors: ShapeError if there is not just one; TraceError inside mg.compile.
+        """
+        if self._data.size != 1:
+            raise ShapeError(f"item: expected one element, got shape {self._data.shape}")
+        refuse_in_trace("a Tensor as a Python number (.item(), float, int)")
+        return self._data.item()
+
+    def tolist(self) -> Any:
+        """The elements as nested lists of Python numbers."""
+        refuse_in_trace(".tolist()")
+        return self._data.tolist()
+
+    # --- Python's protocols ---------------------------------------------------------------------
+
+    def __bool__(self) -> bool:
+        data = self._data
+        if data.size != 1:
+            raise ShapeError(
+                f"bool: the truth of {data.size} elements (shape {data.shape}) is ambiguous; "
+                "compare .numpy() with .any() or .all()"
+            )
+        refuse_in_trace("a Tensor as a condition (if, while, and, or, not)")
+        return bool(data.item())
+
+    def __float__(self) -> builtins.float:
+        return builtins.float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __index__(self) -> int:
+        if self._data.dtype.kind not in "iu":
+            raise DtypeError(f"index: only an integer can be one, got {self._data.dtype}")
+        return int(self.item())
+
+    def __len__(self) -> int:
+        if not self._data.ndim:
+            raise DtypeError("len: a Tensor without dimensions has no length")
+        return int(self._data.shape[0])
+
+    def __iter__(self) -> Iterator["Tensor"]:
+        return (self[i] for i in range(len(self)))
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> Array:
+        refuse_in_trace("a Tensor as an array")
+        if copy:
+            return np.array(self._data, dtype)
+        return np.asarray(self._data, dtype)
+
+
+def _sizes(given: tuple[Any, ...]) -> Any:
+    return given[0] if len(given) == 1 and isinstance(given[0], (tuple, list)) else given

@@ -1,0 +1,255 @@
+"""`mg.explain`: the tape of a result and the derivation of its gradients, to be read."""
+
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from ..arrays import Array
+from ..engine.backward import start_of
+from ..engine.tape import Record, refuse_in_trace, tape
+from ..engine.tensor import Tensor
+from ..errors import ArgumentError, DtypeError, GradError
+from .analysis.paths import MAX_PATHS, Path, count_paths, paths_to
+from .analysis.wording import counted
+from .derive.derivation import Derivation
+from .derive.names import Names
+from .derive.scopes import Scope
+from .derive.steps import Variable
+from .graph.graph import Graph, dot, graph_of
+from .graph.svg import draw
+from .render.files import write_text
+from .render.markdown import markdown
+from .render.notebook import notebook
+from .render.page import page
+from .render.text import text
+
+
+class Explanation:
+    """How a result was computed and its gradients follow; made by `mg.explain`.
+
+    `str()` is plain text of at most 100 columns, whose lines `evaluate` reads back; a notebook
+    shows it as a page. It holds copies of what it was made from: backward and optimizer may follow.
+    """
+
+    def __init__(self, derivation: Derivation, folded: frozenset[str] = frozenset()) -> None:
+        self.derivation = derivation
+        self._folded = folded
+
+    # --- text ----------------------------------------------------------------------------------
+
+    def __str__(self) -> str:
+        return text(self.derivation, self._folds)
+
+    def __repr__(self) -> str:
+        steps, name = len(self.derivation.steps), self.derivation.loss.name
+        return f"<explanation of {name}: {steps} records; print it>"
+
+    def _repr_html_(self) -> str:
+        return notebook(self.derivation, self._folds)
+
+    def _repr_markdown_(self) -> str:
+        return markdown(self.derivation, self._folds)
+
+    # --- drawings ------------------------------------------------------------------------------
+
+    def to_dot(self) -> str:
+        """The graph in the language of Graphviz, with modules as clusters."""
+        return dot(self._graph())
+
+    def to_svg(self, path: str | os.PathLike[str] | None = None) -> str:
+        """The graph as SVG, for light and dark pages; Graphviz is not needed.
+
+        path: a file to write it to as well, whole or not at all. Errors: FileError.
+        """
+        svg = draw(self._graph(), repr(self)).svg
+        if path is not None:
+            write_text(path, svg, "to_svg")
+        return svg
+
+    def save_html(self, path: str | os.PathLike[str]) -> None:
+        """Write a page in which one steps through the derivation; it needs nothing else.
+
+        path: the file, which is written whole or not at all. Errors: FileError.
+        """
+        write_text(path, page(self.derivation, self._folds), "save_html")
+
+    def _graph(self) -> Graph:
+        return graph_of(self.derivation, self._folds)
+
+    # --- folding -------------------------------------------------------------------------------
+
+    def modules(self) -> list[str]:
+        """The names of the modules whose calls are on the tape, each once, in order."""
+        scopes = [scope for step in self.derivation.steps for scope in step.scopes]
+        return list(dict.fromkeys(scope.label for scope in scopes))
+
+    def fold(self, *modules: str) -> "Explanation":
+        """The same, with all records of these modules (none named: of every layer) in one line.
+
+        modules: names, as `modules()` has them, or the names of classes. What is folded is shown
+        by what goes in and comes out; `evaluate` cannot compute it. Errors: ArgumentError for one
+        that is not on the tape; DtypeError for what is no text.
+        """
+        inner = {step.scopes[-1].label for step in self.derivation.steps if step.scopes}
+        return Explanation(self.derivation, self._folded | (self._meant(modules) or inner))
+
+    def unfold(self, *modules: str) -> "Explanation":
+        """The same, with the records of these modules (none named: of all) one by one again."""
+        left = self._folded - self._meant(modules) if modules else frozenset()
+        return Explanation(self.derivation, left)
+
+    def _folds(self, scope: Scope) -> bool:
+        return scope.label in self._folded
+
+    def _meant(self, modules: tuple[str, ...]) -> frozenset[str]:
+        scopes = {scope for step in self.derivation.steps for scope in step.scopes}
+        for name in modules:
+            if not isinstance(name, str):
+                raise DtypeError(
+                    f"explain: modules are named by text, got {name!r:.60}; write fold('model.0'), "
+                    "or fold(*names) for a list of names"
+                )
+            if not any(name in (scope.label, scope.kind) for scope in scopes):
+                raise ArgumentError(
+                    f"explain: no module {name!r} on this tape; there are "
+                    f"{', '.join(self.modules()) or 'none'}"
+                )
+        return frozenset(s.label for s in scopes if s.label in modules or s.kind in modules)
+
+    # --- values --------------------------------------------------------------------------------
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """What no line computes, by its name: what `evaluate` needs besides the text. Copies of
+        arrays, and the primitives that minigrad has not declared itself."""
+        arrays = {v.name: v.value.copy() for v in self.derivation.variables if v.kind != "result"}
+        return arrays | self.derivation.functions
+
+    @property
+    def gradients(self) -> dict[str, Array]:
+        """Copies of the total gradients of parameters and inputs, by the name of the variable."""
+        values = self.derivation.values
+        return {
+            v.name: values[v.cotangent].copy()
+            for v in self.derivation.variables
+            if v.kind in ("parameter", "input") and v.cotangent in values
+        }
+
+    def paths(self, name: str) -> list[Path]:
+        """All paths from the loss back to a variable, the largest contribution first.
+
+        name: as the lines or the user has it. A Path has `variables`, from the loss on, the
+        `operands` that these are, and its `contribution`, an array in the shape of the variable;
+        contributions sum to the gradient. Errors: ArgumentError for an unknown name, or more than
+        64 paths; DtypeError for what is no text.
+        """
+        variable = self._variable(name)
+        n = count_paths(self.derivation).get(variable.name, 0)
+        if n > MAX_PATHS:
+            raise ArgumentError(
+                f"explain: {counted(n, 'path')} lead to {name!r}, more than {MAX_PATHS}; ask for "
+                "those to a later variable"
+            )
+        return paths_to(self.derivation, variable)
+
+    def _variable(self, name: str) -> Variable:
+        if not isinstance(name, str):
+            raise DtypeError(
+                f"explain: variables are named by text, got {type(name).__name__}; write "
+                "paths('x'), with the name that lines have"
+            )
+        for variable in self.derivation.variables:
+            if name in (variable.name, variable.label):
+                return variable
+        names = ", ".join(v.name for v in self.derivation.variables)
+        raise ArgumentError(f"explain: no variable {name!r}; there are {names:.200}")
+
+
+def explain(
+    result: Tensor, gradient: Any = None, *, names: Mapping[str, Any] | None = None
+) -> Explanation:
+    """How `result` was computed, and how its gradients follow, rule by rule; print it.
+
+    result: a Tensor that an operation made and whose tape is whole: call this before
+        `backward()`, or give that retain_graph=True. Nothing changes: neither `.grad` nor tape.
+    gradient: the cotangent to begin with, of the result's shape; may be left out (1) for a single
+        element.
+    names: what to call Tensors, arrays and modules, as a dict. None: as the variables of the
+        caller have it, and lists, dicts and attributes of them ("xs[0]", "self.model"); not those
+        that begin with an underscore.
+    Errors: DtypeError unless it is a Tensor; GradError for a leaf, a result of no_grad, a freed
+    tape, a missing gradient, or an input that was changed in place; ShapeError.
+
+    >>> import minigrad as mg
+    >>> x = mg.tensor([1.0, 2.0], requires_grad=True)
+    >>> y = (x * x).sum()
+    >>> print(mg.explain(y))
+    inputs
+      x   (2,) float32   input
+    <BLANKLINE>
+    forward: 2 records
+      v1 = x * x                                               (2,)
+      y = sum(v1, axis=0)                                      ()
+    <BLANKLINE>
+    backward: cotangents, g of each v, from y
+      g_y = ones_like(y)                                       ()
+      g1 += broadcast_to(reshape(g_y, (1,)), (2,))             (2,)   from sum, w.r.t. a
+      g_x += g1 * x                                            (2,)   from mul, w.r.t. a
+      g_x += g1 * x                                            (2,)   from mul, w.r.t. b
+    <BLANKLINE>
+    gradients: totals, each the sum over its paths
+      g_x: 2 paths                                             (2,)   largest element 4
+        directly, as mul's a                                   2
+        directly, as mul's b                                   2
+    """
+    refuse_in_trace("mg.explain")
+    if not isinstance(result, Tensor):
+        raise DtypeError(
+            f"explain: expected a Tensor, got {type(result).__name__}; pass the loss, before "
+            "backward()"
+        )
+    if not result._requires_grad:
+        raise GradError(
+            "explain: this result depends on no Tensor with requires_grad=True (or was computed in "
+            "no_grad, or from detached values); compute it outside no_grad, from one that has it"
+        )
+    if result._record is None:
+        raise GradError(
+            "explain: this Tensor is a leaf, which nothing has computed; explain what is made of it"
+        )
+    start = start_of(result, gradient, "explain")
+    records = tape([result])
+    _check_tape(records)
+    frame = sys._getframe(1)
+    seen = (frame.f_locals, frame.f_globals) if names is None else ()
+    derivation = Derivation(
+        result, start, gradient is not None, records, Names({} if names is None else names, seen)
+    )
+    return Explanation(derivation)
+
+
+def _check_tape(records: list[Record]) -> None:
+    """Errors unless all records are there, and all that their lines will mention is as it was:
+    also what no rule reads, so that backward does not mind."""
+    for record in records:
+        name = record.primitive.name
+        if record.inputs is None:
+            raise GradError(
+                f"explain: the tape was freed by backward (at '{name}'); explain first, or pass "
+                "retain_graph=True to backward, or compute the result again"
+            )
+        if record.changed:
+            raise GradError(
+                f"explain: the result of '{name}' was changed in place; explain before that, or "
+                "compute the result again"
+            )
+        for i, x in enumerate(record.inputs):
+            if (
+                isinstance(x, Tensor)
+                and (x if x._base is None else x._base)._changed > record.number
+            ):
+                raise GradError(
+                    f"explain: input {i} of '{name}', shape {x.shape}, was changed in place after "
+                    "it was used; explain before that, or compute the result again"
+                )

@@ -1,0 +1,105 @@
+"""Reading an explanation's text back, and computing what it says."""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from ... import ops
+from ...arrays import Array
+from ...engine.tensor import Tensor
+from ...errors import ArgumentError, DtypeError
+
+# name = expression, or name += expression, and what is said of it after three spaces
+LINE = re.compile(r"\s*(?P<target>\S+) (?P<sign>=|\+=) (?P<expression>.+?)(?:   .*)?")
+CONTINUED = re.compile(r",\n {8}(?=\S)")  # where `text` has broken a line that was too long
+
+
+def _one_hot(labels: Any, n: int) -> Array:
+    """(len(labels), n), with a one at each label that is a class."""
+    hot: Array = np.asarray(labels)[:, None] == np.arange(n)
+    return hot.astype(np.int8)  # which widens no float
+
+
+def function_of(primitive: ops.Primitive) -> Callable[..., Any]:
+    """What an expression that names the primitive calls: without what it saves."""
+    if not primitive.saves:
+        return primitive
+    return lambda *inputs, **attributes: primitive(*inputs, **attributes)[0]
+
+
+def _functions() -> dict[str, Any]:
+    """What expressions call: public functions of `minigrad`, and primitives that have none; and
+    s_, with which they write an index, and what is not finite."""
+    found: dict[str, Any] = dict(ops.TABLE)
+    found |= {name: getattr(ops, name) for name in ops.__all__ if callable(getattr(ops, name))}
+    found |= {name: function_of(p) for name, p in ops.TABLE.items() if p.saves}
+    found["reshape"] = np.reshape  # which takes numbers, too
+    found["ones_like"] = np.ones_like
+    found["astype"] = lambda a, dtype: np.asarray(a).astype(dtype)
+    return found | {"one_hot": _one_hot, "s_": np.s_, "inf": np.inf, "nan": np.nan}
+
+
+FUNCTIONS = _functions()
+KNOWN = dict(ops.TABLE)  # the primitives among them: others may be declared later, or elsewhere
+_SCOPE: dict[str, Any] = {**FUNCTIONS, "__builtins__": {}}
+
+
+def evaluate(text: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """What the lines of an explanation compute, in their order.
+
+    text: `str()` of an explanation, or some of its lines; lines without ` = ` or ` += ` are
+    passed over. values: arrays or Tensors for the names that no line computes, and primitives of
+    your own, as the explanation's `given` has them. Returns all names with their values: arrays, in
+    the dtypes that follow. Errors: DtypeError unless it is text, with a dict of values;
+    ArgumentError for a name without a value, and for a line that cannot be computed.
+
+    The expressions are Python and are evaluated as such: read back only text that you trust.
+
+    >>> from minigrad.explainer import evaluate
+    >>> evaluate("y = sum(x * x)   said of it", {"x": [1.0, 2.0]})["y"]
+    array(5.)
+    """
+    if not isinstance(text, str):
+        raise DtypeError(
+            f"evaluate: expected the text of an explanation, got {type(text).__name__}; give str() "
+            "of it"
+        )
+    if not isinstance(values, Mapping):
+        raise DtypeError(
+            f"evaluate: expected a dict of values by name, got {type(values).__name__}; give the "
+            "explanation's `given`"
+        )
+    found = {name: _plain(value) for name, value in values.items()}
+    with np.errstate(all="ignore"):
+        for line in CONTINUED.sub(", ", text).splitlines():
+            match = LINE.fullmatch(line)
+            if match is None or not match["target"].isidentifier():  # \w has no vowel signs
+                continue
+            value = value_of(match["expression"], found)
+            target = match["target"]
+            if match["sign"] == "+=" and target in found:
+                value = found[target] + value
+            # A sum of arrays of shape () is a number to NumPy, and would be weak.
+            found[target] = np.asarray(value) if isinstance(value, np.generic) else value
+    return found
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, ops.Primitive):
+        return function_of(value)
+    return value._data if isinstance(value, Tensor) else np.asarray(value)
+
+
+def value_of(expression: str, values: Mapping[str, Any]) -> Any:
+    """The value of one expression. Errors: ArgumentError."""
+    try:
+        return eval(compile(expression, "<explanation>", "eval"), _SCOPE, values)
+    except NameError as error:
+        raise ArgumentError(
+            f"evaluate: {error} in {expression!r}; give it a value, or the line that computes it, "
+            "which stands in unfold() if it is a folded module's"
+        ) from error
+    except Exception as error:
+        raise ArgumentError(f"evaluate: {expression!r} cannot be computed: {error}") from error

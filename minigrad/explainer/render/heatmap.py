@@ -1,0 +1,55 @@
+"""Arrays as small heat maps: what a page can hold of a large one."""
+
+import base64
+import math
+from typing import Any
+
+import numpy as np
+
+from ...arrays import Array
+from ..analysis.wording import shape_of
+
+NUMBERS = 64  # elements up to which a page has all numbers
+LEVELS = 127  # of colours on either side of zero; -128 is for what is not finite
+
+
+def summary(array: Array, cells: int) -> dict[str, Any]:
+    """What a page shows of an array, in at most `cells` cells, each the mean of a block.
+
+    heat: the cells, row by row, as signed bytes in base 64, in units of peak / 127, where peak is
+    the largest size of a cell; matrix: the shape in rows, of the first axis, and columns, of all
+    others; numbers: all elements of a small array. Values are texts, since JSON has no NaN.
+    """
+    if not array.size:
+        return {"shape": shape_of(array)}
+    matrix = np.asarray(array, np.float64).reshape(array.shape[0] if array.ndim > 1 else 1, -1)
+    with np.errstate(all="ignore"):
+        blocks = _blocks(matrix, cells)
+        finite = np.isfinite(blocks)
+        peak = np.abs(blocks[finite]).max(initial=0.0)
+        scaled = np.rint(blocks / peak * LEVELS) if peak else np.zeros_like(blocks)
+        levels = np.where(finite, scaled, -LEVELS - 1).astype(np.int8)
+        norm = np.sqrt(np.square(matrix).sum())
+        known = {"min": matrix.min(), "mean": matrix.mean(), "max": matrix.max(), "norm": norm}
+    found: dict[str, Any] = {k: f"{v:.4g}" for k, v in (known | {"peak": peak}).items()}
+    if array.size <= NUMBERS:
+        found["numbers"] = [repr(x) for x in array.reshape(-1).tolist()]
+    heat = base64.b64encode(levels.tobytes()).decode()
+    return found | {
+        "shape": shape_of(array),
+        "matrix": matrix.shape,
+        "cells": blocks.shape,
+        "heat": heat,
+    }
+
+
+def _blocks(matrix: Array, cells: int) -> Array:
+    """The means of blocks, at most twice as many columns as rows where both are many."""
+    n, m = matrix.shape
+    columns = min(m, max(math.isqrt(2 * cells), cells // n))
+    rows = min(n, max(1, cells // columns))
+    starts = (np.arange(rows) * n // rows, np.arange(columns) * m // columns)
+    sums = np.add.reduceat(np.add.reduceat(matrix, starts[0], axis=0), starts[1], axis=1)
+    heights, widths = np.diff(starts[0], append=n), np.diff(starts[1], append=m)
+    means: Array = sums / np.outer(heights, widths)
+    return means

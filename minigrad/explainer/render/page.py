@@ -1,0 +1,251 @@
+"""The explorer: one page, without a network, in which one steps through a derivation.
+
+What it shows is computed here and written into it as data; templates/ has its HTML, CSS and
+JavaScript.
+"""
+
+import base64
+import hashlib
+import html
+import importlib.resources
+import itertools
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ...arrays import Array
+from ..analysis.folding import Borders, Folds
+from ..analysis.paths import MAX_PATHS, paths_to, ways
+from ..analysis.wording import number_of
+from ..derive.derivation import Derivation
+from ..derive.expressions import names_in
+from ..derive.steps import Line, Step
+from ..graph.graph import Graph, folded, graph_of
+from ..graph.layout import width_of
+from ..graph.svg import Drawing, draw
+from .heatmap import summary
+from .mathml import MathML
+from .text import totals
+
+BYTES = 1_000_000  # for all heat maps of a page
+CELLS = (36, 2048)  # of one, at least and at most
+_NOTATION = MathML()
+ALL_PATHS = 512  # that a page shows; those of further variables are counted only
+
+
+@np.errstate(all="ignore")  # of sums, as in the derivation
+def page(derivation: Derivation, folds: Folds) -> str:
+    """The text of the page. folds: the modules that are folded to begin with."""
+    graph = graph_of(derivation, lambda scope: False)
+    drawing = draw(graph, f"the graph of {derivation.loss.name}")
+    data = {
+        "loss": derivation.loss.name,
+        "graph": _graph(graph, drawing, folds, Borders(derivation)),
+        **_Summaries(derivation).all(graph),
+    }
+    script = "\n".join(map(_template, ("heat.js", "graph.js", "steps.js", "page.js")))
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    parts = {
+        "title": html.escape(f"{derivation.loss.label or derivation.loss.name}: explained"),
+        "policy": f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
+        f"script-src 'sha256-{digest}'",
+        "style": _template("page.css"),
+        "graph": drawing.svg,
+        "data": embedded(data),
+        "script": script,
+    }
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], _template("page.html"))
+
+
+def embedded(data: Any) -> str:
+    """JSON that can end neither the script element it stands in nor begin another."""
+    text = json.dumps(data, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _template(name: str) -> str:
+    files = importlib.resources.files(__package__)
+    return files.joinpath("templates", name).read_text(encoding="utf-8")
+
+
+# --- the graph ----------------------------------------------------------------------------------
+
+
+def _graph(graph: Graph, drawing: Drawing, folds: Folds, borders: Borders) -> dict[str, Any]:
+    """What folding moves: places, edges as points, and frames with their boxes when folded."""
+    home = {d: i for i, place in drawing.layout.places.items() for d in (i, *place.docked)}
+    return {
+        "nodes": [
+            {"names": [v.name for v in node.variables], "place": home[i]}
+            for i, node in enumerate(graph.nodes)
+        ],
+        "middles": {
+            i: round(drawing.middles[place.layer], 1) for i, place in drawing.layout.places.items()
+        },
+        "edges": [
+            {
+                "source": edge.source,
+                "target": edge.target,
+                "name": edge.variable.name,
+                "points": [[round(x, 1) for x in p] for p in drawing.points.get(i, [])],
+            }
+            for i, edge in enumerate(graph.edges)
+        ],
+        "frames": [
+            _frame(graph, drawing, i, folds, borders) for i in range(len(drawing.layout.frames))
+        ],
+    }
+
+
+def _frame(
+    graph: Graph, drawing: Drawing, i: int, folds: Folds, borders: Borders
+) -> dict[str, Any]:
+    frame, (top, bottom) = drawing.layout.frames[i], drawing.frames[i]
+    last = max(frame.members, key=lambda place: place.index)
+    inside = [p.index for p in frame.members]
+    steps = [step for j in inside for step in graph.nodes[j].steps]
+    box = folded(frame.scope, steps, borders)
+    return {
+        "title": box.title,
+        "subtitle": box.subtitle,
+        "head": frame.title,
+        "label": frame.scope.label,
+        "kind": frame.scope.kind,
+        "places": inside,
+        "top": round(top, 1),
+        "bottom": round(bottom, 1),
+        "x": round(last.x, 1),
+        "width": round(width_of(box), 1),
+        "takes": [v.name for v in borders.takes(steps)],
+        "makes": [v.name for v in borders.makes(steps)],
+        "layer": not frame.inner,
+        "folded": folds(frame.scope),
+    }
+
+
+# --- values -------------------------------------------------------------------------------------
+
+
+class _Summaries:
+    """Steps, rules and gradients as data, with heat maps that share the bytes of the page."""
+
+    def __init__(self, derivation: Derivation) -> None:
+        self.derivation = derivation
+        self.paths = self._paths()
+        rules = sum(line.wrt != "" for step in derivation.steps for line in step.backward)
+        shown = sum(map(len, self.paths.values()))
+        maps = len(derivation.variables) + 2 * rules + shown
+        least, most = CELLS
+        self.cells = min(most, max(least, BYTES * 3 // 4 // maps))  # base 64: 4 letters for 3 bytes
+
+    def _paths(self) -> dict[str, Any]:
+        """The paths to parameters and inputs, by name, for as many as the page shows."""
+        found, left = {}, ALL_PATHS
+        for v, _, n in totals(self.derivation):
+            if 1 < n <= min(MAX_PATHS, left):
+                found[v.name] = paths_to(self.derivation, v)
+                left -= n
+        return found
+
+    def all(self, graph: Graph) -> dict[str, Any]:
+        """Everything but the graph."""
+        node = {id(step): i for i, n in enumerate(graph.nodes) for step in n.steps}
+        steps, begin = self.derivation.steps, self.derivation.begin
+        edges = {(e.target, e.variable.name): i for i, e in enumerate(graph.edges)}
+        return {
+            "variables": {v.name: self._variable(v) for v in self.derivation.variables},
+            "forward": [self._forward(step, node[id(step)]) for step in steps],
+            "begin": {
+                **_line([begin]),
+                "name": self.derivation.loss.name,
+                "target": begin.target,
+                "node": node[id(steps[-1])],
+                "total": self._summary(begin.value),
+            },
+            "backward": self._backward(node, edges),
+            "gradients": [self._gradient(v.name, n) for v, _, n in totals(self.derivation)],
+        }
+
+    def _summary(self, array: Array) -> dict[str, Any]:
+        return summary(array, self.cells)
+
+    def _variable(self, v: Any) -> dict[str, Any]:
+        return {
+            "label": v.label if v.label is not None else None,
+            "kind": v.kind,
+            "cotangent": v.cotangent,
+            "dtype": str(v.value.dtype),
+            "value": self._summary(v.value),
+        }
+
+    def _forward(self, step: Step, node: int) -> dict[str, Any]:
+        return {
+            **_line(step.forward),
+            "node": node,
+            "primitive": step.primitive,
+            "scope": step.scopes[-1].label if step.scopes else "",
+            "takes": list(dict.fromkeys(v.name for v in step.inputs if v is not None)),
+            "makes": [v.name for v in step.outputs],
+        }
+
+    def _backward(
+        self, node: dict[int, int], edges: dict[tuple[int, str], int]
+    ) -> list[dict[str, Any]]:
+        """One entry for each contribution, in the order of the walk, with the sum so far."""
+        found: list[dict[str, Any]] = []
+        totals: dict[str, tuple[Array, int]] = {}
+        for step in reversed(self.derivation.steps):
+            parts: list[Line] = []
+            for line in step.backward:
+                parts.append(line)
+                if not line.wrt or line.variable is None:
+                    continue
+                before, n = totals.get(line.target, (None, 0))
+                total = line.value if before is None else before + line.value
+                totals[line.target] = total, n + 1
+                found.append(
+                    {
+                        **_line(parts),
+                        "node": node[id(step)],
+                        "edge": edges[node[id(step)], line.variable.name],
+                        "primitive": line.primitive,
+                        "wrt": line.wrt,
+                        "name": line.variable.name,
+                        "target": line.target,
+                        "takes": [v.name for v in step.outputs],
+                        "reads": list(dict.fromkeys(itertools.chain(*map(_read, parts)))),
+                        "number": n + 1,
+                        "contribution": self._summary(line.value),
+                        "total": self._summary(total) if n else None,  # None: the contribution
+                    }
+                )
+                parts = []
+        for entry in found:
+            entry["of"] = totals[entry["target"]][1]
+        return found
+
+    def _gradient(self, name: str, n: int) -> dict[str, Any]:
+        paths = self.paths.get(name, [])
+        return {
+            "name": name,
+            "count": n,
+            "counted": number_of(n),
+            "paths": [
+                {"way": way.text, "value": self._summary(way.contribution)}
+                for way in (ways(paths) if paths else [])
+            ],
+        }
+
+
+def _read(line: Line) -> list[str]:
+    return names_in(line.expression)
+
+
+def _line(lines: Sequence[Line]) -> dict[str, Any]:
+    return {
+        "text": [line.text for line in lines],
+        "maths": [_NOTATION.display(_NOTATION.line(line)) for line in lines],
+    }

@@ -1,0 +1,249 @@
+"""Batch normalisation, composed of primitives, whose gradient the tape derives, or fused.
+
+    mean    = sum of x / n                          over the batch and space, for each channel
+    centred = x - mean
+    var     = sum of centred^2 / n                  biased
+    inv_std = 1 / sqrt(var + eps)
+    x_hat   = centred * inv_std
+    y       = x_hat * gamma + beta
+
+What the tape derives from these lines equals the closed form, with the same sums:
+
+    dbeta = sum of g,  dgamma = sum of g * x_hat
+    dx    = gamma * inv_std * (g - mean(g) - x_hat * mean(g * x_hat))
+
+Source: Ioffe and Szegedy, 2015, arXiv:1502.03167; conventions and defaults are PyTorch's. May
+import tensor, ops, kernels and below; users meet it as F.batch_norm and nn.BatchNorm1d/2d/3d.
+"""
+
+import math
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import ops
+from ..arrays import FLOAT32, FLOAT64
+from ..checks import ABOVE_0, flag, number
+from ..engine.tape import runs_again
+from ..engine.tensor import Tensor, as_tensor, change
+from ..errors import ArgumentError, DtypeError, ShapeError
+from ..kernels.batchnorm.dispatch import MEAN, VAR
+from ..ops.inplace import RUNNING
+
+# Ways from x to y besides the straight one, by the statistic that they go through.
+PATHS = ("mean", "var", "mean_in_var")
+
+
+def batch_norm(
+    input: Any,
+    running_mean: Any = None,
+    running_var: Any = None,
+    weight: Any = None,
+    bias: Any = None,
+    training: bool = False,
+    momentum: Any = 0.1,
+    eps: float = 1e-5,
+    fused: bool = True,
+    activation: str | None = None,
+    *,
+    detach: Collection[str] = (),
+) -> Tensor:
+    """Normalise each channel of input, shape (N, C, ...), then scale by weight and shift by bias.
+
+    weight (gamma), bias (beta), running_mean, running_var: shape (C,) or None.
+    training: True normalises with the mean and biased variance of the batch, and updates the
+        running statistics in place, running <- (1 - momentum) * running + momentum * batch, with
+        the *unbiased* variance. False normalises with the running statistics.
+    momentum: weight of the new value, 0 to 1 (Keras and Flax weigh the old one).
+    eps: added to the variance; above 0 in training, at least 0 otherwise.
+    fused: True runs a kernel in closed form each way; False composes primitives, as above.
+    activation: "relu" applies it to the result, in the same kernel; None applies nothing.
+    detach: what the composed form takes for a constant in training, to see what dx is without its
+        path: "mean", the mean in the centring; "var", the variance; "mean_in_var", the mean inside
+        the variance. y stays the same.
+    Returns y in the shape and dtype of input. An empty batch gives an empty y and leaves the
+    statistics alone. Errors: ShapeError, DtypeError, ArgumentError; the statistics are as before.
+    Source: Ioffe and Szegedy, 2015, arXiv:1502.03167; conventions and defaults are PyTorch's.
+
+    >>> x = np.array([[1.0, 10.0], [3.0, 30.0]])  # two examples of two features
+    >>> mean, var = np.zeros(2), np.ones(2)
+    >>> F.batch_norm(x, mean, var, training=True, momentum=0.5).numpy().round(4)
+    array([[-1., -1.],
+           [ 1.,  1.]])
+    >>> mean, var  # half way to the means, 2 and 20, and to the unbiased variances, 2 and 200
+    (array([ 1., 10.]), array([  1.5, 100.5]))
+    """
+    x = as_tensor(input, "batch_norm")
+    # Checked here already, as calls are what an eager step is made of; those give the errors.
+    if type(training) is not bool or type(fused) is not bool:
+        training = flag("batch_norm", "training", training)
+        fused = flag("batch_norm", "fused", fused)
+    if type(eps) is not float or not 0.0 < eps < math.inf:
+        eps = check_eps("batch_norm", eps, training)
+    if type(momentum) is not float or not 0.0 <= momentum <= 1.0:
+        momentum = check_momentum("batch_norm", momentum)
+    _check(x, running_mean, running_var, training)
+    if activation is not None and not (isinstance(activation, str) and activation == "relu"):
+        raise ArgumentError(f"batch_norm: activation is 'relu' or None, got {activation!r:.40}")
+    if type(detach) is not tuple or detach:
+        _check_detach(detach, training, fused)
+    relu = activation is not None
+    gamma, beta = _by_channel("weight", weight, x), _by_channel("bias", bias, x)
+    mean = var = None
+    if not training:
+        mean = _by_channel("running_mean", running_mean, x, wide=True)
+        var = _by_channel("running_var", running_var, x, wide=True)
+        # The kernel takes running statistics for constants; the composed form differentiates them.
+        fused = fused and not (mean._requires_grad or var._requires_grad)
+    elif running_mean is not None:
+        _check_update("running_mean", running_mean, x)
+        _check_update("running_var", running_var, x)
+    if fused:
+        given = () if training else (mean, var)
+        y, (stats, _) = ops.batch_norm(x, gamma, beta, *given, eps=eps, relu=relu)
+        rows = Tensor(stats) if runs_again() else stats
+        batch_mean, batch_var = rows[MEAN], rows[VAR]
+    else:
+        y, mean, var = _composed(x, gamma, beta, mean, var, eps, detach)
+        y = ops.relu(y) if relu else y
+        batch_mean, batch_var = (ops.reshape(s.detach(), -1) for s in (mean, var))
+    if training and running_mean is not None and x._data.size:
+        n = x._data.size // x._data.shape[1]
+        change(RUNNING, running_mean, running_var, batch_mean, batch_var, momentum, n / (n - 1))
+    return y  # type: ignore[no-any-return]
+
+
+def _composed(
+    x: Tensor, gamma: Any, beta: Any, mean: Any, var: Any, eps: float, detach: Collection[str]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """y, and the statistics it was normalised with: those of the batch where mean is None."""
+    axes = (0, *range(2, x.ndim))
+    mean, var = [p if p is None or p.dtype == x.dtype else p.astype(x.dtype) for p in (mean, var)]
+    gamma, beta, mean, var = [
+        p if p is None or x.ndim == 2 else ops.reshape(p, (-1, *[1] * (x.ndim - 2)))
+        for p in (gamma, beta, mean, var)
+    ]
+    with np.errstate(all="ignore"):  # a poisoned channel passes silently
+        if mean is None:
+            mean = ops.mean_over(x, axis=axes, keepdims=True)
+            centred = x - (mean.detach() if "mean" in detach else mean)
+            deviation = centred
+            if ("mean" in detach) != ("mean_in_var" in detach):  # one mean of two is a constant
+                deviation = x - (mean.detach() if "mean_in_var" in detach else mean)
+            var = ops.mean_square(deviation, axis=axes, keepdims=True)
+        else:
+            centred = x - mean
+        inv_std = ops.inv_std(var, eps=eps)
+        # This, not var, is detached, so that explanations can say what the constant is.
+        y = centred * (inv_std.detach() if "var" in detach else inv_std)
+        y = y if gamma is None else y * gamma
+        return y if beta is None else y + beta, mean, var
+
+
+# --- checks -------------------------------------------------------------------------------------
+
+
+def _check(x: Tensor, running_mean: Any, running_var: Any, training: bool) -> None:
+    array = x._data
+    shape = array.shape
+    if len(shape) < 2:
+        raise ShapeError(f"batch_norm: expected (batch, channels, ...), got input shape {shape}")
+    if array.dtype.kind != "f":
+        raise DtypeError(
+            f"batch_norm: expected a float input, got {x.dtype}; convert with .astype('float32')"
+        )
+    if (running_mean is None) != (running_var is None):
+        raise ArgumentError(
+            "batch_norm: give running_mean and running_var both, or neither; got one alone"
+        )
+    if not training and running_mean is None:
+        raise ArgumentError(
+            "batch_norm: running_mean must be defined in evaluation mode, got None; give both "
+            "running statistics, or training=True to use those of the batch"
+        )
+    if training and array.size == shape[1] != 0:
+        raise ShapeError(
+            f"batch_norm: Expected more than 1 value per channel when training, got input size "
+            f"{shape}; a last batch of one is left out by DataLoader(drop_last=True), and eval() "
+            "uses the running statistics"
+        )
+
+
+def _check_detach(detach: Any, training: bool, fused: bool) -> None:
+    if not isinstance(detach, (tuple, list, set, frozenset)):
+        raise DtypeError(
+            f"batch_norm: detach must be a tuple of names, such as ('var',), got {detach!r:.40}"
+        )
+    unknown = [name for name in detach if name not in PATHS]
+    if unknown:
+        raise ArgumentError(f"batch_norm: detach takes {PATHS}, got {unknown[0]!r:.40}")
+    if detach and not training:
+        raise ArgumentError(
+            "batch_norm: detach needs training=True: in evaluation mode mean and variance are the "
+            "running statistics, which do not depend on x"
+        )
+    if detach and fused:
+        raise ArgumentError(
+            "batch_norm: detach needs fused=False: the kernel has the closed form, without paths "
+            "to leave out"
+        )
+
+
+def _array(name: str, p: Any, x: Tensor) -> NDArray[Any]:
+    """The array of a parameter or statistic. Errors unless it has shape (C,)."""
+    if not isinstance(p, (Tensor, np.ndarray)):
+        raise DtypeError(f"batch_norm: {name} must be a Tensor or an array, got {type(p).__name__}")
+    array: NDArray[Any] = p._data if isinstance(p, Tensor) else p
+    shape = x._data.shape
+    if array.shape != shape[1:2]:
+        raise ShapeError(
+            f"batch_norm: {name} has shape {array.shape}, but the input {shape} has {shape[1]} "
+            f"channels: expected ({shape[1]},)"
+        )
+    return array
+
+
+def _by_channel(name: str, p: Any, x: Tensor, wide: bool = False) -> Any:
+    """A parameter or statistic as a Tensor of shape (C,) in the dtype of x, or None.
+
+    wide: float64 may stay so beside a float32 x.
+    """
+    if p is None:
+        return None
+    like = isinstance(p, Tensor) and p._data.dtype is x._data.dtype
+    if like and p._data.shape == x._data.shape[1:2]:
+        return p
+    array = _array(name, p, x)
+    p = as_tensor(p, f"batch_norm: {name}")
+    if array.dtype == x._data.dtype or (wide and array.dtype == np.float64):
+        return p
+    return p.astype(x.dtype)
+
+
+def _check_update(name: str, p: Any, x: Tensor) -> None:
+    """Raise an ArgumentError unless a running statistic can be updated in place."""
+    array = _array(name, p, x)
+    if not array.flags.writeable or array.dtype not in (FLOAT32, FLOAT64):
+        raise ArgumentError(
+            f"batch_norm: {name} must be writable, in float32 or float64 of native byte order, to "
+            f"be updated; got {array.dtype}, writable: {array.flags.writeable}"
+        )
+
+
+def check_eps(operation: str, eps: Any, training: bool) -> float:
+    """eps as a float. Errors: ArgumentError unless finite and at least 0, in training above 0."""
+    hint = "it keeps a constant channel from a division by 0" if training else ""
+    return number(operation, "eps", eps, ABOVE_0 if training else 0, hint=hint)
+
+
+def check_momentum(operation: str, momentum: Any) -> Any:
+    """Return momentum as a float or, while a compiler traces, a Tensor as it is.
+
+    Errors: ArgumentError unless 0 <= momentum <= 1.
+    """
+    if isinstance(momentum, Tensor) and runs_again() and not momentum.ndim:
+        return momentum
+    hint = "it is the weight of the new value (0.99 in Keras is 0.01 here)"
+    return number(operation, "momentum", momentum, 0, 1, hint=hint)

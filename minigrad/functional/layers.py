@@ -1,0 +1,96 @@
+"""What a layer computes, given its parameters: linear, layer_norm, embedding, dropout."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from .. import ops
+from ..arrays import plain
+from ..checks import ABOVE_0, integer, number
+from ..engine.tensor import Tensor, as_tensor
+from ..errors import ShapeError
+from ..ops.shapes import normalize_shape
+
+
+def linear(input: Any, weight: Any, bias: Any = None) -> Tensor:
+    """input @ weight.T + bias, for input (..., in), weight (out, in), bias (out,) or None.
+
+    Returns (..., out). Errors: ShapeError, DtypeError.
+
+    >>> F.linear([[1, 2]], [[10, 1]], [0.5])
+    tensor([[12.5]])
+    """
+    x, w = as_tensor(input, "linear"), as_tensor(weight, "linear: weight")
+    b = None if bias is None else as_tensor(bias, "linear: bias")
+    return ops.linear(x, w, b)  # type: ignore[no-any-return]
+
+
+def dropout(input: Any, p: float = 0.5, training: bool = True) -> Tensor:
+    """Zero each element with probability p and scale the others by 1 / (1 - p), in training only.
+
+    The shape of input; the draw follows mg.manual_seed. Errors: ArgumentError unless 0 <= p <= 1.
+    Source: Srivastava et al., 2014, JMLR 15.
+
+    >>> mg.manual_seed(0)
+    >>> sorted({*F.dropout(np.ones(100), p=0.2).tolist()}), F.dropout([3], training=False)
+    ([0.0, 1.25], tensor([3.]))
+    """
+    p = number("dropout", "p", p, 0, 1)
+    x = as_tensor(input, "dropout")
+    return x * ops.keep_mask(x, p=p) if training and p else x
+
+
+def layer_norm(
+    input: Any,
+    normalized_shape: int | Sequence[int],
+    weight: Any = None,
+    bias: Any = None,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Normalise over the last dimensions, `normalized_shape`, with the biased variance.
+
+    weight, bias: of that shape, or None. eps: added to the variance, above 0. Returns the shape of
+    input. Errors: ShapeError, ArgumentError. Source: Ba, Kiros and Hinton, 2016, arXiv:1607.06450.
+    """
+    x = as_tensor(input, "layer_norm")
+    shape = normalize_shape("layer_norm", normalized_shape)
+    if not shape or x.shape[-len(shape) :] != shape:
+        raise ShapeError(
+            f"layer_norm: input {x.shape} does not end with {shape}, which normalized_shape names"
+        )
+    gamma, beta = _affine("weight", weight, shape), _affine("bias", bias, shape)
+    eps = number("layer_norm", "eps", eps, ABOVE_0)
+    axes = tuple(range(x.ndim - len(shape), x.ndim))
+    centred = x - x.mean(axes, keepdims=True)
+    inv_std = ops.inv_std(ops.mean_square(centred, axis=axes, keepdims=True), eps=eps)
+    y = centred * inv_std
+    if gamma is not None:
+        y = y * gamma
+    return y if beta is None else y + beta  # type: ignore[no-any-return]
+
+
+def _affine(name: str, given: Any, shape: tuple[int, ...]) -> Tensor | None:
+    p = None if given is None else as_tensor(given, f"layer_norm: {name}")
+    if p is not None and p.shape != shape:
+        raise ShapeError(
+            f"layer_norm: {name} has shape {p.shape}, expected {shape}, that of normalized_shape"
+        )
+    return p
+
+
+def embedding(input: Any, weight: Any, padding_idx: int | None = None) -> Tensor:
+    """Rows of weight, shape (n, d), at integer indices of any shape (...): shape (..., d).
+
+    padding_idx: a row that gets no gradient. Errors: OutOfRangeError, DtypeError, ArgumentError.
+    """
+    indices = input if isinstance(input, Tensor) else plain(input, "embedding")
+    w = as_tensor(weight, "embedding: weight")
+    if w.ndim != 2:
+        raise ShapeError(f"embedding: weight must be (rows, columns), got {w.shape}")
+    indices = ops.checked_indices("embedding", indices, w.shape[0])
+    rows: Tensor = w[indices]
+    if padding_idx is None:
+        return rows
+    n = w.shape[0]
+    padding = integer("embedding", "padding_idx", padding_idx, -n, n - 1) % n
+    padded = ops.unsqueeze(ops.equal(indices, padding), -1)
+    return ops.where(padded, rows.detach(), rows)  # type: ignore[no-any-return]

@@ -1,0 +1,255 @@
+"""Losses, which users meet in minigrad.functional. May import tensor, ops, kernels and below."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .. import ops
+from ..arrays import checked, plain
+from ..checks import integer, number
+from ..engine.tape import refuse_in_trace, runs_again
+from ..engine.tensor import Tensor, as_tensor
+from ..errors import ArgumentError, DtypeError, OutOfRangeError, ShapeError
+
+_INT64 = -(2**63), 2**63 - 1
+
+
+def cross_entropy(
+    input: Any,
+    target: Any,
+    weight: Any = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """-(log softmax(input)) at the target class, fused and stable for any finite logits.
+
+    input: logits (C,), (N, C) or (N, C, ...). target: class indices, integers of the input's
+    shape without C, or probabilities, floats of the input's shape. weight: (C,), a factor for each
+    class. ignore_index: a label that counts for nothing. reduction: "mean" (for labels: weighted
+    by `weight`, NaN over none; for probabilities: over the rows), "sum" or "none".
+    label_smoothing: the part of each target, 0 to 1, that is spread evenly over all classes
+        (Szegedy et al., 2015, arXiv:1512.00567).
+    Returns nats: a scalar, or the shape of the labels with "none". Errors: ShapeError, DtypeError,
+    ArgumentError, OutOfRangeError for a label that is no class.
+
+    >>> F.cross_entropy([[0, 0], [1000, 0]], [1, 0])  # log 2 and 0
+    tensor(0.3465736)
+    """
+    name = "cross_entropy"
+    _check_reduction(name, reduction)
+    label_smoothing = number(name, "label_smoothing", label_smoothing, 0, 1)
+    if type(ignore_index) is not int or not _INT64[0] <= ignore_index <= _INT64[1]:
+        ignore_index = integer(name, "ignore_index", ignore_index, *_INT64)
+    x = as_tensor(input, name)
+    shape = x._data.shape
+    logits, restored = _rows(x, name)
+    n_classes = logits._data.shape[1]
+    factors = None if weight is None else _class_weight(name, weight, n_classes, logits.dtype)
+    given = _given(target, name)
+    count: Any = float(logits.shape[0])
+    if given.dtype.kind == "f" and given.shape == shape:
+        q, _ = _rows(as_tensor(target, name), name)
+        if label_smoothing:
+            q = q * (1.0 - label_smoothing) + label_smoothing / n_classes
+        if factors is not None:
+            q = q * factors
+    else:
+        labels = _labels(name, given, shape)
+        if factors is None and not label_smoothing and reduction != "none":
+            labels = labels if isinstance(labels, Tensor) else Tensor(labels)
+            loss: Tensor = ops.label_cross_entropy(
+                logits, labels, ignore_index=ignore_index, mean=reduction == "mean"
+            )[0]
+            return loss
+        labels = ops.unsqueeze(ops.checked_indices(name, labels, n_classes, ignore_index), -1)
+        kept = ops.astype(ops.not_equal(labels, ignore_index), dtype=logits.dtype)
+        q = ops.astype(ops.equal(labels, np.arange(n_classes)), dtype=logits.dtype) * kept
+        weighted = q if factors is None else q * factors
+        count = _total(weighted)
+        if label_smoothing:
+            q = (1.0 - label_smoothing) * q + kept * (label_smoothing / n_classes)
+            weighted = q if factors is None else q * factors
+        q = as_tensor(weighted, name)
+    if reduction == "none":
+        return restored(ops.cross_entropy(logits, q, 1.0, per_row=True))  # type: ignore[no-any-return]
+    if reduction == "sum":
+        return ops.cross_entropy(logits, q, 1.0, per_row=False)  # type: ignore[no-any-return]
+    return _mean(lambda divisor: ops.cross_entropy(logits, q, divisor, per_row=False), count)
+
+
+def nll_loss(
+    input: Any,
+    target: Any,
+    weight: Any = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+) -> Tensor:
+    """-input at the target class; input holds log-probabilities, the rest is as cross_entropy.
+
+    target: class indices. weight, ignore_index, reduction, errors: see there.
+    """
+    name = "nll_loss"
+    _check_reduction(name, reduction)
+    ignore_index = integer(name, "ignore_index", ignore_index, *_INT64)
+    x = as_tensor(input, name)
+    log_p, restored = _rows(x, name)
+    labels = _labels(name, _given(target, name), x.shape)
+    labels = ops.checked_indices(name, labels, log_p.shape[1], ignore_index)
+    kept = ops.not_equal(labels, ignore_index)
+    labels = ops.where(kept, labels, 0)
+    factors: Any = ops.astype(kept, dtype=log_p.dtype)
+    if weight is not None:
+        weights = _class_weight(name, weight, log_p.shape[1], log_p.dtype)
+        factors = factors * ops.getitem(weights, labels)
+    picked = log_p[np.arange(labels.size), labels]
+    losses: Tensor = ops.where(ops.equal(factors, 0.0), 0.0, -picked) * factors
+    if reduction == "none":
+        return restored(losses)  # type: ignore[no-any-return]
+    total: Tensor = losses.sum()
+    if reduction == "sum":
+        return total
+    return _mean(lambda divisor: ops.astype(total / divisor, dtype=total.dtype), _total(factors))
+
+
+def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Tensor:
+    """(input - target)^2; both of one shape, since broadcasting here is mostly a mistake.
+
+    reduction: "mean" or "sum" give a scalar, "none" the shape of the input. In the square of the
+    input's unit. Errors: ShapeError, ArgumentError.
+    """
+    _check_reduction("mse_loss", reduction)
+    a, b = as_tensor(input, "mse_loss"), as_tensor(target, "mse_loss")
+    _check_same_shape("mse_loss", a, b)
+    return _reduced(ops.square(a - b), reduction)
+
+
+def binary_cross_entropy_with_logits(
+    input: Any,
+    target: Any,
+    weight: Any = None,
+    reduction: str = "mean",
+    pos_weight: Any = None,
+) -> Tensor:
+    """-(t * log sigmoid(x) + (1 - t) * log(1 - sigmoid(x))), stable, in nats.
+
+    x, the input, and t, the target, 0 to 1, are of one shape. weight: a factor for each element,
+    pos_weight: a factor for the positive term; both broadcast. A term whose factor is 0 is 0, also
+    at an infinite x. reduction: "mean" or "sum" give a scalar, "none" the shape of x. Errors:
+    ShapeError, ArgumentError.
+    """
+    name = "binary_cross_entropy_with_logits"
+    _check_reduction(name, reduction)
+    x, t = as_tensor(input, name), as_tensor(target, name)
+    _check_same_shape(name, x, t)
+    negative: Any = 1.0 if weight is None else as_tensor(weight, name)
+    positive = negative if pos_weight is None else as_tensor(pos_weight, name) * negative
+    return _reduced(ops.binary_cross_entropy(x, t, positive, negative), reduction)
+
+
+# --- parts --------------------------------------------------------------------------------------
+
+
+def _check_reduction(name: str, reduction: str) -> None:
+    if reduction not in ("mean", "sum", "none"):
+        raise ArgumentError(f"{name}: reduction is 'mean', 'sum' or 'none', got {reduction!r}")
+
+
+def _check_same_shape(name: str, a: Tensor, b: Tensor) -> None:
+    if a.shape != b.shape:
+        raise ShapeError(
+            f"{name}: input {a.shape} and target {b.shape} must have one shape; reshape the target?"
+        )
+
+
+def _reduced(losses: Tensor, reduction: str) -> Tensor:
+    if reduction == "none":
+        return losses
+    return losses.mean() if reduction == "mean" else losses.sum()  # type: ignore[no-any-return]
+
+
+def _given(x: Any, name: str) -> Any:
+    """The array of what is constant; a Tensor while a compiler traces, since at another call of
+    the step there may be other values."""
+    if not runs_again():
+        return x._data if isinstance(x, Tensor) else plain(x, name)
+    return x.detach() if isinstance(x, Tensor) else Tensor(plain(x, name))
+
+
+def _total(factors: Any) -> Any:
+    """The sum in float64, a number, or a Tensor of a Tensor."""
+    total = factors.astype(np.float64).sum()
+    return total if isinstance(total, Tensor) else float(total)
+
+
+def _mean(divided: Callable[[Any], Tensor], count: Any) -> Tensor:
+    """A sum, `divided` by the count of its terms; over nothing NaN, with a gradient of 0, as in
+    PyTorch. Of a count that is a Tensor nothing is read."""
+    if not isinstance(count, Tensor):
+        return divided(count) if count else divided(1.0) + math.nan
+    nothing = ops.equal(count, 0.0)
+    mean: Tensor = divided(ops.where(nothing, 1.0, count)) + ops.where(nothing, math.nan, 0.0)
+    return mean
+
+
+def _rows(x: Tensor, name: str) -> tuple[Tensor, Any]:
+    """x of shape (C,), (N, C) or (N, C, ...) as rows (M, C), and what undoes it for M results."""
+    if x.dtype.kind != "f":
+        raise DtypeError(
+            f"{name}: expected floats as input, got {x.dtype}; convert with .astype('float32')"
+        )
+    if x.ndim == 0:
+        raise ShapeError(
+            f"{name}: expected an input of shape (N, C, ...), got (); it needs an axis of classes"
+        )
+    if x._data.shape[min(1, x.ndim - 1)] == 0:
+        raise ShapeError(f"{name}: input {x.shape} has no classes; it needs one at least")
+    if x.ndim == 2:
+        return x, lambda losses: losses
+    if x.ndim == 1:
+        return x.reshape(1, -1), lambda losses: losses.reshape(())
+    rest = (x.shape[0], *x.shape[2:])
+    rows = x.permute(0, *range(2, x.ndim), 1).reshape(int(np.prod(rest)), x.shape[1])
+    return rows, lambda losses: losses.reshape(rest)
+
+
+def _labels(name: str, labels: Any, shape: tuple[int, ...]) -> Any:
+    """Flat int64 labels, an array or a Tensor, copied, so that changing them before backward does
+    no harm.
+
+    Errors unless they are integers of the input's shape without its classes.
+    """
+    expected = (shape[0], *shape[2:]) if len(shape) > 1 else ()
+    if labels.dtype.kind not in "iu":
+        also = f", or pass probabilities of shape {shape}" if name == "cross_entropy" else ""
+        raise DtypeError(
+            f"{name}: labels must be integers of shape {expected}, got {labels.dtype} of shape "
+            f"{labels.shape}; convert with .astype('int64'){also}"
+        )
+    if labels.shape != expected:
+        raise ShapeError(
+            f"{name}: labels have shape {labels.shape}, input {shape} wants {expected}, one class "
+            "index for each row; reshape them, or take the argmax over the classes of one-hot rows"
+        )
+    if labels.dtype == np.uint64:
+        refuse_in_trace(f"{name} of uint64 labels")
+        values = labels._data if isinstance(labels, Tensor) else labels
+        if values.size and values.max() > _INT64[1]:
+            raise OutOfRangeError(
+                f"{name}: labels are class indices, got {values.max()}; number classes from 0"
+            )
+    return labels.astype(np.int64).reshape(-1)
+
+
+def _class_weight(name: str, weight: Any, n_classes: int, dtype: Any) -> Any:
+    """A factor for each class, a constant."""
+    factors = _given(weight, f"{name}: weight")
+    checked(factors._data if isinstance(factors, Tensor) else factors, f"{name}: weight")
+    if factors.shape != (n_classes,):
+        raise ShapeError(
+            f"{name}: weight has shape {factors.shape}, expected ({n_classes},), a factor for each "
+            "class"
+        )
+    return factors.astype(dtype)

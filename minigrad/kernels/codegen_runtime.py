@@ -1,0 +1,365 @@
+"""The functions that generated code calls: arrays at an address, kernels, and functions of one
+element.
+
+Generated code may also run as Python, so nothing here is bare.
+"""
+
+import ctypes
+import importlib
+import math
+from typing import Any
+
+import numba
+import numba.core.cgutils
+import numpy as np
+from numba.extending import intrinsic
+
+from . import indexing, inplace, linear, reductions, softmax
+from .batchnorm import planes, rows, rows_backward
+from .jit.decorators import kernel, outside, part
+from .threading.pool import THREADED
+
+nb: Any = numba  # without types of its own
+# Where nothing is compiled, NumPy's: Python's raise where compiled code makes inf or NaN.
+library: Any = np if nb.config.DISABLE_JIT else math
+
+# --- kernels ------------------------------------------------------------------------------------
+
+row_train, row_eval = outside(rows.row_train), outside(rows.row_eval)
+row_backward = outside(rows_backward.row_backward)
+plane_train, plane_eval = outside(planes.plane_train), outside(planes.plane_eval)
+plane_backward = outside(planes.plane_backward)
+find_outside = outside(indexing.find_outside)
+cross_entropy = outside(softmax.cross_entropy)
+cross_entropy_grad = outside(softmax.cross_entropy_grad)
+label_cross_entropy = outside(softmax.label_cross_entropy)
+label_cross_entropy_grad = outside(softmax.label_cross_entropy_grad)
+add_bias, sum_rows = outside(linear.add_bias), outside(reductions.sum_rows)
+sgd, sgd_momentum = outside(inplace.sgd), outside(inplace.sgd_momentum)
+running, increment = outside(inplace.running), outside(inplace.increment)
+
+# --- memory -------------------------------------------------------------------------------------
+
+
+def _elements(_typing: Any, array: Any) -> Any:
+    def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return context.make_array(array)(context, builder, arguments[0]).data
+
+    return nb.types.CPointer(array.dtype)(array), generate
+
+
+def _table(a: Any) -> Any:
+    """The elements of an array in C order, to be read by a number that is known to fit: Numba takes
+    a third of the time to compile it."""
+    return a
+
+
+def _pointer(_typing: Any, array: Any) -> Any:
+    def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        data = context.make_array(array)(context, builder, arguments[0]).data
+        return builder.ptrtoint(data, context.get_value_type(nb.types.intp))
+
+    return nb.types.intp(array), generate
+
+
+def _address(a: Any) -> Any:
+    """Return the address of an array's elements."""
+    return a.ctypes.data
+
+
+def _at(_typing: Any, place: Any, shape: Any, dtype: Any) -> Any:
+    kind = nb.types.Array(dtype.dtype, len(shape), "C")
+
+    def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        arrayobj: Any = importlib.import_module("numba.np.arrayobj")  # only to compile: 2.5 MB
+        size = context.get_abi_sizeof(context.get_data_type(kind.dtype))
+        sizes = nb.core.cgutils.unpack_tuple(builder, arguments[1], kind.ndim)
+        step = context.get_constant(nb.types.intp, size)
+        steps: list[Any] = []
+        for n in reversed(sizes):
+            steps.insert(0, step)
+            step = builder.mul(step, n)
+        array = context.make_array(kind)(context, builder)
+        arrayobj.populate_array(
+            array,
+            data=builder.inttoptr(arguments[0], array.data.type),
+            shape=sizes,
+            strides=steps,
+            itemsize=size,
+            meminfo=None,
+        )
+        return array._getvalue()
+
+    return kind(place, shape, dtype), generate
+
+
+def _array(place: int, shape: Any, dtype: Any) -> Any:
+    """The array at an address, in C order; 0 for one without elements."""
+    return nb.carray(ctypes.c_void_p(int(place)), shape, dtype) if place else np.empty(shape, dtype)
+
+
+def _moved(_typing: Any, a: Any, axes: Any) -> Any:
+    order = [axis.literal_value for axis in axes.types]
+    kind = nb.types.Array(a.dtype, a.ndim, "A")
+
+    def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        cgutils = nb.core.cgutils
+        given = context.make_array(a)(context, builder, arguments[0])
+        array = context.make_array(kind)(context, builder)
+        for name in ("meminfo", "parent", "nitems", "itemsize", "data"):
+            setattr(array, name, getattr(given, name))
+        for name in ("shape", "strides"):
+            parts = cgutils.unpack_tuple(builder, getattr(given, name), a.ndim)
+            setattr(array, name, cgutils.pack_array(builder, [parts[axis] for axis in order]))
+        return array._getvalue()
+
+    return kind(a, axes), generate
+
+
+def _permuted(a: Any, axes: Any) -> Any:
+    """Return a view of a with its dimensions in another order; Numba's own transpose allocates."""
+    return a.transpose(axes)
+
+
+def _dot(a: Any, b: Any, out: Any) -> None:
+    """out = a @ b, by BLAS."""
+    np.dot(a, b, out)
+
+
+def _copy(source: Any, target: Any) -> None:
+    """The elements of source, in order, into target, which has another shape; both in C order."""
+    sources, targets = source.reshape(source.size), target.reshape(target.size)
+    for i in range(targets.size):
+        targets[i] = sources[i]
+
+
+def _gather(source: Any, rows: Any, target: Any) -> None:
+    """target[i] = source[rows[i]], of arrays in C order."""
+    width = target.size // max(rows.size, 1)
+    sources, targets = source.reshape(source.size), target.reshape(target.size)
+    for i in range(rows.size):
+        start = rows[i] * width
+        row, into = sources[start : start + width], targets[i * width : (i + 1) * width]
+        for j in range(into.size):
+            into[j] = row[j]
+
+
+def _compiled(intrinsic_: Any, python: Any) -> Any:
+    if nb.config.DISABLE_JIT:
+        return python
+    made: Any = intrinsic(prefer_literal=True)(intrinsic_)
+    made.in_python = python
+    return made
+
+
+array, table = _compiled(_at, _array), _compiled(_elements, _table)
+address = _compiled(_pointer, _address)
+permuted = _compiled(_moved, _permuted)
+copy, gather = part(_copy, bare=False), part(_gather, bare=False)
+dot = outside(kernel(_dot, allocates=True))
+
+# --- threads ------------------------------------------------------------------------------------
+
+
+def _nobody_for_few(_typing: Any, team: Any, values: Any) -> Any:
+    def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        array = context.make_array(team)(context, builder, arguments[0])
+        few = builder.icmp_signed("<", arguments[1], context.get_constant(values, THREADED))
+        none = context.get_constant(nb.types.intp, 0)
+        array.nitems = builder.select(few, none, array.nitems)
+        array.shape = nb.core.cgutils.pack_array(builder, [array.nitems])
+        return array._getvalue()
+
+    return team(team, values), generate
+
+
+def _team_for(team: Any, values: int) -> Any:
+    """team, or nobody for an array of few values."""
+    return team if values >= THREADED else team[:0]
+
+
+team_for = _compiled(_nobody_for_few, _team_for)
+
+# --- indices ------------------------------------------------------------------------------------
+
+
+def _locate(indices: Any, n: int, places: Any) -> int:
+    """places[i] = places[i] * n + indices[i], of which negative ones count from n downwards.
+
+    Returns the first place of an index out of range, or -1.
+    """
+    for i in range(indices.size):
+        index = indices[i] if indices[i] >= 0 else indices[i] + n
+        if index < 0 or index >= n:
+            return i
+        places[i] = places[i] * n + index
+    return -1
+
+
+def _take(a: Any, places: Any, y: Any) -> None:
+    """y[i, j] = a[i, places[j]], for arrays of three dimensions."""
+    for i in range(a.shape[0]):
+        for j in range(places.size):
+            source, target = a[i, places[j]], y[i, j]
+            for k in range(target.size):
+                target[k] = source[k]
+
+
+def _put(g: Any, places: Any, out: Any) -> None:
+    """out[i, places[j]] += g[i, j], into zeros and in order, for arrays of three dimensions."""
+    out[...] = 0
+    for i in range(out.shape[0]):
+        for j in range(places.size):
+            source, target = g[i, j], out[i, places[j]]
+            for k in range(target.size):
+                target[k] += source[k]
+
+
+def _first_extreme(a: Any, largest: bool, y: Any) -> None:
+    """y[i, k] = the first j at which a[i, j, k] is NaN or, without one, largest or smallest."""
+    for i in range(a.shape[0]):
+        for k in range(a.shape[2]):
+            first, best = 0, a[i, 0, k]
+            for j in range(1, a.shape[1]):
+                x = a[i, j, k]
+                if best == best and (x != x or (x > best if largest else x < best)):
+                    first, best = j, x
+            y[i, k] = first
+
+
+locate, take = part(_locate, bare=False), part(_take, bare=False)
+put, first_extreme = part(_put, bare=False), part(_first_extreme, bare=False)
+
+# --- one element --------------------------------------------------------------------------------
+
+
+def _exp(a: Any) -> Any:
+    return type(a)(library.exp(a))
+
+
+def _log(a: Any) -> Any:
+    return type(a)(library.log(a))
+
+
+def _sqrt(a: Any) -> Any:
+    return type(a)(library.sqrt(a))
+
+
+def _tanh(a: Any) -> Any:
+    return type(a)(library.tanh(a))
+
+
+def _erf(a: Any) -> Any:
+    return type(a)(math.erf(a))
+
+
+def _maximum(a: Any, b: Any) -> Any:
+    """The larger, or NaN if one is NaN."""
+    return a if a >= b or a != a else b
+
+
+def _minimum(a: Any, b: Any) -> Any:
+    """The smaller, or NaN if one is NaN."""
+    return a if a <= b or a != a else b
+
+
+def _sign(a: Any) -> Any:
+    """-1, 0, 1 or NaN."""
+    zero = type(a)(0)
+    return a if a != a else type(a)(int(a > zero) - int(a < zero))
+
+
+def _sigmoid(a: Any) -> Any:
+    """1 / (1 + exp(-a)), where exp cannot overflow."""
+    one = type(a)(1)
+    e = type(a)(library.exp(-abs(a)))
+    return (one if a >= 0 else e) / (one + e)
+
+
+def _softplus(a: Any) -> Any:
+    """log(1 + exp(a)), where exp cannot overflow."""
+    zero = type(a)(0)
+    return (zero if a <= zero else a) + type(a)(library.log1p(library.exp(-abs(a))))
+
+
+def _leaky_relu(a: Any, slope: Any) -> Any:
+    """a, or slope * a below 0, which is 0 with a slope of 0 also at -inf."""
+    zero = type(a)(0)
+    return zero if slope == zero and a <= zero else a if a > zero else a * slope
+
+
+def _gelu(a: Any) -> Any:
+    """a * Phi(a), which is 0 at -inf."""
+    low, phi = type(a)(-40), type(a)(0.5) * type(a)(math.erfc(a * type(a)(-0.7071067811865476)))
+    return (low if a < low else a) * phi
+
+
+def _binary_cross_entropy(x: Any, t: Any, positive: Any, negative: Any) -> Any:
+    """positive * t * softplus(-x) + negative * (1 - t) * softplus(x), where 0 * inf is 0."""
+    zero, one = type(x)(0), type(x)(1)
+    positive, negative = positive * t, negative * (one - t)
+    growing = negative if x >= zero else positive
+    common = (positive + negative) * type(x)(library.log1p(library.exp(-abs(x))))
+    return common + (zero if growing == zero else growing * abs(x))
+
+
+def _element(function: Any) -> Any:
+    return part(function, literal=True, bare=False)
+
+
+exp, log, sqrt, tanh, erf = map(_element, (_exp, _log, _sqrt, _tanh, _erf))
+maximum, minimum, sign = map(_element, (_maximum, _minimum, _sign))
+sigmoid, softplus, gelu = map(_element, (_sigmoid, _softplus, _gelu))
+leaky_relu, binary_cross_entropy = map(_element, (_leaky_relu, _binary_cross_entropy))
+
+# --- floats as integers -------------------------------------------------------------------------
+
+# These convert as NumPy does on x86-64, also a number that the integer cannot hold, for which
+# LLVM's conversion is undefined. minigrad.compiler compares them with NumPy before it uses them.
+
+
+def _to_int64(a: Any) -> Any:
+    """The smallest int64 for what does not fit."""
+    return np.int64(a if -(2.0**63) <= a < 2.0**63 else -(2.0**63))
+
+
+def _to_int32(a: Any) -> Any:
+    """The smallest int32 for what does not fit."""
+    return np.int32(a if -(2.0**31) <= a < 2.0**31 else -(2.0**31))
+
+
+def _to_int16(a: Any) -> Any:
+    """The low bits of the int32."""
+    return np.int16(np.int32(a if -(2.0**31) <= a < 2.0**31 else -(2.0**31)))
+
+
+def _to_int8(a: Any) -> Any:
+    """The low bits of the int32."""
+    return np.int8(np.int32(a if -(2.0**31) <= a < 2.0**31 else -(2.0**31)))
+
+
+def _to_uint16(a: Any) -> Any:
+    """The low bits of the int32."""
+    return np.uint16(np.int32(a if -(2.0**31) <= a < 2.0**31 else -(2.0**31)))
+
+
+def _to_uint8(a: Any) -> Any:
+    """The low bits of the int32."""
+    return np.uint8(np.int32(a if -(2.0**31) <= a < 2.0**31 else -(2.0**31)))
+
+
+def _to_uint32(a: Any) -> Any:
+    """The low bits of the int64."""
+    return np.uint32(np.int64(a if -(2.0**63) <= a < 2.0**63 else -(2.0**63)))
+
+
+def _to_uint64(a: Any) -> Any:
+    """The bits of the int64, and from 2**63 on the integer itself or, where it does not fit, 0."""
+    if a >= 2.0**63:
+        return np.uint64(a if a < 2.0**64 else 0.0)
+    return np.uint64(np.int64(a if a >= -(2.0**63) else -(2.0**63)))
+
+
+to_int64, to_int32, to_int16, to_int8 = map(_element, (_to_int64, _to_int32, _to_int16, _to_int8))
+to_uint64, to_uint32 = map(_element, (_to_uint64, _to_uint32))
+to_uint16, to_uint8 = map(_element, (_to_uint16, _to_uint8))

@@ -1,0 +1,32 @@
+"""Loops over integer indices and labels."""
+
+from typing import Any
+
+from numpy.typing import NDArray
+
+from .jit.decorators import kernel
+
+
+def _scatter_rows(rows: NDArray[Any], g: NDArray[Any], out: NDArray[Any]) -> None:
+    """out[rows[i], :] += g[i, :], in order, so that the sum is the same in every run."""
+    for i in range(rows.size):
+        r = rows[i]
+        for j in range(out.shape[1]):
+            out[r, j] += g[i, j]
+
+
+def _find_outside(
+    indices: NDArray[Any], n: int, ignore_index: int, ignoring: bool, out: NDArray[Any]
+) -> int:
+    """out = indices. Returns the first place of an index that is neither 0 to n - 1 nor, when
+    ignoring, ignore_index; or -1."""
+    for i in range(indices.size):
+        index = indices[i]
+        out[i] = index
+        if (index < 0 or index >= n) and not (ignoring and index == ignore_index):
+            return i
+    return -1
+
+
+scatter_rows = kernel(_scatter_rows)
+find_outside = kernel(_find_outside)

@@ -1,0 +1,104 @@
+"""Updates in place: SGD and BatchNorm's running statistics."""
+
+from typing import Any
+
+from numpy.typing import NDArray
+
+from .jit.decorators import kernel, part
+from .threading.parallel_for import Team, sharing
+
+# What SGD's hyperparameters are, in this order, in one array of the parameters' dtype: quicker to
+# pass than scalars, and float32 is not computed as float64. sign is -1 to maximise.
+HYPER = ("lr", "weight_decay", "sign", "momentum", "1 - dampening")
+
+
+# Values in a part.
+PART = 1 << 16
+
+
+def _sgd_part(
+    part: int, _thread: int, p: NDArray[Any], g: NDArray[Any], hyper: NDArray[Any]
+) -> None:
+    lr, weight_decay, sign = hyper[0], hyper[1], hyper[2]
+    start = part * PART
+    ps, gs = p[start : start + PART], g[start : start + PART]
+    for i in range(ps.size):
+        d = sign * gs[i]
+        ps[i] -= lr * (d + weight_decay * ps[i] if weight_decay else d)
+
+
+def _momentum_part(
+    part: int,
+    _thread: int,
+    p: NDArray[Any],
+    g: NDArray[Any],
+    buffer: NDArray[Any],
+    hyper: NDArray[Any],
+    nesterov: bool,
+    first: bool,
+) -> None:
+    lr, weight_decay, sign, momentum = hyper[0], hyper[1], hyper[2], hyper[3]
+    damp = hyper.dtype.type(1) if first else hyper[4]
+    start = part * PART
+    ps, gs, bs = p[start : start + PART], g[start : start + PART], buffer[start : start + PART]
+    for i in range(ps.size):
+        d = sign * gs[i]
+        if weight_decay:
+            d += weight_decay * ps[i]
+        b = momentum * bs[i] + damp * d
+        bs[i] = b
+        ps[i] -= lr * (d + momentum * b if nesterov else b)
+
+
+sgd_part, momentum_part = sharing(part(_sgd_part)), sharing(part(_momentum_part))
+
+
+def _sgd(p: NDArray[Any], g: NDArray[Any], hyper: NDArray[Any], team: Team) -> None:
+    """p <- p - lr * (sign * g + weight_decay * p), for arrays of one shape in C order."""
+    arguments = p.reshape(p.size), g.reshape(g.size), hyper
+    sgd_part(team, (p.size + PART - 1) // PART, p.size, arguments)
+
+
+def _sgd_momentum(
+    p: NDArray[Any],
+    g: NDArray[Any],
+    buffer: NDArray[Any],
+    hyper: NDArray[Any],
+    nesterov: bool,
+    first: bool,
+    team: Team,
+) -> None:
+    """One SGD step with momentum, in one pass over memory; arrays of one shape, in C order.
+
+    d = sign * g + weight_decay * p
+    buffer <- momentum * buffer + damp * d      damp = 1 - dampening, and 1 in the first step
+    p <- p - lr * (d + momentum * buffer if nesterov else buffer)
+    """
+    ps, gs, bs = p.reshape(p.size), g.reshape(g.size), buffer.reshape(buffer.size)
+    arguments = ps, gs, bs, hyper, nesterov, first
+    momentum_part(team, (p.size + PART - 1) // PART, p.size, arguments)
+
+
+def _running(
+    running_mean: NDArray[Any],
+    running_var: NDArray[Any],
+    mean: NDArray[Any],
+    var: NDArray[Any],
+    factor: float,
+    correction: float,
+) -> None:
+    """running <- (1 - factor) * running + factor * batch, var times correction n / (n - 1)."""
+    for c in range(running_mean.size):
+        running_mean[c] = (1.0 - factor) * running_mean[c] + factor * mean[c]
+        running_var[c] = (1.0 - factor) * running_var[c] + factor * (var[c] * correction)
+
+
+def _increment(counter: NDArray[Any]) -> None:
+    """counter += 1, for one integer; NumPy takes five times as long."""
+    counter.reshape(1)[0] += 1
+
+
+sgd = kernel(_sgd)
+sgd_momentum = kernel(_sgd_momentum)
+running = kernel(_running)
+increment = kernel(_increment)

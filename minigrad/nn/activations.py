@@ -1,0 +1,100 @@
+"""Activations as modules: the functions of minigrad.functional, with their arguments."""
+
+from typing import Any
+
+from .. import functional as F
+from ..checks import ABOVE_0, number
+from ..engine.tensor import Tensor
+from .module import Module
+
+
+class ReLU(Module):
+    """max(x, 0), elementwise; its derivative at 0 is 0."""
+
+    def forward(self, x: Any) -> Tensor:
+        """y of the shape of x."""
+        return F.relu(x)
+
+
+class LeakyReLU(Module):
+    """x where positive, negative_slope * x elsewhere. Errors: ArgumentError; see F.leaky_relu."""
+
+    def __init__(self, negative_slope: float = 0.01) -> None:
+        self.negative_slope = number("LeakyReLU", "negative_slope", negative_slope)
+
+    def forward(self, x: Any) -> Tensor:
+        """y of the shape of x."""
+        return F.leaky_relu(x, self.negative_slope)
+
+    def extra_repr(self) -> str:
+        return f"negative_slope={self.negative_slope}"
+
+
+class Sigmoid(Module):
+    """1 / (1 + exp(-x)), elementwise."""
+
+    def forward(self, x: Any) -> Tensor:
+        """y of the shape of x."""
+        return F.sigmoid(x)
+
+
+class Tanh(Module):
+    """Hyperbolic tangent, elementwise."""
+
+    def forward(self, x: Any) -> Tensor:
+        """y of the shape of x."""
+        return F.tanh(x)
+
+
+class GELU(Module):
+    """x * Phi(x); approximate="tanh" for the well-known approximation; see F.gelu."""
+
+    def __init__(self, approximate: str = "none") -> None:
+        self.approximate = approximate
+
+    def forward(self, x: Any) -> Tensor:
+        """y of the shape of x."""
+        return F.gelu(x, self.approximate)
+
+    def extra_repr(self) -> str:
+        return f"approximate={self.approximate!r}"
+
+
+class Softplus(Module):
+    """log(1 + exp(beta * x)) / beta, elementwise. Errors: ArgumentError unless beta > 0.
+
+    threshold: taken for PyTorch's sake only; see F.softplus.
+    """
+
+    def __init__(self, beta: float = 1.0, threshold: float = 20.0) -> None:
+        self.beta = number("Softplus", "beta", beta, ABOVE_0)
+        self.threshold = threshold
+
+    def forward(self, x: Any) -> Tensor:
+        """y of the shape of x."""
+        return F.softplus(x, self.beta, self.threshold)
+
+    def extra_repr(self) -> str:
+        return f"beta={self.beta}"
+
+
+class Softmax(Module):
+    """Softmax along one axis, the last by default; see F.softmax."""
+
+    def __init__(self, axis: int = -1) -> None:
+        self.axis = axis
+
+    def forward(self, x: Any) -> Tensor:
+        """y of the shape of x."""
+        return F.softmax(x, self.axis)
+
+    def extra_repr(self) -> str:
+        return f"axis={self.axis}"
+
+
+class LogSoftmax(Softmax):
+    """Logarithm of the softmax along one axis, the last by default; see F.log_softmax."""
+
+    def forward(self, x: Any) -> Tensor:
+        """y of the shape of x."""
+        return F.log_softmax(x, self.axis)

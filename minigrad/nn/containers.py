@@ -1,0 +1,83 @@
+"""Modules in a chain, and what may be computed together there."""
+
+from collections.abc import Iterator
+from itertools import zip_longest
+from typing import Any
+
+from ..checks import is_integer
+from ..errors import ArgumentError, DtypeError, OutOfRangeError
+from .activations import ReLU
+from .batchnorm import BatchNorm1d, BatchNorm2d, BatchNorm3d
+from .module import Module
+
+_NORMS = (BatchNorm1d, BatchNorm2d, BatchNorm3d)
+
+
+def _fusible(module: Module, following: ReLU) -> bool:
+    """Whether these are a fused BatchNorm and a ReLU, both with the `forward` of their class."""
+    if type(module) not in _NORMS:
+        return False
+    own = vars(module)
+    return own["fused"] and "forward" not in own and "forward" not in vars(following)
+
+
+class Sequential(Module):
+    """`modules` one after the other, under the names "0", "1", ... or those of a dict.
+
+    A BatchNorm, if fused, and a ReLU that follows it are one call, of the BatchNorm; who wants to
+    see both being called makes it with fused=False. Errors: DtypeError, ArgumentError for a name.
+
+    >>> model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.ReLU(), nn.Linear(3, 2))
+    >>> model(np.ones((5, 4))).shape, len(model), model[1].num_features
+    ((5, 2), 4, 3)
+    """
+
+    def __init__(self, *modules: Module | dict[str, Module]) -> None:
+        if len(modules) == 1 and isinstance(modules[0], dict):
+            named = modules[0]
+        else:
+            named = {str(i): m for i, m in enumerate(modules)}  # type: ignore[misc]
+        for name, module in named.items():
+            if not isinstance(module, Module):
+                raise DtypeError(
+                    f"Sequential: expected Modules, got {type(module).__name__} at {name!r}"
+                )
+            if not isinstance(name, str) or not name or "." in name or hasattr(Module, name):
+                raise ArgumentError(
+                    f"Sequential: {name!r} does not serve as a name; it must be a non-empty string "
+                    "without a dot, and none that Module has itself"
+                )
+            setattr(self, name, module)
+
+    def forward(self, x: Any) -> Any:
+        """The output of the last module."""
+        done: Module | None = None
+        following: Module | None
+        modules = list(self)
+        for module, following in zip_longest(modules, modules[1:]):
+            if module is done:
+                done = None
+            elif type(following) is ReLU and _fusible(module, following):
+                x, done = module(x, "relu"), following
+            else:
+                x = module(x)
+        return x
+
+    def __iter__(self) -> Iterator[Module]:
+        return iter([v for v in vars(self).values() if isinstance(v, Module)])
+
+    def __len__(self) -> int:
+        return len(list(self.children()))
+
+    def __getitem__(self, i: int | slice) -> Any:
+        modules = list(self.children())
+        if isinstance(i, slice):
+            return Sequential(dict(list(self.named_children())[i]))
+        if not is_integer(i):
+            raise DtypeError(f"Sequential: an index is an integer or a slice, got {i!r:.40}")
+        try:
+            return modules[i]
+        except IndexError:
+            raise OutOfRangeError(
+                f"Sequential: no module {i} among {len(modules)} modules"
+            ) from None

@@ -1,0 +1,88 @@
+"""Losses as modules, over minigrad.functional."""
+
+from typing import Any
+
+from .. import functional as F
+from ..checks import number
+from ..engine.tensor import Tensor, as_tensor
+from .module import Module
+
+
+class _Loss(Module):
+    def __init__(self, reduction: str = "mean") -> None:
+        self.reduction = reduction
+
+    def _keep(self, name: str, factors: Any) -> None:
+        given = None if factors is None else as_tensor(factors, f"{type(self).__name__}: {name}")
+        self.register_buffer(name, given)
+
+    def extra_repr(self) -> str:
+        return f"reduction={self.reduction!r}"
+
+
+class MSELoss(_Loss):
+    """F.mse_loss with this reduction: "mean", "sum" or "none"; errors are raised by calls."""
+
+    def forward(self, input: Any, target: Any) -> Tensor:
+        """Of input and target of one shape: a scalar, or that shape with reduction="none"."""
+        return F.mse_loss(input, target, self.reduction)
+
+
+class _WeightedLoss(_Loss):
+    weight: Tensor | None
+
+    def __init__(
+        self, weight: Any = None, ignore_index: int = -100, reduction: str = "mean"
+    ) -> None:
+        super().__init__(reduction)
+        self._keep("weight", weight)
+        self.ignore_index = ignore_index
+
+
+class CrossEntropyLoss(_WeightedLoss):
+    """F.cross_entropy with these arguments: weight, a buffer of shape (classes,) or None,
+    ignore_index, reduction, label_smoothing. Errors, but for the last, are raised by calls."""
+
+    def __init__(
+        self,
+        weight: Any = None,
+        ignore_index: int = -100,
+        reduction: str = "mean",
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__(weight, ignore_index, reduction)
+        self.label_smoothing = number("CrossEntropyLoss", "label_smoothing", label_smoothing, 0, 1)
+
+    def forward(self, input: Any, target: Any) -> Tensor:
+        """Of input (N, C, ...) and target (N, ...): a scalar, or (N, ...) with reduction="none"."""
+        return F.cross_entropy(
+            input, target, self.weight, self.ignore_index, self.reduction, self.label_smoothing
+        )
+
+
+class NLLLoss(_WeightedLoss):
+    """F.nll_loss with these arguments: weight, a buffer of shape (classes,) or None, ignore_index,
+    reduction. Errors are raised by calls."""
+
+    def forward(self, input: Any, target: Any) -> Tensor:
+        """Of input (N, C, ...) and target (N, ...): a scalar, or (N, ...) with reduction="none"."""
+        return F.nll_loss(input, target, self.weight, self.ignore_index, self.reduction)
+
+
+class BCEWithLogitsLoss(_Loss):
+    """F.binary_cross_entropy_with_logits with these arguments: weight and pos_weight, buffers that
+    broadcast or None, reduction. Errors are raised by calls."""
+
+    weight: Tensor | None
+    pos_weight: Tensor | None
+
+    def __init__(self, weight: Any = None, reduction: str = "mean", pos_weight: Any = None) -> None:
+        super().__init__(reduction)
+        self._keep("weight", weight)
+        self._keep("pos_weight", pos_weight)
+
+    def forward(self, input: Any, target: Any) -> Tensor:
+        """Of input and target of one shape: a scalar, or that shape with reduction="none"."""
+        return F.binary_cross_entropy_with_logits(
+            input, target, self.weight, self.reduction, self.pos_weight
+        )

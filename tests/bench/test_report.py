@@ -1,0 +1,138 @@
+"""The report of benchmarks: tables from a small run made by hand, and their place in a file."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+PATH = Path(__file__).parents[2] / "bench" / "report.py"
+
+
+def load() -> ModuleType:
+    """bench.report, wherever the tests are started from."""
+    spec = importlib.util.spec_from_file_location("bench_report", PATH)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+if not PATH.exists():  # as beside an installed package
+    pytest.skip("bench/ is not there", allow_module_level=True)
+report = load()
+
+
+def one(group: str | None, microseconds: float, **params: str) -> dict[str, Any]:
+    """A benchmark as pytest-benchmark saves it."""
+    return {"group": group, "params": params, "stats": {"median": 1e-6 * microseconds}}
+
+
+def made() -> dict[str, Any]:
+    """Two shapes, one of them without the composed form, a network, and what is not shown."""
+    benchmarks = [
+        one("step tiny", 500.0, net="tiny", name="minigrad"),
+        one("step tiny", 1000.0, net="tiny", name="torch"),
+        one("relu forward", 7.0, name="relu", library="minigrad"),
+        one("batchnorm-relu both 32x64", 8.0, variant="one op"),
+        one("batchnorm both 32x64", 15.0, variant="compiled"),
+        one("first step tiny", 9.0, name="minigrad"),
+        one(None, 9.0, name="nothing"),
+    ]
+    for direction, times in (("forward", 1.0), ("backward", 2.0), ("both", 3.0)):
+        for shape in ("32x64", "8x64x56x56"):
+            benchmarks.append(one(f"batchnorm {direction} {shape}", 10 * times, variant="fused"))
+            benchmarks.append(one(f"batchnorm {direction} {shape}", 1234 * times, variant="torch"))
+        benchmarks.append(one(f"batchnorm {direction} 32x64", 20 * times, variant="composed"))
+    about = {
+        "cpu": "A processor", "cores": 2, "versions": {"numpy": "2.0", "numba": "0.68"},
+    }  # fmt: skip
+    threads = {"numba": 2, "torch": 1}
+    return {"benchmarks": benchmarks, "machine_info": {"minigrad": about}, "threads": threads}
+
+
+SHAPES = """\
+| shape | minigrad, fused | minigrad, composed | fused, compiled | PyTorch | ratio |
+| --- | ---: | ---: | ---: | ---: | ---: |
+| (32, 64) | 30 | 60 | 15 | 3,702 | 123.40 |
+| (8, 64, 56, 56) | 30 |  |  | 3,702 | 123.40 |
+"""
+STEPS = """\
+| network | minigrad | PyTorch | ratio |
+| --- | ---: | ---: | ---: |
+| tiny | 500 | 1,000 | 2.00 |
+"""
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """The file of a run."""
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps(made()))
+    return path
+
+
+def test_tables(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Rows in the order of the run, columns of what was measured, and the machine."""
+    report.main([str(run)])
+    text = capsys.readouterr().out
+    assert SHAPES in text and STEPS in text
+    assert text.index(SHAPES) < text.index(STEPS)
+    assert "A processor, 2 cores; numpy 2.0, numba 0.68; threads: numba 2, torch 1." in text
+    assert "bench/batchnorm.png" in text
+    assert text.count("\n| ") == 7  # and nothing of the other benchmarks
+
+
+def test_without_pytorch_there_is_no_ratio() -> None:
+    rows = {"tiny": {"minigrad": 1234.4}}
+    assert report.table("network", rows, report.STEPS, "minigrad") == [
+        "| network | minigrad |", "| --- | ---: |", "| tiny | 1,234 |"]  # fmt: skip
+
+
+def test_readme(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What stood between the marks goes, and nothing else; a second time changes nothing."""
+    drawn = []
+    monkeypatch.setattr(report, "plot", lambda run, path: drawn.append(path))
+    readme = tmp_path / "README.md"
+    readme.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter ü\n", encoding="utf-8")
+    report.main([str(run), "--readme", str(readme)])
+    text = readme.read_text(encoding="utf-8")
+    assert text.startswith(f"before\n{report.BEGIN}\nBatchNorm in training")
+    assert text.endswith(f"\n{report.END}\nafter ü\n")
+    assert SHAPES in text and STEPS in text and "old" not in text
+    assert drawn == [tmp_path / "bench" / "batchnorm.png"]
+    report.main([str(run), "--readme", str(readme)])
+    assert readme.read_text(encoding="utf-8") == text
+
+
+@pytest.mark.parametrize("marks", ["", "{0}", "{1}", "{1} {0}"])
+def test_a_file_without_marks_is_refused(
+    marks: str,
+    run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """And left as it was, nor is a plot drawn."""
+    monkeypatch.setattr(report, "plot", None)
+    readme = tmp_path / "README.md"
+    text = f"text {marks.format(report.BEGIN, report.END)} more"
+    readme.write_text(text)
+    with pytest.raises(SystemExit) as stopped:
+        report.main([str(run), "--readme", str(readme)])
+    assert stopped.value.code == 2
+    assert f"README.md has no {report.BEGIN}" in capsys.readouterr().err
+    assert readme.read_text() == text
+
+
+def test_plot(tmp_path: Path) -> None:
+    """It is drawn, of rows that have all three forms."""
+    pytest.importorskip("matplotlib")
+    run = made()
+    run["benchmarks"] = [b for b in run["benchmarks"] if "8x64" not in (b["group"] or "")]
+    report.plot(run, tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")

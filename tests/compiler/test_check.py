@@ -1,0 +1,199 @@
+"""mg.compile(step, check=n): what differs from eager is found, and told by the operation where the
+two part. Faults are put in on purpose. Generated functions run as Python."""
+
+import queue
+import types
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+from minigrad import functional as F
+from minigrad import nn, optim
+from minigrad.compiler.passes import decompose
+from minigrad.compiler.passes import indices
+from minigrad.compiler.tracing import guards
+from minigrad.compiler.tracing.trace import Trace
+from minigrad.engine.tensor import array_of
+from minigrad.errors import ArgumentError, TraceError
+
+from .test_table import as_python  # noqa: F401
+
+RNG = np.random.default_rng(0)
+X = RNG.standard_normal((12, 8, 3)).astype(np.float32)
+Y = RNG.integers(0, 2, (12, 8))
+
+
+class Net(nn.Module):
+    def __init__(self):
+        self.scale = 2.0
+        self.linear, self.norm, self.drop = nn.Linear(3, 2), nn.BatchNorm1d(2), nn.Dropout(0.3)
+
+    def forward(self, x):
+        return self.drop(self.norm(self.linear(x)) * self.scale)
+
+
+def make(check=None):
+    mg.manual_seed(0)
+    net = Net()
+    opt = optim.SGD(net.parameters(), lr=0.1, momentum=0.9, dampening=0.2)
+
+    @mg.compile(check=check)
+    def step(x, y):
+        opt.zero_grad()
+        loss = F.cross_entropy(net(x), y)
+        loss.backward()
+        opt.step()
+        return {"loss": loss}
+
+    return net, opt, step
+
+
+def everything(net, opt):
+    found = {k: v.tobytes() for k, v in net.state_dict().items()}
+    for i, p in enumerate(net.parameters()):
+        found[f"grad {i}"] = None if p.grad is None else p.grad.data.tobytes()
+        found[f"momentum {i}"] = opt.state[p]["momentum_buffer"].tobytes() if p in opt.state else ""
+    return found
+
+
+@pytest.mark.parametrize("check", [1, 2, 5])
+def test_a_check_changes_nothing(check):
+    """Losses, state, random numbers: all bits are as without it, in an epoch as well."""
+    found = []
+    for each in (None, check):
+        net, opt, step = make(each)
+        mg.manual_seed(1)
+        losses = [step(x, y)["loss"].item() for x, y in zip(X, Y, strict=True)]
+        mean = mg.compile(lambda x, net=net: (x * net.scale).mean(), check=each)
+        losses += mean.epoch(X.reshape(-1, 3), batch_size=5).tolist()
+        found.append((losses, everything(net, opt)))
+    assert found[0] == found[1]
+
+
+def test_how_often_the_function_runs():
+    counts, noted = [], queue.SimpleQueue()  # which no guard looks into
+
+    def noting(x):
+        noted.put(None)
+        return x * 2.0
+
+    step = mg.compile(noting, check=3)
+    for _ in range(7):
+        before = noted.qsize()
+        step(X[0])
+        counts.append(noted.qsize() - before)
+    assert counts == [2, 0, 0, 1, 0, 0, 1]  # traced, and run beside
+
+
+def test_a_step_that_counts_is_not_checked():
+    """It would count twice."""
+    owner = types.SimpleNamespace(n=0)
+
+    def step(x):
+        owner.n += 1
+        return x * owner.n
+
+    compiled = mg.compile(step, check=1)
+    assert [compiled(np.ones(1)).item() for _ in range(3)] == [1.0, 2.0, 3.0]
+    assert owner.n == 3
+
+
+def constant_gradient(monkeypatch, net):
+    """The gradient of the first call for ever."""
+    note = Trace.update
+
+    def update(self, update, *inputs):
+        if update.name.startswith("sgd"):
+            inputs = (inputs[0], np.ones(inputs[1].shape, np.float32), *inputs[2:])
+        note(self, update, *inputs)
+
+    monkeypatch.setattr(Trace, "update", update)
+    return r"They part at sgd_momentum\(%net\.linear\.weight, %constant"
+
+
+def wrong_pass(monkeypatch, net):
+    """Means that are not quite."""
+
+    def keep_mask(write, a, p):
+        drawn = write(decompose.uniform, like=(a.shape, np.float32), shape=a.shape)
+        kept = write.cast(write("greater_equal", drawn, p), write.result.dtype)
+        write("mul", kept, 3.0, to=write.result)
+
+    monkeypatch.setitem(decompose._EXPANSIONS, "keep_mask", keep_mask)
+    return r"The passes are to blame. They part at %keep_mask: .* = mul\(.*, 3\.0\)"
+
+
+def unseen_attribute(monkeypatch, net):
+    """A guard that always holds."""
+    monkeypatch.setattr(guards.Guards, "__call__", lambda self: True)
+    object.__setattr__(net, "scale", 3.0)
+    return r"They part at %mul: .* = mul\(%batch_norm, 2\.0\)"
+
+
+@pytest.mark.parametrize("fault", [constant_gradient, wrong_pass, unseen_attribute])
+def test_faults_are_found_and_named(fault, monkeypatch):
+    """And nothing has changed then."""
+    net, opt, step = make(1)
+    if fault is unseen_attribute:
+        step(X[0], Y[0])
+    message = fault(monkeypatch, net)
+    before = everything(net, opt)
+    with pytest.raises(TraceError, match=f"check: .* step differs from the eager one.* {message}"):
+        step(X[1], Y[1])
+    assert everything(net, opt) == before
+    monkeypatch.undo()
+    net.scale = 4.0
+    step(X[1], Y[1])
+
+
+def test_another_part_of_an_outside_array_is_found(monkeypatch):
+    """As where a view is found by its address."""
+    outside, constant = np.arange(12.0), Trace._constant
+    step = mg.compile(lambda x: x * outside[1:4], check=1)
+    monkeypatch.setattr(
+        Trace,
+        "_constant",
+        lambda self, array, name: constant(self, array.base[: array.size].copy(), name),
+    )
+    with pytest.raises(TraceError, match=r"They part at %mul: .* = mul\(%x, %constant\)"):
+        step(X[0])
+
+
+def test_dimensions_in_another_order_are_found(monkeypatch):
+    """As where an Ellipsis of no dimensions is overlooked."""
+    rows = np.array([0, 1])
+    step = mg.compile(lambda x: x[:, rows, ..., rows] * 1.0, check=1)
+    monkeypatch.setattr(indices, "_are_apart", lambda index: False)
+    x = RNG.standard_normal((2, 2, 2))
+    with pytest.raises(TraceError, match=r"The passes are to blame. They part at %getitem"):
+        step(x)
+    monkeypatch.undo()
+    compiled = mg.compile(lambda x: x[:, rows, ..., rows] * 1.0, check=1)
+    np.testing.assert_array_equal(compiled(x).data, x[:, rows, ..., rows])
+
+
+def test_faults_of_machine_code_are_told(monkeypatch):
+    """Where the program is right, and what runs is not."""
+    step = mg.compile(lambda x: (x * 2.0).tanh(), check=1)
+    step(X[0])
+    plan = step._last
+    plan._numbers[:] = 3.0
+    with pytest.raises(TraceError, match=r"machine code of .* is to blame"):
+        step(X[0])
+
+
+@pytest.mark.parametrize("check", [0, -1, 1.5, True, "2"])
+def test_wrong_values_of_check(check):
+    with pytest.raises(ArgumentError, match="check must be an integer of at least 1"):
+        mg.compile(lambda x: x, check=check)
+
+
+def test_as_a_decorator():
+    @mg.compile(check=2)
+    def double(x):
+        return x * 2
+
+    assert double.__name__ == "double"
+    np.testing.assert_array_equal(double(X[0]).data, X[0] * 2)
+    assert array_of(double(X[0])).dtype == np.float32

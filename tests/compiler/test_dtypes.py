@@ -1,0 +1,173 @@
+"""Compiled results have the dtype, the shape and the values of eager ones, for all pairs of
+dtypes and arrays of any shape. The generated functions run as Python."""
+
+import itertools
+import operator
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+from minigrad import errors
+from minigrad.functional import leaky_relu
+
+from .test_table import as_python  # noqa: F401
+
+DTYPES = [
+    *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
+    *("float32", "float64"),
+]
+SHAPES = [((3, 2), (3, 2)), ((3, 2), (2,)), ((3, 2), ()), ((), (3,)), ((), ()), ((3, 1), (1, 2))]
+NUMBERS = [2, 0.5, True, -1, 3.0]
+BINARY = [
+    *(operator.add, operator.sub, operator.mul, operator.truediv, operator.pow),
+    *(mg.maximum, mg.minimum, mg.logical_and, mg.logical_or),
+    *(operator.eq, operator.ne, operator.lt, operator.le, operator.gt, operator.ge),
+    lambda a, b: mg.where(a, a, b),
+    lambda a, b: mg.where(b > a, b * 0.5, a),
+    lambda a, b: (a + b).sum() * b,
+    lambda a, b: (a * 0.5).mean() + b,
+]
+UNARY = [
+    *(operator.neg, operator.abs, operator.invert, mg.sign, mg.square, mg.isnan, mg.logical_not),
+    *(mg.exp, mg.tanh, mg.sigmoid, mg.softplus, mg.relu, mg.erf, leaky_relu),
+    lambda a: mg.sqrt(mg.abs(a)),
+    lambda a: mg.log(mg.abs(a) + 1),
+    lambda a: mg.clip(a, -1, 1),
+    lambda a: mg.clip(a, None, 2),
+    lambda a: mg.clip(a, 0.5, None),
+    lambda a: 2**a,
+    lambda a: 0.5 - a,
+    lambda a: 1 / (a + 2.5),
+    *(mg.sum, mg.mean, mg.max, mg.min, mg.var, mg.argmax, mg.argmin),
+    lambda a: mg.sum(a, -1),
+    lambda a: mg.mean(a, -1, keepdims=True),
+    lambda a: mg.max(a, -1),
+    lambda a: a.sum() * 0.5 + a.mean(),
+    lambda a: (a == a).sum() / 2,
+    lambda a: (a > 0).mean() * 3,
+    lambda a: a.mean() * a.sum(),
+    lambda a: a.reshape(-1)[0] * 0.5,
+    *(lambda a, dtype=dtype: a.astype(dtype) for dtype in DTYPES),
+    *(lambda a, dtype=dtype: (a * 1.5).astype(dtype) + 1 for dtype in DTYPES),
+]
+
+CASTS = [
+    *(lambda a, dtype=dtype: a.astype(dtype) for dtype in DTYPES),
+    *(lambda a, dtype=dtype: (a + a).astype(dtype) + 1 for dtype in DTYPES if dtype != "bool"),
+]
+
+
+def edges():
+    """Return an array of each dtype with the limits of all, and for floats NaN and infinities.
+
+    The arrays are long enough for NumPy's vector code.
+    """
+    ends = [sign * 2**bits + more for bits in (0, 7, 8, 15, 16, 31, 32, 40, 62, 63, 64, 70)
+            for sign in (1, -1) for more in (-1, 0, 1, 300)]  # fmt: skip
+    found = []
+    for dtype in DTYPES:
+        if dtype.startswith("f"):
+            values = [*ends, *(x + 0.5 for x in ends), 0.0, -0.0, np.inf, -np.inf, np.nan]
+            found.append(np.array([float(x) for x in values], dtype))
+        elif dtype == "bool":
+            found.append(np.array([False, True] * 20))
+        else:
+            low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
+            found.append(np.array([x for x in ends if low <= x <= high], dtype))
+    return found
+
+
+def data(rng, dtype, shape):
+    """Small numbers of either sign; unsigned integers are as far below what is too large."""
+    eighths = np.asarray(rng.integers(-24, 25, shape) / 8)
+    return (eighths if np.dtype(dtype).kind == "f" else eighths.astype(np.int64)).astype(dtype)
+
+
+def those_that_work(functions, *inputs):
+    """Without what is refused by eager minigrad."""
+    works = []
+    for function in functions:
+        try:
+            function(*inputs)
+        except errors.MinigradError:
+            continue
+        works.append(function)
+    return works
+
+
+def agree(functions, *kinds):
+    """What the functions make of arrays of these dtypes and shapes, compiled and eager, on data
+    that was traced and on other."""
+
+    def made(seed):
+        rng = np.random.default_rng(seed)
+        return [mg.tensor(data(rng, *kind)) for kind in kinds]
+
+    works = those_that_work(those_that_work(functions, *made(0)), *made(1))
+    compiled = mg.compile(lambda *inputs: [f(*inputs) for f in works])
+    for seed in (0, 0, 1):
+        eager = [f(*made(seed)) for f in works]
+        for i, (a, b) in enumerate(zip(compiled(*made(seed)), eager, strict=True)):
+            where = f"{i}: {kinds}"
+            assert (a.dtype, a.shape) == (b.dtype, b.shape), where
+            unit = np.finfo(b.dtype).eps if b.dtype.kind == "f" else 0.0
+            np.testing.assert_allclose(a.data, b.data, rtol=16 * unit, atol=4 * unit, err_msg=where)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("shapes", SHAPES, ids=str)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_two(dtype, shapes):
+    """Each elementwise function of two, with each dtype beside."""
+    for other in DTYPES:
+        agree(BINARY, (dtype, shapes[0]), (other, shapes[1]))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("shape", [(3, 2), (3,), (), (1, 1)], ids=str)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_one(dtype, shape):
+    """Each function of one, and of one and a Python number."""
+    pairs = list(itertools.product(NUMBERS, BINARY[:15]))
+    numbers = [lambda a, n=n, f=f: f(a, n) for n, f in pairs]
+    numbers += [lambda a, n=n, f=f: f(n, a) for n, f in pairs]
+    agree([*UNARY, *numbers], (dtype, shape))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("seed", range(60))
+def test_expressions(seed):
+    """Functions of functions, of arrays of any two dtypes, also without dimensions."""
+    rng = np.random.default_rng(seed)
+    shapes = SHAPES[rng.integers(len(SHAPES))]
+    kinds = [(str(rng.choice(DTYPES)), shape) for shape in shapes]
+
+    def one_of(some):
+        return some[rng.integers(len(some))]
+
+    def chain(a, b, steps):
+        for unary, binary in steps:
+            a, b = unary(a), binary(a, b)
+        return a + b
+
+    steps = [[(one_of(UNARY), one_of(BINARY)) for _ in range(2)] for _ in range(20)]
+    agree([lambda a, b, some=some: chain(a, b, some) for some in steps], *kinds)
+
+
+def casts_agree():
+    """Compiled casts from each dtype to each equal eager ones, alone and in an expression."""
+    compiled = mg.compile(lambda *arrays: [cast(x) for x in arrays for cast in CASTS])
+    for _ in range(2):
+        found = iter(compiled(*edges()))
+        for x in edges():
+            for cast in CASTS:
+                expected, got = cast(mg.tensor(x)), next(found)
+                assert got.dtype == expected.dtype
+                np.testing.assert_array_equal(got.data, expected.data, err_msg=str(x.dtype))
+
+
+@pytest.mark.filterwarnings("ignore:compile. .* cannot be compiled")
+def test_casts():
+    """Numbers may lie far beyond what a dtype holds; neither form warns, which is an error here."""
+    casts_agree()

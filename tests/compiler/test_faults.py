@@ -1,0 +1,342 @@
+"""Faults of compiled steps: files of generated code that are broken, missing or stale, processes
+that are killed, race or fork, and interrupts. None may crash, hang or leave half a step."""
+
+import copy
+import json
+import multiprocessing
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+import pytest
+
+import minigrad as mg
+from minigrad import ops
+from minigrad.compiler.codegen.calls import CALLS
+
+from .test_compile import batches, make, same, state
+
+jit_only = pytest.mark.skipif(
+    bool(numba.config.DISABLE_JIT),  # type: ignore[attr-defined]
+    reason="processes of their own compile all the same: nothing that the other run lacks",
+)
+posix = pytest.mark.skipif(os.name == "nt", reason="needs POSIX")
+
+SCRIPT = """
+import json, os, signal, sys, time
+import numpy as np
+import minigrad as mg
+
+step = mg.compile(lambda x: mg.sigmoid(x) * 2)
+def use():
+    x = np.zeros(3)
+    step(x)
+    return step(x).data.tolist()
+"""
+FINISH = """
+(plan,) = step._plans.popitem()[1]
+from minigrad.compiler import build
+kept = build.function(plan.module, "step").stats
+print(json.dumps([out, str(step.path), sum(kept.cache_misses.values())]))
+"""
+
+
+class Folder:
+    """A folder for generated files, and processes that use it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.package = path, Path(mg.__file__).parents[1]
+
+    def start(self, script: str = "out = use()", finish: str = FINISH) -> "subprocess.Popen[str]":
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith("NUMBA_")}
+        own = {"PYTHONPATH": str(self.package), "NUMBA_CACHE_DIR": str(self.path)}
+        return subprocess.Popen(
+            [sys.executable, "-c", SCRIPT + script + finish],
+            env={**inherited, **own},
+            cwd=self.package,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, script: str = "out = use()") -> tuple[Any, str, int, str]:
+        """What the step returns, its file, how often it was compiled, and what was complained."""
+        process = self.start(script)
+        output, errors = process.communicate(timeout=100)
+        assert process.returncode == 0, errors
+        return (*json.loads(output), errors)
+
+    def check(self, compiled: int, script: str = "out = use()") -> None:
+        out, path, count, errors = self.run(script)
+        assert (out, count, errors) == ([1.0] * 3, compiled, "") and Path(path).is_file()
+
+    def one(self, pattern: str) -> Path:
+        (found,) = self.path.rglob(pattern)
+        return found
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    return Folder(tmp_path / "cache")
+
+
+@jit_only
+def test_broken_files_are_written_anew(folder: Folder) -> None:
+    folder.check(1)
+    source, code = folder.one("minigrad_*.py"), folder.one("minigrad_*.nbc")
+    text, machine = source.read_bytes(), code.read_bytes()
+    source.write_bytes(text[: len(text) // 2])
+    code.write_bytes(machine[: len(machine) // 2])
+    folder.check(1)
+    assert source.read_bytes() == text
+    source.write_bytes(text.replace(b"2", b"3"))  # whoever edits it does not change what runs
+    code.write_bytes(machine[:-1] + b"x")
+    folder.check(1)
+    source.unlink()
+    folder.check(0)
+
+
+@jit_only
+@posix
+def test_killed_and_interrupted_while_compiling(folder: Folder) -> None:
+    """Ctrl-C falls into the imports of Numba's compiler, which did not survive it."""
+    process = folder.start("print('now', flush=True); use()")
+    assert process.stdout is not None and process.stdout.readline() == "now\n"
+    time.sleep(0.3)
+    process.kill()
+    process.communicate()
+    interrupted = (
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))\n"
+        "signal.setitimer(signal.ITIMER_REAL, 0.1)\n"
+        "try:\n    use(); raise SystemExit('in time')\n"
+        "except KeyboardInterrupt:\n    out = use()"
+    )
+    out, _, count, errors = folder.run(interrupted)
+    assert (out, count >= 1, errors) == ([1.0] * 3, True, "")
+    folder.check(0)
+
+
+@jit_only
+def test_racing_processes(folder: Folder) -> None:
+    go = folder.path.parent / "go"
+    wait = f"print('ready', flush=True)\nwhile not os.path.exists({str(go)!r}): time.sleep(0.001)\n"
+    racing = [folder.start(f"{wait}out = use()") for _ in range(2)]
+    for process in racing:
+        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    go.touch()
+    for process in racing:
+        output, errors = process.communicate(timeout=100)
+        assert (process.returncode, errors) == (0, "")
+        assert json.loads(output)[0] == [1.0] * 3
+    folder.check(0)
+    assert list(folder.path.rglob("*.tmp")) == []
+
+
+@jit_only
+@posix
+def test_nothing_can_be_written(folder: Folder) -> None:
+    """A file is where the folder should be; a disk is full; both are said once."""
+    full = (
+        "import resource\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\nout = use()"
+    )
+    for script in (full, "out = use()"):
+        out, path, _, errors = folder.run(script)
+        assert (out, path) == ([1.0] * 3, "None")
+        assert errors.count("RuntimeWarning: minigrad: compiled kernels cannot be kept") == 1
+        assert [p for p in folder.path.rglob("*") if p.is_file()] == []
+        shutil.rmtree(folder.path, ignore_errors=True)
+        folder.path.touch()
+
+
+@jit_only
+def test_an_edited_helper_is_compiled_anew(folder: Folder) -> None:
+    package = folder.path.parent / "package"
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(folder.package / "minigrad", package / "minigrad", ignore=ignored)
+    folder.package = package
+    folder.check(1)
+    helper = package / "minigrad" / "kernels" / "generated.py"
+    helper.write_text(helper.read_text().replace("return (one if a", "return one + (one if a"))
+    out, _, count, _ = folder.run()
+    assert (out, count) == ([3.0] * 3, 1)
+
+
+PRODUCT = """
+step = mg.compile(lambda x: x @ x)
+x = np.eye(3, dtype=np.float32) * 2
+step(x), step(x)
+"""
+
+
+@jit_only
+def test_what_is_loaded_brings_neither_scipy_nor_the_compiler(folder: Folder) -> None:
+    names = ["numba.np.arraymath", "numba.np.arrayobj"]
+    looked = f"[name for name in ['scipy.linalg', *{names}] if name in sys.modules]"
+    script = f"{PRODUCT}out = {looked}"
+    out, _, count, _ = folder.run(script)
+    assert (out, count) == (names, 1)
+    out, _, count, _ = folder.run(script)
+    assert (out, count) == ([], 0)
+    both = "from scipy.linalg import cython_blas, lu; lu(x); out = [step(x).data[0, 0].item()]"
+    assert folder.run(f"{PRODUCT}{both}; out += [step(x).data[1, 1].item()]")[0] == [4.0, 4.0]
+
+
+# --- interrupts ---------------------------------------------------------------------------------
+
+
+class Stop(BaseException):
+    """Like KeyboardInterrupt, which pytest would take for its own."""
+
+
+@posix
+@pytest.mark.skipif(
+    bool(numba.config.DISABLE_JIT),  # type: ignore[attr-defined]
+    reason="Python sees a signal between any two lines of a step that is not compiled",
+)
+def test_an_interrupt_finds_an_epoch_between_two_batches() -> None:
+    x, y = (np.concatenate(a) for a in zip(*batches(3000), strict=True))
+    (model, opt, step), (m2, o2, plain) = make(), make()
+    compiled, expected = mg.compile(step), mg.compile(plain)
+
+    def stop(*_: Any) -> None:
+        raise Stop
+
+    previous, done, stopped = signal.signal(signal.SIGALRM, stop), 0, 0
+    try:
+        for seconds in (0.0, 0.003, 0.005, 0.009):  # all is compiled in the first
+            signal.setitimer(signal.ITIMER_REAL, seconds)
+            try:
+                few = len(x) if seconds else 80
+                compiled.epoch(x[:few], y[:few], batch_size=8)
+            except Stop:
+                stopped += 1
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            tracked = int(model[1].num_batches_tracked.item())
+            for i in range(tracked - done):
+                expected(x[8 * i : 8 * i + 8], y[8 * i : 8 * i + 8])
+            same(state(model, opt), state(m2, o2))
+            done = tracked
+    finally:
+        signal.signal(signal.SIGALRM, previous)
+    assert stopped
+
+
+@pytest.mark.parametrize("fault", [Stop, MemoryError])
+@pytest.mark.filterwarnings("ignore:compile. .* cannot be compiled")
+def test_an_exception_between_two_parts_changes_nothing(monkeypatch: Any, fault: Any) -> None:
+    """Where an operation is left to NumPy, updates come after all of these."""
+    monkeypatch.delitem(CALLS, "concat")
+    (model, opt, step), (m2, o2, eager) = make(), make()
+
+    def with_concat(inner: Any) -> Any:
+        return lambda x, y: (inner(mg.concat([x[:4], x[4:]]), y), mg.concat([x, x]))
+
+    compiled, expected = mg.compile(with_concat(step)), with_concat(eager)
+    data = batches(4)
+    for x, y in data[:2]:
+        compiled(x, y)
+        expected(mg.tensor(x), mg.tensor(y))
+    plan = compiled._last
+    assert plan is not None and len(plan._steps) > 1
+    whole, before = plan._steps, state(model, opt)
+    for k in range(len(whole)):
+
+        def fail(_: Any) -> None:
+            raise fault
+
+        plan._steps = [*whole[:k], fail, *whole[k:]]
+        with pytest.raises(fault):
+            compiled(*data[2])
+        same(state(model, opt), before)
+    plan._steps = whole
+    for x, y in data[2:]:
+        compiled(x, y)
+        expected(mg.tensor(x), mg.tensor(y))
+    same(state(model, opt), state(m2, o2))
+
+
+def test_an_interrupt_of_a_trace_takes_it_back(monkeypatch: Any) -> None:
+    (model, opt, step), (m2, o2, eager) = make(), make()
+    compiled = mg.compile(lambda x, y: (step(x, y), interrupt())[0])
+    before = state(model, opt)
+    x, y = batches(1)[0]
+
+    def interrupt() -> None:
+        if interrupts:
+            raise interrupts.pop()
+
+    interrupts = [KeyboardInterrupt()]
+    with pytest.raises(KeyboardInterrupt):
+        compiled(x, y)
+    same(state(model, opt), before)
+    for _ in range(2):
+        compiled(x, y)
+        eager(mg.tensor(x), mg.tensor(y))
+    same(state(model, opt), state(m2, o2))
+
+
+# --- processes ----------------------------------------------------------------------------------
+
+
+@mg.compile
+def doubled(x: Any) -> Any:
+    return ops.tanh(x) * 2.0
+
+
+def test_pickled_by_name_and_not_copied() -> None:
+    assert pickle.loads(pickle.dumps(doubled)) is doubled
+    assert copy.deepcopy(doubled) is doubled and copy.copy(doubled) is doubled
+
+
+@jit_only
+@posix
+def test_a_child_of_a_process_in_a_compiled_call() -> None:
+    """It inherits the lock of a thread that it has not."""
+    inside, leave = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with doubled._running:
+            inside.set()
+            leave.wait(30)
+
+    doubled(np.zeros(2))
+    doubled(np.zeros(2))
+    thread = threading.Thread(target=hold)
+    thread.start()
+    inside.wait(30)
+    try:
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if (doubled(np.zeros(2)).data == 0).all() else 1)
+        for _ in range(1000):
+            found, status = os.waitpid(child, os.WNOHANG)
+            if found:
+                break
+            time.sleep(0.01)
+        else:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            pytest.fail("the child waits")
+        assert status == 0
+    finally:
+        leave.set()
+        thread.join()
+
+
+@jit_only
+def test_a_spawned_process_gets_a_compiled_function() -> None:
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(1) as pool:
+        (got,) = pool.map(doubled, [np.ones(2)])
+    np.testing.assert_array_equal(got.data, doubled(np.ones(2)).data)

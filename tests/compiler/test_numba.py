@@ -1,0 +1,167 @@
+"""What other tests of generated code run as Python, compiled by Numba: many cases in one function,
+since that takes less time than a function for each."""
+
+import numba
+import numpy as np
+import pytest
+from cases import CASES
+
+import minigrad as mg
+from minigrad import ops
+
+from .test_dtypes import BINARY as BINARY_OF_DTYPES
+from .test_dtypes import DTYPES, casts_agree, data, those_that_work
+from .test_dtypes import UNARY as UNARY_OF_DTYPES
+from .test_indices import agree as agree_at
+from .test_indices import arrangements
+from .test_ops import FUNCTIONS, tensors
+from .test_random_programs import BINARY, UNARY, program
+from .test_table import LOOK, RANDOM, close, split
+
+MANY = 30  # a primitive with more cases than this runs a quarter of them here
+TOGETHER = 10
+
+
+def by_numba(function, *makers):
+    """Compiled and eager, on what each maker gives; the last call runs what Numba has compiled."""
+    eager = [function(*make()) for make in makers]  # and what it imports on first use is there
+    compiled = mg.compile(function)
+    for make, expected in zip(makers, eager, strict=True):
+        for a, b in zip(compiled(*make()), expected, strict=True):
+            close(a, b, b.dtype if b.dtype.kind == "f" else np.float32)
+    as_python = bool(numba.config.DISABLE_JIT)  # type: ignore[attr-defined]
+    assert ("run as Python" in compiled.report()) == as_python
+
+
+def table():
+    """Cases of all primitives, in float32 and float64 by turns, in groups. Shapes that are equal
+    stand together, as they share loops."""
+    found = []
+    for name, cases in CASES.items():
+        for i, case in enumerate(cases[:: 4 if len(cases) > MANY else 1]):
+            call, first, other = split(case, (np.float32, np.float64)[i % 2])
+            if first and name not in RANDOM | LOOK:
+                found.append((name, call, first, other))
+    found.sort(key=lambda entry: max((a.ndim, a.shape) for a in entry[2]))
+    return [found[i : i + TOGETHER] for i in range(0, len(found), TOGETHER)]
+
+
+@pytest.mark.filterwarnings("ignore:compile. .* cannot be compiled")
+@pytest.mark.parametrize("group", table(), ids=lambda group: f"{group[0][0]}-{group[-1][0]}")
+def test_table(group):
+    """Each primitive and its derivative, as in test_compile_table.py."""
+    entries = [(call, len(first), ops.TABLE[name].differentiable) for name, call, first, _ in group]
+
+    def run(*arrays):
+        found = []
+        for call, n, smooth in entries:
+            inputs, arrays = arrays[:n], arrays[n:]
+            y = call(*inputs)
+            found.append(y)
+            if smooth:
+                weights = np.random.default_rng(1).standard_normal(y.shape).astype(y.dtype)
+                found += mg.grad((y * weights).sum(), inputs, allow_unused=True)
+        return [y for y in found if y is not None]
+
+    def leaves(k):
+        return [mg.tensor(a, requires_grad=True) for entry in group for a in entry[k]]
+
+    by_numba(run, *(lambda k=k: leaves(k) for k in (2, 2, 3)))
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_functions(name):
+    """Those of test_compile_ops.py, which has them as Python."""
+    function, *makers = FUNCTIONS[name]
+    by_numba(function, *(lambda seed=seed: tensors(makers, seed) for seed in (0, 0, 1)))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_random_programs(seed):
+    """Five of the kind of test_compile_random.py, and their gradients."""
+    rng = np.random.default_rng(seed)
+    shapes = [(3, 4), (4,), ()]
+    plans = []
+    for _ in range(5):
+        arities = rng.integers(1, 3, 6)
+        which = [rng.integers(len(UNARY if n == 1 else BINARY)) for n in arities]
+        plans.append([(n, k, *rng.integers(0, 10, 2)) for n, k in zip(arities, which, strict=True)])
+
+    def run(*inputs):
+        found = [program(steps, inputs) for steps in plans]
+        given = [
+            mg.grad((y * y).sum(), inputs, allow_unused=True) for y in found if y.requires_grad
+        ]
+        return [*found, *(g for some in given for g in some if g is not None)]
+
+    def leaves(seed):
+        rng = np.random.default_rng(seed)
+        return [mg.tensor(rng.standard_normal(s), requires_grad=True) for s in shapes]
+
+    by_numba(run, *(lambda seed=seed: leaves(seed) for seed in (100, 100, 101)))
+
+
+@pytest.mark.parametrize("first", [5, 150, 1000])
+def test_indices(first):
+    """A sample of the arrangements of test_compile_indices.py."""
+    agree_at(4, list(arrangements(4))[first::120][:4])
+
+
+@pytest.mark.filterwarnings("ignore:compile. .* cannot be compiled")
+def test_casts():
+    """Those of test_compile_dtypes.py, which has them as Python."""
+    casts_agree()
+
+
+def test_transposes():
+    """Of three and more dimensions, read by loops, products, losses and reductions."""
+    labels = np.array([[[0, 2], [1, 0]], [[2, 2], [1, 1]]])
+
+    def run(x, w):
+        logits = x.permute(0, 3, 1, 2)
+        y = w.transpose(1, 2)
+        mean, var = y.mean((0, 2), keepdims=True), y.var((0, 2), keepdims=True)
+        normal = (y - mean) * mg.rsqrt(var + 1e-5)
+        found = [
+            (x.permute(0, 2, 1, 3) ** 2 * 1.0).sum(),
+            mg.functional.cross_entropy(logits, labels),
+            (normal * normal * normal).sum(),
+            (x.permute(3, 2, 1, 0)[1:, 0] * 2).permute(2, 0, 1).sum(0).max(),
+            (y @ y.transpose(1, 2)).sum(),
+            (y * 2)[0][None].permute(1, 2, 0).reshape(-1).max(),
+        ]
+        return [*found, *mg.grad(sum(found), [x, w])]
+
+    def leaves(seed):
+        rng = np.random.default_rng(seed)
+        shapes = (2, 2, 2, 3), (4, 3, 2)
+        return [mg.tensor(rng.standard_normal(s), requires_grad=True) for s in shapes]
+
+    by_numba(run, *(lambda seed=seed: leaves(seed) for seed in (0, 0, 1)))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("shift", [0, 4, 7])  # 0: functions of one
+def test_dtypes(shift):
+    """Functions of one and of two arrays, of each dtype and one other."""
+    pairs = list(zip(DTYPES, [*DTYPES[shift:], *DTYPES[:shift]], strict=True))
+    given = BINARY_OF_DTYPES[:15] if shift else UNARY_OF_DTYPES[:18]
+
+    def makes(seed):
+        rng = np.random.default_rng(seed)
+        return [mg.tensor(data(rng, dtype, (3, 2))) for pair in pairs for dtype in pair]
+
+    inputs = makes(0)
+    works = [
+        those_that_work(given, *inputs[2 * i : 2 * i + (2 if shift else 1)])
+        for i in range(len(pairs))
+    ]
+
+    def run(*inputs):
+        found = []
+        for functions in works:
+            (a, b), inputs = inputs[:2], inputs[2:]
+            found += [f(a, b) if shift else f(a) for f in functions]
+        return found
+
+    by_numba(run, *(lambda seed=seed: makes(seed) for seed in (0, 0, 1)))

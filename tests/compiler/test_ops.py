@@ -1,0 +1,285 @@
+"""What primitives are compiled to, several in a function: products, indices, reductions, losses;
+and what is left to NumPy. The generated functions run as Python."""
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+from minigrad import functional as F
+from minigrad.errors import OutOfRangeError, TraceError
+
+from .test_table import as_python  # noqa: F401
+
+WEIGHTS = np.float32([0.1, 1.0, 2.0, 0.5])
+
+
+def floats(*shape):
+    return lambda rng: rng.standard_normal(shape).astype(np.float32)
+
+
+def below(n, *shape, dtype=np.int64):
+    return lambda rng: rng.integers(0, n, shape).astype(dtype)
+
+
+def with_gradients(function):
+    """What the function returns, and the gradients of the sum of its squares."""
+
+    def run(*inputs):
+        found = function(*inputs)
+        leaves = [x for x in inputs if x.requires_grad]
+        return (*found, *mg.grad(sum((y * y).sum() for y in found), leaves))
+
+    return run
+
+
+def rounded(x):
+    """With many ties; the gradient is that of x."""
+    return x - (x - (x * 2).astype("int64").astype(x.dtype)).detach()
+
+
+FUNCTIONS = {
+    "counts": (
+        lambda x, y: (
+            mg.argmax(x, 1),
+            mg.argmin(x),
+            (mg.argmax(x, 1) == y).sum(),
+            (y == 2).mean(),
+            y.sum(),
+            (y + 1).sum(0, keepdims=True),
+        ),
+        floats(6, 4),
+        below(4, 6, dtype=np.int32),
+    ),
+    "products": (
+        with_gradients(lambda x, y, v: (x @ y, x @ v, v @ y, x[0] @ y, x[:, None] @ y, v @ v)),
+        floats(4, 3, 5),
+        floats(4, 5, 2),
+        floats(5),
+    ),
+    "order": (
+        with_gradients(
+            lambda x, y: (
+                mg.concat([x, y.transpose(1, 2), x * 2], 1),
+                mg.stack([x, x * 2], 2),
+                x.permute(2, 0, 1),
+                (x * 2).permute(2, 0, 1) * 3,
+                x.permute(2, 1, 0).reshape(-1),
+                x.reshape(-1),
+            )
+        ),
+        floats(4, 3, 5),
+        floats(4, 5, 2),
+    ),
+    "ties": (
+        with_gradients(lambda x: (rounded(x).max(0), rounded(x).min((0, 1)), x.max())),
+        floats(4, 4, 3),
+    ),
+    "slices": (
+        with_gradients(
+            lambda x: (
+                *(x[1:3], x[:, ::2], x[::-1, 0], x[..., -1], x[None, 1], x[:, None, 2:0:-1]),
+                *((x * 2)[1:3] + 1, x[5:], x[1, 2, 3:4], x[1, 2, 3], x[()]),
+            )
+        ),
+        floats(4, 4, 5),
+    ),
+    "indices": (
+        with_gradients(
+            lambda x, i, j: (
+                *(x[i], x[:, i], x[i, i], x[i][:, None], x[1:, i, :2], x[i, :, j], x[None, i]),
+                *(x[[0, 2, 2]], x[np.array([True, False, True, True])], x[[0, 1], :, [3, 3]]),
+                *(x[..., i - 4], x[1, i], x[i, None, i]),
+            )
+        ),
+        floats(4, 4, 5),
+        below(4, 3, 2),
+        below(5, 2, dtype=np.uint8),
+    ),
+    "embedding": (
+        with_gradients(lambda i, w: (F.embedding(i, w), F.embedding(i, w, padding_idx=-2))),
+        below(5, 4, 3),
+        floats(5, 6),
+    ),
+    "layers": (
+        with_gradients(
+            lambda x, w, b: (F.linear(x, w, b), F.linear(x[0, 0], w), F.layer_norm(x, 5))
+        ),
+        floats(2, 4, 5),
+        floats(3, 5),
+        floats(3),
+    ),
+    "losses": (
+        with_gradients(
+            lambda x, y: (
+                F.cross_entropy(x, y, label_smoothing=0.1),
+                F.cross_entropy(x, y, weight=WEIGHTS, ignore_index=1),
+                F.cross_entropy(x, y, weight=WEIGHTS, label_smoothing=0.2, reduction="sum"),
+                F.cross_entropy(x, y, reduction="none", ignore_index=2),
+                F.cross_entropy(x, F.softmax(x * 2), weight=mg.tensor(WEIGHTS)),
+                F.nll_loss(F.log_softmax(x), y),
+                F.nll_loss(F.log_softmax(x), y, weight=WEIGHTS, ignore_index=2),
+                F.nll_loss(F.log_softmax(x), y, reduction="none"),
+            )
+        ),
+        floats(6, 4),
+        below(4, 6, dtype=np.int32),
+    ),
+}
+
+
+def tensors(makers, seed):
+    rng = np.random.default_rng(seed)
+    arrays = [make(rng) for make in makers]
+    return [mg.tensor(a, requires_grad=a.dtype.kind == "f") for a in arrays]
+
+
+def agree(function, makers, tolerance):
+    """Compiled and eager, over data of which one was traced."""
+    compiled = mg.compile(function)
+    for seed in range(3):
+        expected, got = function(*tensors(makers, seed)), compiled(*tensors(makers, seed))
+        for a, b in zip(expected, got, strict=True):
+            assert (a.dtype, a.shape) == (b.dtype, b.shape)
+            np.testing.assert_allclose(b.data, a.data, rtol=tolerance, atol=tolerance)
+    return compiled
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_compiled_is_eager(name):
+    """And nothing is left to NumPy, which would be a warning, and so an error."""
+    function, *makers = FUNCTIONS[name]
+    agree(function, makers, 4e-6)
+
+
+@pytest.mark.filterwarnings("ignore:invalid value")
+def test_powers_that_are_roots():
+    """NumPy takes a root, of which -inf has none, and -0.0 has itself."""
+    root = mg.compile(lambda x: (x**0.5, x**2.0, x**3))
+    x = np.float32([-np.inf, -0.0, 2.0, -1.0, np.inf, np.nan])
+    for _ in range(2):
+        for got, expected in zip(root(x), (np.sqrt(x), x * x, x * x * x), strict=True):
+            np.testing.assert_array_equal(got.data, expected)
+            assert (np.signbit(got.data) == np.signbit(expected))[:3].all()
+
+
+@pytest.mark.parametrize(
+    ("name", "function", "makers"),
+    [
+        # Only where no network has use for them: an index that is one boolean, products, means of
+        # squares and extremes of integers, and an integer that its array's dtype cannot hold.
+        ("getitem", lambda x: x[True] + x[False].sum(), [floats(2, 3)]),
+        ("matmul", lambda x: x @ x, [below(4, 3, 3)]),
+        ("max, min", lambda x: x.max(0) + x.min(), [below(9, 3, 4)]),
+        ("equal", lambda x: x == 2**40, [below(4, 5, dtype=np.int32)]),
+        ("equal", lambda x: x + 2**53 == (x + 2**53 + 1).astype("uint64"), [below(4, 5)]),
+        ("mean", lambda x: x[:, :0].mean(0), [floats(3, 4)]),
+    ],
+)
+def test_what_is_left(name, function, makers):
+    """With a warning, and the same results."""
+    with pytest.warns(RuntimeWarning, match=f"{name} cannot be compiled") as caught:
+        agree(lambda *x: (function(*x),), makers, 0.0)
+    assert len(caught) == 1
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.int32, np.uint8])
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda x, y: F.cross_entropy(x, y),
+        lambda x, y: F.cross_entropy(x, y, weight=WEIGHTS),
+        lambda x, y: F.cross_entropy(x, y, label_smoothing=0.1),
+        lambda x, y: F.cross_entropy(x, y, reduction="none").sum(),
+        lambda x, y: F.nll_loss(x, y),
+        lambda x, y: F.embedding(y, x[:4]).sum(),
+        lambda x, y: x[:4][y].sum(),
+        lambda x, y: (F.nll_loss(x, y), x.sum())[1],
+    ],
+    ids=["labels", "weight", "smoothing", "none", "nll", "embedding", "getitem", "unused"],
+)
+def test_what_is_out_of_range_changes_nothing(loss, dtype):
+    """The error is eager's, and comes before what the step changes first."""
+    counter = mg.tensor(np.zeros(2))
+
+    def step(x, y):
+        counter.copy_(counter + 1)
+        return loss(x, y)
+
+    compiled = mg.compile(step)
+    x, y = floats(6, 4)(np.random.default_rng(0)), np.arange(6).astype(dtype) % 4
+    compiled(x, y)
+    y[4] = 200 if dtype == np.uint8 else 4
+    with pytest.raises(OutOfRangeError) as expected:
+        loss(mg.tensor(x), mg.tensor(y))
+    before = counter.data.copy()
+    with pytest.raises(OutOfRangeError) as found:
+        compiled(x, y)
+    assert str(found.value) == str(expected.value)
+    np.testing.assert_array_equal(counter.data, before)
+    y[4] = 3
+    np.testing.assert_allclose(
+        compiled(x, y).data, loss(mg.tensor(x), mg.tensor(y)).data, rtol=1e-6
+    )
+
+
+def test_nothing_to_count():
+    """All labels ignored: NaN with a gradient of 0, as eager, and again a number after that."""
+
+    def losses(x, y):
+        found = F.cross_entropy(x, y, WEIGHTS, 1), F.nll_loss(F.log_softmax(x), y, None, 1)
+        return (*found, *mg.grad(found, [x], [np.float32(1), np.float32(1)]))
+
+    compiled = mg.compile(losses)
+    for labels in ([0, 2, 3], [1, 1, 1], [1, 2, 1]):
+        x, y = floats(3, 4)(np.random.default_rng(0)), np.array(labels)
+        given = mg.tensor(x, requires_grad=True), mg.tensor(y)
+        for a, b in zip(losses(*given), compiled(*given), strict=True):
+            np.testing.assert_allclose(b.data, a.data, rtol=2e-6, atol=1e-7)
+
+
+def test_arrays_outside_are_read_in_each_call():
+    """Also those that are indices or labels; a mask is a constant, as shapes depend on it."""
+    rows, labels = np.array([0, 1]), np.array([0, 1, 2])
+    compiled = mg.compile(lambda x: (x[rows], F.nll_loss(x, labels), F.cross_entropy(x, labels)))
+    x = floats(3, 4)(np.random.default_rng(0))
+    for i in range(3):
+        rows[:], labels[:] = i, (i, 0, 3)
+        for a, b in zip(compiled(x), compiled._function(mg.tensor(x)), strict=True):
+            np.testing.assert_allclose(a.data, b.data, rtol=1e-6)
+
+
+def test_a_mask_that_is_computed_is_refused():
+    with pytest.raises(TraceError, match="looks at a value"):
+        mg.compile(lambda x: x[x > 0])(np.ones(3))
+
+
+def test_an_embedding_has_no_negative_index():
+    """Though x[index] has, and -1 stands for nothing that is ignored."""
+    compiled = mg.compile(lambda i, w: F.embedding(i, w) + w[i])
+    w = floats(5, 3)(np.random.default_rng(0))
+    np.testing.assert_array_equal(compiled(np.array([1, 4]), w).data, 2 * w[[1, 4]])
+    with pytest.raises(OutOfRangeError, match=r"embedding: indices .* got -1 at position \(1,\)"):
+        compiled(np.array([1, -1]), w)
+
+
+@pytest.mark.parametrize("shape", [(6, 3, 1), (6, 3, 1, 1), (6, 3, 2, 2)], ids=str)
+def test_batch_norm_takes_the_kernels_that_eager_calls_take(shape):
+    """Where there is one point of space, those of rows: the same bits as of (n, c)."""
+    rng = np.random.default_rng(0)
+    x, g = rng.standard_normal((2, *shape)).astype(np.float32)
+    weight = mg.tensor(rng.standard_normal(3), dtype="float32", requires_grad=True)
+
+    def both(x, g):
+        y = F.batch_norm(x, weight=weight, training=True, activation="relu")
+        return y, *mg.grad(y, [x, weight], g)
+
+    x = mg.tensor(x, requires_grad=True)
+    eager, step = both(x, g), mg.compile(both)
+    for _ in range(2):
+        for a, b in zip(step(x, g), eager, strict=True):
+            np.testing.assert_array_equal(a.data, b.data)
+    assert ("row_train" in step.source) == (shape[2:] != (2, 2))
+    if shape[2:] != (2, 2):
+        flat = both(mg.tensor(x.data.reshape(6, 3), requires_grad=True), g.reshape(6, 3))
+        for a, b in zip(flat, eager, strict=True):
+            np.testing.assert_array_equal(a.data.ravel(), b.data.ravel())

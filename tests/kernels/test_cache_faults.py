@@ -1,0 +1,128 @@
+"""Faults of the cache of compiled kernels: broken entries, killed and racing processes, folders
+that cannot be written or trusted, another Numba. None may crash or give a wrong result."""
+
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+from small_package import FINISH, Small, check, small
+
+__all__ = ["small"]  # the fixture
+
+posix = pytest.mark.skipif(os.name == "nt", reason="modes of POSIX")
+
+
+def test_broken_entries_are_compiled_anew_and_replaced(small: Small) -> None:
+    dtypes = ["float64", "float32", "int64", "int32", "int16"]
+    every = f"out = [call('add', d)[2] for d in {dtypes}]"
+    check(small.run(every), 5, 0, out=[2.0] * 5)
+    empty, half, flipped, garbage, mixed = small.entries()
+    content = half.read_bytes()
+    empty.write_bytes(b"")
+    half.write_bytes(content[: len(content) // 2])
+    flipped.write_bytes(content[:1000] + bytes([content[1000] ^ 1]) + content[1001:])
+    garbage.write_bytes(b"no pickle, and no digest that would fit to it")
+    mixed.unlink()
+    mixed.mkdir()  # can be neither read nor replaced
+    check(small.run(every), 5, 0, out=[2.0] * 5)
+    check(small.run(every), 0, 5, out=[2.0] * 5)
+
+
+def test_whole_entries_that_cannot_be_loaded_are_compiled_anew(small: Small) -> None:
+    """As from a Numba that pickles otherwise."""
+    small.run("cache._dumps = lambda data: b'no pickle'; out = call()")
+    assert len(small.entries()) == 1
+    check(small.run(), 1, 0)
+    check(small.run(), 0, 1)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "cache._dumps = lambda data: os._exit(1)",
+        "type(cache.KERNELS).write_bytes = lambda p, b: (open(p, 'wb').write(b[:9]), os._exit(1))",
+        "os.replace = lambda *paths: os._exit(1)",
+    ],
+    ids=["before writing", "half written", "not yet in place"],
+)
+def test_killed_before_an_entry_is_in_place(small: Small, fault: str) -> None:
+    killed = small.start(f"{fault}\ncall()")
+    assert killed.communicate(timeout=100) == ("", "") and killed.returncode == 1
+    assert small.entries() == []
+    check(small.run(), 1, 0)
+    assert len(small.entries()) == 1
+
+
+def test_killed_while_compiling(small: Small) -> None:
+    process = small.start("print('now', flush=True); call()")
+    assert process.stdout is not None and process.stdout.readline() == "now\n"
+    time.sleep(0.2)
+    process.kill()
+    process.communicate()
+    check(small.run(), 1, 0)
+
+
+def test_racing_processes_do_not_mix_entries(small: Small) -> None:
+    wait = "print('ready', flush=True)\nwhile not os.path.exists('go'): time.sleep(0.001)\n"
+    orders = (["float32", "float64"], ["float64", "float32"], ["float64"])
+    racing = [
+        small.start(f"{wait}out = [call(dtype=d)[2] for d in {order}]{FINISH}") for order in orders
+    ]
+    for process in racing:
+        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    (small.folder / "go").touch()
+    for process in racing:
+        output, errors = process.communicate(timeout=100)
+        assert (process.returncode, errors) == (0, "")
+        assert json.loads(output)["out"][-1] == 4.0
+    every = f"out = [call(dtype=d)[2] for d in {orders[0]}]"
+    check(small.run(every), 0, 2, out=[4.0] * 2)
+    assert len(small.entries()) == 2
+    assert list(small.folder.rglob("*.tmp")) == []
+
+
+def make_unwritable(folder: Path) -> None:
+    """So that it holds for root as well: a file is where the folder should be."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.touch()
+
+
+@posix
+def test_a_read_only_package_leaves_entries_in_a_private_folder_of_the_user(small: Small) -> None:
+    make_unwritable(small.cache)
+    check(small.run(), 1, 0)
+    (entry,) = small.entries()
+    assert entry.parent.parent == small.user
+    assert entry.parent.stat().st_mode & 0o777 == 0o700
+    check(small.run(), 0, 1)
+    entry.parent.chmod(0o777)  # others could have put anything there
+    result = small.run()
+    assert (result["compiled"], result["loaded"]) == (1, 0)
+    assert "RuntimeWarning" in result["errors"]
+
+
+def test_with_no_folder_to_write_it_works_and_warns_once(small: Small) -> None:
+    make_unwritable(small.cache)
+    make_unwritable(small.user)
+    result = small.run("out = call(); call('add'); call('add', 'float32')", "-W", "always")
+    assert (result["out"], result["compiled"], result["loaded"]) == ([0.0, 2.0, 4.0], 3, 0)
+    assert result["errors"].count("RuntimeWarning: minigrad: compiled kernels cannot be kept") == 1
+    assert "set NUMBA_CACHE_DIR" in result["errors"]
+
+
+@pytest.mark.parametrize(
+    "difference",
+    [
+        "del numba.core.runtime.nrt.rtsys",
+        "del numba.core.compiler.CompileResult._rebuild",
+        "caching.NullCache.load_overload = lambda self, sig, context=None, more=None: None",
+    ],
+)
+def test_a_numba_made_otherwise_gets_its_own_cache_back(small: Small, difference: str) -> None:
+    initial = f"import numba\nfrom numba.core import caching\n{difference}\n"
+    (small.package / "__init__.py").write_text(initial)
+    check(small.run(), 1, 0)
+    assert len(list(small.cache.glob("*.nbi"))) == 1  # an index, which only Numba has

@@ -9,7 +9,7 @@ import numpy as np
 from ..kernels import relu as kernels
 from ..kernels.allocator import empty
 from .elementwise import elementwise, erf, exp, gated, greater, maximum, minimum, where
-from .primitive import Primitive
+from .primitive import Primitive, Scalar
 
 
 def _relu(a: Any) -> Any:
@@ -25,6 +25,7 @@ relu = elementwise(
     _relu,
     (lambda g, y, _a: gated(g, y),),
     "max(a, 0); its derivative at 0 is 0",
+    scalar=Scalar("{zero} if {0} <= {zero} else {0}", cheap=True),
 )
 
 
@@ -42,14 +43,26 @@ leaky_relu = elementwise(
     formula=lambda a, negative_slope=0.01: (
         "where(a > 0, a, negative_slope * a)" if negative_slope else "maximum(a, 0)"
     ),
+    scalar=Scalar(
+        lambda a, negative_slope: (
+            "{0} if {0} > {zero} else {0} * {negative_slope}"
+            if negative_slope
+            else "{zero} if {0} <= {zero} else {0}"
+        ),
+        cheap=True,
+    ),
 )
 tanh = elementwise(
-    "tanh", np.tanh, (lambda g, y, _a: g * (1.0 - y * y),), "hyperbolic tangent of a"
+    "tanh",
+    np.tanh,
+    (lambda g, y, _a: g * (1.0 - y * y),),
+    "hyperbolic tangent of a",
+    scalar=Scalar("tanh({0})"),
 )
 
 
 def as_float(a: Any) -> Any:
-    """a, in float32 unless it holds floats: unsigned integers wrap at -a, booleans have none."""
+    """Return a, in float32 unless it holds floats: -a wraps for unsigned integers."""
     a = np.asarray(a)
     return a if a.dtype.kind == "f" else a.astype(np.float32)
 
@@ -61,7 +74,11 @@ def _sigmoid(a: Any) -> Any:
 
 
 sigmoid = elementwise(
-    "sigmoid", _sigmoid, (lambda g, y, _a: g * y * (1.0 - y),), "1 / (1 + exp(-a))"
+    "sigmoid",
+    _sigmoid,
+    (lambda g, y, _a: g * y * (1.0 - y),),
+    "1 / (1 + exp(-a))",
+    scalar=Scalar("e = exp(-abs({0}))\n({one} if {0} >= {zero} else {e}) / ({one} + {e})"),
 )
 
 
@@ -75,6 +92,7 @@ softplus = elementwise(
     _softplus,
     (lambda g, _y, a: g * sigmoid(a),),
     "log(1 + exp(a)), without overflow",
+    scalar=Scalar("({zero} if {0} <= {zero} else {0}) + log1p(exp(-abs({0})))"),
 )
 
 
@@ -93,7 +111,15 @@ def _gelu_vjp(g: Any, _y: Any, a: Any) -> Any:
 
 
 gelu = elementwise(
-    "gelu", _gelu, (_gelu_vjp,), "a * Phi(a), Phi the standard normal distribution function"
+    "gelu",
+    _gelu,
+    (_gelu_vjp,),
+    "a * Phi(a), Phi the standard normal distribution function",
+    scalar=Scalar(
+        "low = {dtype}(-40.0)\n"
+        "phi = {dtype}(0.5) * erfc({0} * {dtype}(-0.7071067811865476))\n"
+        "({low} if {0} < {low} else {0}) * {phi}"
+    ),
 )
 
 
@@ -136,4 +162,11 @@ binary_cross_entropy: Primitive = elementwise(
     "-(positive * t * log(p) + negative * (1 - t) * log(1 - p)), p = sigmoid(x); a term whose "
     "factor is 0 is 0, also where its logarithm is infinite",
     formula=_bce_formula,
+    scalar=Scalar(
+        "positive = {2} * {1}\n"
+        "negative = {3} * ({one} - {1})\n"
+        "growing = {negative} if {0} >= {zero} else {positive}\n"
+        "common = ({positive} + {negative}) * log1p(exp(-abs({0})))\n"
+        "{common} + ({zero} if {growing} == {zero} else {growing} * abs({0}))"
+    ),
 )

@@ -21,10 +21,13 @@ class _Loss(Module):
 
 
 class MSELoss(_Loss):
-    """F.mse_loss with this reduction: "mean", "sum" or "none"; errors are raised by calls."""
+    """A loss that computes F.mse_loss with a reduction, "mean", "sum" or "none".
+
+    Errors are raised by calls.
+    """
 
     def forward(self, input: Any, target: Any) -> Tensor:
-        """Of input and target of one shape: a scalar, or that shape with reduction="none"."""
+        """Return a scalar for input and target of one shape; that shape with reduction="none"."""
         return F.mse_loss(input, target, self.reduction)
 
 
@@ -40,8 +43,12 @@ class _WeightedLoss(_Loss):
 
 
 class CrossEntropyLoss(_WeightedLoss):
-    """F.cross_entropy with these arguments: weight, a buffer of shape (classes,) or None,
-    ignore_index, reduction, label_smoothing. Errors, but for the last, are raised by calls."""
+    """A loss that computes F.cross_entropy with these arguments.
+
+    weight becomes a buffer of shape (classes,), or None; ignore_index, reduction and
+    label_smoothing are those of F.cross_entropy. Errors are raised by calls, except those of
+    label_smoothing.
+    """
 
     def __init__(
         self,
@@ -54,24 +61,30 @@ class CrossEntropyLoss(_WeightedLoss):
         self.label_smoothing = number("CrossEntropyLoss", "label_smoothing", label_smoothing, 0, 1)
 
     def forward(self, input: Any, target: Any) -> Tensor:
-        """Of input (N, C, ...) and target (N, ...): a scalar, or (N, ...) with reduction="none"."""
+        """Return a scalar for input (N, C, ...) and target (N, ...); (N, ...) with "none"."""
         return F.cross_entropy(
             input, target, self.weight, self.ignore_index, self.reduction, self.label_smoothing
         )
 
 
 class NLLLoss(_WeightedLoss):
-    """F.nll_loss with these arguments: weight, a buffer of shape (classes,) or None, ignore_index,
-    reduction. Errors are raised by calls."""
+    """A loss that computes F.nll_loss with these arguments.
+
+    weight becomes a buffer of shape (classes,), or None; ignore_index and reduction are those of
+    F.nll_loss. Errors are raised by calls.
+    """
 
     def forward(self, input: Any, target: Any) -> Tensor:
-        """Of input (N, C, ...) and target (N, ...): a scalar, or (N, ...) with reduction="none"."""
+        """Return a scalar for input (N, C, ...) and target (N, ...); (N, ...) with "none"."""
         return F.nll_loss(input, target, self.weight, self.ignore_index, self.reduction)
 
 
 class BCEWithLogitsLoss(_Loss):
-    """F.binary_cross_entropy_with_logits with these arguments: weight and pos_weight, buffers that
-    broadcast or None, reduction. Errors are raised by calls."""
+    """A loss that computes F.binary_cross_entropy_with_logits with these arguments.
+
+    weight and pos_weight become buffers that broadcast, or None; reduction is that of the function.
+    Errors are raised by calls.
+    """
 
     weight: Tensor | None
     pos_weight: Tensor | None
@@ -82,7 +95,7 @@ class BCEWithLogitsLoss(_Loss):
         self._keep("pos_weight", pos_weight)
 
     def forward(self, input: Any, target: Any) -> Tensor:
-        """Of input and target of one shape: a scalar, or that shape with reduction="none"."""
+        """Return a scalar for input and target of one shape; that shape with reduction="none"."""
         return F.binary_cross_entropy_with_logits(
             input, target, self.weight, self.reduction, self.pos_weight
         )

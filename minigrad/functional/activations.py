@@ -1,31 +1,30 @@
 """Activations: functions of a Tensor that give one of the same shape."""
 
 import math
-from typing import Any
 
 from .. import ops
 from ..checks import ABOVE_0, number
-from ..engine.tensor import Tensor, as_tensor
+from ..engine.tensor import Tensor, TensorLike, as_tensor
 from ..errors import ArgumentError
 from ..ops.shapes import normalize_axis
 
 
-def relu(input: Any) -> Tensor:
+def relu(input: TensorLike) -> Tensor:
     """Return max(input, 0) elementwise, in the shape of input; its derivative at 0 is 0."""
     return ops.relu(as_tensor(input, "relu"))  # type: ignore[no-any-return]
 
 
-def sigmoid(input: Any) -> Tensor:
+def sigmoid(input: TensorLike) -> Tensor:
     """Return 1 / (1 + exp(-input)) elementwise, in the shape of input; no input overflows."""
     return ops.sigmoid(as_tensor(input, "sigmoid"))  # type: ignore[no-any-return]
 
 
-def tanh(input: Any) -> Tensor:
+def tanh(input: TensorLike) -> Tensor:
     """Return the hyperbolic tangent elementwise, in the shape of input."""
     return ops.tanh(as_tensor(input, "tanh"))  # type: ignore[no-any-return]
 
 
-def leaky_relu(input: Any, negative_slope: float = 0.01) -> Tensor:
+def leaky_relu(input: TensorLike, negative_slope: float = 0.01) -> Tensor:
     """Return input where it is positive, elsewhere negative_slope * input, in the shape of input.
 
     Errors: ArgumentError for a slope that is not a number. Source: Maas, Hannun and Ng, 2013.
@@ -35,7 +34,7 @@ def leaky_relu(input: Any, negative_slope: float = 0.01) -> Tensor:
     return ops.leaky_relu(x, negative_slope=slope)  # type: ignore[no-any-return]
 
 
-def gelu(input: Any, approximate: str = "none") -> Tensor:
+def gelu(input: TensorLike, approximate: str = "none") -> Tensor:
     """Return input * Phi(input) elementwise, where Phi is the normal distribution function.
 
     approximate: "none" is exact, "tanh" uses the common tanh formula. Returns the shape of input.
@@ -53,7 +52,7 @@ def gelu(input: Any, approximate: str = "none") -> Tensor:
     return 0.5 * x * (1.0 + inner.tanh())  # type: ignore[no-any-return]
 
 
-def softplus(input: Any, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
+def softplus(input: TensorLike, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     """Return log(1 + exp(beta * input)) / beta elementwise, in the shape of input.
 
     threshold: accepted because PyTorch has it, and ignored. PyTorch returns the input itself where
@@ -68,7 +67,7 @@ def softplus(input: Any, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     return ops.where(ops.greater(scaled, 40.0), x, ops.softplus(scaled) / beta)  # type: ignore[no-any-return]
 
 
-def softmax(input: Any, axis: int = -1) -> Tensor:
+def softmax(input: TensorLike, axis: int = -1) -> Tensor:
     """Return exp(input) / (sum of exp(input) along the axis), stable for any finite input.
 
     The result has the shape of input and sums to 1 along the axis. Errors: ArgumentError,
@@ -82,7 +81,7 @@ def softmax(input: Any, axis: int = -1) -> Tensor:
     return ops.softmax(x, axis=_axis("softmax", x, axis))  # type: ignore[no-any-return]
 
 
-def log_softmax(input: Any, axis: int = -1) -> Tensor:
+def log_softmax(input: TensorLike, axis: int = -1) -> Tensor:
     """Return the logarithm of softmax along the axis, stable for any finite input.
 
     Shapes and errors are those of softmax.

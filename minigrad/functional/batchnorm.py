@@ -27,7 +27,7 @@ from .. import ops
 from ..arrays import FLOAT32, FLOAT64
 from ..checks import ABOVE_0, flag, number
 from ..engine.tape import runs_again
-from ..engine.tensor import Tensor, as_tensor, change
+from ..engine.tensor import Tensor, TensorLike, as_tensor, change
 from ..errors import ArgumentError, DtypeError, ShapeError
 from ..kernels.batchnorm.dispatch import MEAN, VAR
 from ..ops.inplace import RUNNING
@@ -37,11 +37,11 @@ PATHS = ("mean", "var", "mean_in_var")
 
 
 def batch_norm(
-    input: Any,
-    running_mean: Any = None,
-    running_var: Any = None,
-    weight: Any = None,
-    bias: Any = None,
+    input: TensorLike,
+    running_mean: TensorLike | None = None,
+    running_var: TensorLike | None = None,
+    weight: TensorLike | None = None,
+    bias: TensorLike | None = None,
     training: bool = False,
     momentum: Any = 0.1,
     eps: float = 1e-5,
@@ -145,7 +145,7 @@ def _composed(
 # --- checks -------------------------------------------------------------------------------------
 
 
-def _check(x: Tensor, running_mean: Any, running_var: Any, training: bool) -> None:
+def _check(x: Tensor, running_mean: object, running_var: object, training: bool) -> None:
     array = x._data
     shape = array.shape
     if len(shape) < 2:

@@ -6,12 +6,12 @@ from typing import Any
 from .. import ops
 from ..arrays import plain
 from ..checks import ABOVE_0, integer, number
-from ..engine.tensor import Tensor, as_tensor
+from ..engine.tensor import Tensor, TensorLike, as_tensor
 from ..errors import ShapeError
 from ..ops.shapes import normalize_shape
 
 
-def linear(input: Any, weight: Any, bias: Any = None) -> Tensor:
+def linear(input: TensorLike, weight: TensorLike, bias: TensorLike | None = None) -> Tensor:
     """Return input @ weight.T + bias, of shape (..., out).
 
     input: (..., in); weight: (out, in); bias: (out,) or None. Errors: ShapeError, DtypeError.
@@ -24,7 +24,7 @@ def linear(input: Any, weight: Any, bias: Any = None) -> Tensor:
     return ops.linear(x, w, b)  # type: ignore[no-any-return]
 
 
-def dropout(input: Any, p: float = 0.5, training: bool = True) -> Tensor:
+def dropout(input: TensorLike, p: float = 0.5, training: bool = True) -> Tensor:
     """Zero each element with probability p and scale the others by 1 / (1 - p), in training only.
 
     Returns the shape of input; mg.manual_seed fixes the draw. Errors: ArgumentError
@@ -40,10 +40,10 @@ def dropout(input: Any, p: float = 0.5, training: bool = True) -> Tensor:
 
 
 def layer_norm(
-    input: Any,
+    input: TensorLike,
     normalized_shape: int | Sequence[int],
-    weight: Any = None,
-    bias: Any = None,
+    weight: TensorLike | None = None,
+    bias: TensorLike | None = None,
     eps: float = 1e-5,
 ) -> Tensor:
     """Normalise over the last dimensions, whose sizes are normalized_shape.
@@ -79,7 +79,7 @@ def _affine(name: str, given: Any, shape: tuple[int, ...]) -> Tensor | None:
     return p
 
 
-def embedding(input: Any, weight: Any, padding_idx: int | None = None) -> Tensor:
+def embedding(input: TensorLike, weight: TensorLike, padding_idx: int | None = None) -> Tensor:
     """Return the rows of weight at the integer indices `input`, of shape (..., d).
 
     input: any shape (...); weight: (n, d); padding_idx: a row that gets no gradient. Errors:

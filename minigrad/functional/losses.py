@@ -10,16 +10,16 @@ from .. import ops
 from ..arrays import checked, plain
 from ..checks import integer, number
 from ..engine.tape import refuse_in_trace, runs_again
-from ..engine.tensor import Tensor, as_tensor
+from ..engine.tensor import Tensor, TensorLike, as_tensor
 from ..errors import ArgumentError, DtypeError, OutOfRangeError, ShapeError
 
 _INT64 = -(2**63), 2**63 - 1
 
 
 def cross_entropy(
-    input: Any,
-    target: Any,
-    weight: Any = None,
+    input: TensorLike,
+    target: TensorLike,
+    weight: TensorLike | None = None,
     ignore_index: int = -100,
     reduction: str = "mean",
     label_smoothing: float = 0.0,
@@ -81,9 +81,9 @@ def cross_entropy(
 
 
 def nll_loss(
-    input: Any,
-    target: Any,
-    weight: Any = None,
+    input: TensorLike,
+    target: TensorLike,
+    weight: TensorLike | None = None,
     ignore_index: int = -100,
     reduction: str = "mean",
 ) -> Tensor:
@@ -115,7 +115,7 @@ def nll_loss(
     return _mean(lambda divisor: ops.astype(total / divisor, dtype=total.dtype), _total(factors))
 
 
-def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Tensor:
+def mse_loss(input: TensorLike, target: TensorLike, reduction: str = "mean") -> Tensor:
     """Return (input - target)^2, in the square of the input's unit.
 
     input, target: of one shape, because broadcasting here is mostly a mistake. reduction: "mean"
@@ -128,11 +128,11 @@ def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Tensor:
 
 
 def binary_cross_entropy_with_logits(
-    input: Any,
-    target: Any,
-    weight: Any = None,
+    input: TensorLike,
+    target: TensorLike,
+    weight: TensorLike | None = None,
     reduction: str = "mean",
-    pos_weight: Any = None,
+    pos_weight: TensorLike | None = None,
 ) -> Tensor:
     """Return -(t * log sigmoid(x) + (1 - t) * log(1 - sigmoid(x))) in nats, stable for any x.
 
@@ -246,7 +246,7 @@ def _labels(name: str, labels: Any, shape: tuple[int, ...]) -> Any:
     return labels.astype(np.int64).reshape(-1)
 
 
-def _class_weight(name: str, weight: Any, n_classes: int, dtype: Any) -> Any:
+def _class_weight(name: str, weight: TensorLike, n_classes: int, dtype: Any) -> Any:
     """Return the factor for each class, a constant of shape (n_classes,)."""
     factors = _given(weight, f"{name}: weight")
     checked(factors._data if isinstance(factors, Tensor) else factors, f"{name}: weight")

@@ -1,17 +1,15 @@
 """Activations as modules: the functions of minigrad.functional, with their arguments."""
 
-from typing import Any
-
 from .. import functional as F
 from ..checks import ABOVE_0, number
-from ..engine.tensor import Tensor
+from ..engine.tensor import Tensor, TensorLike
 from .module import Module
 
 
 class ReLU(Module):
     """A layer that computes max(x, 0) elementwise; its derivative at 0 is 0."""
 
-    def forward(self, x: Any) -> Tensor:
+    def forward(self, x: TensorLike) -> Tensor:
         """Return y of the shape of x."""
         return F.relu(x)
 
@@ -25,7 +23,7 @@ class LeakyReLU(Module):
     def __init__(self, negative_slope: float = 0.01) -> None:
         self.negative_slope = number("LeakyReLU", "negative_slope", negative_slope)
 
-    def forward(self, x: Any) -> Tensor:
+    def forward(self, x: TensorLike) -> Tensor:
         """Return y of the shape of x."""
         return F.leaky_relu(x, self.negative_slope)
 
@@ -36,7 +34,7 @@ class LeakyReLU(Module):
 class Sigmoid(Module):
     """A layer that computes 1 / (1 + exp(-x)) elementwise."""
 
-    def forward(self, x: Any) -> Tensor:
+    def forward(self, x: TensorLike) -> Tensor:
         """Return y of the shape of x."""
         return F.sigmoid(x)
 
@@ -44,7 +42,7 @@ class Sigmoid(Module):
 class Tanh(Module):
     """A layer that computes the hyperbolic tangent elementwise."""
 
-    def forward(self, x: Any) -> Tensor:
+    def forward(self, x: TensorLike) -> Tensor:
         """Return y of the shape of x."""
         return F.tanh(x)
 
@@ -55,7 +53,7 @@ class GELU(Module):
     def __init__(self, approximate: str = "none") -> None:
         self.approximate = approximate
 
-    def forward(self, x: Any) -> Tensor:
+    def forward(self, x: TensorLike) -> Tensor:
         """Return y of the shape of x."""
         return F.gelu(x, self.approximate)
 
@@ -73,7 +71,7 @@ class Softplus(Module):
         self.beta = number("Softplus", "beta", beta, ABOVE_0)
         self.threshold = threshold
 
-    def forward(self, x: Any) -> Tensor:
+    def forward(self, x: TensorLike) -> Tensor:
         """Return y of the shape of x."""
         return F.softplus(x, self.beta, self.threshold)
 
@@ -87,7 +85,7 @@ class Softmax(Module):
     def __init__(self, axis: int = -1) -> None:
         self.axis = axis
 
-    def forward(self, x: Any) -> Tensor:
+    def forward(self, x: TensorLike) -> Tensor:
         """Return y of the shape of x."""
         return F.softmax(x, self.axis)
 
@@ -98,6 +96,6 @@ class Softmax(Module):
 class LogSoftmax(Softmax):
     """A layer that computes the logarithm of softmax along one axis; see F.log_softmax."""
 
-    def forward(self, x: Any) -> Tensor:
+    def forward(self, x: TensorLike) -> Tensor:
         """Return y of the shape of x."""
         return F.log_softmax(x, self.axis)

@@ -7,7 +7,7 @@ import numpy as np
 from .. import functional as F
 from ..checks import flag, integer
 from ..engine.tape import runs_again
-from ..engine.tensor import Tensor, as_tensor, change
+from ..engine.tensor import Tensor, TensorLike, as_tensor, change
 from ..errors import ShapeError
 from ..functional.batchnorm import check_eps, check_momentum
 from ..ops.inplace import INCREMENT
@@ -57,7 +57,7 @@ class _BatchNorm(Module):
         self.register_buffer("running_var", Tensor(np.ones(shape, np.float32)) if track else None)
         self.register_buffer("num_batches_tracked", Tensor(np.array(0)) if track else None)
 
-    def forward(self, x: Any, activation: str | None = None) -> Tensor:
+    def forward(self, x: TensorLike, activation: str | None = None) -> Tensor:
         """Return y of the shape of x; in training, update the statistics after y is computed.
 
         activation: "relu" is applied as well; Sequential passes it where a ReLU follows.

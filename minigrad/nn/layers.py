@@ -9,7 +9,7 @@ import numpy as np
 from .. import functional as F
 from .. import ops
 from ..checks import ABOVE_0, flag, integer, number
-from ..engine.tensor import Tensor, as_tensor
+from ..engine.tensor import Tensor, TensorLike, as_tensor
 from ..ops.random import generator
 from .module import Module
 from .parameter import Parameter
@@ -39,7 +39,7 @@ class Linear(Module):
         biased = flag("Linear", "bias", bias)
         self.bias = _uniform((self.out_features,), bound) if biased else None
 
-    def forward(self, x: Any) -> Tensor:
+    def forward(self, x: TensorLike) -> Tensor:
         """Return y, (..., out_features), of x, (..., in_features)."""
         return ops.linear(x, self.weight, self.bias)  # type: ignore[no-any-return]
 
@@ -67,7 +67,7 @@ class Embedding(Module):
             rows[padding_idx] = 0.0
         self.weight = Parameter(rows)
 
-    def forward(self, x: Any) -> Tensor:
+    def forward(self, x: TensorLike) -> Tensor:
         """Return the rows, (..., embedding_dim), at the integer indices x, (...)."""
         return F.embedding(x, self.weight, self.padding_idx)
 
@@ -97,7 +97,7 @@ class LayerNorm(Module):
         self.weight = Parameter(np.ones(shape, np.float32)) if elementwise_affine else None
         self.bias = Parameter(np.zeros(shape, np.float32)) if elementwise_affine and bias else None
 
-    def forward(self, x: Any) -> Tensor:
+    def forward(self, x: TensorLike) -> Tensor:
         """Return y of the shape of x."""
         return F.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
 
@@ -116,7 +116,7 @@ class Dropout(Module):
     def __init__(self, p: float = 0.5) -> None:
         self.p = number("Dropout", "p", p, 0, 1)
 
-    def forward(self, x: Any) -> Tensor:
+    def forward(self, x: TensorLike) -> Tensor:
         """Return y of the shape of x."""
         return F.dropout(x, self.p, self.training)
 
@@ -135,7 +135,7 @@ class Flatten(Module):
         self.start_dim = start_dim
         self.end_dim = end_dim
 
-    def forward(self, x: Any) -> Tensor:
+    def forward(self, x: TensorLike) -> Tensor:
         """Return x, (N, ...), as (N, product of ...) by default."""
         return ops.flatten(as_tensor(x, "Flatten"), self.start_dim, self.end_dim)  # type: ignore[no-any-return]
 
@@ -146,6 +146,6 @@ class Flatten(Module):
 class Identity(Module):
     """A layer that returns its input."""
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: TensorLike) -> Any:
         """Return x itself."""
         return x

@@ -4,7 +4,7 @@ from typing import Any
 
 from .. import functional as F
 from ..checks import number
-from ..engine.tensor import Tensor, as_tensor
+from ..engine.tensor import Tensor, TensorLike, as_tensor
 from .module import Module
 
 
@@ -26,7 +26,7 @@ class MSELoss(_Loss):
     Errors are raised by calls.
     """
 
-    def forward(self, input: Any, target: Any) -> Tensor:
+    def forward(self, input: TensorLike, target: TensorLike) -> Tensor:
         """Return a scalar for input and target of one shape; that shape with reduction="none"."""
         return F.mse_loss(input, target, self.reduction)
 
@@ -35,7 +35,7 @@ class _WeightedLoss(_Loss):
     weight: Tensor | None
 
     def __init__(
-        self, weight: Any = None, ignore_index: int = -100, reduction: str = "mean"
+        self, weight: TensorLike | None = None, ignore_index: int = -100, reduction: str = "mean"
     ) -> None:
         super().__init__(reduction)
         self._keep("weight", weight)
@@ -52,7 +52,7 @@ class CrossEntropyLoss(_WeightedLoss):
 
     def __init__(
         self,
-        weight: Any = None,
+        weight: TensorLike | None = None,
         ignore_index: int = -100,
         reduction: str = "mean",
         label_smoothing: float = 0.0,
@@ -60,7 +60,7 @@ class CrossEntropyLoss(_WeightedLoss):
         super().__init__(weight, ignore_index, reduction)
         self.label_smoothing = number("CrossEntropyLoss", "label_smoothing", label_smoothing, 0, 1)
 
-    def forward(self, input: Any, target: Any) -> Tensor:
+    def forward(self, input: TensorLike, target: TensorLike) -> Tensor:
         """Return a scalar for input (N, C, ...) and target (N, ...); (N, ...) with "none"."""
         return F.cross_entropy(
             input, target, self.weight, self.ignore_index, self.reduction, self.label_smoothing
@@ -74,7 +74,7 @@ class NLLLoss(_WeightedLoss):
     F.nll_loss. Errors are raised by calls.
     """
 
-    def forward(self, input: Any, target: Any) -> Tensor:
+    def forward(self, input: TensorLike, target: TensorLike) -> Tensor:
         """Return a scalar for input (N, C, ...) and target (N, ...); (N, ...) with "none"."""
         return F.nll_loss(input, target, self.weight, self.ignore_index, self.reduction)
 
@@ -89,12 +89,17 @@ class BCEWithLogitsLoss(_Loss):
     weight: Tensor | None
     pos_weight: Tensor | None
 
-    def __init__(self, weight: Any = None, reduction: str = "mean", pos_weight: Any = None) -> None:
+    def __init__(
+        self,
+        weight: TensorLike | None = None,
+        reduction: str = "mean",
+        pos_weight: TensorLike | None = None,
+    ) -> None:
         super().__init__(reduction)
         self._keep("weight", weight)
         self._keep("pos_weight", pos_weight)
 
-    def forward(self, input: Any, target: Any) -> Tensor:
+    def forward(self, input: TensorLike, target: TensorLike) -> Tensor:
         """Return a scalar for input and target of one shape; that shape with reduction="none"."""
         return F.binary_cross_entropy_with_logits(
             input, target, self.weight, self.reduction, self.pos_weight

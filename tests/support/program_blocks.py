@@ -455,7 +455,7 @@ def convolution(p: Writer, shape: Shape) -> Shape:
     m = p.pick("width", 3, 4)
     if t < 3 or p.chance("differences", 20):
         p.line("h = h[:, 1:] - h[:, :-1]" if t > 2 else "h = h - h[:, :1]")
-        return max(t - 1, 2), n
+        return t - 1 if t > 2 else t, n
     w = p.parameter((3, n, m))
     form = p.pick("convolution", "slices", "sum", "windows")
     if form == "slices":

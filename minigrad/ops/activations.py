@@ -8,7 +8,7 @@ import numpy as np
 
 from ..kernels import relu as kernels
 from ..kernels.allocator import empty
-from .elementwise import elementwise, erf, exp, gated, greater, maximum, minimum, where
+from .elementwise import erf, exp, gated, greater, maximum, minimum, pointwise, where
 from .primitive import Primitive, Scalar
 
 
@@ -20,7 +20,7 @@ def _relu(a: Any) -> Any:
     return out
 
 
-relu = elementwise(
+relu = pointwise(
     "relu",
     _relu,
     (lambda g, y, _a: gated(g, y),),
@@ -35,7 +35,7 @@ def _leaky_relu(a: Any, negative_slope: float = 0.01) -> Any:
     return np.where(a > 0, a, a * negative_slope)
 
 
-leaky_relu = elementwise(
+leaky_relu = pointwise(
     "leaky_relu",
     _leaky_relu,
     (lambda g, _y, a, negative_slope=0.01: where(greater(a, 0), g, g * negative_slope),),
@@ -52,7 +52,7 @@ leaky_relu = elementwise(
         cheap=True,
     ),
 )
-tanh = elementwise(
+tanh = pointwise(
     "tanh",
     np.tanh,
     (lambda g, y, _a: g * (1.0 - y * y),),
@@ -73,7 +73,7 @@ def _sigmoid(a: Any) -> Any:
     return np.where(a >= 0, 1.0, e) / (1.0 + e)
 
 
-sigmoid = elementwise(
+sigmoid = pointwise(
     "sigmoid",
     _sigmoid,
     (lambda g, y, _a: g * y * (1.0 - y),),
@@ -87,7 +87,7 @@ def _softplus(a: Any) -> Any:
     return np.maximum(a, 0) + np.log1p(np.exp(-np.abs(a)))
 
 
-softplus = elementwise(
+softplus = pointwise(
     "softplus",
     _softplus,
     (lambda g, _y, a: g * sigmoid(a),),
@@ -110,7 +110,7 @@ def _gelu_vjp(g: Any, _y: Any, a: Any) -> Any:
     return g * (cdf + a * pdf)
 
 
-gelu = elementwise(
+gelu = pointwise(
     "gelu",
     _gelu,
     (_gelu_vjp,),
@@ -150,7 +150,7 @@ def _bce_formula(x: Any, t: Any, positive: Any, negative: Any) -> str | None:
     return "positive * t * softplus(-x) + negative * (1 - t) * softplus(x)"
 
 
-binary_cross_entropy: Primitive = elementwise(
+binary_cross_entropy: Primitive = pointwise(
     "binary_cross_entropy",
     _binary_cross_entropy,
     (

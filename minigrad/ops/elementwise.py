@@ -24,7 +24,7 @@ from ..kernels.allocator import empty
 from .primitive import Formula, Primitive, Rule, Scalar, primitive
 
 
-def elementwise(
+def pointwise(
     name: str,
     forward: Any,
     vjp: tuple[Rule | None, ...] | None,
@@ -39,28 +39,28 @@ def elementwise(
 # Python's operators are quicker on arrays than the functions of NumPy that they call.
 # --- arithmetic ---------------------------------------------------------------------------------
 
-add = elementwise(
+add = pointwise(
     "add",
     operator.add,
     (lambda g, _y, _a, _b: g, lambda g, _y, _a, _b: g),
     formula="a + b",
     scalar=Scalar("{0} + {1}", cheap=True, integers=True),
 )
-sub = elementwise(
+sub = pointwise(
     "sub",
     operator.sub,
     (lambda g, _y, _a, _b: g, lambda g, _y, _a, _b: -g),
     formula="a - b",
     scalar=Scalar("{0} - {1}", cheap=True, integers=True),
 )
-mul = elementwise(
+mul = pointwise(
     "mul",
     operator.mul,
     (lambda g, _y, _a, b: g * b, lambda g, _y, a, _b: g * a),
     formula="a * b",
     scalar=Scalar("{0} * {1}", cheap=True, integers=True),
 )
-div = elementwise(
+div = pointwise(
     "div",
     operator.truediv,
     (lambda g, _y, _a, b: g / b, lambda g, y, _a, b: -(g * y) / b),
@@ -108,7 +108,7 @@ def _pow(a: Any, b: Any) -> Any:
 _POWERS = {0.5: "sqrt({0})", 2: "{0} * {0}", 3: "{0} * {0} * {0}"}
 
 
-pow = elementwise(
+pow = pointwise(
     "pow",
     _pow,
     (_pow_wrt_base, _pow_wrt_exponent),
@@ -116,28 +116,28 @@ pow = elementwise(
     formula="a ** b",
     scalar=Scalar(lambda a, b: _POWERS.get(b, "{0} ** {1}")),
 )
-square = elementwise(
+square = pointwise(
     "square",
     np.square,
     (lambda g, _y, a: g * (2.0 * a),),
     formula="a ** 2",
     scalar=Scalar("{0} * {0}", cheap=True),
 )
-neg = elementwise(
+neg = pointwise(
     "neg",
     operator.neg,
     (lambda g, _y, _a: -g,),
     formula="-a",
     scalar=Scalar("-{0}", cheap=True, integers=True),
 )
-sign = elementwise(
+sign = pointwise(
     "sign",
     np.sign,
     (lambda g, _y, _a: g * 0.0,),
     "sign of a: -1, 0 or 1",
     scalar=Scalar("sign({0})"),
 )
-abs = elementwise(
+abs = pointwise(
     "abs",
     np.abs,
     (lambda g, _y, a: g * sign(a),),
@@ -147,27 +147,27 @@ abs = elementwise(
 
 # --- exponentials -------------------------------------------------------------------------------
 
-exp = elementwise(
+exp = pointwise(
     "exp", np.exp, (lambda g, y, _a: g * y,), "e to the power of a", scalar=Scalar("exp({0})")
 )
-log = elementwise(
+log = pointwise(
     "log", np.log, (lambda g, _y, a: g / a,), "natural logarithm of a", scalar=Scalar("log({0})")
 )
-sqrt = elementwise(
+sqrt = pointwise(
     "sqrt",
     np.sqrt,
     (lambda g, y, _a: g * (0.5 / y),),
     "square root of a; derivative inf at 0",
     scalar=Scalar("sqrt({0})"),
 )
-rsqrt = elementwise(
+rsqrt = pointwise(
     "rsqrt",
     lambda a: 1.0 / np.sqrt(a),
     (lambda g, y, a: g * (y * (-0.5 / a)),),
     formula="1 / sqrt(a)",
     scalar=Scalar("{one} / sqrt({0})"),
 )
-inv_std = elementwise(
+inv_std = pointwise(
     "inv_std",
     lambda var, eps: 1.0 / np.sqrt(var + eps),
     (lambda g, y, _var, eps: g * (-0.5 * y * y * y),),
@@ -182,7 +182,7 @@ def _erf(a: Any) -> Any:
     return erf(a)
 
 
-erf = elementwise(
+erf = pointwise(
     "erf",
     _erf,
     (lambda g, _y, a: g * (2.0 / math.sqrt(math.pi)) * exp(-(a * a)),),
@@ -199,7 +199,7 @@ def _share(g: Any, a: Any, b: Any, loses: Any) -> Any:
     return where(equal(a, b), 0.5 * g, where(loses(a, b), 0.0, g))
 
 
-maximum = elementwise(
+maximum = pointwise(
     "maximum",
     np.maximum,
     (
@@ -209,7 +209,7 @@ maximum = elementwise(
     "the larger of a and b; at ties each gets half of the cotangent",
     scalar=Scalar("maximum({0}, {1})", cheap=True, integers=True),
 )
-minimum = elementwise(
+minimum = pointwise(
     "minimum",
     np.minimum,
     (
@@ -219,7 +219,7 @@ minimum = elementwise(
     "the smaller of a and b; at ties each gets half of the cotangent",
     scalar=Scalar("minimum({0}, {1})", cheap=True, integers=True),
 )
-where: Primitive = elementwise(
+where: Primitive = pointwise(
     "where",
     lambda condition, a, b: np.where(condition, a, b),
     (
@@ -268,7 +268,7 @@ def _clip_scalar(_a: Any, low: float | None, high: float | None) -> str:
     return raised if high is None else f"minimum({raised}, {{high}})"
 
 
-_clip = elementwise(
+_clip = pointwise(
     "clip",
     _clip_forward,
     (_clip_vjp,),

@@ -5,6 +5,7 @@ This layer lies below the Tensor: rules are written with operators and with othe
 and never name its class.
 """
 
+import inspect
 from collections.abc import Callable, Sequence
 from string import ascii_lowercase
 from typing import Any, NamedTuple
@@ -141,7 +142,7 @@ class Primitive:
         if self.saves:
             result, saved = y
             return any(part is result for part in (saved if type(saved) is tuple else (saved,)))
-        names = [rule.__code__.co_varnames[1] for rule in self._rules_for(needs)]
+        names = [_code(rule).co_varnames[1] for rule in self._rules_for(needs)]
         return any(not name.startswith("_") for name in names)
 
     def _rules_for(self, needs: Sequence[int]) -> list[Rule]:
@@ -153,7 +154,7 @@ class Primitive:
         names: list[str] = []
         for rule in (self.joint, *self.rules):
             if rule is not None:
-                code = rule.__code__
+                code = _code(rule)
                 names = [v.lstrip("_") for v in code.co_varnames[2 : code.co_argcount]]
         return names[:n] if len(names) >= n else letters(n)
 
@@ -193,9 +194,14 @@ def primitive(
     return TABLE[name]
 
 
+def _code(rule: Rule) -> Any:
+    """Return the code of a rule as it was written, whatever wraps it."""
+    return inspect.unwrap(rule).__code__
+
+
 def _reads(rule: Rule, i: int) -> bool:
     """Whether a rule reads the elements of input i: the underscore convention."""
-    code = rule.__code__
+    code = _code(rule)
     names = code.co_varnames[2 : code.co_argcount]  # behind g and y
     if i < len(names):
         return not names[i].startswith("_")

@@ -17,7 +17,7 @@ from ...engine.tape import Record, no_grad
 from ...engine.tensor import Tensor
 from ...nn.parameter import Parameter
 from ...ops.primitive import Primitive
-from .evaluate import FUNCTIONS, KNOWN, function_of, value_of
+from .evaluate import FUNCTIONS, function_of, value_of
 from .expressions import text_of
 from .names import Identifiers, Names, memory, plain
 from .scopes import scopes_of
@@ -118,7 +118,7 @@ class Derivation:
 
     def _function(self, primitive: Primitive) -> str:
         """The name by which lines call a primitive: a new one, for one that only this tape has."""
-        if KNOWN.get(primitive.name) is primitive:
+        if ops.BUILTIN.get(primitive.name) is primitive:
             return primitive.name
         for name, known in self.functions.items():
             if known is primitive:

@@ -45,17 +45,17 @@ else:  # type checkers take the imports above, which say `as`, and all of array_
         ]
     )
 
+    def __getattr__(name: str) -> Any:
+        """Import compiler and explainer when they are first used: not every program needs them."""
+        found: Any
+        if name == "compile":
+            from .compiler import compile as found
+        elif name == "explain":
+            from .explainer import explain as found
+        else:
+            raise AttributeError(f"module 'minigrad' has no attribute {name!r}")
+        globals()[name] = found
+        return found
+
+
 __version__ = "0.1.0"
-
-
-def __getattr__(name: str) -> Any:
-    """Compiler and explainer are imported when first used: not every program needs them."""
-    found: Any
-    if name == "compile":
-        from .compiler import compile as found
-    elif name == "explain":
-        from .explainer import explain as found
-    else:
-        raise AttributeError(f"module 'minigrad' has no attribute {name!r}")
-    globals()[name] = found
-    return found

@@ -8,8 +8,9 @@ and never name its class.
 import inspect
 from collections.abc import Callable, Sequence
 from string import ascii_lowercase
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, ParamSpec
 
+Given = ParamSpec("Given")
 Rule = Callable[..., Any]
 Formula = str | Callable[..., str | None] | None
 
@@ -57,6 +58,7 @@ class Primitive:
     """An operation that the tape can record.
 
     name: unique; errors, the tape and generated code call it so.
+    doc: what it computes, in a few words; without it, the formula.
     forward: `forward(*arrays, **attributes) -> array`, a pure function of NumPy arrays (scalars
         arrive as Python numbers, absent operands as None).
     vjp: the vector-Jacobian products, written with operators and primitives: they run on arrays,
@@ -101,7 +103,8 @@ class Primitive:
         name: str,
         forward: Callable[..., Any],
         vjp: tuple[Rule | None, ...] | Rule | None,
-        doc: str,
+        doc: str = "",
+        *,
         promotes: bool = False,
         is_view: bool = False,
         outputs: int = 1,
@@ -114,6 +117,8 @@ class Primitive:
         random: bool = False,
         kept: bool = False,
     ) -> None:
+        if not 1 <= outputs <= MAX_OUTPUTS:
+            raise ValueError(f"primitive {name!r}: 1 to {MAX_OUTPUTS} outputs, got {outputs}")
         self.name = name
         self.forward = forward
         self.joint = vjp if callable(vjp) else None
@@ -131,7 +136,7 @@ class Primitive:
         self.decompose = decompose
         self.random = random
         self.kept = kept or random  # so that the generator advances as eagerly
-        self.__doc__ = doc
+        self.__doc__ = doc or (formula if isinstance(formula, str) else name)
 
     def reads(self, i: int, needs: Sequence[int]) -> bool:
         """Whether the rules for the inputs at positions `needs` read the elements of input i."""
@@ -171,27 +176,19 @@ def letters(n: int) -> list[str]:
     return [f"{ascii_lowercase[i % 26]}{i // 26 or ''}" for i in range(n)]
 
 
-def primitive(
-    name: str,
-    forward: Callable[..., Any],
-    vjp: tuple[Rule | None, ...] | Rule | None,
-    doc: str = "",
-    *,
-    outputs: int = 1,
-    formula: Formula = None,
-    **known: Any,
-) -> Primitive:
-    """Declare a primitive and enter it into the table; the arguments are Primitive's.
+def _declaring(make: Callable[Given, Primitive]) -> Callable[Given, Primitive]:
+    def primitive(*given: Given.args, **known: Given.kwargs) -> Primitive:
+        """Declare a primitive and enter it into the table; the arguments are Primitive's."""
+        made = make(*given, **known)
+        if made.name in TABLE:
+            raise ValueError(f"primitive {made.name!r} is declared twice")
+        TABLE[made.name] = made
+        return made
 
-    A primitive without `doc` is described by its formula.
-    """
-    if name in TABLE:
-        raise ValueError(f"primitive {name!r} is declared twice")
-    if not 1 <= outputs <= MAX_OUTPUTS:
-        raise ValueError(f"primitive {name!r}: 1 to {MAX_OUTPUTS} outputs, got {outputs}")
-    doc = doc or (formula if isinstance(formula, str) else name)
-    TABLE[name] = Primitive(name, forward, vjp, doc, outputs=outputs, formula=formula, **known)
-    return TABLE[name]
+    return primitive
+
+
+primitive = _declaring(Primitive)  # so that type checkers know its arguments
 
 
 def _code(rule: Rule) -> Any:

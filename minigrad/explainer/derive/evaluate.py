@@ -1,6 +1,7 @@
 """Reading an explanation's text back, and computing what it says."""
 
 import re
+import types
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -31,11 +32,12 @@ def function_of(primitive: ops.Primitive) -> Callable[..., Any]:
 
 
 def _functions() -> dict[str, Any]:
-    """Return what expressions call: primitives, and public functions of `minigrad`; and s_, with
-    which they write an index, and what is not finite."""
+    """Return what expressions call: primitives, and functions of ops by the names of primitives or
+    of public functions; and s_, with which they write an index, and what is not finite."""
     found: dict[str, Any] = {name: function_of(p) for name, p in ops.BUILTIN.items()}
-    public = (name for name in vars(array_functions) if name[0] != "_")
-    found |= {name: getattr(ops, name) for name in public}
+    names = [*ops.BUILTIN, *(name for name in vars(array_functions) if name[0] != "_")]
+    functions = {name: getattr(ops, name) for name in names if hasattr(ops, name)}
+    found |= {name: f for name, f in functions.items() if isinstance(f, types.FunctionType)}
     found["reshape"] = np.reshape  # which takes numbers, too
     found["ones_like"] = np.ones_like
     found["astype"] = lambda a, dtype: np.asarray(a).astype(dtype)

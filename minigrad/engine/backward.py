@@ -6,7 +6,7 @@ Tensor.backward and mg.grad begin it, and say what they refuse; importing this i
 """
 
 import functools
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,12 @@ from .tensor import Tensor, as_tensor
 
 # Where cotangents gather: at the number of a record's output, or, for a leaf, at the Tensor itself.
 Node = Any
+
+# A function that watches a backward pass: `walk` calls it for each contribution, before adding it
+# to the input's cotangent. It gets the record, g (the cotangent of the record's output, or a tuple
+# of several outputs'), the position of the input, and what the rule made of g: a Tensor, already
+# summed down to the shape of the input and cast to its dtype.
+Observer = Callable[[Record, Any, int, Tensor], None]
 
 
 def backward(
@@ -216,17 +222,18 @@ def walk(
     create_graph: bool,
     targets: set[Node] | None = None,
     active: set[Node] | None = None,
+    observe: Observer | None = None,
 ) -> dict[Node, Tensor]:
     """Gradients by node: of all leaves (targets is None), or of those targets that are reached.
 
     roots: results with their cotangents; records: those to walk, in order of their numbers;
-    active: the nodes on the way to targets, as `leading_to` finds them.
+    active: the nodes on the way to targets, as `leading_to` finds them; observe: see `Observer`.
     Rules are made of operators and primitives, and so run on arrays as well as on Tensors: on
-    arrays, which is faster, unless the backward pass itself is to be recorded, or traced.
+    arrays, which is faster, unless the backward pass itself is recorded, traced or observed.
     """
     retain = create_graph if retain_graph is None else retain_graph
     tensors, mode, trace = create_graph, True if create_graph else None, tracer.get()
-    if trace is not None:
+    if trace is not None or observe is not None:
         tensors, mode = True, create_graph
     sums: dict[Node, Any] = {}
     lent: set[Node] = set()  # nodes whose sum is, so far, an array that others may hold too
@@ -245,7 +252,7 @@ def walk(
             else:
                 g = sums.pop(record.number, None)
             if g is not None:
-                _pull(record, g, active, tensors, sums, lent, own)
+                _pull(record, g, active, tensors, sums, lent, own, observe)
                 if not retain:
                     record.free()
         return {
@@ -267,6 +274,7 @@ def _pull(
     sums: dict[Node, Any],
     lent: set[Node],
     own: set[Node],
+    observe: Observer | None,
 ) -> None:
     """Take the cotangent of a record's output, or outputs, back to its inputs."""
     primitive, inputs, attributes = record.primitive, record.inputs, record.attributes
@@ -289,15 +297,17 @@ def _pull(
             trace.rule = primitive, None
         cotangents = primitive.joint(g, y, *operands, needs=needs, **attributes)
         for i in needs:
-            gx = lifted(cotangents[i], primitive) if tensors else cotangents[i]
-            _accumulate(sums, lent, inputs[i], gx, g)
+            gx = _lifted(cotangents[i], primitive) if tensors else cotangents[i]
+            seen = observe and functools.partial(observe, record, g, i)
+            _accumulate(sums, lent, inputs[i], gx, g, seen)
     else:
         for i in needs:
             if trace is not None:
                 trace.rule = primitive, i
             gx = primitive.rules[i](g, y, *operands, **attributes)
-            gx = lifted(gx, primitive) if tensors else gx
-            _accumulate(sums, lent, inputs[i], gx, g)
+            gx = _lifted(gx, primitive) if tensors else gx
+            seen = observe and functools.partial(observe, record, g, i)
+            _accumulate(sums, lent, inputs[i], gx, g, seen)
 
 
 def _gathered(sums: dict[Node, Any], record: Record, targets: set[Node] | None) -> Any:
@@ -321,15 +331,23 @@ def outputs_of(record: Record) -> Any:
     return on_tape([record.y], record)[0]
 
 
-def lifted(gx: Any, primitive: ops.Primitive) -> Tensor | None:
+def _lifted(gx: Any, primitive: ops.Primitive) -> Tensor | None:
     """Return a rule's cotangent as a Tensor, as a walk of Tensors needs it; None as it is."""
     return None if gx is None else as_tensor(gx, f"the rule of {primitive.name}")
 
 
-def _accumulate(sums: dict[Node, Any], lent: set[Node], x: Tensor, gx: Any, g: Any) -> None:
+def _accumulate(
+    sums: dict[Node, Any],
+    lent: set[Node],
+    x: Tensor,
+    gx: Any,
+    g: Any,
+    observe: Callable[[Any], None] | None = None,
+) -> None:
     """Add gx, a cotangent of x or of what x was broadcast to, unless it is None.
 
     g: the cotangent from which the rule made gx, and which gx may share memory with.
+    observe: called with gx as it is added, in the shape and dtype of x.
     """
     if gx is None:
         return
@@ -339,9 +357,11 @@ def _accumulate(sums: dict[Node, Any], lent: set[Node], x: Tensor, gx: Any, g: A
     wanted = x._data
     before = sums.get(node)
     if gx.shape != wanted.shape:
-        gx = fitted(gx, wanted.shape, before is None)
+        gx = _unbroadcast(gx, wanted.shape, before is None)
     if gx.dtype is not wanted.dtype and gx.dtype != wanted.dtype:
         gx = ops.astype(gx, dtype=wanted.dtype)
+    if observe is not None:
+        observe(gx)
     if before is not None:
         gx = before + gx
         lent.discard(node)
@@ -350,9 +370,13 @@ def _accumulate(sums: dict[Node, Any], lent: set[Node], x: Tensor, gx: Any, g: A
     sums[node] = gx
 
 
-def fitted(g: Any, shape: tuple[int, ...], alone: bool) -> Any:
-    """g in another shape: the transpose of broadcasting, which is to sum over the dimensions that
-    were added or stretched; or broadcast itself, unless adding it to what is there will do so."""
+def _unbroadcast(g: Any, shape: tuple[int, ...], alone: bool) -> Any:
+    """Return g in the shape of an input, by the transpose of broadcasting: the sum over the
+    dimensions that broadcasting added or stretched.
+
+    A smaller g, which a rule may return, is broadcast, but only if it is `alone`: adding it to
+    another cotangent does so anyway.
+    """
     axes = _axes_to_sum(g.shape, shape)
     if axes is None:
         return ops.broadcast_to(g, shape) if alone else g

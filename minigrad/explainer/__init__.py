@@ -1,7 +1,7 @@
 """Explanations of what the tape derives: text, mathematics, graphs and a page to step through.
 
     Names        what the user calls things
-    Writing      runs a rule on Tensors, and writes out what it applies
+    SymbolicTracer      runs a rule on Tensors, and writes out what it applies
     Derivation   variables, the lines of all records, and those of all rules
     Explanation  shows that, and is what `mg.explain` returns
 

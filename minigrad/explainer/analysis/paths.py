@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...arrays import Array
-from ...engine.backward import fitted
-from ..derive.derivation import Derivation, cotangents
+from ..derive.derivation import Derivation
 from ..derive.steps import Step, Variable
 from .folding import Inside
 
@@ -51,7 +50,7 @@ def paths_to(derivation: Derivation, wanted: Variable) -> list[Path]:
     leading, reached = _leading(derivation.steps, wanted)
     maker = {v.name: step for step in leading for v in step.outputs}
     found: list[Path] = []
-    stack = [_End(derivation.loss, "", derivation.values[derivation.loss.cotangent], None)]
+    stack = [_End(derivation.loss, "", derivation.begin.value, None)]
     with np.errstate(all="ignore"):
         while stack:
             end = stack.pop()
@@ -159,16 +158,10 @@ class _End(NamedTuple):
 
 def _continued(path: _End, step: Step, reached: set[str]) -> Iterator[_End]:
     """The ends behind this one: each input of the step that made it that is among `reached`."""
-    record = step.record
-    needs = [i for i in record.needs if (v := step.inputs[i]) is not None and v.name in reached]
-    g: Any = path.contribution
-    if record.primitive.outputs > 1:
-        g = tuple(g if v is path.variable else None for v in step.places)
-    names = record.primitive.operands(len(record.inputs))
-    for i, gx in cotangents(record, g, needs):
+    needs = step.record.needs
+    positions = [i for i in needs if (v := step.inputs[i]) is not None and v.name in reached]
+    names = step.record.primitive.operands(len(step.inputs))
+    for i, contribution in step.pull(path.variable, path.contribution, positions):
         v = step.inputs[i]
-        if v is not None:
-            gx = gx if gx.shape == v.value.shape else fitted(gx, v.value.shape, True)
-            operand = f"{step.primitive}'s {names[i]}"
-            contribution = np.asarray(gx, v.value.dtype)
-            yield _End(v, operand, contribution, path)
+        assert v is not None
+        yield _End(v, f"{step.primitive}'s {names[i]}", contribution, path)

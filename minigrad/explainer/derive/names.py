@@ -84,13 +84,13 @@ class Names:
         base = x._base
         if base is not None and base._record is not None:
             how = "detached" if memory(base._data) == memory(x._data) else "view"
-            return f"{plain(base._record.primitive.name)} {how}"
+            return f"{one_line(base._record.primitive.name)} {how}"
         return None if operand in ANY or operand in self._of.values() else operand
 
     def _enter(self, name: str, x: Any) -> None:
         for path, thing in _inside(name, x):
             if id(thing) not in self._of:
-                self._of[id(thing)] = path = plain(path)
+                self._of[id(thing)] = path = one_line(path)
                 self._held.append(thing)
                 if not isinstance(thing, Module):
                     array = _array(thing)
@@ -144,7 +144,7 @@ def _array(x: Any) -> Array:
     return array
 
 
-def plain(text: str) -> str:
+def one_line(text: str) -> str:
     """In one line, without characters that no page or drawing may have."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split()) or "?"
 

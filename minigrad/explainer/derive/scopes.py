@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ...engine.tape import Record
-from .names import Names, plain
+from .names import Names, one_line
 
 LABEL = 30  # characters of a module's name in a line of text
 
@@ -33,7 +33,7 @@ def scopes_of(records: Sequence[Record], names: Names) -> list[tuple[Scope, ...]
         while scopes is not None:
             module, time, scopes = scopes
             if (module := module()) is not None:
-                kind = plain(type(module).__name__)
+                kind = one_line(type(module).__name__)
                 first = bisect.bisect(numbers, time)
                 calls[Scope(names.of(module) or kind, kind, time)] = first, last
     found: list[tuple[Scope, ...]] = [() for _ in records]

@@ -22,7 +22,7 @@ WIDTH = 90  # characters of a target and its expression: a line has 100
 SHORT = 16  # of an expression that is written out again rather than given a name
 
 
-class Writing:
+class SymbolicTracer:
     """Expressions of Tensors that are made of known ones; the trace for `minigrad.apply.tracing`.
 
     constant: what gives a name to an array that nobody has given one; function: likewise, to a
@@ -30,6 +30,7 @@ class Writing:
     """
 
     runs_again = False
+    rule: Any = None  # set by the backward pass
 
     def __init__(
         self,

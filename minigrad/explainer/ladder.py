@@ -8,16 +8,18 @@ for a batch of real digits, and draws it. Above all that it shows: imports compi
 import inspect
 import textwrap
 import timeit
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from .. import functional as F
+from .. import ops
 from ..arrays import Array
 from ..compiler import compile
 from ..engine.backward import grad
-from ..engine.tensor import Tensor, tensor
+from ..engine.tensor import Tensor, as_tensor, tensor
+from ..errors import ArgumentError, DtypeError
 from ..kernels.batchnorm import rows_backward as kernels
 from . import evaluate, explain
 from .api import Explanation
@@ -135,6 +137,53 @@ def compiled() -> Any:
         return grad(y, inputs, g)
 
     return gradients
+
+
+# --- what if a path is forgotten ----------------------------------------------------------------
+
+# The paths from x to y besides the direct one, by the statistic that they lead through: the mean in
+# the centring, the variance, and the mean inside the variance.
+STATISTICS = ("mean", "var", "mean_in_var")
+
+
+def what_if(
+    x: Any, gamma: Any = None, beta: Any = None, *, detach: Collection[str] = (), eps: float = EPS
+) -> Tensor:
+    """Return F.batch_norm of x in training, with some statistics taken for constants.
+
+    It shows what dx is for someone who forgets that these depend on x; y, dgamma and dbeta stay the
+    same. x: (N, C, ...); gamma, beta: (C,) or None; detach: some of STATISTICS.
+    Errors: DtypeError unless detach is a tuple, list or set; ArgumentError for another name.
+
+    >>> from minigrad.explainer import ladder
+    >>> x = mg.tensor([[1.0, 5.0], [3.0, 7.0], [5.0, 6.0]], requires_grad=True)
+    >>> y = ladder.what_if(x, detach=("mean",))
+    >>> mg.grad(y.sum(), x)[0].numpy().round(2)  # the right dx is 0: no x changes the sum of y
+    array([[0.61, 1.22],
+           [0.61, 1.22],
+           [0.61, 1.22]], dtype=float32)
+    """
+    if not isinstance(detach, (tuple, list, set, frozenset)):
+        raise DtypeError(
+            f"what_if: detach must be a tuple of names, such as ('var',), got {detach!r:.40}"
+        )
+    for name in detach:
+        if name not in STATISTICS:
+            raise ArgumentError(f"what_if: detach takes names of {STATISTICS}, got {name!r:.40}")
+    x = as_tensor(x, "what_if")
+    batch, by_channel = (0, *range(2, x.ndim)), (-1, *[1] * (x.ndim - 2))
+    gamma, beta = [
+        p if p is None or x.ndim == 2 else ops.reshape(p, by_channel) for p in (gamma, beta)
+    ]
+    mean = ops.mean_over(x, axis=batch, keepdims=True)
+    centred = deviation = x - (mean.detach() if "mean" in detach else mean)
+    if ("mean" in detach) != ("mean_in_var" in detach):
+        deviation = x - (mean.detach() if "mean_in_var" in detach else mean)
+    inv_std = ops.inv_std(ops.mean_square(deviation, axis=batch, keepdims=True), eps=eps)
+    # Detached here and not at var, so that an explanation can name the constant.
+    y = centred * (inv_std.detach() if "var" in detach else inv_std)
+    y = y if gamma is None else y * gamma
+    return y if beta is None else y + beta
 
 
 # --- what is said between them ------------------------------------------------------------------

@@ -15,8 +15,9 @@ from .. import ops
 from ..errors import ArgumentError, DtypeError, GradError, ShapeError
 from ..kernels.allocator import is_whole
 from .dispatch import on_tape
-from .tape import Record, compiling, grad_mode, last_change, tape, tracer
-from .tensor import Tensor, as_tensor
+from .tape import Record, grad_mode, last_change, tape
+from .tensor import Tensor, as_tensor, set_backward
+from .tracer import compiling, tracer
 
 # Where cotangents gather: at the number of a record's output, or, for a leaf, at the Tensor itself.
 Node = Any
@@ -28,16 +29,12 @@ Node = Any
 Observer = Callable[[Record, Any, int, Tensor], None]
 
 
-def backward(
-    self: Tensor,
-    gradient: Any = None,
-    retain_graph: bool | None = None,
-    create_graph: bool = False,
-) -> None:
-    start = start_of(self, gradient, "backward")
-    records = tape([self])
+def backward(root: Tensor, gradient: Any, retain_graph: bool | None, create_graph: bool) -> None:
+    """Do what Tensor.backward says."""
+    start = start_of(root, gradient, "backward")
+    records = tape([root])
     check_tape(records)
-    gradients = walk([(self, start)], records, retain_graph, create_graph)
+    gradients = walk([(root, start)], records, retain_graph, create_graph)
     trace = compiling()
     for leaf, g in gradients.items():  # only now: an error above leaves every .grad as it was
         if not leaf._requires_grad:
@@ -55,8 +52,7 @@ def backward(
                 grad_mode.set(before)
 
 
-backward.__doc__ = Tensor.backward.__doc__
-Tensor.backward = backward  # type: ignore[method-assign]
+set_backward(backward)
 
 
 def grad(
@@ -232,8 +228,8 @@ def walk(
     arrays, which is faster, unless the backward pass itself is recorded, traced or observed.
     """
     retain = create_graph if retain_graph is None else retain_graph
-    tensors, mode, trace = create_graph, True if create_graph else None, tracer.get()
-    if trace is not None or observe is not None:
+    tensors, mode, trace = create_graph, True if create_graph else None, compiling()
+    if tracer.get() is not None or observe is not None:
         tensors, mode = True, create_graph
     sums: dict[Node, Any] = {}
     lent: set[Node] = set()  # nodes whose sum is, so far, an array that others may hold too
@@ -281,7 +277,7 @@ def _pull(
     operands, y = record.arrays, record.y
     trace = None
     if tensors:
-        operands, y, trace = inputs, outputs_of(record), tracer.get()
+        operands, y, trace = inputs, outputs_of(record), compiling()
     needs = record.needs
     if active is not None:
         needs = [i for i in needs if node_of(inputs[i]) in active]
@@ -323,12 +319,8 @@ def _gathered(sums: dict[Node, Any], record: Record, targets: set[Node] | None) 
 
 def outputs_of(record: Record) -> Any:
     """What the record's primitive returned, as Tensors on the tape."""
-    if record.primitive.outputs > 1:
-        return on_tape(record.y, record)
-    if record.primitive.saves:
-        y, saved = record.y
-        return on_tape([y], record)[0], saved
-    return on_tape([record.y], record)[0]
+    outputs, residuals = record.primitive.unpack(record.y)
+    return record.primitive.pack(on_tape(outputs, record), residuals)
 
 
 def _lifted(gx: Any, primitive: ops.Primitive) -> Tensor | None:

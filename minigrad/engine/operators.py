@@ -10,7 +10,8 @@ from numpy.typing import DTypeLike
 from .. import ops
 from ..arrays import FLOAT32, FLOAT64, Array, checked_dtype
 from ..errors import DtypeError, ShapeError
-from .tape import grad_mode, refuse_in_trace
+from .tape import grad_mode
+from .tracer import refuse_in_trace
 
 if TYPE_CHECKING:
     from .tensor import Tensor
@@ -110,14 +111,16 @@ class Operators:
 
         Shares memory where strides allow. Errors: ShapeError if the sizes do not multiply to that.
         """
-        return ops.reshape(self, _sizes(shape))  # type: ignore[no-any-return]
+        y: Tensor = ops.reshape(self, _sizes(shape))
+        return y
 
     def permute(self, *axes: Any) -> "Tensor":
         """Dimension i of the result is dimension axes[i]; axes given as ints or as one tuple.
 
         A view. Errors: ArgumentError.
         """
-        return ops.permute_dims(self, _sizes(axes))  # type: ignore[no-any-return]
+        y: Tensor = ops.permute_dims(self, _sizes(axes))
+        return y
 
     @property
     def T(self) -> "Tensor":
@@ -125,7 +128,8 @@ class Operators:
         ndim = self._data.ndim
         if ndim != 2:
             raise ShapeError(f"T: expected 2 dimensions, got {ndim}; use .transpose or .permute")
-        return ops.permute_dims(self, (1, 0))  # type: ignore[no-any-return]
+        y: Tensor = ops.permute_dims(self, (1, 0))
+        return y
 
     # --- conversions ----------------------------------------------------------------------------
 
@@ -133,9 +137,10 @@ class Operators:
         """A copy through which gradients flow."""
         return self.astype(self._data.dtype)
 
-    def astype(self, dtype: DTypeLike) -> "Tensor":
+    def astype(self: Any, dtype: DTypeLike) -> "Tensor":
         """A copy in another dtype; gradients flow back in this one. Errors: DtypeError."""
-        return ops.astype(self, dtype=checked_dtype(dtype, "astype"))  # type: ignore[no-any-return]
+        y: Tensor = ops.astype(self, dtype=checked_dtype(dtype, "astype"))
+        return y
 
     def float(self) -> "Tensor":
         """A copy in float32."""

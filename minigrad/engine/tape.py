@@ -7,14 +7,13 @@ Imports errors and ops only; knows a Tensor by its attributes.
 
 import inspect
 import itertools
-import sys
 import threading
 from collections.abc import Iterable, Sequence
 from contextlib import ContextDecorator
 from contextvars import ContextVar
 from typing import Any
 
-from ..errors import DtypeError, TraceError
+from ..errors import DtypeError
 from ..ops.primitive import MAX_OUTPUTS
 
 # One clock numbers records and dates changes in place, so that "changed after it was recorded"
@@ -115,49 +114,6 @@ def tape(roots: Iterable[Any]) -> list[Record]:
 # True: operations are recorded. False: they are not. None: nor are there Tensors, only arrays, as
 # within a backward pass that is not itself recorded.
 grad_mode: ContextVar[bool | None] = ContextVar("minigrad_grad_mode", default=True)
-
-
-# What collects the operations of this thread or task while a tool traces them; its `runs_again`
-# tells whether they will run again with other values.
-tracer: ContextVar[Any] = ContextVar("minigrad_tracer", default=None)
-
-
-def compiling() -> Any:
-    """Return the trace of a compiler that traces this thread or task, or None.
-
-    What is applied during such a trace will run again with other values.
-    """
-    trace = tracer.get()
-    return trace if trace is not None and trace.runs_again else None
-
-
-def runs_again() -> bool:
-    """Return whether a compiler traces this thread or task."""
-    return compiling() is not None
-
-
-# Why a step may not do something: the rest of a sentence.
-LOOKS = (
-    "looks at a value, which differs from call to call, while the step is traced once; choose by "
-    "mg.where, keep it as a Tensor, or do it outside the step"
-)
-
-
-def refuse_in_trace(what: str, why: str = LOOKS) -> None:
-    """Errors: TraceError while a compiler traces, for what would be decided once and for all."""
-    if runs_again():
-        file, line = users_line()
-        raise TraceError(f"compile: {what}, in {file}, line {line}, {why}")
-
-
-def users_line() -> tuple[str, int]:
-    """File and line of what called minigrad, perhaps by way of NumPy."""
-    frame = sys._getframe(1)
-    while frame.f_globals.get("__name__", "").partition(".")[0] in ("minigrad", "numpy"):
-        if frame.f_back is None:
-            break
-        frame = frame.f_back
-    return frame.f_code.co_filename, frame.f_lineno
 
 
 def is_grad_enabled() -> bool:

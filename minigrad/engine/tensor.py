@@ -3,6 +3,7 @@
 May import tape, operators, ops and below.
 """
 
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -13,7 +14,8 @@ from ..checks import flag
 from ..errors import DtypeError, GradError, ShapeError
 from ..ops.inplace import COPY, Update
 from .operators import Operators
-from .tape import Record, compiling, grad_mode, refuse_in_trace, runs_again, stamp_change, tracer
+from .tape import Record, grad_mode, stamp_change
+from .tracer import compiling, refuse_in_trace, runs_again
 
 
 class Tensor(Operators):
@@ -138,7 +140,8 @@ class Tensor(Operators):
         >>> mg.grad(x * x.detach(), x)
         (tensor(3.),)
         """
-        return _share(Tensor(self._data), self)
+        trace = compiling()
+        return share(Tensor(self._data if trace is None else trace.data(self)), self)
 
     # --- differentiation ------------------------------------------------------------------------
 
@@ -164,7 +167,7 @@ class Tensor(Operators):
         >>> x.grad
         tensor([4., 4., 6.])
         """
-        raise NotImplementedError("importing minigrad.backward installs the walk")
+        _backward(self, gradient, retain_graph, create_graph)
 
     def requires_grad_(self, value: bool = True) -> "Tensor":
         """Set requires_grad to `value` and return self. Errors: GradError, DtypeError."""
@@ -192,7 +195,7 @@ class Tensor(Operators):
                 f"{name}: a leaf that requires grad may change only inside mg.no_grad(); elsewhere "
                 "make a new Tensor, as x = x + y does"
             )
-        new = other._data if isinstance(other, Tensor) else checked(plain(other, name), name)
+        new = other if isinstance(other, Tensor) else checked(plain(other, name), name)
         if not np.can_cast(new.dtype, self.dtype, "same_kind"):
             raise DtypeError(
                 f"{name}: cannot copy {new.dtype} into {self.dtype}; use .astype first"
@@ -233,8 +236,16 @@ class Tensor(Operators):
 # What functions take as a Tensor: arrays, numbers and nested lists become constants.
 TensorLike: TypeAlias = Tensor | ArrayLike
 
-# Returns the stored array of a Tensor, also while a compiler traces and `_data` shows a Value.
-array_of = vars(Tensor)["_data"].__get__
+# What Tensor.backward calls, with its arguments; it stands in backward.py, above this file.
+Backward = Callable[[Tensor, Any, bool | None, bool], None]
+_backward: Backward
+
+
+def set_backward(function: Backward) -> None:
+    """Let Tensor.backward call `function`; backward.py registers its own here."""
+    global _backward
+    _backward = function
+
 
 # Tensor and what is derived from it: one look at the types of an operation's inputs tells whether
 # there is a Tensor among them.
@@ -266,15 +277,16 @@ def change(update: Update, *inputs: Any) -> None:
 
     While a compiler traces, the update is noted instead, to be run in each call.
     """
-    trace = tracer.get()
-    if trace is None or not trace.runs_again:
+    trace = compiling()
+    if trace is None:
         update.kernel(*[x._data if isinstance(x, Tensor) else x for x in inputs])
     else:
         trace.update(update, *inputs)
     mark_changed(*[inputs[i] for i in update.changes])
 
 
-def _share(view: Tensor, source: Tensor) -> Tensor:
+def share(view: Tensor, source: Tensor) -> Tensor:
+    """Note that `view` shares the memory of `source`, and return it."""
     view._base = source if source._base is None else source._base
     return view
 
@@ -321,5 +333,5 @@ def as_tensor(x: Any, name: str) -> Tensor:
     if isinstance(x, Tensor):
         return x
     if (trace := compiling()) is not None:
-        return trace.tensor(x, name)  # type: ignore[no-any-return]
+        return trace.tensor(x, name)
     return Tensor(as_array(x, name))

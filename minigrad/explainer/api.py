@@ -7,8 +7,9 @@ from typing import Any
 
 from ..arrays import Array
 from ..engine.backward import start_of
-from ..engine.tape import Record, refuse_in_trace, tape
+from ..engine.tape import Record, tape
 from ..engine.tensor import Tensor
+from ..engine.tracer import refuse_in_trace
 from ..errors import ArgumentError, DtypeError, GradError
 from .analysis.paths import MAX_PATHS, Path, count_paths, paths_to
 from .analysis.wording import counted

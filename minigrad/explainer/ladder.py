@@ -181,7 +181,7 @@ def what_if(
         deviation = x - (mean.detach() if "mean_in_var" in detach else mean)
     inv_std = ops.inv_std(ops.mean_square(deviation, axis=batch, keepdims=True), eps=eps)
     # Detached here and not at var, so that an explanation can name the constant.
-    y = centred * (inv_std.detach() if "var" in detach else inv_std)
+    y: Tensor = centred * (inv_std.detach() if "var" in detach else inv_std)
     y = y if gamma is None else y * gamma
     return y if beta is None else y + beta
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from .. import ops
 from ..checks import integer
-from ..engine.tape import refuse_in_trace
 from ..engine.tensor import Tensor, as_tensor
+from ..engine.tracer import refuse_in_trace
 from ..kernels.threading import pool
 from ..ops import random
 

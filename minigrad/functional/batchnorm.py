@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from .. import ops
 from ..arrays import FLOAT32, FLOAT64
 from ..checks import ABOVE_0, flag, number
-from ..engine.tape import runs_again
 from ..engine.tensor import Tensor, TensorLike, as_tensor, change
+from ..engine.tracer import runs_again
 from ..errors import ArgumentError, DtypeError, ShapeError
 from ..kernels.batchnorm.dispatch import MEAN, VAR
 from ..ops.inplace import RUNNING
@@ -89,9 +89,11 @@ def batch_norm(
     elif running_mean is not None:
         _check_update("running_mean", running_mean, x)
         _check_update("running_var", running_var, x)
+    y: Tensor
     if fused:
         given = () if training else (mean, var)
-        y, (stats, _) = ops.batch_norm(x, gamma, beta, *given, eps=eps, relu=relu)
+        result: Any = ops.batch_norm(x, gamma, beta, *given, eps=eps, relu=relu)
+        y, (stats, _) = result
         rows = Tensor(stats) if runs_again() else stats
         batch_mean, batch_var = rows[MEAN], rows[VAR]
     else:
@@ -101,7 +103,7 @@ def batch_norm(
     if training and running_mean is not None and x._data.size:
         n = x._data.size // x._data.shape[1]
         change(RUNNING, running_mean, running_var, batch_mean, batch_var, momentum, n / (n - 1))
-    return y  # type: ignore[no-any-return]
+    return y
 
 
 def _composed(

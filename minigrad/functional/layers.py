@@ -21,7 +21,7 @@ def linear(input: TensorLike, weight: TensorLike, bias: TensorLike | None = None
     """
     x, w = as_tensor(input, "linear"), as_tensor(weight, "linear: weight")
     b = None if bias is None else as_tensor(bias, "linear: bias")
-    return ops.linear(x, w, b)  # type: ignore[no-any-return]
+    return ops.linear(x, w, b)
 
 
 def dropout(input: TensorLike, p: float = 0.5, training: bool = True) -> Tensor:

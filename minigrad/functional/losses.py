@@ -9,8 +9,8 @@ import numpy as np
 from .. import ops
 from ..arrays import checked, plain
 from ..checks import integer, number
-from ..engine.tape import refuse_in_trace, runs_again
 from ..engine.tensor import Tensor, TensorLike, as_tensor
+from ..engine.tracer import refuse_in_trace, runs_again
 from ..errors import ArgumentError, DtypeError, OutOfRangeError, ShapeError
 
 _INT64 = -(2**63), 2**63 - 1
@@ -76,7 +76,7 @@ def cross_entropy(
     if reduction == "none":
         return restored(ops.cross_entropy(logits, q, 1.0, per_row=True))  # type: ignore[no-any-return]
     if reduction == "sum":
-        return ops.cross_entropy(logits, q, 1.0, per_row=False)  # type: ignore[no-any-return]
+        return ops.cross_entropy(logits, q, 1.0, per_row=False)
     return _mean(lambda divisor: ops.cross_entropy(logits, q, divisor, per_row=False), count)
 
 

@@ -6,8 +6,8 @@ import numpy as np
 
 from .. import functional as F
 from ..checks import flag, integer
-from ..engine.tape import runs_again
 from ..engine.tensor import Tensor, TensorLike, as_tensor, change
+from ..engine.tracer import runs_again
 from ..errors import ShapeError
 from ..functional.batchnorm import check_eps, check_momentum
 from ..ops.inplace import INCREMENT

@@ -41,7 +41,7 @@ class Linear(Module):
 
     def forward(self, x: TensorLike) -> Tensor:
         """Return y, (..., out_features), of x, (..., in_features)."""
-        return ops.linear(x, self.weight, self.bias)  # type: ignore[no-any-return]
+        return ops.linear(as_tensor(x, "linear"), self.weight, self.bias)
 
     def extra_repr(self) -> str:
         return f"{self.in_features}, {self.out_features}, bias={self.bias is not None}"

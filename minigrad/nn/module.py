@@ -14,8 +14,9 @@ from numpy.typing import DTypeLike, NDArray
 
 from ..arrays import checked_dtype
 from ..checks import flag
-from ..engine.tape import clock, compiling
+from ..engine.tape import clock
 from ..engine.tensor import Tensor
+from ..engine.tracer import compiling
 from ..errors import DtypeError
 from .parameter import Parameter
 from .state_dict import Keys, fitting

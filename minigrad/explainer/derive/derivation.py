@@ -12,9 +12,9 @@ import numpy as np
 
 from ...arrays import Array
 from ...engine.backward import node_of, walk
-from ...engine.dispatch import tracing
 from ...engine.tape import Record, no_grad
 from ...engine.tensor import Tensor
+from ...engine.tracer import tracing
 from ...nn.parameter import Parameter
 from ...ops.primitive import Primitive
 from .evaluate import FUNCTIONS, KNOWN, function_of, value_of
@@ -74,7 +74,8 @@ class Derivation:
             primitive, record.inputs, record.attributes, number
         )
         step = Step(record, number, inputs, [], [self._part(*part, primitive) for part in parts])
-        for i, (y, expression) in enumerate(zip(_arrays(record), expressions, strict=True)):
+        outputs, _ = primitive.unpack(record.y)
+        for i, (y, expression) in enumerate(zip(outputs, expressions, strict=True)):
             if y is None:
                 step.places.append(None)
                 continue
@@ -177,13 +178,6 @@ class Derivation:
         step.backward.append(
             Line(variable.cotangent, "+=", expression, gx._data, step.primitive, operand, variable)
         )
-
-
-def _arrays(record: Record) -> Sequence[Array | None]:
-    """Return the arrays that a record's primitive has returned, without what it saved."""
-    if record.primitive.outputs > 1:
-        return record.y  # type: ignore[no-any-return]
-    return (record.y[0],) if record.primitive.saves else (record.y,)
 
 
 def _labels(loss: Tensor, records: Sequence[Record], names: Names) -> dict[int, str | None]:

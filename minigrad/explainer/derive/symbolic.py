@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from ...arrays import Array
-from ...engine.dispatch import apply
 from ...engine.tensor import Tensor
+from ...engine.tracer import Tracer, tracing
 from ...ops.primitive import Primitive
 from .expressions import formula_of, is_index, is_number, literal, renamed, replaced, text_of
 from .names import Identifiers
@@ -22,8 +22,8 @@ WIDTH = 90  # characters of a target and its expression: a line has 100
 SHORT = 16  # of an expression that is written out again rather than given a name
 
 
-class SymbolicTracer:
-    """Expressions of Tensors that are made of known ones; the trace for `minigrad.apply.tracing`.
+class SymbolicTracer(Tracer):
+    """Expressions of Tensors that are made of known ones; a tracer.
 
     constant: what gives a name to an array that nobody has given one; function: likewise, to a
     primitive.
@@ -49,10 +49,9 @@ class SymbolicTracer:
         """Apply the primitive, and remember of what its results are made."""
         for x in inputs:
             self._uses[id(x)] = self._uses.get(id(x), 0) + 1
-        result = apply(primitive, *inputs, **attributes)
-        several = primitive.outputs > 1
-        first = (result[0],) if primitive.saves else result if several else (result,)
-        for i, y in enumerate(first):
+        with tracing(None):
+            result = primitive(*inputs, **attributes)
+        for i, y in enumerate(primitive.unpack(result)[0]):
             if y is not None:
                 self._made[id(y)] = primitive, inputs, attributes, i
                 self._held.append(y)

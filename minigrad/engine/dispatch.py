@@ -1,7 +1,6 @@
-"""Applying a primitive: its forward on arrays, and a record of it where gradients may be asked for.
+"""Dispatch: a call of a primitive runs its forward on arrays, and records it for the backward pass.
 
-Importing this installs `apply`, which lets rules, which sit in the layer below, call primitives on
-Tensors. May import tensor, tape, ops and below.
+The calls of all primitives come here, also those in rules, which lie in the layer below.
 """
 
 from collections.abc import Sequence
@@ -18,23 +17,25 @@ from .tracer import tracer
 
 ndarray = np.ndarray
 
-# Passed on as they are: Python's numbers are weak in NumPy, they do not change an array's dtype.
+# Inputs of these types are passed on as they are: to NumPy, Python's numbers are weak, which means
+# that they do not change an array's dtype.
 _WEAK = frozenset({float, int, bool, type(None)})
 
 
 def dispatch(primitive: Primitive, inputs: tuple[Any, ...], attributes: dict[str, Any]) -> Any:
     """Run the primitive's forward, and record it if a gradient may be asked for.
 
-    A Tensor among the inputs gives a Tensor; arrays alone give an array, unrecorded. Nothing is
-    recorded unless the forward has succeeded. Errors: what the forward raises, with NumPy's own
-    turned into ShapeError, DtypeError or ArgumentError.
+    If a tool traces this thread or task, its tracer does this instead. A Tensor among the inputs
+    gives a Tensor; arrays alone give an array, which is not recorded. Nothing is recorded unless
+    the forward has succeeded. Errors: what the forward raises; NumPy's own errors become
+    ShapeError, DtypeError or ArgumentError.
     """
     trace = tracer.get()
     if trace is not None:
         return trace.apply(primitive, inputs, attributes)
     mode = grad_mode.get()
-    # A backward pass that is not recorded is made of arrays; but what Python runs in between (the
-    # handler of a signal, a weak reference's callback) may be made of Tensors.
+    # A backward pass that is not recorded computes with arrays, but what Python runs in between,
+    # such as a signal handler, may compute with Tensors.
     if mode is None and TENSORS.isdisjoint(map(type, inputs)):
         return primitive.forward(*inputs, **attributes)
     arrays: list[Any] = []
@@ -61,26 +62,22 @@ def dispatch(primitive: Primitive, inputs: tuple[Any, ...], attributes: dict[str
         raise refusal(primitive, arrays, error) from error
     if not lifted:
         return y
-    whole, saves, several = y, primitive.saves, primitive.outputs > 1
-    if saves:
-        y = whole[0]
-    elif not several and (type(y) is not ndarray or y.dtype is not FLOAT32):
-        y = whole = _settled(primitive, y, arrays, attributes)
+    if primitive.single and (type(y) is not ndarray or y.dtype is not FLOAT32):
+        y = _settled(primitive, y, arrays, attributes)
     record = None
     if primitive.partial:
         needs = [i for i in needs if primitive.rules[i] is not None]
     if needs and primitive.differentiable and mode:
-        record = Record(primitive, inputs, arrays, attributes, whole, needs)
-    if several:
-        return on_tape(y, record)
+        record = Record(primitive, inputs, arrays, attributes, y, needs)
+    if not primitive.single:
+        outputs, residuals = primitive.unpack(y)
+        return primitive.pack(on_tape(outputs, record), residuals)
     result = Tensor(y)
     if record is not None:
         result._record = record
         result._node = record.number
         result._requires_grad = True
-    if saves:
-        return result, whole[1]
-    # The base alone does not tell: what reshape has to copy has one as well.
+    # An array's base is no proof of a view: when reshape has to copy, its result has a base too.
     if primitive.is_view and isinstance(inputs[0], Tensor) and np.may_share_memory(y, arrays[0]):
         share(result, inputs[0])
     return result
@@ -90,7 +87,7 @@ set_dispatcher(dispatch)
 
 
 def on_tape(arrays: Sequence[Array | None], record: Record | None) -> tuple[Tensor | None, ...]:
-    """The outputs of a primitive as Tensors, on the tape if there is a record."""
+    """Return the outputs of a primitive as Tensors, which point at the record if there is one."""
     results = tuple([None if a is None else Tensor(a) for a in arrays])
     if record is not None:
         for i, x in enumerate(results):
@@ -102,7 +99,10 @@ def on_tape(arrays: Sequence[Array | None], record: Record | None) -> tuple[Tens
 
 
 def _constant(x: Any, name: str) -> Any:
-    """An input as apply records it: a Tensor, a Python number (as all scalars are weak) or None."""
+    """Return an input in the form that is recorded: a Tensor, None or a Python number.
+
+    NumPy's scalars become Python numbers, so that all numbers are weak.
+    """
     if isinstance(x, Tensor) or type(x) in _WEAK:
         return x
     if isinstance(x, np.generic):
@@ -115,23 +115,24 @@ def _constant(x: Any, name: str) -> Any:
 def _settled(
     primitive: Primitive, y: Any, arrays: Sequence[Any], attributes: dict[str, Any]
 ) -> Array:
-    """The forward's result as an ndarray, in float32 where NumPy made a wider or narrower float
-    out of integers and Python numbers only, or of those and float32."""
-    if type(y) is not np.ndarray:
-        y = np.asarray(y)
-    if y.dtype.kind == "O":  # NumPy's answer to None among the operands
+    """Return the forward's result as an ndarray of the right dtype.
+
+    Where NumPy has made another float of integers, Python numbers and float32, it becomes float32.
+    """
+    array: Array = np.asarray(y)
+    if array.dtype.kind == "O":  # NumPy's answer to None among the operands
         raise refusal(primitive, arrays, TypeError("NumPy would make Python objects of them"))
-    if not primitive.promotes or y.dtype.kind != "f" or y.dtype == FLOAT32:
-        return y  # type: ignore[no-any-return]
+    if not primitive.promotes or array.dtype.kind != "f" or array.dtype == FLOAT32:
+        return array
     given = [a for a in arrays if isinstance(a, np.ndarray)]
     if any(a.dtype == FLOAT64 for a in given):
-        return y  # type: ignore[no-any-return]
+        return array
     floats = [a.astype(FLOAT32) if isinstance(a, np.ndarray) else a for a in arrays]
     return np.asarray(primitive.forward(*floats, **attributes)).astype(FLOAT32, copy=False)
 
 
 def refusal(primitive: Any, arrays: Sequence[Any], error: Exception) -> MinigradError:
-    """What NumPy raised, as an error that names the operation and its operands."""
+    """Return NumPy's error as one of minigrad's, which names the operation and its operands."""
     shapes = [np.shape(a) for a in arrays if a is not None]
     listed = " and ".join(str(s) for s in shapes)
     if isinstance(error, OverflowError):

@@ -17,18 +17,23 @@ if TYPE_CHECKING:
     from .tensor import Tensor
 
 Binary = Callable[[Any, Any], "Tensor"]
-Unary = Callable[..., "Tensor"]
+Method = Callable[..., "Tensor"]
 
 
-def _binary(primitive: Any) -> Binary:
-    return lambda self, other: primitive(self, other)
+def _binary(function: Method) -> Binary:
+    return lambda self, other: function(self, other)
 
 
-def _reflected(primitive: Any) -> Binary:
-    return lambda self, other: primitive(other, self)
+def _reflected(function: Method) -> Binary:
+    return lambda self, other: function(other, self)
 
 
-def _unary(primitive: Any) -> Unary:
+def _method(function: Method) -> Method:
+    """Return the function as it is; a method has its type."""
+    return function
+
+
+def _unary(primitive: ops.Primitive) -> Method:
     def method(self: Any) -> Any:
         return primitive(self)
 
@@ -36,7 +41,7 @@ def _unary(primitive: Any) -> Unary:
     return method
 
 
-def _logical(primitive: Any, symbol: str) -> Binary:
+def _logical(primitive: ops.Primitive, symbol: str) -> Binary:
     """`~`, `&` and `|` of booleans only: on integers they are bitwise in NumPy and PyTorch."""
 
     def method(self: Any, *other: Any) -> Any:
@@ -52,7 +57,7 @@ def _logical(primitive: Any, symbol: str) -> Binary:
     return method
 
 
-def _in_place(primitive: Any, symbol: str) -> Binary:
+def _in_place(function: Method, symbol: str) -> Binary:
     """`w -= lr * w.grad` writes into a leaf, as in PyTorch, so that whoever else holds it sees it.
 
     On the result of an operation, or where the new value is recorded (`total += loss`), Python's
@@ -64,7 +69,7 @@ def _in_place(primitive: Any, symbol: str) -> Binary:
     def method(self: Any, other: Any) -> Any:
         if self._record is None and self._requires_grad and grad_mode.get():
             return self._overwrite(self, name)  # raises, and says that no_grad is missing
-        result = primitive(self, other)
+        result = function(self, other)
         if self._record is not None or result._requires_grad:
             return result
         return self._overwrite(result, name)
@@ -96,15 +101,18 @@ class Operators:
     __invert__ = _logical(ops.logical_not, "~")
     __and__ = __rand__ = _logical(ops.logical_and, "&")
     __or__ = __ror__ = _logical(ops.logical_or, "|")
-    __getitem__ = ops.getitem
+    __getitem__ = _method(ops.getitem)
 
     abs, exp, log, sqrt = _unary(ops.abs), _unary(ops.exp), _unary(ops.log), _unary(ops.sqrt)
     tanh, sigmoid, relu = _unary(ops.tanh), _unary(ops.sigmoid), _unary(ops.relu)
-    clip = ops.clip
-    sum, mean, var, std = ops.sum, ops.mean, ops.var, ops.std
-    max, min, argmax, argmin = ops.max, ops.min, ops.argmax, ops.argmin
-    squeeze, unsqueeze, flatten = ops.squeeze, ops.unsqueeze, ops.flatten
-    transpose, broadcast_to = ops.transpose, ops.broadcast_to
+    clip = _method(ops.clip)
+    sum, mean = _method(ops.sum), _method(ops.mean)
+    var, std = _method(ops.var), _method(ops.std)
+    max, min = _method(ops.max), _method(ops.min)
+    argmax, argmin = _method(ops.argmax), _method(ops.argmin)
+    squeeze, unsqueeze = _method(ops.squeeze), _method(ops.unsqueeze)
+    flatten, transpose = _method(ops.flatten), _method(ops.transpose)
+    broadcast_to = _method(ops.broadcast_to)
 
     def reshape(self, *shape: Any) -> "Tensor":
         """The elements in C order under another shape, given as ints or as one tuple; -1: the rest.

@@ -28,7 +28,7 @@ ELEMENTWISE = (
 OVER_AXES = "axis: an int, a tuple of them, or None; keepdims=True leaves those axes with size 1."
 
 
-def _public(function: Any, more: str = "") -> Function:
+def _public(function: Function, more: str = "") -> Function:
     """The function, or primitive, with its first input made a Tensor if none of them is one.
 
     more: what its docstring says besides.
@@ -38,7 +38,7 @@ def _public(function: Any, more: str = "") -> Function:
     def public(*inputs: Any, **options: Any) -> Tensor:
         if inputs and not any(isinstance(x, Tensor) for x in inputs):
             inputs = (as_tensor(inputs[0], name), *inputs[1:])
-        return function(*inputs, **options)  # type: ignore[no-any-return]
+        return function(*inputs, **options)
 
     public.__name__ = public.__qualname__ = name
     if isinstance(function, ops.Primitive):
@@ -50,12 +50,12 @@ def _public(function: Any, more: str = "") -> Function:
     return public
 
 
-def _joining(function: Any) -> Function:
+def _joining(function: Function) -> Function:
     """The same for functions of a list of tensors."""
 
     @functools.wraps(function)
     def public(tensors: Any, axis: int = 0) -> Tensor:
-        return function([as_tensor(t, function.__name__) for t in tensors], axis)  # type: ignore[no-any-return]
+        return function([as_tensor(t, function.__name__) for t in tensors], axis)
 
     public.__module__ = "minigrad"
     return public

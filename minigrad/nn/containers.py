@@ -33,10 +33,9 @@ class Sequential(Module):
     """
 
     def __init__(self, *modules: Module | dict[str, Module]) -> None:
+        named: dict[str, Any] = {str(i): m for i, m in enumerate(modules)}
         if len(modules) == 1 and isinstance(modules[0], dict):
             named = modules[0]
-        else:
-            named = {str(i): m for i, m in enumerate(modules)}  # type: ignore[misc]
         for name, module in named.items():
             if not isinstance(module, Module):
                 raise DtypeError(

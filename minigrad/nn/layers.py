@@ -137,7 +137,7 @@ class Flatten(Module):
 
     def forward(self, x: TensorLike) -> Tensor:
         """Return x, (N, ...), as (N, product of ...) by default."""
-        return ops.flatten(as_tensor(x, "Flatten"), self.start_dim, self.end_dim)  # type: ignore[no-any-return]
+        return as_tensor(x, "Flatten").flatten(self.start_dim, self.end_dim)
 
     def extra_repr(self) -> str:
         return f"start_dim={self.start_dim}, end_dim={self.end_dim}"

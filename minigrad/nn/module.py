@@ -15,9 +15,10 @@ from numpy.typing import DTypeLike, NDArray
 from ..arrays import checked_dtype
 from ..checks import flag
 from ..engine.tape import clock
-from ..engine.tensor import Tensor
-from ..engine.tracer import compiling
+from ..engine.tensor import Tensor, change
+from ..engine.tracer import compiling, refuse_in_trace
 from ..errors import DtypeError
+from ..ops.inplace import COPY
 from .parameter import Parameter
 from .state_dict import Keys, fitting
 
@@ -262,11 +263,12 @@ class Module:
         strict: missing and unexpected keys are errors; otherwise they are returned. Errors:
         StateDictError that lists every wrong key, shape and dtype; then nothing is loaded.
         """
+        name = f"{type(self).__name__}.load_state_dict"
+        refuse_in_trace(name, "would load once; load outside the step")
         own = self._state()
-        arrays, keys = fitting(own, state, strict, f"{type(self).__name__}.load_state_dict")
+        arrays, keys = fitting(own, state, strict, name)
         for k, new in arrays.items():
-            np.copyto(own[k].data, new)
-            own[k].mark_changed()
+            change(COPY, own[k], new)
         return keys
 
     # --- display --------------------------------------------------------------------------------

@@ -80,6 +80,7 @@ class Primitive:
         self.is_view = is_view
         self.outputs = outputs
         self.saves = saves
+        self.single = outputs == 1 and not saves  # a result is one array, and no tuple
         self.formula = formula
         self.add_cotangent = add_cotangent
         self.__doc__ = doc
@@ -91,7 +92,7 @@ class Primitive:
     def reads_result(self, y: Any, needs: Sequence[int]) -> bool:
         """Whether those rules read the elements of what the forward returned, y."""
         if self.saves:
-            result, saved = y
+            (result,), saved = self.unpack(y)
             return any(part is result for part in (saved if type(saved) is tuple else (saved,)))
         names = [rule.__code__.co_varnames[1] for rule in self._rules_for(needs)]
         return any(not name.startswith("_") for name in names)

@@ -61,9 +61,9 @@ class Trace(StepTracer):
         self.arguments: list[Value] = []
         self._given = [x for _, x in arguments]
         for name, x in arguments:
-            value = Value(self._free(name), x._data, "argument", keep=False)
+            value: Any = Value(self._free(name), x._data, "argument", keep=False)
             self.arguments.append(value)
-            x._data = value  # type: ignore[assignment]
+            x._data = value
 
     # --- what the engine tells -----------------------------------------------------------------
 
@@ -175,7 +175,7 @@ class Trace(StepTracer):
         if isinstance(x, Tensor) or x is None or type(x) in (float, int, bool):
             return x
         if isinstance(x, Value):  # what a primitive has saved
-            return Tensor(x)  # type: ignore[arg-type]
+            return _tensor(x)
         if isinstance(x, np.generic):
             return checked(np.asarray(x), name).item()
         if isinstance(x, (float, int)):
@@ -186,7 +186,7 @@ class Trace(StepTracer):
         """Return a Tensor of an array, list or number that existed before the step, or is a
         literal."""
         array = x if isinstance(x, np.ndarray) else as_array(x, name)
-        return Tensor(self._constant(array, name))  # type: ignore[arg-type]
+        return _tensor(self._constant(array, name))
 
     def value_of(self, x: Tensor) -> Value | None:
         """Return the Value of a Tensor, or None for one that the step has not met."""
@@ -380,6 +380,11 @@ class Trace(StepTracer):
         self.rule = rule
         self._stale.discard(v)
         return fresh
+
+
+def _tensor(value: Any) -> Tensor:
+    """Return a Tensor in which a Value takes the place of the array."""
+    return Tensor(value)
 
 
 def _checksum(array: Any) -> int:

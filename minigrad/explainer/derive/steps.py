@@ -91,10 +91,9 @@ class Step:
         ]
         for i in record.needs:
             record.inputs[i]._requires_grad = True
-        if record.primitive.saves:
-            record.y = self.outputs[0].value, record.y[1]
-        elif record.primitive.outputs == 1:
-            record.y = self.outputs[0].value
+        _, residuals = record.primitive.unpack(record.y)
+        outputs = [None if v is None else v.value for v in self.places]
+        record.y = record.primitive.pack(outputs, residuals)
 
     def pull(self, output: Variable, g: Array, positions: Sequence[int]) -> list[tuple[int, Array]]:
         """Return what a cotangent of one output contributes to the inputs at some positions.

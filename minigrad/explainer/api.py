@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..arrays import Array
-from ..engine.backward import start_of
+from ..engine.backward import initial_cotangent
 from ..engine.tape import Record, tape
 from ..engine.tensor import Tensor
 from ..engine.tracer import refuse_in_trace
@@ -219,7 +219,7 @@ def explain(
         raise GradError(
             "explain: this Tensor is a leaf, which nothing has computed; explain what is made of it"
         )
-    start = start_of(result, gradient, "explain")
+    start = initial_cotangent(result, gradient, "explain")
     records = tape([result])
     _check_tape(records)
     frame = sys._getframe(1)

@@ -7,7 +7,7 @@ import pytest
 
 import minigrad as mg
 from minigrad import nn
-from minigrad.engine.backward import walk
+from minigrad.engine.backward import backward_pass
 from minigrad.engine.tape import tape
 from minigrad.errors import ArgumentError, DtypeError, GradError, ShapeError
 from minigrad.ops.primitive import TABLE, Primitive, primitive
@@ -396,7 +396,7 @@ def test_an_observer_sees_each_contribution_before_it_is_added():
         seen.append((record.primitive.name, i, g.numpy(), gx.numpy()))
 
     one = mg.tensor(np.ones(()))
-    found = walk([(y, one)], tape([y]), True, False, observe=observe)
+    found = backward_pass([(y, one)], tape([y]), True, False, observe=observe)
     ones, total = np.ones((3, 2)), np.array([2.0, 3.0])
     expected = [
         ("sum", 0, np.ones(()), ones),

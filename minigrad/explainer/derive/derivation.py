@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ...arrays import Array
-from ...engine.backward import node_of, walk
+from ...engine.backward import Node, backward_pass, node_of
 from ...engine.tape import Record, no_grad
 from ...engine.tensor import Tensor
 from ...engine.tracer import tracing
@@ -61,7 +61,7 @@ class Derivation:
 
     # --- forward -------------------------------------------------------------------------------
 
-    def _step(self, record: Record, labels: dict[int, str | None]) -> Step:
+    def _step(self, record: Record, labels: dict[Node, str | None]) -> Step:
         """Return the step of a record, with the lines of its forward."""
         primitive = record.primitive
         operands = primitive.operands(len(record.inputs))
@@ -156,7 +156,7 @@ class Derivation:
         """Run the backward pass, observe each contribution, and keep the totals."""
         self._step_of = {step.record.number: step for step in self.steps}
         records = [step.record for step in self.steps]
-        gradients = walk([(loss, start)], records, True, False, observe=self._observe)
+        gradients = backward_pass([(loss, start)], records, True, False, observe=self._observe)
         for step in self.steps:
             for i in step.record.needs:
                 total, variable = gradients.get(node_of(step.record.inputs[i])), step.inputs[i]
@@ -180,7 +180,7 @@ class Derivation:
         )
 
 
-def _labels(loss: Tensor, records: Sequence[Record], names: Names) -> dict[int, str | None]:
+def _labels(loss: Tensor, records: Sequence[Record], names: Names) -> dict[Node, str | None]:
     """Return the user's names of results, by node: of the loss, and of each record's inputs."""
     labels = {node_of(loss): names.of(loss)}
     for record in records:

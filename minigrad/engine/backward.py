@@ -298,6 +298,7 @@ def _pull_back(
             primitive.add_cotangent(sums[node], g, y, *operands, **attributes)
             return
         own.add(node)
+    rules: Any = primitive.rules  # an input that needs a gradient has a rule, not None
     together = None
     if primitive.joint is not None:
         if trace is not None:
@@ -309,7 +310,7 @@ def _pull_back(
         else:
             if trace is not None:
                 trace.rule = primitive, i
-            gx = primitive.rules[i](g, y, *operands, **attributes)
+            gx = rules[i](g, y, *operands, **attributes)
         if tensors and gx is not None:
             gx = as_tensor(gx, f"the rule of {primitive.name}")
         seen = observe and functools.partial(observe, record, g, i)

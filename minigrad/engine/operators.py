@@ -1,4 +1,4 @@
-"""What one can write with a Tensor: operators and methods, each a primitive or made of some."""
+"""The operators and methods of a Tensor, each of which is a primitive or is made of some."""
 
 import builtins
 from collections.abc import Callable, Iterator
@@ -42,7 +42,7 @@ def _unary(primitive: ops.Primitive) -> Method:
 
 
 def _logical(primitive: ops.Primitive, symbol: str) -> Binary:
-    """`~`, `&` and `|` of booleans only: on integers they are bitwise in NumPy and PyTorch."""
+    """Return `~`, `&` or `|` for booleans only; on integers NumPy and PyTorch work bit by bit."""
 
     def method(self: Any, *other: Any) -> Any:
         for x in (self, *other):
@@ -58,10 +58,10 @@ def _logical(primitive: ops.Primitive, symbol: str) -> Binary:
 
 
 def _in_place(function: Method, symbol: str) -> Binary:
-    """`w -= lr * w.grad` writes into a leaf, as in PyTorch, so that whoever else holds it sees it.
+    """Return an operator such as `-=`, which writes into a leaf, as in PyTorch.
 
-    On the result of an operation, or where the new value is recorded (`total += loss`), Python's
-    own meaning remains: the name is bound to the new Tensor.
+    On the result of an operation, and where the new value is recorded (`total += loss`), it keeps
+    Python's own meaning: the name is bound to a new Tensor.
     """
 
     name = f"{symbol}, which writes in place"
@@ -115,17 +115,18 @@ class Operators:
     broadcast_to = _method(ops.broadcast_to)
 
     def reshape(self, *shape: Any) -> "Tensor":
-        """The elements in C order under another shape, given as ints or as one tuple; -1: the rest.
+        """Return the elements in C order in another shape, given as ints or as one tuple.
 
-        Shares memory where strides allow. Errors: ShapeError if the sizes do not multiply to that.
+        One size may be -1, which stands for what the others leave. The result shares the memory if
+        its strides allow that. Errors: ShapeError for another number of elements.
         """
         y: Tensor = ops.reshape(self, _sizes(shape))
         return y
 
     def permute(self, *axes: Any) -> "Tensor":
-        """Dimension i of the result is dimension axes[i]; axes given as ints or as one tuple.
+        """Return a view whose dimension i is dimension axes[i] of this Tensor.
 
-        A view. Errors: ArgumentError.
+        axes: ints, or one tuple of them. Errors: ArgumentError.
         """
         y: Tensor = ops.permute_dims(self, _sizes(axes))
         return y
@@ -142,24 +143,24 @@ class Operators:
     # --- conversions ----------------------------------------------------------------------------
 
     def clone(self) -> "Tensor":
-        """A copy through which gradients flow."""
+        """Return a copy through which gradients flow."""
         return self.astype(self._data.dtype)
 
     def astype(self: Any, dtype: DTypeLike) -> "Tensor":
-        """A copy in another dtype; gradients flow back in this one. Errors: DtypeError."""
+        """Return a copy in another dtype; gradients flow back in this one. Errors: DtypeError."""
         y: Tensor = ops.astype(self, dtype=checked_dtype(dtype, "astype"))
         return y
 
     def float(self) -> "Tensor":
-        """A copy in float32."""
+        """Return a copy in float32."""
         return self.astype(FLOAT32)
 
     def double(self) -> "Tensor":
-        """A copy in float64."""
+        """Return a copy in float64."""
         return self.astype(FLOAT64)
 
     def item(self) -> Any:
-        """The only element as a Python number.
+        """Return the only element as a Python number.
 
         Errors: ShapeError if there is not just one; TraceError inside mg.compile.
         """
@@ -169,7 +170,7 @@ class Operators:
         return self._data.item()
 
     def tolist(self) -> Any:
-        """The elements as nested lists of Python numbers."""
+        """Return the elements as nested lists of Python numbers."""
         refuse_in_trace(".tolist()")
         return self._data.tolist()
 

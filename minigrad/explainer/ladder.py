@@ -183,7 +183,8 @@ def what_if(
     # Detached here and not at var, so that an explanation can name the constant.
     y: Tensor = centred * (inv_std.detach() if "var" in detach else inv_std)
     y = y if gamma is None else y * gamma
-    return y if beta is None else y + beta
+    y = y if beta is None else y + beta
+    return y
 
 
 # --- what is said between them ------------------------------------------------------------------

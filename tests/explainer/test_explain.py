@@ -17,7 +17,7 @@ from minigrad.engine.tensor import Tensor
 from minigrad.errors import ArgumentError, DtypeError, GradError, ShapeError, TraceError
 from minigrad.explainer import evaluate
 from minigrad.explainer.derive.expressions import text_of
-from minigrad.explainer.derive.names import Identifiers
+from minigrad.explainer.derive.identifiers import Identifiers
 from minigrad.explainer.derive.symbolic import SymbolicTracer
 from minigrad.ops.primitive import Primitive, primitive
 from tests.ops.test_primitives import CONSTANT, SMOOTH, run, tensors

@@ -24,7 +24,9 @@ def test_names_of_the_caller_and_names_given() -> None:
     assert "v3 = sum(v2, axis=0)" in str(mg.explain(total, names={}))
     given = str(mg.explain(total, names={"sum": a, "my total": total}))
     assert "v1 = sum_ * sum_" in given and "my_total = sum(v1, axis=0)" in given
-    with pytest.raises(DtypeError, match=r"names are of Tensors, arrays and Modules, got int"):
+    with pytest.raises(
+        DtypeError, match="given to Tensors, arrays and Modules, got int for"
+    ):
         mg.explain(total, names={"n": 3})
 
 

@@ -12,7 +12,7 @@ from ...engine.dispatch import on_tape
 from ...engine.tape import Record
 from ...engine.tensor import Tensor
 from .expressions import text_of
-from .names import cotangent, one_line
+from .identifiers import cotangent, one_line
 from .scopes import Scope
 
 
@@ -63,15 +63,15 @@ class Step:
     """A record: the lines that compute its outputs, and those of its rules.
 
     number: of its first variable, by which parts of its expressions are numbered.
-    inputs, places: the Variable of each input of the record, None for one that is not a Tensor, and
-        of each output, None for one that was not made.
+    inputs: the Variable of each input of the record, None for one that is not a Tensor.
+    results: the Variable of each output, None for one that was not made.
     scopes: the module calls around it, outermost first.
     """
 
     record: Record
     number: int
     inputs: list[Variable | None]
-    places: list[Variable | None]
+    results: list[Variable | None]
     forward: list[Line]
     backward: list[Line] = field(default_factory=list)
     scopes: tuple[Scope, ...] = ()
@@ -92,7 +92,7 @@ class Step:
         for i in record.needs:
             record.inputs[i]._requires_grad = True
         _, residuals = record.primitive.unpack(record.y)
-        outputs = [None if v is None else v.value for v in self.places]
+        outputs = [None if v is None else v.value for v in self.results]
         record.y = record.primitive.pack(outputs, residuals)
 
     def pull(self, output: Variable, g: Array, positions: Sequence[int]) -> list[tuple[int, Array]]:
@@ -101,8 +101,8 @@ class Step:
         It is a backward pass through this record alone; an input that no gradient reaches is left
         out of the result.
         """
-        made = on_tape([None if v is None else v.value for v in self.places], self.record)
-        root = made[self.places.index(output)]
+        outputs, _ = self.record.primitive.unpack(self.record.y)
+        root = on_tape(outputs, self.record)[self.results.index(output)]
         inputs = [self.record.inputs[i] for i in positions]
         gradients = grad(root, inputs, g, retain_graph=True, allow_unused=True)  # type: ignore[arg-type]
         return [(i, gx._data) for i, gx in zip(positions, gradients, strict=True) if gx is not None]
@@ -115,7 +115,7 @@ class Step:
     @property
     def outputs(self) -> list[Variable]:
         """What the record made."""
-        return [v for v in self.places if v is not None]
+        return [v for v in self.results if v is not None]
 
     @property
     def differentiated(self) -> list[Variable]:

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from ..analysis.folding import Borders, Folds, grouped
-from ..analysis.wording import said_of, shape_of
+from ..analysis.folding import Dataflow, Folds, sections_of
+from ..analysis.wording import call_text, shape_text
 from ..derive.derivation import Derivation
 from ..derive.scopes import Scope
 from ..derive.steps import Step, Variable
@@ -50,8 +50,8 @@ class Graph(NamedTuple):
 
 def graph_of(derivation: Derivation, folds: Folds) -> Graph:
     """The graph, with one node for each call of a folded module."""
-    groups, borders = grouped(derivation.steps, folds), Borders(derivation)
-    takers = [borders.takes(group.steps) for group in groups]
+    groups, flow = sections_of(derivation.steps, folds), Dataflow(derivation)
+    takers = [flow.inputs(group.steps) for group in groups]
     scopes = [_around(scope, steps) for scope, steps in groups]
     entering = _entering(takers, scopes)
     graph, made = Graph([], []), dict[str, int]()
@@ -60,9 +60,9 @@ def graph_of(derivation: Derivation, folds: Folds) -> Graph:
             made[v.name] = len(graph.nodes)
             graph.nodes.append(_given(v, outer))
         target = len(graph.nodes)
-        box = folded(scope, steps, borders, around) if scope else _record(steps[0])
+        box = folded(scope, steps, flow, around) if scope else _record(steps[0])
         graph.nodes.append(box)
-        back = {v.name for v in borders.differentiated(steps)}
+        back = {v.name for v in flow.differentiated(steps)}
         graph.edges.extend(Edge(made[v.name], target, v, v.name in back) for v in takers[i])
         made |= {v.name: target for step in steps for v in step.outputs}
     return graph
@@ -116,24 +116,24 @@ def _common(a: Scopes, b: Scopes) -> Scopes:
 
 def _given(v: Variable, scopes: Scopes) -> Node:
     title = v.label or v.name
-    hint = f"{v.name}: {v.kind} {title}, {shape_of(v.value)} {v.value.dtype}"
-    return Node(v.kind, short(title), f"{shape_of(v.value)} {v.kind}", hint, [v], scopes)
+    hint = f"{v.name}: {v.kind} {title}, {shape_text(v.value)} {v.value.dtype}"
+    return Node(v.kind, short(title), f"{shape_text(v.value)} {v.kind}", hint, [v], scopes)
 
 
 def _record(step: Step) -> Node:
     lines = [line.text for line in step.forward]
     made = [line for line in step.forward if line.variable is not None]
-    subtitle = f"{shape_of(made[0].value)} {step.primitive}"
+    subtitle = f"{shape_text(made[0].value)} {step.primitive}"
     hint = "; ".join(lines)
     return Node("record", short(made[0].text), subtitle, hint, step.outputs, step.scopes, [step])
 
 
-def folded(scope: Scope, steps: Sequence[Step], borders: Borders, around: Scopes = ()) -> Node:
+def folded(scope: Scope, steps: Sequence[Step], flow: Dataflow, around: Scopes = ()) -> Node:
     """What stands for all records of a call of a module."""
-    made = borders.makes(steps)
+    made = flow.outputs(steps)
     title = f"{', '.join(v.name for v in made)} = {scope.label}(...)"
-    said = said_of(scope, steps)
-    subtitle, hint = f"{shape_of(made[-1].value)} {said}", f"{scope.label}: {said}"
+    said = call_text(scope, steps)
+    subtitle, hint = f"{shape_text(made[-1].value)} {said}", f"{scope.label}: {said}"
     inside = [v for step in steps for v in step.outputs]
     return Node("module", short(title), subtitle, hint, inside, around, list(steps))
 

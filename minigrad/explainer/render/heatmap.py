@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ...arrays import Array
-from ..analysis.wording import shape_of
+from ..analysis.wording import shape_text
 
 NUMBERS = 64  # elements up to which a page has all numbers
 LEVELS = 127  # of colours on either side of zero; -128 is for what is not finite
@@ -21,7 +21,7 @@ def summary(array: Array, cells: int) -> dict[str, Any]:
     others; numbers: all elements of a small array. Values are texts, since JSON has no NaN.
     """
     if not array.size:
-        return {"shape": shape_of(array)}
+        return {"shape": shape_text(array)}
     matrix = np.asarray(array, np.float64).reshape(array.shape[0] if array.ndim > 1 else 1, -1)
     with np.errstate(all="ignore"):
         blocks = _blocks(matrix, cells)
@@ -36,7 +36,7 @@ def summary(array: Array, cells: int) -> dict[str, Any]:
         found["numbers"] = [repr(x) for x in array.reshape(-1).tolist()]
     heat = base64.b64encode(levels.tobytes()).decode()
     return found | {
-        "shape": shape_of(array),
+        "shape": shape_text(array),
         "matrix": matrix.shape,
         "cells": blocks.shape,
         "heat": heat,

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from ...arrays import Array
-from ..analysis.folding import Borders, Folds
-from ..analysis.paths import MAX_PATHS, paths_to, ways
-from ..analysis.wording import number_of
+from ..analysis.folding import Dataflow, Folds
+from ..analysis.paths import MAX_PATHS, distinct_paths, paths_to, totals
+from ..analysis.wording import count_text
 from ..derive.derivation import Derivation
 from ..derive.expressions import names_in
 from ..derive.steps import Line, Step
@@ -28,7 +28,6 @@ from ..graph.layout import width_of
 from ..graph.svg import Drawing, draw
 from .heatmap import summary
 from .mathml import MathML
-from .text import totals
 
 BYTES = 1_000_000  # for all heat maps of a page
 CELLS = (36, 2048)  # of one, at least and at most
@@ -43,7 +42,7 @@ def page(derivation: Derivation, folds: Folds) -> str:
     drawing = draw(graph, f"the graph of {derivation.loss.name}")
     data = {
         "loss": derivation.loss.name,
-        "graph": _graph(graph, drawing, folds, Borders(derivation)),
+        "graph": _graph(graph, drawing, folds, Dataflow(derivation)),
         **_Summaries(derivation).all(graph),
     }
     script = "\n".join(map(_template, ("heat.js", "graph.js", "steps.js", "page.js")))
@@ -74,7 +73,7 @@ def _template(name: str) -> str:
 # --- the graph ----------------------------------------------------------------------------------
 
 
-def _graph(graph: Graph, drawing: Drawing, folds: Folds, borders: Borders) -> dict[str, Any]:
+def _graph(graph: Graph, drawing: Drawing, folds: Folds, flow: Dataflow) -> dict[str, Any]:
     """What folding moves: places, edges as points, and frames with their boxes when folded."""
     home = {d: i for i, place in drawing.layout.places.items() for d in (i, *place.docked)}
     return {
@@ -95,19 +94,17 @@ def _graph(graph: Graph, drawing: Drawing, folds: Folds, borders: Borders) -> di
             for i, edge in enumerate(graph.edges)
         ],
         "frames": [
-            _frame(graph, drawing, i, folds, borders) for i in range(len(drawing.layout.frames))
+            _frame(graph, drawing, i, folds, flow) for i in range(len(drawing.layout.frames))
         ],
     }
 
 
-def _frame(
-    graph: Graph, drawing: Drawing, i: int, folds: Folds, borders: Borders
-) -> dict[str, Any]:
+def _frame(graph: Graph, drawing: Drawing, i: int, folds: Folds, flow: Dataflow) -> dict[str, Any]:
     frame, (top, bottom) = drawing.layout.frames[i], drawing.frames[i]
     last = max(frame.members, key=lambda place: place.index)
     inside = [p.index for p in frame.members]
     steps = [step for j in inside for step in graph.nodes[j].steps]
-    box = folded(frame.scope, steps, borders)
+    box = folded(frame.scope, steps, flow)
     return {
         "title": box.title,
         "subtitle": box.subtitle,
@@ -119,8 +116,8 @@ def _frame(
         "bottom": round(bottom, 1),
         "x": round(last.x, 1),
         "width": round(width_of(box), 1),
-        "takes": [v.name for v in borders.takes(steps)],
-        "makes": [v.name for v in borders.makes(steps)],
+        "takes": [v.name for v in flow.inputs(steps)],
+        "makes": [v.name for v in flow.outputs(steps)],
         "layer": not frame.inner,
         "folded": folds(frame.scope),
     }
@@ -232,10 +229,10 @@ class _Summaries:
         return {
             "name": name,
             "count": n,
-            "counted": number_of(n),
+            "counted": count_text(n),
             "paths": [
                 {"way": way.text, "value": self._summary(way.contribution)}
-                for way in (ways(paths) if paths else [])
+                for way in (distinct_paths(paths) if paths else [])
             ],
         }
 

@@ -24,9 +24,7 @@ def test_names_of_the_caller_and_names_given() -> None:
     assert "v3 = sum(v2, axis=0)" in str(mg.explain(total, names={}))
     given = str(mg.explain(total, names={"sum": a, "my total": total}))
     assert "v1 = sum_ * sum_" in given and "my_total = sum(v1, axis=0)" in given
-    with pytest.raises(
-        DtypeError, match="given to Tensors, arrays and Modules, got int for"
-    ):
+    with pytest.raises(DtypeError, match="given to Tensors, arrays and Modules, got int for"):
         mg.explain(total, names={"n": 3})
 
 
@@ -112,11 +110,11 @@ def test_modules_and_variables_are_named_by_text() -> None:
             DtypeError, match=r"got \['model'\]; write fold\('model.0'\), or fold\(\*"
         ):
             fold(["model"])
-        with pytest.raises(DtypeError, match=r"modules are named by text, got Sequential"):
+        with pytest.raises(DtypeError, match="a module's name is text, got Sequential"):
             fold("model.1", model)
     for wrong in (x, 0, None, b"x"):
         with pytest.raises(
-            DtypeError, match=rf"by text, got {type(wrong).__name__}; .*paths\('x'\)"
+            DtypeError, match=rf"is text, got {type(wrong).__name__}; .*paths\('x'\)"
         ):
             explanation.paths(wrong)
     with pytest.raises(DtypeError, match=r"evaluate: expected a dict of values by name, got list"):

@@ -20,7 +20,7 @@ class Scope(NamedTuple):
 
     @property
     def short(self) -> str:
-        """The label, or the end of a long one, which is all that a line of text has room for."""
+        """Return the label, or the end of a long one: a line of text has little room."""
         return self.label if len(self.label) <= LABEL else f"…{self.label[1 - LABEL :]}"
 
 

@@ -31,7 +31,7 @@ class Variable:
 
     @property
     def cotangent(self) -> str:
-        """The name of its cotangent, d(loss) / d(this)."""
+        """Return the name of its cotangent, d(loss) / d(this)."""
         return cotangent(self.name)
 
 
@@ -54,7 +54,7 @@ class Line:
 
     @functools.cached_property
     def text(self) -> str:
-        """The line in Python's syntax."""
+        """Return the line in Python's syntax."""
         return f"{self.target} {self.sign} {text_of(self.expression)}"
 
 
@@ -109,16 +109,16 @@ class Step:
 
     @property
     def primitive(self) -> str:
-        """The name of the record's primitive, on one line."""
+        """Return the name of the record's primitive, on one line."""
         return one_line(self.record.primitive.name)
 
     @property
     def outputs(self) -> list[Variable]:
-        """What the record made."""
+        """Return the variables that the record made."""
         return [v for v in self.results if v is not None]
 
     @property
     def differentiated(self) -> list[Variable]:
-        """The inputs that its rules contribute to; one that is used twice is there twice."""
+        """Return the inputs that its rules contribute to; one that is used twice is there twice."""
         found = [self.inputs[i] for i in self.record.needs]
         return [v for v in found if v is not None]

@@ -7,12 +7,13 @@ import numpy as np
 from batchnorm_placement import PLACEMENTS, train
 from batchnorm_what_if import compare, error
 from digits import build, load, train_epoch
-from gamma_beta import batch
 
 import minigrad as mg
 from minigrad import functional as F
 from minigrad import nn, optim
 from minigrad.data import DataLoader
+
+from .gamma_beta import batch
 
 
 def what_eps_is_for():

@@ -14,7 +14,7 @@ from ..derive.derivation import Derivation
 from ..derive.steps import Step, Variable
 from .folding import FoldedVariable
 
-MAX_PATHS = 64  # to one variable: their number doubles with each fork, and nobody reads more
+MAX_PATHS = 64  # to one variable; each fork doubles their number, and more are not readable
 MANY = 10**9  # paths are counted up to here: each fork may double their number
 MOST_SHOWN = 8  # paths to one variable, the largest; more would hide what they should show
 

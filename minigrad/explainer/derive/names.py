@@ -55,8 +55,7 @@ class Names:
     def of_leaf(self, x: Tensor | Array) -> str | None:
         """Return the name of an array or Tensor that no record has made; None if it has none.
 
-        It may be that of a Tensor whose elements it shares: as a view, detached from the tape, or
-        copied, as losses copy labels.
+        A view, a detached Tensor and a copy of labels get the name of their original.
         """
         array = _array(x)
         name = self.of(x) or self.of(array)
@@ -82,8 +81,8 @@ class Names:
     def of_constant(self, x: Tensor, operand: str) -> str | None:
         """Return a name for a constant that the user has not named, or None.
 
-        It is the primitive whose result was detached, or the name of the operand that the constant
-        is, unless the user has given that name to something else.
+        That is the name of the primitive if its result was detached, otherwise the operand's unless
+        the user has given it to something else.
         """
         base = x._base
         if base is not None and base._record is not None:

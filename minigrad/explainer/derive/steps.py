@@ -41,7 +41,7 @@ class Line:
 
     value: of the target or, for +=, of the contribution.
     wrt: in the backward part, the name of the primitive's operand.
-    variable: the one whose value or cotangent the target is; None for a part of an expression.
+    variable: the target is its value or cotangent; None for a part of an expression.
     """
 
     target: str

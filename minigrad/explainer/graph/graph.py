@@ -136,8 +136,8 @@ def folded(scope: Scope, steps: Sequence[Step], flow: Dataflow, around: Scopes =
     """Return the node that stands for all records of a call."""
     made = flow.outputs(steps)
     title = f"{', '.join(v.name for v in made)} = {scope.label}(...)"
-    said = call_text(scope, steps)
-    subtitle, hint = f"{shape_text(made[-1].value)} {said}", f"{scope.label}: {said}"
+    summary = call_text(scope, steps)
+    subtitle, hint = f"{shape_text(made[-1].value)} {summary}", f"{scope.label}: {summary}"
     inside = [v for step in steps for v in step.outputs]
     return Node("module", short(title), subtitle, hint, inside, around, list(steps))
 

@@ -179,7 +179,7 @@ def _framed(bands: Sequence[tuple[tuple[Scope, ...], list[Place]]]) -> list[Fram
 
 
 def _widen(frame: Frame) -> None:
-    """Set the left and right of a frame, whose inner frames have theirs."""
+    """Set the left and right of a frame, after those of its inner frames."""
     sides = [(p.x - p.left, p.x + p.right) for p in frame.members]
     sides += [(inner.left, inner.right) for inner in frame.inner]
     # Edges enter from above, to the right of the title.

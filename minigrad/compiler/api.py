@@ -13,9 +13,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..checks import integer
-from ..engine.dispatch import tracing
-from ..engine.tape import tracer
 from ..engine.tensor import Tensor
+from ..engine.tracer import tracer, tracing
 from ..errors import DtypeError, TraceError
 from ..nn.module import Module
 from ..ops import random

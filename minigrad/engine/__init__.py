@@ -1,5 +1,6 @@
 """The engine records operations on Tensors, and takes their gradients backward.
 
 In: primitives of ops, applied to Tensors and arrays. Out: Tensors, a tape of records, gradients.
-Read tape.py, tensor.py (operators.py has its operators), dispatch.py, backward.py.
+Read tape.py, tracer.py, operators.py, tensor.py, dispatch.py, backward.py: each builds on those
+before it.
 """

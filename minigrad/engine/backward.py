@@ -1,13 +1,12 @@
 """The backward pass takes cotangents from the results back to the Tensors that need them.
 
-It adds them up, sums them down to the shape of a broadcast input, and casts them to its dtype.
-Tensor.backward and mg.grad begin it, and say what they refuse; importing this installs
-`Tensor.backward`.
+It adds up the cotangents of a Tensor, sums them down to the shape of an input that was broadcast,
+and casts them to its dtype. Tensor.backward and mg.grad check what they are given, and run it.
 """
 
 import functools
-from collections.abc import Container, Sequence
-from typing import Any
+from collections.abc import Callable, Container, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -15,27 +14,31 @@ from .. import ops
 from ..errors import ArgumentError, DtypeError, GradError, ShapeError
 from ..kernels.allocator import is_whole
 from .dispatch import on_tape
-from .tape import Record, compiling, grad_mode, last_change, tape, tracer
-from .tensor import Tensor, as_tensor
+from .tape import Record, grad_mode, last_change, tape
+from .tensor import Tensor, as_tensor, set_backward
+from .tracer import compiling, tracer
 
-# Where cotangents gather: at the number of a record's output, or, for a leaf, at the Tensor itself.
-Node = Any
+# The key under which the cotangents of a Tensor add up: the number of the record's output that it
+# is, or a leaf itself.
+Node: TypeAlias = int | Tensor
+
+# A function that watches a backward pass, which calls it for each contribution before adding it to
+# the input's cotangent. It gets the record, g (the cotangent of the record's output, or a tuple
+# of several outputs'), the position of the input, and what the rule made of g: a Tensor, already
+# summed down to the shape of the input and cast to its dtype.
+Observer = Callable[[Record, Any, int, Tensor], None]
 
 
-def backward(
-    self: Tensor,
-    gradient: Any = None,
-    retain_graph: bool | None = None,
-    create_graph: bool = False,
-) -> None:
-    start = start_of(self, gradient, "backward")
-    records = tape([self])
+def backward(root: Tensor, gradient: Any, retain_graph: bool | None, create_graph: bool) -> None:
+    """Run the backward pass of Tensor.backward, and add to `.grad` of the leaves."""
+    start = initial_cotangent(root, gradient, "backward")
+    records = tape([root])
     check_tape(records)
-    gradients = walk([(self, start)], records, retain_graph, create_graph)
+    gradients = backward_pass([(root, start)], records, retain_graph, create_graph)
     trace = compiling()
-    for leaf, g in gradients.items():  # only now: an error above leaves every .grad as it was
-        if not leaf._requires_grad:
-            continue  # no longer: it was frozen after the forward
+    for leaf, g in gradients.items():  # after the pass, so that an error leaves every .grad alone
+        if not isinstance(leaf, Tensor) or not leaf._requires_grad:
+            continue  # it was frozen after the forward
         if trace is not None:
             trace.reads_gradient(leaf)
         if leaf._grad is None:
@@ -49,8 +52,7 @@ def backward(
                 grad_mode.set(before)
 
 
-backward.__doc__ = Tensor.backward.__doc__
-Tensor.backward = backward  # type: ignore[method-assign]
+set_backward(backward)
 
 
 def grad(
@@ -61,11 +63,12 @@ def grad(
     retain_graph: bool | None = None,
     allow_unused: bool = False,
 ) -> tuple[Tensor | None, ...]:
-    """Gradients of (the sum of) outputs with respect to inputs, leaves or not; no `.grad` changes.
+    """Return the gradients of outputs, or of their sum, with respect to inputs.
 
-    grad_outputs: a cotangent for each output, of its shape; may be left out (or None) for single
-    elements. create_graph, retain_graph: as in Tensor.backward. Returns a tuple, one Tensor for
-    each input, in its shape and dtype; with allow_unused, None where outputs do not depend on it.
+    The inputs need not be leaves, and no `.grad` changes. grad_outputs: a cotangent for each
+    output, in its shape; it may be left out, or None, for an output of a single element.
+    create_graph, retain_graph: as in Tensor.backward. Returns a tuple with one Tensor for each
+    input, in its shape and dtype; with allow_unused, None for an input that no output depends on.
     Errors: as Tensor.backward, and GradError for an unused input.
 
     >>> x = mg.tensor([1, 2, 3], requires_grad=True)
@@ -93,21 +96,26 @@ def grad(
             raise GradError(
                 f"grad: input {i} does not require grad; make it with requires_grad=True"
             )
-    pairs = [(root, start_of(root, g, "grad")) for root, g in zip(roots, starts, strict=True)]
+    pairs = [
+        (root, initial_cotangent(root, g, "grad")) for root, g in zip(roots, starts, strict=True)
+    ]
     nodes = [node_of(x) for x in wanted]
     targets = set(nodes)
     records, active, used = leading_to(targets, tape(roots))
     check_tape(records, "grad")
     if not allow_unused and not targets <= used:
         _check_used(wanted, used.union([node_of(root) for root in roots]))
-    found = walk(pairs, records, retain_graph, create_graph, targets, active)
+    found = backward_pass(pairs, records, retain_graph, create_graph, targets, active)
     if not allow_unused:
         _check_used(wanted, found)  # a rule may have returned None
     return tuple([found.get(node) for node in nodes])
 
 
-def start_of(root: Tensor, gradient: Any, name: str) -> Tensor:
-    """The cotangent to begin with: `gradient`, checked, or 1."""
+def initial_cotangent(root: Tensor, gradient: Any, name: str) -> Tensor:
+    """Return the cotangent of the result `root`: `gradient`, after checks, or 1 in place of None.
+
+    name: of the function that errors begin with. Errors: GradError, ShapeError, DtypeError.
+    """
     if not root._requires_grad:
         raise GradError(
             f"{name}: this result depends on no Tensor with requires_grad=True (or was computed "
@@ -139,7 +147,7 @@ def start_of(root: Tensor, gradient: Any, name: str) -> Tensor:
 
 
 def check_tape(records: list[Record], name: str = "backward") -> None:
-    """Errors unless all records are there, and what their rules will read is as it was."""
+    """Raise a GradError if a record was freed, or if what its rules read was changed in place."""
     changed = last_change()
     for record in records:
         if record.inputs is None:
@@ -148,7 +156,7 @@ def check_tape(records: list[Record], name: str = "backward") -> None:
                 "); pass retain_graph=True to that one, or compute the result again"
             )
         if record.number > changed:
-            continue  # no later record can have seen a change
+            continue  # nothing was changed after this record was made
         if record.changed and record.primitive.reads_result(record.y, record.needs):
             raise GradError(
                 f"{name}: the result of '{record.primitive.name}' was changed in place, and its "
@@ -179,20 +187,23 @@ def _check_used(wanted: Sequence[Tensor], used: Container[Node]) -> None:
 
 
 def node_of(x: Tensor) -> Node:
-    """Where the cotangents of x gather."""
+    """Return the node of a Tensor."""
     return x if x._node is None else x._node
 
 
 def nodes_of(record: Record) -> Sequence[Node]:
-    """Where those of a record's outputs gather."""
+    """Return the nodes of a record's outputs."""
     return range(record.number, record.number + record.primitive.outputs)
 
 
 def leading_to(
     targets: set[Node], records: list[Record]
 ) -> tuple[list[Record], set[Node], set[Node]]:
-    """The records through which cotangents reach a target, the nodes where they gather on their
-    way, and those of these that are an input of such a record: a target that is not is unused."""
+    """Find out how cotangents reach the targets.
+
+    Returns the records that they pass through, the nodes on their way, and the nodes among these
+    that are an input of such a record. A target that is not among the last is unused.
+    """
     leading, active, used = [], set(targets), set()
     for record in records:
         # A freed record hides what it led to: better to stop at it than to call inputs unused.
@@ -208,29 +219,31 @@ def leading_to(
     return leading, active, used
 
 
-@np.errstate(all="ignore")  # inf and NaN pass without a word; `with` takes 1 us longer
-def walk(
+@np.errstate(all="ignore")  # inf and NaN pass silently; as a decorator it costs less than `with`
+def backward_pass(
     roots: Sequence[tuple[Tensor, Tensor]],
     records: list[Record],
     retain_graph: bool | None,
     create_graph: bool,
     targets: set[Node] | None = None,
     active: set[Node] | None = None,
+    observe: Observer | None = None,
 ) -> dict[Node, Tensor]:
-    """Gradients by node: of all leaves (targets is None), or of those targets that are reached.
+    """Return gradients by node: those of all leaves, or of the targets that are reached.
 
-    roots: results with their cotangents; records: those to walk, in order of their numbers;
-    active: the nodes on the way to targets, as `leading_to` finds them.
-    Rules are made of operators and primitives, and so run on arrays as well as on Tensors: on
-    arrays, which is faster, unless the backward pass itself is to be recorded, or traced.
+    roots: results with their cotangents. records: those that the pass goes through, in the order of
+    their numbers. targets: None for all leaves. active: the nodes on the way to the targets, as
+    `leading_to` finds them. observe: see `Observer`.
+    Rules are written with operators and primitives, and so run on arrays as well as on Tensors. The
+    pass uses arrays, which is faster, unless it is itself recorded, traced or observed.
     """
     retain = create_graph if retain_graph is None else retain_graph
-    tensors, mode, trace = create_graph, True if create_graph else None, tracer.get()
-    if trace is not None:
+    tensors, mode, trace = create_graph, True if create_graph else None, compiling()
+    if tracer.get() is not None or observe is not None:
         tensors, mode = True, create_graph
     sums: dict[Node, Any] = {}
-    lent: set[Node] = set()  # nodes whose sum is, so far, an array that others may hold too
-    own: set[Node] = set()  # nodes whose sum is an array that nobody else holds
+    lent: set[Node] = set()  # the nodes whose sum is an array that others may hold as well
+    own: set[Node] = set()  # the nodes whose sum is an array that belongs to the pass alone
     before = grad_mode.get()
     try:  # what is set is set back, also where an interrupt comes in the call that sets it
         grad_mode.set(mode)
@@ -245,7 +258,7 @@ def walk(
             else:
                 g = sums.pop(record.number, None)
             if g is not None:
-                _pull(record, g, active, tensors, sums, lent, own)
+                _pull_back(record, g, active, tensors, sums, lent, own, observe)
                 if not retain:
                     record.free()
         return {
@@ -259,7 +272,7 @@ def walk(
             trace.rule = None
 
 
-def _pull(
+def _pull_back(
     record: Record,
     g: Any,
     active: set[Node] | None,
@@ -267,41 +280,45 @@ def _pull(
     sums: dict[Node, Any],
     lent: set[Node],
     own: set[Node],
+    observe: Observer | None,
 ) -> None:
-    """Take the cotangent of a record's output, or outputs, back to its inputs."""
+    """Add what the cotangent g of a record's output, or outputs, contributes to its inputs."""
     primitive, inputs, attributes = record.primitive, record.inputs, record.attributes
     operands, y = record.arrays, record.y
     trace = None
     if tensors:
-        operands, y, trace = inputs, outputs_of(record), tracer.get()
+        operands, y, trace = inputs, outputs_of(record), compiling()
     needs = record.needs
     if active is not None:
         needs = [i for i in needs if node_of(inputs[i]) in active]
     if primitive.add_cotangent is not None and needs and not tensors:
-        # After the first cotangent, the sum is memory that the rule or an addition has made.
+        # From the second cotangent on, the sum is memory that the rule or an addition has made.
         node = node_of(inputs[0])
         if node in own and type(sums[node]) is np.ndarray:
             primitive.add_cotangent(sums[node], g, y, *operands, **attributes)
             return
         own.add(node)
+    rules: Any = primitive.rules  # an input that needs a gradient has a rule, not None
+    together = None
     if primitive.joint is not None:
         if trace is not None:
             trace.rule = primitive, None
-        cotangents = primitive.joint(g, y, *operands, needs=needs, **attributes)
-        for i in needs:
-            gx = lifted(cotangents[i], primitive) if tensors else cotangents[i]
-            _accumulate(sums, lent, inputs[i], gx, g)
-    else:
-        for i in needs:
+        together = primitive.joint(g, y, *operands, needs=needs, **attributes)
+    for i in needs:
+        if together is not None:
+            gx = together[i]
+        else:
             if trace is not None:
                 trace.rule = primitive, i
-            gx = primitive.rules[i](g, y, *operands, **attributes)
-            gx = lifted(gx, primitive) if tensors else gx
-            _accumulate(sums, lent, inputs[i], gx, g)
+            gx = rules[i](g, y, *operands, **attributes)
+        if tensors and gx is not None:
+            gx = as_tensor(gx, f"the rule of {primitive.name}")
+        seen = observe and functools.partial(observe, record, g, i)
+        _accumulate(sums, lent, inputs[i], gx, g, seen)
 
 
 def _gathered(sums: dict[Node, Any], record: Record, targets: set[Node] | None) -> Any:
-    """The cotangents of a record's outputs, all of whose uses have been walked; None for none."""
+    """Return the cotangents of a record's several outputs as a tuple; None if it has none."""
     parts = tuple(
         [
             sums.pop(node, None) if targets is None or node not in targets else sums.get(node)
@@ -312,36 +329,35 @@ def _gathered(sums: dict[Node, Any], record: Record, targets: set[Node] | None) 
 
 
 def outputs_of(record: Record) -> Any:
-    """What the record's primitive returned, as Tensors on the tape."""
-    if record.primitive.outputs > 1:
-        return on_tape(record.y, record)
-    if record.primitive.saves:
-        y, saved = record.y
-        return on_tape([y], record)[0], saved
-    return on_tape([record.y], record)[0]
+    """Return what the record's primitive has returned, with its outputs as Tensors on the tape."""
+    outputs, residuals = record.primitive.unpack(record.y)
+    return record.primitive.pack(on_tape(outputs, record), residuals)
 
 
-def lifted(gx: Any, primitive: ops.Primitive) -> Tensor | None:
-    """Return a rule's cotangent as a Tensor, as a walk of Tensors needs it; None as it is."""
-    return None if gx is None else as_tensor(gx, f"the rule of {primitive.name}")
+def _accumulate(
+    sums: dict[Node, Any],
+    lent: set[Node],
+    x: Tensor,
+    gx: Any,
+    g: Any,
+    observe: Callable[[Any], None] | None = None,
+) -> None:
+    """Add gx to the cotangent of x, in the shape and dtype of x, unless it is None.
 
-
-def _accumulate(sums: dict[Node, Any], lent: set[Node], x: Tensor, gx: Any, g: Any) -> None:
-    """Add gx, a cotangent of x or of what x was broadcast to, unless it is None.
-
-    g: the cotangent from which the rule made gx, and which gx may share memory with.
+    gx: what a rule has returned, a cotangent of x or of what x was broadcast to. g: what the rule
+    was given, with which gx may share memory. observe: called with gx as it is added.
     """
     if gx is None:
         return
-    node: Node = x._node
-    if node is None:
-        node = x
+    node: Node = x if x._node is None else x._node
     wanted = x._data
     before = sums.get(node)
     if gx.shape != wanted.shape:
-        gx = fitted(gx, wanted.shape, before is None)
+        gx = _unbroadcast(gx, wanted.shape, before is None)
     if gx.dtype is not wanted.dtype and gx.dtype != wanted.dtype:
         gx = ops.astype(gx, dtype=wanted.dtype)
+    if observe is not None:
+        observe(gx)
     if before is not None:
         gx = before + gx
         lent.discard(node)
@@ -350,13 +366,17 @@ def _accumulate(sums: dict[Node, Any], lent: set[Node], x: Tensor, gx: Any, g: A
     sums[node] = gx
 
 
-def fitted(g: Any, shape: tuple[int, ...], alone: bool) -> Any:
-    """g in another shape: the transpose of broadcasting, which is to sum over the dimensions that
-    were added or stretched; or broadcast itself, unless adding it to what is there will do so."""
+def _unbroadcast(g: Any, shape: tuple[int, ...], alone: bool) -> Any:
+    """Return g in the shape of an input, by the transpose of broadcasting: the sum over the
+    dimensions that broadcasting added or stretched.
+
+    A smaller g, which a rule may return, is broadcast, but only if it is `alone`: adding it to
+    another cotangent does so anyway.
+    """
     axes = _axes_to_sum(g.shape, shape)
     if axes is None:
         return ops.broadcast_to(g, shape) if alone else g
-    # Of arrays at once, since on this path each tenth of a microsecond tells.
+    # For arrays the forward is called directly, because this path runs often.
     sum_over = ops.sum_over if isinstance(g, Tensor) else ops.sum_over.forward
     g = sum_over(g, axis=axes, keepdims=g.ndim == len(shape))
     return g if g.shape == shape else ops.reshape(g, shape)
@@ -364,7 +384,7 @@ def fitted(g: Any, shape: tuple[int, ...], alone: bool) -> Any:
 
 @functools.lru_cache(maxsize=1024)
 def _axes_to_sum(given: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...] | None:
-    """The axes along which `shape` was repeated to become `given`; None if it was not."""
+    """Return the axes along which `shape` was repeated to become `given`; None if it was not."""
     extra = len(given) - len(shape)
     if extra < 0:
         return None

@@ -1,40 +1,43 @@
-"""Applying a primitive: its forward on arrays, and a record of it where gradients may be asked for.
+"""Dispatch: a call of a primitive runs its forward on arrays, and records it for the backward pass.
 
-Importing this installs `apply`, which lets rules, which sit in the layer below, call primitives on
-Tensors. May import tensor, tape, ops and below.
+The calls of all primitives come here, also those in rules, which lie in the layer below.
 """
 
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from .. import ops
 from ..arrays import FLOAT32, FLOAT64, Array, as_array, checked
 from ..errors import ArgumentError, DtypeError, MinigradError, ShapeError
-from .tape import Record, compiling, grad_mode, tracer
-from .tensor import TENSORS, Tensor, _share, array_of
+from ..ops.primitive import Primitive, set_dispatcher
+from .tape import Record, grad_mode
+from .tensor import TENSORS, Tensor, share
+from .tracer import tracer
 
 ndarray = np.ndarray
 
-# Passed on as they are: Python's numbers are weak in NumPy, they do not change an array's dtype.
+# Inputs of these types are passed on as they are: to NumPy, Python's numbers are weak, which means
+# that they do not change an array's dtype.
 _WEAK = frozenset({float, int, bool, type(None)})
 
 
-def apply(self: ops.Primitive, *inputs: Any, **attributes: Any) -> Any:
+def dispatch(primitive: Primitive, inputs: tuple[Any, ...], attributes: dict[str, Any]) -> Any:
     """Run the primitive's forward, and record it if a gradient may be asked for.
 
-    A Tensor among the inputs gives a Tensor; arrays alone give an array, unrecorded. Nothing is
-    recorded unless the forward has succeeded. Errors: what the forward raises, with NumPy's own
-    turned into ShapeError, DtypeError or ArgumentError.
+    If a tool traces this thread or task, its tracer does this instead. A Tensor among the inputs
+    gives a Tensor; arrays alone give an array, which is not recorded. Nothing is recorded unless
+    the forward has succeeded. Errors: what the forward raises; NumPy's own errors become
+    ShapeError, DtypeError or ArgumentError.
     """
+    trace = tracer.get()
+    if trace is not None:
+        return trace.apply(primitive, inputs, attributes)
     mode = grad_mode.get()
-    # A backward pass that is not recorded is made of arrays; but what Python runs in between (the
-    # handler of a signal, a weak reference's callback) may be made of Tensors.
+    # A backward pass that is not recorded computes with arrays, but what Python runs in between,
+    # such as a signal handler, may compute with Tensors.
     if mode is None and TENSORS.isdisjoint(map(type, inputs)):
-        return self.forward(*inputs, **attributes)
+        return primitive.forward(*inputs, **attributes)
     arrays: list[Any] = []
     needs: list[int] = []
     lifted = foreign = False
@@ -49,90 +52,42 @@ def apply(self: ops.Primitive, *inputs: Any, **attributes: Any) -> Any:
             if type(x) not in _WEAK:
                 foreign = True
     if foreign and lifted:
-        inputs = tuple([_constant(x, self.name) for x in inputs])
+        inputs = tuple([_constant(x, primitive.name) for x in inputs])
         arrays = [x._data if isinstance(x, Tensor) else x for x in inputs]
     try:
-        y = self.forward(*arrays, **attributes)
+        y = primitive.forward(*arrays, **attributes)
     except (ValueError, TypeError, OverflowError) as error:
         if isinstance(error, MinigradError):
             raise
-        raise refusal(self, arrays, error) from error
+        raise refusal(primitive, arrays, error) from error
     if not lifted:
         return y
-    whole, saves, several = y, self.saves, self.outputs > 1
-    if saves:
-        y = whole[0]
-    elif not several and (type(y) is not ndarray or y.dtype is not FLOAT32):
-        y = whole = _settled(self, y, arrays, attributes)
+    if primitive.single and (type(y) is not ndarray or y.dtype is not FLOAT32):
+        y = _settled(primitive, y, arrays, attributes)
     record = None
-    if self.partial:
-        needs = [i for i in needs if self.rules[i] is not None]
-    if needs and self.differentiable and mode:
-        record = Record(self, inputs, arrays, attributes, whole, needs)
-    if several:
-        return on_tape(y, record)
+    if primitive.partial:
+        needs = [i for i in needs if primitive.rules[i] is not None]
+    if needs and primitive.differentiable and mode:
+        record = Record(primitive, inputs, arrays, attributes, y, needs)
+    if not primitive.single:
+        outputs, residuals = primitive.unpack(y)
+        return primitive.pack(on_tape(outputs, record), residuals)
     result = Tensor(y)
     if record is not None:
         result._record = record
         result._node = record.number
         result._requires_grad = True
-    if saves:
-        return result, whole[1]
-    # The base alone does not tell: what reshape has to copy has one as well.
-    if self.is_view and isinstance(inputs[0], Tensor) and np.may_share_memory(y, arrays[0]):
-        _share(result, inputs[0])
+    # An array's base is no proof of a view: when reshape has to copy, its result has a base too.
+    if primitive.is_view and isinstance(inputs[0], Tensor) and np.may_share_memory(y, arrays[0]):
+        share(result, inputs[0])
     return result
 
 
-ops.Primitive.__call__ = apply  # type: ignore[method-assign]
-
-
-# Only while somebody traces does a call look whether it is this thread or task that does.
-_lock = threading.Lock()
-_active: set[object] = set()
-
-
-def _apply_traced(self: ops.Primitive, *inputs: Any, **attributes: Any) -> Any:
-    trace = tracer.get()
-    if trace is None:
-        return apply(self, *inputs, **attributes)
-    return trace.apply(self, inputs, attributes)
-
-
-def _shown(self: Tensor) -> Any:
-    trace, stored = compiling(), array_of(self)
-    return stored if trace is None else trace.data(self, stored)
-
-
-_slot = vars(Tensor)["_data"]
-
-
-@contextmanager
-def tracing(trace: Any) -> Iterator[None]:
-    """Within, let `trace` apply the primitives of this thread or task.
-
-    `trace.apply` gets the primitive, its inputs and its attributes. If the trace will run again,
-    `trace.data` returns what stands for the array of a Tensor, which has no elements to read.
-    """
-    before, this = tracer.get(), object()
-    try:  # what is set is set back, also where an interrupt comes in the call that sets it
-        with _lock:
-            _active.add(this)
-            ops.Primitive.__call__ = _apply_traced  # type: ignore[method-assign]
-            setattr(Tensor, "_data", property(_shown, _slot.__set__))  # noqa: B010
-        tracer.set(trace)
-        yield
-    finally:
-        tracer.set(before)
-        with _lock:
-            _active.discard(this)
-            if not _active:
-                ops.Primitive.__call__ = apply  # type: ignore[method-assign]
-                setattr(Tensor, "_data", _slot)  # noqa: B010
+set_dispatcher(dispatch)
 
 
 def on_tape(arrays: Sequence[Array | None], record: Record | None) -> tuple[Tensor | None, ...]:
-    """The outputs of a primitive as Tensors, on the tape if there is a record."""
+    """Return the outputs of a primitive as Tensors, which point at the record if there is one."""
     results = tuple([None if a is None else Tensor(a) for a in arrays])
     if record is not None:
         for i, x in enumerate(results):
@@ -144,7 +99,10 @@ def on_tape(arrays: Sequence[Array | None], record: Record | None) -> tuple[Tens
 
 
 def _constant(x: Any, name: str) -> Any:
-    """An input as apply records it: a Tensor, a Python number (as all scalars are weak) or None."""
+    """Return an input in the form that is recorded: a Tensor, None or a Python number.
+
+    NumPy's scalars become Python numbers, so that all numbers are weak.
+    """
     if isinstance(x, Tensor) or type(x) in _WEAK:
         return x
     if isinstance(x, np.generic):
@@ -155,25 +113,26 @@ def _constant(x: Any, name: str) -> Any:
 
 
 def _settled(
-    primitive: ops.Primitive, y: Any, arrays: Sequence[Any], attributes: dict[str, Any]
+    primitive: Primitive, y: Any, arrays: Sequence[Any], attributes: dict[str, Any]
 ) -> Array:
-    """The forward's result as an ndarray, in float32 where NumPy made a wider or narrower float
-    out of integers and Python numbers only, or of those and float32."""
-    if type(y) is not np.ndarray:
-        y = np.asarray(y)
-    if y.dtype.kind == "O":  # NumPy's answer to None among the operands
+    """Return the forward's result as an ndarray of the right dtype.
+
+    Where NumPy has made another float of integers, Python numbers and float32, it becomes float32.
+    """
+    array: Array = np.asarray(y)
+    if array.dtype.kind == "O":  # NumPy's answer to None among the operands
         raise refusal(primitive, arrays, TypeError("NumPy would make Python objects of them"))
-    if not primitive.promotes or y.dtype.kind != "f" or y.dtype == FLOAT32:
-        return y  # type: ignore[no-any-return]
+    if not primitive.promotes or array.dtype.kind != "f" or array.dtype == FLOAT32:
+        return array
     given = [a for a in arrays if isinstance(a, np.ndarray)]
     if any(a.dtype == FLOAT64 for a in given):
-        return y  # type: ignore[no-any-return]
+        return array
     floats = [a.astype(FLOAT32) if isinstance(a, np.ndarray) else a for a in arrays]
     return np.asarray(primitive.forward(*floats, **attributes)).astype(FLOAT32, copy=False)
 
 
 def refusal(primitive: Any, arrays: Sequence[Any], error: Exception) -> MinigradError:
-    """What NumPy raised, as an error that names the operation and its operands."""
+    """Return NumPy's error as one of minigrad's, which names the operation and its operands."""
     shapes = [np.shape(a) for a in arrays if a is not None]
     listed = " and ".join(str(s) for s in shapes)
     if isinstance(error, OverflowError):

@@ -1,4 +1,4 @@
-"""What one can write with a Tensor: operators and methods, each a primitive or made of some."""
+"""The operators and methods of a Tensor, each of which is a primitive or is made of some."""
 
 import builtins
 from collections.abc import Callable, Iterator
@@ -10,24 +10,30 @@ from numpy.typing import DTypeLike
 from .. import ops
 from ..arrays import FLOAT32, FLOAT64, Array, checked_dtype
 from ..errors import DtypeError, ShapeError
-from .tape import grad_mode, refuse_in_trace
+from .tape import grad_mode
+from .tracer import refuse_in_trace
 
 if TYPE_CHECKING:
     from .tensor import Tensor
 
 Binary = Callable[[Any, Any], "Tensor"]
-Unary = Callable[..., "Tensor"]
+Method = Callable[..., "Tensor"]
 
 
-def _binary(primitive: Any) -> Binary:
-    return lambda self, other: primitive(self, other)
+def _binary(function: Method) -> Binary:
+    return lambda self, other: function(self, other)
 
 
-def _reflected(primitive: Any) -> Binary:
-    return lambda self, other: primitive(other, self)
+def _reflected(function: Method) -> Binary:
+    return lambda self, other: function(other, self)
 
 
-def _unary(primitive: Any) -> Unary:
+def _method(function: Method) -> Method:
+    """Return the function as it is; a method has its type."""
+    return function
+
+
+def _unary(primitive: ops.Primitive) -> Method:
     def method(self: Any) -> Any:
         return primitive(self)
 
@@ -35,8 +41,8 @@ def _unary(primitive: Any) -> Unary:
     return method
 
 
-def _logical(primitive: Any, symbol: str) -> Binary:
-    """`~`, `&` and `|` of booleans only: on integers they are bitwise in NumPy and PyTorch."""
+def _logical(primitive: ops.Primitive, symbol: str) -> Binary:
+    """Return `~`, `&` or `|` for booleans only; on integers NumPy and PyTorch work bit by bit."""
 
     def method(self: Any, *other: Any) -> Any:
         for x in (self, *other):
@@ -51,11 +57,11 @@ def _logical(primitive: Any, symbol: str) -> Binary:
     return method
 
 
-def _in_place(primitive: Any, symbol: str) -> Binary:
-    """`w -= lr * w.grad` writes into a leaf, as in PyTorch, so that whoever else holds it sees it.
+def _in_place(function: Method, symbol: str) -> Binary:
+    """Return an operator such as `-=`, which writes into a leaf, as in PyTorch.
 
-    On the result of an operation, or where the new value is recorded (`total += loss`), Python's
-    own meaning remains: the name is bound to the new Tensor.
+    On the result of an operation, and where the new value is recorded (`total += loss`), it keeps
+    Python's own meaning: the name is bound to a new Tensor.
     """
 
     name = f"{symbol}, which writes in place"
@@ -63,7 +69,7 @@ def _in_place(primitive: Any, symbol: str) -> Binary:
     def method(self: Any, other: Any) -> Any:
         if self._record is None and self._requires_grad and grad_mode.get():
             return self._overwrite(self, name)  # raises, and says that no_grad is missing
-        result = primitive(self, other)
+        result = function(self, other)
         if self._record is not None or result._requires_grad:
             return result
         return self._overwrite(result, name)
@@ -95,29 +101,35 @@ class Operators:
     __invert__ = _logical(ops.logical_not, "~")
     __and__ = __rand__ = _logical(ops.logical_and, "&")
     __or__ = __ror__ = _logical(ops.logical_or, "|")
-    __getitem__ = ops.getitem
+    __getitem__ = _method(ops.getitem)
 
     abs, exp, log, sqrt = _unary(ops.abs), _unary(ops.exp), _unary(ops.log), _unary(ops.sqrt)
     tanh, sigmoid, relu = _unary(ops.tanh), _unary(ops.sigmoid), _unary(ops.relu)
-    clip = ops.clip
-    sum, mean, var, std = ops.sum, ops.mean, ops.var, ops.std
-    max, min, argmax, argmin = ops.max, ops.min, ops.argmax, ops.argmin
-    squeeze, unsqueeze, flatten = ops.squeeze, ops.unsqueeze, ops.flatten
-    transpose, broadcast_to = ops.transpose, ops.broadcast_to
+    clip = _method(ops.clip)
+    sum, mean = _method(ops.sum), _method(ops.mean)
+    var, std = _method(ops.var), _method(ops.std)
+    max, min = _method(ops.max), _method(ops.min)
+    argmax, argmin = _method(ops.argmax), _method(ops.argmin)
+    squeeze, unsqueeze = _method(ops.squeeze), _method(ops.unsqueeze)
+    flatten, transpose = _method(ops.flatten), _method(ops.transpose)
+    broadcast_to = _method(ops.broadcast_to)
 
     def reshape(self, *shape: Any) -> "Tensor":
-        """The elements in C order under another shape, given as ints or as one tuple; -1: the rest.
+        """Return the elements in C order in another shape, given as ints or as one tuple.
 
-        Shares memory where strides allow. Errors: ShapeError if the sizes do not multiply to that.
+        One size may be -1, which stands for what the others leave. The result shares the memory if
+        its strides allow that. Errors: ShapeError for another number of elements.
         """
-        return ops.reshape(self, _sizes(shape))  # type: ignore[no-any-return]
+        y: Tensor = ops.reshape(self, _sizes(shape))
+        return y
 
     def permute(self, *axes: Any) -> "Tensor":
-        """Dimension i of the result is dimension axes[i]; axes given as ints or as one tuple.
+        """Return a view whose dimension i is dimension axes[i] of this Tensor.
 
-        A view. Errors: ArgumentError.
+        axes: ints, or one tuple of them. Errors: ArgumentError.
         """
-        return ops.permute_dims(self, _sizes(axes))  # type: ignore[no-any-return]
+        y: Tensor = ops.permute_dims(self, _sizes(axes))
+        return y
 
     @property
     def T(self) -> "Tensor":
@@ -125,28 +137,30 @@ class Operators:
         ndim = self._data.ndim
         if ndim != 2:
             raise ShapeError(f"T: expected 2 dimensions, got {ndim}; use .transpose or .permute")
-        return ops.permute_dims(self, (1, 0))  # type: ignore[no-any-return]
+        y: Tensor = ops.permute_dims(self, (1, 0))
+        return y
 
     # --- conversions ----------------------------------------------------------------------------
 
     def clone(self) -> "Tensor":
-        """A copy through which gradients flow."""
+        """Return a copy through which gradients flow."""
         return self.astype(self._data.dtype)
 
-    def astype(self, dtype: DTypeLike) -> "Tensor":
-        """A copy in another dtype; gradients flow back in this one. Errors: DtypeError."""
-        return ops.astype(self, dtype=checked_dtype(dtype, "astype"))  # type: ignore[no-any-return]
+    def astype(self: Any, dtype: DTypeLike) -> "Tensor":
+        """Return a copy in another dtype; gradients flow back in this one. Errors: DtypeError."""
+        y: Tensor = ops.astype(self, dtype=checked_dtype(dtype, "astype"))
+        return y
 
     def float(self) -> "Tensor":
-        """A copy in float32."""
+        """Return a copy in float32."""
         return self.astype(FLOAT32)
 
     def double(self) -> "Tensor":
-        """A copy in float64."""
+        """Return a copy in float64."""
         return self.astype(FLOAT64)
 
     def item(self) -> Any:
-        """The only element as a Python number.
+        """Return the only element as a Python number.
 
         Errors: ShapeError if there is not just one; TraceError inside mg.compile.
         """
@@ -156,7 +170,7 @@ class Operators:
         return self._data.item()
 
     def tolist(self) -> Any:
-        """The elements as nested lists of Python numbers."""
+        """Return the elements as nested lists of Python numbers."""
         refuse_in_trace(".tolist()")
         return self._data.tolist()
 

@@ -1,8 +1,6 @@
-"""The Tensor: an array, its gradient and the record that made it; and how to make one.
+"""The Tensor: an array, its gradient and the record that made it; and functions that make one."""
 
-May import tape, operators, ops and below.
-"""
-
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -13,14 +11,15 @@ from ..checks import flag
 from ..errors import DtypeError, GradError, ShapeError
 from ..ops.inplace import COPY, Update
 from .operators import Operators
-from .tape import Record, compiling, grad_mode, refuse_in_trace, runs_again, stamp_change, tracer
+from .tape import Record, grad_mode, stamp_change
+from .tracer import compiling, refuse_in_trace, runs_again
 
 
 class Tensor(Operators):
-    """An array that remembers how it was computed. Make one with `mg.tensor`.
+    """An array that remembers how it was computed; `mg.tensor` makes one.
 
-    Operators and methods follow NumPy's broadcasting; each result that depends on a Tensor with
-    requires_grad carries a record. Python numbers are weak: float32 stays float32.
+    Operators and methods broadcast as NumPy does, and each result that depends on a Tensor with
+    requires_grad carries a record. Python numbers are weak: with them, float32 stays float32.
 
     >>> x = mg.tensor([[1, 2], [3, 4]], requires_grad=True)
     >>> y = (x * x).sum(axis=0)
@@ -43,20 +42,20 @@ class Tensor(Operators):
         TENSORS.add(cls)
 
     def __init__(self, data: Array) -> None:
-        """Wrap `data`, of supported dtype, unchecked and not copied; users call `mg.tensor`."""
+        """Wrap `data`, an array, without a copy or a check; users call `mg.tensor`."""
         self._data = data
         self._grad: Tensor | None = None
         self._requires_grad = False
         self._record: Record | None = None
         self._node: int | None = None  # the record's number, plus which of its outputs this is
-        self._base: Tensor | None = None  # whose memory this shares
+        self._base: Tensor | None = None  # the Tensor that owns the memory, if this is a view
         self._changed = 0  # when the memory was last changed in place, on the tape's clock
 
     # --- attributes -----------------------------------------------------------------------------
 
     @property
     def data(self) -> Array:
-        """The array itself, shared. Assigning to it counts as a change in place.
+        """The array itself, not a copy; assigning to it counts as a change in place.
 
         Errors: ShapeError unless shape and dtype are the same; TraceError inside mg.compile.
         """
@@ -77,7 +76,7 @@ class Tensor(Operators):
 
     @property
     def grad(self) -> "Tensor | None":
-        """What backward has accumulated here, of this Tensor's shape and dtype, or None."""
+        """The gradient that backward has accumulated, of this shape and dtype, or None."""
         if (trace := compiling()) is not None:
             trace.reads_gradient(self)
         return self._grad
@@ -102,7 +101,7 @@ class Tensor(Operators):
     def requires_grad(self) -> bool:
         """Whether gradients flow to or through this Tensor.
 
-        Only leaves of floats can be set. Errors: GradError, DtypeError.
+        It can be set for leaves of floats only. Errors: GradError, DtypeError.
         """
         return self._requires_grad
 
@@ -127,18 +126,19 @@ class Tensor(Operators):
     # --- leaving the tape -----------------------------------------------------------------------
 
     def numpy(self) -> Array:
-        """The array itself, shared, without a tape. Errors: TraceError inside mg.compile."""
+        """Return the array itself, not a copy. Errors: TraceError inside mg.compile."""
         refuse_in_trace(".numpy()")
         return self._data
 
     def detach(self) -> "Tensor":
-        """The same memory as a constant: no gradient flows through it.
+        """Return a constant that shares the memory; no gradient flows through it.
 
         >>> x = mg.tensor(3, requires_grad=True)
         >>> mg.grad(x * x.detach(), x)
         (tensor(3.),)
         """
-        return _share(Tensor(self._data), self)
+        trace = compiling()
+        return share(Tensor(self._data if trace is None else trace.data(self)), self)
 
     # --- differentiation ------------------------------------------------------------------------
 
@@ -150,13 +150,15 @@ class Tensor(Operators):
     ) -> None:
         """Add d(self)/d(leaf), weighted by `gradient`, to `.grad` of every leaf it depends on.
 
-        gradient: the cotangent of self, of its shape; may be left out for a single element.
-        retain_graph: keep the tape for another backward (default: only with create_graph).
+        gradient: the cotangent of self, of its shape; it may be left out for a single element.
+        retain_graph: keep the tape for another backward; the default is to keep it only with
+            create_graph.
         create_graph: record the backward pass as well, for higher derivatives. A leaf and its
-            `.grad` then hold each other until that is cleared; mg.grad has no such cycle.
-        Errors: GradError without a tape, on a freed one, without a needed gradient, or if what a
-        rule reads was changed in place; ShapeError. No `.grad` changes then, and the tape remains.
-        What stops the walk itself (memory, an interrupt) leaves the tape freed.
+            `.grad` then refer to each other until `.grad` is cleared; mg.grad makes no such cycle.
+        Errors: ShapeError; GradError without a tape, for a tape that was freed, for several
+        elements without a gradient, and if what a rule reads was changed in place. After an error
+        no `.grad` has changed, and the tape is still there; only what stops the backward pass
+        itself, such as an interrupt, leaves it freed.
 
         >>> x = mg.tensor([1, 2, 3], requires_grad=True)
         >>> (x * x).sum().backward()
@@ -164,7 +166,7 @@ class Tensor(Operators):
         >>> x.grad
         tensor([4., 4., 6.])
         """
-        raise NotImplementedError("importing minigrad.backward installs the walk")
+        _backward(self, gradient, retain_graph, create_graph)
 
     def requires_grad_(self, value: bool = True) -> "Tensor":
         """Set requires_grad to `value` and return self. Errors: GradError, DtypeError."""
@@ -192,7 +194,7 @@ class Tensor(Operators):
                 f"{name}: a leaf that requires grad may change only inside mg.no_grad(); elsewhere "
                 "make a new Tensor, as x = x + y does"
             )
-        new = other._data if isinstance(other, Tensor) else checked(plain(other, name), name)
+        new = other if isinstance(other, Tensor) else checked(plain(other, name), name)
         if not np.can_cast(new.dtype, self.dtype, "same_kind"):
             raise DtypeError(
                 f"{name}: cannot copy {new.dtype} into {self.dtype}; use .astype first"
@@ -204,13 +206,13 @@ class Tensor(Operators):
         return self
 
     def convert_(self, dtype: DTypeLike) -> None:
-        """Replace the elements of a leaf by themselves in another dtype; see Module.to."""
+        """Convert a leaf to another dtype; see Module.to."""
         refuse_in_trace("a conversion in place")
         self._data = self._data.astype(dtype)
         self.mark_changed()
 
     def mark_changed(self) -> None:
-        """Note that the memory was changed in place: a backward that needs it as it was raises."""
+        """Note that the memory was changed in place, so that backward raises where it reads it."""
         mark_changed(self)
 
     # --- shown and copied -----------------------------------------------------------------------
@@ -223,7 +225,7 @@ class Tensor(Operators):
         return f"{name}({text}{dtype}{', requires_grad=True' if self._requires_grad else ''})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle and copy.deepcopy: the data, not the tape or the gradient."""
+        """Support pickle and copy.deepcopy, which take the data without tape and gradient."""
         refuse_in_trace("copying or pickling a Tensor")
         if self._record is not None:
             raise GradError("copy, pickle: only leaves can be copied; .detach() this one first")
@@ -233,11 +235,18 @@ class Tensor(Operators):
 # What functions take as a Tensor: arrays, numbers and nested lists become constants.
 TensorLike: TypeAlias = Tensor | ArrayLike
 
-# Returns the stored array of a Tensor, also while a compiler traces and `_data` shows a Value.
-array_of = vars(Tensor)["_data"].__get__
+# What Tensor.backward calls, with its arguments; it stands in backward.py, above this file.
+Backward = Callable[[Tensor, Any, bool | None, bool], None]
+_backward: Backward
 
-# Tensor and what is derived from it: one look at the types of an operation's inputs tells whether
-# there is a Tensor among them.
+
+def set_backward(function: Backward) -> None:
+    """Let Tensor.backward call `function`; backward.py registers its own here."""
+    global _backward
+    _backward = function
+
+
+# Tensor and the classes derived from it; by their types, inputs are searched for Tensors quickly.
 TENSORS: set[type] = {Tensor}
 
 
@@ -249,7 +258,7 @@ def _rebuild(cls: type[Tensor], data: Array, requires_grad: bool) -> Tensor:
 
 
 def mark_changed(*changed: Any) -> None:
-    """`Tensor.mark_changed` for several, at one time; arrays among them have no marks."""
+    """Mark several Tensors as changed, at one time; arrays among them are passed over."""
     if not changed:
         return
     now = stamp_change()
@@ -264,17 +273,18 @@ def mark_changed(*changed: Any) -> None:
 def change(update: Update, *inputs: Any) -> None:
     """Run an update in place on Tensors, arrays and numbers, and mark the Tensors that it changes.
 
-    While a compiler traces, the update is noted instead, to be run in each call.
+    While a compiler traces, it notes the update instead, which every compiled call runs.
     """
-    trace = tracer.get()
-    if trace is None or not trace.runs_again:
+    trace = compiling()
+    if trace is None:
         update.kernel(*[x._data if isinstance(x, Tensor) else x for x in inputs])
     else:
         trace.update(update, *inputs)
     mark_changed(*[inputs[i] for i in update.changes])
 
 
-def _share(view: Tensor, source: Tensor) -> Tensor:
+def share(view: Tensor, source: Tensor) -> Tensor:
+    """Note that `view` shares the memory of `source`, and return it."""
     view._base = source if source._base is None else source._base
     return view
 
@@ -283,12 +293,12 @@ def _share(view: Tensor, source: Tensor) -> Tensor:
 
 
 def tensor(data: Any, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
-    """A Tensor with a copy of `data`: lists and Python numbers become float32, arrays keep dtype.
+    """Return a Tensor with a copy of `data`.
 
-    dtype: float32, float64, bool or integers, where another is wanted. requires_grad: whether
-    gradients are to flow to it. Lists of booleans stay boolean. Errors: DtypeError for float16,
-    complex, text or objects, and for integers that should require grad; ShapeError for a ragged
-    list.
+    Lists and Python numbers become float32, but lists of booleans stay boolean; arrays keep their
+    dtype. dtype: float32, float64, bool or an integer type, where another one is wanted.
+    requires_grad: whether gradients flow to the Tensor. Errors: DtypeError for float16, complex,
+    text or objects, and for integers that should require grad; ShapeError for a ragged list.
 
     >>> mg.tensor([1, 2]), mg.tensor(np.array([1, 2])), mg.tensor([True]).dtype
     (tensor([1., 2.]), tensor([1, 2], dtype=int64), dtype('bool'))
@@ -314,12 +324,12 @@ def tensor(data: Any, dtype: DTypeLike | None = None, requires_grad: bool = Fals
 
 
 def as_tensor(x: Any, name: str) -> Tensor:
-    """x itself if it is a Tensor, else a constant that shares the memory of an array.
+    """Return x itself if it is a Tensor, else a constant, which shares the memory of an array.
 
-    Errors: as `tensor`, in the name of the operation that was given x.
+    name: of the operation that errors name. Errors: as `tensor`.
     """
     if isinstance(x, Tensor):
         return x
     if (trace := compiling()) is not None:
-        return trace.tensor(x, name)  # type: ignore[no-any-return]
+        return trace.tensor(x, name)
     return Tensor(as_array(x, name))

@@ -18,7 +18,7 @@ ELEMENTWISE = (
 OVER_AXES = "axis: an int, a tuple of them, or None; keepdims=True leaves those axes with size 1."
 
 
-def public(function: Any, more: str = "") -> Function:
+def public(function: Function, more: str = "") -> Function:
     """Return the function, or primitive, as one that makes a Tensor of its first input if no input
     is one.
 
@@ -29,7 +29,7 @@ def public(function: Any, more: str = "") -> Function:
     def called(*inputs: Any, **options: Any) -> Tensor:
         if inputs and not any(isinstance(x, Tensor) for x in inputs):
             inputs = (as_tensor(inputs[0], name), *inputs[1:])
-        return function(*inputs, **options)  # type: ignore[no-any-return]
+        return function(*inputs, **options)
 
     called.__name__ = called.__qualname__ = name
     if isinstance(function, ops.Primitive):
@@ -41,12 +41,12 @@ def public(function: Any, more: str = "") -> Function:
     return called
 
 
-def joining(function: Any) -> Function:
+def joining(function: Function) -> Function:
     """Return the same for a function of a list of tensors."""
 
     @functools.wraps(function)
     def public(tensors: Any, axis: int = 0) -> Tensor:
-        return function([as_tensor(t, function.__name__) for t in tensors], axis)  # type: ignore[no-any-return]
+        return function([as_tensor(t, function.__name__) for t in tensors], axis)
 
     public.__module__ = "minigrad"
     return public

@@ -11,17 +11,17 @@ from ..ops.shapes import normalize_axis
 
 def relu(input: TensorLike) -> Tensor:
     """Return max(input, 0) elementwise, in the shape of input; its derivative at 0 is 0."""
-    return ops.relu(as_tensor(input, "relu"))  # type: ignore[no-any-return]
+    return ops.relu(as_tensor(input, "relu"))
 
 
 def sigmoid(input: TensorLike) -> Tensor:
     """Return 1 / (1 + exp(-input)) elementwise, in the shape of input; no input overflows."""
-    return ops.sigmoid(as_tensor(input, "sigmoid"))  # type: ignore[no-any-return]
+    return ops.sigmoid(as_tensor(input, "sigmoid"))
 
 
 def tanh(input: TensorLike) -> Tensor:
     """Return the hyperbolic tangent elementwise, in the shape of input."""
-    return ops.tanh(as_tensor(input, "tanh"))  # type: ignore[no-any-return]
+    return ops.tanh(as_tensor(input, "tanh"))
 
 
 def leaky_relu(input: TensorLike, negative_slope: float = 0.01) -> Tensor:
@@ -31,7 +31,7 @@ def leaky_relu(input: TensorLike, negative_slope: float = 0.01) -> Tensor:
     """
     x = as_tensor(input, "leaky_relu")
     slope = number("leaky_relu", "negative_slope", negative_slope)
-    return ops.leaky_relu(x, negative_slope=slope)  # type: ignore[no-any-return]
+    return ops.leaky_relu(x, negative_slope=slope)
 
 
 def gelu(input: TensorLike, approximate: str = "none") -> Tensor:
@@ -42,14 +42,14 @@ def gelu(input: TensorLike, approximate: str = "none") -> Tensor:
     Source: Hendrycks and Gimpel, 2016, arXiv:1606.08415.
     """
     if approximate == "none":
-        return ops.gelu(as_tensor(input, "gelu"))  # type: ignore[no-any-return]
+        return ops.gelu(as_tensor(input, "gelu"))
     if approximate != "tanh":
         raise ArgumentError(f"gelu: approximate must be 'none' or 'tanh', got {approximate!r}")
     # Beyond 40, tanh is -1 or 1 and its derivative is 0, and 0 * inf would be NaN.
     x = ops.maximum(as_tensor(input, "gelu"), -40.0)
     near = ops.minimum(x, 40.0)
     inner = math.sqrt(2.0 / math.pi) * (near + 0.044715 * near**3)
-    return 0.5 * x * (1.0 + inner.tanh())  # type: ignore[no-any-return]
+    return 0.5 * x * (1.0 + inner.tanh())
 
 
 def softplus(input: TensorLike, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
@@ -62,9 +62,9 @@ def softplus(input: TensorLike, beta: float = 1.0, threshold: float = 20.0) -> T
     beta = number("softplus", "beta", beta, ABOVE_0)
     x = as_tensor(input, "softplus")
     if beta == 1:
-        return ops.softplus(x)  # type: ignore[no-any-return]
+        return ops.softplus(x)
     scaled = x * beta  # may overflow
-    return ops.where(ops.greater(scaled, 40.0), x, ops.softplus(scaled) / beta)  # type: ignore[no-any-return]
+    return ops.where(ops.greater(scaled, 40.0), x, ops.softplus(scaled) / beta)
 
 
 def softmax(input: TensorLike, axis: int = -1) -> Tensor:
@@ -78,7 +78,7 @@ def softmax(input: TensorLike, axis: int = -1) -> Tensor:
             [1. , 0. ]])
     """
     x = as_tensor(input, "softmax")
-    return ops.softmax(x, axis=_axis("softmax", x, axis))  # type: ignore[no-any-return]
+    return ops.softmax(x, axis=_axis("softmax", x, axis))
 
 
 def log_softmax(input: TensorLike, axis: int = -1) -> Tensor:
@@ -87,7 +87,7 @@ def log_softmax(input: TensorLike, axis: int = -1) -> Tensor:
     Shapes and errors are those of softmax.
     """
     x = as_tensor(input, "log_softmax")
-    return ops.log_softmax(x, axis=_axis("log_softmax", x, axis))  # type: ignore[no-any-return]
+    return ops.log_softmax(x, axis=_axis("log_softmax", x, axis))
 
 
 def _axis(name: str, x: Tensor, axis: int) -> int:

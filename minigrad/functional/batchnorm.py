@@ -17,7 +17,6 @@ meet it as F.batch_norm and nn.BatchNorm1d/2d/3d.
 """
 
 import math
-from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -26,14 +25,11 @@ from numpy.typing import NDArray
 from .. import ops
 from ..arrays import FLOAT32, FLOAT64
 from ..checks import ABOVE_0, flag, number
-from ..engine.tape import runs_again
 from ..engine.tensor import Tensor, TensorLike, as_tensor, change
+from ..engine.tracer import runs_again
 from ..errors import ArgumentError, DtypeError, ShapeError
 from ..kernels.batchnorm.dispatch import MEAN, VAR
 from ..ops.inplace import RUNNING
-
-# Ways from x to y besides the straight one, by the statistic that they go through.
-PATHS = ("mean", "var", "mean_in_var")
 
 
 def batch_norm(
@@ -47,8 +43,6 @@ def batch_norm(
     eps: float = 1e-5,
     fused: bool = True,
     activation: str | None = None,
-    *,
-    detach: Collection[str] = (),
 ) -> Tensor:
     """Normalise each channel of input, shape (N, C, ...), then scale by weight and shift by bias.
 
@@ -60,9 +54,6 @@ def batch_norm(
     eps: added to the variance; above 0 in training, at least 0 otherwise.
     fused: True runs a kernel in closed form each way; False composes primitives, as above.
     activation: "relu" applies it to the result, in the same kernel; None applies nothing.
-    detach: what the composed form takes for a constant in training, to see what dx is without its
-        path: "mean", the mean in the centring; "var", the variance; "mean_in_var", the mean inside
-        the variance. y stays the same.
     Returns y in the shape and dtype of input. An empty batch gives an empty y and leaves the
     statistics alone. Errors: ShapeError, DtypeError, ArgumentError; the statistics are as before.
     Source: Ioffe and Szegedy, 2015, arXiv:1502.03167; conventions and defaults are PyTorch's.
@@ -87,8 +78,6 @@ def batch_norm(
     _check(x, running_mean, running_var, training)
     if activation is not None and not (isinstance(activation, str) and activation == "relu"):
         raise ArgumentError(f"batch_norm: activation is 'relu' or None, got {activation!r:.40}")
-    if type(detach) is not tuple or detach:
-        _check_detach(detach, training, fused)
     relu = activation is not None
     gamma, beta = _by_channel("weight", weight, x), _by_channel("bias", bias, x)
     mean = var = None
@@ -100,23 +89,25 @@ def batch_norm(
     elif running_mean is not None:
         _check_update("running_mean", running_mean, x)
         _check_update("running_var", running_var, x)
+    y: Tensor
     if fused:
         given = () if training else (mean, var)
-        y, (stats, _) = ops.batch_norm(x, gamma, beta, *given, eps=eps, relu=relu)
+        result: Any = ops.batch_norm(x, gamma, beta, *given, eps=eps, relu=relu)
+        y, (stats, _) = result
         rows = Tensor(stats) if runs_again() else stats
         batch_mean, batch_var = rows[MEAN], rows[VAR]
     else:
-        y, mean, var = _composed(x, gamma, beta, mean, var, eps, detach)
+        y, mean, var = _composed(x, gamma, beta, mean, var, eps)
         y = ops.relu(y) if relu else y
         batch_mean, batch_var = (ops.reshape(s.detach(), -1) for s in (mean, var))
     if training and running_mean is not None and x._data.size:
         n = x._data.size // x._data.shape[1]
         change(RUNNING, running_mean, running_var, batch_mean, batch_var, momentum, n / (n - 1))
-    return y  # type: ignore[no-any-return]
+    return y
 
 
 def _composed(
-    x: Tensor, gamma: Any, beta: Any, mean: Any, var: Any, eps: float, detach: Collection[str]
+    x: Tensor, gamma: Any, beta: Any, mean: Any, var: Any, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return y and the mean and variance used: those of the batch where mean is None."""
     axes = (0, *range(2, x.ndim))
@@ -128,16 +119,11 @@ def _composed(
     with np.errstate(all="ignore"):  # a poisoned channel passes silently
         if mean is None:
             mean = ops.mean_over(x, axis=axes, keepdims=True)
-            centred = x - (mean.detach() if "mean" in detach else mean)
-            deviation = centred
-            if ("mean" in detach) != ("mean_in_var" in detach):  # one mean of two is a constant
-                deviation = x - (mean.detach() if "mean_in_var" in detach else mean)
-            var = ops.mean_square(deviation, axis=axes, keepdims=True)
+            centred = x - mean
+            var = ops.mean_square(centred, axis=axes, keepdims=True)
         else:
             centred = x - mean
-        inv_std = ops.inv_std(var, eps=eps)
-        # This, not var, is detached, so that explanations can say what the constant is.
-        y = centred * (inv_std.detach() if "var" in detach else inv_std)
+        y = centred * ops.inv_std(var, eps=eps)
         y = y if gamma is None else y * gamma
         return y if beta is None else y + beta, mean, var
 
@@ -168,26 +154,6 @@ def _check(x: Tensor, running_mean: object, running_var: object, training: bool)
             f"batch_norm: Expected more than 1 value per channel when training, got input size "
             f"{shape}; a last batch of one is left out by DataLoader(drop_last=True), and eval() "
             "uses the running statistics"
-        )
-
-
-def _check_detach(detach: Any, training: bool, fused: bool) -> None:
-    if not isinstance(detach, (tuple, list, set, frozenset)):
-        raise DtypeError(
-            f"batch_norm: detach must be a tuple of names, such as ('var',), got {detach!r:.40}"
-        )
-    unknown = [name for name in detach if name not in PATHS]
-    if unknown:
-        raise ArgumentError(f"batch_norm: detach takes {PATHS}, got {unknown[0]!r:.40}")
-    if detach and not training:
-        raise ArgumentError(
-            "batch_norm: detach needs training=True: in evaluation mode mean and variance are the "
-            "running statistics, which do not depend on x"
-        )
-    if detach and fused:
-        raise ArgumentError(
-            "batch_norm: detach needs fused=False: the kernel has the closed form, without paths "
-            "to leave out"
         )
 
 

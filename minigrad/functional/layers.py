@@ -21,7 +21,7 @@ def linear(input: TensorLike, weight: TensorLike, bias: TensorLike | None = None
     """
     x, w = as_tensor(input, "linear"), as_tensor(weight, "linear: weight")
     b = None if bias is None else as_tensor(bias, "linear: bias")
-    return ops.linear(x, w, b)  # type: ignore[no-any-return]
+    return ops.linear(x, w, b)
 
 
 def dropout(input: TensorLike, p: float = 0.5, training: bool = True) -> Tensor:
@@ -64,10 +64,10 @@ def layer_norm(
     axes = tuple(range(x.ndim - len(shape), x.ndim))
     centred = x - x.mean(axes, keepdims=True)
     inv_std = ops.inv_std(ops.mean_square(centred, axis=axes, keepdims=True), eps=eps)
-    y = centred * inv_std
+    y: Tensor = centred * inv_std
     if gamma is not None:
         y = y * gamma
-    return y if beta is None else y + beta  # type: ignore[no-any-return]
+    return y if beta is None else y + beta
 
 
 def _affine(name: str, given: Any, shape: tuple[int, ...]) -> Tensor | None:
@@ -96,4 +96,5 @@ def embedding(input: TensorLike, weight: TensorLike, padding_idx: int | None = N
     n = w.shape[0]
     padding = integer("embedding", "padding_idx", padding_idx, -n, n - 1) % n
     padded = ops.unsqueeze(ops.equal(indices, padding), -1)
-    return ops.where(padded, rows.detach(), rows)  # type: ignore[no-any-return]
+    y: Tensor = ops.where(padded, rows.detach(), rows)
+    return y

@@ -9,8 +9,8 @@ import numpy as np
 from .. import ops
 from ..arrays import checked, plain
 from ..checks import integer, number
-from ..engine.tape import refuse_in_trace, runs_again
 from ..engine.tensor import Tensor, TensorLike, as_tensor
+from ..engine.tracer import refuse_in_trace, runs_again
 from ..errors import ArgumentError, DtypeError, OutOfRangeError, ShapeError
 
 _INT64 = -(2**63), 2**63 - 1
@@ -74,9 +74,9 @@ def cross_entropy(
             weighted = q if factors is None else q * factors
         q = as_tensor(weighted, name)
     if reduction == "none":
-        return restored(ops.cross_entropy(logits, q, 1.0, per_row=True))  # type: ignore[no-any-return]
+        return restored(ops.cross_entropy(logits, q, 1.0, per_row=True))
     if reduction == "sum":
-        return ops.cross_entropy(logits, q, 1.0, per_row=False)  # type: ignore[no-any-return]
+        return ops.cross_entropy(logits, q, 1.0, per_row=False)
     return _mean(lambda divisor: ops.cross_entropy(logits, q, divisor, per_row=False), count)
 
 
@@ -108,7 +108,7 @@ def nll_loss(
     picked = log_p[np.arange(labels.size), labels]
     losses: Tensor = ops.where(ops.equal(factors, 0.0), 0.0, -picked) * factors
     if reduction == "none":
-        return restored(losses)  # type: ignore[no-any-return]
+        return restored(losses)
     total: Tensor = losses.sum()
     if reduction == "sum":
         return total
@@ -168,7 +168,7 @@ def _check_same_shape(name: str, a: Tensor, b: Tensor) -> None:
 def _reduced(losses: Tensor, reduction: str) -> Tensor:
     if reduction == "none":
         return losses
-    return losses.mean() if reduction == "mean" else losses.sum()  # type: ignore[no-any-return]
+    return losses.mean() if reduction == "mean" else losses.sum()
 
 
 def _given(x: Any, name: str) -> Any:
@@ -197,7 +197,7 @@ def _mean(divided: Callable[[Any], Tensor], count: Any) -> Tensor:
     return mean
 
 
-def _rows(x: Tensor, name: str) -> tuple[Tensor, Any]:
+def _rows(x: Tensor, name: str) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
     """Return x, (C,), (N, C) or (N, C, ...), as rows (M, C), and a function that restores M results
     to the shape of x without C."""
     if x.dtype.kind != "f":

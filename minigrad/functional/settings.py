@@ -1,7 +1,7 @@
 """What holds for the whole process: the number of threads and the seed."""
 
 from ..checks import integer
-from ..engine.tape import refuse_in_trace
+from ..engine.tracer import refuse_in_trace
 from ..kernels.threading import pool
 from ..ops import random
 

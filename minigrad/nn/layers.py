@@ -41,7 +41,7 @@ class Linear(Module):
 
     def forward(self, x: TensorLike) -> Tensor:
         """Return y, (..., out_features), of x, (..., in_features)."""
-        return ops.linear(x, self.weight, self.bias)  # type: ignore[no-any-return]
+        return ops.linear(as_tensor(x, "linear"), self.weight, self.bias)
 
     def extra_repr(self) -> str:
         return f"{self.in_features}, {self.out_features}, bias={self.bias is not None}"
@@ -137,7 +137,7 @@ class Flatten(Module):
 
     def forward(self, x: TensorLike) -> Tensor:
         """Return x, (N, ...), as (N, product of ...) by default."""
-        return ops.flatten(as_tensor(x, "Flatten"), self.start_dim, self.end_dim)  # type: ignore[no-any-return]
+        return as_tensor(x, "Flatten").flatten(self.start_dim, self.end_dim)
 
     def extra_repr(self) -> str:
         return f"start_dim={self.start_dim}, end_dim={self.end_dim}"

@@ -14,9 +14,11 @@ from numpy.typing import DTypeLike, NDArray
 
 from ..arrays import checked_dtype
 from ..checks import flag
-from ..engine.tape import clock, compiling
-from ..engine.tensor import Tensor
+from ..engine.tape import clock
+from ..engine.tensor import Tensor, change
+from ..engine.tracer import compiling, refuse_in_trace
 from ..errors import DtypeError
+from ..ops.inplace import COPY
 from .parameter import Parameter
 from .state_dict import Keys, fitting
 
@@ -68,6 +70,14 @@ class Module:
         Errors: NotImplementedError where a subclass has none.
         """
         raise NotImplementedError(f"{type(self).__name__} has no forward")
+
+    def fusion_with(self, following: "Module") -> dict[str, Any]:
+        """Return keyword arguments with which `forward` computes the module `following` as well.
+
+        Sequential asks each of its modules, and does not call `following` unless the answer is {}.
+        A layer that can compute an activation overrides this, for the modules that it knows.
+        """
+        return {}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         trace = compiling()
@@ -261,11 +271,12 @@ class Module:
         strict: missing and unexpected keys are errors; otherwise they are returned. Errors:
         StateDictError that lists every wrong key, shape and dtype; then nothing is loaded.
         """
+        name = f"{type(self).__name__}.load_state_dict"
+        refuse_in_trace(name, "would load once; load outside the step")
         own = self._state()
-        arrays, keys = fitting(own, state, strict, f"{type(self).__name__}.load_state_dict")
+        arrays, keys = fitting(own, state, strict, name)
         for k, new in arrays.items():
-            np.copyto(own[k].data, new)
-            own[k].mark_changed()
+            change(COPY, own[k], new)
         return keys
 
     # --- display --------------------------------------------------------------------------------

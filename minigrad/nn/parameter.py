@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from ..engine.tape import refuse_in_trace
 from ..engine.tensor import Tensor, tensor
+from ..engine.tracer import refuse_in_trace
 
 
 class Parameter(Tensor):

@@ -8,11 +8,14 @@ and never name its class.
 import inspect
 from collections.abc import Callable, Sequence
 from string import ascii_lowercase
-from typing import Any, NamedTuple, ParamSpec
+from typing import Any, NamedTuple, ParamSpec, TypeVar, overload
 
 Given = ParamSpec("Given")
 Rule = Callable[..., Any]
 Formula = str | Callable[..., str | None] | None
+# It gets a primitive, its inputs and its attributes, and returns what the primitive's call returns.
+Dispatcher = Callable[["Primitive", tuple[Any, ...], dict[str, Any]], Any]
+X = TypeVar("X")
 
 TABLE: dict[str, "Primitive"] = {}
 MAX_OUTPUTS = 4  # the tape numbers records in steps of it, for each output to have a number
@@ -129,6 +132,7 @@ class Primitive:
         self.is_view = is_view
         self.outputs = outputs
         self.saves = saves
+        self.single = outputs == 1 and not saves  # a result is one array, and no tuple
         self.formula = formula
         self.add_cotangent = add_cotangent
         self.scalar = scalar
@@ -145,7 +149,7 @@ class Primitive:
     def reads_result(self, y: Any, needs: Sequence[int]) -> bool:
         """Whether those rules read the elements of what the forward returned, y."""
         if self.saves:
-            result, saved = y
+            (result,), saved = self.unpack(y)
             return any(part is result for part in (saved if type(saved) is tuple else (saved,)))
         names = [_code(rule).co_varnames[1] for rule in self._rules_for(needs)]
         return any(not name.startswith("_") for name in names)
@@ -163,12 +167,49 @@ class Primitive:
                 names = [v.lstrip("_") for v in code.co_varnames[2 : code.co_argcount]]
         return names[:n] if len(names) >= n else letters(n)
 
+    def unpack(self, result: Any) -> tuple[Sequence[Any], Any]:
+        """Split what the forward, or a call, has returned into its outputs and the residuals.
+
+        The residuals are a tuple, a single array, or () where the primitive saves nothing.
+        """
+        if self.saves:
+            y, residuals = result
+            return (y,), residuals
+        return (result if self.outputs > 1 else (result,)), ()
+
+    def pack(self, outputs: Sequence[Any], residuals: Any) -> Any:
+        """Return outputs and residuals in the form in which the forward returns them."""
+        if self.saves:
+            return outputs[0], residuals
+        return tuple(outputs) if self.outputs > 1 else outputs[0]
+
+    @overload
+    def __call__(self, first: X, /, *others: Any, **attributes: Any) -> X: ...
+    @overload
+    def __call__(self, **attributes: Any) -> Any: ...
     def __call__(self, *inputs: Any, **attributes: Any) -> Any:
-        """Apply to Tensors (or what can become one) and record; the engine supplies this."""
-        raise NotImplementedError("importing minigrad.apply installs the engine")
+        """Apply the primitive: Tensors among the inputs give Tensors, and arrays alone give arrays.
+
+        The type that is declared is that of a single output, whose first input is of its kind.
+        """
+        return _dispatch(self, inputs, attributes)
 
     def __repr__(self) -> str:
         return f"<primitive {self.name}>"
+
+
+def _run_forward(primitive: Primitive, inputs: tuple[Any, ...], attributes: dict[str, Any]) -> Any:
+    """Run the forward on arrays: all that can be done without the engine."""
+    return primitive.forward(*inputs, **attributes)
+
+
+_dispatch: Dispatcher = _run_forward
+
+
+def set_dispatcher(dispatcher: Dispatcher) -> None:
+    """Let `dispatcher` handle every call of a primitive; the engine registers its own here."""
+    global _dispatch
+    _dispatch = dispatcher
 
 
 def letters(n: int) -> list[str]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..arrays import FLOAT32, FLOAT64
 from ..checks import flag, number
-from ..engine.tape import refuse_in_trace
+from ..engine.tracer import refuse_in_trace
 from ..errors import ArgumentError
 from ..kernels.inplace import HYPER
 

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..engine.tape import compiling, enable_grad, refuse_in_trace
+from ..engine.tape import enable_grad
 from ..engine.tensor import Tensor, mark_changed, tensor
+from ..engine.tracer import compiling, refuse_in_trace
 from ..errors import ArgumentError, DtypeError, MinigradError, ShapeError, StateDictError
 from ..kernels.inplace import sgd, sgd_momentum
 from ..kernels.jit.decorators import plain

@@ -21,7 +21,7 @@ import minigrad as mg
 from minigrad import functional as F
 from minigrad.compiler.runtime import epoch
 from minigrad.compiler.runtime.executable import Plan
-from minigrad.engine.dispatch import tracing
+from minigrad.engine.tracer import tracing
 from minigrad.errors import ArgumentError, DtypeError, TraceError
 
 from .test_table import as_python  # noqa: F401

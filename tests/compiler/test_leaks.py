@@ -184,6 +184,7 @@ def test_what_is_overwritten_in_place_is_state():
 
 w = mg.tensor(np.ones(3), requires_grad=True)
 opt = optim.SGD([w], lr=0.1, momentum=0.9)
+layer = nn.Linear(3, 3)
 
 
 @pytest.mark.parametrize(
@@ -196,6 +197,7 @@ opt = optim.SGD([w], lr=0.1, momentum=0.9)
         (lambda x: opt.param_groups[0].update(lr=1.0), "setting 'lr' .*; set it outside"),
         (lambda x: opt.param_groups[0].__ior__({"lr": 1.0}), "setting 'lr' .*; set it outside"),
         (lambda x: opt.load_state_dict({}), "SGD.load_state_dict, in .*; load outside"),
+        (lambda x: layer.load_state_dict({}), "Linear.load_state_dict, in .*; load outside"),
     ],
 )
 def test_what_would_be_done_once(once, message):

@@ -13,8 +13,8 @@ from minigrad.compiler.ir.program import Operation, Program, Value
 from minigrad.compiler.passes import pipeline, reductions
 from minigrad.compiler.runtime.layout import laid_out
 from minigrad.compiler.tracing.trace import Trace
-from minigrad.engine.dispatch import tracing
 from minigrad.engine.tensor import Tensor
+from minigrad.engine.tracer import tracing
 
 LIVES = st.tuples(st.integers(0, 9), st.integers(0, 9)).map(sorted).map(tuple)
 

@@ -7,6 +7,8 @@ import pytest
 
 import minigrad as mg
 from minigrad import nn
+from minigrad.engine.backward import backward_pass
+from minigrad.engine.tape import tape
 from minigrad.errors import ArgumentError, DtypeError, GradError, ShapeError
 from minigrad.ops.primitive import TABLE, Primitive, primitive
 
@@ -382,3 +384,30 @@ def test_gradients_lie_in_c_order_in_memory_of_their_own(use, layout, create_gra
     USES[use](p).backward(mg.tensor(g))
     assert p.grad.data.flags.carray
     np.testing.assert_array_equal(p.grad.data, 2 * first)
+
+
+def test_an_observer_sees_each_contribution_before_it_is_added():
+    """Summed down and cast as the input needs it; the pass computes what it computes unobserved."""
+    x, w = leaf(np.arange(6.0).reshape(3, 2)), leaf([2.0, 3.0], np.float32)
+    y = (x * w + x).sum()
+    seen = []
+
+    def observe(record, g, i, gx):
+        seen.append((record.primitive.name, i, g.numpy(), gx.numpy()))
+
+    one = mg.tensor(np.ones(()))
+    found = backward_pass([(y, one)], tape([y]), True, False, observe=observe)
+    ones, total = np.ones((3, 2)), np.array([2.0, 3.0])
+    expected = [
+        ("sum", 0, np.ones(()), ones),
+        ("add", 0, ones, ones),
+        ("add", 1, ones, ones),
+        ("mul", 0, ones, ones * total),
+        ("mul", 1, ones, np.array([6, 9], np.float32)),
+    ]
+    assert [s[:2] for s in seen] == [e[:2] for e in expected]
+    for (*_, g, gx), (*_, g_expected, gx_expected) in zip(seen, expected, strict=True):
+        np.testing.assert_array_equal(g, g_expected, strict=True)
+        np.testing.assert_array_equal(gx, gx_expected, strict=True)
+    for p, g in zip((x, w), mg.grad(y, [x, w]), strict=True):
+        np.testing.assert_array_equal(found[p].numpy(), g.numpy(), strict=True)

@@ -287,6 +287,11 @@ def explained(x):
     mg.explain((x * 2).sum())
 
 
+MODES = {
+    "grad_mode": sys.modules["minigrad.engine.tape"],
+    "tracer": sys.modules["minigrad.engine.tracer"],
+}
+
 # How often each sets a mode, or sets it back.
 SETTING = [
     *(("grad_mode", use, nth) for use, n in ((backward_of, 2), (second_of, 6)) for nth in range(n)),
@@ -298,8 +303,7 @@ SETTING = [
 @pytest.mark.parametrize(("variable", "use", "nth"), SETTING)
 def test_an_interrupt_where_a_mode_is_set_leaves_none_behind(variable, use, nth):
     """Python handles a signal when a function of C has returned."""
-    engine = sys.modules["minigrad.engine.tape"]
-    watched, seen = getattr(engine, variable), []
+    watched, seen = getattr(MODES[variable], variable), []
 
     def profile(frame, event, function):
         if event == "c_return" and function.__name__ == "set" and function.__self__ is watched:
@@ -314,7 +318,7 @@ def test_an_interrupt_where_a_mode_is_set_leaves_none_behind(variable, use, nth)
             use(x)
     finally:
         sys.setprofile(None)
-    assert engine.grad_mode.get() is True and engine.tracer.get() is None
+    assert MODES["grad_mode"].grad_mode.get() is True and MODES["tracer"].tracer.get() is None
     x = leaf([1.0, 2.0])
     (x * x).sum().backward()
     assert x.grad.tolist() == [2.0, 4.0]

@@ -17,8 +17,8 @@ from minigrad.engine.tensor import Tensor
 from minigrad.errors import ArgumentError, DtypeError, GradError, ShapeError, TraceError
 from minigrad.explainer import evaluate
 from minigrad.explainer.derive.expressions import text_of
-from minigrad.explainer.derive.names import Identifiers
-from minigrad.explainer.derive.symbolic import Writing
+from minigrad.explainer.derive.identifiers import Identifiers
+from minigrad.explainer.derive.symbolic import SymbolicTracer
 from minigrad.ops.primitive import Primitive, primitive
 from tests.ops.test_primitives import CONSTANT, SMOOTH, run, tensors
 
@@ -70,7 +70,7 @@ def test_the_formula_of_each_constant_computes_it(name: str, case: Case) -> None
     y = run(case, tensors(case))
     names = [f"a{i}" for i in range(len(case.inputs))]
     unknown = lambda thing: pytest.fail(f"{thing} without a name")  # noqa: E731
-    writing = Writing(unknown, lambda primitive: primitive.name, Identifiers(()))
+    writing = SymbolicTracer(unknown, lambda primitive: primitive.name, Identifiers(()))
     given = {k: np.asarray(x) for k, x in zip(names, case.inputs, strict=True)}
     for k, x in given.items():
         writing.name(x, k)

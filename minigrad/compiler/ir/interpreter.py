@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from ...engine.dispatch import apply
 from ...ops import Primitive
 from ...ops.inplace import Update
 from .program import Operation, Value
@@ -43,7 +42,7 @@ class Interpreter:
             operation.what.kernel(*given)
             return
         with np.errstate(all="ignore"):
-            result = apply(operation.what, *given, **operation.attributes)
+            result = operation.what(*given, **operation.attributes)
         for v, array in zip(operation.outputs, results_of(operation.what, result), strict=True):
             if v is not None:
                 self._arrays[v] = np.array(array, v.dtype)
@@ -53,7 +52,5 @@ class Interpreter:
 def results_of(primitive: Primitive, result: Any) -> list[Any]:
     """Return all that a forward has returned, or Values for it: the outputs, then what was
     saved."""
-    if primitive.saves:
-        y, saved = result
-        return [y, *(saved if isinstance(saved, tuple) else (saved,))]
-    return list(result) if primitive.outputs > 1 else [result]
+    outputs, residuals = primitive.unpack(result)
+    return [*outputs, *(residuals if isinstance(residuals, tuple) else (residuals,))]

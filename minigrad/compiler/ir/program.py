@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ...engine.tape import users_line
+from ...engine.tracer import users_line
 from ...errors import TraceError
 from ...ops import Primitive
 from ...ops.inplace import Update

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from ...arrays import as_array
-from ...engine.dispatch import apply, tracing
-from ...engine.tensor import Tensor, array_of
+from ...engine.tensor import Tensor, change
+from ...engine.tracer import tracing
 from ...errors import TraceError
 from ...ops import Primitive, random
 from ...ops.inplace import Update
@@ -34,13 +34,13 @@ def run_checked(plan: Plan, arguments: list[Any], eager: Callable[[], Any], titl
     try:
         expected: list[Tensor] = []
         taken_apart(eager(), expected)
-        after, wanted = State(plan), [array_of(x).copy() for x in expected]
+        after, wanted = State(plan), [x._data.copy() for x in expected]
     finally:
         before.put_back()
     made = plan.run(arguments)
     found: list[Tensor] = []
     taken_apart(made, found)
-    ours = [*map(array_of, found), *State(plan).elements()]
+    ours = [*(x._data for x in found), *State(plan).elements()]
     theirs = [*wanted, *after.elements()]
     if len(ours) == len(theirs) and all(map(close, ours, theirs)):
         return made
@@ -67,9 +67,9 @@ class Log(Trace):
         super().__init__()
         self.entries: list[tuple[str, list[Any]]] = []
 
-    def data(self, x: Tensor, stored: Any) -> Any:
+    def data(self, x: Tensor) -> Any:
         """Return the array itself."""
-        return stored
+        return x._data
 
     def tensor(self, x: Any, name: str) -> Tensor:
         """Return a Tensor of the array itself."""
@@ -78,17 +78,17 @@ class Log(Trace):
     def apply(self, primitive: Primitive, inputs: Sequence[Any], attributes: dict[str, Any]) -> Any:
         """Apply the primitive, and keep copies of its results."""
         given = [self.lift(x, primitive.name) for x in inputs]
-        result = apply(primitive, *given, **attributes)
+        with tracing(None):
+            result = primitive(*given, **attributes)
         if any(isinstance(x, Tensor) for x in given):
-            found = [
-                array_of(x) if isinstance(x, Tensor) else x for x in results_of(primitive, result)
-            ]
+            found = [x._data if isinstance(x, Tensor) else x for x in results_of(primitive, result)]
             self.entries.append((primitive.name, [x if x is None else np.array(x) for x in found]))
         return result
 
     def update(self, update: Update, *inputs: Any) -> None:
         """Make the update."""
-        update.kernel(*[array_of(x) if isinstance(x, Tensor) else x for x in inputs])
+        with tracing(None):
+            change(update, *inputs)
 
     def source(self, fetch: Fetch, name: str, owner: Tensor | None = None) -> Any:
         """Return the array that is there now."""
@@ -100,9 +100,9 @@ class State:
     """Copies of everything that a call of a plan may change."""
 
     def __init__(self, plan: Plan) -> None:
-        self._tensors = [(x, array_of(x).copy()) for x in plan.tensors()]
+        self._tensors = [(x, x._data.copy()) for x in plan.tensors()]
         self._gradients = [
-            (leaf, leaf._grad, None if leaf._grad is None else array_of(leaf._grad).copy())
+            (leaf, leaf._grad, None if leaf._grad is None else leaf._grad._data.copy())
             for leaf, _ in plan.program.grads
         ]
         self._buffers = [
@@ -117,12 +117,12 @@ class State:
     def put_back(self) -> None:
         """Put everything back as it was."""
         for x, copy in self._tensors:
-            if array_of(x).flags.writeable:
-                np.copyto(array_of(x), copy)
-        for leaf, gradient, copy in self._gradients:
+            if x._data.flags.writeable:
+                np.copyto(x._data, copy)
+        for leaf, gradient, elements in self._gradients:
             leaf._grad = gradient
-            if gradient is not None and copy is not None:
-                np.copyto(array_of(gradient), copy)
+            if gradient is not None and elements is not None:
+                np.copyto(gradient._data, elements)
         for optimizer, known in self._optimizers:
             for p in [p for p in optimizer.state if p not in known]:
                 del optimizer.state[p]

@@ -4,7 +4,7 @@ slow."""
 import warnings
 from typing import Any
 
-from ...engine.tape import users_line
+from ...engine.tracer import users_line
 from ..tracing.signature import shapes_of
 from .executable import Plan
 from .report import by_numpy

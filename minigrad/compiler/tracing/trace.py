@@ -8,24 +8,26 @@ constants, which all have names in the program.
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
 
 from ... import ops
 from ...arrays import as_array, checked, memory_of
-from ...engine.dispatch import apply, on_tape
-from ...engine.tape import Record, grad_mode, tracer, users_line
-from ...engine.tensor import Tensor, _share, array_of
+from ...engine.dispatch import on_tape
+from ...engine.tape import Record, grad_mode
+from ...engine.tensor import Tensor, share
+from ...engine.tracer import StepTracer, tracing, users_line
 from ...errors import TraceError
-from ...nn.module import Module
+from ...ops import Primitive
 from ...ops.inplace import COPY, Update
 from ..ir.interpreter import Interpreter, results_of
 from ..ir.names import Names
 from ..ir.program import Fetch, Operation, Program, Value
 
 
-class Trace:
+class Trace(StepTracer):
     """The operations that a step has applied so far.
 
     arguments: the Tensors that the step is given, with their names.
@@ -34,7 +36,7 @@ class Trace:
     runs_again = True
 
     def __init__(self, arguments: Sequence[tuple[str, Tensor]] = ()) -> None:
-        self.rule: tuple[ops.Primitive, int | None] | None = None
+        self.rule: tuple[Primitive, int | None] | None = None
         self.guards: list[tuple[Callable[[], Any], Any]] = []
         self.operations: list[Operation] = []
         self.applied: set[Operation] = set()  # those that an eager call applies, too
@@ -54,32 +56,32 @@ class Trace:
         self._gradients: dict[int, tuple[Tensor, Any]] = {}  # leaves, and .grad as it was
         self._undo: list[Callable[[], Any]] = []
         # What is told of each Module that is called, and whether an array was there before.
-        self.note_module: Callable[[Module], None] = lambda module: None
+        self.note_module: Callable[[Any], None] = lambda module: None
         self.is_outside: Callable[[Any], bool] = lambda array: False
         self.arguments: list[Value] = []
         self._given = [x for _, x in arguments]
         for name, x in arguments:
-            value = Value(self._free(name), array_of(x), "argument", keep=False)
+            value: Any = Value(self._free(name), x._data, "argument", keep=False)
             self.arguments.append(value)
-            x._data = value  # type: ignore[assignment]
+            x._data = value
 
     # --- what the engine tells -----------------------------------------------------------------
 
-    def data(self, x: Tensor, stored: Any) -> Value:
-        """Return the Value that stands for `stored`, the array of x."""
+    def data(self, x: Tensor) -> Value:
+        """Return the Value that stands for the array of x."""
+        stored: Any = x._data
         value = stored if isinstance(stored, Value) else self._captured(x, stored)
         while value in self._replaced:
             value = self._replaced[value]
         return self._again(value) if value in self._stale else value
 
-    def apply(
-        self, primitive: ops.Primitive, inputs: Sequence[Any], attributes: dict[str, Any]
-    ) -> Any:
+    def apply(self, primitive: Primitive, inputs: Sequence[Any], attributes: dict[str, Any]) -> Any:
         """Note the primitive, and return Tensors that stand for its results."""
         given = tuple([self.lift(x, primitive.name) for x in inputs])
-        values = [x._data if isinstance(x, Tensor) else x for x in given]
+        values = [self._value(x) for x in given]
         if not any(isinstance(v, Value) for v in values):
-            return apply(primitive, *inputs, **attributes)  # all inputs are numbers
+            with tracing(None):
+                return primitive(*inputs, **attributes)  # all inputs are numbers
         whole = self._noted(primitive, values, attributes)
         self.applied.add(self.operations[-1])
         needs = [i for i, x in enumerate(given) if isinstance(x, Tensor) and x._requires_grad]
@@ -88,14 +90,11 @@ class Trace:
         record = None
         if needs and primitive.differentiable and grad_mode.get():
             record = Record(primitive, given, values, attributes, whole, needs)
-        if primitive.outputs > 1:
-            return on_tape(whole, record)
-        if primitive.saves:
-            return on_tape([whole[0]], record)[0], whole[1]
-        (result,) = on_tape([whole], record)
-        if whole in self._views and result is not None:
-            _share(result, given[0])
-        return result
+        outputs, residuals = primitive.unpack(whole)
+        results = on_tape(outputs, record)
+        if primitive.is_view and whole in self._views and results[0] is not None:
+            share(results[0], given[0])
+        return primitive.pack(results, residuals)
 
     def update(self, update: Update, *inputs: Any) -> None:
         """Note an update in place, which the engine leaves to compiled calls."""
@@ -151,7 +150,7 @@ class Trace:
     def know(self, name: str, x: Tensor) -> None:
         """Give a name to a Tensor that the step may meet."""
         self._known.setdefault(id(x), name)
-        self._names.setdefault(id(array_of(x)), name)
+        self._names.setdefault(id(x._data), name)
 
     def undo(self, action: Callable[[], Any]) -> None:
         """Keep an action that takes back a change which is about to be made."""
@@ -169,14 +168,14 @@ class Trace:
         self._gradients[id(leaf)] = leaf, gradient
         self.guard(lambda: leaf._grad is None)
         if gradient is not None:
-            self.source(lambda: array_of(leaf._grad), "grad", leaf)
+            self.source(partial(attrgetter("_grad._data"), leaf), "grad", leaf)
 
     def lift(self, x: Any, name: str) -> Any:
         """Return an input of an operation as a Tensor, a number or None."""
         if isinstance(x, Tensor) or x is None or type(x) in (float, int, bool):
             return x
         if isinstance(x, Value):  # what a primitive has saved
-            return Tensor(x)  # type: ignore[arg-type]
+            return _tensor(x)
         if isinstance(x, np.generic):
             return checked(np.asarray(x), name).item()
         if isinstance(x, (float, int)):
@@ -187,11 +186,11 @@ class Trace:
         """Return a Tensor of an array, list or number that existed before the step, or is a
         literal."""
         array = x if isinstance(x, np.ndarray) else as_array(x, name)
-        return Tensor(self._constant(array, name))  # type: ignore[arg-type]
+        return _tensor(self._constant(array, name))
 
     def value_of(self, x: Tensor) -> Value | None:
         """Return the Value of a Tensor, or None for one that the step has not met."""
-        stored = array_of(x)
+        stored = x._data
         return stored if isinstance(stored, Value) else self._values.get(id(stored))
 
     def has_met(self, array: Any) -> bool:
@@ -224,7 +223,7 @@ class Trace:
         grads = [  # nobody sees the gradients of leaves that the step has made itself
             (leaf, None if leaf._grad is None else self._value(leaf._grad))
             for leaf, _ in self._gradients.values()
-            if not isinstance(array_of(leaf), Value)
+            if not isinstance(leaf._data, Value)
         ]
         returned = [self._value(x) for x in results]
         program = Program(self.arguments, self.operations, returned, grads)
@@ -236,14 +235,14 @@ class Trace:
 
         It may do so where they are the same in each call.
         """
-        left = [x for x in tensors if isinstance(array_of(x), Value)]
+        left = [x for x in tensors if isinstance(x._data, Value)]
         if left:
             known = Interpreter({})
             for operation in self.operations:
                 if all(map(known.knows, operation.inputs)) and not operation.changes:
                     known.run(operation)
             for x in left:
-                x._data = known.array(array_of(x))
+                x._data = known.array(x._data)
 
     def take_back(self) -> None:
         """Take back every change that Python has made while the step was traced."""
@@ -259,7 +258,7 @@ class Trace:
     def _value(self, x: Any) -> Any:
         """Return a Tensor or array as a Value, and a number or None as it is."""
         if isinstance(x, Tensor):
-            return self.data(x, array_of(x))
+            return self.data(x)
         if isinstance(x, np.ndarray):
             return self._constant(x, "update")
         return x
@@ -270,10 +269,10 @@ class Trace:
         if known is not None:
             owner = self.owners.get(known)
             if owner is not None and owner is not x:  # two Tensors of one array
-                self.guard(lambda: (array_of(x) is array_of(owner), x._requires_grad))
+                self.guard(lambda: (x._data is owner._data, x._requires_grad))
             return known
         name = self._known.get(id(x)) or self._names.get(id(array)) or "tensor"
-        value = Value(self._free(name), array, "state", partial(array_of, x))
+        value = Value(self._free(name), array, "state", partial(attrgetter("_data"), x))
         self.owners[value] = x
         return self._enter(array, value)
 
@@ -293,45 +292,36 @@ class Trace:
         return value
 
     def _noted(
-        self, primitive: ops.Primitive, values: Sequence[Any], attributes: dict[str, Any]
+        self, primitive: Primitive, values: Sequence[Any], attributes: dict[str, Any]
     ) -> Any:
         """Note an operation, and return Values in the form in which its forward returns results."""
         layout = primitive.is_view and all(not isinstance(v, Value) for v in values[1:])
         given = [Tensor(self._stand_in(v, layout)) if isinstance(v, Value) else v for v in values]
-        token = tracer.set(None)  # primitives within a forward are no part of the step
-        try:
-            with np.errstate(all="ignore"):
-                found = apply(primitive, *given, **attributes)
-        finally:
-            tracer.reset(token)
-        made = partial(self._made, name=primitive.name)
-        whole: Any
-        if primitive.outputs > 1:
-            whole = tuple(map(made, found))
-        elif primitive.saves:
-            y, saved = found
-            several = isinstance(saved, tuple)
-            first = made(y)
-            parts = saved if several else (saved,)
-            kept = [first if part is array_of(y) else made(part) for part in parts]
-            whole = first, tuple(kept) if several else kept[0]
-        else:
-            whole = made(found)
+        # Primitives within a forward are no part of the step.
+        with tracing(None), np.errstate(all="ignore"):
+            found = primitive(*given, **attributes)
+        made: dict[int, Value] = {}  # by the identity of the array: a residual may be an output
+
+        def value(x: Any) -> Value | None:
+            array = x._data if isinstance(x, Tensor) else x
+            if array is not None and id(array) not in made:
+                made[id(array)] = Value(self._free(primitive.name), array, "result", keep=False)
+            return made.get(id(array))
+
+        results, residuals = primitive.unpack(found)
+        results = list(map(value, results))
+        several = isinstance(residuals, tuple)
+        whole = primitive.pack(
+            results, tuple(map(value, residuals)) if several else value(residuals)
+        )
         outputs = results_of(primitive, whole)
         outputs = [None if v in outputs[:i] else v for i, v in enumerate(outputs)]
         operation = Operation(primitive, values, attributes, outputs, self.rule)
         self.operations.append(operation)
-        if layout and np.may_share_memory(array_of(found), array_of(given[0])):
+        if layout and np.may_share_memory(found._data, given[0]._data):
             whole.base = values[0]
-            self._views[whole], self._stand_ins[whole] = operation, array_of(found)
+            self._views[whole], self._stand_ins[whole] = operation, found._data
         return whole
-
-    def _made(self, result: Any, name: str) -> Value | None:
-        """Return a Value for a result, a Tensor or a saved array; None for an absent one."""
-        if result is None:
-            return None
-        array = array_of(result) if isinstance(result, Tensor) else result
-        return Value(self._free(name), array, "result", keep=False)
 
     def _stand_in(self, v: Value, layout: bool) -> Any:
         """Return an array of v's shape and dtype: a constant's own, or else zeros.
@@ -384,10 +374,17 @@ class Trace:
             base = self._replaced[base]
         base = self._again(base) if base in self._stale else base
         rule, self.rule = self.rule, operation.rule
-        self._replaced[v] = fresh = self._noted(operation.what, [base], operation.attributes)  # type: ignore[arg-type]
+        assert isinstance(operation.what, Primitive)
+        fresh: Value = self._noted(operation.what, [base], operation.attributes)
+        self._replaced[v] = fresh
         self.rule = rule
         self._stale.discard(v)
-        return fresh  # type: ignore[no-any-return]
+        return fresh
+
+
+def _tensor(value: Any) -> Tensor:
+    """Return a Tensor in which a Value takes the place of the array."""
+    return Tensor(value)
 
 
 def _checksum(array: Any) -> int:

@@ -3,21 +3,25 @@
 import ast
 import copy
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ...arrays import Array
+from ...engine.backward import grad
+from ...engine.dispatch import on_tape
 from ...engine.tape import Record
+from ...engine.tensor import Tensor
 from .expressions import text_of
-from .names import cotangent, plain
+from .identifiers import cotangent, one_line
 from .scopes import Scope
 
 
-@dataclass
+@dataclass(eq=False)
 class Variable:
     """A Tensor of the explanation: what was given, or what a record made.
 
-    name: as expressions have it; label: as the user calls it, or None; kind: "parameter", "input"
-    (it requires grad), "constant" or "result".
+    name: its identifier in expressions; label: what the user calls it, or None; kind: "parameter",
+    "input" (it requires grad), "constant" or "result".
     """
 
     name: str
@@ -27,17 +31,17 @@ class Variable:
 
     @property
     def cotangent(self) -> str:
-        """The name of its cotangent, d(loss) / d(this)."""
+        """Return the name of its cotangent, d(loss) / d(this)."""
         return cotangent(self.name)
 
 
 @dataclass
 class Line:
-    """target = expression, or target += expression: one contribution to a cotangent.
+    """target = expression, or target += expression, which is a contribution to a cotangent.
 
-    variable: that of which the target is the value or the cotangent, None for a part of an
-        expression; wrt: in the backward part, the name of the primitive's operand.
     value: of the target or, for +=, of the contribution.
+    wrt: in the backward part, the name of the primitive's operand.
+    variable: the target is its value or cotangent; None for a part of an expression.
     """
 
     target: str
@@ -50,7 +54,7 @@ class Line:
 
     @functools.cached_property
     def text(self) -> str:
-        """The line without what is said of it."""
+        """Return the line in Python's syntax."""
         return f"{self.target} {self.sign} {text_of(self.expression)}"
 
 
@@ -58,44 +62,63 @@ class Line:
 class Step:
     """A record: the lines that compute its outputs, and those of its rules.
 
-    inputs, places: a Variable for each of the record's inputs that is a Tensor, and for each of its
-    outputs that is there; number: that of its output, by which parts of its lines are numbered;
-    scopes: the modules around, from the outside in.
+    number: of its first variable, by which parts of its expressions are numbered.
+    inputs: the Variable of each input of the record, None for one that is not a Tensor.
+    results: the Variable of each output, None for one that was not made.
+    scopes: the module calls around it, outermost first.
     """
 
     record: Record
     number: int
     inputs: list[Variable | None]
-    places: list[Variable | None]
+    results: list[Variable | None]
     forward: list[Line]
     backward: list[Line] = field(default_factory=list)
     scopes: tuple[Scope, ...] = ()
 
-    def keep(self) -> None:
-        """Hold what the record has now, of arrays copies, as backward will empty it."""
-        kept = copy.copy(self.record)
-        kept.inputs = self.inputs
-        kept.arrays = [
-            a if v is None else v.value for v, a in zip(self.inputs, kept.arrays, strict=True)
+    def detach(self) -> None:
+        """Replace the record by a copy, with leaves of its own as inputs.
+
+        It then holds no other record, and keeps its arrays when backward frees the tape.
+        """
+        record = self.record = copy.copy(self.record)
+        record.arrays = [
+            a if v is None else v.value for v, a in zip(self.inputs, record.arrays, strict=True)
         ]
-        if kept.primitive.saves:
-            kept.y = self.outputs[0].value, kept.y[1]
-        elif kept.primitive.outputs == 1:
-            kept.y = self.outputs[0].value
-        self.record = kept
+        record.inputs = [
+            x if v is None else Tensor(v.value)
+            for v, x in zip(self.inputs, record.inputs, strict=True)
+        ]
+        for i in record.needs:
+            record.inputs[i]._requires_grad = True
+        _, residuals = record.primitive.unpack(record.y)
+        outputs = [None if v is None else v.value for v in self.results]
+        record.y = record.primitive.pack(outputs, residuals)
+
+    def pull(self, output: Variable, g: Array, positions: Sequence[int]) -> list[tuple[int, Array]]:
+        """Return what a cotangent of one output contributes to the inputs at some positions.
+
+        It is a backward pass through this record alone; an input that no gradient reaches is left
+        out of the result.
+        """
+        outputs, _ = self.record.primitive.unpack(self.record.y)
+        root = on_tape(outputs, self.record)[self.results.index(output)]
+        inputs = [self.record.inputs[i] for i in positions]
+        gradients = grad(root, inputs, g, retain_graph=True, allow_unused=True)  # type: ignore[arg-type]
+        return [(i, gx._data) for i, gx in zip(positions, gradients, strict=True) if gx is not None]
 
     @property
     def primitive(self) -> str:
-        """The name of what was applied, in one line."""
-        return plain(self.record.primitive.name)
+        """Return the name of the record's primitive, on one line."""
+        return one_line(self.record.primitive.name)
 
     @property
     def outputs(self) -> list[Variable]:
-        """What the record made."""
-        return [v for v in self.places if v is not None]
+        """Return the variables that the record made."""
+        return [v for v in self.results if v is not None]
 
     @property
     def differentiated(self) -> list[Variable]:
-        """The inputs that its rules contribute to, one that is used twice twice."""
+        """Return the inputs that its rules contribute to; one that is used twice is there twice."""
         found = [self.inputs[i] for i in self.record.needs]
         return [v for v in found if v is not None]

@@ -16,23 +16,25 @@ from ..codegen.module import emit
 from ..ir.interpreter import results_of
 from ..ir.program import Operation, Program, Value
 from ..passes.pipeline import optimised
+from ..tracing.guards import Guards
 from ..tracing.trace import Trace
 from . import backend
 from .buffers import Memory, Workspace
 
 
 class Plan:
-    """A compiled trace, which runs instead of the function as long as it `holds()`.
+    """A compiled trace, which runs instead of the function as long as it `guards_hold()`.
 
-    rebuild: makes the function's result of the Tensors that the program returns, or of Values that
-        stand for these; known: the user's Tensors that the function can see.
+    unflatten: makes the function's result of the Tensors that the program returns, or of Values
+        that stand for these; known: the user's Tensors that the function can see.
     """
 
     def __init__(
         self,
         trace: Trace,
+        guards: Guards,
         program: Program,
-        rebuild: Callable[[Sequence[Any]], Any],
+        unflatten: Callable[[Sequence[Any]], Any],
         known: Sequence[Tensor],
         title: str,
         workspace: Workspace,
@@ -42,7 +44,7 @@ class Plan:
         self.program: Program = optimised(self.traced)
         self.emitted = emit(self.program, title)
         self.module, self.path = backend.load(self.emitted.source, title)
-        self.rebuild, self._guards, self.applied = rebuild, trace.guards, trace.applied
+        self.unflatten, self._guards, self.applied = unflatten, guards, trace.applied
         self.known = list(known)
         self._owners = trace.owners
         self._tensors: list[tuple[Tensor, Any, bool, Value]] = []
@@ -72,7 +74,7 @@ class Plan:
 
     # --- running -------------------------------------------------------------------------------
 
-    def holds(self) -> bool:
+    def guards_hold(self) -> bool:
         """Return whether all that the trace has seen outside is still so.
 
         Arrays that others have replaced are taken into use, if they fit.
@@ -86,10 +88,7 @@ class Plan:
                     return self._holds_again()
             except Exception:  # the state is gone
                 return False
-        for look, seen in self._guards:  # noqa: SIM110  (all() of a generator is slower)
-            if look() != seen:
-                return False
-        return True
+        return self._guards()
 
     def _holds_again(self) -> bool:
         """Return whether it holds with other arrays in the places of some, and use these then."""
@@ -99,7 +98,7 @@ class Plan:
             return False
         if any(x._requires_grad is not needs for x, _, needs, _ in self._tensors):
             return False
-        if any(look() != seen for look, seen in self._guards):
+        if not self._guards():
             return False
         if not self.memory.replace([(v, x._data) for x, _, _, v in self._tensors] + found):
             return False
@@ -127,7 +126,7 @@ class Plan:
         return list({id(x): x for x in found if x is not None}.values())
 
     def _note_states(self) -> None:
-        """Note what `holds` compares, as it is now."""
+        """Note what `guards_hold` compares, as it is now."""
         self._tensors, self._fetches, self._pending = [], [], []
         for v in self.program.values():
             if v in self._owners:
@@ -160,7 +159,7 @@ class Plan:
         mark_changed(*self._changed)
         results = [result(arguments) for result in self._results]
         self._end()
-        return self.rebuild(results)
+        return self.unflatten(results)
 
     def _end(self) -> None:
         self.memory.end()

@@ -3,6 +3,7 @@
 May import tape, operators, ops and below.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,10 @@ from numpy.typing import DTypeLike
 from ..arrays import FLOAT32, Array, as_array, checked, checked_dtype, plain
 from ..checks import flag
 from ..errors import DtypeError, GradError, ShapeError
+from ..kernels.threading.pool import team_for
 from ..ops.inplace import COPY, Update
 from .operators import Operators
-from .tape import Record, compiling, grad_mode, refuse_in_trace, runs_again, stamp_change, tracer
+from .tape import Record, compiling, grad_mode, refuse_in_trace, runs_again, stamp_change
 
 
 class Tensor(Operators):
@@ -263,12 +265,30 @@ def change(update: Update, *inputs: Any) -> None:
 
     While a compiler traces, the update is noted instead, to be run in each call.
     """
-    trace = tracer.get()
-    if trace is None or not trace.runs_again:
-        update.kernel(*[x._data if isinstance(x, Tensor) else x for x in inputs])
+    if compiling() is None:
+        given = [x._data if isinstance(x, Tensor) else x for x in inputs]
     else:
-        trace.update(update, *inputs)
-    mark_changed(*[inputs[i] for i in update.changes])
+        given = list(inputs)
+    change_all([(update, given)], [inputs[i] for i in update.changes])
+
+
+def change_all(updates: Sequence[tuple[Update, Sequence[Any]]], changed: Sequence[Any]) -> None:
+    """Run updates in place with their inputs, in order, and mark the Tensors among `changed`.
+
+    The inputs are arrays and numbers or, while a compiler traces and the updates are noted instead,
+    Tensors.
+    """
+    trace = compiling()
+    if trace is None:
+        for update, inputs in updates:
+            if update.threads:
+                update.kernel(*inputs, team_for(inputs[0].size))
+            else:
+                update.kernel(*inputs)
+    else:
+        for update, inputs in updates:
+            trace.update(update, *inputs)
+    mark_changed(*changed)
 
 
 def _share(view: Tensor, source: Tensor) -> Tensor:

@@ -88,7 +88,7 @@ class Log(Trace):
 
     def update(self, update: Update, *inputs: Any) -> None:
         """Make the update."""
-        update.kernel(*[array_of(x) if isinstance(x, Tensor) else x for x in inputs])
+        update.run(*[array_of(x) if isinstance(x, Tensor) else x for x in inputs])
 
     def source(self, fetch: Fetch, name: str, owner: Tensor | None = None) -> Any:
         """Return the array that is there now."""

@@ -25,10 +25,10 @@ from .runtime.epoch import loader_of, refuse_unless_number, run_epoch
 from .runtime.executable import Plan
 from .runtime.report import report
 from .runtime.trace_cache import Plans
-from .tracing.captures import Watched
-from .tracing.guards import Together
-from .tracing.leaks import refuse_left
-from .tracing.pytree import taken_apart
+from .tracing.captures import Captures
+from .tracing.guards import sharing
+from .tracing.leaks import refuse_leaks
+from .tracing.pytree import flatten
 from .tracing.signature import TracedArguments, is_native, lifted, native, signature_of, unhashable
 from .tracing.trace import Trace
 
@@ -145,7 +145,7 @@ class Compiled:
         """Run the plan, and in every check-th call the function as well."""
         self._calls += 1
         # A step that changes what it reads, as a counter, would do so twice.
-        if (self._calls - 1) % self._check or not plan.holds():  # type: ignore[operator]
+        if (self._calls - 1) % self._check or not plan.guards_hold():  # type: ignore[operator]
             return plan.run(arrays)
         given = TracedArguments(self._names, args, kwargs)
         eager = functools.partial(self._function, *given.args, **given.kwargs)
@@ -158,7 +158,7 @@ class Compiled:
         except TypeError:
             raise unhashable(self._names, args, kwargs) from None
         for plan in plans:
-            if plan.holds():
+            if plan.guards_hold():
                 self._last = plan
                 return plan
         return None
@@ -189,7 +189,7 @@ class Compiled:
             check = functools.partial(refuse_unless_number, title=self._title)
             plan = self._trace(signature, batch, {}, check)
         else:
-            refuse_unless_number(plan.rebuild(plan.program.results), self._title)
+            refuse_unless_number(plan.unflatten(plan.program.results), self._title)
         if self._check is None:
             result = plan.run(arrays)
         else:
@@ -213,29 +213,31 @@ class Compiled:
         trace = Trace(given.tensors)
         # Objects among the arguments may change, as objects outside the step may.
         label = "model" if isinstance(self._function, Module) else "self"
-        before = Watched({label: self._function, **given.statics}, trace.know)
+        before = Captures({label: self._function, **given.statics}, trace.know)
         trace.undo(functools.partial(random.go_back, random.place()))
         try:
-            trace.note_module, trace.is_outside = before.call, before.elements.has
+            trace.note_module = before.call
+            trace.is_outside = lambda array: id(array) in before.arrays
             with tracing(trace), before.following():
                 result = self._function(*given.args, **given.kwargs)
             check(result)
             found: list[Tensor] = []
-            rebuild = taken_apart(result, found)
-            watched = before.again()
-            refuse_left(before, watched, trace)
-            known = [place.tensor for place in watched.places]
+            unflatten = flatten(result, found)
+            after = before.again()
+            refuse_leaks(before, after, trace)
+            known = [x for _, x in after.tensors]
             trace.give_elements(known)
-            together = Together(known)
+            guards = after.guards
             if not before.guards():  # the step changes what it reads; compiled calls would not
-                trace.guards.append((bool, True))  # a guard that never holds
-            before.elements.leave_out(trace.has_met)
-            guards = (watched.guards, together, before.elements)
-            trace.guards += [(guard, True) for guard in guards if len(guard)]
+                guards.expect(bool, True)  # which never holds
+            for look, seen in trace.guards:
+                guards.expect(look, seen)
+            for look in (*before.elements(trace.has_met), *sharing(known)):
+                guards.expect(look, True)
             program = trace.program(found)
         finally:
             trace.take_back()
-        plan = Plan(trace, program, rebuild, known, self._title, self._workspace)
+        plan = Plan(trace, guards, program, unflatten, known, self._title, self._workspace)
         self._plans.keep(signature, plan)
         self._last = plan
         return plan

@@ -39,7 +39,7 @@ class Interpreter:
         """Compute the results of an operation, or make an update. Errors: as eagerly."""
         given = [self.array(x) for x in operation.inputs]
         if isinstance(operation.what, Update):
-            operation.what.kernel(*given)
+            operation.what.run(*given)
             return
         with np.errstate(all="ignore"):
             result = operation.what(*given, **operation.attributes)

@@ -16,7 +16,7 @@ from ...ops import Primitive, random
 from ...ops.inplace import Update
 from ..ir.interpreter import Interpreter, results_of
 from ..ir.program import Fetch, Operation, Value
-from ..tracing.pytree import taken_apart
+from ..tracing.pytree import flatten
 from ..tracing.trace import Trace
 from .executable import Plan
 
@@ -33,13 +33,13 @@ def run_checked(plan: Plan, arguments: list[Any], eager: Callable[[], Any], titl
     states = {v: array.copy() for v, array in plan.states()}
     try:
         expected: list[Tensor] = []
-        taken_apart(eager(), expected)
+        flatten(eager(), expected)
         after, wanted = State(plan), [x._data.copy() for x in expected]
     finally:
         before.put_back()
     made = plan.run(arguments)
     found: list[Tensor] = []
-    taken_apart(made, found)
+    flatten(made, found)
     ours = [*(x._data for x in found), *State(plan).elements()]
     theirs = [*wanted, *after.elements()]
     if len(ours) == len(theirs) and all(map(close, ours, theirs)):

@@ -83,7 +83,7 @@ def _several(call: Call, arrays: list[Any], batches: list[Any], whole: bool) -> 
         first, *others = same
         value, plan = call([a.take(first, axis=0) for a in arrays])
         yield value
-        if others and whole and plan.holds() and plan.takes_rows():
+        if others and whole and plan.guards_hold() and plan.takes_rows():
             yield plan.run_rows(arrays, np.array(others))
         else:
             yield from (call([a.take(rows, axis=0) for a in arrays])[0] for rows in others)

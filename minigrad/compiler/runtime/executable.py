@@ -11,28 +11,33 @@ from ...engine.dispatch import refusal
 from ...engine.tensor import Tensor, mark_changed
 from ...errors import MinigradError, TraceError
 from ...kernels.threading.pool import team
+from ...ops.inplace import Update
+from ...optim.live_state import LiveState
+from ...optim.optimizer import Optimizer
 from ..codegen.function import Code
 from ..codegen.module import emit
 from ..ir.interpreter import results_of
 from ..ir.program import Operation, Program, Value
 from ..passes.pipeline import optimised
+from ..tracing.guards import Guards
 from ..tracing.trace import Trace
 from . import backend
 from .buffers import Memory, Workspace
 
 
 class Plan:
-    """A compiled trace, which runs instead of the function as long as it `holds()`.
+    """A compiled trace, which runs instead of the function as long as it `guards_hold()`.
 
-    rebuild: makes the function's result of the Tensors that the program returns, or of Values that
-        stand for these; known: the user's Tensors that the function can see.
+    unflatten: makes the function's result of the Tensors that the program returns, or of Values
+        that stand for these; known: the user's Tensors that the function can see.
     """
 
     def __init__(
         self,
         trace: Trace,
+        guards: Guards,
         program: Program,
-        rebuild: Callable[[Sequence[Any]], Any],
+        unflatten: Callable[[Sequence[Any]], Any],
         known: Sequence[Tensor],
         title: str,
         workspace: Workspace,
@@ -42,12 +47,12 @@ class Plan:
         self.program: Program = optimised(self.traced)
         self.emitted = emit(self.program, title)
         self.module, self.path = backend.load(self.emitted.source, title)
-        self.rebuild, self._guards, self.applied = rebuild, trace.guards, trace.applied
+        self.unflatten, self._guards, self.applied = unflatten, guards, trace.applied
         self.known = list(known)
         self._owners = trace.owners
         self._tensors: list[tuple[Tensor, Any, bool, Value]] = []
         self._fetches: list[tuple[Callable[[], Any], Any, Value]] = []
-        self._pending: list[Any] = []  # sources whose state the next call creates
+        self._pending: list[LiveState] = []  # state that the next call creates
         self.built: dict[
             str, tuple[str, float]
         ] = {}  # what Numba did for each function, in seconds
@@ -72,7 +77,7 @@ class Plan:
 
     # --- running -------------------------------------------------------------------------------
 
-    def holds(self) -> bool:
+    def guards_hold(self) -> bool:
         """Return whether all that the trace has seen outside is still so.
 
         Arrays that others have replaced are taken into use, if they fit.
@@ -86,10 +91,7 @@ class Plan:
                     return self._holds_again()
             except Exception:  # the state is gone
                 return False
-        for look, seen in self._guards:  # noqa: SIM110  (all() of a generator is slower)
-            if look() != seen:
-                return False
-        return True
+        return self._guards()
 
     def _holds_again(self) -> bool:
         """Return whether it holds with other arrays in the places of some, and use these then."""
@@ -99,7 +101,7 @@ class Plan:
             return False
         if any(x._requires_grad is not needs for x, _, needs, _ in self._tensors):
             return False
-        if any(look() != seen for look, seen in self._guards):
+        if not self._guards():
             return False
         if not self.memory.replace([(v, x._data) for x, _, _, v in self._tensors] + found):
             return False
@@ -121,13 +123,13 @@ class Plan:
         """Return the user's Tensor that a state is the array of, or None."""
         return self._owners.get(v)
 
-    def optimizers(self) -> list[Any]:
+    def optimizers(self) -> list[Optimizer]:
         """Return the optimizers whose state a call changes."""
-        found = [getattr(fetch, "optimizer", None) for fetch, _, _ in self._fetches]
-        return list({id(x): x for x in found if x is not None}.values())
+        live = [fetch for fetch, _, _ in self._fetches if isinstance(fetch, LiveState)]
+        return list({id(each.optimizer): each.optimizer for each in live}.values())
 
     def _note_states(self) -> None:
-        """Note what `holds` compares, as it is now."""
+        """Note what `guards_hold` compares, as it is now."""
         self._tensors, self._fetches, self._pending = [], [], []
         for v in self.program.values():
             if v in self._owners:
@@ -135,7 +137,7 @@ class Plan:
                 self._tensors.append((x, self.memory.outer(v), x._requires_grad, v))
             elif v.fetch is not None:
                 self._fetches.append((v.fetch, self.memory.outer(v), v))
-                if getattr(v.fetch, "pending", None) is not None:
+                if isinstance(v.fetch, LiveState) and v.fetch.pending is not None:
                     self._pending.append(v.fetch)
 
     def run(self, arguments: list[Any]) -> Any:
@@ -160,13 +162,13 @@ class Plan:
         mark_changed(*self._changed)
         results = [result(arguments) for result in self._results]
         self._end()
-        return self.rebuild(results)
+        return self.unflatten(results)
 
     def _end(self) -> None:
         self.memory.end()
         if self._pending:
-            for source in self._pending:
-                source.commit()
+            for state in self._pending:
+                state.commit()
             self._pending = []
 
     def takes_rows(self) -> bool:
@@ -213,8 +215,8 @@ class Plan:
         """Clean up after a call that has raised an error: gradients whose memory it may have
         written are gone, and the Tensors that it may have changed are marked."""
         self.memory.end()
-        for source in self._pending:
-            source.forget()
+        for state in self._pending:
+            state.forget()
         for leaf, held in self._held:
             if leaf._grad is held:
                 leaf._grad = None
@@ -244,10 +246,12 @@ class Plan:
 
         return call
 
+    def _array(self, x: Any, arguments: Sequence[Any]) -> Any:
+        """Return the array of a Value; a number or None as it is."""
+        return self.memory.array(x, arguments) if isinstance(x, Value) else x
+
     def _forward(self, operation: Operation, arguments: Sequence[Any]) -> Any:
-        given = [
-            self.memory.array(x, arguments) if isinstance(x, Value) else x for x in operation.inputs
-        ]
+        given = [self._array(x, arguments) for x in operation.inputs]
         try:
             with np.errstate(all="ignore"):
                 return operation.what.forward(*given, **operation.attributes)  # type: ignore[union-attr]
@@ -257,9 +261,12 @@ class Plan:
             raise refusal(operation, given, error) from error
 
     def _by_python(self, operation: Operation, arguments: Sequence[Any]) -> None:
-        """Run an operation that generated code leaves to NumPy, by its forward."""
+        """Run an operation that generated code leaves to NumPy, by its forward, or an update."""
+        if isinstance(operation.what, Update):
+            operation.what.run(*[self._array(x, arguments) for x in operation.inputs])
+            return
         result = self._forward(operation, arguments)
-        found = results_of(operation.what, result)  # type: ignore[arg-type]
+        found = results_of(operation.what, result)
         for v, array in zip(operation.outputs, found, strict=True):
             if v is not None:
                 np.copyto(self.memory.array(v, arguments), array, casting="unsafe")

@@ -1,25 +1,25 @@
-"""Watching: find what a step, and the user's functions that it calls, name outside themselves.
+"""Captures: what a step, and the user's functions that it calls, name outside themselves.
 
-Only functions that really run count; a profiler sees them as they are entered. Whatever they name
-in globals, closures and defaults is guarded, and so are, in every object that is found in this way,
-the attributes that any of these functions names. All state of a Module is guarded. Libraries are
-frozen, except for the attributes of their objects. Nothing here runs the user's code.
+Only functions that really run count; a profiler sees them as they are entered. What they name in
+globals, closures and defaults is guarded, and so are, in every object that is found in this way,
+the attributes that any of these functions names, the items of containers, and all that a Module
+holds. Libraries are frozen, except for the attributes of their objects. Nothing here runs the
+user's code.
 """
 
 import gc
 import sys
 import threading
 import weakref
+import zlib
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import _lru_cache_wrapper, partial
-from operator import attrgetter, methodcaller
 from types import (
     AsyncGeneratorType,
-    CellType,
     CodeType,
     CoroutineType,
     FrameType,
@@ -35,9 +35,10 @@ import numpy as np
 
 from ...engine.tensor import Tensor
 from ...nn.module import Module
-from .guards import Elements, Guards
+from .guards import CELL, OF, SLOT, TYPE, Guards
 from .inspection import (
     ABSENT,
+    PARTS,
     class_dict,
     comes_from,
     dict_getter,
@@ -45,13 +46,16 @@ from .inspection import (
     is_hidden,
     is_library,
     is_plain,
+    keys_of,
     module_of,
     mro,
     names_of,
     own,
-    slot,
     slots,
     texts,
+    thread_dict,
+    thread_item,
+    thread_names,
 )
 
 # Classes of these modules only hold other objects, which are all guarded ...
@@ -62,23 +66,27 @@ _CLOSED = (
     _lru_cache_wrapper,
 )  # fmt: skip
 
-# How to look up what these objects hold, which depends on the thread, context or call.
-_ANEW: dict[Any, Callable[[Any], Any]] = {
-    ContextVar: lambda variable: ContextVar.get(variable, ABSENT),
-    weakref.ref: weakref.ref.__call__,
-}
+_nbytes: Any = np.ndarray.nbytes.__get__
+MOST_BYTES = 1 << 13  # of an array whose elements are guarded
+
+
+ITEMS: Any = object()  # stands for the key of all items of a list or deque, which may move
 
 
 class Place(NamedTuple):
-    """Where a Tensor was met: its name, the object that holds it, and the key there."""
+    """Where something is: a name for it, and the object that holds it, with the key there."""
 
     name: str
-    owner: Any
-    key: Any
-    tensor: Tensor
+    owner: Any = None
+    key: Any = None
+
+    @property
+    def identity(self) -> tuple[Any, Any]:
+        """The place without the name, so that places can be compared."""
+        return id(self.owner), self.key if type(self.key) is str else id(self.key)
 
 
-class Watched:
+class Captures:
     """What is outside the step, as it was when it was met; `guards` tells whether it still is.
 
     roots: the step, and the objects among its arguments, by name; know: called with the name of
@@ -89,26 +97,25 @@ class Watched:
         self, roots: Mapping[str, Any], know: Callable[[str, Tensor], None] = lambda *_: None
     ) -> None:
         self.guards = Guards()
-        self.places: list[Place] = []
-        self.elements = Elements()
-        # Objects that may hold Tensors, with the keys and values that they held, by identity.
-        self.owners: dict[int, tuple[Any, list[tuple[Any, Any]]]] = {}
+        self.tensors: list[tuple[Place, Tensor]] = []
+        self.arrays: dict[int, tuple[Any, int | None]] = {}  # with checksums of the small ones
+        self.held: dict[Any, Any] = {}  # what there was first, by the identity of its place
         self._roots, self._know = dict(roots), know
         self._names = {"__wrapped__"}
-        self._lookers: list[Callable[[set[str]], None]] = []  # each looks for names in one object
+        # Objects with named attributes: their names, and what reads one.
+        self._spaces: list[tuple[Any, Callable[[str], None]]] = []
         self._codes: dict[int, CodeType] = {}
         self._runs: list[tuple[CodeType, dict[str, Any]]] = []
         self._inner: set[int] = set()  # code of functions that a running function makes
         self._functions: dict[int, list[FunctionType]] = {}  # by the identity of their code
         self._met: dict[Any, Any] = {}  # by identity, and kept alive so that it stays unique
-        self._queue: deque[tuple[Any, str, Any, Any]] = deque()
-        self._later: deque[tuple[Any, str, Any, Any]] = deque()  # visited last, under a poorer name
+        self._queue: deque[tuple[Any, Place]] = deque()
         for name, x in roots.items():
             self.meet(x, name)
 
     @contextmanager
     def following(self) -> Iterator[None]:
-        """Within, watch each of the user's functions before this thread runs it."""
+        """Within, capture what each of the user's functions names before this thread runs it."""
         before = sys.getprofile()
 
         def entered(frame: FrameType, event: Any, arg: Any) -> None:
@@ -127,32 +134,46 @@ class Watched:
                 before.enable()  # a cProfile below Python 3.12
 
     def meet(self, x: Any, name: str) -> None:
-        """Watch an object that the step is given or calls."""
+        """Capture an object that the step is given or calls."""
         if id(x) not in self._met:
             self._roots[name] = x
-        self._queue.append((x, name, None, None))
+        self._add(x, name)
         self._drain()
 
     def call(self, module: Module) -> None:
-        """Watch a Module that is called."""
+        """Capture a Module that is called."""
         if id(module) not in self._met:
             self.meet(module, f"module_{len(self._roots)}")
 
-    def again(self) -> "Watched":
-        """Watch the same once more, and return what is there now."""
-        now = Watched(self._roots)
+    def again(self) -> "Captures":
+        """Return what is captured now, from the same roots and functions."""
+        now = Captures(self._roots)
         for code, space in self._runs:
             now._enter(code, space)
         return now
 
+    def elements(self, is_operand: Callable[[Any], bool]) -> list[Callable[[], bool]]:
+        """Return functions that tell whether small arrays have the elements that they had, which
+        Python may have read. Operands are left out, since each call reads them."""
+        return [
+            partial(_has_checksum, array, seen)
+            for array, seen in self.arrays.values()
+            if seen is not None and not is_operand(array)
+        ]
+
+    def _add(self, x: Any, name: str, owner: Any = None, key: Any = None) -> None:
+        place = Place(name, owner, key)
+        self.held.setdefault(place.identity, x)
+        self._queue.append((x, place))
+
     def _drain(self) -> None:
-        while self._queue or self._later:
-            self._visit(*(self._queue or self._later).popleft())
+        while self._queue:
+            self._visit(*self._queue.popleft())
 
     # --- functions and names -------------------------------------------------------------------
 
     def _enter(self, code: CodeType, space: dict[str, Any]) -> None:
-        """Watch what a function names that is about to run for the first time."""
+        """Capture what a function names that is about to run for the first time."""
         self._codes[id(code)] = code
         made = str(space.get("__name__")).startswith("namedtuple_")  # code of namedtuple's
         if made or is_library(code.co_filename):
@@ -160,229 +181,174 @@ class Watched:
         self._runs.append((code, space))
         self._inner.update(id(x) for x in code.co_consts if type(x) is CodeType)
         outside, attributes = names_of(code)
-        self.owners.setdefault(id(space), (space, list(dict.items(space))))
         for name in sorted(outside):
-            self._value(space, name, name)
+            self._add(self.guards.item(space, name), name, space, name)
         for name in sorted(outside | attributes):  # modules that the function may import itself
             if comes_from(sys.modules.get(name), ModuleType):
-                self._queue.append((sys.modules[name], name, None, None))
+                self._add(sys.modules[name], name)
         self._learn(attributes)
         if code.co_freevars and id(code) not in self._functions and id(code) not in self._inner:
             for function in gc.get_referrers(code):
                 if type(function) is FunctionType:
-                    self._queue.append((function, function.__name__, None, None))
+                    self._add(function, function.__name__)
         for function in self._functions.get(id(code), ()):
             self._run(function)
         self._drain()
 
     def _run(self, function: FunctionType) -> None:
-        """Watch the closure and defaults of a function that runs."""
-        self.guards.whole(function)
-        names = function.__code__.co_freevars
-        for name, cell in zip(names, function.__closure__ or (), strict=True):
-            self.guards.whole(cell)
-            for key, content in _content(cell):
-                self._queue.append((content, name, cell, key))
-            self.owners.setdefault(id(cell), (cell, _content(cell)))
-        for defaults in (function.__defaults__, function.__kwdefaults__):
-            self._queue.append((defaults, f"{function.__name__}.default", None, None))
+        """Capture the closure and defaults of a function that runs."""
+        self.guards.read("{0}.__code__", function)
+        for name, cell in zip(
+            function.__code__.co_freevars, function.__closure__ or (), strict=True
+        ):
+            self._add(self.guards.read(CELL, cell), name, cell, "cell_contents")
+        for code in ("{0}.__defaults__", "{0}.__kwdefaults__"):
+            self._add(self.guards.read(code, function), f"{function.__name__}.default")
 
     def _learn(self, names: set[str]) -> None:
-        """Look for these names in all objects, those that were met before included."""
+        """Read the attributes of these names in all objects, also in those to come."""
         new = names - self._names
         self._names |= new
-        for look in list(self._lookers):
-            look(new)
+        for there, read in list(self._spaces):
+            self._read(there, read, new)
 
-    def _space(self, space: dict[str, Any], name: str, kind: str = "object") -> None:
-        """Watch the named items of a dict that holds the attributes of an object, class or
-        Module."""
-        if ("space", id(space)) in self._met:
-            return
-        self._met["space", id(space)] = space
-        if kind != "class":  # the dict of a class must not be written to
-            self.owners[id(space)] = space, list(dict.items(space))
-        if kind != "module":  # a Module is guarded as a whole
-            self.guards.names(space)
+    def _read(self, there: Any, read: Callable[[str], None], names: set[str]) -> None:
+        for name in sorted(name for name in names if name in there):
+            read(name)
 
-        def look(names: set[str]) -> None:
-            for found in sorted(found for found in names if found in space):
-                if kind != "module":
-                    self._value(space, found, f"{name}.{found}")
-                else:
-                    self._queue.append((space[found], f"{name}.{found}", space, found))
+    def _space(self, there: Any, read: Callable[[str], None]) -> None:
+        """Read the attributes that have a name which a function uses."""
+        self._spaces.append((there, read))
+        self._read(there, read, self._names)
 
-        self._lookers.append(look)
-        look(self._names)
-
-    def _value(self, space: dict[str, Any], key: str, name: str) -> None:
-        if (id(space), key) not in self._met:
-            self._met[id(space), key] = space
-            self._queue.append((self.guards.value(space, key), name, space, key))
-
-    def _slots(self, x: Any, name: str) -> None:
-        """Watch the named slots of an object."""
-        members = slots(x)
-        self.owners[id(x)] = x, [(member, slot(member, x)) for member in members.values()]
-
-        def look(names: set[str]) -> None:
-            for found in sorted(names & members.keys()):
-                value = self.guards.look(partial(slot, members[found]), x)
-                self._queue.append((value, f"{name}.{found}", x, members[found]))
-
-        self._lookers.append(look)
-        look(self._names)
+    def _items(self, space: Any, name: str, owner: Any) -> None:
+        """Read the named items of a dict that holds the attributes of an object or class."""
+        self.guards.names(space)
+        self._space(
+            space, lambda key: self._add(self.guards.item(space, key), f"{name}.{key}", owner, key)
+        )
 
     # --- objects -------------------------------------------------------------------------------
 
-    def _visit(self, x: Any, name: str, owner: Any, key: Any) -> None:
+    def _visit(self, x: Any, place: Place) -> None:
         if is_plain(x) or x is ABSENT or comes_from(x, np.generic):
             return
         if comes_from(x, np.ndarray):
-            self.elements.note(x)
+            small = _nbytes(x) <= MOST_BYTES
+            self.arrays.setdefault(id(x), (x, _checksum(x) if small else None))
         elif comes_from(x, bytearray, array):
-            self.guards.look(bytes, x)
+            self.guards.read("(bytes({0}) == {1})", x, bytes(x))
         elif comes_from(x, Tensor):
-            self.places.append(Place(name, owner, key, x))
-            self._know(name, x)
+            self.tensors.append((place, x))
+            self._know(place.name, x)
         elif type(x) is tuple:  # the place of its parts is its own
             for i, part in enumerate(x):
-                self._visit(part, f"{name}[{i}]", owner, key)
+                self._visit(part, place._replace(name=f"{place.name}[{i}]"))
         elif id(x) not in self._met:
             self._met[id(x)] = x
-            self._object(x, name)
+            self._object(x, place.name)
 
     def _object(self, x: Any, name: str) -> None:
-        kind = type(x)
-        module = module_of(kind)
-        foreign = is_foreign(module)
+        kind, module = type(x), module_of(type(x))
+        library = is_foreign(module)
         if comes_from(x, ModuleType):
             if not is_foreign(own(x).get("__name__")):
-                self._space(own(x), name)
+                self._items(own(x), name, own(x))
         elif comes_from(x, type):
             self._class(x, name)
         elif kind is FunctionType:
-            self._space(own(x), name)
+            if own(x) or not is_library(x.__code__.co_filename):
+                self._items(own(x), name, own(x))
             self._functions.setdefault(id(x.__code__), []).append(x)
             if id(x.__code__) in self._codes and not is_library(x.__code__.co_filename):
                 self._run(x)
-        elif comes_from(x, Module):
-            self._module(x, name)
         elif comes_from(x, threading.local):
             self._local(x, name)
-        elif foreign and kind in _ANEW:
-            found = self.guards.look(_ANEW[kind], x)
-            self.owners[id(x)] = x, [(None, found)]
-            self._queue.append((found, name, x, None))
+        elif kind is ContextVar:
+            self._add(self.guards.read("{0}.get({1})", x, ABSENT), name, x)
+        elif kind is weakref.ref:
+            self._add(self.guards.read("{0}()", x), name)
         else:
+            holder = library and module in _HOLDERS
             if comes_from(x, dict) and (
-                dict.__contains__(x, "__builtins__") or (foreign and module not in _HOLDERS)
+                dict.__contains__(x, "__builtins__") or (library and not holder)
             ):
-                self._space(x, name)
+                self._items(x, name, x)
             elif _is_holder(x):
-                self._holder(x, name)
-            if not foreign or module not in _HOLDERS:
+                self._parts(x, name)
+            if not holder:
                 self._attributes(x, name)
-            if not foreign:
-                self._class(kind, name)
 
-    def _holder(self, x: Any, name: str) -> None:
-        """Watch all that a container, method, property or the like refers to."""
-        self.guards.whole(x)
-        if type(x) is attrgetter or type(x) is methodcaller:
-            self._learn(texts(tuple(gc.get_referents(x))))
-        base = next((kind for kind in (dict, list, deque) if comes_from(x, kind)), None)
-        if base is not None:
-            held = list(dict.items(x) if base is dict else enumerate(base.__iter__(x)))
-            self.owners[id(x)] = x, held
-            if base is dict:
-                self.guards.keys(x)
-            for key, part in held:
+    def _parts(self, x: Any, name: str) -> None:
+        """Capture all that a container, method, property or the like refers to."""
+        base = next((kind for kind in PARTS if comes_from(x, kind)), object)
+        parts = self.guards.read(OF, x, PARTS[base], each=True)
+        if base is dict:
+            keys = self.guards.read(OF, x, keys_of, each=True)
+            for key, part in zip(keys, parts, strict=True):
                 text = repr(key) if is_plain(key) else type(key).__name__
-                self._queue.append((part, f"{name}[{text}]", x, key))
-                self._queue.append((key, name, None, None))
-        elif comes_from(x, partial):
-            args, keywords = partial.args.__get__(x), partial.keywords.__get__(x)
-            named = (*((f"arg{i}", part) for i, part in enumerate(args)), *keywords.items())
-            for called, part in (*named, (name, keywords), (name, partial.func.__get__(x))):
-                self._queue.append((part, called, None, None))
-        elif type(x) is MethodType:
-            self._queue.append((x.__self__, "self", None, None))
-            self._queue.append((x.__func__, name, None, None))
+                self._add(part, f"{name}[{text}]", x, key)
+                self._add(key, name)
+        elif base is list or base is deque:
+            self.held[id(x), id(ITEMS)] = parts
+            for i, part in enumerate(parts):
+                self._add(part, f"{name}[{i}]", x, ITEMS)
         else:
-            for part in gc.get_referents(x):
-                self._queue.append((part, name, None, None))
+            self._learn(texts(parts))  # the names of an attrgetter, for one
+            for part in parts:
+                bound = type(x) is MethodType and part is x.__self__
+                self._add(part, "self" if bound else name)
 
     def _attributes(self, x: Any, name: str) -> None:
-        """Watch the named attributes of an object, and that it gets no others."""
-        self.guards.look(type, x)
+        """Capture the named attributes of an object, its class, and all that a Module holds."""
+        self.guards.read(TYPE, x)
         getter = dict_getter(x)
         if getter is not None:
-            space = self.guards.look(getter, x)
-            self._space(space, name)
-            self._parameters(space, name)
+            space = self.guards.read(OF, x, getter)
+            self._items(space, name, space)
+            if comes_from(x, Module):
+                for key, value in dict.items(space):
+                    self.guards.item(space, key)
+                    self.held[Place(name, space, key).identity] = value
+                    if comes_from(value, Tensor, Module):
+                        self._add(value, f"{name}.{key}", space, key)
         elif is_hidden(x):
-            self.guards.whole(x)
-            for part in gc.get_referents(x):
-                self._queue.append((part, name, None, None))
-        self._slots(x, name)
-
-    def _parameters(self, space: dict[str, Any], name: str) -> None:
-        """Give names to the parameters of an optimizer."""
-        groups = space.get("param_groups")
-        if type(groups) is list and all(comes_from(group, dict) for group in groups):
-            found = (dict.get(group, "params") for group in groups)
-            listed = [p for params in found if type(params) is list for p in params]
-            for i, p in enumerate(listed):
-                self._later.append((p, f"{name}.{i}", None, None))
-
-    def _module(self, x: Module, name: str) -> None:
-        """Watch all attributes of a Module."""
-        space = own(x)
-        self.guards.whole(x)
-        self.guards.whole(space)
-        self.guards.names(space)
-        for called, found in space.items():
-            if comes_from(found, Tensor, Module):
-                self._queue.append((found, f"{name}.{called}", space, called))
-        self._space(space, name, "module")
+            self._parts(x, name)
+        members = slots(x)
+        self._space(
+            members,
+            lambda key: self._add(
+                self.guards.read(SLOT, x, members[key]), f"{name}.{key}", x, members[key]
+            ),
+        )
         self._class(type(x), name)
 
     def _class(self, x: type, name: str) -> None:
-        """Watch the named attributes of a class, of its bases, and of their metaclasses."""
+        """Capture the named attributes of a class, of its bases, and of their metaclasses."""
         for kind in mro(x):
             if ("class", id(kind)) not in self._met and not is_foreign(module_of(kind)):
-                self._met["class", id(kind)] = kind
-                self.guards.whole(kind)
-                self._space(class_dict(kind), name, "class")
+                self._met["class", id(kind)] = self.guards.read(OF, kind, mro)
+                self._items(class_dict(kind), name, None)  # which must not be written to
                 self._class(type(kind), name)
 
-    def _local(self, x: Any, name: str) -> None:
-        """Watch what the calling thread has in a threading.local."""
-        space = _of_thread(x)
-        self.owners[id(space)] = space, list(dict.items(space))
-        self.guards.look(lambda local: len(_of_thread(local)), x)
-        for key in space:
-            found = self.guards.look(partial(_item_of_thread, key), x)
-            self._queue.append((found, f"{name}.{key}", space, key))
+    def _local(self, x: threading.local, name: str) -> None:
+        """Capture what the calling thread has in a threading.local."""
+        space = thread_dict(x)
+        for key in self.guards.read(OF, x, thread_names, each=True):
+            found = self.guards.read(OF, x, partial(thread_item, key))
+            self._add(found, f"{name}.{key}", space, key)
         self._class(type(x), name)
 
 
-def _of_thread(x: threading.local) -> dict[str, Any]:
-    """Return the attributes that a threading.local has in the calling thread."""
-    return threading.local.__getattribute__(x, "__dict__")  # type: ignore[no-any-return]
+def _checksum(array: Any) -> int:
+    return zlib.crc32(np.ndarray.tobytes(array))  # also of a class with its own
 
 
-def _item_of_thread(key: str, x: threading.local) -> Any:
-    return _of_thread(x).get(key, ABSENT)
+def _has_checksum(array: Any, seen: int) -> bool:
+    return _checksum(array) == seen
 
 
 def _is_holder(x: Any) -> bool:
     """Return whether x, by its class or a base of it, only holds other objects."""
     named = (module_of(kind) for kind in mro(type(x)) if kind is not object)
     return not comes_from(x, *_CLOSED) and any(name in _HOLDERS for name in named)
-
-
-def _content(cell: CellType) -> list[tuple[str, Any]]:
-    """Return what a cell holds, as its key and value, or nothing if it is unbound."""
-    return [("cell_contents", content) for content in gc.get_referents(cell)]

@@ -1,100 +1,133 @@
-"""Guards tell whether what a trace has met outside the step is still as it was."""
+"""Guards tell whether what a trace has read outside the step is still as it was."""
 
-import gc
-import zlib
 from collections.abc import Callable, Iterable
-from itertools import chain, repeat
+from functools import cache, partial
 from operator import is_
+from types import MappingProxyType
 from typing import Any
-
-import numpy as np
 
 from ...engine.tensor import Tensor
 from .inspection import ABSENT, is_plain
 
-_nbytes: Any = np.ndarray.nbytes.__get__
-MOST_BYTES = 1 << 13  # of an array whose elements are compared
+# How something is read: an expression of {0} and {1}.
+ITEM = "{0}[{1}]"
+CELL = "{0}.cell_contents"
+SLOT = "{1}.__get__({0})"
+TYPE = "type({0})"
+CALL = "{0}()"
+OF = "{1}({0})"
+
+
+class Reading:
+    """An expression, the objects that stand in it, and what it has given.
+
+    seen: an object, or ABSENT where the expression raises an error. each: it is a tuple of parts,
+        which are compared in its place.
+    """
+
+    def __init__(self, code: str, given: tuple[Any, ...], each: bool = False) -> None:
+        self.code, self.given, self.each = code, given, each
+        self.seen = self.now()
+
+    def now(self) -> Any:
+        """Return what the expression gives now."""
+        try:
+            return _function(self.code)(*self.given)
+        except Exception:
+            return ABSENT
+
+
+@cache
+def _function(code: str) -> Callable[..., Any]:
+    return eval(f"lambda a, b=None: {code.format('a', 'b')}")  # type: ignore[no-any-return]
 
 
 class Guards:
-    """Readings of objects outside the step, with what each has found.
+    """The readings of a trace, each of which is guarded.
 
-    A call tells whether all readings find the same objects, or equal plain values, again.
+    `unchanged()` tells whether all give the same objects again. It is one generated function:
+    `return o0["rate"] is v0 and type(o1) is v1 and ...`. A call of the guards also accepts plain
+    values that are equal, and compares with these from then on.
     """
 
     def __init__(self) -> None:
-        self._whole: list[Any] = []  # objects, and all that they held
-        self._held: list[Any] = []
-        self._dicts: list[dict[str, Any]] = []  # dicts, a name in each, and the value there
-        self._names: list[str] = []
-        self._values: list[Any] = []
-        self._spaces: list[dict[str, Any]] = []  # dicts, and all their names
-        self._known: list[str] = []
-        self._keys: list[Any] = []  # views of the keys of dicts, and these keys
-        self._keyed: list[Any] = []
-        self._looks: list[tuple[Callable[[Any], Any], Any]] = []
-        self._seen: list[Any] = []
+        self._readings: dict[Any, Reading] = {}
+        self.unchanged: Any = self._generate
 
     def __len__(self) -> int:
-        return len(self._whole) + len(self._dicts) + len(self._spaces) + len(self._looks)
+        return len(self._readings)
 
-    def whole(self, x: Any) -> None:
-        """Guard all objects that x refers to."""
-        self._whole.append(x)
-        self._held += gc.get_referents(x)
+    def read(self, code: str, *given: Any, each: bool = False) -> Any:
+        """Guard what an expression gives, and return it."""
+        key = code, *(x if type(x) is str else id(x) for x in given)
+        if key not in self._readings:
+            self._readings[key] = Reading(code, given, each)
+        return self._readings[key].seen
 
-    def value(self, space: dict[str, Any], name: str) -> Any:
-        """Guard the value at a name, which may be absent, and return it."""
-        found = dict.get(space, name, ABSENT)
-        self._dicts.append(space)
-        self._names.append(name)
-        self._values.append(found)
-        return found
+    def item(self, space: Any, key: Any) -> Any:
+        """Guard the value at a key of a dict, and return it."""
+        exact = type(space) is dict or type(space) is MappingProxyType
+        return self.read(ITEM if exact else "dict.__getitem__({0}, {1})", space, key)
 
-    def names(self, space: dict[str, Any]) -> None:
-        """Guard the names in a dict, and their order."""
-        self._spaces.append(space)
-        self._known += space
+    def names(self, space: Any) -> None:
+        """Guard the keys of a dict, which are names, and their order."""
+        exact = type(space) is dict or type(space) is MappingProxyType
+        names = [*space] if exact else [*dict.keys(space)]
+        self.read("([*{0}] == {1})" if exact else "([*dict.keys({0})] == {1})", space, names)
 
-    def keys(self, x: dict[Any, Any]) -> None:
-        """Guard all keys of a dict."""
-        self._keys.append(dict.keys(x))
-        self._keyed += dict.keys(x)
-
-    def look(self, look: Callable[[Any], Any], x: Any) -> Any:
-        """Guard what `look` finds in x, and return it."""
-        found = look(x)
-        self._looks.append((look, x))
-        self._seen.append(found)
-        return found
+    def expect(self, look: Callable[[], Any], seen: Any) -> None:
+        """Guard that a function returns what it has returned before."""
+        self.read(CALL, look)
+        self._readings[CALL, id(look)].seen = seen
 
     def __call__(self) -> bool:
-        if list(chain.from_iterable(self._spaces)) != self._known:
-            return False
-        held = gc.get_referents(*self._whole)
-        values = map(dict.get, self._dicts, self._names, repeat(ABSENT))
-        if not (  # every call pays for this: mostly, all are the same objects
-            len(held) == len(self._held)
-            and all(map(is_, held, self._held))
-            and all(map(is_, values, self._values))
-        ):
-            values = map(dict.get, self._dicts, self._names, repeat(ABSENT))
-            if not (_alike(held, self._held) and _alike([*values], self._values)):
-                return False
-        return (not self._looks or _alike([look(x) for look, x in self._looks], self._seen)) and (
-            not self._keys or _alike([*chain.from_iterable(self._keys)], self._keyed)
-        )
-
-
-def _alike(now: list[Any], seen: list[Any]) -> bool:
-    """Return whether these are the objects that were seen, or plain values that equal them."""
-    if len(now) != len(seen):
-        return False
-    if not all(map(is_, now, seen)):
+        if self.unchanged():
+            return True
+        now = [reading.now() for reading in self._readings.values()]
+        seen = [reading.seen for reading in self._readings.values()]
         if not all(map(same, now, seen)):
             return False
-        seen[:] = now
-    return True
+        for reading, found in zip(self._readings.values(), now, strict=True):
+            reading.seen = found
+        self.unchanged.__defaults__ = (*self._objects, *now)
+        return True
+
+    def _generate(self) -> bool:
+        """Generate `unchanged`, and return what it does."""
+        names: dict[int, str] = {id(ABSENT): "ABSENT", id(is_each): "is_each"}
+        objects, tests = [ABSENT, is_each], []
+
+        def name(x: Any) -> str:
+            if type(x) is str or type(x) is int:
+                return repr(x)
+            if id(x) not in names:
+                names[id(x)] = f"o{len(objects)}"
+                objects.append(x)
+            return names[id(x)]
+
+        for i, reading in enumerate(self._readings.values()):
+            code = reading.code.format(*map(name, reading.given))
+            if reading.seen is ABSENT:
+                code = f"{name(reading.now)}()"
+            tests.append(f"is_each({code}, v{i})" if reading.each else f"{code} is v{i}")
+        values = [f"v{i}" for i in range(len(self._readings))]
+        self._objects = tuple(objects)
+        source = (
+            f"def unchanged({', '.join([*names.values(), *values])}):\n"
+            f"    try:\n        return {' and '.join(tests) or True}\n"
+            "    except Exception:\n        return False\n"
+        )
+        space: dict[str, Any] = {}
+        exec(source, space)
+        self.unchanged = space["unchanged"]
+        seen = [reading.seen for reading in self._readings.values()]
+        self.unchanged.__defaults__ = (*self._objects, *seen)
+        return self.unchanged()  # type: ignore[no-any-return]
+
+
+def is_each(now: Any, seen: Any) -> bool:
+    """Return whether two tuples have the same objects."""
+    return len(now) == len(seen) and all(map(is_, now, seen))
 
 
 def same(a: Any, b: Any) -> bool:
@@ -104,52 +137,13 @@ def same(a: Any, b: Any) -> bool:
     return a is b or (type(a) is type(b) and is_plain(a) and repr(a) == repr(b))
 
 
-class Elements:
-    """Whether small arrays of NumPy have the elements that they had when they were noted, which
-    Python may have read; larger ones would take too long to look at in each call."""
-
-    def __init__(self) -> None:
-        self._noted: dict[int, tuple[Any, int]] = {}
-        self._met: dict[int, Any] = {}
-
-    def __len__(self) -> int:
-        return len(self._noted)
-
-    def note(self, array: Any) -> None:
-        """The elements of this array count, if it is small."""
-        self._met[id(array)] = array
-        if _nbytes(array) <= MOST_BYTES and id(array) not in self._noted:
-            self._noted[id(array)] = array, _checksum(array)
-
-    def has(self, array: Any) -> bool:
-        """Whether this array was noted, of whatever size."""
-        return id(array) in self._met
-
-    def leave_out(self, met: Callable[[Any], bool]) -> None:
-        """Forget the arrays that `met` is true of: these are read anew in each call."""
-        self._noted = {i: noted for i, noted in self._noted.items() if not met(noted[0])}
-
-    def __call__(self) -> bool:
-        return all(_checksum(array) == seen for array, seen in self._noted.values())
+def sharing(tensors: Iterable[Tensor]) -> list[Callable[[], bool]]:
+    """Return functions that tell whether the Tensors that share an array, and so are one Value,
+    still share it."""
+    first: dict[int, Tensor] = {}
+    pairs = [(x, first.setdefault(id(x._data), x)) for x in tensors]
+    return [partial(_share, x, other) for x, other in pairs if other is not x]
 
 
-def _checksum(array: Any) -> int:
-    return zlib.crc32(np.ndarray.tobytes(array))  # also of a class with its own
-
-
-class Together:
-    """A guard that Tensors which share an array, and so are one Value, still share it."""
-
-    def __init__(self, tensors: Iterable[Tensor]) -> None:
-        first: dict[int, Tensor] = {}
-        self._pairs = []
-        for x in tensors:
-            other = first.setdefault(id(x._data), x)
-            if other is not x:
-                self._pairs.append((x, other))
-
-    def __len__(self) -> int:
-        return len(self._pairs)
-
-    def __call__(self) -> bool:
-        return all(a._data is b._data for a, b in self._pairs)
+def _share(a: Tensor, b: Tensor) -> bool:
+    return a._data is b._data

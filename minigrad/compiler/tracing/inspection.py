@@ -9,6 +9,9 @@ import gc
 import os
 import sys
 import sysconfig
+import threading
+from collections import deque
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path, PurePath
 from types import CodeType, GetSetDescriptorType, MemberDescriptorType, ModuleType
@@ -20,7 +23,7 @@ _PLAIN = (bool, int, float, complex, str, bytes, type(None))
 # The getters of `type` itself, which no metaclass can replace.
 mro: Any = type.__dict__["__mro__"].__get__
 module_of: Any = type.__dict__["__module__"].__get__
-_class_dict: Any = type.__dict__["__dict__"].__get__
+class_dict: Any = type.__dict__["__dict__"].__get__
 
 _LIBRARIES = tuple(
     str(place) + os.sep
@@ -33,8 +36,8 @@ _LIBRARIES = tuple(
 
 
 def comes_from(x: Any, *kinds: type) -> bool:
-    """Return what isinstance would, by the true class of x, without the `==` of a metaclass."""
-    return any(k is kind for k in mro(type(x)) for kind in kinds)
+    """Return what isinstance would, but by the true class of x."""
+    return issubclass(type(x), kinds)
 
 
 def is_plain(x: Any) -> bool:
@@ -67,15 +70,10 @@ def is_foreign(name: Any) -> bool:
     return False
 
 
-def class_dict(kind: type) -> Any:
-    """Return the dict of a class; its `__dict__` is only a view of that."""
-    return gc.get_referents(_class_dict(kind))[0]
-
-
 def dict_getter(x: Any) -> Any:
     """Return the function that returns the true `__dict__` of x, or None if x has none."""
     for kind in mro(type(x)):
-        getter = _class_dict(kind).get("__dict__")
+        getter = class_dict(kind).get("__dict__")
         if type(getter) in (GetSetDescriptorType, MemberDescriptorType):
             return getter.__get__
     return None
@@ -89,7 +87,7 @@ def own(x: Any) -> Any:
 
 def is_hidden(x: Any) -> bool:
     """Return whether the class of x defines another `__dict__` and so hides the true one."""
-    return dict_getter(x) is None and any("__dict__" in _class_dict(k) for k in mro(type(x))[:-1])
+    return dict_getter(x) is None and any("__dict__" in class_dict(k) for k in mro(type(x))[:-1])
 
 
 def slots(x: Any) -> dict[str, MemberDescriptorType]:
@@ -97,17 +95,38 @@ def slots(x: Any) -> dict[str, MemberDescriptorType]:
     return {
         name: member
         for kind in reversed(mro(type(x)))
-        for name, member in _class_dict(kind).items()
+        for name, member in class_dict(kind).items()
         if type(member) is MemberDescriptorType and not name.startswith("__")
     }
 
 
-def slot(member: MemberDescriptorType, x: Any) -> Any:
-    """Return what a slot of x holds, or ABSENT."""
-    try:
-        return member.__get__(x)
-    except AttributeError:
-        return ABSENT
+# How to list all that an object holds, without its class; the last is for all other objects.
+PARTS: dict[type, Callable[[Any], tuple[Any, ...]]] = {
+    dict: lambda x: tuple(dict.values(x)),
+    list: lambda x: tuple(list.__iter__(x)),
+    deque: lambda x: tuple(deque.__iter__(x)),
+    object: lambda x: tuple(gc.get_referents(x)),
+}
+
+
+def keys_of(x: Any) -> tuple[Any, ...]:
+    """Return the keys of a dict."""
+    return tuple(dict.keys(x))
+
+
+def thread_dict(x: threading.local) -> dict[str, Any]:
+    """Return the attributes that a threading.local has in the calling thread."""
+    return threading.local.__getattribute__(x, "__dict__")  # type: ignore[no-any-return]
+
+
+def thread_names(x: threading.local) -> tuple[str, ...]:
+    """Return their names."""
+    return tuple(thread_dict(x))
+
+
+def thread_item(name: str, x: threading.local) -> Any:
+    """Return the attribute of this name, or ABSENT."""
+    return thread_dict(x).get(name, ABSENT)
 
 
 def names_of(code: CodeType) -> tuple[set[str], set[str]]:

@@ -11,30 +11,23 @@ from typing import Any
 
 from ...errors import TraceError
 from ..ir.program import Value
-from .captures import Place, Watched
-from .guards import same
+from .captures import ITEMS, Captures, Place
 from .inspection import ABSENT, comes_from
 from .trace import Trace
 
 
-def refuse_left(before: Watched, after: Watched, trace: Trace) -> None:
+def refuse_leaks(before: Captures, after: Captures, trace: Trace) -> None:
     """Refuse Tensors that the step has put outside itself, unless they are the same in each call.
 
-    before, after: what was watched before and after the step. When the trace is taken back, the
-    places get their former values. Errors: TraceError.
+    before, after: the captures before and after the step. When the trace is taken back, the places
+    get their former values. Errors: TraceError.
     """
     varying = _varying(trace)
-    left: dict[Any, Place] = {}
-    for place in after.places:
-        if trace.value_of(place.tensor) in varying:
-            left[id(place.owner), place.key] = place
-    for place in left.values():
-        if id(place.owner) in before.owners:
-            _, held = before.owners[id(place.owner)]
-            was = next((value for key, value in held if same(key, place.key)), ABSENT)
-            trace.undo(partial(_put, place.owner, place.key, was))
-    if left:
-        names = ", ".join(place.name for place in left.values())
+    leaks = [place for place, x in after.tensors if trace.value_of(x) in varying]
+    for identity, place in {place.identity: place for place in leaks}.items():
+        trace.undo(partial(_put, place, before.held.get(identity, ABSENT)))
+    if leaks:
+        names = ", ".join(dict.fromkeys(place.name for place in leaks))
         raise TraceError(
             f"compile: the step puts a Tensor that it was given or has made into {names}, "
             "where compiled calls would not put theirs; return it, and put it there outside "
@@ -53,19 +46,19 @@ def _varying(trace: Trace) -> set[Value | None]:
     return found
 
 
-def _put(owner: Any, key: Any, value: Any) -> None:
+def _put(place: Place, value: Any) -> None:
     """Put a value back into its place, or clear the place, without running the user's code."""
-    if type(owner) is ContextVar:
-        if value is not ABSENT:
-            owner.set(value)
-        return
-    put: Any
-    take: Any
-    if type(key) is MemberDescriptorType:
-        put, take = partial(key.__set__, owner), partial(key.__delete__, owner)
+    owner: Any = place.owner
+    key: Any = place.key
+    if key is ITEMS and value is not ABSENT:
+        base: Any = list if comes_from(owner, list) else deque
+        base.clear(owner)
+        base.extend(owner, value)
+    elif type(owner) is ContextVar and value is not ABSENT:
+        owner.set(value)
+    elif type(key) is MemberDescriptorType:
+        key.__delete__(owner) if value is ABSENT else key.__set__(owner, value)
     elif type(owner) is CellType:
-        put, take = partial(setattr, owner, key), partial(delattr, owner, key)
-    else:
-        kind: Any = next(k for k in (dict, list, deque) if comes_from(owner, k))
-        put, take = partial(kind.__setitem__, owner, key), partial(kind.__delitem__, owner, key)
-    take() if value is ABSENT else put(value)
+        delattr(owner, key) if value is ABSENT else setattr(owner, key, value)
+    elif comes_from(owner, dict):
+        dict.__delitem__(owner, key) if value is ABSENT else dict.__setitem__(owner, key, value)

@@ -13,7 +13,7 @@ from ...errors import TraceError
 _DICTS = (dict, OrderedDict, defaultdict)
 
 
-def taken_apart(result: Any, found: list[Tensor]) -> Callable[[Sequence[Any]], Any]:
+def flatten(result: Any, found: list[Tensor]) -> Callable[[Sequence[Any]], Any]:
     """Append the Tensors in a result to `found`, and return a function that puts others in their
     place.
 
@@ -25,11 +25,11 @@ def taken_apart(result: Any, found: list[Tensor]) -> Callable[[Sequence[Any]], A
         return lambda tensors: tensors[i]
     kind: Any = type(result)
     if kind in (list, tuple) or (isinstance(result, tuple) and hasattr(kind, "_make")):
-        parts = [taken_apart(x, found) for x in result]
+        parts = [flatten(x, found) for x in result]
         make = getattr(kind, "_make", kind)  # a named tuple has one
         return lambda tensors: make([part(tensors) for part in parts])
     if kind in _DICTS:
-        named = {k: taken_apart(x, found) for k, x in result.items()}
+        named = {k: flatten(x, found) for k, x in result.items()}
         empty = copy.copy(result)  # a defaultdict has a default as well
         empty.clear()
         return lambda tensors: _filled(empty, {k: part(tensors) for k, part in named.items()})

@@ -18,7 +18,7 @@ from ..arrays import Array
 from ..compiler import compile
 from ..engine.backward import grad
 from ..engine.tensor import Tensor, tensor
-from ..kernels.batchnorm import rows_backward as kernels
+from ..kernels.batchnorm import rows as kernels
 from . import evaluate, explain
 from .api import Explanation
 

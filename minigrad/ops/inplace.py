@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..kernels import inplace as kernels
-from ..kernels.threading.pool import team_for
+from ..kernels.threading.pool import pool_for
 
 
 class Update(NamedTuple):
@@ -26,11 +26,11 @@ def _copy(target: Any, source: Any) -> None:
 
 
 def _sgd(p: Any, g: Any, hyper: Any) -> None:
-    kernels.sgd(p, g, hyper, team_for(p.size))
+    kernels.sgd(p, g, hyper, pool_for(p.size))
 
 
 def _sgd_momentum(p: Any, g: Any, buffer: Any, hyper: Any, nesterov: bool, first: bool) -> None:
-    kernels.sgd_momentum(p, g, buffer, hyper, nesterov, first, team_for(p.size))
+    kernels.sgd_momentum(p, g, buffer, hyper, nesterov, first, pool_for(p.size))
 
 
 SGD = Update("sgd", _sgd, (0,), "p <- p - lr * (sign * g + weight_decay * p)")

@@ -11,7 +11,7 @@ from ..engine.tensor import Tensor, mark_changed, tensor
 from ..errors import ArgumentError, DtypeError, MinigradError, ShapeError, StateDictError
 from ..kernels.inplace import sgd, sgd_momentum
 from ..kernels.jit.decorators import plain
-from ..kernels.threading.pool import team_for
+from ..kernels.threading.pool import pool_for
 from ..ops.inplace import SGD as PLAIN
 from ..ops.inplace import SGD_MOMENTUM
 from .param_groups import Group, Groups, HyperSource, MomentumSource, as_arrays, check_group
@@ -164,9 +164,9 @@ class SGD:
                     buffer, first = np.zeros(data.shape, data.dtype), True
                     self.state[p] = {"momentum_buffer": buffer}
             if buffer is None:
-                sgd(target, g, values, team_for(target.size))
+                sgd(target, g, values, pool_for(target.size))
             else:
-                sgd_momentum(target, g, buffer, values, nesterov, first, team_for(target.size))
+                sgd_momentum(target, g, buffer, values, nesterov, first, pool_for(target.size))
             if target is not data:
                 data[...] = target
         mark_changed(*[update[0] for update in updates])

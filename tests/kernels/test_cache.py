@@ -145,5 +145,5 @@ out = call()
             "    out[0] = TABLE[a.size]\n\ndouble = kernel(_large)\n"
         )
     result = small.run()
-    assert "small.work._large is not kept: it uses globals" in result["errors"]
+    assert "small.kernels.work._large is not saved on disk, as it uses globals" in result["errors"]
     assert small.entries() == []

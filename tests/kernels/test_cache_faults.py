@@ -109,7 +109,7 @@ def test_with_no_folder_to_write_it_works_and_warns_once(small: Small) -> None:
     make_unwritable(small.user)
     result = small.run("out = call(); call('add'); call('add', 'float32')", "-W", "always")
     assert (result["out"], result["compiled"], result["loaded"]) == ([0.0, 2.0, 4.0], 3, 0)
-    assert result["errors"].count("RuntimeWarning: minigrad: compiled kernels cannot be kept") == 1
+    assert result["errors"].count("RuntimeWarning: minigrad: compiled kernels cannot be saved") == 1
     assert "set NUMBA_CACHE_DIR" in result["errors"]
 
 

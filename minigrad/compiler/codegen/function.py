@@ -12,7 +12,7 @@ from .fusion import Stage
 from .indexing import basic_index
 from .loops import nest, remark, type_name
 
-TABLES = ("places", "sizes", "numbers", "team")
+TABLES = ("places", "sizes", "numbers", "pool")
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """The emitter turns a program into the source of Python functions that Numba compiles.
 
 A function gets the user's arguments; three tables, which are the addresses of all other memory
-(`places`), the sizes of arrays and loops (`sizes`) and `numbers`; and the `team` of threads that
+(`places`), the sizes of arrays and loops (`sizes`) and `numbers`; and the `pool` of threads that
 share large arrays. The source names no size, and no number that may depend on one, so the same code
 serves another batch size with other tables. An operation that cannot be written in this way runs by
 its forward, between two functions. A short program stands in its functions line by line, see
@@ -41,8 +41,8 @@ IMPORTED = {
         add_bias address array binary_cross_entropy copy cross_entropy cross_entropy_grad dot erf
         exp find_outside first_extreme gather gelu increment label_cross_entropy
         label_cross_entropy_grad leaky_relu locate log maximum minimum permuted plane_backward
-        plane_eval plane_train put row_backward row_eval row_train running sgd sgd_momentum sigmoid
-        sign softplus sqrt sum_rows table take tanh team_for to_int16 to_int32 to_int64 to_int8
+        plane_eval plane_train pool_for put row_backward row_eval row_train running sgd sgd_momentum
+        sigmoid sign softplus sqrt sum_rows table take tanh to_int16 to_int32 to_int64 to_int8
         to_uint16 to_uint32 to_uint64 to_uint8
     """,
     "numpy": """
@@ -166,11 +166,11 @@ class _Emitter:
         rows, values, turn, status = map(self.free, ("rows", "values", "turn", "status"))
         lines = [
             f"def epoch({', '.join([*whole_of.values(), *given])}, {rows}, places, sizes, numbers, "
-            f"team, {values}):",
+            f"pool, {values}):",
             f"    {result} = array(places[{place}], (), {results[0].dtype.name})",
             f"    for {turn} in range({values}.size):",
             *(f"        gather({whole_of[v]}, {rows}[{turn}], {v})" for v in given),
-            f"        {status} = step({', '.join([*given, 'places', 'sizes', 'numbers', 'team'])})",
+            f"        {status} = step({', '.join([*given, 'places', 'sizes', 'numbers', 'pool'])})",
             f"        if {status} >= 0:",
             f"            return {turn}, {status}",
             f"        {values}[{turn}] = {result}[()]",

@@ -126,3 +126,19 @@ def test_a_numba_made_otherwise_gets_its_own_cache_back(small: Small, difference
     (small.package / "__init__.py").write_text(initial)
     check(small.run(), 1, 0)
     assert len(list(small.cache.glob("*.nbi"))) == 1  # an index, which only Numba has
+
+
+def test_numbas_own_cache_is_not_given_functions_that_it_could_not_load(small: Small) -> None:
+    """Numba imports the module of a function to load it, which generated code has not."""
+    (small.package / "__init__.py").write_text("import numba\ndel numba.core.runtime.nrt.rtsys\n")
+    generated = """
+import types
+module = types.ModuleType("generated")
+path = "generated.py"
+open(path, "w").write("def double(a, out):\\n    out[:] = 2.0 * a\\n")
+exec(compile(open(path).read(), path, "exec"), vars(module))
+work.double = decorators.kernel(module.double, allocates=True)
+out = call()
+"""
+    for _ in range(2):
+        check(small.run(generated), 1, 0)

@@ -55,8 +55,10 @@ def _source(*paths: Path) -> bytes:
 
 
 # Read at import, since a later edit is not the source of what is running; and all files, since a
-# kernel may call helpers in any of them.
-_SOURCES = _source(*sorted(KERNELS.rglob("*.py")))
+# kernel may call helpers in any of them. Generated code in the folder of the cache is none of them.
+_SOURCES = _source(
+    *sorted(path for path in KERNELS.rglob("*.py") if path.parent.name != "__pycache__")
+)
 _VERSION = f"2 {numba.__version__}".encode()  # 2: the version of the file format
 
 

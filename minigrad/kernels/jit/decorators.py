@@ -1,6 +1,7 @@
 """The decorators that compile: they own the fast-math flags and the cache policy."""
 
 import contextlib
+import sys
 import weakref
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -102,6 +103,6 @@ def plain(a: Any) -> Any:
 def _save_on_disk(dispatcher: Any) -> None:
     if DiskCache is not None and hasattr(dispatcher, "_cache"):
         dispatcher._cache = DiskCache(dispatcher)
-    else:
+    elif dispatcher.py_func.__module__ in sys.modules:  # from where Numba loads an entry's globals
         with contextlib.suppress(RuntimeError):  # Numba finds no writable folder
             dispatcher.enable_caching()

@@ -5,7 +5,6 @@ This module may import everything but explainer.
 
 import functools
 import inspect
-import os
 import threading
 import types
 import weakref
@@ -18,6 +17,7 @@ from ..engine.tracer import tracer, tracing
 from ..errors import DtypeError, TraceError
 from ..nn.module import Module
 from ..ops import random
+from ..system import after_fork
 from .methods import methods_of, reduced
 from .runtime.buffers import Workspace
 from .runtime.check import run_checked
@@ -88,14 +88,11 @@ def compile(function: Any = None, *, check: int | None = None) -> Any:
 _all: "weakref.WeakSet[Compiled]" = weakref.WeakSet()
 
 
-def _after_fork() -> None:
+@after_fork
+def _renew_locks() -> None:
     """Renew the locks in a child, where the threads that held them do not exist."""
     for compiled in _all:
         compiled._running = threading.RLock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
 
 
 class Compiled:

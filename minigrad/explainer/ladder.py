@@ -21,7 +21,7 @@ from ..compiler import compile
 from ..engine.backward import grad
 from ..engine.tensor import Tensor, as_tensor, tensor
 from ..errors import ArgumentError, DtypeError
-from ..kernels.batchnorm import rows_backward as kernels
+from ..kernels.batchnorm import rows as kernels
 from . import evaluate, explain
 from .api import Explanation
 

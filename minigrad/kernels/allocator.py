@@ -1,8 +1,7 @@
-"""Memory for large results, kept when they die and given to the next of the same size.
+"""Memory for large results, which is reused for later results of the same size.
 
-The system gives fresh memory page by page, at the first touch of each, and takes it back at once:
-a BatchNorm of (1024, 4096) spent more time there than in its kernels. A training step asks for the
-same sizes again and again, so a few blocks serve for ever.
+The system maps fresh memory page by page, at the first touch of each page, and unmaps it at once
+when it is freed. A training step asks for the same sizes again and again, so a few blocks suffice.
 """
 
 import math
@@ -14,85 +13,85 @@ from weakref import ref
 import numpy as np
 from numpy.typing import NDArray
 
-# Values: with fewer, malloc has kept what was freed, and np.empty is faster. Bytes: at most so many
-# are known here, in use or not; training the benchmark's widest network takes 13 MB eagerly, and
-# 24 compiled.
-SMALL, KEPT = 1 << 15, 1 << 27
-# Where in a page of memory an array begins: with a line of the cache, and far from where large
-# arrays of NumPy do, at 16. A processor takes a load for one that waits for a store a little
-# before it whose address has the same last 12 bits: with arrays at 16 and 64 dx of (4096, 256)
-# took 1.15 times as long.
-PAGE, PLACE = 4096, 2112
+# For fewer elements than SMALL, np.empty is faster. The blocks that are remembered, in use or free,
+# have at most CAPACITY bytes in all.
+SMALL, CAPACITY = 1 << 15, 1 << 27
+# Where in a page of memory an array begins: at a cache line, and far from offset 16, where large
+# arrays of NumPy begin. A processor delays a load if the last 12 bits of its address are those of a
+# store just before it.
+PAGE, OFFSET = 4096, 2112
 
 BYTE = np.dtype(np.uint8)
 
 
 class _Lent(np.ndarray[Any, Any]):
-    """Whose memory an array and all its views have: it is alive as long as one of them.
+    """Owner of a block; every view keeps it alive.
 
-    A class of its own is where NumPy stops looking for the array that a view is of.
+    NumPy sets the base of a view to the last array of another class, and so to this one.
     """
 
 
 class _Block:
-    """Memory that is lent again when its array is gone: so that nothing need be done then, as an
-    interrupt that came in a finaliser would be lost."""
+    """Memory that may be lent again when the array that it was lent to is gone.
+
+    Nothing is done at that moment, as an interrupt that arrived in a finaliser would be lost.
+    """
 
     def __init__(self, size: int) -> None:
         fresh = np.empty(size + PAGE, BYTE)
-        self.size, self._start = size, (PLACE - fresh.ctypes.data) % PAGE
-        # What holds it must not be an array, or it would be that of all views.
-        self._held: Any = (c_char * fresh.size).from_buffer(fresh.data)
+        self.size, self._start = size, (OFFSET - fresh.ctypes.data) % PAGE
+        # Not kept as an array, or that array would be the base of all views.
+        self._memory: Any = (c_char * fresh.size).from_buffer(fresh.data)
         self._lent: ref[_Lent] | None = None
 
     def lend(self) -> _Lent:
-        """The memory, to one at a time."""
-        lent = np.ndarray.__new__(_Lent, self.size, BYTE, self._held, self._start)
+        """Return the memory as an array; the block has to be free."""
+        lent = np.ndarray.__new__(_Lent, self.size, BYTE, self._memory, self._start)
         self._lent = ref(lent)
         return lent
 
     def is_free(self) -> bool:
-        """Whether nothing has it."""
+        """Return whether no array uses the memory."""
         return self._lent is None or self._lent() is None
 
 
-_blocks: deque[_Block] = deque()  # its methods are atomic; who takes one out is alone with it
+_blocks: deque[_Block] = deque()  # its methods are atomic, so one thread at a time has a block
 
 
 def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """As np.empty(shape, dtype): a C-ordered array of any content that shares no memory.
-
-    Errors: MemoryError, as there.
-    """
+    """Return a C-ordered array with arbitrary content, like np.empty. Errors: MemoryError."""
     size = math.prod(shape)
     if size < SMALL:
         return np.empty(shape, dtype)
-    return np.ndarray(shape, dtype, _lent(size * dtype.itemsize))
+    return np.ndarray(shape, dtype, _lend(size * dtype.itemsize))
 
 
 def is_whole(a: NDArray[Any]) -> bool:
-    """Whether this array is the first to have its memory, and not a view of another."""
+    """Return whether this array is not a view of another."""
     return a.base is None or isinstance(a.base, _Lent)
 
 
-def _lent(size: int) -> _Lent:
-    """So many bytes: of a block that is known and free, or of a new one, which is known from then
-    on if there is room; for that, free ones of other sizes are given up, the oldest first."""
+def _lend(size: int) -> _Lent:
+    """Lend `size` bytes from a free block of that size, or from a new one.
+
+    A new block is remembered if there is room. To make room, free blocks of other sizes are
+    dropped, the oldest first.
+    """
     block, known = None, size
     for _ in range(len(_blocks)):
         try:
             last = _blocks.pop()
-        except IndexError:  # another thread was faster
+        except IndexError:  # another thread has taken it
             break
-        free = last.is_free()
-        if free and last.size == size:
+        is_free = last.is_free()
+        if is_free and last.size == size:
             block = last
             break
-        if not free or known + last.size <= KEPT:
+        if not is_free or known + last.size <= CAPACITY:
             known += last.size
             _blocks.appendleft(last)
     block = _Block(size) if block is None else block
     lent = block.lend()
-    if known <= KEPT:
+    if known <= CAPACITY:
         _blocks.append(block)
     return lent

@@ -15,8 +15,8 @@ import numpy as np
 from numba.extending import intrinsic
 
 from . import indexing, linear, reductions, softmax
-from .batchnorm import planes, rows, rows_backward
-from .jit.decorators import kernel, outside, part
+from .batchnorm import planes, rows
+from .jit.decorators import device_function, external, kernel
 from .threading.pool import THREADED
 
 nb: Any = numba  # without types of its own
@@ -25,16 +25,16 @@ _OWN = set(globals())  # what this module imports itself
 
 # --- kernels ------------------------------------------------------------------------------------
 
-row_train, row_eval = outside(rows.row_train), outside(rows.row_eval)
-row_backward = outside(rows_backward.row_backward)
-plane_train, plane_eval = outside(planes.plane_train), outside(planes.plane_eval)
-plane_backward = outside(planes.plane_backward)
-find_outside = outside(indexing.find_outside)
-cross_entropy = outside(softmax.cross_entropy)
-cross_entropy_grad = outside(softmax.cross_entropy_grad)
-label_cross_entropy = outside(softmax.label_cross_entropy)
-label_cross_entropy_grad = outside(softmax.label_cross_entropy_grad)
-add_bias, sum_rows = outside(linear.add_bias), outside(reductions.sum_rows)
+row_train, row_eval = external(rows.row_train), external(rows.row_eval)
+row_backward = external(rows.row_backward)
+plane_train, plane_eval = external(planes.plane_train), external(planes.plane_eval)
+plane_backward = external(planes.plane_backward)
+find_outside = external(indexing.find_outside)
+cross_entropy = external(softmax.cross_entropy)
+cross_entropy_grad = external(softmax.cross_entropy_grad)
+label_cross_entropy = external(softmax.label_cross_entropy)
+label_cross_entropy_grad = external(softmax.label_cross_entropy_grad)
+add_bias, sum_rows = external(linear.add_bias), external(reductions.sum_rows)
 
 # --- memory -------------------------------------------------------------------------------------
 
@@ -153,30 +153,30 @@ def _compiled(intrinsic_: Any, python: Any) -> Any:
 array, table = _compiled(_at, _array), _compiled(_elements, _table)
 address = _compiled(_pointer, _address)
 permuted = _compiled(_moved, _permuted)
-copy, gather = part(_copy, bare=False), part(_gather, bare=False)
-dot = outside(kernel(_dot, allocates=True))
+copy, gather = device_function(_copy, bare=False), device_function(_gather, bare=False)
+dot = external(kernel(_dot, allocates=True))
 
 # --- threads ------------------------------------------------------------------------------------
 
 
-def _nobody_for_few(_typing: Any, team: Any, values: Any) -> Any:
+def _serial_for_few(_typing: Any, pool: Any, values: Any) -> Any:
     def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        array = context.make_array(team)(context, builder, arguments[0])
+        array = context.make_array(pool)(context, builder, arguments[0])
         few = builder.icmp_signed("<", arguments[1], context.get_constant(values, THREADED))
         none = context.get_constant(nb.types.intp, 0)
         array.nitems = builder.select(few, none, array.nitems)
         array.shape = nb.core.cgutils.pack_array(builder, [array.nitems])
         return array._getvalue()
 
-    return team(team, values), generate
+    return pool(pool, values), generate
 
 
-def _team_for(team: Any, values: int) -> Any:
-    """team, or nobody for an array of few values."""
-    return team if values >= THREADED else team[:0]
+def _pool_for(pool: Any, values: int) -> Any:
+    """Return pool, or one without workers for an array of few values."""
+    return pool if values >= THREADED else pool[:0]
 
 
-team_for = _compiled(_nobody_for_few, _team_for)
+pool_for = _compiled(_serial_for_few, _pool_for)
 
 # --- indices ------------------------------------------------------------------------------------
 
@@ -225,14 +225,14 @@ def _first_extreme(a: Any, largest: bool, y: Any) -> None:
             y[i, k] = first
 
 
-locate, take = part(_locate, bare=False), part(_take, bare=False)
-put, first_extreme = part(_put, bare=False), part(_first_extreme, bare=False)
+locate, take = device_function(_locate, bare=False), device_function(_take, bare=False)
+put, first_extreme = device_function(_put, bare=False), device_function(_first_extreme, bare=False)
 
 # --- one element --------------------------------------------------------------------------------
 
 
 def _element(function: Any) -> Any:
-    return part(function, literal=True, bare=False)
+    return device_function(function, literal=True, bare=False)
 
 
 def _of_math(name: str) -> Any:

@@ -8,7 +8,7 @@ from .jit.decorators import kernel
 
 
 def _scatter_rows(rows: NDArray[Any], g: NDArray[Any], out: NDArray[Any]) -> None:
-    """out[rows[i], :] += g[i, :], in order, so that the sum is the same in every run."""
+    """out[rows[i], :] += g[i, :], in order, so that the sums are the same in every run."""
     for i in range(rows.size):
         r = rows[i]
         for j in range(out.shape[1]):
@@ -18,8 +18,10 @@ def _scatter_rows(rows: NDArray[Any], g: NDArray[Any], out: NDArray[Any]) -> Non
 def _find_outside(
     indices: NDArray[Any], n: int, ignore_index: int, ignoring: bool, out: NDArray[Any]
 ) -> int:
-    """out = indices. Returns the first place of an index that is neither 0 to n - 1 nor, when
-    ignoring, ignore_index; or -1."""
+    """Copy indices to out, and return the position of the first one out of range, or -1.
+
+    The range is 0 to n - 1 and, if ignoring, ignore_index.
+    """
     for i in range(indices.size):
         index = indices[i]
         out[i] = index

@@ -4,8 +4,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from .jit.decorators import kernel, part
-from .threading.parallel_for import Team, sharing
+from .jit.decorators import device_function, kernel
+from .threading.parallel_for import Pool, parallel_for
 
 # SGD's hyper-parameters in this order, in one array of the parameters' dtype: it is quicker to pass
 # than scalars, and keeps float32 from being computed as float64. sign is -1 to maximise; the last
@@ -48,17 +48,18 @@ def _momentum_part(
         ps[i] -= lr * (d + momentum * b if nesterov else b)
 
 
-sgd_part, momentum_part = sharing(part(_sgd_part)), sharing(part(_momentum_part))
+sgd_part = parallel_for(device_function(_sgd_part))
+momentum_part = parallel_for(device_function(_momentum_part))
 
 
-def _sgd(p: NDArray[Any], g: NDArray[Any], hyper: NDArray[Any], team: Team) -> None:
+def _sgd(p: NDArray[Any], g: NDArray[Any], hyper: NDArray[Any], pool: Pool) -> None:
     """p <- p - lr * (sign * g + weight_decay * p), for arrays of one shape in C order."""
     arguments = p.reshape(p.size), g.reshape(g.size), hyper
-    sgd_part(team, (p.size + PART - 1) // PART, p.size, arguments)
+    sgd_part(pool, (p.size + PART - 1) // PART, p.size, arguments)
 
 
 def _sgd_momentum(
-    p: NDArray[Any], g: NDArray[Any], buffer: NDArray[Any], hyper: NDArray[Any], team: Team
+    p: NDArray[Any], g: NDArray[Any], buffer: NDArray[Any], hyper: NDArray[Any], pool: Pool
 ) -> None:
     """One SGD step with momentum, in one pass over memory; arrays of one shape, in C order.
 
@@ -67,7 +68,7 @@ def _sgd_momentum(
     p <- p - lr * (d + momentum * buffer if nesterov else buffer)
     """
     arguments = p.reshape(p.size), g.reshape(g.size), buffer.reshape(buffer.size), hyper
-    momentum_part(team, (p.size + PART - 1) // PART, p.size, arguments)
+    momentum_part(pool, (p.size + PART - 1) // PART, p.size, arguments)
 
 
 def _running(

@@ -1,4 +1,4 @@
-"""What a linear layer adds to the product that BLAS computes."""
+"""The bias of a linear layer, which is added to the product that BLAS computes."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from .jit.decorators import kernel
 
 
 def _add_bias(y: NDArray[Any], b: NDArray[Any]) -> None:
-    """y[i, j] += b[j], in place; NumPy's broadcasting takes twice the time."""
+    """y[i, j] += b[j], in place."""
     n, c = y.shape
     for i in range(n):
         for j in range(c):

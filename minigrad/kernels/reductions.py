@@ -1,10 +1,10 @@
 """Sums in float64 that are rounded about once: over rows, along rows, or over the middle axis.
 
-Terms are added plainly in short blocks, which LLVM may vectorise, and the sums of the blocks by
-TwoSum, which also finds what each addition loses (Knuth, The Art of Computer Programming, volume
-2, 4.2.2). So the error does not grow with the number of terms, and the result does not depend on
-the number of threads. TwoSum has no fast-math flags: a compiler that may reassociate takes the loss
-for zero.
+Terms are added plainly in short blocks, which LLVM may vectorise. The sums of the blocks are added
+by TwoSum, which also finds the rounding error of each addition (Knuth, The Art of Computer
+Programming, volume 2, 4.2.2). So the error does not grow with the number of terms, and the result
+does not depend on the number of threads. TwoSum allows no fast-math flags: a compiler that may
+reorder sums would take the errors for zero.
 """
 
 from typing import Any
@@ -12,20 +12,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .jit.decorators import kernel, part
+from .jit.decorators import device_function, kernel
 
 Array = NDArray[Any]
 
 
 def _rows_in_block(x: Array) -> int:
-    """The number of rows that are added plainly: float64 has 29 bits to spare for float32."""
+    """Return the rows per block: more for float32, since float64 has 29 bits more."""
     return 512 if x.itemsize == 4 else 32
 
 
 def _add_rows(x: Array, start: int, stop: int, block: Array) -> None:
     """block[j] += sum of x[i, j] over rows start to stop - 1."""
     i = start
-    while i + 4 <= stop:  # four rows a pass: a quarter of the traffic on the accumulators
+    while i + 4 <= stop:  # four rows a pass, so that `block` is read and written less often
         for j in range(block.size):
             block[j] += (np.float64(x[i, j]) + np.float64(x[i + 1, j])) + (
                 np.float64(x[i + 2, j]) + np.float64(x[i + 3, j])
@@ -46,7 +46,7 @@ def _add_squares(x: Array, start: int, stop: int, block: Array) -> None:
 
 
 def _add_along(x: Array, i: int, start: int, stop: int) -> float:
-    """The sum of x[i, j] over columns start to stop - 1."""
+    """Return the sum of x[i, j] over columns start to stop - 1."""
     row, block = x[i, start:stop], 0.0
     for j in range(row.size):
         block += np.float64(row[j])
@@ -54,32 +54,32 @@ def _add_along(x: Array, i: int, start: int, stop: int) -> float:
 
 
 def _two_sum(a: float, b: float) -> tuple[float, float]:
-    """The rounded sum of a and b, and what rounding took from it, which is exact."""
+    """Return the rounded sum of a and b and the exact rounding error."""
     total = a + b
     back = total - a
     return total, (a - (total - back)) + (b - back)
 
 
-def _restored(total: float, lost: float) -> float:
-    """Return the total plus what its additions lost, which is NaN for infinities and NaN."""
-    return total + lost if lost - lost == 0.0 else total
+def _with_errors(total: float, errors: float) -> float:
+    """Return the total plus its rounding errors, which are NaN if the total is not finite."""
+    return total + errors if errors - errors == 0.0 else total
 
 
-def _take_block(sums: Array) -> None:
-    """Add the block to the totals and the losses, and clear it; sums: these three, as rows."""
-    block, total, lost = sums[0], sums[1], sums[2]
+def _flush_block(sums: Array) -> None:
+    """Add the block to the totals and the errors, and clear it; `sums` has these three as rows."""
+    block, total, errors = sums[0], sums[1], sums[2]
     for j in range(total.size):
         total[j], error = two_sum(total[j], block[j])
-        lost[j] += error
+        errors[j] += error
         block[j] = 0.0
 
 
-def _give(sums: Array, divisor: float, out: Array) -> None:
-    """out = totals / divisor; totals and losses are cleared."""
-    total, lost = sums[1], sums[2]
+def _finish(sums: Array, divisor: float, out: Array) -> None:
+    """out = (totals + errors) / divisor; both are cleared."""
+    total, errors = sums[1], sums[2]
     for j in range(total.size):
-        out[j] = restored(total[j], lost[j]) / divisor
-        total[j], lost[j] = 0.0, 0.0
+        out[j] = with_errors(total[j], errors[j]) / divisor
+        total[j], errors[j] = 0.0, 0.0
 
 
 def _total_rows(x: Array, divisor: float, sums: Array, out: Array) -> None:
@@ -87,15 +87,19 @@ def _total_rows(x: Array, divisor: float, sums: Array, out: Array) -> None:
     n, size = x.shape[0], rows_in_block(x)
     for start in range(0, n, size):
         add_rows(x, start, min(start + size, n), sums[0])
-        take_block(sums)
-    give(sums, divisor, out)
+        flush_block(sums)
+    finish(sums, divisor, out)
 
 
-add_rows, add_squares = part(_add_rows, exact=True), part(_add_squares, exact=True)
-add_along = part(_add_along)
-two_sum, restored = part(_two_sum, literal=True), part(_restored, literal=True)
-take_block, give = part(_take_block, literal=True), part(_give, literal=True)
-rows_in_block, total_rows = part(_rows_in_block), part(_total_rows, literal=True)
+add_rows = device_function(_add_rows, exact=True)
+add_squares = device_function(_add_squares, exact=True)
+add_along = device_function(_add_along)
+two_sum = device_function(_two_sum, literal=True)
+with_errors = device_function(_with_errors, literal=True)
+flush_block = device_function(_flush_block, literal=True)
+finish = device_function(_finish, literal=True)
+rows_in_block = device_function(_rows_in_block)
+total_rows = device_function(_total_rows, literal=True)
 
 
 def _sum_rows(x: Array, divisor: float, out: Array) -> None:
@@ -104,8 +108,10 @@ def _sum_rows(x: Array, divisor: float, out: Array) -> None:
 
 
 def _sum_between(x: Array, divisor: float, out: Array) -> None:
-    """out[i, j] = (sum over k of x[i, k, j]) / divisor, for x (p, n, c) and out of p * c elements
-    in C order."""
+    """out[i, j] = (sum over k of x[i, k, j]) / divisor, for x (p, n, c).
+
+    out has p * c elements in C order.
+    """
     p, _, c = x.shape
     flat, sums = out.reshape((p, c)), np.zeros((3, c))
     for i in range(p):
@@ -116,13 +122,13 @@ def _sum_along(x: Array, divisor: float, out: Array) -> None:
     """out[i] = (sum over j of x[i, j]) / divisor, for x (m, k) and out of m elements in C order."""
     m, k = x.shape
     flat = out.reshape(out.size)
-    size = 2 * rows_in_block(x)  # since vectors add to several accumulators
+    size = 2 * rows_in_block(x)  # longer, since LLVM adds to several accumulators
     for i in range(m):
-        total, lost = add_along(x, i, 0, min(size, k)), 0.0
+        total, errors = add_along(x, i, 0, min(size, k)), 0.0
         for start in range(size, k, size):
             total, error = two_sum(total, add_along(x, i, start, min(start + size, k)))
-            lost += error
-        flat[i] = restored(total, lost) / divisor
+            errors += error
+        flat[i] = with_errors(total, errors) / divisor
 
 
 def _mean_square_rows(x: Array, out: Array) -> None:
@@ -130,8 +136,8 @@ def _mean_square_rows(x: Array, out: Array) -> None:
     n, size, sums = x.shape[0], rows_in_block(x), np.zeros((3, x.shape[1]))
     for start in range(0, n, size):
         add_squares(x, start, min(start + size, n), sums[0])
-        take_block(sums)
-    give(sums, n, out.reshape(out.size))
+        flush_block(sums)
+    finish(sums, n, out.reshape(out.size))
 
 
 sum_rows = kernel(_sum_rows, literal=True, allocates=True)

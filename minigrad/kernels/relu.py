@@ -1,5 +1,4 @@
-"""ReLU and its gate in one pass; NumPy takes four times as long for the one, two passes for the
-other. Both select instead of branching, which LLVM turns into vector code."""
+"""ReLU and its gate, each in one pass. They select instead of branching, which LLVM vectorises."""
 
 from typing import Any
 
@@ -9,7 +8,7 @@ from .jit.decorators import kernel
 
 
 def _relu(a: NDArray[Any], out: NDArray[Any]) -> None:
-    """out = 0 where a <= 0, else a, also where that is NaN; arrays of one shape, in C order."""
+    """out = 0 where a <= 0, otherwise a, NaN included; arrays of one shape, in C order."""
     xs, ys = a.reshape(a.size), out.reshape(out.size)
     zero = ys.dtype.type(0)
     for i in range(xs.size):
@@ -18,11 +17,11 @@ def _relu(a: NDArray[Any], out: NDArray[Any]) -> None:
 
 
 def _gate(g: NDArray[Any], y: NDArray[Any], out: NDArray[Any]) -> None:
-    """out = 0 where y <= 0, else g, also where y is NaN; arrays of one shape, in C order."""
+    """out = 0 where y <= 0, otherwise g, also if y is NaN; arrays of one shape, in C order."""
     gs, ys, outs = g.reshape(g.size), y.reshape(y.size), out.reshape(out.size)
     zero = outs.dtype.type(0)
     for i in range(gs.size):
-        v = gs[i]  # loaded in any case, so that there is nothing to branch over
+        v = gs[i]  # loaded in any case, so that LLVM need not branch
         outs[i] = zero if ys[i] <= zero else v
 
 

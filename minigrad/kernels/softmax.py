@@ -6,27 +6,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .jit.decorators import kernel, part
+from .jit.decorators import device_function, kernel
 
 
 def _shifted(x: float, top: float) -> float:
-    """x - top, which is 0 also where both are infinite."""
+    """Return x - top, which is 0 also if both are the same infinity."""
     return 0.0 if x == top else x - top
 
 
-def _settled(total: float, top: float) -> float:
-    """Return the sum of exp(x - top), or NaN where several x are inf, or all are -inf."""
+def _nan_if_undefined(total: float, top: float) -> float:
+    """Return the sum of exp(x - top), or NaN if several x are inf or all are -inf."""
     return math.nan if math.isinf(top) and total > 1.0 else total
 
 
-shifted = part(_shifted, exact=True, bare=False)
-settled = part(_settled, exact=True, bare=False)
+shifted = device_function(_shifted, exact=True, bare=False)
+nan_if_undefined = device_function(_nan_if_undefined, exact=True, bare=False)
 
 
 def _cross_entropy(a: NDArray[Any], q: NDArray[Any], out: NDArray[Any]) -> None:
     """out[i] = sum over j of q[i, j] * (log(sum of exp(a[i])) - a[i, j]), (n, c) to (n,).
 
-    A weight q of 0 takes its term away even where a is -inf.
+    A weight q of 0 removes its term even if a is -inf.
     """
     n, c = a.shape
     for i in range(n):
@@ -36,7 +36,7 @@ def _cross_entropy(a: NDArray[Any], q: NDArray[Any], out: NDArray[Any]) -> None:
         total = 0.0
         for j in range(c):
             total += math.exp(shifted(np.float64(a[i, j]), top))
-        total = settled(total, top)
+        total = nan_if_undefined(total, top)
         log_total = math.log(total)
         loss = 0.0
         for j in range(c):
@@ -50,8 +50,7 @@ def _cross_entropy_grad(
 ) -> None:
     """out[i, j] = g[i] / divisor * (softmax(a[i])[j] * (sum of q[i]) - q[i, j]).
 
-    g: (n,), or (1,) for one cotangent that all rows share. A row of q that is 0 gives 0, whatever
-    that of a holds.
+    g: of shape (n,), or (1,) for one cotangent of all rows. A row whose q is 0 gets 0, for any a.
     """
     n, c = a.shape
     for i in range(n):
@@ -67,7 +66,7 @@ def _cross_entropy_grad(
             e = math.exp(shifted(np.float64(a[i, j]), top))
             out[i, j] = e
             total += e
-        total = settled(total, top)
+        total = nan_if_undefined(total, top)
         scale = np.float64(g[i if g.size > 1 else 0]) / divisor
         for j in range(c):
             out[i, j] = scale * (out[i, j] * (weight / total) - q[i, j]) if counts else 0.0
@@ -81,9 +80,10 @@ def _label_cross_entropy(
     loss: NDArray[Any],
     p: NDArray[Any],
 ) -> int:
-    """loss[0] = sum, or mean, of -log p[i, labels[i]] over the rows not ignored, p = softmax(a).
+    """Compute p = softmax(a) and loss, the sum or mean of -log p[i, labels[i]].
 
-    The mean over nothing is NaN. Returns the first row whose label is out of range, or -1.
+    Rows with ignore_index are left out; the mean over no rows is NaN. Returns the first row whose
+    label is out of range, or -1.
     """
     n, c = a.shape
     count = 0
@@ -97,7 +97,7 @@ def _label_cross_entropy(
             e = math.exp(shifted(np.float64(a[i, j]), top))
             p[i, j] = e
             total += e
-        total = settled(total, top)
+        total = nan_if_undefined(total, top)
         for j in range(c):
             p[i, j] /= total
         label = labels[i]
@@ -120,9 +120,10 @@ def _label_cross_entropy_grad(
     mean: bool,
     out: NDArray[Any],
 ) -> None:
-    """out[i] = g * (p[i] - one-hot of labels[i]), over their number with mean; 0 where ignored.
+    """out[i] = g * (p[i] - one-hot of labels[i]), or 0 for an ignored row.
 
-    p - 1 at the label is computed as minus the sum of the others, which loses nothing at p near 1.
+    With `mean` this is divided by the number of rows that are not ignored. p - 1 at the label is
+    computed as minus the sum of the other p, which is exact for p near 1.
     """
     n, c = p.shape
     count = 0

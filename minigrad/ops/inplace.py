@@ -12,7 +12,7 @@ import numpy as np
 
 from ..kernels import inplace as kernels
 from ..kernels.jit.decorators import plain
-from ..kernels.threading.pool import team_for
+from ..kernels.threading.pool import pool_for
 
 
 @dataclass(eq=False)
@@ -35,7 +35,7 @@ class Update:
     def run(self, *inputs: Any) -> None:
         """Change the arrays, which lie in C order."""
         if self.threads:
-            self.kernel(*inputs, team_for(inputs[0].size))
+            self.kernel(*inputs, pool_for(inputs[0].size))
         else:
             self.kernel(*inputs)
 

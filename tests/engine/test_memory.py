@@ -96,7 +96,7 @@ def test_a_view_is_no_whole():
 
 def test_not_more_than_the_limit_is_known(monkeypatch):
     """Of what is free the oldest goes first; what is beyond the limit is not known at all."""
-    monkeypatch.setattr(allocator, "KEPT", 10 * N)
+    monkeypatch.setattr(allocator, "CAPACITY", 10 * N)
     sizes = [4 * (N + i) for i in range(4)]
     arrays = [allocator.empty((size // 4,), FLOAT) for size in sizes]
     assert kept() == sizes[:2] and kept(free=True) == []

@@ -13,7 +13,7 @@ import pytest
 
 from minigrad import __main__
 from minigrad.explainer import ladder
-from minigrad.kernels.batchnorm.rows_backward import _row_dx
+from minigrad.kernels.batchnorm.rows import _row_dx
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "batchnorm_ladder.py"
 

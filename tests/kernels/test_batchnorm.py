@@ -601,7 +601,7 @@ def test_pieces_equal_the_whole(shape, dtype, monkeypatch):
 ONLY_LOADS = """
 import sys
 import numpy as np
-from minigrad.kernels import batchnorm
+from minigrad.kernels.batchnorm import dispatch
 from minigrad.kernels.jit.decorators import KERNELS
 
 def step(shape):

@@ -29,6 +29,12 @@ def test_an_edited_helper_in_another_file_is_noticed(small: Small) -> None:
     check(small.run(), 0, 1, out=[0.0, 3.25, 6.5])
 
 
+def test_generated_code_in_the_folder_of_the_cache_is_no_source(small: Small) -> None:
+    check(small.run(), 1, 0)
+    (small.cache / f"minigrad_step_{16 * '0'}.py").write_text("step = 1\n")
+    check(small.run(), 0, 1)
+
+
 def test_an_edit_after_import_does_not_pass_for_what_is_running(small: Small) -> None:
     edited = HELPER.format("3.25")
     small.run(f"open({str(small.package / 'helper.py')!r}, 'w').write({edited!r}); out = call()")
@@ -145,5 +151,5 @@ out = call()
             "    out[0] = TABLE[a.size]\n\ndouble = kernel(_large)\n"
         )
     result = small.run()
-    assert "small.work._large is not kept: it uses globals" in result["errors"]
+    assert "small.kernels.work._large is not saved on disk, as it uses globals" in result["errors"]
     assert small.entries() == []

@@ -109,7 +109,7 @@ def test_with_no_folder_to_write_it_works_and_warns_once(small: Small) -> None:
     make_unwritable(small.user)
     result = small.run("out = call(); call('add'); call('add', 'float32')", "-W", "always")
     assert (result["out"], result["compiled"], result["loaded"]) == ([0.0, 2.0, 4.0], 3, 0)
-    assert result["errors"].count("RuntimeWarning: minigrad: compiled kernels cannot be kept") == 1
+    assert result["errors"].count("RuntimeWarning: minigrad: compiled kernels cannot be saved") == 1
     assert "set NUMBA_CACHE_DIR" in result["errors"]
 
 
@@ -126,3 +126,19 @@ def test_a_numba_made_otherwise_gets_its_own_cache_back(small: Small, difference
     (small.package / "__init__.py").write_text(initial)
     check(small.run(), 1, 0)
     assert len(list(small.cache.glob("*.nbi"))) == 1  # an index, which only Numba has
+
+
+def test_numbas_own_cache_is_not_given_functions_that_it_could_not_load(small: Small) -> None:
+    """Numba imports the module of a function to load it, which generated code has not."""
+    (small.package / "__init__.py").write_text("import numba\ndel numba.core.runtime.nrt.rtsys\n")
+    generated = """
+import types
+module = types.ModuleType("generated")
+path = "generated.py"
+open(path, "w").write("def double(a, out):\\n    out[:] = 2.0 * a\\n")
+exec(compile(open(path).read(), path, "exec"), vars(module))
+work.double = decorators.kernel(module.double, allocates=True)
+out = call()
+"""
+    for _ in range(2):
+        check(small.run(generated), 1, 0)

@@ -14,7 +14,8 @@ import numba
 import numpy as np
 import pytest
 
-from minigrad.kernels.jit import cache, cache_files, notice
+from minigrad import system
+from minigrad.kernels.jit import cache, cache_files, message
 from minigrad.kernels.jit.decorators import kernel
 
 
@@ -82,7 +83,7 @@ def test_recompiling_for_changed_globals_neither_loads_nor_keeps(folder: Path) -
 def test_a_folder_that_cannot_be_written(folder: Path) -> None:
     folder.touch()
     add: Any = kernel(_add)
-    with pytest.warns(RuntimeWarning, match="kept on disk.*kept.*set NUMBA_CACHE_DIR"):
+    with pytest.warns(RuntimeWarning, match="saved on disk.*set NUMBA_CACHE_DIR"):
         assert called(add) == (False, None)
     called(kernel(_add))  # warns no more
 
@@ -123,25 +124,30 @@ def test_the_users_folder_is_private(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_what_killed_processes_left_is_removed_when_it_is_old(tmp_path: Path) -> None:
-    """Nothing else: no younger one, no entry, nobody else's .tmp."""
+    """Nothing else is removed: no younger file, no entry, and no .tmp of another program."""
     entry = f"minigrad.kernels.relu._relu-{24 * '0'}.nbc"
-    generated = f"minigrad_step_{16 * 'b'}.py"
-    old = [*(f"{entry}.{16 * c}.tmp" for c in "0a"), f"{generated}.{16 * '0'}.tmp"]
-    kept = [
-        entry,
-        "other.tmp",
-        f"{entry}.tmp",
-        f"{entry}.{16 * 'x'}.tmp",
-        f"{entry}.{16 * '1'}.tmp",
-    ]
+    old = [f".minigrad-{16 * c}.tmp" for c in "0a"]
+    young = f".minigrad-{16 * '1'}.tmp"
+    others = ["other.tmp", f"{entry}.tmp", f".minigrad-{16 * 'x'}.tmp", f".other-{16 * '0'}.tmp"]
     now = time.time()
-    for name in old + kept:
+    for name in (*old, young, entry, *others):
         (tmp_path / name).write_bytes(b"half")
-        age = 60 if name == kept[-1] else 2 * cache_files.ABANDONED
+        age = 60 if name == young else 2 * cache_files.ABANDONED
         os.utime(tmp_path / name, (now - age, now - age))
     cache_files.write(tmp_path, 0o700, "new", b"whole")
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*kept, "new"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        [young, entry, *others, "new"]
+    )
     assert (tmp_path / entry).read_bytes() == b"half"
+
+
+def test_the_names_of_temporary_files_are_those_that_are_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left: list[str] = []
+    monkeypatch.setattr(os, "replace", lambda source, target: left.append(Path(source).name))
+    system.write_atomically(tmp_path / "entry", b"whole")
+    assert [bool(system.TEMPORARY.fullmatch(name)) for name in left] == [True]
 
 
 def test_generated_code_that_is_not_used_is_removed(
@@ -168,7 +174,7 @@ def test_generated_code_that_is_not_used_is_removed(
 
 def test_a_file_that_cannot_be_removed_does_no_harm(tmp_path: Path) -> None:
     for i in range(16):  # some in the way of others, in whatever order they are listed
-        left = tmp_path / f"a-{24 * '0'}.nbc.{i:016x}.tmp"
+        left = tmp_path / f".minigrad-{i:016x}.tmp"
         left.mkdir() if i % 2 else left.touch()
         os.utime(left, (0, 0))
     cache_files.write(tmp_path, 0o700, "new", b"whole")
@@ -196,7 +202,7 @@ def test_a_terminal_hears_of_it_once_when_compiling_takes_long(
     stream: Any, times: list[float], lines: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "stderr", stream())
-    ours = notice.Notice(patience=0.3)
+    ours = message.Message(patience=0.3)
     for seconds in times:
         ours.begin()
         ours.begin()  # a kernel that calls a kernel
@@ -216,10 +222,10 @@ def _untypable(a: Any, out: Any) -> None:
 def test_compiling_that_raises_ends_as_well(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else the line would appear, and be the last, while nothing is compiled."""
     monkeypatch.setattr(sys, "stderr", Terminal())
-    ours = notice.Notice(patience=60.0)
-    monkeypatch.setattr(cache.LISTENER, "notice", ours)
+    ours = message.Message(patience=60.0)
+    monkeypatch.setattr(cache.LISTENER, "message", ours)
     began = []
-    monkeypatch.setattr(ours, "begin", lambda: (began.append(1), notice.Notice.begin(ours)))
+    monkeypatch.setattr(ours, "begin", lambda: (began.append(1), message.Message.begin(ours)))
     untypable: Any = kernel(_untypable)
     for count in (1, 2):
         with pytest.raises(numba.TypingError):
@@ -240,9 +246,9 @@ def interrupt(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
         on_start(listener, event)
         signal.raise_signal(signal.SIGINT)
 
-    on_start = notice.Compiling.on_start
+    on_start = message.CompileListener.on_start
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield lambda: monkeypatch.setattr(notice.Compiling, "on_start", interrupted)
+    yield lambda: monkeypatch.setattr(message.CompileListener, "on_start", interrupted)
     signal.signal(signal.SIGINT, before)
 
 
@@ -284,8 +290,8 @@ def test_compiling_goes_on_where_no_thread_can_be_started(
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(sys, "stderr", Terminal())
-    monkeypatch.setattr(notice.threading.Timer, "start", fail)
-    ours = notice.Notice()
+    monkeypatch.setattr(message.threading.Timer, "start", fail)
+    ours = message.Message()
     ours.begin()
     ours.end()
-    assert (ours.said, ours._depth) == (False, 0)
+    assert (ours.is_done, ours._depth) == (False, 0)

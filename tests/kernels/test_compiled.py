@@ -43,7 +43,6 @@ FILES = (
     "batchnorm.channel",
     "batchnorm.planes",
     "batchnorm.rows",
-    "batchnorm.rows_backward",
     "inplace",
 )
 
@@ -74,7 +73,7 @@ def sgd(dtype: Any, weight_decay: float, momentum: float, nesterov: bool, first:
 
     def run(kernel: Callable[..., Any]) -> list[Array]:
         out, b = p.copy(), buffer.copy()
-        kernel(out, g, *([b] if momentum else []), hyper, pool.team())
+        kernel(out, g, *([b] if momentum else []), hyper, pool.current_pool())
         return [out, b]
 
     return run
@@ -184,7 +183,7 @@ def test_alone(name: str, dtype: Any) -> None:
 
 
 def test_every_kernel_is_met() -> None:
-    """Here, or by BatchNorm below; what mates of a team do is no arithmetic."""
+    """Here, or by BatchNorm below; what the workers of a pool run themselves is no arithmetic."""
     alone = {
         f"minigrad.kernels.{name.split()[0]}" for name in (*ALONE, "threading.parallel_for._serve")
     }
@@ -193,7 +192,7 @@ def test_every_kernel_is_met() -> None:
     assert [n for n in own if n not in alone and not n.startswith(tuple(batch))] == []
 
 
-def test_parts_of_kernels_count_no_references() -> None:
+def test_device_functions_count_no_references() -> None:
     """Two threads that counted those of one array would take turns."""
     planes = sys.modules["minigrad.kernels.batchnorm.planes"]
     x, sums, index = numba.float32[:, :, ::1], numba.float64[:, ::1], numba.int64
@@ -220,8 +219,8 @@ def as_python() -> Iterator[None]:
             module = sys.modules[f"minigrad.kernels.{file}"]
             for name, value in list(vars(module).items()):
                 python = getattr(value, "py_func", value)
-                if getattr(python, "__qualname__", "").startswith("sharing."):
-                    python = parallel_for.alone(vars(module)[f"_{name}"])
+                if getattr(python, "__qualname__", "").endswith(".loop"):
+                    python = parallel_for.serial_for(vars(module)[f"_{name}"])
                 if python is not value:
                     patch.setattr(module, name, python)
         yield

@@ -1,4 +1,4 @@
-"""Parts of kernels, which are compiled to be inlined."""
+"""Device functions, which are compiled to be inlined into kernels."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import numba
 import numpy as np
 import pytest
 
-from minigrad.kernels.jit.decorators import kernel, part
+from minigrad.kernels.jit.decorators import device_function, kernel
 
 
 @pytest.fixture
@@ -26,17 +26,17 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_only_kernels_become_machine_code(counted: list[str]) -> None:
-    """A part within a part within a kernel that has a closure, and so is not kept on the disk."""
+    """A device function in another in a kernel, which has a closure and so is not saved on disk."""
 
     def double_(a: Any) -> Any:
         return a + a
 
-    double = part(double_)
+    double = device_function(double_)
 
     def shift_(a: Any, by: Any) -> Any:
         return double(a) + by
 
-    shift = part(shift_)
+    shift = device_function(shift_)
 
     def each_(a: Any) -> None:
         for i in range(a.size):
@@ -49,19 +49,19 @@ def test_only_kernels_become_machine_code(counted: list[str]) -> None:
     assert len(named) == 1 and "each_" in named[0], named
 
 
-def test_parts_that_python_may_call_have_machine_code(counted: list[str]) -> None:
+def test_device_functions_that_python_may_call_have_machine_code(counted: list[str]) -> None:
     def double(a: float) -> float:
         return a + a
 
-    assert part(double, bare=False)(2.0) == 4.0
+    assert device_function(double, bare=False)(2.0) == 4.0
     assert any("double" in name for name in counted)
 
 
-def test_a_part_can_be_inlined_into_several_kernels(counted: list[str]) -> None:
+def test_a_device_function_can_be_inlined_into_several_kernels(counted: list[str]) -> None:
     def double_(a: Any) -> Any:
         return a + a
 
-    double = part(double_)
+    double = device_function(double_)
 
     def first_(a: Any) -> None:
         a[0] = double(a[0])

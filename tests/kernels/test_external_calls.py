@@ -1,23 +1,24 @@
-"""Kernels that compiled callers call where they lie: brought along with a caller from the disk,
-compiled anew when they have changed, and their exceptions seen."""
+"""Kernels that compiled callers call by address: they are loaded with a caller from the disk, and
+compiled again when they have changed, and callers see their exceptions."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
-from small_package import HELPER, Small, small
+from small_package import HELPER, MINIGRAD, Small, small
 
 __all__ = ["small"]  # the fixture
 
 WORK = """
 import numpy as np
-from .jit import kernel, outside
+from .jit.decorators import external, kernel
 from .work import double
 
 def _huge(n):
     return np.empty(n).size
 
-called, huge = outside(double), outside(kernel(_huge, allocates=True))
+called, huge = external(double), external(kernel(_huge, allocates=True))
 
 def _twice(a, out):
     called(a, out)
@@ -30,10 +31,10 @@ def _chain(a, out):
     again(a, out)
 
 double, allocate = kernel(_twice), kernel(_allocate)
-again = outside(double)
+again = external(double)
 chain = kernel(_chain)
 """
-USE = "from small import outer as work\n"
+USE = "from small.kernels import outer as work\n"
 FOUR = [0.0, 4.0, 8.0]
 
 
@@ -84,7 +85,7 @@ def test_an_edited_helper_of_what_is_called_compiles_all_anew(outer: Small) -> N
 
 def test_a_caller_of_what_cannot_be_brought_is_compiled_anew(outer: Small) -> None:
     outer.run(f"{USE}call(); out = 0")
-    gone = "cache.bring = lambda called: called and [].pop()\n"
+    gone = "cache.load_called = lambda called: called and [].pop()\n"
     result = outer.run(f"{USE}{gone}out = call()")
     assert (result["out"], result["compiled"], result["errors"]) == (FOUR, 1, "")
 
@@ -99,7 +100,54 @@ def test_an_exception_is_the_callers(outer: Small) -> None:
 
 
 def test_without_the_compiler_it_is_the_kernel(outer: Small) -> None:
-    script = f"{USE}out = [work.called is sys.modules['small.work'].double, *call()]\n"
+    script = f"{USE}out = [work.called is sys.modules['small.kernels.work'].double, *call()]\n"
     process = outer.start(f"{script}print(json.dumps(out))", NUMBA_DISABLE_JIT="1")
     output, errors = process.communicate(timeout=100)
     assert (json.loads(output), errors) == ([True, *FOUR], "")
+
+
+LOOPS = """
+from .jit.decorators import device_function, kernel
+from .threading.parallel_for import parallel_for
+
+def _add_one(part, _thread, out):
+    out[part] += 1.0
+
+def _add_ten(part, _thread, out):
+    out[part] += 10.0
+
+add_one, add_ten = (parallel_for(device_function(f)) for f in (_add_one, _add_ten))
+
+def _one(pool, out):
+    add_one(pool, out.size, out.size, (out,))
+
+def _eleven(pool, out):
+    one(pool, out)
+    add_ten(pool, out.size, out.size, (out,))
+
+one, eleven = kernel(_one), kernel(_eleven)
+"""
+CALL_LOOP = """
+import itertools
+from numba.core import bytecode
+from small.kernels import loops
+from small.kernels.threading.pool import current_pool, set_num_threads
+
+set_num_threads(2)
+pool = current_pool()
+bytecode.FunctionIdentity._unique_ids = itertools.count(1000)
+values = np.zeros(4)
+loops.{}(pool, values)
+out = values.tolist()
+"""
+
+
+def test_a_loop_compiled_in_another_process_is_not_taken_for_this_one(small: Small) -> None:
+    """Numba numbers the functions of one name; the numbers repeat in children of one parent, for
+    which equal counters and hashes stand here."""
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(MINIGRAD / "kernels" / "threading", small.package / "threading", ignore=ignored)
+    (small.package / "loops.py").write_text(LOOPS)
+    for name, expected in (("one", 1.0), ("eleven", 11.0)):
+        result = small.run(CALL_LOOP.format(name), PYTHONHASHSEED="0")
+        assert result["out"] == [expected] * 4

@@ -1,4 +1,4 @@
-"""The threads that share a kernel's work, and how many there are."""
+"""The threads that run the loops of kernels, and the number of them."""
 
 import os
 import signal
@@ -37,50 +37,50 @@ def _meet(_part, thread, met, by):
     place = parallel_for.fetch_add(met, 0, 1)
     by[place] = thread
     patience = 3_000_000_000
-    while parallel_for.look(met, 0) < 2 and patience > 0:
+    while parallel_for.atomic_load(met, 0) < 2 and patience > 0:
         patience -= 1
 
 
 def _wait(_part, _thread, begun, end):
     """Done when the caller says so."""
     parallel_for.fetch_add(begun, 0, 1)
-    while parallel_for.look(end, 0) == 0:
+    while parallel_for.atomic_load(end, 0) == 0:
         pass
 
 
 def _nested(part, _thread, members, counts, by):
-    share_in_kernel(members, 3, 3, (counts[part], by[part]))
+    note_in_kernel(members, 3, 3, (counts[part], by[part]))
 
 
-def sharing(function):
-    """Return what parallel_for.sharing makes, compiled so that Python can call it."""
-    share = parallel_for.sharing(jit(function))
-    return jit(lambda members, parts, values, given: share(members, parts, values, given))
+def shared(function):
+    """Return the loop that parallel_for makes, compiled so that Python can call it."""
+    loop = parallel_for.parallel_for(jit(function))
+    return jit(lambda members, parts, elements, given: loop(members, parts, elements, given))
 
 
-share_in_kernel = parallel_for.sharing(jit(_note))
-share_note, share_meet, share_wait = sharing(_note), sharing(_meet), sharing(_wait)
-share_nested = sharing(_nested)
+note_in_kernel = parallel_for.parallel_for(jit(_note))
+note, meet_in_pool, wait = shared(_note), shared(_meet), shared(_wait)
+nested = shared(_nested)
 
 
 def noted(parts, members=None):
     """How often each part was done, and by which thread."""
     counts, by = np.zeros(parts, np.int64), np.full(parts, -1)
-    share_note(pool.team() if members is None else members, parts, parts, (counts, by))
+    note(pool.current_pool() if members is None else members, parts, parts, (counts, by))
     return counts.tolist(), set(by.tolist())
 
 
 def met():
     """The threads that met at work."""
     by = np.full(2, -1)
-    pool.team()[parallel_for.QUIET] = 0  # mates are woken, worth it or not
-    share_meet(pool.team(), 2, 2, (np.zeros(1, np.int64), by))
+    pool.current_pool()[parallel_for.QUIET] = 0  # workers are woken in any case
+    meet_in_pool(pool.current_pool(), 2, 2, (np.zeros(1, np.int64), by))
     return by.tolist()
 
 
 def slept():
-    """The team, once its mate has fallen asleep."""
-    members = pool.team()
+    """Return the pool once its worker has fallen asleep."""
+    members = pool.current_pool()
     end = time.monotonic() + 20.0
     while not members[parallel_for.ASLEEP + parallel_for.LINE] and time.monotonic() < end:
         time.sleep(0.001)
@@ -98,7 +98,7 @@ def test_each_part_is_done_once():
 
 
 @compiled
-def test_the_caller_leads_and_others_help():
+def test_the_caller_and_a_worker_run_a_loop():
     """Both parts are under way at the same time."""
     assert sorted(met()) == [0, 1]
 
@@ -108,7 +108,7 @@ def test_one_part_is_for_the_caller():
 
 
 @compiled
-def test_mates_sleep_and_wake():
+def test_workers_sleep_and_wake():
     """Whether they still watch, sleep, or are about to: pauses around the time that they watch."""
     assert sorted(met()) == [0, 1]
     rng = np.random.default_rng(0)
@@ -120,7 +120,7 @@ def test_mates_sleep_and_wake():
 
 
 @compiled
-def test_mates_whom_waking_did_not_pay_are_left_to_sleep():
+def test_workers_are_left_to_sleep_when_waking_them_did_not_pay():
     """More and more jobs alone; until they find them awake again and again."""
     lulls = []
     for _ in range(40):
@@ -129,9 +129,9 @@ def test_mates_whom_waking_did_not_pay_are_left_to_sleep():
         lulls.append(int(members[parallel_for.LULL]))
     assert lulls == sorted(lulls) and 1 == lulls[0] < lulls[-1] <= parallel_for.LONGEST
     slept()
-    members[parallel_for.QUIET], members[parallel_for.FOUND] = (
+    members[parallel_for.QUIET], members[parallel_for.ELEMENTS] = (
         0,
-        parallel_for.WORTH,
+        parallel_for.WORTHWHILE,
     )  # as if it had paid
     noted(10)
     assert members[parallel_for.LULL] == members[parallel_for.QUIET] == 0
@@ -139,18 +139,18 @@ def test_mates_whom_waking_did_not_pay_are_left_to_sleep():
 
 @compiled
 def test_what_a_job_is_worth_is_its_values_in_however_few_parts():
-    """Two parts of many values wake the mate, even where the jobs before did not pay."""
+    """Two parts of many elements wake the worker, even after jobs that did not pay."""
     by = np.full(2, -1)
-    for values, helped in ((1, [0, 0]), (parallel_for.WORTH, [0, 1])):
+    for values, helped in ((1, [0, 0]), (parallel_for.WORTHWHILE, [0, 1])):
         members = slept()
         members[parallel_for.QUIET] = parallel_for.LONGEST
-        share = share_meet if values == parallel_for.WORTH else share_note
-        share(members, 2, values, (np.zeros(2, np.int64), by))
+        loop = meet_in_pool if values == parallel_for.WORTHWHILE else note
+        loop(members, 2, values, (np.zeros(2, np.int64), by))
         assert sorted(by.tolist()) == helped
 
 
 @compiled
-def test_many_mates_sleep_and_wake():
+def test_many_workers_sleep_and_wake():
     """More than there are cores; each job is done whoever is awake."""
     pool.set_num_threads(5)
     for i in range(300):
@@ -159,31 +159,31 @@ def test_many_mates_sleep_and_wake():
 
 
 def test_a_job_within_a_job():
-    """The inner ones are done by who meets them, as the team is busy."""
+    """The thread that meets an inner loop runs it alone, as the pool is busy."""
     counts, by = np.zeros((4, 3), np.int64), np.zeros((4, 3), np.int64)
-    share_nested(pool.team(), 4, 4, (pool.team(), counts, by))
+    nested(pool.current_pool(), 4, 4, (pool.current_pool(), counts, by))
     assert counts.tolist() == [[1] * 3] * 4
     assert not by.any()
 
 
 @compiled
-def test_who_finds_the_team_busy_works_alone():
+def test_a_caller_that_finds_the_pool_busy_works_alone():
     begun, end = np.zeros(1, np.int64), np.zeros(1, np.int64)
-    leader = threading.Thread(target=share_wait, args=(pool.team(), 2, 2, (begun, end)))
-    leader.start()
+    caller = threading.Thread(target=wait, args=(pool.current_pool(), 2, 2, (begun, end)))
+    caller.start()
     try:
         while begun[0] < 2:
             time.sleep(0.001)
         assert noted(5) == ([1] * 5, {0})
     finally:
         end[0] = 1
-        leader.join()
+        caller.join()
     assert sorted(met()) == [0, 1]
 
 
 @compiled
-def test_several_lead_at_once():
-    """Each job is whole, whoever gets the team."""
+def test_several_callers_at_once():
+    """Each job is complete, whichever caller gets the pool."""
 
     def work(_):
         return [noted(20)[0] for _ in range(300)]
@@ -207,7 +207,7 @@ def test_where_no_thread_can_be_started(monkeypatch):
         pool.set_num_threads(n)
         assert noted(4)[0] == [1] * 4
         if not numba.config.DISABLE_JIT:
-            assert pool.team()[parallel_for.MATES] == 1
+            assert pool.current_pool()[parallel_for.WORKERS] == 1
     monkeypatch.setattr(
         threading.Thread, "start", lambda _: start(threading.Thread(name="minigrad_2"))
     )
@@ -245,7 +245,7 @@ def test_set_num_threads():
     assert mg.get_num_threads() == pool.get_num_threads() == 3
 
 
-def test_a_team_that_another_thread_dismisses_at_once_is_still_one(monkeypatch):
+def test_a_pool_that_another_thread_stops_at_once_is_still_returned(monkeypatch):
     """Between its beginning and its first use."""
 
     class Interrupted:
@@ -253,14 +253,14 @@ def test_a_team_that_another_thread_dismisses_at_once_is_still_one(monkeypatch):
             pass
 
         def __exit__(self, *_):
-            pool._team = None
+            pool._pool = None
 
-    monkeypatch.setattr(pool, "_team", None)
+    monkeypatch.setattr(pool, "_pool", None)
     monkeypatch.setattr(pool, "_lock", Interrupted())
-    found = pool.team()
+    found = pool.current_pool()
     assert isinstance(found, np.ndarray)
     if found.size:
-        pool._dismiss(found)
+        pool._stop(found)
 
 
 def test_there_is_a_most():
@@ -295,18 +295,18 @@ def test_another_number_of_threads_ends_the_old_ones(pause):
 
 
 @compiled
-def test_a_team_that_is_dismissed_in_mid_job_ends_it():
-    """Who leads goes on, with what help there is."""
+def test_a_pool_that_is_stopped_in_mid_job_ends_it():
+    """The caller goes on, with the help of the workers that are there."""
     begun, end = np.zeros(1, np.int64), np.zeros(1, np.int64)
-    old = pool.team()
-    leader = threading.Thread(target=share_wait, args=(old, 5, 5, (begun, end)))
-    leader.start()
+    old = pool.current_pool()
+    caller = threading.Thread(target=wait, args=(old, 5, 5, (begun, end)))
+    caller.start()
     while begun[0] < 2:
         time.sleep(0.001)
     pool.set_num_threads(2)
     end[0] = 1
-    leader.join(10)
-    assert not leader.is_alive() and begun[0] == 5
+    caller.join(10)
+    assert not caller.is_alive() and begun[0] == 5
     assert noted(4, old)[0] == [1] * 4
     assert sorted(met()) == [0, 1]
 
@@ -354,29 +354,29 @@ def test_a_forked_child_has_workers_of_its_own():
 @forks
 @quiet
 @compiled
-def test_a_fork_while_another_thread_leads():
+def test_a_fork_while_another_thread_runs_a_loop():
     begun, end = np.zeros(1, np.int64), np.zeros(1, np.int64)
-    leader = threading.Thread(target=share_wait, args=(pool.team(), 2, 2, (begun, end)))
-    leader.start()
+    caller = threading.Thread(target=wait, args=(pool.current_pool(), 2, 2, (begun, end)))
+    caller.start()
     try:
         while begun[0] < 2:
             time.sleep(0.001)
         in_a_child(meet)
     finally:
         end[0] = 1
-        leader.join()
+        caller.join()
     meet()
 
 
 @forks
 @quiet
 @compiled
-def test_a_fork_while_mates_begin(monkeypatch):
+def test_a_fork_while_workers_begin(monkeypatch):
     """They do not hold Numba's lock, compiling what they do, when the child comes to be."""
     serve = jit(parallel_for.serve.py_func)
     monkeypatch.setattr(pool, "serve", serve)
     pool.set_num_threads(2)
-    pool.team()
+    pool.current_pool()
     time.sleep(0.02)
     in_a_child(lambda: jit(lambda: 1)())
     meet()
@@ -407,7 +407,7 @@ def test_a_fork_while_another_thread_holds_the_lock():
 
 
 @compiled
-def test_an_interrupt_while_mates_are_started_leaves_none_behind(monkeypatch):
+def test_an_interrupt_while_workers_are_started_leaves_none_behind(monkeypatch):
     start = threading.Thread.start
 
     def interrupted(thread):
@@ -419,10 +419,10 @@ def test_an_interrupt_while_mates_are_started_leaves_none_behind(monkeypatch):
         pool.set_num_threads(3)
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
             patch.setattr(threading.Thread, "start", interrupted)
-            pool.team()
+            pool.current_pool()
     finally:
         signal.signal(signal.SIGINT, before)
-    assert pool.team().size > 1
+    assert pool.current_pool().size > 1
     pool.set_num_threads(1)
     until = time.monotonic() + 30.0
     while any(t.name.startswith("minigrad_") for t in threading.enumerate()):

@@ -1,5 +1,5 @@
-"""A package with two kernels of its own, made with the real kernels/jit, for the tests of the
-cache: they start processes that use it, and kill some."""
+"""A package with two kernels of its own and the real kernels/jit, for the tests of the cache: they
+start processes that use it, and kill some."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from typing import Any
 import numba
 import pytest
 
-JIT = Path(__file__).parents[2] / "minigrad" / "kernels" / "jit"
+MINIGRAD = Path(__file__).parents[2] / "minigrad"
 
 HELPER = "import numba\n\n@numba.njit\ndef scale(x):\n    return x * {}\n"
 WORK = """
@@ -32,10 +32,10 @@ double, add = kernel(_double), kernel(_add)
 START = """
 import json, os, sys, time
 import numpy as np
-from small import work
-from small.jit import decorators
+from small.kernels import work
+from small.kernels.jit import decorators
 
-cache = sys.modules.get("small.jit.cache")
+cache = sys.modules.get("small.kernels.jit.cache")
 
 def call(name="double", dtype="float64"):
     out = np.zeros(3, dtype)
@@ -54,10 +54,13 @@ class Small:
     """A package with two kernels, one with a helper in another file; and processes that use it."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.package = folder, folder / "small"
+        self.folder, self.package = folder, folder / "small" / "kernels"
         self.cache, self.user = self.package / "__pycache__", folder / "user"
-        shutil.copytree(JIT, self.package / "jit", ignore=shutil.ignore_patterns("__pycache__"))
-        (self.package / "__init__.py").touch()
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(MINIGRAD / "kernels" / "jit", self.package / "jit", ignore=ignored)
+        shutil.copy(MINIGRAD / "system.py", self.package.parent)
+        for made in (self.package, self.package.parent):
+            (made / "__init__.py").touch()
         (self.package / "helper.py").write_text(HELPER.format("2.0"))
         (self.package / "work.py").write_text(WORK)
 

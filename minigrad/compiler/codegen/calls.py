@@ -83,12 +83,12 @@ def _batch_norm(op: Operation, name: Name) -> Lines:
     arguments += [name(op.attributes["eps"], "eps"), name(op.attributes["relu"], "relu")]
     arguments += [_planes(y, name), name(stats)]
     way = "eval" if given else "train"
-    return [f"{_layout(x)[0]}_{way}({', '.join(arguments)}, {_team(x, name)})"]
+    return [f"{_layout(x)[0]}_{way}({', '.join(arguments)}, {_pool(x, name)})"]
 
 
-def _team(x: Value, name: Name) -> str:
+def _pool(x: Value, name: Name) -> str:
     """Return the threads that work on an array of this size."""
-    return f"team_for(team, {name(x)}.size)"
+    return f"pool_for(pool, {name(x)}.size)"
 
 
 def _batch_norm_grad(op: Operation, name: Name) -> Lines:
@@ -107,7 +107,7 @@ def _batch_norm_grad(op: Operation, name: Name) -> Lines:
         _absent(x, ndim) if dx is None else _planes(dx, name),
         *(_absent(x) if v is None else name(v) for v in (dgamma, dbeta)),
     ]
-    return [f"{kind}_backward({', '.join(arguments)}, {_team(x, name)})"]
+    return [f"{kind}_backward({', '.join(arguments)}, {_pool(x, name)})"]
 
 
 def _label_cross_entropy(op: Operation, name: Name) -> Lines:
@@ -171,7 +171,7 @@ def _update(op: Operation, name: Name) -> Lines:
         _scalar(x, name, meanings[i]) if i in update.numbers else name(x)
         for i, x in enumerate(op.inputs)
     ]
-    given += [_team(op.inputs[0], name)] if update.threads else []
+    given += [_pool(op.inputs[0], name)] if update.threads else []
     return [f"{name(update)}({', '.join(given)})"]
 
 

@@ -13,7 +13,7 @@ from .fusion import Stage
 from .indexing import VIEWS
 from .loops import nest, remark, type_name
 
-TABLES = ("places", "sizes", "numbers", "team")
+TABLES = ("places", "sizes", "numbers", "pool")
 
 
 @dataclass

@@ -6,7 +6,6 @@ the folder of the kernels' cache.
 
 import hashlib
 import linecache
-import os
 import threading
 import time
 import types
@@ -17,10 +16,11 @@ from weakref import WeakKeyDictionary, WeakValueDictionary, finalize
 
 import numba
 
-from ...kernels.jit.blas import load_alone
+from ...kernels.jit.blas import load_blas
 from ...kernels.jit.cache_files import write_generated
-from ...kernels.jit.decorators import kernel, outside
-from ...kernels.jit.external_calls import forget
+from ...kernels.jit.decorators import external, kernel
+from ...kernels.jit.external_calls import free_module
+from ...system import after_fork
 
 _typeof: Any = numba.typeof  # without types of its own
 _lock = threading.RLock()
@@ -43,7 +43,7 @@ def load(source: str, title: str) -> tuple[types.ModuleType, Path | None]:
         if module is None:
             path = write_generated(f"{name}.py", source.encode())
             module = _built[name] = _module(name, source, path)
-            finalize(module, forget, name)
+            finalize(module, free_module, name)
         return module, None if module.__file__ is None else Path(module.__file__)
 
 
@@ -61,7 +61,7 @@ def function(module: types.ModuleType, name: str, bare: bool = False) -> Any:
             for called in python.__code__.co_names:
                 own = names.get(called)
                 if isinstance(own, types.FunctionType) and own.__module__ == module.__name__:
-                    names[called] = outside(function(module, called, bare=True))
+                    names[called] = external(function(module, called, bare=True))
             copy = types.FunctionType(python.__code__, names, name)
             made[name] = kernel(copy, literal=True, bare=bare)
         return made[name]
@@ -73,7 +73,7 @@ def prepare(function: Any, arguments: Sequence[Any]) -> tuple[str, float]:
     if not hasattr(function, "compile"):  # a Python function, under NUMBA_DISABLE_JIT
         return "run as Python", 0.0
     if "dot" in function.py_func.__globals__:
-        load_alone()
+        load_blas()
     began, loaded = time.perf_counter(), sum(function.stats.cache_hits.values())
     known = len(function.signatures)
     function.compile(tuple(_typeof(a) for a in arguments))
@@ -94,11 +94,8 @@ def _module(name: str, source: str, path: Path | None) -> types.ModuleType:
     return module
 
 
-def _after_fork() -> None:
+@after_fork
+def _renew_lock() -> None:
     """Renew the lock in a child, where the thread that held it does not exist."""
     global _lock
     _lock = threading.RLock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

@@ -10,7 +10,7 @@ from numba.core.errors import NumbaError
 from ...engine.dispatch import refusal
 from ...engine.tensor import Tensor, mark_changed
 from ...errors import MinigradError, TraceError
-from ...kernels.threading.pool import team
+from ...kernels.threading.pool import current_pool
 from ...ops.inplace import Update
 from ...optim.live_state import LiveState
 from ...optim.optimizer import Optimizer
@@ -224,7 +224,7 @@ class Plan:
 
     def _tables(self) -> tuple[Any, ...]:
         """Return what generated functions get besides the user's arguments."""
-        return self.memory.places, self._sizes, self._numbers, team()
+        return self.memory.places, self._sizes, self._numbers, current_pool()
 
     def _order(self, code: Code) -> list[int]:
         """Return the positions of the arguments that a function takes."""
@@ -240,7 +240,7 @@ class Plan:
             given = [arguments[i] for i in order]
             if step.name not in self.built:
                 self._prepare(step.name, compiled, (*given, *self._tables()))
-            status = compiled(*given, places, self._sizes, self._numbers, team())
+            status = compiled(*given, places, self._sizes, self._numbers, current_pool())
             if status >= 0:
                 self._refuse(status, arguments)
 

@@ -1,6 +1,6 @@
-"""What BatchNorm computes for one channel, for both layouts, and for a run of consecutive values.
+"""The arithmetic of one channel, for both layouts, and sums over a run of consecutive values.
 
-The terms are explained in minigrad.kernels.batchnorm.
+The terms are explained in dispatch.py.
 """
 
 from typing import Any
@@ -8,52 +8,50 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..jit.decorators import part
+from ..jit.decorators import device_function
 
 Array = NDArray[Any]
 
 
-def _first(m: int) -> int:
-    """How many of m values K is at first the mean of: m / m' <= 256 costs var 256 units at most."""
+def _sample_size(m: int) -> int:
+    """Return m', the number of the first values whose mean is K at first, of m in all.
+
+    Since m / m' <= 256, the variance loses at most 256 units in the last place.
+    """
     return 1 + m // 256
 
 
 def _finite(shift: Any) -> Any:
-    """K, or 0 for it, so that the mean of a channel with an infinity is infinite, not NaN."""
+    """Return K, or 0 if it is not finite, so that a mean with infinities is infinite, not NaN."""
     return shift if -np.inf < shift < np.inf else type(shift)(0.0)
 
 
 def _within(value: Any, like: Array) -> Any:
-    """value, or the largest finite number of the dtype of `like` for a finite one beyond it."""
+    """Return value; a finite one beyond the range of like's dtype becomes its largest number."""
     largest = np.float64(np.finfo(like.dtype).max)
     return np.copysign(largest, value) if largest < abs(value) < np.inf else value
 
 
 def _times(small: Any, factor: Any) -> Any:
-    """small * factor, or 0 where factor is not finite: no NaN of 0 * inf where nothing is lost."""
+    """Return small * factor, or 0 if factor is not finite, since 0 * inf would be NaN."""
     return small * factor if np.isfinite(factor) else 0.0
 
 
-finite = part(_finite, exact=True)
-within = part(_within, exact=True)
-times = part(_times, exact=True)
+finite = device_function(_finite, exact=True)
+within = device_function(_within, exact=True)
+times = device_function(_times, exact=True)
 
 
-def _settle(
-    m: int,
-    sums: Array,
-    eps: float,
-    stats: Array,
-    p: Array,
-    start: int,
-    stop: int,
+def _batch_stats(
+    m: int, sums: Array, eps: float, stats: Array, p: Array, start: int, stop: int
 ) -> None:
-    """stats, of K and sums of x - K and (x - K)^2, for channels from start to stop. From here on K
-    is the mean, rounded to the dtype of x, which is that of p; inv_std is finite there.
+    """Compute stats from K and the sums of x - K and (x - K)^2, for channels start to stop - 1.
+
+    K becomes the mean, rounded to the dtype of x, in which inv_std is finite. p has that dtype.
     """
     for j in range(start, stop):
         rest = sums[0, j] / m
-        var = (sums[1, j] - sums[0, j] * rest) / m  # not below 0, by the bound at `first`
+        var = (sums[1, j] - sums[0, j] * rest) / m  # not below 0: see _sample_size
         stats[4, j] = stats[0, j] + rest
         shift = np.float64(p.dtype.type(stats[4, j]))
         stats[1, j] = (stats[0, j] - shift) + rest
@@ -62,8 +60,10 @@ def _settle(
         stats[3, j] = var
 
 
-def _recall(x: Array, running_mean: Array, running_var: Array, eps: float, stats: Array) -> None:
-    """stats, of running statistics; of x only the dtype counts."""
+def _running_stats(
+    x: Array, running_mean: Array, running_var: Array, eps: float, stats: Array
+) -> None:
+    """Compute stats from running statistics; only the dtype of x is used."""
     for j in range(running_mean.size):
         stats[0, j] = x.dtype.type(running_mean[j])
         stats[1, j] = running_mean[j] - stats[0, j] if np.isfinite(stats[0, j]) else 0.0
@@ -73,7 +73,7 @@ def _recall(x: Array, running_mean: Array, running_var: Array, eps: float, stats
 
 
 def _affine(gamma: Array, beta: Array, stats: Array, p: Array, start: int, stop: int) -> None:
-    """p = K, scale, offset of y = (x - K) * scale + offset, for channels from start to stop."""
+    """p = K, scale, offset, for channels start to stop - 1: y = (x - K) * scale + offset."""
     for j in range(start, stop):
         scale = within(stats[2, j] * (gamma[j] if gamma.size else 1.0), p)
         p[0, j] = stats[0, j]
@@ -92,12 +92,12 @@ def _gradients(
     start: int,
     stop: int,
 ) -> None:
-    """dgamma = sum of g * x_hat, which replaces sums[1], and dbeta = sum of g, of sums of g and of
-    g * (x - K); and p of
+    """Compute dgamma, dbeta and p for channels start to stop - 1, from sums of g and g * (x - K).
 
-    dx = (g - p2 - ((x - p0) * p3 + p4)) * p1, in evaluation dx = g * p1, channels start to stop.
-    p2 + p4 is the mean of g, in two parts like that of x, so that g - mean(g) loses nothing; p4
-    also has what x_hat is beside (x - K) * inv_std.
+    dgamma = sum of g * x_hat, which replaces sums[1], and dbeta = sum of g. The coefficients p are
+    those of dx = (g - p2 - ((x - p0) * p3 + p4)) * p1, or in evaluation dx = g * p1. The mean of g
+    is in two parts, p2 and p4, like that of x, so that g - mean(g) loses nothing; p4 also holds the
+    difference between x_hat and (x - K) * inv_std.
     """
     for j in range(start, stop):
         rest, inv_std = times(stats[1, j], stats[2, j]), stats[2, j]
@@ -108,7 +108,7 @@ def _gradients(
         p[2, j] = mean
         p[3, j] = within(inv_std * (dot / m), p)
         p[4, j] = (mean - p[2, j]) - rest * (dot / m)
-    # In loops of their own, or none of them becomes vector code: 4 us for 1024 channels, not 1.
+    # In separate loops, since LLVM would vectorise none of them otherwise.
     if dgamma.size:
         for j in range(start, stop):
             dgamma[j] = sums[1, j]
@@ -117,27 +117,27 @@ def _gradients(
             dbeta[j] = sums[0, j]
 
 
-# Few of them, and of arrays that may be empty.
-first = part(_first)
-settle = part(_settle, literal=True)
-recall = part(_recall, literal=True)
-affine = part(_affine, literal=True)
-gradients = part(_gradients, literal=True)
+sample_size = device_function(_sample_size)
+# Literal, as some of their arrays may be empty.
+batch_stats = device_function(_batch_stats, literal=True)
+running_stats = device_function(_running_stats, literal=True)
+affine = device_function(_affine, literal=True)
+gradients = device_function(_gradients, literal=True)
 
 
 # --- runs of consecutive values, the inner loops --------------------------------------------------
 
 
 def _minus(a: Any, b: float) -> Any:
-    """a - b in float64; compiled on its own, where no reordering may take it apart."""
+    """Return a - b in float64; a function of its own, since its caller may reorder sums."""
     return np.float64(a) - b
 
 
-minus = part(_minus, exact=True)
+minus = device_function(_minus, exact=True)
 
 
 def _run_sums(x: Array, shift: float) -> tuple[float, float]:
-    """Sum of x - K, sum of (x - K)^2."""
+    """Return the sum of x - K and the sum of (x - K)^2."""
     s1 = s2 = 0.0
     for k in range(x.size):
         d = minus(x[k], shift)
@@ -147,7 +147,7 @@ def _run_sums(x: Array, shift: float) -> tuple[float, float]:
 
 
 def _run_dots(g: Array, x: Array, y: Array, gated: bool, shift: float) -> tuple[float, float]:
-    """Sum of g, sum of g * (x - K), where g counts as 0 where y <= 0 if gated."""
+    """Return the sum of g and the sum of g * (x - K); if gated, g counts as 0 where y <= 0."""
     s1 = s2 = 0.0
     zero = g.dtype.type(0)
     for k in range(x.size):
@@ -159,6 +159,6 @@ def _run_dots(g: Array, x: Array, y: Array, gated: bool, shift: float) -> tuple[
     return s1, s2
 
 
-# The only sums that may be reordered, into as many as a vector register holds.
-run_sums = part(_run_sums)
-run_dots = part(_run_dots)
+# Not exact, so that LLVM may sum in several elements of a vector register.
+run_sums = device_function(_run_sums)
+run_dots = device_function(_run_dots)

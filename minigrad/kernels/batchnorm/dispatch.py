@@ -1,53 +1,46 @@
-"""BatchNorm in closed form, forward and backward, on x of shape (n, c) or (n, c, s), in C order.
+"""The fused BatchNorm on x of shape (n, c) or (n, c, s), in C order.
 
 The caller views x of more axes as (n, c, s), where s is the product of the spatial sizes. An empty
-array stands for one that is absent. For each channel, with m = n * s values:
+array means that an array is absent. For each channel, with m = n * s values:
 
     stats[0] + stats[1] = mean          in two parts: K, a number of x's dtype, and the rest
     stats[2] = 1 / sqrt(var + eps)
     stats[3] = var                      biased
     stats[4] = mean                     rounded
 
-`stats`, (5, c) in float64, is all that backward needs besides x, and a snapshot. Sums are in
-float64, of x - K with K near the mean: it is the mean of the channel's first m' values, so that
-(K - mean)^2 <= var * m / m' whatever the data, and nothing cancels. In a channel of equal values
-x - K is 0 exactly. NaN and inf stay in their channel. An |x - K| beyond the dtype's largest number
-(values of both signs above 1.7e38 in float32) is infinite in y and dx.
+`stats`, of shape (5, c) in float64, is a snapshot with all that backward needs besides x. Sums are
+in float64 and of x - K, where K is near the mean: it is at first the mean of the channel's first m'
+values, so that (K - mean)^2 <= var * m / m' for any data, and nothing cancels. In a channel of
+equal values x - K is exactly 0. NaN and inf stay in their channel. If |x - K| is beyond the
+dtype's largest number (values of both signs above 1.7e38 in float32), y and dx are infinite.
 
-The order of every sum is fixed by the shape alone: rows are summed in blocks, and the blocks'
-sums added in order; planes are summed channel by channel. Hence the same bits in any number of
-threads. Loops over channels (rows) and over space (planes) are what LLVM makes vector code of.
+The shape alone fixes the order of every sum: rows are summed in blocks, whose sums are added in
+order, and planes channel by channel. So the bits are the same for any number of threads. LLVM
+vectorises the loops over channels (rows) and over space (planes).
 """
 
 from typing import Any
 
 from numpy.typing import NDArray
 
-from ..threading.pool import team_for
+from ..threading.pool import pool_for
 from .planes import plane_backward, plane_eval, plane_train
-from .rows import row_eval, row_train
-from .rows_backward import row_backward
+from .rows import row_backward, row_eval, row_train
 
 Array = NDArray[Any]
 MEAN, VAR = 4, 3  # rows of stats
 
 
 def forward_train(
-    x: Array,
-    gamma: Array,
-    beta: Array,
-    eps: float,
-    relu: bool,
-    y: Array,
-    stats: Array,
+    x: Array, gamma: Array, beta: Array, eps: float, relu: bool, y: Array, stats: Array
 ) -> None:
-    """y = gamma * (x - mean) / sqrt(var + eps) + beta, and of that max(., 0) if relu; stats."""
+    """Compute y = gamma * (x - mean) / sqrt(var + eps) + beta, or max(y, 0) if relu, and stats."""
     if not x.size:
         stats.fill(0.0)
     elif x.ndim == 3:
-        plane_train(x, gamma, beta, eps, relu, y, stats, team_for(x.size))
+        plane_train(x, gamma, beta, eps, relu, y, stats, pool_for(x.size))
     else:
-        row_train(x, gamma, beta, eps, relu, y, stats, team_for(x.size))
+        row_train(x, gamma, beta, eps, relu, y, stats, pool_for(x.size))
 
 
 def forward_eval(
@@ -61,12 +54,12 @@ def forward_eval(
     y: Array,
     stats: Array,
 ) -> None:
-    """y = gamma * (x - running_mean) / sqrt(running_var + eps) + beta, relu as above; stats."""
+    """Compute y and stats like forward_train, but with running_mean and running_var."""
     constants = gamma, beta, running_mean, running_var, eps
     if x.ndim == 3:
-        plane_eval(x, *constants, relu, y, stats, team_for(x.size))
+        plane_eval(x, *constants, relu, y, stats, pool_for(x.size))
     else:
-        row_eval(x, *constants, relu, y, stats, team_for(x.size))
+        row_eval(x, *constants, relu, y, stats, pool_for(x.size))
 
 
 def backward(
@@ -80,16 +73,17 @@ def backward(
     dgamma: Array,
     dbeta: Array,
 ) -> None:
-    """dbeta = sum of g, dgamma = sum of g * x_hat, each unless empty, and unless empty
+    """Compute those of dx, dgamma and dbeta that are not empty.
 
-    dx = gamma * inv_std * (g - mean(g) - x_hat * mean(g * x_hat)), or without `training`, where
-    mean and var were constants, dx = gamma * inv_std * g. y: empty, or what relu gave: there g
-    counts as 0 where y <= 0.
+    dbeta = sum of g, dgamma = sum of g * x_hat, and in training
+    dx = gamma * inv_std * (g - mean(g) - x_hat * mean(g * x_hat)). In evaluation mean and var are
+    constants, so dx = gamma * inv_std * g.
+    y: the output of a forward pass with relu, otherwise empty; g counts as 0 where y <= 0.
     """
     if not x.size:
         dgamma.fill(0)
         dbeta.fill(0)
     elif x.ndim == 3:
-        plane_backward(g, x, y, gamma, stats, training, dx, dgamma, dbeta, team_for(x.size))
+        plane_backward(g, x, y, gamma, stats, training, dx, dgamma, dbeta, pool_for(x.size))
     else:
-        row_backward(g, x, y, gamma, stats, training, dx, dgamma, dbeta, team_for(x.size))
+        row_backward(g, x, y, gamma, stats, training, dx, dgamma, dbeta, pool_for(x.size))

@@ -1,7 +1,7 @@
-"""BatchNorm of (n, c, s): each channel is n planes of s values, and inner loops run over those.
+"""BatchNorm of (n, c, s): each channel is n planes of s values, over which the inner loops run.
 
-The terms are explained in minigrad.kernels.batchnorm, `team`, and what is called for each part, a
-group of channels, in team.py beside it.
+The terms are explained in dispatch.py. Loops are shared in groups of channels: all passes over a
+group follow each other, while its values are in the cache.
 """
 
 from typing import Any
@@ -9,21 +9,30 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..jit.decorators import kernel, part
-from ..threading.parallel_for import Team, sharing
-from .channel import affine, finite, first, gradients, recall, run_dots, run_sums, settle
+from ..jit.decorators import device_function, kernel
+from ..threading.parallel_for import Pool, parallel_for
+from .channel import (
+    affine,
+    batch_stats,
+    finite,
+    gradients,
+    run_dots,
+    run_sums,
+    running_stats,
+    sample_size,
+)
 
 Array = NDArray[Any]
 
-SEGMENT = 4096  # of a plane, for the same reason as ROWS of batchnorm_rows
-# Values of channels that are done together: 512 KiB in float32; twice as many took as long, and are
-# fewer parts to share. Channel by channel, where the next plane of a channel is far away,
-# (16, 256, 14, 14) took 1.7 times as long, (32, 64, 28, 28) 1.3.
+# The values of a plane that are summed before they join the total; see ROWS in rows.py.
+SEGMENT = 4096
+# The values in a group of channels: few enough for the cache, and enough that the next plane of a
+# channel is not far away.
 GROUP = 1 << 17
 
 
 def _plane_scale(x: Array, p: Array, relu: bool, y: Array, start: int, stop: int) -> None:
-    """y = (x - K) * scale + offset, or 0 where that is below and relu is asked for."""
+    """y = (x - K) * scale + offset, or at least 0 with relu."""
     low = x.dtype.type(0.0 if relu else np.nan)
     for i in range(x.shape[0]):
         for j in range(start, stop):
@@ -35,9 +44,9 @@ def _plane_scale(x: Array, p: Array, relu: bool, y: Array, start: int, stop: int
 
 
 def _plane_sums(x: Array, stats: Array, sums: Array, start: int, stop: int) -> None:
-    """stats[0] = K; sums = sum of x - K, sum of (x - K)^2; channels from start to stop."""
+    """stats[0] = K; sums = sum of x - K, sum of (x - K)^2; channels start to stop - 1."""
     n, _, s = x.shape
-    m = first(n * s)
+    m = sample_size(n * s)
     for j in range(start, stop):
         origin, total, i, count = np.float64(x[0, j, 0]), 0.0, 0, 0
         while count < m:
@@ -58,7 +67,7 @@ def _plane_sums(x: Array, stats: Array, sums: Array, start: int, stop: int) -> N
 def _plane_dots(
     g: Array, x: Array, y: Array, stats: Array, sums: Array, start: int, stop: int
 ) -> None:
-    """sums = sum of g, sum of g * (x - K), g gated by y; channels from start to stop."""
+    """sums = sum of g, sum of g * (x - K), g gated by y; channels start to stop - 1."""
     n, _, s = x.shape
     gated = y.size > 0
     ys = y if gated else g
@@ -75,7 +84,7 @@ def _plane_dots(
 def _plane_dx(
     g: Array, x: Array, y: Array, p: Array, training: bool, dx: Array, start: int, stop: int
 ) -> None:
-    """dx of the formula at `gradients`, g gated by y; channels from start to stop."""
+    """Compute dx by the formula in `gradients`, with g gated by y; channels start to stop - 1."""
     gated, zero = y.size > 0, x.dtype.type(0)
     y = y if gated else g
     for i in range(x.shape[0]):
@@ -91,30 +100,36 @@ def _plane_dx(
                 out[k] = h * p1
 
 
-plane_sums = part(_plane_sums, exact=True)
-plane_scale = part(_plane_scale, exact=True)
-plane_dots = part(_plane_dots, exact=True)
-plane_dx = part(_plane_dx, exact=True)
+plane_sums = device_function(_plane_sums, exact=True)
+plane_scale = device_function(_plane_scale, exact=True)
+plane_dots = device_function(_plane_dots, exact=True)
+plane_dx = device_function(_plane_dx, exact=True)
 
 
-def _group(x: Array) -> int:
-    """How many channels are done together, which is a part."""
+def _group_size(x: Array) -> int:
+    """Return the number of channels in a group, which is a part of a loop."""
     m: int = x.shape[0] * x.shape[2]
     return max(1, GROUP // max(m, 1))
 
 
 def _groups(x: Array) -> int:
-    """How many parts there are; at least one."""
+    """Return the number of groups, which is at least one."""
     c: int = x.shape[1]
-    return max(1, (c + part_group(x) - 1) // part_group(x))
+    return max(1, (c + group_size(x) - 1) // group_size(x))
 
 
-part_group = part(_group)
-groups = part(_groups)
+def _channels(group: int, x: Array) -> tuple[int, int]:
+    """Return the first channel of a group and the one after its last."""
+    start = group * group_size(x)
+    return start, min(start + group_size(x), x.shape[1])
+
+
+group_size = device_function(_group_size)
+groups, channels = device_function(_groups), device_function(_channels)
 
 
 def _train_group(
-    part: int,
+    group: int,
     _thread: int,
     x: Array,
     gamma: Array,
@@ -126,15 +141,15 @@ def _train_group(
     sums: Array,
     p: Array,
 ) -> None:
-    a, b = part * part_group(x), min((part + 1) * part_group(x), x.shape[1])
-    plane_sums(x, stats, sums, a, b)
-    settle(x.shape[0] * x.shape[2], sums, eps, stats, p, a, b)
-    affine(gamma, beta, stats, p, a, b)
-    plane_scale(x, p, relu, y, a, b)
+    start, stop = channels(group, x)
+    plane_sums(x, stats, sums, start, stop)
+    batch_stats(x.shape[0] * x.shape[2], sums, eps, stats, p, start, stop)
+    affine(gamma, beta, stats, p, start, stop)
+    plane_scale(x, p, relu, y, start, stop)
 
 
 def _eval_group(
-    part: int,
+    group: int,
     _thread: int,
     x: Array,
     gamma: Array,
@@ -144,13 +159,13 @@ def _eval_group(
     stats: Array,
     p: Array,
 ) -> None:
-    a, b = part * part_group(x), min((part + 1) * part_group(x), x.shape[1])
-    affine(gamma, beta, stats, p, a, b)
-    plane_scale(x, p, relu, y, a, b)
+    start, stop = channels(group, x)
+    affine(gamma, beta, stats, p, start, stop)
+    plane_scale(x, p, relu, y, start, stop)
 
 
 def _backward_group(
-    part: int,
+    group: int,
     _thread: int,
     g: Array,
     x: Array,
@@ -164,32 +179,25 @@ def _backward_group(
     sums: Array,
     p: Array,
 ) -> None:
-    a, b = part * part_group(x), min((part + 1) * part_group(x), x.shape[1])
+    start, stop = channels(group, x)
     if training or dgamma.size or dbeta.size:
-        plane_dots(g, x, y, stats, sums, a, b)
-    gradients(x.shape[0] * x.shape[2], sums, gamma, stats, dgamma, dbeta, p, a, b)
+        plane_dots(g, x, y, stats, sums, start, stop)
+    gradients(x.shape[0] * x.shape[2], sums, gamma, stats, dgamma, dbeta, p, start, stop)
     if dx.size:
-        plane_dx(g, x, y, p, training, dx, a, b)
+        plane_dx(g, x, y, p, training, dx, start, stop)
 
 
-train_group = sharing(part(_train_group, exact=True))
-eval_group = sharing(part(_eval_group, exact=True))
-backward_group = sharing(part(_backward_group, exact=True))
+train_group = parallel_for(device_function(_train_group, exact=True))
+eval_group = parallel_for(device_function(_eval_group, exact=True))
+backward_group = parallel_for(device_function(_backward_group, exact=True))
 
 
 def _plane_train(
-    x: Array,
-    gamma: Array,
-    beta: Array,
-    eps: float,
-    relu: bool,
-    y: Array,
-    stats: Array,
-    team: Team,
+    x: Array, gamma: Array, beta: Array, eps: float, relu: bool, y: Array, stats: Array, pool: Pool
 ) -> None:
-    """forward_train."""
+    """See forward_train in dispatch.py."""
     sums, p = np.empty((2, x.shape[1])), np.empty((3, x.shape[1]), x.dtype)
-    train_group(team, groups(x), x.size, (x, gamma, beta, eps, relu, y, stats, sums, p))
+    train_group(pool, groups(x), x.size, (x, gamma, beta, eps, relu, y, stats, sums, p))
 
 
 def _plane_eval(
@@ -202,12 +210,12 @@ def _plane_eval(
     relu: bool,
     y: Array,
     stats: Array,
-    team: Team,
+    pool: Pool,
 ) -> None:
-    """forward_eval."""
-    recall(x, running_mean, running_var, eps, stats)
+    """See forward_eval in dispatch.py."""
+    running_stats(x, running_mean, running_var, eps, stats)
     p = np.empty((3, x.shape[1]), x.dtype)
-    eval_group(team, groups(x), x.size, (x, gamma, beta, relu, y, stats, p))
+    eval_group(pool, groups(x), x.size, (x, gamma, beta, relu, y, stats, p))
 
 
 def _plane_backward(
@@ -220,12 +228,12 @@ def _plane_backward(
     dx: Array,
     dgamma: Array,
     dbeta: Array,
-    team: Team,
+    pool: Pool,
 ) -> None:
-    """backward."""
+    """See backward in dispatch.py."""
     sums, p = np.zeros((2, x.shape[1])), np.empty((5, x.shape[1]), x.dtype)
     arguments = g, x, y, gamma, stats, training, dx, dgamma, dbeta, sums, p
-    backward_group(team, groups(x), x.size, arguments)
+    backward_group(pool, groups(x), x.size, arguments)
 
 
 plane_train = kernel(_plane_train, exact=True, allocates=True)

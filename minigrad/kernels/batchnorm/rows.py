@@ -1,8 +1,10 @@
-"""BatchNorm of (n, c), forward: channels lie side by side, and inner loops run over them.
+"""BatchNorm of (n, c): channels lie side by side, and the inner loops run over them.
 
-The terms are explained in minigrad.kernels.batchnorm, `team`, `share` and what it calls for each
-part in team.py beside it. Both passes go over blocks of rows, the second one backwards: what was
-summed last may still be in a cache.
+The terms are explained in dispatch.py. An array is processed in blocks of rows, which are the parts
+of the loops that threads share, and inside a block in runs: slices of one row or several, as long
+as the row of coefficients `p` or `shift`, in which those of the c channels repeat. Each direction
+makes two passes. The second one takes the blocks in reverse order, as those that the first read
+last may still be in the cache.
 """
 
 from typing import Any
@@ -10,99 +12,66 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..jit.decorators import kernel, part
-from ..threading.parallel_for import Team, sharing, threads
-from .channel import affine, finite, first, recall, settle
+from ..jit.decorators import device_function, kernel
+from ..threading.parallel_for import Pool, parallel_for, threads
+from .channel import affine, batch_stats, finite, gradients, running_stats, sample_size
 
 Array = NDArray[Any]
 
-# A block of rows, which is a part, and what is summed before it joins the total, has this many
-# rows, or if they are short this many values.
+# A block has this many rows or, if they are short, this many values. Its values are summed before
+# they join the total.
 ROWS, VALUES = 32, 1 << 15
-# Rows shorter than this are taken several at a time, or entering the inner loop costs most: 512
-# took 0.8 times as long as 256 where x comes from L2. Sums, which read four such runs at once, did
-# not gain by it, and from memory took 1.4 times as long with 512 as with 128.
+# A run of short rows has about this many values, so that entering the inner loop costs little. Sums
+# read four runs at once and need shorter ones.
 RUN, SUMS_RUN = 512, 128
-# Runs that an array has at least: to fill one with coefficients takes time, too. In runs of 512
-# values, 4 of them, both directions of (32, 64) took 6.7 us; in 16 of 128, 5.6.
+# An array has at least this many runs, since coefficients are repeated to fill one.
 RUNS = 16
-# Rows at least so long are scaled four at a time: with one after the other (1024, 4096) took 2.2
-# times as long, (4096, 1024) 0.9. Four runs of shorter rows come from the same pages of memory, and
-# (65536, 64) took twice as long. dx, which reads twice as many arrays, gained nothing by it.
+# Rows of at least this length are scaled four at a time. Four runs of shorter rows would come from
+# the same pages of memory; dx reads twice as many arrays and gains nothing.
 LONG = 1536
-# Between rows of coefficients: with 1024 channels they were all in the same few lines of L1, and
-# dx took 1.4 times as long.
+# The space between rows of coefficients, which would otherwise share few lines of the L1 cache if c
+# is a power of two.
 GAP = 16
 
-
-def _row_shift(x: Array, stats: Array) -> None:
-    """stats[0] = K, one for each channel."""
-    m = first(x.shape[0])
-    origin, total = x[0], np.zeros(x.shape[1])
-    for i in range(m):
-        a = x[i]
-        for j in range(total.size):
-            total[j] += np.float64(a[j]) - np.float64(origin[j])
-    for j in range(total.size):
-        stats[0, j] = finite(x.dtype.type(np.float64(origin[j]) + total[j] / m))
+# --- blocks and runs ------------------------------------------------------------------------------
 
 
-# These call nothing, so that Python can, too, without a compiler: kernels call what follows them.
-
-
-def width(c: int, run: int) -> int:
-    """Columns that are done in one go: c, or those of several rows."""
+def _run_length(c: int, values: int) -> int:
+    """Return the length of a run of about this many values: a multiple of c."""
     c = max(c, 1)
-    return c * max(1, run // c)
+    return c * max(1, values // c)
 
 
-def block(c: int) -> int:
-    """Rows in a block."""
+def _block_rows(c: int) -> int:
+    """Return the number of rows in a block."""
     return max(ROWS, VALUES // max(c, 1))
 
 
-def blocks(n: int, rows: int) -> int:
-    """Blocks of so many rows in n; at least one, so that there is a sum of none."""
+def _count_blocks(n: int, rows: int) -> int:
+    """Return the number of blocks in n rows, at least one, so that there is a sum of none."""
     return max(1, (n + rows - 1) // rows)
 
 
-part_width = part(width)
-part_block = part(block)
-part_blocks = part(blocks)
+def _repeat(p: Array, c: int, w: int) -> None:
+    """Fill columns c to w - 1 with repetitions of columns 0 to c - 1.
+
+    Each repetition is copied from the first c columns, which LLVM can vectorise.
+    """
+    for i in range(p.shape[0]):
+        row = p[i]
+        for start in range(c, w, max(c, 1)):
+            target = row[start : start + c]
+            for j in range(c):
+                target[j] = row[j]
 
 
-def _row_sums(
-    b: int, thread: int, x: Array, shift: Array, size: int, spare: Array, sums: Array
-) -> None:
-    """sums[b] = sum of x - K, sum of (x - K)^2, of block b of flat x, in runs as long as shift."""
-    t1, t2, w = spare[thread, 0], spare[thread, 1], shift.size
-    t1[:] = 0.0
-    t2[:] = 0.0
-    start, end = b * size, min((b + 1) * size, x.size)
-    m = (end - start) // (4 * w) * w
-    # Four runs at once are a quarter of the traffic on the accumulators. Of one after the other,
-    # in the same pages, memory gave (65536, 64) half as fast as of the block's four quarters.
-    for i in range(start, start + m, w):
-        x0, x1 = x[i : i + w], x[i + m : i + m + w]
-        x2, x3 = x[i + 2 * m : i + 2 * m + w], x[i + 3 * m : i + 3 * m + w]
-        for j in range(w):
-            s = shift[j]
-            d0, d1, d2, d3 = x0[j] - s, x1[j] - s, x2[j] - s, x3[j] - s
-            t1[j] += (d0 + d1) + (d2 + d3)
-            # One after the other, all are fused with a multiplication: in pairs it took 1.2 times
-            # as long.
-            t2[j] = d0 * d0 + (d1 * d1 + (d2 * d2 + (d3 * d3 + t2[j])))
-    for i in range(start + 4 * m, end, w):
-        x0 = x[i : min(i + w, end)]
-        for j in range(x0.size):
-            d0 = x0[j] - shift[j]
-            t1[j] += d0
-            t2[j] += d0 * d0
-    fold(t1, t2, sums[b])
+def _accumulators(pool: Pool, w: int) -> Array:
+    """Return two rows of accumulators for each thread."""
+    return np.empty((threads(pool), 2, w))
 
 
-def _fold(t1: Array, t2: Array, sums: Array) -> None:
-    """Add up the columns of each channel."""
+def _add_channels(t1: Array, t2: Array, sums: Array) -> None:
+    """Add up the accumulators of each channel."""
     c = sums.shape[1]
     for j in range(c):
         sums[0, j] = t1[j]
@@ -114,7 +83,7 @@ def _fold(t1: Array, t2: Array, sums: Array) -> None:
 
 
 def _row_total(sums: Array) -> Array:
-    """The sum over all blocks, in order."""
+    """Return the sum over all blocks, added in order."""
     total: Array = sums[0].copy()
     for b in range(1, sums.shape[0]):
         s = sums[b]
@@ -124,26 +93,74 @@ def _row_total(sums: Array) -> Array:
     return total
 
 
-def _repeat(p: Array, c: int, w: int) -> None:
-    """Columns from c to w become those of c before, all from the first c: where each is copied from
-    the one before, which is no vector code, both directions of (32, 64) took 8.9 us, not 6.7."""
-    for i in range(p.shape[0]):
-        row = p[i]
-        for start in range(c, w, max(c, 1)):
-            target = row[start : start + c]
-            for j in range(c):
-                target[j] = row[j]
+run_length = device_function(_run_length)
+block_rows, count_blocks = device_function(_block_rows), device_function(_count_blocks)
+repeat = device_function(_repeat)
+accumulators = device_function(_accumulators, allocates=True)
+add_channels = device_function(_add_channels, exact=True)
+row_total = device_function(_row_total, exact=True, allocates=True)
 
 
-def _spare(team: Team, w: int) -> Array:
-    """Two rows of accumulators for each thread."""
-    return np.empty((threads(team), 2, w))
+def _shift_run(stats: Array, like: Array) -> Array:
+    """Return K of each channel, repeated to fill a run of sums, in the dtype of `like`."""
+    c = stats.shape[1]
+    w = run_length(c, SUMS_RUN)
+    shift: Array = np.empty((1, w), like.dtype)
+    for j in range(c):  # Numba compiles a loop much faster than the assignment of a slice
+        shift[0, j] = stats[0, j]
+    repeat(shift, c, w)
+    return shift.reshape(w)
+
+
+shift_run = device_function(_shift_run, allocates=True)
+
+# --- forward --------------------------------------------------------------------------------------
+
+
+def _row_shift(x: Array, stats: Array) -> None:
+    """stats[0] = K, for each channel."""
+    m = sample_size(x.shape[0])
+    origin, total = x[0], np.zeros(x.shape[1])
+    for i in range(m):
+        a = x[i]
+        for j in range(total.size):
+            total[j] += np.float64(a[j]) - np.float64(origin[j])
+    for j in range(total.size):
+        stats[0, j] = finite(x.dtype.type(np.float64(origin[j]) + total[j] / m))
+
+
+def _row_sums(
+    b: int, thread: int, x: Array, shift: Array, size: int, spare: Array, sums: Array
+) -> None:
+    """sums[b] = sum of x - K, sum of (x - K)^2, for block b of the flat array x."""
+    t1, t2, w = spare[thread, 0], spare[thread, 1], shift.size
+    t1[:] = 0.0
+    t2[:] = 0.0
+    start, end = b * size, min((b + 1) * size, x.size)
+    m = (end - start) // (4 * w) * w
+    # One run from each quarter of the block: the accumulators are read and written less often.
+    for i in range(start, start + m, w):
+        x0, x1 = x[i : i + w], x[i + m : i + m + w]
+        x2, x3 = x[i + 2 * m : i + 2 * m + w], x[i + 3 * m : i + 3 * m + w]
+        for j in range(w):
+            s = shift[j]
+            d0, d1, d2, d3 = x0[j] - s, x1[j] - s, x2[j] - s, x3[j] - s
+            t1[j] += (d0 + d1) + (d2 + d3)
+            # Nested, so that each addition is fused with a multiplication.
+            t2[j] = d0 * d0 + (d1 * d1 + (d2 * d2 + (d3 * d3 + t2[j])))
+    for i in range(start + 4 * m, end, w):
+        x0 = x[i : min(i + w, end)]
+        for j in range(x0.size):
+            d0 = x0[j] - shift[j]
+            t1[j] += d0
+            t2[j] += d0 * d0
+    add_channels(t1, t2, sums[b])
 
 
 def _row_scale(
     b: int, _thread: int, x: Array, p: Array, w: int, low: Any, size: int, last: int, y: Array
 ) -> None:
-    """y = (x - p0) * p1 + p2, or low where that is below, of flat x and y; last: the last block."""
+    """y = (x - p0) * p1 + p2, but at least low, for block last - b of the flat arrays x and y."""
     start = (last - b) * size
     end = min(start + size, x.size)
     m = (end - start) // (4 * w) * (4 * w) if w >= LONG else 0
@@ -168,55 +185,42 @@ def _row_scale(
             y0[j] = low if v <= low else v
 
 
-row_shift = part(_row_shift, exact=True, allocates=True)
-fold = part(_fold, exact=True)
-row_sums = sharing(part(_row_sums, exact=True))
-row_total = part(_row_total, exact=True, allocates=True)
-repeat = part(_repeat)
-spare = part(_spare, allocates=True)
-row_scale = sharing(part(_row_scale, exact=True))
+row_shift = device_function(_row_shift, exact=True, allocates=True)
+row_sums = parallel_for(device_function(_row_sums, exact=True))
+row_scale = parallel_for(device_function(_row_scale, exact=True))
 
 
-def _row_apply(x: Array, p: Array, w: int, relu: bool, y: Array, team: Team) -> None:
-    """Scale all blocks."""
+def _row_apply(x: Array, p: Array, w: int, relu: bool, y: Array, pool: Pool) -> None:
+    """y = (x - p0) * p1 + p2, or at least 0 with relu, in runs of length w."""
     n, c = x.shape
-    rows = part_block(c)
-    k = part_blocks(n, rows)
-    low = x.dtype.type(0.0 if relu else np.nan)  # nothing is <= NaN
+    rows = block_rows(c)
+    k = count_blocks(n, rows)
+    low = x.dtype.type(0.0 if relu else np.nan)  # no value is <= NaN
     repeat(p, c, w)
-    flat = x.reshape(x.size), p, w, low, rows * c, k - 1, y.reshape(y.size)
-    row_scale(team, k, x.size, flat)
+    arguments = x.reshape(x.size), p, w, low, rows * c, k - 1, y.reshape(y.size)
+    row_scale(pool, k, x.size, arguments)
 
 
-row_apply = part(_row_apply, exact=True)
+row_apply = device_function(_row_apply, exact=True)
 
 
 def _row_train(
-    x: Array,
-    gamma: Array,
-    beta: Array,
-    eps: float,
-    relu: bool,
-    y: Array,
-    stats: Array,
-    team: Team,
+    x: Array, gamma: Array, beta: Array, eps: float, relu: bool, y: Array, stats: Array, pool: Pool
 ) -> None:
-    """forward_train."""
+    """See forward_train in dispatch.py."""
     n, c = x.shape
-    rows = part_block(c)
-    k = part_blocks(n, rows)
-    w = part_width(c, SUMS_RUN)
-    shift, sums = np.empty((1, w)), np.empty((k, 2, c))
+    rows = block_rows(c)
+    k = count_blocks(n, rows)
+    sums = np.empty((k, 2, c))
     row_shift(x, stats)
-    for j in range(c):  # a slice's errors take Numba 1.5 s to compile
-        shift[0, j] = stats[0, j]
-    repeat(shift, c, w)
-    row_sums(team, k, x.size, (x.reshape(x.size), shift[0], rows * c, spare(team, w), sums))
-    w = part_width(c, min(RUN, x.size // RUNS))
+    shift = shift_run(stats, stats)
+    spare = accumulators(pool, shift.size)
+    row_sums(pool, k, x.size, (x.reshape(x.size), shift, rows * c, spare, sums))
+    w = run_length(c, min(RUN, x.size // RUNS))
     p = np.empty((3, w + GAP), x.dtype)
-    settle(n, row_total(sums), eps, stats, p, 0, c)
+    batch_stats(n, row_total(sums), eps, stats, p, 0, c)
     affine(gamma, beta, stats, p, 0, c)
-    row_apply(x, p, w, relu, y, team)
+    row_apply(x, p, w, relu, y, pool)
 
 
 def _row_eval(
@@ -229,16 +233,133 @@ def _row_eval(
     relu: bool,
     y: Array,
     stats: Array,
-    team: Team,
+    pool: Pool,
 ) -> None:
-    """forward_eval."""
+    """See forward_eval in dispatch.py."""
     c = x.shape[1]
-    w = part_width(c, min(RUN, x.size // RUNS))
+    w = run_length(c, min(RUN, x.size // RUNS))
     p = np.empty((3, w + GAP), x.dtype)
-    recall(x, running_mean, running_var, eps, stats)
+    running_stats(x, running_mean, running_var, eps, stats)
     affine(gamma, beta, stats, p, 0, c)
-    row_apply(x, p, w, relu, y, team)
+    row_apply(x, p, w, relu, y, pool)
+
+
+# --- backward -------------------------------------------------------------------------------------
+
+
+def _row_dots(
+    b: int,
+    thread: int,
+    g: Array,
+    x: Array,
+    y: Array,
+    gated: bool,
+    shift: Array,
+    size: int,
+    spare: Array,
+    sums: Array,
+) -> None:
+    """sums[b] = sum of g, sum of g * (x - K), for block b of flat arrays; g gated by y."""
+    t1, t2, w, zero = spare[thread, 0], spare[thread, 1], shift.size, x.dtype.type(0)
+    t1[:] = 0.0
+    t2[:] = 0.0
+    start, end = b * size, min((b + 1) * size, x.size)
+    m = (end - start) // (4 * w) * w
+    for i in range(start, start + m, w):
+        i1, i2, i3 = i + m, i + 2 * m, i + 3 * m
+        g0, x0, y0 = g[i : i + w], x[i : i + w], y[i : i + w]
+        g1, x1, y1 = g[i1 : i1 + w], x[i1 : i1 + w], y[i1 : i1 + w]
+        g2, x2, y2 = g[i2 : i2 + w], x[i2 : i2 + w], y[i2 : i2 + w]
+        g3, x3, y3 = g[i3 : i3 + w], x[i3 : i3 + w], y[i3 : i3 + w]
+        for j in range(w):
+            h0, h1, h2, h3 = g0[j], g1[j], g2[j], g3[j]
+            if gated:
+                h0 = zero if y0[j] <= zero else h0
+                h1 = zero if y1[j] <= zero else h1
+                h2 = zero if y2[j] <= zero else h2
+                h3 = zero if y3[j] <= zero else h3
+            s = shift[j]
+            d0, d1 = np.float64(x0[j] - s), np.float64(x1[j] - s)
+            d2, d3 = np.float64(x2[j] - s), np.float64(x3[j] - s)
+            t1[j] += (np.float64(h0) + np.float64(h1)) + (np.float64(h2) + np.float64(h3))
+            t2[j] = h0 * d0 + (h1 * d1 + (h2 * d2 + (h3 * d3 + t2[j])))
+    for i in range(start + 4 * m, end, w):
+        e = min(i + w, end)
+        g0, x0, y0 = g[i:e], x[i:e], y[i:e]
+        for j in range(x0.size):
+            h0 = g0[j]
+            if gated:
+                h0 = zero if y0[j] <= zero else h0
+            t1[j] += h0
+            t2[j] += h0 * np.float64(x0[j] - shift[j])
+    add_channels(t1, t2, sums[b])
+
+
+def _row_dx(
+    b: int,
+    _thread: int,
+    g: Array,
+    x: Array,
+    y: Array,
+    gated: bool,
+    p: Array,
+    w: int,
+    training: bool,
+    size: int,
+    last: int,
+    dx: Array,
+) -> None:
+    """Compute dx by the formula in `gradients`, for block last - b of flat arrays; g gated by y."""
+    zero, start = x.dtype.type(0), (last - b) * size
+    for i in range(start, min(start + size, x.size), w):
+        e = min(i + w, start + size, x.size)
+        g0, x0, y0, d0 = g[i:e], x[i:e], y[i:e], dx[i:e]
+        for j in range(d0.size):
+            h = g0[j]
+            if gated:
+                h = zero if y0[j] <= zero else h
+            if training:
+                h = (h - p[2, j]) - ((x0[j] - p[0, j]) * p[3, j] + p[4, j])
+            d0[j] = h * p[1, j]
+
+
+row_dots = parallel_for(device_function(_row_dots, exact=True))
+row_dx = parallel_for(device_function(_row_dx, exact=True))
+
+
+def _row_backward(
+    g: Array,
+    x: Array,
+    y: Array,
+    gamma: Array,
+    stats: Array,
+    training: bool,
+    dx: Array,
+    dgamma: Array,
+    dbeta: Array,
+    pool: Pool,
+) -> None:
+    """See backward in dispatch.py."""
+    n, c = x.shape
+    rows = block_rows(c)
+    size, k = rows * c, count_blocks(n, rows)
+    gated = y.size > 0
+    gs, xs = g.reshape(x.size), x.reshape(x.size)
+    ys = y.reshape(x.size) if gated else gs
+    sums = np.zeros((k, 2, c))
+    if training or dgamma.size or dbeta.size:
+        shift = shift_run(stats, x)
+        spare = accumulators(pool, shift.size)
+        row_dots(pool, k, x.size, (gs, xs, ys, gated, shift, size, spare, sums))
+    w = run_length(c, min(RUN, x.size // RUNS))
+    p = np.empty((5, w + GAP), x.dtype)
+    gradients(n, row_total(sums), gamma, stats, dgamma, dbeta, p, 0, c)
+    if dx.size:
+        repeat(p, c, w)
+        ds = dx.reshape(x.size)
+        row_dx(pool, k, x.size, (gs, xs, ys, gated, p, w, training, size, k - 1, ds))
 
 
 row_train = kernel(_row_train, exact=True, allocates=True)
 row_eval = kernel(_row_eval, exact=True, allocates=True)
+row_backward = kernel(_row_backward, exact=True, allocates=True)

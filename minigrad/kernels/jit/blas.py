@@ -1,21 +1,23 @@
-"""The products of matrices in compiled code: Numba takes the addresses of BLAS from a part of
-SciPy, scipy.linalg.cython_blas, and imports that with whatever it compiles."""
+"""BLAS for compiled code. Numba takes its addresses from one extension module of SciPy."""
 
 import contextlib
 import importlib.util
-import os
 import sys
 import threading
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
+from ...system import after_fork
+
 NAME = "scipy.linalg.cython_blas"
 _lock = threading.Lock()
 
 
-def load_alone() -> None:
-    """Import that part without all the rest of SciPy, which is 150 modules, 10 MB and 0.1 s. Where
-    it cannot be had so, Numba imports it as it does."""
+def load_blas() -> None:
+    """Import the extension module without the rest of SciPy, which would take most of the time.
+
+    Where that fails, Numba imports SciPy as usual.
+    """
     with _lock, contextlib.suppress(Exception):
         if NAME not in sys.modules:
             scipy = importlib.util.find_spec("scipy")
@@ -33,11 +35,7 @@ def load_alone() -> None:
                 sys.modules[NAME] = module
 
 
-def _after_fork() -> None:
-    """Whoever held the lock is not in the child."""
+@after_fork
+def _renew_lock() -> None:
     global _lock
     _lock = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

@@ -1,14 +1,12 @@
 """The kernels' cache on disk: one file for each kernel and signature.
 
-Numba's own cache (`cache=True`) keeps an index apart from its data, so that a killed process or
-two that write at once leave entries that crash; it does not see that a helper in another file was
-edited, nor whether bounds are checked. Here an entry is one file, written aside and moved into
-place, that begins with a digest of all sources and of what follows: one that is broken or stale
-is as good as none, and the kernel is compiled and the file replaced.
+An entry begins with a digest of all sources and of the content that follows. A broken or stale
+entry counts as missing: the kernel is compiled, and the file replaced. minigrad.kernels.jit says
+why Numba's own cache does not do.
 
-Undocumented, and checked with Numba 0.61 and 0.68: NullCache, CompileResult._reduce and _rebuild,
-rtsys, Environment, Dispatcher._cache. Where they differ, the import fails, and decorators.py takes
-Numba's own cache.
+The module relies on undocumented parts of Numba, checked with 0.61 and 0.68: NullCache,
+CompileResult._reduce and _rebuild, rtsys, Environment, Dispatcher._cache. Where one of them
+differs, importing the module fails, and decorators.py takes Numba's own cache.
 """
 
 import contextlib
@@ -28,20 +26,19 @@ from numba.core.compiler import CompileResult
 from numba.core.environment import Environment
 from numba.core.runtime.nrt import rtsys
 
-from .blas import load_alone
+from .blas import load_blas
 from .cache_files import KERNELS, directories, write
-from .external_calls import bring, called_by
-from .notice import Compiling, Notice
+from .external_calls import called_by, load_called
+from .message import CompileListener, Message
 
-# Numba does not type them.
-_dumps: Any = serialize.dumps
+_dumps: Any = serialize.dumps  # not typed by Numba
 _rebuild: Any = CompileResult._rebuild
 
-# What changes machine code, besides source, options, signature and processor.
+# Numba's settings that change machine code.
 SETTINGS = ("BOUNDSCHECK", "OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "DEBUGINFO_DEFAULT")
 
 
-def _arguments(method: Any) -> int:
+def _count_parameters(method: Any) -> int:
     return len(inspect.signature(method).parameters)
 
 
@@ -50,69 +47,75 @@ def _digest(*parts: bytes) -> bytes:
 
 
 def _source(*paths: Path) -> bytes:
-    """A digest of these files, or nothing where one cannot be read, as in a zipped package."""
+    """Return a digest of these files, or b"" if one cannot be read, as in a zipped package."""
     try:
         return _digest(*(path.read_bytes() for path in paths))
     except OSError:
         return b""
 
 
-# Read at import, so that an edit that follows cannot pass for the source of what is running. Any
-# kernel may call helpers in any file here.
-_SOURCES = _source(*sorted(KERNELS.rglob("*.py")))
-_VERSION = f"2 {numba.__version__}".encode()  # 2: the form of an entry
+# Read at import, since a later edit is not the source of what is running; and all files, since a
+# kernel may call helpers in any of them. Generated code in the folder of the cache is none of them.
+_SOURCES = _source(
+    *sorted(path for path in KERNELS.rglob("*.py") if path.parent.name != "__pycache__")
+)
+_VERSION = f"2 {numba.__version__}".encode()  # 2: the version of the file format
 
 
 class DiskCache(NullCache):
-    """What a dispatcher asks for machine code before it compiles, and tells what it compiled.
+    """The cache of one kernel, from which its dispatcher loads machine code and where it saves it.
 
-    Nothing that goes wrong here raises: then the kernel is compiled, and at worst not kept.
+    No fault of the cache raises an error: the kernel is compiled instead, and at worst not saved.
     """
 
     def __init__(self, dispatcher: Any) -> None:
         function, options = dispatcher.py_func, dispatcher.targetoptions
         self.name = f"{function.__module__}.{function.__qualname__}"
-        # Sets of strings have another order in each process.
-        plain = {k: sorted(v) if isinstance(v, set) else v for k, v in options.items()}
-        self._options = repr(sorted(plain.items()))
+        # The order of a set of strings differs between processes.
+        ordered = {k: sorted(v) if isinstance(v, set) else v for k, v in options.items()}
+        self._options = repr(sorted(ordered.items()))
         source = _source(Path(function.__code__.co_filename))
         self._stamp = _digest(_VERSION, _SOURCES, source) if source else b""
         self._path: str | None = None
-        self._enabled = function.__closure__ is None  # whose values no source shows
+        self._enabled = function.__closure__ is None  # its values are not in the source
 
     @property
     def cache_path(self) -> str | None:
-        """Where this kernel was last found or put, if it was."""
+        """The folder where this kernel was last loaded or saved, or None."""
         return self._path
 
     def flush(self) -> None:
-        """Neither read nor write from now on: Dispatcher.recompile is for changed globals."""
+        """Stop loading and saving; Dispatcher.recompile calls this, since globals have changed."""
         self._enabled = False
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """The kernel compiled for `sig`, or None where it is not there or not to be trusted."""
+        """Return the kernel compiled for `sig`, or None if no valid entry is found."""
         with contextlib.suppress(Exception):
             name = self._file(sig, target_context.codegen())
             for directory in directories() if self._enabled else ():
                 with contextlib.suppress(Exception):
-                    # Numba would refresh the target here, that is, import all that its compiler
-                    # can do: 0.3 s. Machine code needs only the runtime's symbols.
                     called, data = self._read(directory / name)
-                    bring(called)
+                    load_called(called)
+                    # Numba would refresh the target instead, which imports its whole compiler.
+                    # Machine code needs only the symbols of the runtime.
                     rtsys.initialize(target_context)
                     result = _rebuild(target_context, *data)
                     self._path = str(directory)
                     return result
-        load_alone()  # before the compiler begins, and would import it with all of SciPy
+        load_blas()  # before the compiler would import it with all of SciPy
         return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
-        """Keep a CompileResult in the first directory that takes it, or warn once in a process."""
+        """Save a CompileResult in the first writable folder, or warn once in a process."""
         if not self._enabled:
             return
         if data.lifted or data.library.has_dynamic_globals:
-            reason = "it uses globals that live in this process only; pass them as arguments"
-            warnings.warn(f"minigrad: {self.name} is not kept: {reason}", RuntimeWarning, 2)
+            warnings.warn(
+                f"minigrad: {self.name} is not saved on disk, as it uses globals that exist in "
+                "this process only; pass them as arguments",
+                RuntimeWarning,
+                stacklevel=2,
+            )
             return
         errors: list[object] = [] if self._stamp else ["no sources"]
         try:
@@ -131,9 +134,12 @@ class DiskCache(NullCache):
         _warn_once("; ".join(map(str, errors)))
 
     def _file(self, sig: Any, codegen: Any) -> str:
-        """A name for all that selects machine code; sources and versions replace it instead."""
+        """Return the file name, which depends on all that selects machine code.
+
+        Sources and versions are not in it, so that a new version replaces the file.
+        """
         settings = [repr(getattr(config, name, None)) for name in SETTINGS]
-        processor = codegen.magic_tuple()  # so that machines may share a home
+        processor = codegen.magic_tuple()  # as machines may share a home directory
         python = sys.implementation.cache_tag
         key = repr((self.name, self._options, str(sig), settings, processor, python))
         readable = "".join(c if c.isalnum() or c in "._" else "_" for c in self.name)
@@ -142,21 +148,24 @@ class DiskCache(NullCache):
     def _read(self, path: Path) -> Any:
         content = path.read_bytes()
         if content[:32] != _digest(self._stamp, content[32:]):
-            raise ValueError(f"{path}: broken, or made from other sources")
+            raise ValueError(f"{path} is broken, or was made from other sources")
         return _Unpickler(io.BytesIO(content[32:])).load()
 
 
 class _Unpickler(pickle.Unpickler):
-    """Reads machine code without importing what it was compiled from. Numba would import the
-    modules of all functions in it, its own as well: these need SciPy, 16 MB and 0.2 s."""
+    """Reads machine code without importing the modules that it was compiled from.
+
+    Numba would import them, and with its own modules SciPy.
+    """
 
     def find_class(self, module: str, name: str) -> Any:
-        """What the entry names."""
+        """Return an object that the entry refers to by name."""
         return _environment if name == "_rebuild_env" else super().find_class(module, name)
 
 
 def _environment(module: str, constants: Any, name: str) -> Any:
-    """What machine code has of Python: constants for errors; globals only where Python runs it."""
+    """Return the environment of a function: its constants, and the globals of its module if that is
+    imported."""
     found = Environment._memo.get(name)
     if found is None:
         names = vars(sys.modules[module]) if module in sys.modules else {"__name__": module}
@@ -174,17 +183,18 @@ def _warn_once(reason: str) -> None:
     if not _warned:
         _warned = True
         warnings.warn(
-            f"minigrad: compiled kernels cannot be kept on disk ({reason}), so each process "
-            "compiles them anew; set NUMBA_CACHE_DIR to a directory that can be written",
+            f"minigrad: compiled kernels cannot be saved on disk ({reason}), so each process "
+            "compiles them again; set NUMBA_CACHE_DIR to a directory that can be written",
             RuntimeWarning,
             stacklevel=5,
         )
 
 
-LISTENER = Compiling(Notice(), DiskCache)
-_register: Any = event.register  # untyped
+LISTENER = CompileListener(Message(), DiskCache)
+_register: Any = event.register  # not typed by Numba
 _register("numba:compile", LISTENER)
 
-for _method in ("load_overload", "save_overload"):  # called by Numba with as many arguments
-    if _arguments(getattr(NullCache, _method)) != _arguments(getattr(DiskCache, _method)):
-        raise ImportError(f"Numba {numba.__version__} has another {_method}")
+for _method in ("load_overload", "save_overload"):
+    _expected, _ours = getattr(NullCache, _method), getattr(DiskCache, _method)
+    if _count_parameters(_expected) != _count_parameters(_ours):
+        raise ImportError(f"Numba {numba.__version__} calls {_method} with other arguments")

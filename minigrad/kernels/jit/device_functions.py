@@ -1,12 +1,10 @@
-"""How parts of kernels are compiled: to be inlined, and no further.
+"""How device functions are compiled: only as far as inlining them needs.
 
-Numba takes each function that it meets through all of LLVM, to machine code that can be called, and
-then compiles it again within its caller, and that within the next. A part is only ever inlined: it
-is left as it was lowered, and optimised once, in the kernel. BatchNorm's kernels, whose
-parts have parts in turn, compile in 0.6 of the time, to code of the same speed.
+Numba takes each function through all of LLVM to machine code, and then compiles it again as a part
+of its caller. A device function is left as Numba lowered it, and is optimised once, in the kernel.
 
-Undocumented, and checked with Numba 0.61 and 0.68: what is overridden here. Where it is missing,
-the import fails, and jit.py compiles parts as Numba does.
+The module overrides undocumented methods of Numba, checked with 0.61 and 0.68. Where one of them is
+missing, importing the module fails, and decorators.py compiles device functions as Numba does.
 """
 
 from typing import Any
@@ -14,13 +12,13 @@ from typing import Any
 import numba.core.codegen
 import numba.core.compiler
 
-# Numba does not type them.
+# Not typed by Numba.
 _Library: Any = numba.core.codegen.JITCodeLibrary
 _Compiler: Any = numba.core.compiler.Compiler
 
 
 class _Codegen:
-    """Numba's, but for the environment, which is for code that Python calls."""
+    """Numba's code generator without environments, which only code called by Python has."""
 
     def __init__(self, codegen: Any) -> None:
         self._codegen = codegen
@@ -29,18 +27,18 @@ class _Codegen:
         return getattr(self._codegen, name)
 
     def set_env(self, _name: str, _environment: Any) -> None:
-        """There is no machine code that could read it."""
+        """Do nothing, since no machine code could read the environment."""
 
 
 class _Lowered(_Library):  # type: ignore[misc]
-    """A function in LLVM's language, for others to link in."""
+    """A library that holds a function in LLVM's language, for kernels to link in."""
 
     @property
     def codegen(self) -> Any:
         return _Codegen(self._codegen)
 
     def _optimize_final_module(self) -> None:
-        """Left to the kernel."""
+        """Do nothing, since the kernel is optimised as a whole."""
 
     def _finalize_final_module(self) -> None:
         self._finalize_dynamic_globals()
@@ -53,10 +51,10 @@ class _Lowered(_Library):  # type: ignore[misc]
 
 
 class Inlined(_Compiler):  # type: ignore[misc]
-    """Numba's compiler, as `pipeline_class`, for what only compiled code calls."""
+    """Numba's compiler for device functions, given to it as `pipeline_class`."""
 
     def compile_extra(self, function: Any) -> Any:
-        """Compile, into a library of the kind above."""
+        """Compile the function into a library that has no machine code."""
         codegen = self.state.targetctx.codegen()
         self.state.library = _Lowered(codegen, function.__qualname__)
         self.state.library.enable_object_caching()

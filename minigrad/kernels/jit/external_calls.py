@@ -1,8 +1,9 @@
-"""Calls of kernels that stay where they are. Numba would have LLVM compile a kernel anew into each
-function that calls it, which takes longer than all the rest of a generated training step.
+"""Calls from generated code to kernels that are compiled on their own.
 
-The machine code of such a caller knows the kernel by a symbol, which must be there before the
-caller is loaded: an entry of the disk cache therefore lists what it calls.
+Numba would let LLVM compile a kernel again into each function that calls it, which takes longer
+than the rest of a generated training step. Here the machine code of the caller refers to the kernel
+by a symbol. The symbol must exist before the caller is loaded, so an entry of the disk cache lists
+the kernels that its code calls.
 """
 
 from collections.abc import Iterable
@@ -12,73 +13,78 @@ import numba.core.cgutils
 import numba.core.codegen
 from numba.extending import intrinsic
 
-types: Any = numba.types  # without types of their own
+types: Any = numba.types  # not typed by Numba, like the next two
 cgutils: Any = numba.core.cgutils
 llvm: Any = vars(numba.core.codegen)["ll"]  # llvmlite's, which comes with Numba
 
-Called = tuple[str, tuple[Any, ...]]  # a kernel's name, and the types of its arguments
+Call = tuple[str, tuple[Any, ...]]  # the name of a kernel and the types of its arguments
 
 _kernels: dict[str, Any] = {}
-_symbols: dict[str, tuple[Called, Any]] = {}  # with the machine code, so that it stays
+_symbols: dict[str, tuple[Call, Any]] = {}  # with the machine code, which must stay alive
 
 
-def outside(kernel: Any) -> Any:
-    """The kernel for compiled callers, who will call it by its address. An exception in it, as of
-    memory that cannot be had, is one of its caller."""
+def external(kernel: Any) -> Any:
+    """Return the kernel for compiled callers, which call it by its address.
+
+    The caller passes on an exception that the kernel raises, such as MemoryError.
+    """
     name = f"{kernel.py_func.__module__}.{kernel.py_func.__qualname__}"
     _kernels[name] = kernel
 
     def call(_typing: Any, *arguments: Any) -> Any:
-        given = tuple(types.unliteral(argument) for argument in arguments)
-        symbol = _symbol((name, given))
-        result = kernel.overloads[given].signature.return_type
+        kinds = tuple(types.unliteral(argument) for argument in arguments)
+        symbol = _symbol((name, kinds))
+        result = kernel.overloads[kinds].signature.return_type
 
         def generate(context: Any, builder: Any, _signature: Any, packed: Any) -> Any:
             values = cgutils.unpack_tuple(builder, packed[0])
             convention = context.call_conv
-            kind = convention.get_function_type(result, given)
-            address = cgutils.get_or_insert_function(builder.module, kind, symbol)
-            status, value = convention.call_function(builder, address, result, given, values)
+            function_type = convention.get_function_type(result, kinds)
+            address = cgutils.get_or_insert_function(builder.module, function_type, symbol)
+            status, value = convention.call_function(builder, address, result, kinds, values)
             with cgutils.if_unlikely(builder, status.is_error):
                 convention.return_status_propagate(builder, status)
             return value
 
-        return result(types.StarArgTuple.from_types(given)), generate
+        return result(types.StarArgTuple.from_types(kinds)), generate
 
     called: Any = intrinsic(call)
     called.in_python = kernel
     return called
 
 
-def called_by(library: Any) -> list[Called]:
-    """What machine code that was just compiled calls outside."""
+def called_by(library: Any) -> list[Call]:
+    """Return the external calls of machine code that was just compiled."""
     names = (function.name for function in library._final_module.functions)
     return [_symbols[name][0] for name in names if name in _symbols]
 
 
-def bring(called: Iterable[Called]) -> None:
-    """Load or compile what machine code calls that will be loaded. Errors: those of compiling, and
-    KeyError for a kernel that is not here."""
-    for each in called:
-        _symbol(each)
+def load_called(calls: Iterable[Call]) -> None:
+    """Load or compile the kernels that machine code calls, before that is loaded itself.
+
+    Errors: those of compiling, and KeyError for a kernel that is not known.
+    """
+    for call in calls:
+        _symbol(call)
 
 
-def forget(module: str) -> None:
-    """Forget the kernels of a module that nothing uses any more, and their machine code."""
+def free_module(module: str) -> None:
+    """Free the kernels of a module that is no longer used, and their machine code."""
     for name in [name for name in _kernels if name.rpartition(".")[0] == module]:
         del _kernels[name]
-        for symbol in [s for s, (called, _) in _symbols.items() if called[0] == name]:
+        for symbol in [s for s, (call, _) in _symbols.items() if call[0] == name]:
             del _symbols[symbol]
 
 
-def _symbol(called: Called) -> str:
-    name, given = called
-    symbol = f"{name}{given}"
+def _symbol(call: Call) -> str:
+    """Return the symbol of a kernel for these argument types; compile or load it if necessary."""
+    name, kinds = call
+    symbol = f"{name}{kinds}"
     if symbol not in _symbols:
         kernel = _kernels[name]
-        kernel.compile(given)
-        made = kernel.overloads[given]
-        address = made.library.get_pointer_to_function(made.fndesc.llvm_func_name)
+        kernel.compile(kinds)
+        compiled = kernel.overloads[kinds]
+        address = compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
         llvm.add_symbol(symbol, address)
-        _symbols[symbol] = called, made.library
+        _symbols[symbol] = call, compiled.library
     return symbol

@@ -1,4 +1,4 @@
-"""Ctrl-C where it must not cut a thing in two."""
+"""Ctrl-C is deferred while work is done that must not be cut in two."""
 
 import contextlib
 import signal
@@ -8,20 +8,20 @@ from typing import Any
 
 
 @contextlib.contextmanager
-def interrupts_wait() -> Iterator[None]:
-    """Each Ctrl-C that comes meanwhile is handled at the end, as it would have been at once.
+def defer_interrupts() -> Iterator[None]:
+    """Handle each Ctrl-C that arrives in the meantime at the end, by the handler in force before.
 
-    Python handles signals in its main thread alone: in another one there is nothing to do.
+    Python handles signals in its main thread only, so in other threads there is nothing to defer.
     """
     handler = signal.getsignal(signal.SIGINT)
     if not callable(handler) or threading.current_thread() is not threading.main_thread():
         yield
         return
-    came: list[tuple[Any, Any]] = []
-    signal.signal(signal.SIGINT, lambda *given: came.append(given))
+    deferred: list[tuple[Any, Any]] = []
+    signal.signal(signal.SIGINT, lambda *arguments: deferred.append(arguments))
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, handler)
-        for given in came:
-            handler(*given)
+        for arguments in deferred:
+            handler(*arguments)

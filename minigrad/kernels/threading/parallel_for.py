@@ -1,13 +1,12 @@
-"""A loop over parts that threads share, called from compiled code: `share`.
+"""Loops whose parts are shared among threads, for kernels to call.
 
-Numba's own threads abort when two Python threads launch at once. These belong to a team: an array
-of counters and addresses, see below, which kernels get as an argument. The others of a team, its
-mates, never leave compiled code: one that has nothing to do watches for the next job for a while,
-as to wake a thread takes some 50 us, and then sleeps. What there is to do is cut into parts by its
-shape alone, so that the results have the same bits in any number of threads. Each thread begins
-with its own range of the parts, which its cache may have from the job before, and then helps the
-others with theirs. It takes the next part by an atomic counter, so that a mate that comes late, or
-never, costs nothing but its help. A team does one job at a time: who finds it busy works alone.
+A pool is an array of counters and addresses, described below, which a kernel gets as an argument.
+Its threads are the caller of the kernel, which has number 0, and the workers, which never leave
+compiled code. The shape alone decides how a loop is cut into parts, so the results have the same
+bits for any number of threads. Each thread begins with a range of the parts of its own, whose data
+may still be in its cache, and then helps the others with theirs. It takes the next part by an
+atomic counter, so nobody waits for a worker that comes late. A pool runs one loop at a time: a
+caller that finds it busy runs its loop alone.
 """
 
 from typing import Any
@@ -19,183 +18,205 @@ from numba.core import cgutils as untyped_cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from ..jit.decorators import kernel, part
+from ..jit.decorators import device_function, kernel
 
-Team = NDArray[np.int64]
-# For a kernel that has nobody to share with.
-ALONE: Team = np.zeros(0, np.int64)
+Pool = NDArray[np.int64]
+# A pool without threads: the caller runs every part.
+SERIAL: Pool = np.zeros(0, np.int64)
 
-# What lies where, in lines of the cache of their own where several threads write. JOB: how often a
-# job was begun or ended, so odd while one is open to mates. INSIDE: mates that may be at work.
-# BUSY: 1 while somebody leads. STOP: 1 for mates to end.
-JOB, INSIDE, BUSY, STOP = 0, 8, 16, 24
-# The job, as C function and what it is given; how many mates; C functions that wait for a lock and
-# that release one; how many values have found the mates awake since they were woken, how many
-# more jobs wake nobody, and how many did so the last time.
-CALL, GIVEN, MATES, ACQUIRE, RELEASE, FOUND, QUIET, LULL = 32, 33, 34, 35, 36, 37, 38, 39
-# For each thread, the lead first: how many of its parts are taken. For mates: 1 while it sleeps, or
-# is about to, and the lock that it waits for.
+# Where a pool holds what. Counters that several threads write are a cache line apart.
+# JOB: incremented when a loop is opened to workers and when it is closed, so it is odd in between.
+# ACTIVE: the number of workers that may be at work. BUSY: 1 while a caller uses the pool.
+# STOP: 1 to make the workers end.
+JOB, ACTIVE, BUSY, STOP = 0, 8, 16, 24
+# FUNCTION, ARGUMENT: the loop, as a C function and the address that it is given.
+# WORKERS: their number. ACQUIRE, RELEASE: C functions that acquire and release a lock.
+FUNCTION, ARGUMENT, WORKERS, ACQUIRE, RELEASE = 32, 33, 34, 35, 36
+# ELEMENTS: those of all loops that found the workers awake since they were last woken.
+# QUIET: jobs left to run serially. LULL: length of the current back-off.
+ELEMENTS, QUIET, LULL = 37, 38, 39
+# For each thread, LINE apart. TAKEN: how many parts of its range are taken. ASLEEP: 1 while it
+# sleeps or is about to. LOCK: the address of the lock that it then waits for.
 TAKEN, ASLEEP, LOCK, LINE = 40, 41, 42, 8
-# Looks, 70 us in all: from a step's forward to its backward Python takes 20 or 30 us, and who
-# watches for longer takes a core from others, such as the threads of a matrix product.
-WATCH = 250_000
-# Mates that fall asleep before so many values have come were not worth waking: the next job alone
-# wakes nobody, then two, four, ..., up to LONGEST. A job of so many always wakes them. Beside
-# products of matrices nothing else helps: for 20 ms their threads keep the cores on which mates
-# wake, and a training step took 1.02 times as long, while BatchNorm again and again takes 0.6.
-# With 2^20 for 2^19, BatchNorm of (16, 256, 14, 14), whose mates sleep between calls in a
-# benchmark, took 1.5 to 2 times as long, and the step no less.
-WORTH, LONGEST = 1 << 19, 64
+# How often a worker looks for a loop before it sleeps: longer than Python takes from a forward to a
+# backward pass, but not so long that other threads, such as those of BLAS, lack the core.
+SPINS = 250_000
+# Waking paid off if the workers then met loops with this many elements in all. If it did not, the
+# next loop wakes nobody, then the next two, four, ..., up to LONGEST. A loop of this many elements
+# always wakes them.
+WORTHWHILE, LONGEST = 1 << 19, 64
 
 
-def new_team(acquire: int, release: int, locks: list[int]) -> Team:
-    """A team with a mate for each lock, all of which are taken; and the C functions, by address."""
-    team = np.zeros(TAKEN + LINE * (1 + len(locks)), np.int64)
-    team[MATES], team[ACQUIRE], team[RELEASE] = len(locks), acquire, release
-    team[LOCK + LINE :: LINE] = locks
-    return team
+def new_pool(acquire: int, release: int, locks: list[int]) -> Pool:
+    """Return a pool with one worker for each lock; all addresses are those of C's objects.
+
+    The locks have to be held.
+    """
+    pool = np.zeros(TAKEN + LINE * (1 + len(locks)), np.int64)
+    pool[WORKERS], pool[ACQUIRE], pool[RELEASE] = len(locks), acquire, release
+    pool[LOCK + LINE :: LINE] = locks
+    return pool
 
 
-def locks_of(team: Team) -> list[int]:
-    """What its mates wait for."""
-    locks: list[int] = team[LOCK + LINE :: LINE].tolist()
+def locks_of(pool: Pool) -> list[int]:
+    """Return the addresses of the locks that the workers wait for."""
+    locks: list[int] = pool[LOCK + LINE :: LINE].tolist()
     return locks
 
 
-def _threads(team: Team) -> int:
-    """How many may work on one job."""
-    return 1 if team.size == 0 else 1 + team[MATES]
+def _threads(pool: Pool) -> int:
+    """Return how many threads may run one loop."""
+    return 1 if pool.size == 0 else 1 + pool[WORKERS]
 
 
-def alone(function: Any) -> Any:
-    """What `sharing` makes, of Python: as Python, kernels have no threads."""
+def serial_for(function: Any) -> Any:
+    """Return what `parallel_for` returns, as Python, where kernels have no threads."""
 
-    def share(_team: Team, parts: int, _values: int, arguments: Any) -> None:
+    def loop(_pool: Pool, parts: int, _elements: int, arguments: Any) -> None:
         for i in range(parts):
             function(i, 0, *arguments)
 
-    return share
+    return loop
 
 
-def sharing(function: Any) -> Any:
-    """share(team, parts, values, arguments): function(part, thread, *arguments) for each part, by
-    whom is open; thread: 0 leads, mates count from 1. values: what the job is about has so many.
-    function: what `part` makes; it may not allocate."""
+def parallel_for(function: Any) -> Any:
+    """Return loop(pool, parts, elements, arguments), a device function.
+
+    It runs function(part, thread, *arguments) once per part on whichever workers are free; thread 0
+    is the caller. elements: the number of elements that the loop works on.
+    function: a device function, which may not allocate.
+    """
     if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
-        return alone(function)
+        return serial_for(function)
 
-    def take(team: Team, parts: int, arguments: Any, thread: int) -> None:
-        crew = team[MATES] + 1
-        for i in range(crew):
-            owner = thread + i if thread + i < crew else thread + i - crew
-            start, end = parts * owner // crew, parts * (owner + 1) // crew
-            k = start + fetch_add(team, TAKEN + LINE * owner, 1)
+    def run_parts(pool: Pool, parts: int, arguments: Any, thread: int) -> None:
+        n = pool[WORKERS] + 1
+        for i in range(n):
+            owner = thread + i if thread + i < n else thread + i - n
+            start, end = parts * owner // n, parts * (owner + 1) // n
+            k = start + fetch_add(pool, TAKEN + LINE * owner, 1)
             while k < end:
                 function(k, thread, *arguments)
-                k = start + fetch_add(team, TAKEN + LINE * owner, 1)
+                k = start + fetch_add(pool, TAKEN + LINE * owner, 1)
 
-    post = _posting(part(take))
+    publish = _publishing(device_function(_named_after(function, run_parts)))
 
-    def share(team: Team, parts: int, values: int, arguments: Any) -> None:
-        if team.size == 0 or parts < 2 or not begin(team, values):
+    def loop(pool: Pool, parts: int, elements: int, arguments: Any) -> None:
+        if pool.size == 0 or parts < 2 or not begin(pool, elements):
             for i in range(parts):
                 function(i, 0, *arguments)
             return
-        post(team, parts, arguments)
-        for i in range(team[MATES] + 1):
-            exchange(team, TAKEN + LINE * i, 0)
-        fetch_add(team, JOB, 1)
-        for i in range(1, min(team[MATES] + 1, parts)):
-            if exchange(team, ASLEEP + LINE * i, 0) != 0:
-                call(team[RELEASE], team[LOCK + LINE * i], 0)
-        call(team[CALL], team[GIVEN], 0)
-        fetch_add(team, JOB, 1)
-        while look(team, INSIDE) != 0:
+        publish(pool, parts, arguments)
+        for i in range(pool[WORKERS] + 1):
+            exchange(pool, TAKEN + LINE * i, 0)
+        fetch_add(pool, JOB, 1)
+        for i in range(1, min(pool[WORKERS] + 1, parts)):
+            if exchange(pool, ASLEEP + LINE * i, 0) != 0:
+                call_address(pool[RELEASE], pool[LOCK + LINE * i], 0)
+        call_address(pool[FUNCTION], pool[ARGUMENT], 0)
+        fetch_add(pool, JOB, 1)
+        while atomic_load(pool, ACTIVE) != 0:
             pass
-        exchange(team, BUSY, 0)
+        exchange(pool, BUSY, 0)
 
-    return part(share)
+    return device_function(_named_after(function, loop))
 
 
-def _begin(team: Team, values: int) -> bool:
-    """Whether the caller may lead a job, and mates are awake or to be woken."""
-    if exchange(team, BUSY, 1) != 0:
+def _named_after(function: Any, inner: Any) -> Any:
+    """Name an inner function after the function of a loop, and return it.
+
+    Otherwise those of all loops would have one name. Numba would tell them apart by a counter only,
+    which repeats in other processes, and could link the wrong one into a kernel (numba#10486).
+    """
+    python = function.py_func
+    inner.__module__ = python.__module__
+    inner.__qualname__ = f"{python.__qualname__}.{inner.__name__}"
+    return inner
+
+
+def _begin(pool: Pool, elements: int) -> bool:
+    """Return whether the caller may use the pool, with workers that are awake or will be woken."""
+    if exchange(pool, BUSY, 1) != 0:
         return False
-    if look(team, ASLEEP + LINE) == 0:
-        team[FOUND] += values
+    if atomic_load(pool, ASLEEP + LINE) == 0:
+        pool[ELEMENTS] += elements
         return True
-    if team[QUIET] > 0 and values < WORTH:
-        team[QUIET] -= 1
-        exchange(team, BUSY, 0)
+    if pool[QUIET] > 0 and elements < WORTHWHILE:
+        pool[QUIET] -= 1
+        exchange(pool, BUSY, 0)
         return False
-    team[LULL] = min(max(2 * team[LULL], 1), LONGEST) if team[FOUND] < WORTH else 0
-    team[QUIET], team[FOUND] = team[LULL], 0
+    pool[LULL] = min(max(2 * pool[LULL], 1), LONGEST) if pool[ELEMENTS] < WORTHWHILE else 0
+    pool[QUIET], pool[ELEMENTS] = pool[LULL], 0
     return True
 
 
-def _serve(team: Team, mate: int) -> None:
-    """What a mate, of 1, 2, ..., does until it is told to stop."""
-    done, asleep = 0, ASLEEP + LINE * mate
-    while look(team, STOP) == 0:
-        looks, job = WATCH, look(team, JOB)
-        while looks > 0 and (job == done or job & 1 == 0):
-            looks, job = looks - 1, look(team, JOB)
-        if looks > 0:
-            fetch_add(team, INSIDE, 1)
-            if look(team, JOB) == job:  # or it is closed, and what team tells may change
-                call(team[CALL], team[GIVEN], mate)
-            fetch_add(team, INSIDE, -1)
+def _serve(pool: Pool, worker: int) -> None:
+    """Run loops as a worker, numbered from 1, until the pool is stopped."""
+    done, asleep = 0, ASLEEP + LINE * worker
+    while atomic_load(pool, STOP) == 0:
+        spins, job = SPINS, atomic_load(pool, JOB)
+        while spins > 0 and (job == done or job & 1 == 0):
+            spins, job = spins - 1, atomic_load(pool, JOB)
+        if spins > 0:
+            fetch_add(pool, ACTIVE, 1)
+            if atomic_load(pool, JOB) == job:  # otherwise the loop is closed and may be replaced
+                call_address(pool[FUNCTION], pool[ARGUMENT], worker)
+            fetch_add(pool, ACTIVE, -1)
             done = job
         else:
-            exchange(team, asleep, 1)
-            news = look(team, JOB) != job or look(team, STOP) != 0
-            if not (news and exchange(team, asleep, 0) == 1):
-                call(team[ACQUIRE], team[LOCK + LINE * mate], 1)
+            exchange(pool, asleep, 1)
+            is_needed = atomic_load(pool, JOB) != job or atomic_load(pool, STOP) != 0
+            if not (is_needed and exchange(pool, asleep, 0) == 1):
+                call_address(pool[ACQUIRE], pool[LOCK + LINE * worker], 1)
 
 
-# --- what Numba has not ---------------------------------------------------------------------------
+# --- instructions that Numba lacks ----------------------------------------------------------------
 
 
 def _place(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-    """The address of arguments[0][arguments[1]]."""
+    """Return the address of arguments[0][arguments[1]]."""
     array = context.make_array(signature.args[0])(context, builder, arguments[0])
     return builder.gep(array.data, [arguments[1]])
 
 
 def _atomic(operation: str) -> Any:
-    """One instruction of the processor on team[i], which also orders reads and writes around it."""
+    """Return f(pool, i, value): an atomic operation on pool[i], which returns the old value.
+
+    No read or write is moved across it.
+    """
 
     @intrinsic
-    def atomic(_context: Any, team: Any, _i: Any, _value: Any) -> Any:
+    def atomic(_context: Any, pool: Any, _i: Any, _value: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             place = _place(context, builder, signature, arguments)
             return builder.atomic_rmw(operation, place, arguments[2], "seq_cst")
 
-        return types.int64(team, types.int64, types.int64), generate
+        return types.int64(pool, types.int64, types.int64), generate
 
     return atomic
 
 
 @intrinsic
-def _load(_context: Any, team: Any, _i: Any) -> Any:
-    """team[i], as another thread has left it."""
+def _load(_context: Any, pool: Any, _i: Any) -> Any:
+    """Return pool[i] as another thread has left it."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.load_atomic(_place(context, builder, signature, arguments), "seq_cst", 8)
 
-    return types.int64(team, types.int64), generate
+    return types.int64(pool, types.int64), generate
 
 
 cgutils: Any = untyped_cgutils
 ir = cgutils.ir  # llvmlite's, which comes with Numba
 POINTER, INT64 = ir.IntType(8).as_pointer(), ir.IntType(64)
-# What `call` calls; a result is ignored, and who takes one argument does not see the other.
+# The type by which functions are called. The result is ignored, and a function of one argument does
+# not see the second.
 C_FUNCTION = ir.FunctionType(ir.VoidType(), [POINTER, INT64])
 
 
 @intrinsic
-def _call(_context: Any, _function: Any, _given: Any, _number: Any) -> Any:
-    """The C function at an address, of another address and a number."""
+def _call(_context: Any, _function: Any, _argument: Any, _number: Any) -> Any:
+    """Call the C function at an address with another address and a number."""
 
     def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         function = builder.inttoptr(arguments[0], C_FUNCTION.as_pointer())
@@ -205,42 +226,45 @@ def _call(_context: Any, _function: Any, _given: Any, _number: Any) -> Any:
     return types.int64(types.int64, types.int64, types.int64), generate
 
 
-def _posting(take: Any) -> Any:
-    """post(team, parts, arguments): team[CALL] calls take(team, parts, arguments, thread), given
-    team[GIVEN], which is valid until the caller returns, and thread."""
+def _publishing(run_parts: Any) -> Any:
+    """Return publish(pool, parts, arguments), which gives workers a loop to run.
+
+    After that, pool[FUNCTION](pool[ARGUMENT], thread) calls run_parts(pool, parts, arguments,
+    thread) until the caller of `publish` returns.
+    """
 
     @intrinsic
-    def post(typing: Any, team: Any, parts: Any, arguments: Any) -> Any:
-        given = team, types.int64, arguments
-        signature = types.Dispatcher(take).get_call_type(typing, (*given, types.int64), {})
+    def publish(typing: Any, pool: Any, parts: Any, arguments: Any) -> Any:
+        kinds = pool, types.int64, arguments
+        signature = types.Dispatcher(run_parts).get_call_type(typing, (*kinds, types.int64), {})
 
         def generate(context: Any, builder: Any, _signature: Any, values: Any) -> Any:
-            compiled = take.get_compile_result(signature)
+            compiled = run_parts.get_compile_result(signature)
             context.active_code_library.add_linking_library(compiled.library)
             struct = ir.LiteralStructType([value.type for value in values])
             place = cgutils.alloca_once_value(builder, cgutils.pack_struct(builder, values))
-            taker = ir.Function(builder.module, C_FUNCTION, builder.module.get_unique_name("taker"))
-            taker.linkage = "internal"
-            inside = ir.IRBuilder(taker.append_basic_block())
-            kept = inside.load(inside.bitcast(taker.args[0], struct.as_pointer()))
-            kept = [*cgutils.unpack_tuple(inside, kept), taker.args[1]]
-            types_of = compiled.signature
-            context.call_internal_no_propagate(inside, compiled.fndesc, types_of, kept)
-            inside.ret_void()
-            counters = context.make_array(team)(context, builder, values[0]).data
-            for i, value in ((CALL, taker), (GIVEN, place)):
+            name = builder.module.get_unique_name("run_parts")
+            function = ir.Function(builder.module, C_FUNCTION, name)
+            function.linkage = "internal"
+            body = ir.IRBuilder(function.append_basic_block())
+            stored = body.load(body.bitcast(function.args[0], struct.as_pointer()))
+            passed = [*cgutils.unpack_tuple(body, stored), function.args[1]]
+            context.call_internal_no_propagate(body, compiled.fndesc, compiled.signature, passed)
+            body.ret_void()
+            counters = context.make_array(pool)(context, builder, values[0]).data
+            for i, value in ((FUNCTION, function), (ARGUMENT, place)):
                 address = builder.ptrtoint(value, INT64)
                 builder.store(address, builder.gep(counters, [ir.Constant(INT64, i)]))
             return context.get_dummy_value()
 
-        return types.void(*given), generate
+        return types.void(*kinds), generate
 
-    return post
+    return publish
 
 
 fetch_add: Any = _atomic("add")
 exchange: Any = _atomic("xchg")
-look: Any = _load
-call: Any = _call
-threads, begin = part(_threads), part(_begin)
+atomic_load: Any = _load
+call_address: Any = _call
+threads, begin = device_function(_threads), device_function(_begin)
 serve = kernel(_serve)

@@ -1,4 +1,4 @@
-"""How many threads work on one kernel, and the team that they are; see parallel_for.py."""
+"""The pool of threads that run the loops of kernels, and the number of them."""
 
 import ctypes
 import os
@@ -7,60 +7,56 @@ from typing import Any
 
 import numba
 
-from ..jit.interrupts import interrupts_wait
-from .parallel_for import ALONE, MATES, STOP, Team, locks_of, new_team, serve
+from ...system import after_fork
+from ..jit.interrupts import defer_interrupts
+from .parallel_for import SERIAL, STOP, WORKERS, Pool, locks_of, new_pool, serve
 
-# Values from which threads are faster than one. With 2 threads, BatchNorm of rows of 64, 256 and
-# 1024, 2**16 values took 0.6 to 0.9 times as long where the mate watched, and 1.1 to 1.4 where it
-# slept; 2**17 0.6 to 0.8, and 0.9 to 1.1; 2**18 0.5 to 0.6, and 0.65 to 0.9. Medians of 120 runs in
-# turn, on two cores. Planes: (16, 256, 14, 14), 2**19.6 values, took 0.7 to 0.9 times as long,
-# (8, 64, 56, 56) and (32, 64, 28, 28) 0.6.
+# The number of elements from which several threads are faster than one.
 THREADED = 1 << 17
 
-SERVES = numba.int64[::1], numba.int64  # the types of what `serve` takes
+SERVE_TYPES = numba.int64[::1], numba.int64  # of the arguments of `serve`
 
 _lock = threading.Lock()
-_team: Team | None = None
-# More threads than cores only lose, and a slip of the pen must not start a million.
+_pool: Pool | None = None
+# More threads than cores are slower, and a mistyped number must not start a million.
 MOST = max(64, os.cpu_count() or 1)
 # The cores that this process may use, or fewer: NUMBA_NUM_THREADS.
 _threads: int = min(numba.config.NUMBA_NUM_THREADS, MOST)  # type: ignore[attr-defined]
 
 
 def get_num_threads() -> int:
-    """How many threads, the caller's included, work on one kernel."""
+    """Return how many threads, the caller's included, run one kernel."""
     return _threads
 
 
 def set_num_threads(n: int) -> None:
-    """Let n threads, at least 1 and at most MOST, the caller's included, work on one kernel.
+    """Let n threads, the caller's included, run one kernel; n is at least 1.
 
-    A larger n counts as MOST, which get_num_threads then tells. Threads that are no longer needed
-    end when they have done what they have begun.
+    A larger n than MOST counts as MOST. The old workers end when they have finished their parts.
     """
-    global _team, _threads
+    global _pool, _threads
     with _lock:
-        old, _team, _threads = _team, None, min(n, MOST)
+        old, _pool, _threads = _pool, None, min(n, MOST)
     if old is not None and old.size:
-        _dismiss(old)
+        _stop(old)
 
 
-def team() -> Team:
-    """Whom a kernel is to share its work with; they are started by the first who asks."""
-    global _team
-    found = _team  # read once, as another thread may take it away
+def current_pool() -> Pool:
+    """Return the pool; the first call starts its workers."""
+    global _pool
+    found = _pool  # read once, as another thread may take it away
     if found is None:
-        with _lock, interrupts_wait():  # or threads would be started that nobody can dismiss
-            found = _team = _started(_threads - 1) if _team is None else _team
+        with _lock, defer_interrupts():  # an interrupt would leave workers that nobody can stop
+            found = _pool = _started(_threads - 1) if _pool is None else _pool
     return found
 
 
-def team_for(values: int) -> Team:
-    """Who works on an array of so many values."""
-    return ALONE if values < THREADED else team()
+def pool_for(elements: int) -> Pool:
+    """Return the pool for an array with this many elements: for a small one, SERIAL."""
+    return SERIAL if elements < THREADED else current_pool()
 
 
-# Locks of Python's own, as those can be had from compiled code, and without the GIL.
+# Python's own locks, which compiled code can use without holding the GIL.
 _new_lock = ctypes.pythonapi.PyThread_allocate_lock
 _acquire, _release = (
     getattr(ctypes.pythonapi, f"PyThread_{name}_lock") for name in ("acquire", "release")
@@ -73,39 +69,36 @@ def _address(function: Any) -> int:
     return ctypes.cast(function, ctypes.c_void_p).value or 0
 
 
-def _started(mates: int) -> Team:
-    """A team of so many mates, at work; of fewer, or none, where no more threads can be started."""
-    if mates == 0 or numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
-        return ALONE
-    # Here, as a mate that compiled would hold Numba's lock: a child forked meanwhile has that lock,
-    # but not the mate, and would wait for ever with its first kernel.
-    serve.compile(SERVES)  # type: ignore[attr-defined]
-    locks = [_new_lock() for _ in range(mates)]
+def _started(workers: int) -> Pool:
+    """Return a pool with this many running workers, or fewer if the system starts no more."""
+    if workers == 0 or numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
+        return SERIAL
+    # Compiled here, as a worker would hold Numba's lock, and a child that is forked meanwhile would
+    # wait for that lock for ever.
+    serve.compile(SERVE_TYPES)  # type: ignore[attr-defined]
+    locks = [_new_lock() for _ in range(workers)]
     for lock in locks:
         _acquire(lock, 1)
-    new = new_team(_address(_acquire), _address(_release), locks)
-    for i in range(1, mates + 1):
-        mate = threading.Thread(target=serve, args=(new, i), name=f"minigrad_{i}", daemon=True)
+    new = new_pool(_address(_acquire), _address(_release), locks)
+    for i in range(1, workers + 1):
+        worker = threading.Thread(target=serve, args=(new, i), name=f"minigrad_{i}", daemon=True)
         try:
-            mate.start()
-        except RuntimeError:  # the interpreter is about to exit, or the system has enough of them
-            new[MATES] = i - 1
+            worker.start()
+        except RuntimeError:  # the interpreter exits, or the system allows no more threads
+            new[WORKERS] = i - 1
             break
     return new
 
 
-def _dismiss(team: Team) -> None:
-    """Let the mates end when they have done what they have begun."""
-    team[STOP] = 1
-    for lock in locks_of(team):
-        _release(lock)  # of who is awake, too, which then does not sleep at its next try
+def _stop(pool: Pool) -> None:
+    """Let the workers end when they have finished their parts."""
+    pool[STOP] = 1
+    for lock in locks_of(pool):
+        _release(lock)  # also for a worker that is awake, so that it does not go to sleep
 
 
-def _after_fork() -> None:
-    """A child has none of its parent's threads, and maybe a lock that one of them held."""
-    global _lock, _team
-    _lock, _team = threading.Lock(), None
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+@after_fork
+def _forget_threads() -> None:
+    """Start without a pool in a child, and with a lock that no missing thread holds."""
+    global _lock, _pool
+    _lock, _pool = threading.Lock(), None

@@ -1,0 +1,72 @@
+"""The line that a person at a terminal reads while kernels compile for a long time."""
+
+import contextlib
+import sys
+import threading
+import time
+from typing import Any
+
+from numba.core import event
+
+
+class Message:
+    """One line in a terminal, printed once in a process when compiling has taken a second in all.
+
+    patience: the seconds of compiling that pass before the line is printed.
+    """
+
+    def __init__(self, patience: float = 1.0) -> None:
+        self.patience = patience
+        self.is_done = False  # True once the line is printed, or if it is not wanted
+        self._depth = 0  # compiling a kernel may compile the kernels that it calls
+        self._began = 0.0
+        self._timer: threading.Timer | None = None
+
+    def begin(self) -> None:
+        """Note that a kernel begins to compile; Numba's lock is held, as in `end`."""
+        self._depth += 1
+        if self._depth == 1 and not self.is_done and sys.stderr and sys.stderr.isatty():
+            self._began = time.monotonic()
+            self._timer = threading.Timer(self.patience, self._print)
+            self._timer.daemon = True
+            with contextlib.suppress(RuntimeError):  # no thread can be started
+                self._timer.start()
+
+    def end(self) -> None:
+        """Note that a kernel has finished compiling."""
+        self._depth -= 1
+        if self._depth == 0 and self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+            self.patience = max(0.0, self.patience - (time.monotonic() - self._began))
+
+    def _print(self) -> None:
+        self.is_done = True
+        print(
+            "minigrad: compiling kernels, once on this machine (python -m minigrad.warmup "
+            "compiles all ahead)",
+            file=sys.stderr,
+        )
+
+
+class CompileListener(event.Listener):
+    """Tells a Message when Numba begins to compile a kernel, and when it ends or raises.
+
+    cache: the type of the cache by which a kernel's dispatcher is told from others.
+    """
+
+    def __init__(self, message: Message, cache: type) -> None:
+        self.message, self._cache = message, cache
+
+    def on_start(self, event: Any) -> None:
+        """Called by Numba, which holds its lock, before it compiles."""
+        if self._is_kernel(event):
+            self.message.begin()
+
+    def on_end(self, event: Any) -> None:
+        """Called by Numba when it has compiled a function or failed to."""
+        if self._is_kernel(event):
+            self.message.end()
+
+    def _is_kernel(self, event: Any) -> bool:
+        return isinstance(getattr(event.data["dispatcher"], "_cache", None), self._cache)

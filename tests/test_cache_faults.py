@@ -39,6 +39,7 @@ def test_whole_entries_that_cannot_be_loaded_are_compiled_anew(small: Small) -> 
     check(small.run(), 0, 1)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     "fault",
     [
@@ -113,6 +114,7 @@ def test_with_no_folder_to_write_it_works_and_warns_once(small: Small) -> None:
     assert "set NUMBA_CACHE_DIR" in result["errors"]
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     "difference",
     [

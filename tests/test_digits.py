@@ -96,6 +96,7 @@ def test_without_batchnorm_into_a_file_of_ones_own(tmp_path):
     assert not (tmp_path / "digits.png").exists()
 
 
+@pytest.mark.sampled(3)
 @jit_only
 @pytest.mark.parametrize("options", [["2"], ["1437"], ["1", "--no-batchnorm"]])
 def test_the_extreme_batch_sizes_work(tmp_path, options):

@@ -18,7 +18,7 @@ def check(seed: int, folder: Path, numba: bool = False) -> None:
     assert not outcome.kind, f"seed {seed}, {outcome.failure}; made smaller:\n\n{outcome.text}"
 
 
-@pytest.mark.sampled(10)
+@pytest.mark.sampled(20)
 @pytest.mark.parametrize("seed", range(200))
 def test_as_python(seed: int, tmp_path: Path) -> None:
     check(seed, tmp_path)

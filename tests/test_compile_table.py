@@ -109,6 +109,7 @@ def test_gradient(name: str, case: Case, dtype: Any) -> None:
                 close(a, b, dtype)
 
 
+@pytest.mark.exhaustive
 def test_what_is_left_to_numpy_is_known() -> None:
     """And nothing else: a primitive that is new needs an expression or a call, or a place here."""
     left = set()

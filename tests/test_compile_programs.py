@@ -35,8 +35,8 @@ def test_each_option_by_itself(part: int, tmp_path: Path) -> None:
 
 
 # Of the seeds from 200 on, some whose compiled steps are short: others take Numba minutes.
-@pytest.mark.sampled(8)
-@pytest.mark.parametrize("seed", [203, 211, 212, 220, 227, 235, 240, 248])
+@pytest.mark.sampled(5)
+@pytest.mark.parametrize("seed", [203, 212, 227, 240, 248])
 def test_by_numba(seed: int, tmp_path: Path) -> None:
     check(seed, tmp_path, numba=True)
 

@@ -127,6 +127,7 @@ print("numba.np.npyimpl" in sys.modules)
     assert run("-c", script).split() == ["0", "False"]
 
 
+@pytest.mark.sampled(3)
 @jit_only
 @pytest.mark.usefixtures("signatures")
 @pytest.mark.parametrize("method", ["fork", "spawn"])

@@ -33,6 +33,7 @@ def run(folder: Path, *options: str) -> str:
     return done.stdout + done.stderr
 
 
+@pytest.mark.exhaustive
 def test_runs_are_compared(tmp_path: Path) -> None:
     """Nothing that varies on one machine makes two of it; another machine is told, and compared."""
     assert "No benchmark files" in run(tmp_path, "--benchmark-compare")

@@ -374,6 +374,7 @@ def test_results_are_of_the_class_that_was_returned(made):
     assert others[0] is not others[1]
 
 
+@pytest.mark.exhaustive
 def test_arguments_may_have_any_name():
     """Also one that generated code has, as for an index or a batch."""
     source = """

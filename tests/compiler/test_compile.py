@@ -57,6 +57,7 @@ def same(a, b, tolerance=0.0):
             np.testing.assert_array_equal(x, b[name], err_msg=name)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("fused", [True, False])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_training(fused, dtype):

@@ -115,6 +115,7 @@ def agree(functions, *kinds):
             np.testing.assert_allclose(a.data, b.data, rtol=16 * unit, atol=4 * unit, err_msg=where)
 
 
+@pytest.mark.sampled(7)
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("shapes", SHAPES, ids=str)
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -124,6 +125,7 @@ def test_two(dtype, shapes):
         agree(BINARY, (dtype, shapes[0]), (other, shapes[1]))
 
 
+@pytest.mark.sampled(7)
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("shape", [(3, 2), (3,), (), (1, 1)], ids=str)
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -135,6 +137,7 @@ def test_one(dtype, shape):
     agree([*UNARY, *numbers], (dtype, shape))
 
 
+@pytest.mark.sampled(10)
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("seed", range(60))
 def test_expressions(seed):

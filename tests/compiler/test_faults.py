@@ -105,6 +105,7 @@ def test_broken_files_are_written_anew(folder: Folder) -> None:
     folder.check(0)
 
 
+@pytest.mark.exhaustive
 @jit_only
 @posix
 def test_killed_and_interrupted_while_compiling(folder: Folder) -> None:
@@ -126,6 +127,7 @@ def test_killed_and_interrupted_while_compiling(folder: Folder) -> None:
     folder.check(0)
 
 
+@pytest.mark.exhaustive
 @jit_only
 def test_racing_processes(folder: Folder) -> None:
     go = folder.path.parent / "go"

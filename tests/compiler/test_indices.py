@@ -82,8 +82,12 @@ def agree(ndim, cases):
             np.testing.assert_array_equal(g.data, b, err_msg=str(kinds))
 
 
-@pytest.mark.parametrize("ndim", [1, 2, 3, 4])
-def test_all_arrangements(ndim):
-    cases = list(arrangements(ndim))
-    for i in range(0, len(cases), 150):
-        agree(ndim, cases[i : i + 150])
+ALL = {ndim: list(arrangements(ndim)) for ndim in (1, 2, 3, 4)}
+PARTS = {ndim: -(-len(cases) // 150) for ndim, cases in ALL.items()}
+
+
+@pytest.mark.sampled(100, by="ndim")
+@pytest.mark.parametrize(("ndim", "part"), [(n, i) for n in ALL for i in range(PARTS[n])])
+def test_all_arrangements(ndim, part):
+    """Each part takes arrangements from the whole list, so that one part alone is a sample."""
+    agree(ndim, ALL[ndim][part :: PARTS[ndim]])

@@ -98,6 +98,7 @@ USES: dict[str, Callable[[Any], Any]] = {
 }
 
 
+@pytest.mark.sampled(9)
 @pytest.mark.parametrize("use", USES.values(), ids=USES)
 @pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
 def test_views_show_what_the_memory_has_become(view: Any, use: Any) -> None:

@@ -10,6 +10,7 @@ import pickle
 import subprocess
 import sys
 import weakref
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -169,8 +170,8 @@ def test_in_the_class_it_is_a_function_of_the_object():
     assert other.rate is not None and other.rate.__get__(one) is other.rate
 
 
-MAIN = """
-import functools, pickle, subprocess, sys
+MAIN = '''
+import pickle, subprocess, sys
 import numpy as np
 import minigrad as mg
 from numba import cloudpickle
@@ -196,51 +197,48 @@ class Trainer:
 trainer = Trainer()
 trainer.rate = 5.0
 plain = mg.compile(lambda x: x * 2.0)
-WORKER = "import pickle, sys, numpy as np; f = pickle.load(sys.stdin.buffer); " \
-    "print([f(np.arange(3.0)).data[1].item() for _ in range(3)])"
 METHODS = {"step": (step, 3.0), "inner": (made(4.0), 4.0), "lambda": (plain, 2.0),
            "method": (trainer.step, 5.0)}
 WAYS = [(name, cloudpickle) for name in METHODS] + [("inner", pickle), ("lambda", pickle)]
+WORKER = """
+import pickle, sys, numpy as np
+for sent in pickle.load(sys.stdin.buffer):
+    f = pickle.loads(sent)
+    print([f(np.arange(3.0)).data[1].item() for _ in range(3)])
+"""
 
 if __name__ == "__main__":
-    for name, way in WAYS:
-        function, rate = METHODS[name]
-        for _ in range(2):
-            function(X)  # also what was traced is sent
-            ran = subprocess.run([sys.executable, "-c", WORKER], input=way.dumps(function),
-                                 capture_output=True)
-            assert ran.stdout.decode().strip() == str([rate] * 3), (name, way, ran.stderr.decode())
+    for _ in range(2):
+        for function, _ in METHODS.values():
+            function(X)  # what was traced is sent, too
+        sent = [way.dumps(METHODS[name][0]) for name, way in WAYS]
+        ran = subprocess.run([sys.executable, "-c", WORKER], input=pickle.dumps(sent),
+                             capture_output=True)
+        expected = [str([METHODS[name][1]] * 3) for name, _ in WAYS]
+        assert ran.stdout.decode().splitlines() == expected, ran.stderr.decode()
     assert pickle.loads(pickle.dumps(step)) is step
     {more}
     print("done")
+'''
+
+
+JOBLIB = """
+    import joblib
+    found = joblib.Parallel(2)(joblib.delayed(step)(X * i) for i in range(4))
+    np.testing.assert_array_equal([y.data for y in found], [X * i * RATE for i in range(4)])
 """
 
 
-def run_as_main(tmp_path, more="pass"):
+def test_pickles_for_other_processes(tmp_path):
+    """Functions of `__main__`, of another function and without a name; workers of joblib, too."""
     script = tmp_path / "script.py"
-    script.write_text(MAIN.replace("{more}", more))
+    script.write_text(MAIN.replace("{more}", JOBLIB if find_spec("joblib") else "pass"))
     root = str(pathlib.Path(mg.__file__).parents[1])
     ran = subprocess.run(
         [sys.executable, str(script)],
         env={**os.environ, "PYTHONPATH": root}, capture_output=True, text=True,
     )  # fmt: skip
     assert ran.stdout.strip() == "done", ran.stderr
-
-
-def test_pickles_for_other_processes(tmp_path):
-    """Of what is defined in `__main__`, within a function, or without a name."""
-    run_as_main(tmp_path)
-
-
-def test_workers_of_joblib(tmp_path):
-    pytest.importorskip("joblib")
-    run_as_main(
-        tmp_path,
-        "import joblib\n"
-        "    found = joblib.Parallel(2)(joblib.delayed(step)(X * i) for i in range(4))\n"
-        "    np.testing.assert_array_equal([y.data for y in found],"
-        " [X * i * RATE for i in range(4)])",
-    )
 
 
 @mg.compile

@@ -46,6 +46,7 @@ def table():
     return [found[i : i + TOGETHER] for i in range(0, len(found), TOGETHER)]
 
 
+@pytest.mark.sampled(12)
 @pytest.mark.filterwarnings("ignore:compile. .* cannot be compiled")
 @pytest.mark.parametrize("group", table(), ids=lambda group: f"{group[0][0]}-{group[-1][0]}")
 def test_table(group):
@@ -69,6 +70,7 @@ def test_table(group):
     by_numba(run, *(lambda k=k: leaves(k) for k in (2, 2, 3)))
 
 
+@pytest.mark.sampled(9)
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_functions(name):
     """Those of test_compile_ops.py, which has them as Python."""
@@ -76,6 +78,7 @@ def test_functions(name):
     by_numba(function, *(lambda seed=seed: tensors(makers, seed) for seed in (0, 0, 1)))
 
 
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("seed", range(8))
 def test_random_programs(seed):
     """Five of the kind of test_compile_random.py, and their gradients."""
@@ -101,18 +104,21 @@ def test_random_programs(seed):
     by_numba(run, *(lambda seed=seed: leaves(seed) for seed in (100, 100, 101)))
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("first", [5, 150, 1000])
 def test_indices(first):
     """A sample of the arrangements of test_compile_indices.py."""
     agree_at(4, list(arrangements(4))[first::120][:4])
 
 
+@pytest.mark.exhaustive
 @pytest.mark.filterwarnings("ignore:compile. .* cannot be compiled")
 def test_casts():
     """Those of test_compile_dtypes.py, which has them as Python."""
     casts_agree()
 
 
+@pytest.mark.exhaustive
 def test_transposes():
     """Of three and more dimensions, read by loops, products, losses and reductions."""
     labels = np.array([[[0, 2], [1, 0]], [[2, 2], [1, 1]]])
@@ -140,6 +146,7 @@ def test_transposes():
     by_numba(run, *(lambda seed=seed: leaves(seed) for seed in (0, 0, 1)))
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("shift", [0, 4, 7])  # 0: functions of one
 def test_dtypes(shift):

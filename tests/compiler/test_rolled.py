@@ -92,6 +92,7 @@ def test_a_short_loop_in_the_long_form():
     assert "(at, " in agree(3, every=True).source
 
 
+@pytest.mark.exhaustive
 def test_an_unrolled_loop_in_machine_code(monkeypatch):
     monkeypatch.setattr(backend, "function", REAL)
     compiled = agree(30, title="machine", every=True)  # what has run so cannot run as Python

@@ -64,6 +64,7 @@ def close(got: Any, expected: Any, dtype: Any) -> None:
     np.testing.assert_allclose(got.data, expected.data, rtol=64 * unit, atol=32 * unit)
 
 
+@pytest.mark.sampled(15, by="name")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(("name", "case"), ALL)
 @pytest.mark.filterwarnings("ignore:compile. .* cannot be compiled")
@@ -78,6 +79,7 @@ def test_forward(name: str, case: Case, dtype: Any) -> None:
         close(compiled(*arrays), expected, dtype)
 
 
+@pytest.mark.sampled(15, by="name")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(("name", "case"), SMOOTH)
 @pytest.mark.filterwarnings("ignore:compile. .* cannot be compiled")
@@ -107,6 +109,7 @@ def test_gradient(name: str, case: Case, dtype: Any) -> None:
                 close(a, b, dtype)
 
 
+@pytest.mark.exhaustive
 def test_what_is_left_to_numpy_is_known() -> None:
     """And nothing else: a primitive that is new needs an expression or a call, or a place here."""
     left = set()

@@ -70,6 +70,7 @@ FORMS = {
 }
 
 
+@pytest.mark.sampled(4, by="form")
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("name", NETS)
 def test_training(name, form):
@@ -116,6 +117,7 @@ def test_the_mean_of_all_batches(fused):
     assert all(len(plans) == 1 for plans in compiled._plans.values())
 
 
+@pytest.mark.exhaustive
 def test_a_network_of_many_parts():
     """By Numba, what test_compile_ops.py runs as Python: embedding, attention, dropout, indices."""
 

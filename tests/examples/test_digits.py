@@ -75,6 +75,7 @@ def test_two_epochs(tmp_path):
     assert run(tmp_path, "--epochs", "2", "--seed", "1").stdout != done.stdout
 
 
+@pytest.mark.exhaustive
 @jit_only
 def test_the_defaults_reach_97_percent(tmp_path):
     done = run(tmp_path)
@@ -84,6 +85,7 @@ def test_the_defaults_reach_97_percent(tmp_path):
     assert accuracy_in(last) >= 97
 
 
+@pytest.mark.exhaustive
 @jit_only
 def test_without_batchnorm_into_a_file_of_ones_own(tmp_path):
     (tmp_path / "plots").mkdir()
@@ -96,6 +98,7 @@ def test_without_batchnorm_into_a_file_of_ones_own(tmp_path):
     assert not (tmp_path / "digits.png").exists()
 
 
+@pytest.mark.exhaustive
 @jit_only
 @pytest.mark.parametrize("options", [["2"], ["1437"], ["1", "--no-batchnorm"]])
 def test_the_extreme_batch_sizes_work(tmp_path, options):

@@ -118,6 +118,7 @@ def test_commands_that_cannot_be_run(
     assert expected in capsys.readouterr().err
 
 
+@pytest.mark.exhaustive
 def test_the_example_runs_on_digits(tmp_path: Path) -> None:
     """It prints the table and leaves a picture."""
     pytest.importorskip("sklearn")

@@ -15,6 +15,7 @@ from minigrad.errors import ArgumentError, DtypeError, GradError
 # --- numbers ------------------------------------------------------------------------------------
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("shape", [(6, 3), (4, 3, 5)])
 def test_a_poisoned_channel_stays_alone(bad, shape):
@@ -128,6 +129,7 @@ LAYOUTS = {
 }
 
 
+@pytest.mark.sampled(7)
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("shape", [(6, 3), (4, 3, 5), (2, 3, 4, 2)])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -174,6 +176,7 @@ def test_inputs_are_left_alone_and_gradients_share_no_memory():
 # --- which inputs need gradients, and what changes before backward ------------------------------
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("shape", [(6, 3), (2, 3, 2, 2)])
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("needs", [n for n in itertools.product([True, False], repeat=3) if any(n)])

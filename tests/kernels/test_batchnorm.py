@@ -255,6 +255,7 @@ def test_first_value_is_an_outlier(shape, dtype, far):
     np.testing.assert_allclose(stats[3], var, rtol=1e-12)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.skipif(not COMPILED, reason="takes long as Python")
 @pytest.mark.parametrize("shape", [(200_000, 1), (1, 1, 200_000), (50_000, 1, 4)], ids=str)
 def test_a_first_value_alone_would_not_do(shape):
@@ -538,6 +539,7 @@ def test_empty_batch(shape, eval):
     np.testing.assert_array_equal([dgamma, dbeta], np.zeros((2, c)))
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("shape", [(33, 10), (5, 7, 30)], ids=str)
 def test_read_only_inputs_and_wide_buffers(shape):
     """x, g, y may be read-only; running statistics may be float64 beside a float32 x."""
@@ -619,6 +621,7 @@ print("numba.np.npyimpl" in sys.modules)
 """
 
 
+@pytest.mark.exhaustive
 @pytest.mark.skipif(not COMPILED, reason="nothing is compiled")
 def test_a_warm_cache_is_all_that_a_step_needs(tmp_path):
     """Whatever the size, in training and evaluation: no part is called from Python, for each

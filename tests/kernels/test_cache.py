@@ -2,6 +2,7 @@
 
 import shutil
 
+import pytest
 from small_package import HELPER, Small, check, small
 
 __all__ = ["small"]  # the fixture
@@ -51,6 +52,7 @@ def test_numba_cache_dir_is_the_only_folder_where_it_is_set(small: Small) -> Non
     check(small.run(NUMBA_CACHE_DIR=str(chosen)), 0, 1)
 
 
+@pytest.mark.exhaustive
 def test_kernels_with_bounds_checks_are_kept_apart(small: Small) -> None:
     check(small.run(), 1, 0)
     check(small.run(NUMBA_BOUNDSCHECK="1"), 1, 0)
@@ -64,6 +66,7 @@ except IndexError:
     check(small.run(), 0, 1)
 
 
+@pytest.mark.exhaustive
 def test_kernels_for_another_processor_are_kept_apart(small: Small) -> None:
     """A home may be shared by machines; NUMBA_CPU_NAME stands for another one."""
     small.run()
@@ -131,6 +134,7 @@ out.append(bool(abs(again[0] - 2 * out[0]) < 1e-12))
     check(small.run(script), 0, 1, out=[*first["out"], False, True])
 
 
+@pytest.mark.exhaustive
 def test_what_only_this_process_knows_is_not_kept(small: Small) -> None:
     script = """
 def scaled(factor):

@@ -31,6 +31,7 @@ def test_broken_entries_are_compiled_anew_and_replaced(small: Small) -> None:
     check(small.run(every), 0, 5, out=[2.0] * 5)
 
 
+@pytest.mark.exhaustive
 def test_whole_entries_that_cannot_be_loaded_are_compiled_anew(small: Small) -> None:
     """As from a Numba that pickles otherwise."""
     small.run("cache._dumps = lambda data: b'no pickle'; out = call()")
@@ -39,6 +40,7 @@ def test_whole_entries_that_cannot_be_loaded_are_compiled_anew(small: Small) -> 
     check(small.run(), 0, 1)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     "fault",
     [
@@ -56,6 +58,7 @@ def test_killed_before_an_entry_is_in_place(small: Small, fault: str) -> None:
     assert len(small.entries()) == 1
 
 
+@pytest.mark.exhaustive
 def test_killed_while_compiling(small: Small) -> None:
     process = small.start("print('now', flush=True); call()")
     assert process.stdout is not None and process.stdout.readline() == "now\n"
@@ -65,6 +68,7 @@ def test_killed_while_compiling(small: Small) -> None:
     check(small.run(), 1, 0)
 
 
+@pytest.mark.exhaustive
 def test_racing_processes_do_not_mix_entries(small: Small) -> None:
     wait = "print('ready', flush=True)\nwhile not os.path.exists('go'): time.sleep(0.001)\n"
     orders = (["float32", "float64"], ["float64", "float32"], ["float64"])
@@ -113,6 +117,7 @@ def test_with_no_folder_to_write_it_works_and_warns_once(small: Small) -> None:
     assert "set NUMBA_CACHE_DIR" in result["errors"]
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     "difference",
     [

@@ -36,6 +36,7 @@ def ordered(x: np.ndarray, layout: str) -> np.ndarray:
     return np.asarray(x, order=layout)
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("layout", ["C", "F", "strided"])
 @pytest.mark.parametrize("axis", AXES, ids=str)
 @pytest.mark.parametrize("name", ["sum", "mean"])
@@ -85,6 +86,7 @@ def far_from_zero(*shape: int) -> np.ndarray:
     return 1e7 + np.random.default_rng(1).standard_normal(shape)
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("layout", ["C", "F", "strided", "reversed"])
 @pytest.mark.parametrize("axis", AXES, ids=str)
 def test_float64_sums_are_as_good_as_exact(axis: Any, layout: str) -> None:

@@ -313,6 +313,7 @@ def test_limits(name: str, dtype: Any) -> None:
     check(row, y, gradients, dtype)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("name", NAMES)
 def test_limits_compiled(name: str, dtype: Any) -> None:

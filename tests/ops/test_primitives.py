@@ -210,6 +210,7 @@ def test_backward_leaves_operands_as_they_were(name: str, case: Case) -> None:
         np.testing.assert_array_equal(np.asarray(x), np.asarray(original))
 
 
+@pytest.mark.sampled(15, by="name")
 @pytest.mark.parametrize(("name", "case"), ALL)
 def test_float32_stays_float32(name: str, case: Case) -> None:
     """Forward and gradients, also beside Python numbers, with float32's accuracy."""
@@ -260,6 +261,7 @@ def layouts(x: np.ndarray) -> list[np.ndarray]:
     return [np.asfortranarray(x), wide[steps], x[back].copy()[back], fixed]
 
 
+@pytest.mark.sampled(15, by="name")
 @pytest.mark.parametrize(("name", "case"), ALL)
 def test_any_memory_layout_gives_the_same(name: str, case: Case) -> None:
     """Forward and gradients do not depend on strides, nor on being allowed to write."""

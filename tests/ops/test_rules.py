@@ -50,6 +50,7 @@ def weighted(y: Tensor) -> Tensor:
     return (y * y * y * weights).sum()
 
 
+@pytest.mark.sampled(15, by="name")
 @pytest.mark.parametrize(("name", "case"), SMOOTH)
 @pytest.mark.filterwarnings("ignore:compile. .* cannot be compiled")
 def test_second_derivatives_compiled(name: str, case: Case) -> None:

@@ -25,6 +25,11 @@ _last_change = 0
 _stamping = threading.Lock()
 
 
+# Another object as soon as a Tensor gets another array or requires_grad, or a Module another
+# attribute, so that one comparison tells whether any has.
+bindings: list[object] = [object()]
+
+
 def stamp_change() -> int:
     """The time of a change in place, for the Tensor that was changed."""
     global _last_change

@@ -15,7 +15,7 @@ from ..errors import DtypeError, GradError, ShapeError
 from ..kernels.threading.pool import team_for
 from ..ops.inplace import COPY, Update
 from .operators import Operators
-from .tape import Record, compiling, grad_mode, refuse_in_trace, runs_again, stamp_change
+from .tape import Record, bindings, compiling, grad_mode, refuse_in_trace, runs_again, stamp_change
 
 
 class Tensor(Operators):
@@ -75,6 +75,7 @@ class Tensor(Operators):
                 f"{new.dtype}; convert it, or make a new Tensor"
             )
         self._data = new
+        bindings[0] = object()
         self.mark_changed()
 
     @property
@@ -115,6 +116,7 @@ class Tensor(Operators):
         if value and self.dtype.kind != "f":
             raise DtypeError(f"requires_grad: only floats have gradients, got {self.dtype}")
         self._requires_grad = bool(value)
+        bindings[0] = object()
 
     @property
     def is_leaf(self) -> bool:
@@ -209,6 +211,7 @@ class Tensor(Operators):
         """Replace the elements of a leaf by themselves in another dtype; see Module.to."""
         refuse_in_trace("a conversion in place")
         self._data = self._data.astype(dtype)
+        bindings[0] = object()
         self.mark_changed()
 
     def mark_changed(self) -> None:

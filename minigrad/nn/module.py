@@ -14,7 +14,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from ..arrays import checked_dtype
 from ..checks import flag
-from ..engine.tape import clock, compiling
+from ..engine.tape import bindings, clock, compiling
 from ..engine.tensor import Tensor
 from ..errors import DtypeError
 from .parameter import Parameter
@@ -89,9 +89,11 @@ class Module:
             if name in self._buffers and not isinstance(value, Tensor):
                 self._refuse(name, value, "buffer", "a Tensor or None")
         super().__setattr__(name, value)
+        bindings[0] = object()
 
     def __delattr__(self, name: str) -> None:
         super().__delattr__(name)
+        bindings[0] = object()
         if name in self._buffers:  # of which nobody is to ask any more
             self._buffers = tuple(buffer for buffer in self._buffers if buffer != name)
 

@@ -24,7 +24,7 @@ def leaf(array: Any) -> mg.Tensor:
 
 def unlisted(forward: Any, *rules: Any, joint: Any = None) -> Primitive:
     """A primitive that the table never sees."""
-    return Primitive("wrong", forward, joint or rules, "for this test only", True, False)
+    return Primitive("wrong", forward, joint or rules, "for this test only", promotes=True)
 
 
 def scale_all(x: Any, w: Any) -> Any:

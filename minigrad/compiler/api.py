@@ -24,7 +24,7 @@ from .runtime.check import run_checked
 from .runtime.epoch import loader_of, refuse_unless_number, run_epoch
 from .runtime.executable import Plan
 from .runtime.report import report
-from .runtime.trace_cache import Plans
+from .runtime.trace_cache import TraceCache
 from .tracing.captures import Captures
 from .tracing.guards import sharing
 from .tracing.leaks import refuse_leaks
@@ -42,25 +42,26 @@ def compile(function: Any = None, *, check: int | None = None) -> Any:
         same data and state, and compares all results, gradients and state. Such a call costs an
         eager call besides. None: no call is checked.
 
-    Live: arrays among the arguments, and the state, modes and hyper-parameters of the Modules that
-    are called and of the Optimizers that step. Guarded, so that a change is traced anew: the other
-    arguments, and the plain values, functions and objects that the step, and the user's functions
-    that it calls, name directly. Frozen, as the trace has found it: everything else, libraries
-    included.
+    Live, read in each call: arrays among the arguments, and the state, modes and hyper-parameters
+    of the Modules that are called and of the Optimizers that step. Guarded, so that a change means
+    a new trace: the other arguments, and the plain values, functions and objects that the step, and
+    your functions that it calls, name directly in closures, globals, defaults and attributes.
+    Frozen, as the trace has found it: everything else, libraries included.
 
-    Each array among the arguments arrives as a Tensor; a memoryview, or an object with `__array__`,
-    counts as an array. The step names things directly in closures, globals, defaults, attributes
-    and containers, and in what a thread or context holds. Frozen are also values under computed
-    names, the time, prints, and draws from random generators other than mg's: pass what changes as
-    an argument, and what changes often as an array, which is not traced anew.
+    An array among the arguments reaches the step as a Tensor; a memoryview, or an object with
+    `__array__`, counts as an array. The items of a container are guarded with it, and so is what a
+    thread or context holds. NumPy arrays that the step names are live where they are operands;
+    where Python or NumPy reads their elements (`v[0]`, `v * 2`, a mask that is an index), arrays
+    of at most 8 KB are guarded, and larger ones are frozen. Frozen are also values under computed
+    names, the time, prints, draws from random generators other than mg's, and the order of a
+    Module's attributes if its `__dict__` is edited by hand. Pass what changes as an argument, and
+    what changes often as an array, which needs no new trace.
 
     Eager and compiled calls may alternate, since both change the same parameters, buffers and
     optimizer state. Results are copies without a tape. `.grad` is valid until the next call. A
     compiled method has traces of its own for each object. The latest 16 traces for arrays of the
     same shapes are kept. A step that changes what is guarded, such as a counter of its own, is
-    traced anew in each call until it changes nothing. NumPy arrays that are named outside and used
-    as operands are read in each call; where Python or NumPy reads their elements (`v[0]`, `v * 2`,
-    a mask that is an index), arrays of at most 8 KB are guarded, and larger ones are frozen.
+    traced again in each call until it changes nothing.
 
     Errors: DtypeError if `function` is not callable, or for an argument that is neither a Tensor,
     an array nor hashable; ArgumentError for a bad `check`. TraceError for a step that looks at the
@@ -106,7 +107,7 @@ class Compiled:
         self._title: str = getattr(function, "__name__", type(function).__name__)
         self._function = function
         self._check, self._calls = check, 0
-        self._plans = Plans(self._title)
+        self._plans = TraceCache(self._title)
         self._last: Plan | None = None
         self._workspace = Workspace()
         self._running = threading.RLock()  # one plan's memory serves one call at a time
@@ -224,17 +225,17 @@ class Compiled:
             refuse_leaks(before, after, trace)
             known = [x for _, x in after.tensors]
             trace.give_elements(known)
-            guards = after.guards
             if not before.guards():  # the step changes what it reads; compiled calls would not
-                guards.expect(bool, True)  # which never holds
-            for look, seen in trace.guards:
-                guards.expect(look, seen)
-            for look in (*before.elements(trace.has_met), *sharing(known)):
-                guards.expect(look, True)
+                after.guards.never()
+            elements = [(look, True) for look in before.elements(trace.has_met)]
+            for look, seen in (*trace.guards, *elements):
+                after.guards.expect(look, seen)
+            for look in sharing(known):
+                after.bound.expect(look, True)
             program = trace.program(found)
         finally:
             trace.take_back()
-        plan = Plan(trace, guards, program, unflatten, known, self._title, self._workspace)
+        plan = Plan(trace, after, program, unflatten, self._title, self._workspace)
         self._plans.keep(signature, plan)
         self._last = plan
         return plan

@@ -27,6 +27,11 @@ _last_change = 0
 _stamping = threading.Lock()
 
 
+# Another object as soon as a Tensor gets another array or requires_grad, or a Module another
+# attribute, so that one comparison tells whether any has.
+bindings: list[object] = [object()]
+
+
 def stamp_change() -> int:
     """Return the time of a change in place, which is now."""
     global _last_change

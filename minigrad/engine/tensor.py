@@ -11,7 +11,7 @@ from ..checks import flag
 from ..errors import DtypeError, GradError, ShapeError
 from ..ops.inplace import COPY, Update
 from .operators import Operators
-from .tape import Record, grad_mode, stamp_change
+from .tape import Record, bindings, grad_mode, stamp_change
 from .tracer import compiling, refuse_in_trace, runs_again
 
 
@@ -72,6 +72,7 @@ class Tensor(Operators):
                 f"{new.dtype}; convert it, or make a new Tensor"
             )
         self._data = new
+        bindings[0] = object()
         self.mark_changed()
 
     @property
@@ -112,6 +113,7 @@ class Tensor(Operators):
         if value and self.dtype.kind != "f":
             raise DtypeError(f"requires_grad: only floats have gradients, got {self.dtype}")
         self._requires_grad = bool(value)
+        bindings[0] = object()
 
     @property
     def is_leaf(self) -> bool:
@@ -209,6 +211,7 @@ class Tensor(Operators):
         """Convert a leaf to another dtype; see Module.to."""
         refuse_in_trace("a conversion in place")
         self._data = self._data.astype(dtype)
+        bindings[0] = object()
         self.mark_changed()
 
     def mark_changed(self) -> None:

@@ -14,7 +14,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from ..arrays import checked_dtype
 from ..checks import flag
-from ..engine.tape import clock
+from ..engine.tape import bindings, clock
 from ..engine.tensor import Tensor, change
 from ..engine.tracer import compiling, refuse_in_trace
 from ..errors import DtypeError
@@ -99,9 +99,11 @@ class Module:
             if name in self._buffers and not isinstance(value, Tensor):
                 self._refuse(name, value, "buffer", "a Tensor or None")
         super().__setattr__(name, value)
+        bindings[0] = object()
 
     def __delattr__(self, name: str) -> None:
         super().__delattr__(name)
+        bindings[0] = object()
         if name in self._buffers:  # it is no longer one
             self._buffers = tuple(buffer for buffer in self._buffers if buffer != name)
 

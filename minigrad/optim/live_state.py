@@ -31,6 +31,10 @@ class LiveState:
             self.pending = self.rule.new(self.name, self.parameter)
         return self.pending
 
+    def reads(self) -> list[tuple[str, tuple[Any, ...]]]:
+        """Return the expression, and the objects in it, that alone decides what a call returns."""
+        return [("{0}.state[{1}][{2}]", (self.optimizer, self.parameter, self.name))]
+
     def commit(self) -> None:
         """Give the new array to the optimizer, after the first step."""
         self.optimizer.state.setdefault(self.parameter, {})[self.name] = self.pending
@@ -78,6 +82,12 @@ class LiveNumbers:
         found: dict[Any, Any] = self.settings.first if first else self.settings.later
         return found[self.dtype]  # type: ignore[no-any-return]
 
+    def reads(self) -> list[tuple[str, tuple[Any, ...]]]:
+        """Return the expressions, and the objects in them, that decide what a call returns."""
+        if self.begins:
+            return [("{0}()", (self,))]
+        return [("{0}[{1}]", (self.group, name)) for name in self.optimizer.defaults]
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, LiveNumbers) and other._key == self._key
 
@@ -102,8 +112,20 @@ class SameGroups:
                 return False
         return True
 
+    def reads(self) -> list[tuple[str, tuple[Any, ...]]]:
+        """Return the expressions, and the objects in them, that decide what a call returns."""
+        groups = self.optimizer.param_groups
+        found = [("{0}.param_groups", (self.optimizer,)), *_items(groups)]
+        for group, _ in self.seen:
+            found += [("{0}[{1}]", (group, "params")), *_items(group["params"])]
+        return found
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, SameGroups) and other.optimizer is self.optimizer
 
     def __hash__(self) -> int:
         return id(self.optimizer)
+
+
+def _items(x: list[Any]) -> list[tuple[str, tuple[Any, ...]]]:
+    return [("len({0})", (x,)), *(("{0}[{1}]", (x, i)) for i in range(len(x)))]

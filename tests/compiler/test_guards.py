@@ -117,6 +117,36 @@ def test_names_that_are_swapped():
     assert traces(compiled) == 2
 
 
+class InTurn(nn.Module):
+    """Calls its children in the order of the attributes."""
+
+    def __init__(self):
+        self.scaled, self.shifted = Scaled(), Shifted()
+
+    def forward(self, x):
+        for child in self.children():
+            x = child(x)
+        return x
+
+
+class Shifted(nn.Module):
+    def forward(self, x):
+        return x + 1.0
+
+
+def test_attributes_of_a_module_in_another_order():
+    """With the same values under the same names."""
+    net = InTurn()
+    function = lambda x: net(x) * 1.0  # noqa: E731
+    compiled = mg.compile(function)
+    agree(compiled, function)
+    child = net.scaled
+    del net.scaled
+    net.scaled = child
+    agree(compiled, function)
+    assert traces(compiled) == 2
+
+
 def test_slots_of_a_module():
     model = Slotted()
     function = lambda x: model(x) * 1.0  # noqa: E731

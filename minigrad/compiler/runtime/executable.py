@@ -8,6 +8,7 @@ import numpy as np
 from numba.core.errors import NumbaError
 
 from ...engine.dispatch import refusal
+from ...engine.tape import bindings
 from ...engine.tensor import Tensor, mark_changed
 from ...errors import MinigradError, TraceError
 from ...kernels.threading.pool import current_pool
@@ -19,26 +20,26 @@ from ..codegen.module import emit
 from ..ir.interpreter import results_of
 from ..ir.program import Operation, Program, Value
 from ..passes.pipeline import optimised
-from ..tracing.guards import Guards
+from ..tracing.captures import Captures
+from ..tracing.guards import ITEM, Guards
 from ..tracing.trace import Trace
 from . import backend
 from .buffers import Memory, Workspace
 
 
 class Plan:
-    """A compiled trace, which runs instead of the function as long as it `guards_hold()`.
+    """A compiled trace, which runs instead of the function as long as its `guards_hold()`.
 
-    unflatten: makes the function's result of the Tensors that the program returns, or of Values
-        that stand for these; known: the user's Tensors that the function can see.
+    captures: what was outside the function at the end of the trace. unflatten: makes the function's
+        result of the Tensors that the program returns, or of Values that stand for these.
     """
 
     def __init__(
         self,
         trace: Trace,
-        guards: Guards,
+        captures: Captures,
         program: Program,
         unflatten: Callable[[Sequence[Any]], Any],
-        known: Sequence[Tensor],
         title: str,
         workspace: Workspace,
     ) -> None:
@@ -47,11 +48,13 @@ class Plan:
         self.program: Program = optimised(self.traced)
         self.emitted = emit(self.program, title)
         self.module, self.path = backend.load(self.emitted.source, title)
-        self.unflatten, self._guards, self.applied = unflatten, guards, trace.applied
-        self.known = list(known)
+        self.unflatten, self.applied = unflatten, trace.applied
+        self._guards, self._bound = captures.guards, captures.bound
+        self.known = [x for _, x in captures.tensors]
         self._owners = trace.owners
         self._tensors: list[tuple[Tensor, Any, bool, Value]] = []
         self._fetches: list[tuple[Callable[[], Any], Any, Value]] = []
+        self._live = Guards()  # what decides which arrays the states have
         self._pending: list[LiveState] = []  # state that the next call creates
         self.built: dict[
             str, tuple[str, float]
@@ -60,6 +63,9 @@ class Plan:
         self.memory = Memory(self.program, self.emitted, workspace)
         self.buffer_bytes = self.memory.buffer_bytes
         self._note_states()
+        self._live.read(ITEM, bindings, 0)
+        for fetch, _, _ in self._fetches:
+            self._live.depend(fetch)
         self._draws = [self._draw(operation) for operation in self.emitted.draws]
         self._steps = [self._step(step) for step in self.emitted.steps]
         self._sizes = np.array(self.emitted.sizes, np.int64)
@@ -78,34 +84,29 @@ class Plan:
     # --- running -------------------------------------------------------------------------------
 
     def guards_hold(self) -> bool:
-        """Return whether all that the trace has seen outside is still so.
+        """Return whether all that the trace has read outside is still so.
 
         Arrays that others have replaced are taken into use, if they fit.
         """
-        for x, array, needs, _ in self._tensors:  # every call pays for these loops
-            if x._data is not array or x._requires_grad is not needs:
-                return self._holds_again()
-        for fetch, array, _ in self._fetches:
-            try:
-                if fetch() is not array:
-                    return self._holds_again()
-            except Exception:  # the state is gone
-                return False
-        return self._guards()
+        return (self._guards.unchanged() or self._guards()) and (
+            self._live.unchanged() or self._renew_states()
+        )
 
-    def _holds_again(self) -> bool:
-        """Return whether it holds with other arrays in the places of some, and use these then."""
+    def _renew_states(self) -> bool:
+        """Use the arrays that the states have now, and return whether they fit."""
+        now = self._live.now()
+        if not self._bound():
+            return False
         try:
             found = [(v, fetch()) for fetch, _, v in self._fetches]
-        except Exception:
+        except Exception:  # the state is gone
             return False
         if any(x._requires_grad is not needs for x, _, needs, _ in self._tensors):
-            return False
-        if not self._guards():
             return False
         if not self.memory.replace([(v, x._data) for x, _, _, v in self._tensors] + found):
             return False
         self._note_states()
+        self._live.accept(now)
         return True
 
     def states(self) -> list[tuple[Value, Any]]:
@@ -217,6 +218,7 @@ class Plan:
         self.memory.end()
         for state in self._pending:
             state.forget()
+        bindings[0] = object()  # the next call looks up all states again
         for leaf, held in self._held:
             if leaf._grad is held:
                 leaf._grad = None

@@ -1,5 +1,5 @@
-"""The plans of a compiled function, in a bounded number; users are warned once about what is
-slow."""
+"""The trace cache keeps a bounded number of plans for a compiled function, and warns once about
+what is slow."""
 
 import warnings
 from typing import Any
@@ -9,12 +9,12 @@ from ..tracing.signature import shapes_of
 from .executable import Plan
 from .report import by_numpy
 
-MOST_ALIKE = 16  # of arrays of the same shapes, which differ in what is guarded
-MOST_PLANS = 128  # plans in all, as sequences of many lengths need
+MOST_ALIKE = 16  # plans for arrays of the same shapes, which differ in what is guarded
+MOST_PLANS = 128  # plans in all, which sequences of many lengths need
 
 
-class Plans(dict[Any, list[Plan]]):
-    """Lists of plans by signature, the most recent last."""
+class TraceCache(dict[Any, list[Plan]]):
+    """Lists of plans by signature, with the most recent last."""
 
     def __init__(self, title: str) -> None:
         super().__init__()
@@ -23,19 +23,19 @@ class Plans(dict[Any, list[Plan]]):
         self._said: set[str] = set()  # operations that a warning has named
 
     def keep(self, signature: Any, plan: Plan) -> None:
-        """Add a plan, and let the oldest go if there are too many."""
+        """Add a plan, and drop the oldest if there are too many."""
         self._tell(plan)
         self[signature] = [*self.pop(signature, []), plan]
         shapes = shapes_of(signature)
         alike = [other for other in self if shapes_of(other) == shapes]
         if sum(len(self[other]) for other in alike) > MOST_ALIKE:
-            self._let_go(alike[0])
+            self._drop(alike[0])
             self._complain()
         if sum(map(len, self.values())) > MOST_PLANS:
-            self._let_go(next(iter(self)))
+            self._drop(next(iter(self)))
 
-    def _let_go(self, signature: Any) -> None:
-        """Let go of the oldest plan of a signature."""
+    def _drop(self, signature: Any) -> None:
+        """Drop the oldest plan of a signature."""
         del self[signature][0]
         if not self[signature]:
             del self[signature]

@@ -41,6 +41,7 @@ from .inspection import (
     PARTS,
     class_dict,
     comes_from,
+    dict_code,
     dict_getter,
     is_foreign,
     is_hidden,
@@ -97,6 +98,7 @@ class Captures:
         self, roots: Mapping[str, Any], know: Callable[[str, Tensor], None] = lambda *_: None
     ) -> None:
         self.guards = Guards()
+        self.bound = Guards()  # of what only changes together with `bindings` of the tape
         self.tensors: list[tuple[Place, Tensor]] = []
         self.arrays: dict[int, tuple[Any, int | None]] = {}  # with checksums of the small ones
         self.held: dict[Any, Any] = {}  # what there was first, by the identity of its place
@@ -202,8 +204,10 @@ class Captures:
             function.__code__.co_freevars, function.__closure__ or (), strict=True
         ):
             self._add(self.guards.read(CELL, cell), name, cell, "cell_contents")
-        for code in ("{0}.__defaults__", "{0}.__kwdefaults__"):
-            self._add(self.guards.read(code, function), f"{function.__name__}.default")
+        defaults = (function.__defaults__, function.__kwdefaults__)
+        for code, found in zip(("{0}.__defaults__", "{0}.__kwdefaults__"), defaults, strict=True):
+            if found is not None:  # otherwise each call gives all arguments
+                self._add(self.guards.read(code, function), f"{function.__name__}.default")
 
     def _learn(self, names: set[str]) -> None:
         """Read the attributes of these names in all objects, also in those to come."""
@@ -224,6 +228,9 @@ class Captures:
     def _items(self, space: Any, name: str, owner: Any) -> None:
         """Read the named items of a dict that holds the attributes of an object or class."""
         self.guards.names(space)
+        self._named(space, name, owner)
+
+    def _named(self, space: Any, name: str, owner: Any) -> None:
         self._space(
             space, lambda key: self._add(self.guards.item(space, key), f"{name}.{key}", owner, key)
         )
@@ -304,9 +311,13 @@ class Captures:
         self.guards.read(TYPE, x)
         getter = dict_getter(x)
         if getter is not None:
-            space = self.guards.read(OF, x, getter)
-            self._items(space, name, space)
-            if comes_from(x, Module):
+            space = self.guards.read(dict_code(x), x, getter)
+            if not comes_from(x, Module):
+                self._items(space, name, space)
+            else:
+                self.guards.read("len({0})", space)  # besides each of the items
+                self.bound.names(space)
+                self._named(space, name, space)
                 for key, value in dict.items(space):
                     self.guards.item(space, key)
                     self.held[Place(name, space, key).identity] = value

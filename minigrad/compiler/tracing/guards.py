@@ -32,14 +32,15 @@ class Reading:
     def now(self) -> Any:
         """Return what the expression gives now."""
         try:
-            return _function(self.code)(*self.given)
+            return _function(self.code, len(self.given))(*self.given)
         except Exception:
             return ABSENT
 
 
 @cache
-def _function(code: str) -> Callable[..., Any]:
-    return eval(f"lambda a, b=None: {code.format('a', 'b')}")  # type: ignore[no-any-return]
+def _function(code: str, count: int) -> Callable[..., Any]:
+    names = [f"x{i}" for i in range(count)]
+    return eval(f"lambda {', '.join(names)}: {code.format(*names)}")  # type: ignore[no-any-return]
 
 
 class Guards:
@@ -71,26 +72,53 @@ class Guards:
 
     def names(self, space: Any) -> None:
         """Guard the keys of a dict, which are names, and their order."""
-        exact = type(space) is dict or type(space) is MappingProxyType
-        names = [*space] if exact else [*dict.keys(space)]
-        self.read("([*{0}] == {1})" if exact else "([*dict.keys({0})] == {1})", space, names)
+        if not len(space):
+            self.read("len({0})", space)
+        elif type(space) is dict or type(space) is MappingProxyType:
+            self.read("([*{0}] == {1})", space, [*space])
+        else:
+            self.read("([*dict.keys({0})] == {1})", space, [*dict.keys(space)])
+
+    def depend(self, look: Any) -> None:
+        """Guard what a function returns, by what it reads if it tells that."""
+        for code, given in look.reads() if hasattr(look, "reads") else [(CALL, (look,))]:
+            self.read(code, *given)
 
     def expect(self, look: Callable[[], Any], seen: Any) -> None:
         """Guard that a function returns what it has returned before."""
-        self.read(CALL, look)
-        self._readings[CALL, id(look)].seen = seen
+        if look() == seen:
+            self.depend(look)
+        else:
+            self.never()
+
+    def never(self) -> None:
+        """Guard what never holds again."""
+        self.read(CALL, object)
 
     def __call__(self) -> bool:
+        """Return whether nothing has changed but for plain values that are equal."""
         if self.unchanged():
             return True
-        now = [reading.now() for reading in self._readings.values()]
-        seen = [reading.seen for reading in self._readings.values()]
-        if not all(map(same, now, seen)):
+        now = self.now()
+        if not all(map(same, now, (reading.seen for reading in self._readings.values()))):
             return False
-        for reading, found in zip(self._readings.values(), now, strict=True):
-            reading.seen = found
-        self.unchanged.__defaults__ = (*self._objects, *now)
+        self.accept(now)
         return True
+
+    def now(self) -> list[Any]:
+        """Return what all expressions give now."""
+        return [reading.now() for reading in self._readings.values()]
+
+    def accept(self, now: list[Any]) -> None:
+        """Guard that all expressions give this from now on."""
+        fits = True
+        for reading, found in zip(self._readings.values(), now, strict=True):
+            fits = fits and (reading.seen is ABSENT) == (found is ABSENT)
+            reading.seen = found
+        if fits:
+            self.unchanged.__defaults__ = (*self._objects, *now)
+        else:
+            self.unchanged = self._generate
 
     def _generate(self) -> bool:
         """Generate `unchanged`, and return what it does."""

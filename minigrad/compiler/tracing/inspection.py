@@ -35,6 +35,9 @@ _LIBRARIES = tuple(
 )
 
 
+_LOOKUPS = ("__getattribute__", "__dict__")  # a class that defines these may hide its `__dict__`
+
+
 def comes_from(x: Any, *kinds: type) -> bool:
     """Return what isinstance would, but by the true class of x."""
     return issubclass(type(x), kinds)
@@ -77,6 +80,13 @@ def dict_getter(x: Any) -> Any:
         if type(getter) in (GetSetDescriptorType, MemberDescriptorType):
             return getter.__get__
     return None
+
+
+def dict_code(x: Any) -> str:
+    """Return the expression for the true `__dict__` of x, {0}, whose getter is {1}."""
+    own = (class_dict(kind).get(name) for kind in mro(type(x))[:-1] for name in _LOOKUPS)
+    plain = all(found is None or type(found) is GetSetDescriptorType for found in own)
+    return "{0}.__dict__" if plain else "{1}({0})"
 
 
 def own(x: Any) -> Any:

@@ -267,7 +267,7 @@ class Plan:
             operation.what.run(*[self._array(x, arguments) for x in operation.inputs])
             return
         result = self._forward(operation, arguments)
-        found = results_of(operation.what, result)  # type: ignore[arg-type]
+        found = results_of(operation.what, result)
         for v, array in zip(operation.outputs, found, strict=True):
             if v is not None:
                 np.copyto(self.memory.array(v, arguments), array, casting="unsafe")

@@ -2,7 +2,8 @@
 
 Commands: `steps` (the default; the four training steps), `import` (the time that `import minigrad`
 takes beside `import numba`), `memory` (growth over many training steps), `first` (the first call of
-a compiled step), `epoch` (beside a loop of compiled steps) and `peak` (memory of training).
+a compiled step), `epoch` (beside a loop of compiled steps), `peak` (memory of training) and
+`commits` (two commits of minigrad).
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import first, machine, memory
-from bench.workloads import FACTORIES, NETS, Step, available, check_agreement, make_problem
+from bench import commits, first, machine, memory
+from bench.workloads import FACTORIES, NETS, SHAPES, Step, available, check_agreement, make_problem
 
 DESCRIPTION = "Compare minigrad with the installed peers; without a command it runs `steps`."
 WARM_UP = 10  # steps, before anything is timed
@@ -145,6 +146,14 @@ def run_peak(args: argparse.Namespace) -> dict[str, Any]:
     return {"peak_mb": first.compare_peaks(args.net, names, args.rounds)}
 
 
+def run_commits(args: argparse.Namespace) -> dict[str, Any]:
+    """The `commits` command."""
+    shapes = args.shapes
+    print(f"{args.before}, {args.after}: medians of {args.rounds} rounds in turn, and their ratio")
+    names = args.before, args.after
+    return {"commits": names, **commits.compare_commits(names, args.steps, shapes, args.rounds)}
+
+
 def report_machine(about: dict[str, Any]) -> None:
     """What the figures were taken with."""
     print(f"\n{about['cpu']}, {about['cores']} cores, {about['system']}")
@@ -214,6 +223,17 @@ def build_parser() -> argparse.ArgumentParser:
     growth.add_argument("--count", type=at_least(1), default=10_000, metavar="N")
     growth.add_argument("--warm-up", type=at_least(0), default=1_000, metavar="N")
     growth.set_defaults(run=run_memory)
+
+    shapes_known = ["x".join(map(str, shape)) for shape in SHAPES]
+    two = commands.add_parser("commits", parents=[shared], help="two commits of minigrad")
+    two.add_argument("before", help="a commit, such as v0.1.0 or main~10")
+    two.add_argument("after", nargs="?", default="HEAD", help="another (default: %(default)s)")
+    two.add_argument("--steps", type=names_from(list(NETS)), default=list(NETS), metavar="NAMES")
+    two.add_argument(
+        "--shapes", type=names_from(shapes_known), default=shapes_known, metavar="SHAPES"
+    )
+    two.add_argument("--rounds", type=at_least(2), default=11, metavar="N")
+    two.set_defaults(run=run_commits)
 
     for name, run, net, rounds, what in (
         ("first", run_first, "digits", 3, "the first call of a compiled step"),

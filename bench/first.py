@@ -23,14 +23,18 @@ BATCHES = 256  # in an epoch
 STEPS = 200  # of training, for its peak memory
 
 
-def call(function: str, *arguments: Any, **variables: str) -> Any:
-    """What a function of this module returns in a new process."""
+def call(function: str, *arguments: Any, folder: Path | None = None, **variables: str) -> Any:
+    """Return what a function of this module returns in a new process.
+
+    folder: whose bench and minigrad that process imports; by default those of this one.
+    """
     code = (
         "import json, sys; from bench import first; "
         "print(json.dumps(getattr(first, sys.argv[1])(*json.loads(sys.argv[2]))))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, function, json.dumps(arguments)],
+        cwd=folder,
         env={**os.environ, **variables},
         check=True,
         stdout=subprocess.PIPE,

@@ -18,11 +18,8 @@ import pytest
 import minigrad as mg
 from bench import libraries, machine
 from bench.conftest import Measure
+from bench.workloads import SHAPES
 
-SHAPES = [
-    *[(32, 64), (64, 256), (128, 1024), (4096, 256), (1024, 4096), (65536, 64)],
-    *[(32, 64, 28, 28), (16, 256, 14, 14), (8, 64, 56, 56)],
-]
 ARRAYS_MOVED = {"forward": 2, "backward": 3, "both": 5}
 # A variant is one more row: its name, its library, and what it adds to the call.
 Variants = dict[str, tuple[str, dict[str, Any]]]

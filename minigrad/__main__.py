@@ -1,4 +1,4 @@
-"""`python -m minigrad`: what there is to see and do without writing a line."""
+"""`python -m minigrad` explains BatchNorm's gradient without a line of code."""
 
 import argparse
 import os
@@ -10,7 +10,7 @@ from .explainer import ladder
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit status."""
+    """Run a command, and return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m minigrad", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     explain = commands.add_parser(
@@ -37,13 +37,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     report = ladder.report(rungs, ladder.measured(rungs, batch), batch)
     try:
         _print(f"{report}\n\nthe page to step through, in any browser: {given.page}")
-    except BrokenPipeError:  # of `| head`: who reads has seen enough
+    except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
 def _print(text: str) -> None:
-    """Print, with escapes for what the terminal's encoding has not, such as bytes in a path."""
+    """Print the text, with escapes for characters that the terminal's encoding lacks."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
 

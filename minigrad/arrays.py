@@ -1,4 +1,4 @@
-"""What users give, as arrays of a dtype that minigrad knows. Imports NumPy and errors only."""
+"""Conversion of what users pass to arrays of a dtype that minigrad supports."""
 
 from typing import Any
 
@@ -12,9 +12,9 @@ Array = NDArray[Any]
 
 
 def as_array(data: Any, name: str) -> Array:
-    """data itself if it is an ndarray, else one in float32 or, of booleans alone, boolean.
+    """Return data itself if it is an ndarray, else a float32 array, or a boolean one of booleans.
 
-    Errors: as `plain` and `checked`.
+    Errors: those of `plain` and `checked`.
     """
     array = checked(plain(data, name), name)
     if isinstance(data, (np.ndarray, np.generic)) or array.dtype.kind == "b":
@@ -23,7 +23,7 @@ def as_array(data: Any, name: str) -> Array:
 
 
 def plain(data: Any, name: str) -> Array:
-    """np.asarray(data), of whatever dtype. Errors: ShapeError for a ragged list."""
+    """Return np.asarray(data), in any dtype. Errors: ShapeError for a ragged list."""
     try:
         return np.asarray(data)
     except ValueError as error:
@@ -31,7 +31,10 @@ def plain(data: Any, name: str) -> Array:
 
 
 def checked(array: Array, name: str) -> Array:
-    """The array, in native byte order. Errors: DtypeError unless float32/64, integer, boolean."""
+    """Return the array in native byte order.
+
+    Errors: DtypeError unless it is float32, float64, integer or boolean.
+    """
     dtype = array.dtype
     if dtype.newbyteorder("=") in (FLOAT32, FLOAT64) or dtype.kind in "biu":
         return array if dtype.isnative else array.astype(dtype.newbyteorder("="))
@@ -43,7 +46,10 @@ def checked(array: Array, name: str) -> Array:
 
 
 def checked_dtype(dtype: Any, name: str) -> "np.dtype[Any]":
-    """The dtype of that name. Errors: DtypeError, as `checked`, or if there is none."""
+    """Return the dtype of that name.
+
+    Errors: DtypeError if it is not supported or does not exist.
+    """
     try:
         wanted = np.dtype(dtype)
     except TypeError as error:
@@ -55,5 +61,5 @@ def checked_dtype(dtype: Any, name: str) -> "np.dtype[Any]":
 
 
 def memory_of(a: Array) -> Any:
-    """The array that has the memory of this one, as NumPy tells it."""
+    """Return the array that owns the memory of this one, according to NumPy."""
     return a if a.base is None else a.base

@@ -1,7 +1,6 @@
-"""Checks of plain arguments, each rule once: integers, numbers and flags, without slips of type.
+"""Checks of plain arguments, each rule once: integers, numbers and flags.
 
-To Python a bool is an int, but `padding_idx=True` is a slip, here as everywhere. Imports NumPy and
-errors only.
+A bool is an int in Python, but `padding_idx=True` is a mistake, and is refused everywhere.
 """
 
 import math
@@ -13,23 +12,23 @@ import numpy as np
 from .errors import ArgumentError, DtypeError
 
 LARGEST = sys.float_info.max  # a bound that refuses infinities, NaN and ints beyond any float
-ABOVE_0 = math.ulp(0.0)  # the smallest float that is: as a lower bound it refuses 0 alone
+ABOVE_0 = math.ulp(0.0)  # the smallest positive float: as a lower bound it refuses only 0
 
 
 def is_integer(value: Any) -> bool:
-    """Whether value is an int or an integer of NumPy, but no bool."""
+    """Return whether value is an int or an integer of NumPy, and not a bool."""
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
 def is_number(value: Any) -> bool:
-    """Whether value is a real number of Python or NumPy, but no bool."""
+    """Return whether value is a real number of Python or NumPy, and not a bool."""
     return isinstance(value, (float, int, np.floating, np.integer)) and not isinstance(value, bool)
 
 
 def integer(
     operation: str, name: str, value: Any, low: int, high: int | None = None, hint: str = ""
 ) -> int:
-    """value as an int. Errors: ArgumentError unless it is an integer, low <= value <= high."""
+    """Return value as an int. Errors: ArgumentError unless it is one with low <= value <= high."""
     if is_integer(value) and low <= value and (high is None or value <= high):
         return int(value)
     domain = f"of at least {low}" if high is None else f"from {low} to {high}"
@@ -44,11 +43,11 @@ def number(
     high: float = LARGEST,
     hint: str = "",
 ) -> float:
-    """value as a float. Errors: ArgumentError unless it is finite and low <= value <= high.
+    """Return value as a float. Errors: ArgumentError unless it is finite and low <= value <= high.
 
-    hint: a remedy for numbers out of the domain, which ends the message.
+    hint: the remedy that ends the message about a number outside the domain.
     """
-    # The type first: most are floats, and every training step passes here.
+    # The type first: most values are floats, and every training step passes here.
     exact = value if type(value) is float else _exact(value)
     if exact is not None and low <= exact <= high:
         return float(exact)
@@ -64,14 +63,14 @@ def number(
 
 
 def flag(operation: str, name: str, value: Any) -> bool:
-    """value as a bool. Errors: DtypeError unless it is True or False."""
+    """Return value as a bool. Errors: DtypeError unless it is True or False."""
     if isinstance(value, (bool, np.bool_)):
         return bool(value)
     raise DtypeError(f"{operation}: {name} must be True or False, got {value!r:.40}")
 
 
 def _exact(value: Any) -> float | None:
-    """A number as Python's, which compares with LARGEST (float32 does not); None if it is none."""
+    """Return a number as Python's, which compares with LARGEST (float32 does not), or None."""
     if not is_number(value):
         return None
     exact: float = value.item() if isinstance(value, np.generic) else value

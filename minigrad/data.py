@@ -1,4 +1,4 @@
-"""Mini-batches over arrays in memory; imports NumPy, checks and errors only.
+"""Mini-batches over arrays in memory.
 
 A loader knows nothing of Tensors: it yields ndarrays, which models and losses take as they are.
 """
@@ -41,8 +41,8 @@ class DataLoader:
 
     Errors: ShapeError for a 0-d or ragged array and for different first dimensions;
     ArgumentError for no arrays, for a number of the wrong type or range, and for `drop_last`
-    with a `batch_size` above `n`, which drops all there is; DtypeError for a flag that is none.
-    `n == 0` is allowed: no batches.
+    with a `batch_size` above `n`, which would leave no batch; DtypeError for a flag that is not a
+    bool. `n == 0` is allowed and gives no batches.
 
     >>> loader = DataLoader(np.arange(5), batch_size=2)
     >>> [batch.tolist() for batch in loader]
@@ -86,12 +86,12 @@ class DataLoader:
                 f"DataLoader: drop_last=True with batch_size={self.batch_size} and only {n} "
                 "samples leaves no batch at all; lower batch_size or set drop_last=False"
             )
-        self._position = (0, 0)  # for state_dict(): epoch, and how many of its batches are out
+        self._position = (0, 0)  # for state_dict(): epoch, and how many of its batches were yielded
         self._next = (0, 0)  # where the next iterator begins
         self._newest = object()  # marks the one iterator that moves _position
 
     def __len__(self) -> int:
-        """Number of batches in a whole epoch."""
+        """Return the number of batches in a whole epoch."""
         full, rest = divmod(self.dataset_size, self.batch_size)
         return full + (rest > 0 and not self.drop_last)
 
@@ -104,8 +104,8 @@ class DataLoader:
         return map(self._batch, self.rows())
 
     def rows(self) -> Iterator[NDArray[np.intp]]:
-        """The same epoch as by `iter`, as the sample numbers of each batch, `(b,)`."""
-        # Not in the generator, whose body waits for the first next(): epochs go by iter().
+        """Begin an epoch as `iter` does, but yield the sample numbers of each batch, `(b,)`."""
+        # Not in the generator, whose body waits for the first next(): iter() begins the epoch.
         self._position = epoch, first = self._next
         self._next = (epoch + 1, 0)
         self._newest = object()
@@ -114,7 +114,7 @@ class DataLoader:
     def _rows(self, epoch: int, first: int, me: object) -> Iterator[NDArray[np.intp]]:
         order = self._order(epoch)
         for i in range(first, len(self)):
-            if self._newest is me:  # before the yield: what the loop body holds is out
+            if self._newest is me:  # before the yield: the batch in the loop body counts
                 self._position = (epoch, i + 1)
             yield order[i * self.batch_size : (i + 1) * self.batch_size]
         if self._newest is me:
@@ -125,7 +125,7 @@ class DataLoader:
         return batch if len(batch) > 1 else batch[0]
 
     def _order(self, epoch: int) -> NDArray[np.intp]:
-        """Sample numbers in the order of `epoch`, shape `(dataset_size,)`."""
+        """Return the sample numbers in the order of `epoch`, shape `(dataset_size,)`."""
         if not self.shuffle:
             return np.arange(self.dataset_size)
         # Not default_rng([seed, epoch]): NumPy pads that list with zeros, so epoch 0 would
@@ -134,30 +134,30 @@ class DataLoader:
         return np.random.default_rng(stream).permutation(self.dataset_size)
 
     def state_dict(self) -> dict[str, int | bool]:
-        """Position and settings as plain ints and bools, fit for JSON.
+        """Return position and settings as plain ints and bools, which JSON can hold.
 
-        `epoch` and `batches_yielded` tell how far the newest iterator is:
-        - none begun yet: 0 and 0;
-        - in a loop's body: `e` and `k`, the batch in hand counted. With the last batch in hand
-          `k` is `len(loader)`; loaded, it makes the next loop the empty rest of epoch `e`, so
-          that a resumed program runs the same loops as one that was never stopped;
+        `epoch` and `batches_yielded` say how far the newest iterator is:
+        - before the first iterator: 0 and 0;
+        - in the body of a loop: `e` and `k`, with the current batch counted. At the last batch `k`
+          is `len(loader)`: the loop after loading is the empty rest of epoch `e`, so a resumed
+          program runs the same loops as one that was never stopped;
         - after a loop that ran to its end: `e + 1` and 0;
-        - after a `break`: still `e` and `k`. A new loop here begins epoch `e + 1`; the state,
-          once loaded, resumes epoch `e`.
+        - after a `break`: still `e` and `k`. A new loop here begins epoch `e + 1`; after loading
+          the state, it resumes epoch `e`.
 
-        A resumed program has `range(loader.state_dict()["epoch"], epochs)` left to run.
+        A resumed program still runs `range(loader.state_dict()["epoch"], epochs)`.
         """
         epoch, batches_yielded = self._position
         return {"epoch": epoch, "batches_yielded": batches_yielded, **self._settings()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Let the next iterator go on where `state` was saved; the one after it is a new epoch.
+        """Let the next iterator continue where `state` was saved; the one after it is a new epoch.
 
-        The samples are not in the state: build the loader with the same arrays. `state_dict()`
-        stops following iterators that are alive; they keep their batches.
+        The samples are not in the state: make the loader with the same arrays. Iterators that
+        exist already keep their batches, but `state_dict()` no longer follows them.
 
         Errors: StateDictError for a missing or unknown key, for settings or a data set's size
-        other than this loader's, and for a position that is none. The loader is then unchanged.
+        other than this loader's, and for an invalid position. The loader is then unchanged.
         """
         own = self.state_dict()
         saved_by = "pass what the state_dict() of a DataLoader returned"

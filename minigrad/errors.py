@@ -1,8 +1,7 @@
 """Every exception type of minigrad; the lowest layer, so that all others may import it.
 
-Each type also derives from the built-in exception that NumPy or PyTorch would raise in its
-place, so that `except ValueError` keeps working. A message says what came, what was expected
-and what to do about it.
+Each type also derives from the built-in exception that NumPy or PyTorch would raise instead, so
+that `except ValueError` keeps working. A message says what came, what was expected and what to do.
 """
 
 
@@ -11,32 +10,32 @@ class MinigradError(Exception):
 
 
 class ShapeError(MinigradError, ValueError):
-    """Shapes that do not fit the operation or each other."""
+    """Raised for shapes that do not fit the operation or each other."""
 
 
 class DtypeError(MinigradError, TypeError):
-    """A dtype, or a type of object, that the operation does not take."""
+    """Raised for a dtype, or a type of object, that the operation does not take."""
 
 
 class ArgumentError(MinigradError, ValueError):
-    """A value out of its domain (for numbers: or none), or arguments that contradict each other."""
+    """Raised for a value outside its domain, or for arguments that contradict each other."""
 
 
 class OutOfRangeError(MinigradError, IndexError):
-    """An index or a label beyond what it points into."""
+    """Raised for an index or a label that is out of range."""
 
 
 class GradError(MinigradError, RuntimeError):
-    """Differentiation asked for where there is none: a freed tape, a changed input, a constant."""
+    """Raised where nothing can be differentiated: a freed tape, a changed input, a constant."""
 
 
 class StateDictError(MinigradError, RuntimeError):
-    """A state that does not fit the object that is to load it; nothing of it has been loaded."""
+    """Raised for a state that does not fit the object; nothing of it has been loaded."""
 
 
 class TraceError(MinigradError, RuntimeError):
-    """A step that mg.compile cannot follow, since it looks at the value of what it computes."""
+    """Raised for a step that mg.compile cannot follow, for instance one that reads a value."""
 
 
 class FileError(MinigradError, OSError):
-    """A file that cannot be written; one that was there is as it was."""
+    """Raised for a file that cannot be written; an older file there is unchanged."""

@@ -1,4 +1,4 @@
-"""Comparison of derived gradients with finite differences. May import backward and below."""
+"""Comparison of derived gradients with finite differences."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -26,17 +26,17 @@ def gradcheck(
     seed: int = 0,
     order: int = 1,
 ) -> bool:
-    """Whether the gradients of fn(*inputs) are what central differences say; raises if not.
+    """Return True if the gradients of fn(*inputs) equal central differences; otherwise raise.
 
-    fn: returns a Tensor or several, and gives the same for the same inputs. inputs: Tensors;
-    those with requires_grad, in float64, are checked along every element.
+    fn: returns one Tensor or several, always the same for the same inputs. inputs: Tensors; those
+    that require grad must be float64, and every element of them is checked.
     eps: step of the differences, in the units of the input; atol, rtol: |derived - numeric| must
         not exceed atol + rtol * max |numeric| of that input.
-    seed: of the random cotangent by which outputs are weighed (with a constant one, errors that
-        sum to zero over the outputs would pass).
-    order: 2 checks the gradient of the gradient as well.
+    seed: for the random cotangent that weighs the outputs (with a constant one, errors that sum to
+        zero over the outputs would pass).
+    order: 2 also checks the gradient of the gradient.
     Errors: GradError that names the input, the index and both values; DtypeError, ArgumentError.
-    Warns if all gradients are zero within noise, as that of sum(batch_norm(x)): such a check
+    Warns if all gradients are zero within noise, like that of sum(batch_norm(x)): such a check
     proves nothing.
 
     >>> x = mg.tensor(np.random.default_rng(0).standard_normal((5, 3)), requires_grad=True)
@@ -72,7 +72,7 @@ def gradcheck(
             live = [y for y in _outputs(fn, given) if y.requires_grad]
             cotangents = [Tensor(rng.standard_normal(y.shape)) for y in live]
             if not live:
-                return True  # a constant, as its first derivatives have shown
+                return True  # a constant: its first derivatives are zero
             _check(gradient, given, active, rng, eps, atol, rtol, "gradcheck, second order")
     return True
 
@@ -87,7 +87,7 @@ def _check(
     rtol: float,
     title: str,
 ) -> None:
-    # Copies: fn is run on shifted inputs, and the caller's must stay as they are.
+    # fn runs on shifted inputs: copies keep the caller's as they are.
     args = [
         Tensor(x.data.copy()).requires_grad_() if i in active else x for i, x in enumerate(inputs)
     ]
@@ -132,7 +132,7 @@ def _outputs(fn: Callable[..., Any], args: Sequence[Any]) -> list[Tensor]:
 def _differences(
     fn: Callable[..., Any], args: list[Any], x: Tensor, cotangents: list[Array], eps: float
 ) -> Array:
-    """Central differences of sum(cotangent * output) along each element of x."""
+    """Return central differences of sum(cotangent * output) along each element of x."""
 
     def value() -> list[Array]:
         return [y.data.astype(np.float64) for y in _outputs(fn, args)]
@@ -146,7 +146,7 @@ def _differences(
         flat[k] = before - eps
         below, left = value(), flat[k]
         flat[k] = before
-        # Differences first, then their sum: what does not change cancels exactly.
+        # Differences first, then their sum: unchanged terms cancel exactly.
         terms = [np.sum(c * (a - b)) for c, a, b in zip(cotangents, above, below, strict=True)]
         result.reshape(-1)[k] = sum(terms) / (right - left)
     return result

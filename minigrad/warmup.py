@@ -1,8 +1,7 @@
-"""Compile ahead: `python -m minigrad.warmup` fills the cache of compiled kernels.
+"""`python -m minigrad.warmup` compiles the kernels ahead, and fills their cache.
 
-It runs small networks through the public API, since only the calls themselves know their
-signatures; a test holds that each kernel has then been met in float32 and in float64. May import
-everything; nothing imports it.
+It runs small networks through the public API, because only real calls know their signatures; a test
+checks that each kernel is then compiled for float32 and for float64.
 """
 
 import contextlib
@@ -28,7 +27,7 @@ def _floats(dtype: str, *shape: int) -> Array:
 
 
 def _train(model: nn.Module, loss: Callable[[Any], Any], x: Array, **options: Any) -> None:
-    """Two steps, since the first with momentum may differ, and an evaluation."""
+    """Run two steps, because the first with momentum may differ, and an evaluation."""
     opt = optim.SGD(model.parameters(), lr=0.01, **options)
     for _ in range(2):
         opt.zero_grad()
@@ -52,7 +51,7 @@ def _classifier(dtype: str) -> None:
 
 
 def _batch_norm(dtype: str) -> None:
-    """Each layer in each layout, fused and composed, with and without its parts."""
+    """Train each layer in each layout, fused and composed, with and without its options."""
     made: list[tuple[Callable[..., nn.Module], tuple[int, ...]]] = [
         (nn.BatchNorm1d, (N, C)),
         (nn.BatchNorm1d, (N, C, 2)),
@@ -68,7 +67,7 @@ def _batch_norm(dtype: str) -> None:
 
 
 def _large_batch_norm(dtype: str) -> None:
-    """Sizes that threads share, forward and backward, in training and in evaluation."""
+    """Run sizes that threads share, forward and backward, in training and in evaluation."""
     x = tensor(_floats(dtype, THREADED // C, C), requires_grad=True)
     layer = nn.BatchNorm1d(C).to(dtype)
     for training in (True, False):
@@ -93,7 +92,8 @@ def _losses(dtype: str) -> None:
 
 
 def _other_layers(dtype: str) -> None:
-    """Embedding, LayerNorm, dropout, pixels with a class each; sums over each kind of axis."""
+    """Train Embedding, LayerNorm, dropout, pixels with a class each, and sums over each kind of
+    axis."""
     embedding = nn.Sequential(nn.Embedding(CLASSES, C), nn.LayerNorm(C), nn.Dropout(), nn.GELU())
     _train(embedding.to(dtype), lambda y: y.mean(-1).sum(0), LABELS)
     _train(nn.Linear(C, CLASSES).to(dtype), lambda y: y.sum(1).mean(), _floats(dtype, N, 2, C))
@@ -105,13 +105,13 @@ def _other_layers(dtype: str) -> None:
 
 
 def _compiled(dtype: str) -> None:
-    """What only generated code calls."""
+    """Compile a step, for the kernels that only generated code calls."""
     model = nn.Linear(C, CLASSES).to(dtype)
     opt = optim.SGD(model.parameters(), lr=0.01)
 
     def step(x: Any) -> Any:
         opt.zero_grad()
-        loss = _cross_entropy(model(x * 1.0))  # so that x has a gradient, too
+        loss = _cross_entropy(model(x * 1.0))  # so that x has a gradient
         loss.backward()
         opt.step()
         return loss
@@ -132,7 +132,7 @@ WORKLOADS = {
 
 
 def counts() -> tuple[int, int]:
-    """How many signatures of all kernels this process has compiled, and how many it has loaded."""
+    """Return how many signatures of all kernels this process has compiled and loaded."""
     stats = [k.stats for k in KERNELS.values()]
     return (
         sum(sum(s.cache_misses.values()) for s in stats),
@@ -141,14 +141,14 @@ def counts() -> tuple[int, int]:
 
 
 def main() -> int:
-    """Run all workloads, a line for each. Returns the exit code: 1 if nothing could be kept."""
+    """Run all workloads and print a line for each; return 1 if nothing could be kept, else 0."""
     if getattr(numba.config, "DISABLE_JIT", False):
         print("Numba's compiler is switched off (NUMBA_DISABLE_JIT): nothing to compile")
         return 0
     with contextlib.suppress(ImportError):
         from .kernels.jit.cache import LISTENER
 
-        LISTENER.notice.said = True  # what it says is what the lines below show
+        LISTENER.notice.said = True  # the lines below say it
     began = time.perf_counter()
     for dtype in ("float32", "float64"):
         for name, run in WORKLOADS.items():

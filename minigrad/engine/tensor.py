@@ -4,10 +4,10 @@ May import tape, operators, ops and below.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import DTypeLike
+from numpy.typing import ArrayLike, DTypeLike
 
 from ..arrays import FLOAT32, Array, as_array, checked, checked_dtype, plain
 from ..checks import flag
@@ -231,6 +231,9 @@ class Tensor(Operators):
             raise GradError("copy, pickle: only leaves can be copied; .detach() this one first")
         return _rebuild, (type(self), self._data.copy(), self._requires_grad)
 
+
+# What functions take as a Tensor: arrays, numbers and nested lists become constants.
+TensorLike: TypeAlias = Tensor | ArrayLike
 
 # Returns the stored array of a Tensor, also while a compiler traces and `_data` shows a Value.
 array_of = vars(Tensor)["_data"].__get__

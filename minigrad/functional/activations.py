@@ -1,44 +1,44 @@
 """Activations: functions of a Tensor that give one of the same shape."""
 
 import math
-from typing import Any
 
 from .. import ops
 from ..checks import ABOVE_0, number
-from ..engine.tensor import Tensor, as_tensor
+from ..engine.tensor import Tensor, TensorLike, as_tensor
 from ..errors import ArgumentError
 from ..ops.shapes import normalize_axis
 
 
-def relu(input: Any) -> Tensor:
-    """max(input, 0), elementwise, in the shape and dtype of input; its derivative at 0 is 0."""
+def relu(input: TensorLike) -> Tensor:
+    """Return max(input, 0) elementwise, in the shape of input; its derivative at 0 is 0."""
     return ops.relu(as_tensor(input, "relu"))  # type: ignore[no-any-return]
 
 
-def sigmoid(input: Any) -> Tensor:
-    """1 / (1 + exp(-input)), elementwise, in the shape of input; no input overflows."""
+def sigmoid(input: TensorLike) -> Tensor:
+    """Return 1 / (1 + exp(-input)) elementwise, in the shape of input; no input overflows."""
     return ops.sigmoid(as_tensor(input, "sigmoid"))  # type: ignore[no-any-return]
 
 
-def tanh(input: Any) -> Tensor:
-    """Hyperbolic tangent, elementwise, in the shape of input."""
+def tanh(input: TensorLike) -> Tensor:
+    """Return the hyperbolic tangent elementwise, in the shape of input."""
     return ops.tanh(as_tensor(input, "tanh"))  # type: ignore[no-any-return]
 
 
-def leaky_relu(input: Any, negative_slope: float = 0.01) -> Tensor:
-    """input where positive, negative_slope * input elsewhere; the shape of input.
+def leaky_relu(input: TensorLike, negative_slope: float = 0.01) -> Tensor:
+    """Return input where it is positive, elsewhere negative_slope * input, in the shape of input.
 
-    Errors: ArgumentError for a slope that is no number. Source: Maas, Hannun and Ng, 2013.
+    Errors: ArgumentError for a slope that is not a number. Source: Maas, Hannun and Ng, 2013.
     """
     x = as_tensor(input, "leaky_relu")
     slope = number("leaky_relu", "negative_slope", negative_slope)
     return ops.leaky_relu(x, negative_slope=slope)  # type: ignore[no-any-return]
 
 
-def gelu(input: Any, approximate: str = "none") -> Tensor:
-    """input * Phi(input), exact, or with approximate="tanh" by the well-known tanh formula.
+def gelu(input: TensorLike, approximate: str = "none") -> Tensor:
+    """Return input * Phi(input) elementwise, where Phi is the normal distribution function.
 
-    Phi is the normal distribution function; the shape of input. Errors: ArgumentError.
+    approximate: "none" is exact, "tanh" uses the common tanh formula. Returns the shape of input.
+    Errors: ArgumentError.
     Source: Hendrycks and Gimpel, 2016, arXiv:1606.08415.
     """
     if approximate == "none":
@@ -52,24 +52,26 @@ def gelu(input: Any, approximate: str = "none") -> Tensor:
     return 0.5 * x * (1.0 + inner.tanh())  # type: ignore[no-any-return]
 
 
-def softplus(input: Any, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
-    """log(1 + exp(beta * input)) / beta; `threshold` is taken for PyTorch's sake only.
+def softplus(input: TensorLike, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
+    """Return log(1 + exp(beta * input)) / beta elementwise, in the shape of input.
 
-    PyTorch returns the input itself where beta * input > threshold; minigrad does so beyond 40,
-    where that is exact. The shape of input. Errors: ArgumentError unless beta > 0.
+    threshold: accepted because PyTorch has it, and ignored. PyTorch returns the input itself where
+        beta * input > threshold; minigrad does so beyond 40, where it is exact.
+    Errors: ArgumentError unless beta > 0.
     """
     beta = number("softplus", "beta", beta, ABOVE_0)
     x = as_tensor(input, "softplus")
     if beta == 1:
         return ops.softplus(x)  # type: ignore[no-any-return]
-    scaled = x * beta  # which may overflow
+    scaled = x * beta  # may overflow
     return ops.where(ops.greater(scaled, 40.0), x, ops.softplus(scaled) / beta)  # type: ignore[no-any-return]
 
 
-def softmax(input: Any, axis: int = -1) -> Tensor:
-    """exp(input) / (sum of exp(input) along the axis), stable for any finite input.
+def softmax(input: TensorLike, axis: int = -1) -> Tensor:
+    """Return exp(input) / (sum of exp(input) along the axis), stable for any finite input.
 
-    Returns the shape of input, with sums of 1 along the axis. Errors: ArgumentError, DtypeError.
+    The result has the shape of input and sums to 1 along the axis. Errors: ArgumentError,
+    DtypeError.
 
     >>> F.softmax([[1000, 1000], [0, -1000]])
     tensor([[0.5, 0.5],
@@ -79,8 +81,11 @@ def softmax(input: Any, axis: int = -1) -> Tensor:
     return ops.softmax(x, axis=_axis("softmax", x, axis))  # type: ignore[no-any-return]
 
 
-def log_softmax(input: Any, axis: int = -1) -> Tensor:
-    """Logarithm of softmax along the axis, stable for any finite input; otherwise as softmax."""
+def log_softmax(input: TensorLike, axis: int = -1) -> Tensor:
+    """Return the logarithm of softmax along the axis, stable for any finite input.
+
+    Shapes and errors are those of softmax.
+    """
     x = as_tensor(input, "log_softmax")
     return ops.log_softmax(x, axis=_axis("log_softmax", x, axis))  # type: ignore[no-any-return]
 

@@ -1,4 +1,4 @@
-"""Batch normalisation, composed of primitives, whose gradient the tape derives, or fused.
+"""Batch normalisation: composed of primitives, so that the tape derives its gradient, or fused.
 
     mean    = sum of x / n                          over the batch and space, for each channel
     centred = x - mean
@@ -12,8 +12,8 @@ What the tape derives from these lines equals the closed form, with the same sum
     dbeta = sum of g,  dgamma = sum of g * x_hat
     dx    = gamma * inv_std * (g - mean(g) - x_hat * mean(g * x_hat))
 
-Source: Ioffe and Szegedy, 2015, arXiv:1502.03167; conventions and defaults are PyTorch's. May
-import tensor, ops, kernels and below; users meet it as F.batch_norm and nn.BatchNorm1d/2d/3d.
+Source: Ioffe and Szegedy, 2015, arXiv:1502.03167; conventions and defaults are PyTorch's. Users
+meet it as F.batch_norm and nn.BatchNorm1d/2d/3d.
 """
 
 import math
@@ -27,7 +27,7 @@ from .. import ops
 from ..arrays import FLOAT32, FLOAT64
 from ..checks import ABOVE_0, flag, number
 from ..engine.tape import runs_again
-from ..engine.tensor import Tensor, as_tensor, change
+from ..engine.tensor import Tensor, TensorLike, as_tensor, change
 from ..errors import ArgumentError, DtypeError, ShapeError
 from ..kernels.batchnorm.dispatch import MEAN, VAR
 from ..ops.inplace import RUNNING
@@ -37,11 +37,11 @@ PATHS = ("mean", "var", "mean_in_var")
 
 
 def batch_norm(
-    input: Any,
-    running_mean: Any = None,
-    running_var: Any = None,
-    weight: Any = None,
-    bias: Any = None,
+    input: TensorLike,
+    running_mean: TensorLike | None = None,
+    running_var: TensorLike | None = None,
+    weight: TensorLike | None = None,
+    bias: TensorLike | None = None,
     training: bool = False,
     momentum: Any = 0.1,
     eps: float = 1e-5,
@@ -76,7 +76,7 @@ def batch_norm(
     (array([ 1., 10.]), array([  1.5, 100.5]))
     """
     x = as_tensor(input, "batch_norm")
-    # Checked here already, as calls are what an eager step is made of; those give the errors.
+    # Common values are checked inline, which is faster; the functions raise the errors.
     if type(training) is not bool or type(fused) is not bool:
         training = flag("batch_norm", "training", training)
         fused = flag("batch_norm", "fused", fused)
@@ -118,7 +118,7 @@ def batch_norm(
 def _composed(
     x: Tensor, gamma: Any, beta: Any, mean: Any, var: Any, eps: float, detach: Collection[str]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """y, and the statistics it was normalised with: those of the batch where mean is None."""
+    """Return y and the mean and variance used: those of the batch where mean is None."""
     axes = (0, *range(2, x.ndim))
     mean, var = [p if p is None or p.dtype == x.dtype else p.astype(x.dtype) for p in (mean, var)]
     gamma, beta, mean, var = [
@@ -145,7 +145,7 @@ def _composed(
 # --- checks -------------------------------------------------------------------------------------
 
 
-def _check(x: Tensor, running_mean: Any, running_var: Any, training: bool) -> None:
+def _check(x: Tensor, running_mean: object, running_var: object, training: bool) -> None:
     array = x._data
     shape = array.shape
     if len(shape) < 2:
@@ -192,7 +192,7 @@ def _check_detach(detach: Any, training: bool, fused: bool) -> None:
 
 
 def _array(name: str, p: Any, x: Tensor) -> NDArray[Any]:
-    """The array of a parameter or statistic. Errors unless it has shape (C,)."""
+    """Return the array of a parameter or statistic. Errors: unless it has shape (C,)."""
     if not isinstance(p, (Tensor, np.ndarray)):
         raise DtypeError(f"batch_norm: {name} must be a Tensor or an array, got {type(p).__name__}")
     array: NDArray[Any] = p._data if isinstance(p, Tensor) else p
@@ -206,9 +206,9 @@ def _array(name: str, p: Any, x: Tensor) -> NDArray[Any]:
 
 
 def _by_channel(name: str, p: Any, x: Tensor, wide: bool = False) -> Any:
-    """A parameter or statistic as a Tensor of shape (C,) in the dtype of x, or None.
+    """Return a parameter or statistic as a Tensor of shape (C,) in the dtype of x, or None.
 
-    wide: float64 may stay so beside a float32 x.
+    wide: keep float64 beside a float32 x.
     """
     if p is None:
         return None
@@ -233,7 +233,10 @@ def _check_update(name: str, p: Any, x: Tensor) -> None:
 
 
 def check_eps(operation: str, eps: Any, training: bool) -> float:
-    """eps as a float. Errors: ArgumentError unless finite and at least 0, in training above 0."""
+    """Return eps as a float.
+
+    Errors: ArgumentError unless it is finite and at least 0, in training above 0.
+    """
     hint = "it keeps a constant channel from a division by 0" if training else ""
     return number(operation, "eps", eps, ABOVE_0 if training else 0, hint=hint)
 

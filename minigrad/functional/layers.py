@@ -1,4 +1,4 @@
-"""What a layer computes, given its parameters: linear, layer_norm, embedding, dropout."""
+"""Functions that layers apply to their input and parameters."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,15 +6,15 @@ from typing import Any
 from .. import ops
 from ..arrays import plain
 from ..checks import ABOVE_0, integer, number
-from ..engine.tensor import Tensor, as_tensor
+from ..engine.tensor import Tensor, TensorLike, as_tensor
 from ..errors import ShapeError
 from ..ops.shapes import normalize_shape
 
 
-def linear(input: Any, weight: Any, bias: Any = None) -> Tensor:
-    """input @ weight.T + bias, for input (..., in), weight (out, in), bias (out,) or None.
+def linear(input: TensorLike, weight: TensorLike, bias: TensorLike | None = None) -> Tensor:
+    """Return input @ weight.T + bias, of shape (..., out).
 
-    Returns (..., out). Errors: ShapeError, DtypeError.
+    input: (..., in); weight: (out, in); bias: (out,) or None. Errors: ShapeError, DtypeError.
 
     >>> F.linear([[1, 2]], [[10, 1]], [0.5])
     tensor([[12.5]])
@@ -24,11 +24,11 @@ def linear(input: Any, weight: Any, bias: Any = None) -> Tensor:
     return ops.linear(x, w, b)  # type: ignore[no-any-return]
 
 
-def dropout(input: Any, p: float = 0.5, training: bool = True) -> Tensor:
+def dropout(input: TensorLike, p: float = 0.5, training: bool = True) -> Tensor:
     """Zero each element with probability p and scale the others by 1 / (1 - p), in training only.
 
-    The shape of input; the draw follows mg.manual_seed. Errors: ArgumentError unless 0 <= p <= 1.
-    Source: Srivastava et al., 2014, JMLR 15.
+    Returns the shape of input; mg.manual_seed fixes the draw. Errors: ArgumentError
+    unless 0 <= p <= 1. Source: Srivastava et al., 2014, JMLR 15.
 
     >>> mg.manual_seed(0)
     >>> sorted({*F.dropout(np.ones(100), p=0.2).tolist()}), F.dropout([3], training=False)
@@ -40,13 +40,15 @@ def dropout(input: Any, p: float = 0.5, training: bool = True) -> Tensor:
 
 
 def layer_norm(
-    input: Any,
+    input: TensorLike,
     normalized_shape: int | Sequence[int],
-    weight: Any = None,
-    bias: Any = None,
+    weight: TensorLike | None = None,
+    bias: TensorLike | None = None,
     eps: float = 1e-5,
 ) -> Tensor:
-    """Normalise over the last dimensions, `normalized_shape`, with the biased variance.
+    """Normalise over the last dimensions, whose sizes are normalized_shape.
+
+    The variance is the biased one.
 
     weight, bias: of that shape, or None. eps: added to the variance, above 0. Returns the shape of
     input. Errors: ShapeError, ArgumentError. Source: Ba, Kiros and Hinton, 2016, arXiv:1607.06450.
@@ -77,10 +79,11 @@ def _affine(name: str, given: Any, shape: tuple[int, ...]) -> Tensor | None:
     return p
 
 
-def embedding(input: Any, weight: Any, padding_idx: int | None = None) -> Tensor:
-    """Rows of weight, shape (n, d), at integer indices of any shape (...): shape (..., d).
+def embedding(input: TensorLike, weight: TensorLike, padding_idx: int | None = None) -> Tensor:
+    """Return the rows of weight at the integer indices `input`, of shape (..., d).
 
-    padding_idx: a row that gets no gradient. Errors: OutOfRangeError, DtypeError, ArgumentError.
+    input: any shape (...); weight: (n, d); padding_idx: a row that gets no gradient. Errors:
+    OutOfRangeError, DtypeError, ArgumentError.
     """
     indices = input if isinstance(input, Tensor) else plain(input, "embedding")
     w = as_tensor(weight, "embedding: weight")

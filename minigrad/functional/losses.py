@@ -1,4 +1,4 @@
-"""Losses, which users meet in minigrad.functional. May import tensor, ops, kernels and below."""
+"""Losses: cross-entropy, negative log-likelihood, squared error, binary cross-entropy."""
 
 import math
 from collections.abc import Callable
@@ -10,25 +10,25 @@ from .. import ops
 from ..arrays import checked, plain
 from ..checks import integer, number
 from ..engine.tape import refuse_in_trace, runs_again
-from ..engine.tensor import Tensor, as_tensor
+from ..engine.tensor import Tensor, TensorLike, as_tensor
 from ..errors import ArgumentError, DtypeError, OutOfRangeError, ShapeError
 
 _INT64 = -(2**63), 2**63 - 1
 
 
 def cross_entropy(
-    input: Any,
-    target: Any,
-    weight: Any = None,
+    input: TensorLike,
+    target: TensorLike,
+    weight: TensorLike | None = None,
     ignore_index: int = -100,
     reduction: str = "mean",
     label_smoothing: float = 0.0,
 ) -> Tensor:
-    """-(log softmax(input)) at the target class, fused and stable for any finite logits.
+    """Return -log(softmax(input)) at the target class, fused and stable for any finite logits.
 
     input: logits (C,), (N, C) or (N, C, ...). target: class indices, integers of the input's
     shape without C, or probabilities, floats of the input's shape. weight: (C,), a factor for each
-    class. ignore_index: a label that counts for nothing. reduction: "mean" (for labels: weighted
+    class. ignore_index: rows with this label are left out. reduction: "mean" (for labels: weighted
     by `weight`, NaN over none; for probabilities: over the rows), "sum" or "none".
     label_smoothing: the part of each target, 0 to 1, that is spread evenly over all classes
         (Szegedy et al., 2015, arXiv:1512.00567).
@@ -81,15 +81,16 @@ def cross_entropy(
 
 
 def nll_loss(
-    input: Any,
-    target: Any,
-    weight: Any = None,
+    input: TensorLike,
+    target: TensorLike,
+    weight: TensorLike | None = None,
     ignore_index: int = -100,
     reduction: str = "mean",
 ) -> Tensor:
-    """-input at the target class; input holds log-probabilities, the rest is as cross_entropy.
+    """Return -input at the target class, where input holds log-probabilities.
 
-    target: class indices. weight, ignore_index, reduction, errors: see there.
+    target: class indices. Shapes, weight, ignore_index, reduction and errors are as in
+    cross_entropy.
     """
     name = "nll_loss"
     _check_reduction(name, reduction)
@@ -114,11 +115,11 @@ def nll_loss(
     return _mean(lambda divisor: ops.astype(total / divisor, dtype=total.dtype), _total(factors))
 
 
-def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Tensor:
-    """(input - target)^2; both of one shape, since broadcasting here is mostly a mistake.
+def mse_loss(input: TensorLike, target: TensorLike, reduction: str = "mean") -> Tensor:
+    """Return (input - target)^2, in the square of the input's unit.
 
-    reduction: "mean" or "sum" give a scalar, "none" the shape of the input. In the square of the
-    input's unit. Errors: ShapeError, ArgumentError.
+    input, target: of one shape, because broadcasting here is mostly a mistake. reduction: "mean"
+    or "sum" give a scalar, "none" the shape of the input. Errors: ShapeError, ArgumentError.
     """
     _check_reduction("mse_loss", reduction)
     a, b = as_tensor(input, "mse_loss"), as_tensor(target, "mse_loss")
@@ -127,18 +128,18 @@ def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Tensor:
 
 
 def binary_cross_entropy_with_logits(
-    input: Any,
-    target: Any,
-    weight: Any = None,
+    input: TensorLike,
+    target: TensorLike,
+    weight: TensorLike | None = None,
     reduction: str = "mean",
-    pos_weight: Any = None,
+    pos_weight: TensorLike | None = None,
 ) -> Tensor:
-    """-(t * log sigmoid(x) + (1 - t) * log(1 - sigmoid(x))), stable, in nats.
+    """Return -(t * log sigmoid(x) + (1 - t) * log(1 - sigmoid(x))) in nats, stable for any x.
 
-    x, the input, and t, the target, 0 to 1, are of one shape. weight: a factor for each element,
-    pos_weight: a factor for the positive term; both broadcast. A term whose factor is 0 is 0, also
-    at an infinite x. reduction: "mean" or "sum" give a scalar, "none" the shape of x. Errors:
-    ShapeError, ArgumentError.
+    x is the input and t the target, from 0 to 1; they have one shape. weight: a factor for each
+    element; pos_weight: a factor for the positive term; both broadcast. A term whose factor is 0 is
+    0, also where x is infinite. reduction: "mean" or "sum" give a scalar, "none" the shape of x.
+    Errors: ShapeError, ArgumentError.
     """
     name = "binary_cross_entropy_with_logits"
     _check_reduction(name, reduction)
@@ -149,7 +150,7 @@ def binary_cross_entropy_with_logits(
     return _reduced(ops.binary_cross_entropy(x, t, positive, negative), reduction)
 
 
-# --- parts --------------------------------------------------------------------------------------
+# --- helpers ------------------------------------------------------------------------------------
 
 
 def _check_reduction(name: str, reduction: str) -> None:
@@ -185,8 +186,10 @@ def _total(factors: Any) -> Any:
 
 
 def _mean(divided: Callable[[Any], Tensor], count: Any) -> Tensor:
-    """A sum, `divided` by the count of its terms; over nothing NaN, with a gradient of 0, as in
-    PyTorch. Of a count that is a Tensor nothing is read."""
+    """Return a sum divided by the count of its terms: NaN with a gradient of 0 if there are none.
+
+    divided: returns the sum divided by a number. count: a number, or a Tensor, which is not read.
+    """
     if not isinstance(count, Tensor):
         return divided(count) if count else divided(1.0) + math.nan
     nothing = ops.equal(count, 0.0)
@@ -195,7 +198,8 @@ def _mean(divided: Callable[[Any], Tensor], count: Any) -> Tensor:
 
 
 def _rows(x: Tensor, name: str) -> tuple[Tensor, Any]:
-    """x of shape (C,), (N, C) or (N, C, ...) as rows (M, C), and what undoes it for M results."""
+    """Return x, (C,), (N, C) or (N, C, ...), as rows (M, C), and a function that restores M results
+    to the shape of x without C."""
     if x.dtype.kind != "f":
         raise DtypeError(
             f"{name}: expected floats as input, got {x.dtype}; convert with .astype('float32')"
@@ -205,7 +209,7 @@ def _rows(x: Tensor, name: str) -> tuple[Tensor, Any]:
             f"{name}: expected an input of shape (N, C, ...), got (); it needs an axis of classes"
         )
     if x._data.shape[min(1, x.ndim - 1)] == 0:
-        raise ShapeError(f"{name}: input {x.shape} has no classes; it needs one at least")
+        raise ShapeError(f"{name}: input {x.shape} has no classes; it needs at least one")
     if x.ndim == 2:
         return x, lambda losses: losses
     if x.ndim == 1:
@@ -216,10 +220,9 @@ def _rows(x: Tensor, name: str) -> tuple[Tensor, Any]:
 
 
 def _labels(name: str, labels: Any, shape: tuple[int, ...]) -> Any:
-    """Flat int64 labels, an array or a Tensor, copied, so that changing them before backward does
-    no harm.
+    """Return a flat int64 copy of the labels, so that changing them before backward does no harm.
 
-    Errors unless they are integers of the input's shape without its classes.
+    Errors: unless they are integers of the input's shape without its classes.
     """
     expected = (shape[0], *shape[2:]) if len(shape) > 1 else ()
     if labels.dtype.kind not in "iu":
@@ -243,8 +246,8 @@ def _labels(name: str, labels: Any, shape: tuple[int, ...]) -> Any:
     return labels.astype(np.int64).reshape(-1)
 
 
-def _class_weight(name: str, weight: Any, n_classes: int, dtype: Any) -> Any:
-    """A factor for each class, a constant."""
+def _class_weight(name: str, weight: TensorLike, n_classes: int, dtype: Any) -> Any:
+    """Return the factor for each class, a constant of shape (n_classes,)."""
     factors = _given(weight, f"{name}: weight")
     checked(factors._data if isinstance(factors, Tensor) else factors, f"{name}: weight")
     if factors.shape != (n_classes,):

@@ -1,4 +1,8 @@
-"""Layers and losses with state, under PyTorch's names. May import functional and below."""
+"""Layers, losses and containers with state, under PyTorch's names.
+
+In: arrays or Tensors. Out: Tensors, and a state_dict of arrays by name. Read module.py and
+parameter.py first (state_dict.py: loading), then layers.py, batchnorm.py, containers.py.
+"""
 
 from .activations import (
     GELU,

@@ -1,4 +1,4 @@
-"""BatchNorm layers: where gamma, beta and the running statistics are made and kept."""
+"""BatchNorm layers, which make and keep gamma, beta and the running statistics."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import numpy as np
 from .. import functional as F
 from ..checks import flag, integer
 from ..engine.tape import runs_again
-from ..engine.tensor import Tensor, as_tensor, change
+from ..engine.tensor import Tensor, TensorLike, as_tensor, change
 from ..errors import ShapeError
 from ..functional.batchnorm import check_eps, check_momentum
 from ..ops.inplace import INCREMENT
@@ -16,14 +16,16 @@ from .parameter import Parameter
 
 
 class _BatchNorm(Module):
-    """Normalises each channel (axis 1); see F.batch_norm for the arithmetic and its errors.
+    """A layer that normalises each channel (axis 1); F.batch_norm has the arithmetic and its
+    errors.
 
-    weight (gamma): ones, bias (beta): zeros, both Parameters of shape (num_features,), made here,
-    once, and updated by the optimizer like any weight; None with affine=False. running_mean:
-    zeros, running_var: ones, num_batches_tracked: 0, buffers that change in training only; None
-    with track_running_stats=False, and then batches are normalised by themselves in eval() too.
-    eps, momentum, fused: as there; momentum=None takes the mean over all batches so far. Errors:
-    ArgumentError, DtypeError; in calls ShapeError, and then nothing has changed.
+    weight (gamma) begins at one and bias (beta) at zero: Parameters of shape (num_features,), made
+    once, here, and updated by the optimizer like any weight; with affine=False they are None.
+    running_mean begins at zero, running_var at one, num_batches_tracked at 0: buffers that change
+    in training only; with track_running_stats=False they are None, and eval() normalises with the
+    batch, too. eps, momentum, fused: see F.batch_norm; momentum=None takes the mean over all
+    batches so far. Errors: ArgumentError, DtypeError; in calls ShapeError, and then nothing has
+    changed.
     """
 
     _dimensions: tuple[int, ...]
@@ -55,10 +57,10 @@ class _BatchNorm(Module):
         self.register_buffer("running_var", Tensor(np.ones(shape, np.float32)) if track else None)
         self.register_buffer("num_batches_tracked", Tensor(np.array(0)) if track else None)
 
-    def forward(self, x: Any, activation: str | None = None) -> Tensor:
-        """y of the shape of x. In training, updates the statistics once y has been computed.
+    def forward(self, x: TensorLike, activation: str | None = None) -> Tensor:
+        """Return y of the shape of x; in training, update the statistics after y is computed.
 
-        activation: "relu" applies it as well; Sequential asks for it where a ReLU follows.
+        activation: "relu" is applied as well; Sequential passes it where a ReLU follows.
         """
         if not isinstance(x, Tensor):
             x = as_tensor(x, type(self).__name__)
@@ -82,7 +84,7 @@ class _BatchNorm(Module):
         if factor is None:  # the mean of all batches: each counts as much as those before
             factor = 0.0
             if update and counter is not None:
-                # Of a traced step the counter is another at each call.
+                # In a traced step the counter differs from call to call.
                 count = counter.astype(np.float64) if runs_again() else int(counter)
                 factor = 1.0 / (count + 1.0)
         use = tracking or not self.training
@@ -103,7 +105,7 @@ class _BatchNorm(Module):
         return y
 
     def reset_running_stats(self) -> None:
-        """Running mean 0, running variance 1, no batches seen."""
+        """Set the running mean to 0, the running variance to 1 and the count of batches to 0."""
         if self.running_mean is not None and self.running_var is not None:
             self.running_mean.copy_(0.0)
             self.running_var.copy_(1.0)

@@ -1,4 +1,4 @@
-"""Modules in a chain, and what may be computed together there."""
+"""Containers of modules: Sequential."""
 
 from collections.abc import Iterator
 from itertools import zip_longest
@@ -14,7 +14,7 @@ _NORMS = (BatchNorm1d, BatchNorm2d, BatchNorm3d)
 
 
 def _fusible(module: Module, following: ReLU) -> bool:
-    """Whether these are a fused BatchNorm and a ReLU, both with the `forward` of their class."""
+    """Return whether module is a fused BatchNorm, and both have the `forward` of their class."""
     if type(module) not in _NORMS:
         return False
     own = vars(module)
@@ -22,10 +22,10 @@ def _fusible(module: Module, following: ReLU) -> bool:
 
 
 class Sequential(Module):
-    """`modules` one after the other, under the names "0", "1", ... or those of a dict.
+    """A chain of modules, under the names "0", "1", ... or those of a dict.
 
-    A BatchNorm, if fused, and a ReLU that follows it are one call, of the BatchNorm; who wants to
-    see both being called makes it with fused=False. Errors: DtypeError, ArgumentError for a name.
+    A fused BatchNorm and a ReLU that follows it are one call, of the BatchNorm; with fused=False
+    both are called. Errors: DtypeError, ArgumentError for a name.
 
     >>> model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.ReLU(), nn.Linear(3, 2))
     >>> model(np.ones((5, 4))).shape, len(model), model[1].num_features
@@ -44,13 +44,13 @@ class Sequential(Module):
                 )
             if not isinstance(name, str) or not name or "." in name or hasattr(Module, name):
                 raise ArgumentError(
-                    f"Sequential: {name!r} does not serve as a name; it must be a non-empty string "
-                    "without a dot, and none that Module has itself"
+                    f"Sequential: {name!r} does not serve as a name; expected a non-empty string "
+                    "without a dot that Module does not use itself"
                 )
             setattr(self, name, module)
 
     def forward(self, x: Any) -> Any:
-        """The output of the last module."""
+        """Return the output of the last module."""
         done: Module | None = None
         following: Module | None
         modules = list(self)

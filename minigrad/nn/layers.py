@@ -1,4 +1,4 @@
-"""Layers with weights, and those that reshape or drop."""
+"""Layers: Linear, Embedding, LayerNorm, Dropout, Flatten, Identity."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -9,7 +9,7 @@ import numpy as np
 from .. import functional as F
 from .. import ops
 from ..checks import ABOVE_0, flag, integer, number
-from ..engine.tensor import Tensor, as_tensor
+from ..engine.tensor import Tensor, TensorLike, as_tensor
 from ..ops.random import generator
 from .module import Module
 from .parameter import Parameter
@@ -20,7 +20,7 @@ def _uniform(shape: tuple[int, ...], bound: float) -> Parameter:
 
 
 class Linear(Module):
-    """y = x @ weight.T + bias, for x of shape (..., in_features).
+    """A layer that computes x @ weight.T + bias, for x of shape (..., in_features).
 
     weight: (out_features, in_features), bias: (out_features,) or None; both drawn uniformly from
     -1/sqrt(in_features) to 1/sqrt(in_features), as in PyTorch (He initialisation with a = sqrt 5).
@@ -39,8 +39,8 @@ class Linear(Module):
         biased = flag("Linear", "bias", bias)
         self.bias = _uniform((self.out_features,), bound) if biased else None
 
-    def forward(self, x: Any) -> Tensor:
-        """(..., in_features) to (..., out_features)."""
+    def forward(self, x: TensorLike) -> Tensor:
+        """Return y, (..., out_features), of x, (..., in_features)."""
         return ops.linear(x, self.weight, self.bias)  # type: ignore[no-any-return]
 
     def extra_repr(self) -> str:
@@ -48,10 +48,10 @@ class Linear(Module):
 
 
 class Embedding(Module):
-    """Rows of weight (num_embeddings, embedding_dim), drawn from N(0, 1), by integer index.
+    """A layer that looks up rows of its weight, (num_embeddings, embedding_dim), by integer index.
 
-    padding_idx: a row that begins at zero and gets no gradient. Errors: ArgumentError; in calls,
-    OutOfRangeError for an index that is no row.
+    The weight is drawn from N(0, 1). padding_idx: a row that begins at zero and gets no gradient.
+    Errors: ArgumentError; in calls, OutOfRangeError for an index without a row.
     """
 
     def __init__(
@@ -67,8 +67,8 @@ class Embedding(Module):
             rows[padding_idx] = 0.0
         self.weight = Parameter(rows)
 
-    def forward(self, x: Any) -> Tensor:
-        """Integer indices (...) to (..., embedding_dim)."""
+    def forward(self, x: TensorLike) -> Tensor:
+        """Return the rows, (..., embedding_dim), at the integer indices x, (...)."""
         return F.embedding(x, self.weight, self.padding_idx)
 
     def extra_repr(self) -> str:
@@ -77,10 +77,10 @@ class Embedding(Module):
 
 
 class LayerNorm(Module):
-    """Normalises over the last dimensions, `normalized_shape`; see F.layer_norm.
+    """A layer that normalises over the last dimensions, normalized_shape; see F.layer_norm.
 
-    weight: ones, bias: zeros, of that shape, None with elementwise_affine=False. eps: added to the
-    variance, above 0. Errors: ArgumentError.
+    weight begins at one and bias at zero, both of that shape, or they are None with
+    elementwise_affine=False. eps: added to the variance, above 0. Errors: ArgumentError.
     """
 
     def __init__(
@@ -97,8 +97,8 @@ class LayerNorm(Module):
         self.weight = Parameter(np.ones(shape, np.float32)) if elementwise_affine else None
         self.bias = Parameter(np.zeros(shape, np.float32)) if elementwise_affine and bias else None
 
-    def forward(self, x: Any) -> Tensor:
-        """y of the shape of x."""
+    def forward(self, x: TensorLike) -> Tensor:
+        """Return y of the shape of x."""
         return F.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
 
     def extra_repr(self) -> str:
@@ -106,7 +106,9 @@ class LayerNorm(Module):
 
 
 class Dropout(Module):
-    """Zeroes elements with probability p and scales the rest by 1 / (1 - p); none in eval().
+    """A layer that zeroes elements with probability p and scales the others by 1 / (1 - p).
+
+    In eval() it returns its input.
 
     Errors: ArgumentError unless 0 <= p <= 1. See F.dropout.
     """
@@ -114,8 +116,8 @@ class Dropout(Module):
     def __init__(self, p: float = 0.5) -> None:
         self.p = number("Dropout", "p", p, 0, 1)
 
-    def forward(self, x: Any) -> Tensor:
-        """y of the shape of x."""
+    def forward(self, x: TensorLike) -> Tensor:
+        """Return y of the shape of x."""
         return F.dropout(x, self.p, self.training)
 
     def extra_repr(self) -> str:
@@ -123,7 +125,7 @@ class Dropout(Module):
 
 
 class Flatten(Module):
-    """Makes the dimensions start_dim to end_dim, inclusive, one: by default all but the batch.
+    """A layer that joins the dimensions from start_dim to end_dim: by default all but the batch.
 
     >>> nn.Flatten()(np.ones((2, 3, 4))).shape
     (2, 12)
@@ -133,8 +135,8 @@ class Flatten(Module):
         self.start_dim = start_dim
         self.end_dim = end_dim
 
-    def forward(self, x: Any) -> Tensor:
-        """(N, ...) to (N, product of ...), by default."""
+    def forward(self, x: TensorLike) -> Tensor:
+        """Return x, (N, ...), as (N, product of ...) by default."""
         return ops.flatten(as_tensor(x, "Flatten"), self.start_dim, self.end_dim)  # type: ignore[no-any-return]
 
     def extra_repr(self) -> str:
@@ -142,8 +144,8 @@ class Flatten(Module):
 
 
 class Identity(Module):
-    """Returns its input."""
+    """A layer that returns its input."""
 
-    def forward(self, x: Any) -> Any:
-        """x itself."""
+    def forward(self, x: TensorLike) -> Any:
+        """Return x itself."""
         return x

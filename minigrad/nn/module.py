@@ -1,7 +1,7 @@
-"""Module: what holds the state of a network, by name.
+"""Module: it holds the state of a layer or network by name.
 
-A Module's parameters, buffers and children are its plain attributes, found by their type when
-asked for: attribute access costs nothing extra, and nothing is stored twice.
+The parameters, buffers and children of a Module are plain attributes, which it finds by their type
+when asked: attribute access costs nothing extra, and nothing is stored twice.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -24,7 +24,7 @@ M = TypeVar("M", bound="Module")
 
 
 def _once(named: Iterator[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
-    """Each thing under the first of its names only."""
+    """Yield each object once, under the first of its names."""
     seen: set[int] = set()
     for name, thing in named:
         if id(thing) not in seen:
@@ -33,7 +33,7 @@ def _once(named: Iterator[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
 
 
 def _tensors(y: Any) -> Iterator[Tensor]:
-    """Those in what a module returned: in tuples, lists and dicts, and in these what is inside."""
+    """Yield the Tensors in what a module returned, also inside nested tuples, lists and dicts."""
     stack, seen = [y], set()
     while stack:
         y = stack.pop()
@@ -63,9 +63,9 @@ class Module:
     _buffers: tuple[str, ...] = ()
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """What calling the module does; each subclass has its own.
+        """Compute the output; each subclass defines its own.
 
-        Errors: NotImplementedError where it has none.
+        Errors: NotImplementedError where a subclass has none.
         """
         raise NotImplementedError(f"{type(self).__name__} has no forward")
 
@@ -77,12 +77,12 @@ class Module:
         y = self.forward(*args, **kwargs)
         for result in (y,) if type(y) is Tensor else _tensors(y):
             record = result._record
-            if record is not None and record.number > start:  # else it is what was given
+            if record is not None and record.number > start:  # otherwise it is an input
                 record.scopes = (ref(self), start, record.scopes)
         return y
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Set an attribute; errors (DtypeError) if it would push out a parameter or a buffer."""
+        """Set an attribute. Errors: DtypeError if it would replace a parameter or a buffer."""
         if not isinstance(value, Parameter) and value is not None:
             if isinstance(vars(self).get(name), Parameter):
                 self._refuse(name, value, "parameter", "a Parameter or None")
@@ -92,7 +92,7 @@ class Module:
 
     def __delattr__(self, name: str) -> None:
         super().__delattr__(name)
-        if name in self._buffers:  # of which nobody is to ask any more
+        if name in self._buffers:  # it is no longer one
             self._buffers = tuple(buffer for buffer in self._buffers if buffer != name)
 
     def _refuse(self, name: str, value: Any, kind: str, expected: str) -> None:
@@ -101,12 +101,13 @@ class Module:
             f"{type(value).__name__}; to change its values, use .copy_() inside mg.no_grad()"
         )
 
-    # --- what belongs to it ---------------------------------------------------------------------
+    # --- parameters, buffers, children -----------------------------------------------------------
 
     def register_buffer(self, name: str, value: Tensor | None) -> None:
-        """Make `value` the attribute `name`: state but no parameter, such as a running mean.
+        """Make `value` the attribute `name`: state that is not trained, such as a running mean.
 
-        None: absent, and not in state_dict(). Errors: DtypeError for what is no Tensor.
+        None is an absent buffer, which state_dict() leaves out. Errors: DtypeError unless it is a
+        Tensor or None.
         """
         if value is not None and not isinstance(value, Tensor):
             raise DtypeError(
@@ -117,27 +118,27 @@ class Module:
         setattr(self, name, value)
 
     def named_children(self) -> Iterator[tuple[str, "Module"]]:
-        """Direct submodules with their names."""
+        """Yield the direct submodules with their names."""
         for name, value in vars(self).items():
             if isinstance(value, Module):
                 yield name, value
 
     def children(self) -> Iterator["Module"]:
-        """Direct submodules."""
+        """Yield the direct submodules."""
         return (child for _, child in self.named_children())
 
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, "Module"]]:
-        """This module and all below it, each once, with dotted names that begin with `prefix`."""
+        """Yield this module and all below it, each once, with dotted names behind prefix."""
         return _once(self._walk(prefix))
 
     def modules(self) -> Iterator["Module"]:
-        """This module and all below it, each once."""
+        """Yield this module and all below it, each once."""
         return (module for _, module in self.named_modules())
 
     def _walk(
         self, prefix: str, above: frozenset[int] = frozenset()
     ) -> Iterator[tuple[str, "Module"]]:
-        """This and all below by every name, but for a module among those above it: a cycle."""
+        """Yield this module and all below by every name, except a module that contains itself."""
         yield prefix, self
         above = above | {id(self)}
         for name, child in self.named_children():
@@ -163,27 +164,27 @@ class Module:
                 yield f"{path}.{name}" if path else name, value
 
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
-        """All parameters with dotted names; one shared by two modules comes once."""
+        """Yield all parameters with dotted names; one that two modules share comes once."""
         return _once(self._named(Module._own_parameters))
 
     def parameters(self) -> Iterator[Parameter]:
-        """All parameters, each once."""
+        """Yield all parameters, each once."""
         return (p for _, p in self.named_parameters())
 
     def named_buffers(self) -> Iterator[tuple[str, Tensor]]:
-        """All buffers with dotted names; one shared by two modules comes once."""
+        """Yield all buffers with dotted names; one that two modules share comes once."""
         return _once(self._named(Module._own_buffers))
 
     def buffers(self) -> Iterator[Tensor]:
-        """All buffers, each once."""
+        """Yield all buffers, each once."""
         return (b for _, b in self.named_buffers())
 
     # --- modes ----------------------------------------------------------------------------------
 
     def train(self: M, mode: bool = True) -> M:
-        """Training mode for this and all below: BatchNorm uses the batch, Dropout drops.
+        """Set training mode, in this and all below: BatchNorm uses the batch, Dropout drops.
 
-        mode: False is eval(). Returns self. Errors: DtypeError unless True or False.
+        mode: False means eval(). Returns self. Errors: DtypeError unless True or False.
         """
         mode = flag(f"{type(self).__name__}.train", "mode", mode)
         for module in self.modules():
@@ -191,14 +192,14 @@ class Module:
         return self
 
     def eval(self: M) -> M:
-        """Evaluation mode for this and all below: BatchNorm uses its running statistics, and does
-        not change them; nothing drops out. Returns self."""
+        """Set evaluation mode, in this and all below: BatchNorm uses its running statistics without
+        changing them, and nothing drops out. Returns self."""
         return self.train(False)
 
     def requires_grad_(self: M, value: bool = True) -> M:
         """Freeze all parameters (with value=False) or unfreeze them; returns self.
 
-        BatchNorm's statistics are no parameters: to freeze those, use eval() as well.
+        BatchNorm's statistics are not parameters: to freeze them, use eval() as well.
         """
         for p in self.parameters():
             p.requires_grad = value
@@ -247,7 +248,7 @@ class Module:
         return dict(self._named(both))
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
-        """Copies of all parameters and buffers as arrays, under PyTorch's names.
+        """Return copies of all parameters and buffers as arrays, under PyTorch's names.
 
         >>> list(nn.BatchNorm1d(3).state_dict())
         ['weight', 'bias', 'running_mean', 'running_var', 'num_batches_tracked']
@@ -255,10 +256,10 @@ class Module:
         return {name: x.data.copy() for name, x in self._state().items()}
 
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> Keys:
-        """Overwrite parameters and buffers, in place, with those of `state`, arrays by name.
+        """Overwrite parameters and buffers in place with the arrays of `state`, by name.
 
         strict: missing and unexpected keys are errors; otherwise they are returned. Errors:
-        StateDictError that lists every wrong key, shape and dtype; nothing is loaded then.
+        StateDictError that lists every wrong key, shape and dtype; then nothing is loaded.
         """
         own = self._state()
         arrays, keys = fitting(own, state, strict, f"{type(self).__name__}.load_state_dict")
@@ -270,7 +271,7 @@ class Module:
     # --- display --------------------------------------------------------------------------------
 
     def extra_repr(self) -> str:
-        """Arguments to show in the parentheses of repr; each subclass has its own."""
+        """Return the arguments that repr shows in parentheses; each subclass has its own."""
         return ""
 
     @recursive_repr("...")

@@ -9,9 +9,9 @@ from ..engine.tensor import Tensor, tensor
 
 
 class Parameter(Tensor):
-    """A Tensor that belongs to a Module; copies `data`, see `mg.tensor` for dtypes and errors.
+    """A Tensor that belongs to a Module, with a copy of data; dtypes and errors are mg.tensor's.
 
-    requires_grad: False makes it one that is saved and loaded, but not trained.
+    requires_grad: with False it is saved and loaded, but not trained.
     """
 
     __slots__ = ()

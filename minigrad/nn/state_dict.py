@@ -1,4 +1,4 @@
-"""What a state dict must be to fit a module."""
+"""Checks of a state dict against the module that is to load it."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ from ..errors import StateDictError
 
 
 class Keys(NamedTuple):
-    """What load_state_dict(strict=False) passed over."""
+    """The keys that load_state_dict(strict=False) left out."""
 
     missing_keys: list[str]
     unexpected_keys: list[str]
@@ -20,10 +20,11 @@ class Keys(NamedTuple):
 def fitting(
     own: Mapping[str, Tensor], state: Mapping[str, Any], strict: bool, name: str
 ) -> tuple[dict[str, NDArray[Any]], Keys]:
-    """The arrays of `state` for the Tensors in `own`, and the keys that only one of them has.
+    """Return the arrays of `state` for the Tensors in `own`, and the keys that only one of them
+    has.
 
-    strict: such keys are errors. Errors: StateDictError, in the name of the caller, that lists all
-    that is wrong.
+    strict: such keys are errors. Errors: StateDictError, beginning with `name`, that lists all that
+    is wrong.
     """
     if not isinstance(state, Mapping):
         raise StateDictError(
@@ -35,7 +36,7 @@ def fitting(
         problems += [f"missing key '{k}'" for k in keys.missing_keys]
         problems += [f"unexpected key '{k}'" for k in keys.unexpected_keys]
         if problems:
-            problems.append("rename those keys, or let strict=False pass over them")
+            problems.append("rename those keys, or leave them out with strict=False")
     arrays = {}
     for k, value in state.items():
         if k not in own:

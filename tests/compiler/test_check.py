@@ -10,8 +10,7 @@ import pytest
 import minigrad as mg
 from minigrad import functional as F
 from minigrad import nn, optim
-from minigrad.compiler.passes import decompose
-from minigrad.compiler.passes import indices
+from minigrad.compiler.passes import decompose, indices
 from minigrad.compiler.tracing import guards
 from minigrad.compiler.tracing.trace import Trace
 from minigrad.engine.tensor import array_of

@@ -10,7 +10,7 @@ import numpy as np
 
 from ...arrays import as_array
 from ...engine.dispatch import apply, tracing
-from ...engine.tensor import Tensor, array_of
+from ...engine.tensor import Tensor, array_of, change
 from ...errors import TraceError
 from ...ops import Primitive, random
 from ...ops.inplace import Update
@@ -88,7 +88,8 @@ class Log(Trace):
 
     def update(self, update: Update, *inputs: Any) -> None:
         """Make the update."""
-        update.run(*[array_of(x) if isinstance(x, Tensor) else x for x in inputs])
+        with tracing(None):
+            change(update, *inputs)
 
     def source(self, fetch: Fetch, name: str, owner: Tensor | None = None) -> Any:
         """Return the array that is there now."""
@@ -122,10 +123,10 @@ class State:
         for x, copy in self._tensors:
             if array_of(x).flags.writeable:
                 np.copyto(array_of(x), copy)
-        for leaf, gradient, copy in self._gradients:
+        for leaf, gradient, elements in self._gradients:
             leaf._grad = gradient
-            if gradient is not None and copy is not None:
-                np.copyto(array_of(gradient), copy)
+            if gradient is not None and elements is not None:
+                np.copyto(array_of(gradient), elements)
         for optimizer, states in self._states:
             optimizer.state.clear()
             optimizer.state.update({p: dict(state) for p, state in states.items()})

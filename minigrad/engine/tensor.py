@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, DTypeLike
 from ..arrays import FLOAT32, Array, as_array, checked, checked_dtype, plain
 from ..checks import flag
 from ..errors import DtypeError, GradError, ShapeError
+from ..kernels.threading.pool import pool_for
 from ..ops.inplace import COPY, Update
 from .operators import Operators
 from .tape import Record, bindings, grad_mode, stamp_change
@@ -294,7 +295,10 @@ def change_all(updates: Sequence[tuple[Update, Sequence[Any]]], changed: Sequenc
     trace = compiling()
     if trace is None:
         for update, inputs in updates:
-            update.run(*inputs)
+            if update.threads:
+                update.kernel(*inputs, pool_for(inputs[0].size))
+            else:
+                update.kernel(*inputs)
     else:
         for update, inputs in updates:
             trace.update(update, *inputs)

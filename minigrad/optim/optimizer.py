@@ -113,7 +113,9 @@ class Optimizer(ABC):
     def __init__(self, params: Iterable[Any], defaults: Mapping[str, Any]) -> None:
         refuse_in_trace(f"a new {self._name}", "would be made once; build it outside the step")
         self.defaults: dict[str, Any] = dict(defaults)
-        self._names = tuple(defaults)
+        self._names = names = tuple(defaults)
+        # The values of a group. The first name again, as for one name it would return no tuple.
+        self.values = operator.itemgetter(*names, names[0])
         self.check(self.defaults)
         self.param_groups: list[ParamGroup] = []
         self.state: dict[Tensor, dict[str, NDArray[Any]]] = {}
@@ -209,10 +211,6 @@ class Optimizer(ABC):
             )
         return list(params)
 
-    def values(self, group: Mapping[str, Any]) -> tuple[Any, ...]:
-        """Return the hyper-parameters of a group, in the order of `defaults`."""
-        return _getter(self._names)(group)
-
     def settings(self, group: Mapping[str, Any]) -> Settings:
         """Return the rule and the numbers of a group. Errors: those of `check`."""
         try:
@@ -296,11 +294,11 @@ class Optimizer(ABC):
         return loss
 
     def _live(self, trace: Any, p: Tensor, group: ParamGroup, settings: Settings) -> list[Any]:
-        """Return the same as `_arrays`, as Values that each compiled call looks up."""
+        """Return the state of p and the numbers of its group as Values of a trace, which each
+        compiled call looks up anew."""
         rule = settings.rule
-        state = self.state.get(p)
-        if state is not None:
-            state |= {name: rule.renewed(name, state.get(name), p) for name in rule.state}
+        state = self.state.get(p, {})
+        state |= {name: rule.renewed(name, array, p) for name, array in state.items()}
         live = [LiveState(self, p, rule, name) for name in rule.state]
         begins = not any(map(trace.has_source, live))
         numbers = trace.source(LiveNumbers(self, group, p, begins), "hyper")
@@ -394,17 +392,9 @@ class Optimizer(ABC):
         return f"{self._name}({'; '.join(values)})"
 
 
-@functools.lru_cache(maxsize=64)
-def _getter(names: tuple[str, ...]) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
-    """Return a function that gives the values under these names as a tuple."""
-    if len(names) > 1:
-        return operator.itemgetter(*names)
-    return lambda group: tuple(group[name] for name in names)
-
-
 @functools.lru_cache(maxsize=64, typed=True)
 def _settings(kind: type[Optimizer], names: tuple[str, ...], *values: Any) -> Settings:
-    group = dict(zip(names, values, strict=True))
+    group = dict(zip(names, values, strict=False))
     kind.check(group)
     rule = kind.rule(group)
     later = tuple(kind.numbers(group, False))

@@ -85,10 +85,11 @@ START, GRADIENTS = RNG.standard_normal((ROWS, 3)), RNG.standard_normal((COUNT, R
 
 
 def make(kind, dtype=np.float64, start=START, **options):
-    """A parameter, an optimizer, and a step whose gradient is its argument to the last bit."""
+    """A parameter, an optimizer, and a compiled step whose gradient is exactly its argument."""
     w = mg.tensor(start.astype(dtype), requires_grad=True)
     opt = kind([w], **{"lr": 0.1, **options})
 
+    @mg.compile
     def step(x):
         opt.zero_grad()
         loss = (w * x).sum()
@@ -103,12 +104,11 @@ def train(way, step, first, last, dtype=np.float64):
     """Take the steps with these gradients: "eager", "compiled", "mixed" or by "epoch"."""
     given = GRADIENTS[first:last].astype(dtype)
     if way == "epoch":
-        mg.compile(step).epoch(given.reshape(-1, 3), batch_size=ROWS, shuffle=False)
+        step.epoch(given.reshape(-1, 3), batch_size=ROWS, shuffle=False)
         return
-    compiled = mg.compile(step)
     for i, g in enumerate(given):
         eager = way == "eager" or (way == "mixed" and i % 3 == 1)
-        (step if eager else compiled)(mg.tensor(g))
+        (step.__wrapped__ if eager else step)(mg.tensor(g))
 
 
 def everything(w, opt):
@@ -205,8 +205,7 @@ def test_a_network_is_trained_as_eagerly(kind):
 
 def test_its_kernel_runs_in_generated_code_and_a_rule_of_numpy_between():
     for kind, whole in ((Adam, True), (SlowAdam, False)):
-        *_, step = make(kind)
-        compiled = mg.compile(step)
+        *_, compiled = make(kind)
         compiled(GRADIENTS[0])
         assert ("adam(w, " in compiled.source) is whole
         assert ("adam (by NumPy)" in compiled.source) is not whole
@@ -234,8 +233,7 @@ def test_a_state_that_is_loaded_after_a_failed_first_call_stays():
     """The array that the failed call would have given to the optimizer does not replace it."""
     other, saved, step = make(Adam)
     train("eager", step, 0, 3)
-    w, opt, step = make(Adam, start=other.data)
-    compiled = mg.compile(step)
+    w, opt, compiled = make(Adam, start=other.data)
     compiled(GRADIENTS[3])
     opt.state.clear()
     w.data = other.data.copy()
@@ -248,15 +246,22 @@ def test_a_state_that_is_loaded_after_a_failed_first_call_stays():
     assert everything(w, opt) == everything(expected, whole)
 
 
+@pytest.mark.parametrize("way", ["eager", "compiled"])
 @pytest.mark.parametrize("before, after", [("float32", "float64"), ("float64", "float32")])
-def test_buffers_follow_the_dtype_of_a_module_and_counters_do_not(before, after):
+def test_buffers_follow_the_dtype_of_a_module_and_counters_do_not(before, after, way):
     module = nn.Linear(3, ROWS, bias=False).to(before)
     (w,) = module.parameters()
     opt = Adam([w])
+
+    @mg.compile
+    def step(x):
+        opt.zero_grad()
+        (w * x).sum().backward()
+        opt.step()
+
     for dtype in (before, after, after):
         module.to(dtype)
-        w.grad = mg.tensor(GRADIENTS[0].astype(dtype))
-        opt.step()
+        train(way, step, 0, 1, dtype)
         found = {name: array.dtype for name, array in opt.state[w].items()}
         assert found == {"exp_avg": dtype, "exp_avg_sq": dtype, "step": np.int64}
     assert opt.state[w]["step"] == 3

@@ -9,7 +9,7 @@ from numba.core.errors import NumbaError
 
 from ...engine.dispatch import refusal
 from ...engine.tape import bindings
-from ...engine.tensor import Tensor, mark_changed
+from ...engine.tensor import Tensor, change, mark_changed
 from ...errors import MinigradError, TraceError
 from ...kernels.threading.pool import current_pool
 from ...ops.inplace import Update
@@ -265,7 +265,7 @@ class Plan:
     def _by_python(self, operation: Operation, arguments: Sequence[Any]) -> None:
         """Run an operation that generated code leaves to NumPy, by its forward, or an update."""
         if isinstance(operation.what, Update):
-            operation.what.run(*[self._array(x, arguments) for x in operation.inputs])
+            change(operation.what, *[self._array(x, arguments) for x in operation.inputs])
             return
         result = self._forward(operation, arguments)
         found = results_of(operation.what, result)

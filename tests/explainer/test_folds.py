@@ -38,7 +38,7 @@ def test_a_gradient_is_the_sum_over_its_paths() -> None:
 
 
 def test_paths_of_a_tensor_that_is_used_twice_and_too_many_of_them() -> None:
-    """x * x has two; each of seven squarings doubles them, and nobody reads 128."""
+    """x * x has two; each of seven squarings doubles them, and 128 are too many to read."""
     x = mg.tensor([1.5], requires_grad=True)
     y = x * x
     assert [p.contribution.item() for p in mg.explain(y).paths("x")] == [1.5, 1.5]
@@ -90,7 +90,7 @@ def test_a_tape_of_two_thousand_records() -> None:
 
 
 def test_paths_through_a_folded_module_name_its_line() -> None:
-    """Variables that the fold hides are in no line; what differs inside is told together."""
+    """Variables that the fold hides are in no line; paths that differ only inside are one."""
     model, x, loss = network(fused=False)
     loss = loss + (x * x).sum()
     explanation = mg.explain(loss)

@@ -166,7 +166,7 @@ def test_constants_that_only_an_operation_knows_go_by_its_name_for_them() -> Non
 
 
 def test_what_stands_in_the_users_lists_and_dicts_goes_by_its_place() -> None:
-    """Tensors and modules; who has a name of his own keeps it, whatever else holds him."""
+    """Tensors and modules; one with a name of its own keeps it, whatever else holds it."""
     xs = [mg.tensor([1.0, float(i)], requires_grad=True) for i in range(3)]
     layers = {"first": nn.Linear(2, 2), 2: nn.ReLU()}
     last = xs[2]
@@ -200,7 +200,7 @@ def test_what_is_not_finite_goes_by_its_name() -> None:
 
 
 def test_what_is_handed_out_may_be_changed() -> None:
-    """As who computes differences does: an explanation holds arrays of its own."""
+    """As for finite differences: an explanation holds arrays of its own."""
     x = mg.tensor([1.0, 2.0], requires_grad=True)
     explanation = mg.explain((x * x).sum())
     for found in (explanation.given, explanation.gradients):

@@ -121,7 +121,7 @@ def test_gradients_grow_and_paths_add_up(page: Page, small: tuple[Any, Path]) ->
     loss.backward()
     page.open(path)
     assert page.text("#gradients li[data-gradient=x] .waiting").endswith("0 of 4 contributions")
-    page.press(*[RIGHT] * (len(explained.derivation.steps) + 1))  # to where the walk begins
+    page.press(*[RIGHT] * (len(explained.derivation.steps) + 1))  # where backward begins
     grown = np.zeros((5, 3))
     for entry, _ in lines_of(explained)[len(explained.derivation.steps) + 1 :]:
         page.press(RIGHT)

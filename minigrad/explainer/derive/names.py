@@ -20,8 +20,8 @@ MOST_ELEMENTS = 100  # of a list or dict of the user's that are looked at
 class Names:
     """Names of Tensors, arrays and modules, by identity; the first that is found counts."""
 
-    def __init__(self, given: Mapping[str, Any], scopes: Iterable[Mapping[str, Any]]) -> None:
-        """Collect names. given: the user's own, which come first; scopes: variables of the caller.
+    def __init__(self, given: Mapping[str, Any], namespaces: Iterable[Mapping[str, Any]]) -> None:
+        """Collect names. given: the user's own, which come first; namespaces: the caller's.
 
         Errors: DtypeError unless `given` maps text to Tensors, arrays and Modules.
         """
@@ -41,7 +41,7 @@ class Names:
                     f"{type(x).__name__} for {name!r}"
                 )
             self._enter(name, x)
-        named = [i for v in scopes for i in list(v.items()) if not i[0].startswith("_")]
+        named = [i for v in namespaces for i in list(v.items()) if not i[0].startswith("_")]
         for name, x in named:
             self._enter(name, x)
         for name, x in named:  # after all variables: an element may have a name of its own

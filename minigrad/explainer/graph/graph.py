@@ -57,9 +57,9 @@ def graph_of(derivation: Derivation, folds: Folds) -> Graph:
     for i, ((scope, steps), around) in enumerate(zip(sections, scopes, strict=True)):
         for v, outer in sorted(entering.get(i, ()), key=lambda e: len(e[1])):
             made[v.name] = len(graph.nodes)
-            graph.nodes.append(_leaf(v, outer))
+            graph.nodes.append(_leaf_node(v, outer))
         target = len(graph.nodes)
-        node = folded(scope, steps, flow, around) if scope else _record(steps[0])
+        node = call_node(scope, steps, flow, around) if scope else _record_node(steps[0])
         graph.nodes.append(node)
         differentiated = {v.name for v in flow.differentiated(steps)}
         graph.edges.extend(
@@ -118,13 +118,13 @@ def common_scopes(a: Scopes, b: Scopes) -> Scopes:
     return a[:n]
 
 
-def _leaf(v: Variable, scopes: Scopes) -> Node:
+def _leaf_node(v: Variable, scopes: Scopes) -> Node:
     title = v.label or v.name
     hint = f"{v.name}: {v.kind} {title}, {shape_text(v.value)} {v.value.dtype}"
     return Node(v.kind, short(title), f"{shape_text(v.value)} {v.kind}", hint, [v], scopes)
 
 
-def _record(step: Step) -> Node:
+def _record_node(step: Step) -> Node:
     lines = [line.text for line in step.forward]
     made = [line for line in step.forward if line.variable is not None]
     subtitle = f"{shape_text(made[0].value)} {step.primitive}"
@@ -132,7 +132,7 @@ def _record(step: Step) -> Node:
     return Node("record", short(made[0].text), subtitle, hint, step.outputs, step.scopes, [step])
 
 
-def folded(scope: Scope, steps: Sequence[Step], flow: Dataflow, around: Scopes = ()) -> Node:
+def call_node(scope: Scope, steps: Sequence[Step], flow: Dataflow, around: Scopes = ()) -> Node:
     """Return the node that stands for all records of a call."""
     made = flow.outputs(steps)
     title = f"{', '.join(v.name for v in made)} = {scope.label}(...)"

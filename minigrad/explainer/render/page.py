@@ -23,7 +23,7 @@ from ..analysis.wording import count_text
 from ..derive.derivation import Derivation
 from ..derive.expressions import names_in
 from ..derive.steps import Line, Step, Variable
-from ..graph.graph import Graph, folded, graph_of
+from ..graph.graph import Graph, call_node, graph_of
 from ..graph.layout import width_of
 from ..graph.svg import Drawing, draw
 from .heatmap import summary
@@ -104,7 +104,7 @@ def _frame(graph: Graph, drawing: Drawing, i: int, folds: Folds, flow: Dataflow)
     last = max(frame.members, key=lambda place: place.index)
     inside = [p.index for p in frame.members]
     steps = [step for j in inside for step in graph.nodes[j].steps]
-    box = folded(frame.scope, steps, flow)
+    box = call_node(frame.scope, steps, flow)
     return {
         "title": box.title,
         "subtitle": box.subtitle,

@@ -101,6 +101,13 @@ def test_compiled_steps_leave_it_to_numpy():
             np.testing.assert_allclose(a.data, b.data, rtol=1e-14)
 
 
+def test_an_ordinary_backward_pass_gets_arrays():
+    """Although functions of minigrad, with which the vjp is written, return Tensors."""
+    y = swish()(X)
+    (gx,) = ops.TABLE["swish"].joint(np.ones(3), y.data, X, needs=[0])
+    assert type(gx) is np.ndarray
+
+
 def test_a_result_never_shares_memory_with_an_input():
     for forward in (lambda a: a, lambda a: a.T):
         same = mg.primitive(f"same_{next(NUMBERS)}", forward, lambda g, y, a: (g,))

@@ -2,6 +2,7 @@
 
 A declaration and an export are all that it takes to run, differentiate, compile and explain."""
 
+import ast
 import os
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ import sys
 from pathlib import Path
 
 import minigrad as mg
+from minigrad import ops
 from minigrad.functional import array_functions
 
 DECLARATION = """
@@ -77,3 +79,37 @@ def test_one_list_of_exports() -> None:
     assert {"exp", "sum", "concat"} <= exported.keys() <= set(mg.__all__)
     assert {name: getattr(mg, name) for name in exported} == exported
     assert len(set(mg.__all__)) == len(mg.__all__)
+
+
+# What code generation writes for a primitive, in the terms of one backend.
+WRITERS = {"CALLS", "MOVES", "VIEWS"}
+
+
+def named(source: str) -> list[int]:
+    """The lines of collections that name primitives, and of comparisons with the name of one."""
+    tree = ast.parse(source)
+    fine = {
+        id(inside)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) in WRITERS
+        for inside in ast.walk(node)
+    }
+    found = []
+    for node in ast.walk(tree):
+        collection = isinstance(node, (ast.Dict, ast.Set, ast.List, ast.Tuple))
+        compared = isinstance(node, ast.Compare) and ast.unparse(node.left).endswith(".name")
+        if id(node) not in fine and (collection or compared):
+            parts = ast.iter_child_nodes(node)
+            names = [n.value for n in parts if isinstance(n, ast.Constant)]
+            known = [name for name in names if isinstance(name, str) and name in ops.BUILTIN]
+            if len(known) > (0 if compared else 1):
+                found.append(node.lineno)
+    return found
+
+
+def test_the_compiler_has_no_tables_of_primitives() -> None:
+    """What is known of a primitive stands in its declaration."""
+    folder = Path(mg.__file__).parent / "compiler"
+    found = {path.name: named(path.read_text(encoding="utf-8")) for path in folder.rglob("*.py")}
+    assert {name: lines for name, lines in found.items() if lines} == {}
+    assert named("CHEAP = {'add', 'sub'}\nif op.name == 'where': pass") == [1, 2]

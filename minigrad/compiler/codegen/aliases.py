@@ -48,7 +48,7 @@ class Aliases:
         readers = self._readers.get(target, [])
         if any(self.root(v) is self.root(source) for r in readers for v in r.changes):
             return False  # loops would read elements that they have overwritten
-        if op.name == "reshape" or row:
+        if op.what is ops.TABLE["reshape"] or row:
             return self.root(source).origin != "argument" or self._inside(target)
         plain = op.attributes.get("axes") == (1, 0)
         # Loops take what does not lie in C order, and products a transpose.

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ... import ops
 from ...ops.index_steps import ARRAY, is_one_step
 from ..ir.program import Operation, Value
 
@@ -77,7 +78,8 @@ def _first_extreme(op: Operation, name: Name) -> Lines:
     first, last = (0, ndim) if axis is None else (axis, axis + 1)
     parts = [f"{text}.shape[{k}]" for k in range(ndim)]
     outer, inner = (" * ".join(part) or "1" for part in (parts[:first], parts[last:]))
-    folded, largest = _folded(text, ndim, first, last), name(op.name == "argmax", "largest")
+    folded = _folded(text, ndim, first, last)
+    largest = name(op.what is ops.TABLE["argmax"], "largest")
     return [f"first_extreme({folded}, {largest}, {name(y)}.reshape({outer}, {inner}))"]
 
 

@@ -10,7 +10,7 @@ from .program import Operation, Value
 
 Shape = tuple[int, ...]
 
-_ASTYPE, _RESHAPE, _BROADCAST = (ops.TABLE[x] for x in ("astype", "reshape", "broadcast_to"))
+_RESHAPE, _BROADCAST_TO = ops.TABLE["reshape"], ops.TABLE["broadcast_to"]
 
 
 class Written:
@@ -81,10 +81,10 @@ class Written:
         """Write x in a dtype."""
         if x.dtype == dtype:
             return x
-        return self(_ASTYPE, x, like=(x.shape, dtype), dtype=np.dtype(dtype))
+        return self(ops.astype, x, like=(x.shape, dtype), dtype=np.dtype(dtype))
 
     def spread(self, x: Value, shape: Sequence[int]) -> Any:
         """Write x broadcast to a shape."""
         if x.shape == shape:
             return x
-        return self(_BROADCAST, x, like=(shape, x.dtype), shape=shape)
+        return self(_BROADCAST_TO, x, like=(shape, x.dtype), shape=shape)

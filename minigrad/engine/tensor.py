@@ -1,6 +1,6 @@
 """The Tensor: an array, its gradient and the record that made it; and functions that make one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, DTypeLike
 from ..arrays import FLOAT32, Array, as_array, checked, checked_dtype, plain
 from ..checks import flag
 from ..errors import DtypeError, GradError, ShapeError
+from ..kernels.threading.pool import team_for
 from ..ops.inplace import COPY, Update
 from .operators import Operators
 from .tape import Record, grad_mode, stamp_change
@@ -275,12 +276,30 @@ def change(update: Update, *inputs: Any) -> None:
 
     While a compiler traces, it notes the update instead, which every compiled call runs.
     """
+    if compiling() is None:
+        given = [x._data if isinstance(x, Tensor) else x for x in inputs]
+    else:
+        given = list(inputs)
+    change_all([(update, given)], [inputs[i] for i in update.changes])
+
+
+def change_all(updates: Sequence[tuple[Update, Sequence[Any]]], changed: Sequence[Any]) -> None:
+    """Run updates in place with their inputs, in order, and mark the Tensors among `changed`.
+
+    The inputs are arrays and numbers or, while a compiler traces and the updates are noted instead,
+    Tensors.
+    """
     trace = compiling()
     if trace is None:
-        update.kernel(*[x._data if isinstance(x, Tensor) else x for x in inputs])
+        for update, inputs in updates:
+            if update.threads:
+                update.kernel(*inputs, team_for(inputs[0].size))
+            else:
+                update.kernel(*inputs)
     else:
-        trace.update(update, *inputs)
-    mark_changed(*[inputs[i] for i in update.changes])
+        for update, inputs in updates:
+            trace.update(update, *inputs)
+    mark_changed(*changed)
 
 
 def share(view: Tensor, source: Tensor) -> Tensor:

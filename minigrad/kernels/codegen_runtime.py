@@ -14,7 +14,7 @@ import numba.core.cgutils
 import numpy as np
 from numba.extending import intrinsic
 
-from . import indexing, inplace, linear, reductions, softmax
+from . import indexing, linear, reductions, softmax
 from .batchnorm import planes, rows, rows_backward
 from .jit.decorators import kernel, outside, part
 from .threading.pool import THREADED
@@ -35,8 +35,6 @@ cross_entropy_grad = outside(softmax.cross_entropy_grad)
 label_cross_entropy = outside(softmax.label_cross_entropy)
 label_cross_entropy_grad = outside(softmax.label_cross_entropy_grad)
 add_bias, sum_rows = outside(linear.add_bias), outside(reductions.sum_rows)
-sgd, sgd_momentum = outside(inplace.sgd), outside(inplace.sgd_momentum)
-running, increment = outside(inplace.running), outside(inplace.increment)
 
 # --- memory -------------------------------------------------------------------------------------
 

@@ -7,12 +7,12 @@ from numpy.typing import NDArray
 from .jit.decorators import kernel, part
 from .threading.parallel_for import Team, sharing
 
-# What SGD's hyperparameters are, in this order, in one array of the parameters' dtype: quicker to
-# pass than scalars, and float32 is not computed as float64. sign is -1 to maximise.
-HYPER = ("lr", "weight_decay", "sign", "momentum", "1 - dampening")
+# SGD's hyper-parameters in this order, in one array of the parameters' dtype: it is quicker to pass
+# than scalars, and keeps float32 from being computed as float64. sign is -1 to maximise; the last
+# is 1 or 0.
+HYPER = ("lr", "weight_decay", "sign", "momentum", "1 - dampening", "nesterov")
 
-
-# Values in a part.
+# The number of values in a part.
 PART = 1 << 16
 
 
@@ -34,11 +34,9 @@ def _momentum_part(
     g: NDArray[Any],
     buffer: NDArray[Any],
     hyper: NDArray[Any],
-    nesterov: bool,
-    first: bool,
 ) -> None:
     lr, weight_decay, sign, momentum = hyper[0], hyper[1], hyper[2], hyper[3]
-    damp = hyper.dtype.type(1) if first else hyper[4]
+    damp, nesterov = hyper[4], hyper[5] != 0
     start = part * PART
     ps, gs, bs = p[start : start + PART], g[start : start + PART], buffer[start : start + PART]
     for i in range(ps.size):
@@ -60,22 +58,15 @@ def _sgd(p: NDArray[Any], g: NDArray[Any], hyper: NDArray[Any], team: Team) -> N
 
 
 def _sgd_momentum(
-    p: NDArray[Any],
-    g: NDArray[Any],
-    buffer: NDArray[Any],
-    hyper: NDArray[Any],
-    nesterov: bool,
-    first: bool,
-    team: Team,
+    p: NDArray[Any], g: NDArray[Any], buffer: NDArray[Any], hyper: NDArray[Any], team: Team
 ) -> None:
     """One SGD step with momentum, in one pass over memory; arrays of one shape, in C order.
 
     d = sign * g + weight_decay * p
-    buffer <- momentum * buffer + damp * d      damp = 1 - dampening, and 1 in the first step
+    buffer <- momentum * buffer + (1 - dampening) * d
     p <- p - lr * (d + momentum * buffer if nesterov else buffer)
     """
-    ps, gs, bs = p.reshape(p.size), g.reshape(g.size), buffer.reshape(buffer.size)
-    arguments = ps, gs, bs, hyper, nesterov, first
+    arguments = p.reshape(p.size), g.reshape(g.size), buffer.reshape(buffer.size), hyper
     momentum_part(team, (p.size + PART - 1) // PART, p.size, arguments)
 
 

@@ -1,50 +1,60 @@
-"""Updates in place: what a training step does besides applying primitives, as a compiler meets it.
+"""Updates in place: what a training step does besides applying primitives.
 
-Who makes one runs its kernel, and tells a trace, if there is one.
+engine/tensor.py runs them or, while a compiler traces, lets it note them.
 """
 
+import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from ..kernels import inplace as kernels
-from ..kernels.threading.pool import team_for
+from ..kernels.jit.decorators import plain
 
 
-class Update(NamedTuple):
-    """A function of arrays and numbers that changes those of the arrays at positions `changes`."""
+@dataclass(eq=False)
+class Update:
+    """A function of arrays and numbers that changes those of its arrays at positions `changes`.
+
+    kernel: a compiled kernel for arrays in C order, which generated code calls, or a function of
+        NumPy arrays, which runs between generated functions.
+    numbers: the positions of the inputs that are numbers; all others are arrays.
+    threads: whether the kernel takes the threads that share its work as its last argument.
+    """
 
     name: str
     kernel: Callable[..., Any]
     changes: tuple[int, ...]
     doc: str
+    numbers: tuple[int, ...] = ()
+    threads: bool = False
+
+    @functools.cached_property
+    def in_any_order(self) -> "Update":
+        """The same update for arrays that may lie in memory in any order: it changes copies."""
+        kernel = self._change_copies
+        return Update(self.name, kernel, self.changes, self.doc, self.numbers, self.threads)
+
+    def _change_copies(self, *inputs: Any) -> None:
+        copies = [plain(x) if isinstance(x, np.ndarray) else x for x in inputs]
+        self.kernel(*copies)
+        for i in self.changes:
+            if copies[i] is not inputs[i]:
+                inputs[i][...] = copies[i]
 
 
 def _copy(target: Any, source: Any) -> None:
     np.copyto(target, source, casting="same_kind")
 
 
-def _sgd(p: Any, g: Any, hyper: Any) -> None:
-    kernels.sgd(p, g, hyper, team_for(p.size))
-
-
-def _sgd_momentum(p: Any, g: Any, buffer: Any, hyper: Any, nesterov: bool, first: bool) -> None:
-    kernels.sgd_momentum(p, g, buffer, hyper, nesterov, first, team_for(p.size))
-
-
-SGD = Update("sgd", _sgd, (0,), "p <- p - lr * (sign * g + weight_decay * p)")
-SGD_MOMENTUM = Update(
-    "sgd_momentum",
-    _sgd_momentum,
-    (0, 2),
-    "buffer <- momentum * buffer + (1 - dampening) * d, p <- p - lr * buffer",
-)
 RUNNING = Update(
     "running",
     kernels.running,
     (0, 1),
     "running <- (1 - momentum) * running + momentum * batch, the variance unbiased",
+    numbers=(4, 5),
 )
 INCREMENT = Update("increment", kernels.increment, (0,), "counter <- counter + 1")
 COPY = Update("copy", _copy, (0,), "target <- source, broadcast")

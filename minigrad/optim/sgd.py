@@ -1,26 +1,35 @@
-"""Stochastic gradient descent. May import tensor, kernels and below."""
+"""Stochastic gradient descent. May import optimizer, kernels and below."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ..engine.tape import enable_grad
-from ..engine.tensor import Tensor, mark_changed, tensor
-from ..engine.tracer import compiling, refuse_in_trace
-from ..errors import ArgumentError, DtypeError, MinigradError, ShapeError, StateDictError
-from ..kernels.inplace import sgd, sgd_momentum
-from ..kernels.jit.decorators import plain
-from ..kernels.threading.pool import team_for
-from ..ops.inplace import SGD as PLAIN
-from ..ops.inplace import SGD_MOMENTUM
-from .param_groups import Group, Groups, HyperSource, MomentumSource, as_arrays, check_group
+from ..checks import flag, number
+from ..errors import ArgumentError
+from ..kernels import inplace as kernels
+from .optimizer import Optimizer, Rule
 
 __all__ = ["SGD"]
 
+PLAIN = Rule(
+    "sgd",
+    kernels.sgd,
+    "d <- sign * g + weight_decay * p, p <- p - lr * d",
+    threads=True,
+)
+MOMENTUM = Rule(
+    "sgd_momentum",
+    kernels.sgd_momentum,
+    "buffer <- momentum * buffer + (1 - dampening) * d, "
+    "p <- p - lr * (d + momentum * buffer with nesterov, else buffer)",
+    buffers=("momentum_buffer",),
+    threads=True,
+)
+_LARGEST = float(np.finfo(np.float32).max)  # so that each number has a float32
 
-class SGD:
+
+class SGD(Optimizer):
     """Mini-batch gradient descent, with PyTorch's arguments, defaults and arithmetic.
 
         g <- grad (or -grad with maximize) + weight_decay * p
@@ -42,6 +51,8 @@ class SGD:
     tensor([0.25], requires_grad=True)
     """
 
+    rules = (PLAIN, MOMENTUM)
+
     def __init__(
         self,
         params: Iterable[Any],
@@ -52,8 +63,7 @@ class SGD:
         nesterov: bool = False,
         maximize: bool = False,
     ) -> None:
-        refuse_in_trace("a new SGD", "would be made once; build it outside the step")
-        self.defaults: dict[str, Any] = {
+        defaults = {
             "lr": lr,
             "momentum": momentum,
             "dampening": dampening,
@@ -61,221 +71,39 @@ class SGD:
             "nesterov": nesterov,
             "maximize": maximize,
         }
-        check_group(self.defaults)
-        self.param_groups: list[Group] = []
-        self.state: dict[Tensor, dict[str, NDArray[Any]]] = {}
-        if isinstance(params, Tensor):
-            raise DtypeError("SGD: params must be a list of Tensors, got one Tensor; use [tensor]")
-        given = _listed(params)
-        if not given:
-            raise ArgumentError("SGD: got an empty parameter list (a generator that was used up?)")
-        groups = given if isinstance(given[0], Mapping) else [{"params": given}]
-        for group in groups:
-            self.add_param_group(group)
+        super().__init__(params, defaults)
 
-    def add_param_group(self, group: Mapping[str, Any]) -> None:
-        """Add `group`, a dict: "params", and its own values of the arguments; the rest as for SGD.
-
-        Errors: ArgumentError, DtypeError; a parameter may be in one group only.
-        """
-        if not isinstance(group, Mapping) or "params" not in group:
-            raise ArgumentError("SGD: a parameter group is a dict with the key 'params'")
-        unknown = [k for k in group if k not in self.defaults and k != "params"]
-        if unknown:
-            raise ArgumentError(f"SGD: a group has {sorted(self.defaults)}, got unknown {unknown}")
-        one = isinstance(group["params"], Tensor)
-        params = [group["params"]] if one else _listed(group["params"])
-        new = Group({**self.defaults, **group, "params": params})
-        check_group(new)
-        if not params:
-            raise ArgumentError("SGD: a group has an empty parameter list")
-        seen = {id(p) for g in self.param_groups for p in g["params"]}
-        for i, p in enumerate(params):
-            if not isinstance(p, Tensor):
-                raise DtypeError(
-                    f"SGD: parameter {i} is a {type(p).__name__}, expected a Tensor; pass "
-                    "model.parameters() (not named_parameters() or state_dict())"
-                )
-            if not p.is_leaf or p.dtype.kind != "f":
-                raise ArgumentError(
-                    f"SGD: parameter {i}, shape {p.shape}, must be a leaf of floats, got "
-                    f"{p.dtype if p.is_leaf else 'the result of an operation'}; train the Tensor "
-                    "that mg.tensor or nn.Parameter made"
-                )
-            if id(p) in seen:
-                raise ArgumentError(
-                    f"SGD: parameter {i}, shape {p.shape}, is given twice; leave one out (a shared "
-                    "one comes once from model.parameters())"
-                )
-            seen.add(id(p))
-        self.param_groups.append(new)
-
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        """Take the gradients of all parameters away or, with set_to_none=False, make them zero."""
-        trace = compiling()
-        if trace is not None:
-            trace.guard(Groups(self))
-        for group in self.param_groups:
-            for p in group["params"]:
-                if trace is not None:
-                    (trace.cleared if set_to_none else trace.reads_gradient)(p)
-                if set_to_none or p._grad is None:
-                    p._grad = None
-                else:
-                    p.grad = tensor(np.zeros(p.shape, p.dtype))
-
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Update every parameter that has a gradient; returns what `closure()` returned, if given.
-
-        closure: computes the loss and calls backward, before the update. Errors: ShapeError for a
-        gradient that does not fit, ArgumentError, DtypeError.
-        """
-        loss = None
-        if closure is not None and not callable(closure):
-            raise DtypeError(f"SGD.step: closure must be a function, got {type(closure).__name__}")
-        if closure is not None:
-            with enable_grad():
-                loss = closure()
-        trace = compiling()
-        if trace is not None:
-            trace.guard(Groups(self))
-        updates = []  # all checked before the first is made
-        for group in self.param_groups:
-            hyper, momentum, nesterov = as_arrays(group), group["momentum"], group["nesterov"]
-            for p in group["params"]:
-                if trace is not None:
-                    trace.reads_gradient(p)
-                if p._grad is None:
-                    continue
-                data, g = p._data, p._grad._data
-                fits = data.flags.carray and g.flags.carray
-                if not fits or g.shape != data.shape or g.dtype is not data.dtype:
-                    _check_gradient(data, g)
-                updates.append((p, data, g, fits, hyper[data.dtype], momentum, nesterov, group))
-        for p, data, g, fits, values, momentum, nesterov, group in updates:
-            if trace is not None:
-                self._note(trace, group, p)
-                continue
-            target, buffer, first = data, None, False
-            if not fits:
-                target, g = plain(data), plain(g)
-            if momentum:
-                buffer = self.buffer(p)
-                if buffer is None:
-                    buffer, first = np.zeros(data.shape, data.dtype), True
-                    self.state[p] = {"momentum_buffer": buffer}
-            if buffer is None:
-                sgd(target, g, values, team_for(target.size))
-            else:
-                sgd_momentum(target, g, buffer, values, nesterov, first, team_for(target.size))
-            if target is not data:
-                data[...] = target
-        mark_changed(*[update[0] for update in updates])
-        return loss
-
-    def _note(self, trace: Any, group: Group, p: Tensor) -> None:
-        """Report p's update to a trace, with sources by which each call finds the group's values
-        and the momentum buffer."""
-        momentum = MomentumSource(self, p)
-        begins = group["momentum"] and not trace.has_source(momentum)
-        hyper = trace.source(HyperSource(self, group, p, begins), "hyper")
-        if not group["momentum"]:
-            trace.update(PLAIN, p, p._grad, hyper)
-            return
-        self.buffer(p)  # in the dtype of p, whatever that was before
-        buffer = trace.source(momentum, "momentum", p)
-        trace.update(SGD_MOMENTUM, p, p._grad, buffer, hyper, group["nesterov"], False)
-
-    def buffer(self, p: Tensor) -> NDArray[Any] | None:
-        """Return the momentum buffer of a parameter p, or None before its first step.
-
-        It has p's dtype, which Module.to may have changed since the last step.
-        """
-        state = self.state.get(p)
-        if state is None:
-            return None
-        buffer = state["momentum_buffer"]
-        if buffer.dtype != p._data.dtype:
-            buffer = state["momentum_buffer"] = buffer.astype(p._data.dtype)
-        return buffer
-
-    # --- state ----------------------------------------------------------------------------------
-
-    def state_dict(self) -> dict[str, Any]:
-        """Copies of all momentum buffers and group values; parameters are named by their order."""
-        refuse_in_trace("SGD.state_dict")
-        order = [p for group in self.param_groups for p in group["params"]]
-        index = {id(p): i for i, p in enumerate(order)}
-        return {
-            "state": {
-                index[id(p)]: {k: v.copy() for k, v in s.items()} for p, s in self.state.items()
-            },
-            "param_groups": [
-                {**group, "params": [index[id(p)] for p in group["params"]]}
-                for group in self.param_groups
-            ],
-        }
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over a `state` that state_dict gave, for parameters of the same shapes and order.
-
-        Errors: StateDictError; nothing is loaded then.
-        """
-        refuse_in_trace("SGD.load_state_dict", "would load once; load outside the step")
-        order = [p for group in self.param_groups for p in group["params"]]
-        try:
-            groups, buffers = state["param_groups"], dict(state["state"])
-            sizes = [len(g["params"]) for g in groups]
-            loaded = [{k: g[k] for k in self.defaults} for g in groups]
-            loaded_state = {int(i): np.array(s["momentum_buffer"]) for i, s in buffers.items() if s}
-        except (KeyError, TypeError, ValueError) as error:
-            raise StateDictError(f"SGD.load_state_dict: not a state of SGD: {error!r}") from error
-        expected = [len(g["params"]) for g in self.param_groups]
-        if sizes != expected:
-            raise StateDictError(
-                f"SGD.load_state_dict: groups of {sizes} parameters, expected {expected}"
+    @staticmethod
+    def check(group: Mapping[str, Any]) -> None:
+        """Raise an ArgumentError or a DtypeError if a group has values that SGD cannot use."""
+        number("SGD", "lr", group["lr"], 0, _LARGEST, hint="to ascend, use maximize=True")
+        number("SGD", "momentum", group["momentum"], 0, _LARGEST)
+        number("SGD", "weight_decay", group["weight_decay"], 0, _LARGEST)
+        number("SGD", "dampening", group["dampening"], -_LARGEST, _LARGEST)
+        flag("SGD", "nesterov", group["nesterov"])
+        flag("SGD", "maximize", group["maximize"])
+        if group["nesterov"] and (not group["momentum"] or group["dampening"]):
+            raise ArgumentError(
+                "SGD: nesterov needs momentum above 0 and dampening 0, got "
+                f"momentum={group['momentum']}, dampening={group['dampening']}"
             )
-        for i, buffer in loaded_state.items():
-            fits = 0 <= i < len(order) and buffer.shape == order[i].shape
-            if not fits or buffer.dtype.kind != "f":
-                raise StateDictError(
-                    f"SGD.load_state_dict: momentum_buffer {i} of shape {buffer.shape}, "
-                    f"{buffer.dtype}, fits no parameter in that place"
-                )
-        try:
-            for group in loaded:
-                check_group(group)
-        except MinigradError as error:
-            raise StateDictError(f"SGD.load_state_dict: {error}") from error
-        for group, values in zip(self.param_groups, loaded, strict=True):
-            group.update(values)
-        self.state = {
-            order[i]: {"momentum_buffer": np.ascontiguousarray(b, order[i].dtype).reshape(b.shape)}
-            for i, b in loaded_state.items()
-        }
 
-    def __repr__(self) -> str:
-        values = [
-            ", ".join(f"{k}={v}" for k, v in group.items() if k != "params")
-            for group in self.param_groups
-        ]
-        return f"SGD({'; '.join(values)})"
+    @staticmethod
+    def rule(group: Mapping[str, Any]) -> Rule:
+        """Return the rule with momentum, if the group has any, or the plain one."""
+        return MOMENTUM if group["momentum"] else PLAIN
 
+    @staticmethod
+    def numbers(group: Mapping[str, Any], first: bool) -> tuple[float, ...]:
+        """Return the numbers of a group in the order of `kernels.inplace.HYPER`.
 
-def _listed(params: Any) -> list[Any]:
-    if isinstance(params, (set, frozenset)):
-        raise DtypeError("SGD: params must be in an order, which a set has not; pass a list")
-    if not isinstance(params, Iterable):
-        raise DtypeError(f"SGD: params must be a list of Tensors, got {type(params).__name__}")
-    return list(params)
-
-
-def _check_gradient(p: NDArray[Any], g: NDArray[Any]) -> None:
-    """Errors unless the kernel may run on a parameter and its gradient."""
-    if g.shape != p.shape or (g.dtype is not p.dtype and g.dtype != p.dtype):
-        raise ShapeError(
-            f"SGD: a gradient of shape {g.shape}, {g.dtype}, for a parameter of shape {p.shape}, "
-            f"{p.dtype}; clear it with zero_grad() after changing a parameter"
+        The first step of a parameter is not dampened.
+        """
+        return (
+            group["lr"],
+            group["weight_decay"],
+            -1.0 if group["maximize"] else 1.0,
+            group["momentum"],
+            1.0 if first else 1.0 - group["dampening"],
+            1.0 if group["nesterov"] else 0.0,
         )
-    if not p.flags.writeable:
-        raise ArgumentError(f"SGD: the array of a parameter of shape {p.shape} is read-only")

@@ -70,18 +70,11 @@ LABELS[::9] = -100
 def sgd(dtype: Any, weight_decay: float, momentum: float, nesterov: bool, first: bool) -> Run:
     """Parameters and buffer after a step."""
     p, g, buffer = (normal(dtype, 500 + i)[:500] for i in range(3))
-    hyper = np.array([0.1, weight_decay, -1.0, momentum, 0.7], dtype)
+    hyper = np.array([0.1, weight_decay, -1.0, momentum, 1.0 if first else 0.7, nesterov], dtype)
 
     def run(kernel: Callable[..., Any]) -> list[Array]:
         out, b = p.copy(), buffer.copy()
-        kernel(
-            out,
-            g,
-            *([b] if momentum else []),
-            hyper,
-            *([nesterov, first] if momentum else []),
-            pool.team(),
-        )
+        kernel(out, g, *([b] if momentum else []), hyper, pool.team())
         return [out, b]
 
     return run

@@ -266,7 +266,8 @@ def layer_norm(p: Writer, shape: Shape) -> Shape:
             p.line("mean, var = h.mean(-1, keepdims=True), h.var(-1, keepdims=True)")
             p.line(f"h = {g} * ((h - mean) * mg.rsqrt(var + 1e-3)) + {b}")
         case "std":
-            p.line(f"h = (h - h.mean(-1, keepdims=True)) / (h.std(-1, keepdims=True) + 0.1) * {g}")
+            p.line("s = mg.concat([h, h - 1.0], axis=-1).std(-1, keepdims=True)")  # never 0
+            p.line(f"h = (h - h.mean(-1, keepdims=True)) / s * {g}")
         case "rms":
             p.line(f"h = h / (mg.square(h).mean(axis=-1, keepdims=True) + 1e-2) ** 0.5 * {g}")
         case "functional":
@@ -542,7 +543,8 @@ def pooled(p: Writer, shape: Shape) -> Shape:
     axis = p.pick("axis", -1, 1, -2)
     how = p.pick("pool", "mean", "sum", "max", "min", "std", "var")
     small = " * 0.3" if how == "sum" else ""
-    inner = "(h * h + 0.1)" if how in ("std", "var") else "h"
+    # Of equal values, std has no derivative, and rounding decides what comes out.
+    inner = f"mg.concat([h, h - 1.0], axis={axis})" if how == "std" else "h"
     p.line(f"h = {inner}.{how}(axis={axis}){small}")
     left = list(shape)
     del left[axis - 1 if axis > 0 else axis]

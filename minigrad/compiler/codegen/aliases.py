@@ -5,17 +5,14 @@ views.py tells what may share memory, which passes must respect; here is what do
 
 from ..ir.program import Operation, Program, Value
 from ..passes.indices import is_one_step
-from .calls import CALLS
+from .calls import lines_of
 from .fusion import space_of
 
 
 def is_python(operation: Operation) -> bool:
     """Return whether NumPy runs the operation by its forward, as it is neither a loop nor a
     call."""
-    call = CALLS.get(operation.name)
-    return space_of(operation) is None and (
-        call is None or call(operation, lambda _, like="": "") is None
-    )
+    return space_of(operation) is None and lines_of(operation, lambda _, like="": "") is None
 
 
 class Aliases:

@@ -5,12 +5,15 @@ It returns None for a case that is left to the primitive's forward, in Python. `
 of an array or number in the code.
 """
 
+import inspect
 import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from ...kernels.jit.decorators import name_of
+from ...ops.inplace import COPY, Update
 from ..ir.program import Operation, Value
 from .indexing import MOVES, Lines, Name, flat
 
@@ -158,24 +161,17 @@ def _in_range(op: Operation, name: Name) -> Lines:
 
 # --- changes in place ---------------------------------------------------------------------------
 
-_MEANING = {"sgd_momentum": {4: "nesterov", 5: "first"}}
-
 
 def _update(op: Operation, name: Name) -> Lines:
-    meaning = _MEANING.get(op.name, {})
-    given = [name(x, meaning.get(i, "number")) for i, x in enumerate(op.inputs)]
-    return [f"{op.name}({', '.join(given)})"]
-
-
-def _sgd(op: Operation, name: Name) -> Lines:
-    (line,) = _update(op, name) or []
-    return [f"{line[:-1]}, {_team(op.inputs[0], name)})"]
-
-
-def _running(op: Operation, name: Name) -> Lines:
-    *arrays, momentum, unbias = op.inputs
-    given = [*map(name, arrays), _scalar(momentum, name, "momentum"), name(unbias, "unbias")]
-    return [f"running({', '.join(given)})"]
+    update = op.what
+    assert isinstance(update, Update)
+    meanings = list(inspect.signature(update.kernel).parameters)
+    given = [
+        _scalar(x, name, meanings[i]) if i in update.numbers else name(x)
+        for i, x in enumerate(op.inputs)
+    ]
+    given += [_team(op.inputs[0], name)] if update.threads else []
+    return [f"{name(update)}({', '.join(given)})"]
 
 
 CALLS: dict[str, Callable[[Operation, Name], Lines]] = {
@@ -190,8 +186,15 @@ CALLS: dict[str, Callable[[Operation, Name], Lines]] = {
     "batch_norm_grad": _batch_norm_grad,
     "label_cross_entropy": _label_cross_entropy,
     "label_cross_entropy_grad": _label_cross_entropy_grad,
-    "sgd": _sgd,
-    "sgd_momentum": _sgd,
-    "running": _running,
-    "increment": _update,
 }
+
+
+def lines_of(op: Operation, name: Name) -> Lines:
+    """Return the lines of a call, or None for an operation that is left to Python or is a loop.
+
+    `name` also gives the name under which the code knows the kernel of an update.
+    """
+    if isinstance(op.what, Update) and op.what is not COPY:
+        return None if name_of(op.what.kernel) is None else _update(op, name)
+    call = CALLS.get(op.name)
+    return None if call is None else call(op, name)

@@ -6,8 +6,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ...ops.inplace import Update
 from ..ir.program import Operation, Value, printable
-from .calls import CALLS
+from .calls import lines_of
 from .fusion import Stage
 from .indexing import basic_index
 from .loops import nest, remark, type_name
@@ -81,7 +82,7 @@ class Writer(ABC):
 
     def call(self, op: Operation) -> list[str]:
         """Return the lines of an operation that is no loop."""
-        lines = CALLS[op.name](op, self.name) or []
+        lines = lines_of(op, self.name) or []
         written: list[str] = []
         for i, line in enumerate(lines):
             written.append(line if i else f"{line}{remark(op)}")
@@ -90,11 +91,13 @@ class Writer(ABC):
         return written
 
     def name(self, x: Any, like: str = "number") -> str:
-        """Bring in a Value or a number, and return its name.
+        """Bring in a Value, a number or the kernel of an update, and return its name.
 
         Numbers and flags come from a table, in the types for which kernels are compiled; to Numba,
         a constant would have a type of its own.
         """
+        if isinstance(x, Update):
+            return self.emitter.kernels[x]  # type: ignore[no-any-return]
         if not isinstance(x, Value):
             return self.constant(x, type(x).__name__, like)
         text: str = self.emitter.identifier(x)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ...engine.tensor import change
 from ...ops import Primitive
 from ...ops.inplace import Update
 from .program import Operation, Value
@@ -39,7 +40,7 @@ class Interpreter:
         """Compute the results of an operation, or make an update. Errors: as eagerly."""
         given = [self.array(x) for x in operation.inputs]
         if isinstance(operation.what, Update):
-            operation.what.kernel(*given)
+            change(operation.what, *given)
             return
         with np.errstate(all="ignore"):
             result = operation.what(*given, **operation.attributes)

@@ -105,13 +105,16 @@ class State:
             (leaf, leaf._grad, None if leaf._grad is None else leaf._grad._data.copy())
             for leaf, _ in plan.program.grads
         ]
-        self._buffers = [
-            (optimizer, p, name, buffer, buffer.copy())
+        self._states = [
+            (optimizer, {p: dict(state) for p, state in optimizer.state.items()})
             for optimizer in plan.optimizers()
-            for p, state in optimizer.state.items()
-            for name, buffer in state.items()
         ]
-        self._optimizers = [(optimizer, set(optimizer.state)) for optimizer in plan.optimizers()]
+        self._buffers = [
+            (buffer, buffer.copy())
+            for _, states in self._states
+            for state in states.values()
+            for buffer in state.values()
+        ]
         self.random = random.place()
 
     def put_back(self) -> None:
@@ -123,12 +126,11 @@ class State:
             leaf._grad = gradient
             if gradient is not None and elements is not None:
                 np.copyto(gradient._data, elements)
-        for optimizer, known in self._optimizers:
-            for p in [p for p in optimizer.state if p not in known]:
-                del optimizer.state[p]
-        for optimizer, p, name, buffer, copy in self._buffers:
+        for optimizer, states in self._states:
+            optimizer.state.clear()
+            optimizer.state.update({p: dict(state) for p, state in states.items()})
+        for buffer, copy in self._buffers:
             np.copyto(buffer, copy)
-            optimizer.state[p][name] = buffer
         random.go_back(self.random)
 
     def elements(self) -> list[Any]:
@@ -136,7 +138,7 @@ class State:
         them."""
         tensors = [copy for _, copy in self._tensors]
         gradients = [copy for _, _, copy in self._gradients]
-        return [*tensors, *gradients, *(copy for *_, copy in self._buffers)]
+        return [*tensors, *gradients, *(copy for _, copy in self._buffers)]
 
     def of(self, x: Tensor) -> Any:
         """Return the copy of a Tensor's array."""

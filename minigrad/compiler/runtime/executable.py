@@ -8,9 +8,12 @@ import numpy as np
 from numba.core.errors import NumbaError
 
 from ...engine.dispatch import refusal
-from ...engine.tensor import Tensor, mark_changed
+from ...engine.tensor import Tensor, change, mark_changed
 from ...errors import MinigradError, TraceError
 from ...kernels.threading.pool import team
+from ...ops.inplace import Update
+from ...optim.live_state import LiveState
+from ...optim.optimizer import Optimizer
 from ..codegen.function import Code
 from ..codegen.module import emit
 from ..ir.interpreter import results_of
@@ -47,7 +50,7 @@ class Plan:
         self._owners = trace.owners
         self._tensors: list[tuple[Tensor, Any, bool, Value]] = []
         self._fetches: list[tuple[Callable[[], Any], Any, Value]] = []
-        self._pending: list[Any] = []  # sources whose state the next call creates
+        self._pending: list[LiveState] = []  # state that the next call creates
         self.built: dict[
             str, tuple[str, float]
         ] = {}  # what Numba did for each function, in seconds
@@ -121,10 +124,10 @@ class Plan:
         """Return the user's Tensor that a state is the array of, or None."""
         return self._owners.get(v)
 
-    def optimizers(self) -> list[Any]:
+    def optimizers(self) -> list[Optimizer]:
         """Return the optimizers whose state a call changes."""
-        found = [getattr(fetch, "optimizer", None) for fetch, _, _ in self._fetches]
-        return list({id(x): x for x in found if x is not None}.values())
+        live = [fetch for fetch, _, _ in self._fetches if isinstance(fetch, LiveState)]
+        return list({id(each.optimizer): each.optimizer for each in live}.values())
 
     def _note_states(self) -> None:
         """Note what `holds` compares, as it is now."""
@@ -135,7 +138,7 @@ class Plan:
                 self._tensors.append((x, self.memory.outer(v), x._requires_grad, v))
             elif v.fetch is not None:
                 self._fetches.append((v.fetch, self.memory.outer(v), v))
-                if getattr(v.fetch, "pending", None) is not None:
+                if isinstance(v.fetch, LiveState) and v.fetch.pending is not None:
                     self._pending.append(v.fetch)
 
     def run(self, arguments: list[Any]) -> Any:
@@ -165,8 +168,8 @@ class Plan:
     def _end(self) -> None:
         self.memory.end()
         if self._pending:
-            for source in self._pending:
-                source.commit()
+            for state in self._pending:
+                state.commit()
             self._pending = []
 
     def takes_rows(self) -> bool:
@@ -213,8 +216,8 @@ class Plan:
         """Clean up after a call that has raised an error: gradients whose memory it may have
         written are gone, and the Tensors that it may have changed are marked."""
         self.memory.end()
-        for source in self._pending:
-            source.forget()
+        for state in self._pending:
+            state.forget()
         for leaf, held in self._held:
             if leaf._grad is held:
                 leaf._grad = None
@@ -244,10 +247,12 @@ class Plan:
 
         return call
 
+    def _array(self, x: Any, arguments: Sequence[Any]) -> Any:
+        """Return the array of a Value; a number or None as it is."""
+        return self.memory.array(x, arguments) if isinstance(x, Value) else x
+
     def _forward(self, operation: Operation, arguments: Sequence[Any]) -> Any:
-        given = [
-            self.memory.array(x, arguments) if isinstance(x, Value) else x for x in operation.inputs
-        ]
+        given = [self._array(x, arguments) for x in operation.inputs]
         try:
             with np.errstate(all="ignore"):
                 return operation.what.forward(*given, **operation.attributes)  # type: ignore[union-attr]
@@ -257,9 +262,12 @@ class Plan:
             raise refusal(operation, given, error) from error
 
     def _by_python(self, operation: Operation, arguments: Sequence[Any]) -> None:
-        """Run an operation that generated code leaves to NumPy, by its forward."""
+        """Run an operation that generated code leaves to NumPy, by its forward, or an update."""
+        if isinstance(operation.what, Update):
+            change(operation.what, *[self._array(x, arguments) for x in operation.inputs])
+            return
         result = self._forward(operation, arguments)
-        found = results_of(operation.what, result)  # type: ignore[arg-type]
+        found = results_of(operation.what, result)
         for v, array in zip(operation.outputs, found, strict=True):
             if v is not None:
                 np.copyto(self.memory.array(v, arguments), array, casting="unsafe")

@@ -58,6 +58,12 @@ def kernel(
     return compiled
 
 
+def name_of(function: Any) -> str | None:
+    """Return the name of a kernel in KERNELS, or None for another function."""
+    name = f"{getattr(function, '__module__', None)}.{getattr(function, '__qualname__', None)}"
+    return name if KERNELS.get(name) is function else None
+
+
 def part(
     function: F,
     exact: bool = False,

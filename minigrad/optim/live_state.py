@@ -1,0 +1,109 @@
+"""What a compiled step looks up in its optimizers in each call.
+
+May import nothing but NumPy; optimizers and traces are given.
+"""
+
+from operator import is_
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class LiveState:
+    """A function that returns one of the arrays that an optimizer keeps for a parameter.
+
+    Before the parameter's first step it returns a new array of zeros, which is `pending` until
+    `commit` gives it to the optimizer.
+    """
+
+    def __init__(self, optimizer: Any, parameter: Any, rule: Any, name: str) -> None:
+        self.optimizer, self.parameter, self.rule, self.name = optimizer, parameter, rule, name
+        self.pending: NDArray[Any] | None = None
+
+    def __call__(self) -> NDArray[Any]:
+        state = self.optimizer.state.get(self.parameter)
+        found = None if state is None else state.get(self.name)
+        if found is not None:
+            self.pending = None
+            return found  # type: ignore[no-any-return]
+        if self.pending is None:
+            self.pending = self.rule.new(self.name, self.parameter)
+        return self.pending
+
+    def commit(self) -> None:
+        """Give the new array to the optimizer, after the first step."""
+        self.optimizer.state.setdefault(self.parameter, {})[self.name] = self.pending
+        self.pending = None
+
+    def forget(self) -> None:
+        """Let go of the new array, after a first step that has failed."""
+        self.pending = None
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, LiveState)
+            and other.optimizer is self.optimizer
+            and other.parameter is self.parameter
+            and other.name == self.name
+        )
+
+    def __hash__(self) -> int:
+        return hash((id(self.parameter), self.name))
+
+
+class LiveNumbers:
+    """A function that returns the numbers of a group, or None if the group has another rule now.
+
+    begins: whether this is the parameter's first update in the traced step, which may be its first
+        update of all.
+    """
+
+    def __init__(self, optimizer: Any, group: Any, parameter: Any, begins: bool) -> None:
+        self.optimizer, self.group, self.parameter = optimizer, group, parameter
+        self.dtype = parameter.dtype
+        self.seen, self.settings = optimizer.values(group), optimizer.settings(group)
+        self.begins = begins and self.settings.differs
+        one = id(parameter) if self.begins else None
+        self._key = id(group), self.dtype, self.settings.structure, one
+
+    def __call__(self) -> NDArray[np.floating[Any]] | None:
+        now = self.optimizer.values(self.group)
+        if now != self.seen:
+            settings = self.optimizer.settings(self.group)
+            if settings.structure != self.settings.structure:
+                return None
+            self.seen, self.settings = now, settings
+        first = self.begins and self.parameter not in self.optimizer.state
+        found: dict[Any, Any] = self.settings.first if first else self.settings.later
+        return found[self.dtype]  # type: ignore[no-any-return]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, LiveNumbers) and other._key == self._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+
+class SameGroups:
+    """A guard that an optimizer still has the same groups, with the same parameters."""
+
+    def __init__(self, optimizer: Any) -> None:
+        self.optimizer = optimizer
+        self.seen = [(group, list(group["params"])) for group in optimizer.param_groups]
+
+    def __call__(self) -> bool:
+        groups = self.optimizer.param_groups
+        if len(groups) != len(self.seen):
+            return False
+        for group, (known, params) in zip(groups, self.seen, strict=True):
+            now = group["params"]
+            if group is not known or len(now) != len(params) or not all(map(is_, now, params)):
+                return False
+        return True
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SameGroups) and other.optimizer is self.optimizer
+
+    def __hash__(self) -> int:
+        return id(self.optimizer)

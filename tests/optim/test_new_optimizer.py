@@ -1,0 +1,313 @@
+"""An optimizer made by the recipe in CONTRIBUTING.md: a kernel, its rule and a declaration.
+
+It works eagerly, compiled, by epoch and in state dicts, without a change elsewhere.
+"""
+
+import copy
+import math
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+from minigrad import functional as F
+from minigrad import nn, optim
+from minigrad.checks import number
+from minigrad.errors import ArgumentError, DtypeError, StateDictError, TraceError
+from minigrad.kernels.jit.decorators import kernel
+
+# --- the recipe -----------------------------------------------------------------------------------
+
+
+def _adam(p, g, exp_avg, exp_avg_sq, step, hyper):
+    """m <- b1 * m + (1 - b1) * g, v <- b2 * v + (1 - b2) * g**2, step <- step + 1,
+    p <- p - lr * (m / (1 - b1**step)) / (sqrt(v / (1 - b2**step)) + eps)."""
+    ps, gs = p.reshape(p.size), g.reshape(p.size)
+    ms, vs = exp_avg.reshape(p.size), exp_avg_sq.reshape(p.size)
+    steps = step.reshape(1)
+    steps[0] += 1
+    lr, eps, b1, c1, b2, c2 = hyper[0], hyper[1], hyper[2], hyper[3], hyper[4], hyper[5]
+    m_bias, v_bias = -math.expm1(steps[0] * hyper[6]), -math.expm1(steps[0] * hyper[7])
+    for i in range(ps.size):
+        ms[i] = b1 * ms[i] + c1 * gs[i]
+        vs[i] = b2 * vs[i] + c2 * gs[i] * gs[i]
+        ps[i] -= lr * (ms[i] / m_bias) / (math.sqrt(vs[i] / v_bias) + eps)
+
+
+def _adam_of_numpy(p, g, exp_avg, exp_avg_sq, step, hyper):
+    """The same without a kernel."""
+    lr, eps, b1, c1, b2, c2, log_b1, log_b2 = hyper.tolist()
+    step += 1
+    exp_avg[...] = b1 * exp_avg + c1 * g
+    exp_avg_sq[...] = b2 * exp_avg_sq + c2 * g * g
+    m, v = exp_avg / -np.expm1(step * log_b1), exp_avg_sq / -np.expm1(step * log_b2)
+    p -= (lr * m / (np.sqrt(v) + eps)).astype(p.dtype)
+
+
+STATE = {"buffers": ("exp_avg", "exp_avg_sq"), "counters": ("step",)}
+
+
+class Adam(optim.Optimizer):
+    """Adam with PyTorch's arguments and defaults."""
+
+    rules = (optim.Rule("adam", kernel(_adam), "p <- p - lr * m / (sqrt(v) + eps)", **STATE),)
+
+    def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8):
+        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps})
+
+    @staticmethod
+    def check(group):
+        number("Adam", "lr", group["lr"], 0, 1e38)
+        number("Adam", "eps", group["eps"], 0, 1e38)
+        for beta in group["betas"]:
+            number("Adam", "betas", beta, 1e-6, 1 - 1e-6)
+
+    @staticmethod
+    def numbers(group, first):
+        b1, b2 = group["betas"]
+        decays = (b1, 1 - b1, b2, 1 - b2, math.log(b1), math.log(b2))
+        return (group["lr"], group["eps"], *decays)
+
+
+class SlowAdam(Adam):
+    """The same without a kernel: NumPy runs its rule between compiled functions."""
+
+    rules = (optim.Rule("adam", _adam_of_numpy, "as that of Adam", **STATE),)
+
+
+# --- what it then does ----------------------------------------------------------------------------
+
+pytestmark = pytest.mark.filterwarnings("ignore:compile. adam cannot be compiled:RuntimeWarning")
+KINDS = [Adam, SlowAdam]
+ROWS, COUNT = 4, 20
+RNG = np.random.default_rng(0)
+START, GRADIENTS = RNG.standard_normal((ROWS, 3)), RNG.standard_normal((COUNT, ROWS, 3))
+
+
+def make(kind, dtype=np.float64, start=START, **options):
+    """A parameter, an optimizer, and a compiled step whose gradient is exactly its argument."""
+    w = mg.tensor(start.astype(dtype), requires_grad=True)
+    opt = kind([w], **{"lr": 0.1, **options})
+
+    @mg.compile
+    def step(x):
+        opt.zero_grad()
+        loss = (w * x).sum()
+        loss.backward()
+        opt.step()
+        return loss
+
+    return w, opt, step
+
+
+def train(way, step, first, last, dtype=np.float64):
+    """Take the steps with these gradients: "eager", "compiled", "mixed" or by "epoch"."""
+    given = GRADIENTS[first:last].astype(dtype)
+    if way == "epoch":
+        step.epoch(given.reshape(-1, 3), batch_size=ROWS, shuffle=False)
+        return
+    for i, g in enumerate(given):
+        eager = way == "eager" or (way == "mixed" and i % 3 == 1)
+        (step.__wrapped__ if eager else step)(mg.tensor(g))
+
+
+def everything(w, opt):
+    """The bits of the parameter and of its state."""
+    return [w.data.tobytes(), *((k, v.tobytes()) for k, v in opt.state[w].items())]
+
+
+def by_formula(gradients, lr, b1=0.9, b2=0.999, eps=1e-8, start=START):
+    p, m, v = start.copy(), np.zeros_like(start), np.zeros_like(start)
+    for t, (g, rate) in enumerate(zip(gradients, lr, strict=True), 1):
+        m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g**2
+        p -= rate * (m / (1 - b1**t)) / (np.sqrt(v / (1 - b2**t)) + eps)
+    return p, m, v
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("way", ["eager", "compiled", "mixed", "epoch"])
+def test_steps_follow_the_formula(kind, way):
+    w, opt, step = make(kind)
+    train(way, step, 0, 12)
+    opt.param_groups[0]["lr"] = 0.02
+    train(way, step, 12, COUNT)
+    p, m, v = by_formula(GRADIENTS, [0.1] * 12 + [0.02] * (COUNT - 12))
+    state = opt.state[w]
+    for found, expected in ((w.data, p), (state["exp_avg"], m), (state["exp_avg_sq"], v)):
+        np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
+    assert state["step"] == COUNT and state["step"].dtype == np.int64
+
+
+def test_steps_are_those_of_pytorch():
+    torch = pytest.importorskip("torch")
+    w, _, step = make(Adam, betas=(0.8, 0.95), eps=1e-6)
+    theirs = torch.tensor(START, requires_grad=True)
+    other = torch.optim.Adam([theirs], lr=0.1, betas=(0.8, 0.95), eps=1e-6)
+    for g in GRADIENTS:
+        step(mg.tensor(g))
+        theirs.grad = torch.tensor(g)
+        other.step()
+    np.testing.assert_allclose(w.data, theirs.detach().numpy(), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("kind", KINDS)
+def test_eager_and_compiled_have_the_same_bits(kind, dtype):
+    found = []
+    for way in ("eager", "compiled", "mixed", "epoch"):
+        w, opt, step = make(kind, dtype)
+        train(way, step, 0, COUNT, dtype)
+        found.append(everything(w, opt))
+    assert found[1:] == found[:1] * 3
+
+
+@pytest.mark.parametrize("way", ["eager", "compiled", "epoch"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_stopped_and_resumed_is_uninterrupted(kind, way):
+    whole, opt, step = make(kind)
+    train(way, step, 0, COUNT)
+    first, stopped, step = make(kind)
+    train(way, step, 0, 7)
+    saved = copy.deepcopy(stopped.state_dict())
+    resumed, other, step = make(kind, start=first.data, lr=5.0, eps=1.0)
+    other.load_state_dict(saved)
+    train(way, step, 7, COUNT)
+    assert everything(resumed, other) == everything(whole, opt)
+    assert [*saved["state"][0]] == ["exp_avg", "exp_avg_sq", "step"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_network_is_trained_as_eagerly(kind):
+    """Every 3rd call is checked against the function itself, state included."""
+
+    def make_network():
+        mg.manual_seed(0)
+        model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 2))
+        groups = [{"params": [p], "lr": 0.02 * i} for i, p in enumerate(model.parameters())]
+        opt = kind(groups)
+
+        def step(x, y):
+            opt.zero_grad()
+            loss = F.cross_entropy(model(x), y)
+            loss.backward()
+            opt.step()
+            return loss
+
+        return model, step
+
+    (eager, one), (compiled, two) = make_network(), make_network()
+    two, labels = mg.compile(two, check=3), np.arange(ROWS) % 2
+    for g in GRADIENTS.astype(np.float32):
+        np.testing.assert_allclose(two(g, labels).item(), one(mg.tensor(g), labels).item(), 1e-3)
+    for a, b in zip(eager.parameters(), compiled.parameters(), strict=True):
+        np.testing.assert_allclose(a.data, b.data, rtol=1e-2, atol=1e-3)
+
+
+def test_its_kernel_runs_in_generated_code_and_a_rule_of_numpy_between():
+    for kind, whole in ((Adam, True), (SlowAdam, False)):
+        *_, compiled = make(kind)
+        compiled(GRADIENTS[0])
+        assert ("adam(w, " in compiled.source) is whole
+        assert ("adam (by NumPy)" in compiled.source) is not whole
+
+
+def test_a_failed_first_call_leaves_no_state():
+    w, opt, _ = make(Adam)
+
+    @mg.compile
+    def step(x, labels):
+        opt.zero_grad()
+        F.cross_entropy(w * x, labels).backward()
+        opt.step()
+
+    good, bad = np.arange(ROWS) % 3, np.arange(ROWS) + 1
+    for _ in range(2):
+        with pytest.raises(mg.errors.MinigradError):
+            step(GRADIENTS[0], bad)
+        assert opt.state == {} and w.tolist() == START.tolist()
+    step(GRADIENTS[0], good)
+    assert opt.state[w]["step"] == 1
+
+
+def test_a_state_that_is_loaded_after_a_failed_first_call_stays():
+    """The array that the failed call would have given to the optimizer does not replace it."""
+    other, saved, step = make(Adam)
+    train("eager", step, 0, 3)
+    w, opt, compiled = make(Adam, start=other.data)
+    compiled(GRADIENTS[3])
+    opt.state.clear()
+    w.data = other.data.copy()
+    with pytest.raises(TraceError, match="is memory of w"):
+        compiled(w.data)
+    opt.load_state_dict(saved.state_dict())
+    compiled(GRADIENTS[3])
+    expected, whole, step = make(Adam)
+    train("eager", step, 0, 4)
+    assert everything(w, opt) == everything(expected, whole)
+
+
+@pytest.mark.parametrize("way", ["eager", "compiled"])
+@pytest.mark.parametrize("before, after", [("float32", "float64"), ("float64", "float32")])
+def test_buffers_follow_the_dtype_of_a_module_and_counters_do_not(before, after, way):
+    module = nn.Linear(3, ROWS, bias=False).to(before)
+    (w,) = module.parameters()
+    opt = Adam([w])
+
+    @mg.compile
+    def step(x):
+        opt.zero_grad()
+        (w * x).sum().backward()
+        opt.step()
+
+    for dtype in (before, after, after):
+        module.to(dtype)
+        train(way, step, 0, 1, dtype)
+        found = {name: array.dtype for name, array in opt.state[w].items()}
+        assert found == {"exp_avg": dtype, "exp_avg_sq": dtype, "step": np.int64}
+    assert opt.state[w]["step"] == 3
+
+
+def test_parameters_in_any_order_in_memory():
+    found = []
+    for order in "CF":
+        w, opt, step = make(Adam)
+        w.data = np.asarray(w.data, order=order)
+        train("eager", step, 0, 3)
+        assert w.data.flags[f"{order}_CONTIGUOUS"]
+        found.append((w.tolist(), everything(w, opt)[1:]))
+    assert found[0] == found[1]
+
+
+SPOILT = {
+    "one buffer alone": lambda s: s.pop("step"),
+    "another name": lambda s: s.update(moment=s.pop("exp_avg")),
+    "one more": lambda s: s.update(moment=s["exp_avg"]),
+    "a counter of another shape": lambda s: s.update(step=np.zeros(3, np.int64)),
+    "a buffer of another shape": lambda s: s.update(exp_avg=np.zeros(())),
+    "a buffer of text": lambda s: s.update(exp_avg=np.full((ROWS, 3), "a")),
+}
+
+
+@pytest.mark.parametrize("name", SPOILT)
+def test_a_state_that_does_not_fit_changes_nothing(name):
+    w, opt, step = make(Adam)
+    train("eager", step, 0, 2)
+    state = opt.state_dict()
+    SPOILT[name](state["state"][0])
+    before = everything(w, opt)
+    with pytest.raises(StateDictError, match=r"^Adam\.load_state_dict: "):
+        opt.load_state_dict(state)
+    assert everything(w, opt) == before
+
+
+def test_errors_name_the_optimizer():
+    w, opt, step = make(Adam)
+    with pytest.raises(ArgumentError, match=r"^Adam: betas must be a number between"):
+        Adam([w], betas=(0.9, 1.0))
+    with pytest.raises(DtypeError, match=r"^Adam: params must be a list of Tensors, got one"):
+        Adam(w)
+    opt.param_groups[0]["lr"] = -1.0
+    for way in ("eager", "compiled"):
+        with pytest.raises(ArgumentError, match=r"^Adam: lr must be"):
+            train(way, step, 0, 1)
+    assert opt.state == {} and repr(opt) == "Adam(lr=-1.0, betas=(0.9, 0.999), eps=1e-08)"

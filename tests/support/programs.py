@@ -128,6 +128,8 @@ def snapshots(text: str, path: Path, compiled: bool) -> tuple[list[dict[str, Any
                 if opt is not None:
                     seen(opt.state.get(x, {}).get("momentum_buffer"), f"{key}.momentum", found)
             after.append(found)
+    except TimeoutError:  # of the program, not by it
+        raise
     except Exception as error:
         return after, error
     finally:

@@ -12,140 +12,50 @@ functional) and the array API standard's (functions of Tensors). Examples in doc
 
 from typing import TYPE_CHECKING, Any
 
-from . import data, errors, functional, nn, optim
-from .engine.backward import grad
-from .engine.tape import enable_grad, is_grad_enabled, no_grad
-from .engine.tensor import Tensor, tensor
-from .functional.array_functions import (
-    abs,
-    argmax,
-    argmin,
-    broadcast_to,
-    clip,
-    concat,
-    equal,
-    erf,
-    exp,
-    flatten,
-    get_num_threads,
-    greater,
-    greater_equal,
-    isnan,
-    less,
-    less_equal,
-    log,
-    logical_and,
-    logical_not,
-    logical_or,
-    manual_seed,
-    matmul,
-    max,
-    maximum,
-    mean,
-    min,
-    minimum,
-    not_equal,
-    permute_dims,
-    relu,
-    reshape,
-    rsqrt,
-    set_num_threads,
-    sigmoid,
-    sign,
-    softplus,
-    sqrt,
-    square,
-    squeeze,
-    stack,
-    std,
-    sum,
-    tanh,
-    transpose,
-    unsqueeze,
-    var,
-    where,
-)
-from .gradcheck import gradcheck
+from . import data as data
+from . import errors as errors
+from . import functional as functional
+from . import nn as nn
+from . import optim as optim
+from .engine.backward import grad as grad
+from .engine.tape import enable_grad as enable_grad
+from .engine.tape import is_grad_enabled as is_grad_enabled
+from .engine.tape import no_grad as no_grad
+from .engine.tensor import Tensor as Tensor
+from .engine.tensor import tensor as tensor
+from .functional import array_functions as _array_functions
+from .functional.array_functions import *
+from .functional.custom import primitive as primitive
+from .functional.settings import get_num_threads as get_num_threads
+from .functional.settings import manual_seed as manual_seed
+from .functional.settings import set_num_threads as set_num_threads
+from .gradcheck import gradcheck as gradcheck
 
 if TYPE_CHECKING:
-    from .compiler import compile
-    from .explainer import explain
+    from .compiler import compile as compile
+    from .explainer import explain as explain
+else:  # type checkers take the imports above, which say `as`, and all of array_functions
+    __all__ = sorted(
+        [
+            *(name for name in vars(_array_functions) if name[0] != "_"),
+            *("Tensor", "tensor", "grad", "no_grad", "enable_grad", "is_grad_enabled"),
+            *("get_num_threads", "set_num_threads", "manual_seed"),
+            *("compile", "explain", "gradcheck", "primitive"),
+            *("data", "errors", "functional", "nn", "optim"),
+        ]
+    )
+
+    def __getattr__(name: str) -> Any:
+        """Import compiler and explainer when they are first used: not every program needs them."""
+        found: Any
+        if name == "compile":
+            from .compiler import compile as found
+        elif name == "explain":
+            from .explainer import explain as found
+        else:
+            raise AttributeError(f"module 'minigrad' has no attribute {name!r}")
+        globals()[name] = found
+        return found
+
 
 __version__ = "0.1.0"
-
-__all__ = [
-    "Tensor",
-    "abs",
-    "argmax",
-    "argmin",
-    "broadcast_to",
-    "clip",
-    "compile",
-    "concat",
-    "data",
-    "enable_grad",
-    "equal",
-    "erf",
-    "errors",
-    "exp",
-    "explain",
-    "flatten",
-    "functional",
-    "get_num_threads",
-    "grad",
-    "gradcheck",
-    "greater",
-    "greater_equal",
-    "is_grad_enabled",
-    "isnan",
-    "less",
-    "less_equal",
-    "log",
-    "logical_and",
-    "logical_not",
-    "logical_or",
-    "manual_seed",
-    "matmul",
-    "max",
-    "maximum",
-    "mean",
-    "min",
-    "minimum",
-    "nn",
-    "no_grad",
-    "not_equal",
-    "optim",
-    "permute_dims",
-    "relu",
-    "reshape",
-    "rsqrt",
-    "set_num_threads",
-    "sigmoid",
-    "sign",
-    "softplus",
-    "sqrt",
-    "square",
-    "squeeze",
-    "stack",
-    "std",
-    "sum",
-    "tanh",
-    "tensor",
-    "transpose",
-    "unsqueeze",
-    "var",
-    "where",
-]
-
-
-def __getattr__(name: str) -> Any:
-    """Compiler and explainer are imported when first used: not every program needs them."""
-    found: Any
-    if name == "compile":
-        from .compiler import compile as found
-    elif name == "explain":
-        from .explainer import explain as found
-    else:
-        raise AttributeError(f"module 'minigrad' has no attribute {name!r}")
-    globals()[name] = found
-    return found

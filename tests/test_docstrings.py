@@ -15,7 +15,8 @@ MODULES = (mg, mg.nn, mg.optim, mg.functional, mg.data, mg.errors, explainer)
 # fmt: off
 WITH_EXAMPLES = [
     "tensor", "Tensor", "Tensor.backward", "Tensor.detach", "grad", "no_grad", "gradcheck",
-    "manual_seed", "compile", "explain", "functional.batch_norm", "functional.cross_entropy",
+    "manual_seed", "primitive", "compile", "explain",
+    "functional.batch_norm", "functional.cross_entropy",
     "functional.softmax", "functional.linear", "functional.dropout", "nn.Module", "nn.Linear",
     "nn.BatchNorm1d", "nn.Sequential", "nn.Flatten", "optim.SGD", "data.DataLoader",
 ]

@@ -8,10 +8,10 @@ Read the files in the order in which a step passes through them:
    program (program.py). results.py takes apart what the step returns.
 3. watch.py finds what the step names outside itself, with the help of looking.py. guards.py tells
    whether that is still as it was. leaks.py refuses Tensors that the step leaves there.
-4. passes.py and sums.py shorten the program. expansions.py and indices.py rewrite operations as
-   others that there is code for, with written.py. views.py tells what may share memory.
+4. passes.py and sums.py shorten the program. decompose.py rewrites operations as others that
+   there is code for, with builder.py. views.py tells what may share memory.
 5. schedule.py groups operations into nests of loops. emit.py writes Python with functions.py,
-   loops.py (scalars.py has the expressions), calls.py and moves.py, and rolled.py for long
+   loops.py, calls.py and moves.py, and rolled.py for long
    programs. aliases.py tells which results are views in that code.
 6. build.py lets Numba compile the Python, layout.py and memory.py place the arrays, and plan.py
    runs the whole. epoch.py runs it on many batches, and report.py describes it.

@@ -20,8 +20,8 @@ from .jit.decorators import kernel, outside, part
 from .threading.pool import THREADED
 
 nb: Any = numba  # without types of its own
-# Where nothing is compiled, NumPy's: Python's raise where compiled code makes inf or NaN.
-library: Any = np if nb.config.DISABLE_JIT else math
+
+_OWN = set(globals())  # what this module imports itself
 
 # --- kernels ------------------------------------------------------------------------------------
 
@@ -231,84 +231,54 @@ put, first_extreme = part(_put, bare=False), part(_first_extreme, bare=False)
 # --- one element --------------------------------------------------------------------------------
 
 
-def _exp(a: Any) -> Any:
-    return type(a)(library.exp(a))
-
-
-def _log(a: Any) -> Any:
-    return type(a)(library.log(a))
-
-
-def _sqrt(a: Any) -> Any:
-    return type(a)(library.sqrt(a))
-
-
-def _tanh(a: Any) -> Any:
-    return type(a)(library.tanh(a))
-
-
-def _erf(a: Any) -> Any:
-    return type(a)(math.erf(a))
-
-
-def _maximum(a: Any, b: Any) -> Any:
-    """The larger, or NaN if one is NaN."""
-    return a if a >= b or a != a else b
-
-
-def _minimum(a: Any, b: Any) -> Any:
-    """The smaller, or NaN if one is NaN."""
-    return a if a <= b or a != a else b
-
-
-def _sign(a: Any) -> Any:
-    """-1, 0, 1 or NaN."""
-    zero = type(a)(0)
-    return a if a != a else type(a)(int(a > zero) - int(a < zero))
-
-
-def _sigmoid(a: Any) -> Any:
-    """1 / (1 + exp(-a)), where exp cannot overflow."""
-    one = type(a)(1)
-    e = type(a)(library.exp(-abs(a)))
-    return (one if a >= 0 else e) / (one + e)
-
-
-def _softplus(a: Any) -> Any:
-    """log(1 + exp(a)), where exp cannot overflow."""
-    zero = type(a)(0)
-    return (zero if a <= zero else a) + type(a)(library.log1p(library.exp(-abs(a))))
-
-
-def _leaky_relu(a: Any, slope: Any) -> Any:
-    """a, or slope * a below 0, which is 0 with a slope of 0 also at -inf."""
-    zero = type(a)(0)
-    return zero if slope == zero and a <= zero else a if a > zero else a * slope
-
-
-def _gelu(a: Any) -> Any:
-    """a * Phi(a), which is 0 at -inf."""
-    low, phi = type(a)(-40), type(a)(0.5) * type(a)(math.erfc(a * type(a)(-0.7071067811865476)))
-    return (low if a < low else a) * phi
-
-
-def _binary_cross_entropy(x: Any, t: Any, positive: Any, negative: Any) -> Any:
-    """positive * t * softplus(-x) + negative * (1 - t) * softplus(x), where 0 * inf is 0."""
-    zero, one = type(x)(0), type(x)(1)
-    positive, negative = positive * t, negative * (one - t)
-    growing = negative if x >= zero else positive
-    common = (positive + negative) * type(x)(library.log1p(library.exp(-abs(x))))
-    return common + (zero if growing == zero else growing * abs(x))
-
-
 def _element(function: Any) -> Any:
     return part(function, literal=True, bare=False)
 
 
-exp, log, sqrt, tanh, erf = map(_element, (_exp, _log, _sqrt, _tanh, _erf))
+def _of_math(name: str) -> Any:
+    """Return the function of that name in Python's math, whose result has the argument's dtype."""
+    function = getattr(math, name)
+    # In Python, NumPy's: that of math raises where compiled code makes inf or NaN.
+    numpys = getattr(np, name, getattr(np, name.replace("a", "arc", 1), function))
+
+    def element(a: Any) -> Any:
+        return type(a)(function(a))
+
+    def in_python(a: Any) -> Any:
+        return type(a)(numpys(a))
+
+    if nb.config.DISABLE_JIT:
+        return in_python
+    element.__name__ = element.__qualname__ = f"_{name}"  # Numba tells functions apart by these
+    made = _element(element)
+    made.in_python = in_python
+    return made
+
+
+acos, acosh, asin, asinh = map(_of_math, ("acos", "acosh", "asin", "asinh"))
+atan, atanh, cos, cosh = map(_of_math, ("atan", "atanh", "cos", "cosh"))
+erf, erfc, exp, expm1 = map(_of_math, ("erf", "erfc", "exp", "expm1"))
+log, log10, log1p = map(_of_math, ("log", "log10", "log1p"))
+sin, sinh, sqrt, tan, tanh = map(_of_math, ("sin", "sinh", "sqrt", "tan", "tanh"))
+
+
+def _maximum(a: Any, b: Any) -> Any:
+    """Return the larger, or NaN if one is NaN."""
+    return a if a >= b or a != a else b
+
+
+def _minimum(a: Any, b: Any) -> Any:
+    """Return the smaller, or NaN if one is NaN."""
+    return a if a <= b or a != a else b
+
+
+def _sign(a: Any) -> Any:
+    """Return -1, 0, 1 or NaN."""
+    zero = type(a)(0)
+    return a if a != a else type(a)(int(a > zero) - int(a < zero))
+
+
 maximum, minimum, sign = map(_element, (_maximum, _minimum, _sign))
-sigmoid, softplus, gelu = map(_element, (_sigmoid, _softplus, _gelu))
-leaky_relu, binary_cross_entropy = map(_element, (_leaky_relu, _binary_cross_entropy))
 
 # --- floats as integers -------------------------------------------------------------------------
 
@@ -361,3 +331,6 @@ def _to_uint64(a: Any) -> Any:
 to_int64, to_int32, to_int16, to_int8 = map(_element, (_to_int64, _to_int32, _to_int16, _to_int8))
 to_uint64, to_uint32 = map(_element, (_to_uint64, _to_uint32))
 to_uint16, to_uint8 = map(_element, (_to_uint16, _to_uint8))
+
+# What generated code may import: all that is made here, and no name that begins with an underscore.
+OFFERED = {name for name in globals() if name[0] != "_"} - _OWN

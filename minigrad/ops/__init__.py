@@ -1,145 +1,21 @@
 """The table of primitives: each forward beside its derivative, one file per family.
 
-May import kernels, random and errors only; the Tensor is a layer above. `ops.TABLE` maps names
-to primitives; the names below are those and the functions made of them.
+In: primitives come in by their declaration, and `TABLE` has them by name. Out: every name without
+an underscore of the families below, which are primitives and functions made of them. Read
+primitive.py first, then elementwise.py. May import kernels, arrays, checks and errors only.
 """
 
-from .activations import binary_cross_entropy, gelu, leaky_relu, relu, sigmoid, softplus, tanh
-from .batchnorm import batch_norm
-from .elementwise import (
-    abs,
-    add,
-    astype,
-    clip,
-    div,
-    equal,
-    erf,
-    exp,
-    gated,
-    greater,
-    greater_equal,
-    inv_std,
-    isnan,
-    less,
-    less_equal,
-    log,
-    logical_and,
-    logical_not,
-    logical_or,
-    maximum,
-    minimum,
-    mul,
-    neg,
-    not_equal,
-    pow,
-    rsqrt,
-    sign,
-    sqrt,
-    square,
-    sub,
-    where,
-)
-from .indexing import checked_indices, getitem, scatter
-from .linalg import linear, matmul
-from .primitive import TABLE, Primitive, primitive
-from .random import keep_mask
-from .reductions import (
-    argmax,
-    argmin,
-    max,
-    mean,
-    mean_over,
-    mean_square,
-    min,
-    std,
-    sum,
-    sum_over,
-    var,
-)
-from .shapes import (
-    broadcast_to,
-    concat,
-    flatten,
-    permute_dims,
-    reshape,
-    squeeze,
-    stack,
-    transpose,
-    unsqueeze,
-)
-from .softmax import cross_entropy, label_cross_entropy, log_softmax, softmax
+from .activations import *
+from .batchnorm import *
+from .elementwise import *
+from .indexing import *
+from .linalg import *
+from .primitive import TABLE as TABLE
+from .primitive import Primitive as Primitive
+from .primitive import primitive as primitive
+from .random import keep_mask as keep_mask
+from .reductions import *
+from .shapes import *
+from .softmax import *
 
-__all__ = [
-    "TABLE",
-    "Primitive",
-    "abs",
-    "add",
-    "argmax",
-    "argmin",
-    "astype",
-    "batch_norm",
-    "binary_cross_entropy",
-    "broadcast_to",
-    "checked_indices",
-    "clip",
-    "concat",
-    "cross_entropy",
-    "div",
-    "equal",
-    "erf",
-    "exp",
-    "flatten",
-    "gated",
-    "gelu",
-    "getitem",
-    "greater",
-    "greater_equal",
-    "inv_std",
-    "isnan",
-    "keep_mask",
-    "label_cross_entropy",
-    "leaky_relu",
-    "less",
-    "less_equal",
-    "linear",
-    "log",
-    "log_softmax",
-    "logical_and",
-    "logical_not",
-    "logical_or",
-    "matmul",
-    "max",
-    "maximum",
-    "mean",
-    "mean_over",
-    "mean_square",
-    "min",
-    "minimum",
-    "mul",
-    "neg",
-    "not_equal",
-    "permute_dims",
-    "pow",
-    "primitive",
-    "relu",
-    "reshape",
-    "rsqrt",
-    "scatter",
-    "sigmoid",
-    "sign",
-    "softmax",
-    "softplus",
-    "sqrt",
-    "square",
-    "squeeze",
-    "stack",
-    "std",
-    "sub",
-    "sum",
-    "sum_over",
-    "tanh",
-    "transpose",
-    "unsqueeze",
-    "var",
-    "where",
-]
+BUILTIN = dict(TABLE)  # those of minigrad; users declare others later

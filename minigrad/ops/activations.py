@@ -8,8 +8,8 @@ import numpy as np
 
 from ..kernels import relu as kernels
 from ..kernels.allocator import empty
-from .elementwise import elementwise, erf, exp, gated, greater, maximum, minimum, where
-from .primitive import Primitive
+from .elementwise import erf, exp, gated, greater, maximum, minimum, pointwise, where
+from .primitive import Primitive, Scalar
 
 
 def _relu(a: Any) -> Any:
@@ -20,11 +20,12 @@ def _relu(a: Any) -> Any:
     return out
 
 
-relu = elementwise(
+relu = pointwise(
     "relu",
     _relu,
     (lambda g, y, _a: gated(g, y),),
     "max(a, 0); its derivative at 0 is 0",
+    scalar=Scalar("{zero} if {0} <= {zero} else {0}", cheap=True),
 )
 
 
@@ -34,7 +35,7 @@ def _leaky_relu(a: Any, negative_slope: float = 0.01) -> Any:
     return np.where(a > 0, a, a * negative_slope)
 
 
-leaky_relu = elementwise(
+leaky_relu = pointwise(
     "leaky_relu",
     _leaky_relu,
     (lambda g, _y, a, negative_slope=0.01: where(greater(a, 0), g, g * negative_slope),),
@@ -42,14 +43,26 @@ leaky_relu = elementwise(
     formula=lambda a, negative_slope=0.01: (
         "where(a > 0, a, negative_slope * a)" if negative_slope else "maximum(a, 0)"
     ),
+    scalar=Scalar(
+        lambda a, negative_slope: (
+            "{0} if {0} > {zero} else {0} * {negative_slope}"
+            if negative_slope
+            else "{zero} if {0} <= {zero} else {0}"
+        ),
+        cheap=True,
+    ),
 )
-tanh = elementwise(
-    "tanh", np.tanh, (lambda g, y, _a: g * (1.0 - y * y),), "hyperbolic tangent of a"
+tanh = pointwise(
+    "tanh",
+    np.tanh,
+    (lambda g, y, _a: g * (1.0 - y * y),),
+    "hyperbolic tangent of a",
+    scalar=Scalar("tanh({0})"),
 )
 
 
 def as_float(a: Any) -> Any:
-    """a, in float32 unless it holds floats: unsigned integers wrap at -a, booleans have none."""
+    """Return a, in float32 unless it holds floats: -a wraps for unsigned integers."""
     a = np.asarray(a)
     return a if a.dtype.kind == "f" else a.astype(np.float32)
 
@@ -60,8 +73,12 @@ def _sigmoid(a: Any) -> Any:
     return np.where(a >= 0, 1.0, e) / (1.0 + e)
 
 
-sigmoid = elementwise(
-    "sigmoid", _sigmoid, (lambda g, y, _a: g * y * (1.0 - y),), "1 / (1 + exp(-a))"
+sigmoid = pointwise(
+    "sigmoid",
+    _sigmoid,
+    (lambda g, y, _a: g * y * (1.0 - y),),
+    "1 / (1 + exp(-a))",
+    scalar=Scalar("e = exp(-abs({0}))\n({one} if {0} >= {zero} else {e}) / ({one} + {e})"),
 )
 
 
@@ -70,11 +87,12 @@ def _softplus(a: Any) -> Any:
     return np.maximum(a, 0) + np.log1p(np.exp(-np.abs(a)))
 
 
-softplus = elementwise(
+softplus = pointwise(
     "softplus",
     _softplus,
     (lambda g, _y, a: g * sigmoid(a),),
     "log(1 + exp(a)), without overflow",
+    scalar=Scalar("({zero} if {0} <= {zero} else {0}) + log1p(exp(-abs({0})))"),
 )
 
 
@@ -92,8 +110,16 @@ def _gelu_vjp(g: Any, _y: Any, a: Any) -> Any:
     return g * (cdf + a * pdf)
 
 
-gelu = elementwise(
-    "gelu", _gelu, (_gelu_vjp,), "a * Phi(a), Phi the standard normal distribution function"
+gelu = pointwise(
+    "gelu",
+    _gelu,
+    (_gelu_vjp,),
+    "a * Phi(a), Phi the standard normal distribution function",
+    scalar=Scalar(
+        "low = {dtype}(-40.0)\n"
+        "phi = {dtype}(0.5) * erfc({0} * {dtype}(-0.7071067811865476))\n"
+        "({low} if {0} < {low} else {0}) * {phi}"
+    ),
 )
 
 
@@ -124,7 +150,7 @@ def _bce_formula(x: Any, t: Any, positive: Any, negative: Any) -> str | None:
     return "positive * t * softplus(-x) + negative * (1 - t) * softplus(x)"
 
 
-binary_cross_entropy: Primitive = elementwise(
+binary_cross_entropy: Primitive = pointwise(
     "binary_cross_entropy",
     _binary_cross_entropy,
     (
@@ -136,4 +162,11 @@ binary_cross_entropy: Primitive = elementwise(
     "-(positive * t * log(p) + negative * (1 - t) * log(1 - p)), p = sigmoid(x); a term whose "
     "factor is 0 is 0, also where its logarithm is infinite",
     formula=_bce_formula,
+    scalar=Scalar(
+        "positive = {2} * {1}\n"
+        "negative = {3} * ({one} - {1})\n"
+        "growing = {negative} if {0} >= {zero} else {positive}\n"
+        "common = ({positive} + {negative}) * log1p(exp(-abs({0})))\n"
+        "{common} + ({zero} if {growing} == {zero} else {growing} * abs({0}))"
+    ),
 )

@@ -6,7 +6,7 @@
     dx      = gamma * inv_std * (g - dbeta / n - x_hat * dgamma / n)
 
 With given statistics (in evaluation) these are constants, and dx = gamma * inv_std * g. The
-composed twin is in minigrad/batchnorm.py.
+composed twin is in functional/batchnorm.py.
 """
 
 import math
@@ -55,8 +55,8 @@ def _forward(
 
 
 def _planes(a: Array) -> Array:
-    """In C order, as (n, c, s), with all of space in one dimension, or (n, c) where that is 1: with
-    loops over planes of one value, (256, 512, 1, 1) took 30 times as long."""
+    """Return a in C order, as (n, c, s) with all of space in one dimension, or as (n, c) where s is
+    1, since loops over planes of one value are slow."""
     n, c, *space = a.shape
     s = math.prod(space)
     shape = (n, c) if s == 1 else (n, c, s)
@@ -78,7 +78,7 @@ def _vjp(
 ) -> tuple[Any, ...]:
     stats, gate = kept[1]
     wanted, batch = (0 in needs, 1 in needs, 2 in needs), _mean is None
-    # Given statistics are for the formula alone: stats has them, as they were.
+    # Given statistics serve the formula alone, since stats has them as they were in the forward.
     given = () if batch else (_mean, _var)
     how = {"wanted": wanted, "batch": batch, "eps": eps}
     return *batch_norm_grad(g, x, gamma, gate, stats, *given, **how), None, None
@@ -207,7 +207,7 @@ def _sum(a: Any, b: Any) -> Any:
 
 
 def _by_channel(x: Any) -> tuple[str, Any]:
-    """How to reduce to one value for each channel, and how a parameter of each is written."""
+    """Return how to reduce to one value for each channel, and how to write a parameter of each."""
     if x.ndim == 2:
         return "axis=0", str
     axes, shape = (0, *range(2, x.ndim)), (-1, *[1] * (x.ndim - 2))

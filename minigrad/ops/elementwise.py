@@ -1,7 +1,7 @@
 """Elementwise primitives: arithmetic, exponentials, choices and comparisons.
 
-All broadcast as NumPy does; a rule returns a cotangent of the output's shape, and the walk sums
-it down to the input's.
+All broadcast as NumPy does; a rule returns a cotangent of the output's shape, and the backward pass
+sums it to the input's shape.
 
 At plus and minus infinity values and derivatives are their limits, NaN where there is none; at -0.0
 they are IEEE arithmetic's, as 1 / -0.0 is -inf. NaN gives NaN. A derivative that depends on the
@@ -21,46 +21,51 @@ from ..checks import is_number
 from ..errors import DtypeError
 from ..kernels import relu as kernels
 from ..kernels.allocator import empty
-from .primitive import Formula, Primitive, Rule, primitive
+from .primitive import Formula, Primitive, Rule, Scalar, primitive
 
 
-def elementwise(
+def pointwise(
     name: str,
     forward: Any,
     vjp: tuple[Rule | None, ...] | None,
     doc: str = "",
     formula: Formula = None,
+    scalar: Scalar | None = None,
 ) -> Primitive:
-    """A primitive in which integers become floats where the result needs them to."""
-    return primitive(name, forward, vjp, doc, promotes=True, formula=formula)
+    """Declare a primitive in which integers become floats where the result needs them to."""
+    return primitive(name, forward, vjp, doc, promotes=True, formula=formula, scalar=scalar)
 
 
-# Python's operators: on arrays they are quicker than the functions of NumPy that they call.
+# Python's operators are quicker on arrays than the functions of NumPy that they call.
 # --- arithmetic ---------------------------------------------------------------------------------
 
-add = elementwise(
+add = pointwise(
     "add",
     operator.add,
     (lambda g, _y, _a, _b: g, lambda g, _y, _a, _b: g),
     formula="a + b",
+    scalar=Scalar("{0} + {1}", cheap=True, integers=True),
 )
-sub = elementwise(
+sub = pointwise(
     "sub",
     operator.sub,
     (lambda g, _y, _a, _b: g, lambda g, _y, _a, _b: -g),
     formula="a - b",
+    scalar=Scalar("{0} - {1}", cheap=True, integers=True),
 )
-mul = elementwise(
+mul = pointwise(
     "mul",
     operator.mul,
     (lambda g, _y, _a, b: g * b, lambda g, _y, a, _b: g * a),
     formula="a * b",
+    scalar=Scalar("{0} * {1}", cheap=True, integers=True),
 )
-div = elementwise(
+div = pointwise(
     "div",
     operator.truediv,
     (lambda g, _y, _a, b: g / b, lambda g, y, _a, b: -(g * y) / b),
     formula="a / b",
+    scalar=Scalar("{0} / {1}"),
 )
 
 
@@ -99,38 +104,75 @@ def _pow(a: Any, b: Any) -> Any:
     return operator.pow(a, b)  # unlike np.power, it squares by multiplying
 
 
-pow = elementwise(
+# NumPy computes these powers otherwise, or products compute them faster.
+_POWERS = {0.5: "sqrt({0})", 2: "{0} * {0}", 3: "{0} * {0} * {0}"}
+
+
+pow = pointwise(
     "pow",
     _pow,
     (_pow_wrt_base, _pow_wrt_exponent),
     "a ** b; 0 ** 0 is 1, with derivative 0",
     formula="a ** b",
+    scalar=Scalar(lambda a, b: _POWERS.get(b, "{0} ** {1}")),
 )
-square = elementwise("square", np.square, (lambda g, _y, a: g * (2.0 * a),), formula="a ** 2")
-neg = elementwise("neg", operator.neg, (lambda g, _y, _a: -g,), formula="-a")
-sign = elementwise("sign", np.sign, (lambda g, _y, _a: g * 0.0,), "sign of a: -1, 0 or 1")
-abs = elementwise(
-    "abs", np.abs, (lambda g, _y, a: g * sign(a),), "absolute value; its derivative at 0 is 0"
+square = pointwise(
+    "square",
+    np.square,
+    (lambda g, _y, a: g * (2.0 * a),),
+    formula="a ** 2",
+    scalar=Scalar("{0} * {0}", cheap=True),
+)
+neg = pointwise(
+    "neg",
+    operator.neg,
+    (lambda g, _y, _a: -g,),
+    formula="-a",
+    scalar=Scalar("-{0}", cheap=True, integers=True),
+)
+sign = pointwise(
+    "sign",
+    np.sign,
+    (lambda g, _y, _a: g * 0.0,),
+    "sign of a: -1, 0 or 1",
+    scalar=Scalar("sign({0})"),
+)
+abs = pointwise(
+    "abs",
+    np.abs,
+    (lambda g, _y, a: g * sign(a),),
+    "absolute value; its derivative at 0 is 0",
+    scalar=Scalar("abs({0})", cheap=True),
 )
 
 # --- exponentials -------------------------------------------------------------------------------
 
-exp = elementwise("exp", np.exp, (lambda g, y, _a: g * y,), "e to the power of a")
-log = elementwise("log", np.log, (lambda g, _y, a: g / a,), "natural logarithm of a")
-sqrt = elementwise(
-    "sqrt", np.sqrt, (lambda g, y, _a: g * (0.5 / y),), "square root of a; derivative inf at 0"
+exp = pointwise(
+    "exp", np.exp, (lambda g, y, _a: g * y,), "e to the power of a", scalar=Scalar("exp({0})")
 )
-rsqrt = elementwise(
+log = pointwise(
+    "log", np.log, (lambda g, _y, a: g / a,), "natural logarithm of a", scalar=Scalar("log({0})")
+)
+sqrt = pointwise(
+    "sqrt",
+    np.sqrt,
+    (lambda g, y, _a: g * (0.5 / y),),
+    "square root of a; derivative inf at 0",
+    scalar=Scalar("sqrt({0})"),
+)
+rsqrt = pointwise(
     "rsqrt",
     lambda a: 1.0 / np.sqrt(a),
     (lambda g, y, a: g * (y * (-0.5 / a)),),
     formula="1 / sqrt(a)",
+    scalar=Scalar("{one} / sqrt({0})"),
 )
-inv_std = elementwise(
+inv_std = pointwise(
     "inv_std",
     lambda var, eps: 1.0 / np.sqrt(var + eps),
     (lambda g, y, _var, eps: g * (-0.5 * y * y * y),),
     formula="1 / sqrt(var + eps)",
+    scalar=Scalar("{one} / sqrt({0} + {eps})"),
 )
 
 
@@ -140,11 +182,12 @@ def _erf(a: Any) -> Any:
     return erf(a)
 
 
-erf = elementwise(
+erf = pointwise(
     "erf",
     _erf,
     (lambda g, _y, a: g * (2.0 / math.sqrt(math.pi)) * exp(-(a * a)),),
     "Gauss error function of a",
+    scalar=Scalar("erf({0})"),
 )
 
 
@@ -152,11 +195,11 @@ erf = elementwise(
 
 
 def _share(g: Any, a: Any, b: Any, loses: Any) -> Any:
-    """The part of g that goes to a: none where it loses against b, half at ties."""
+    """Return the part of g that goes to a: none where it loses against b, half at ties."""
     return where(equal(a, b), 0.5 * g, where(loses(a, b), 0.0, g))
 
 
-maximum = elementwise(
+maximum = pointwise(
     "maximum",
     np.maximum,
     (
@@ -164,8 +207,9 @@ maximum = elementwise(
         lambda g, _y, a, b: _share(g, b, a, less),
     ),
     "the larger of a and b; at ties each gets half of the cotangent",
+    scalar=Scalar("maximum({0}, {1})", cheap=True, integers=True),
 )
-minimum = elementwise(
+minimum = pointwise(
     "minimum",
     np.minimum,
     (
@@ -173,8 +217,9 @@ minimum = elementwise(
         lambda g, _y, a, b: _share(g, b, a, greater),
     ),
     "the smaller of a and b; at ties each gets half of the cotangent",
+    scalar=Scalar("minimum({0}, {1})", cheap=True, integers=True),
 )
-where: Primitive = elementwise(
+where: Primitive = pointwise(
     "where",
     lambda condition, a, b: np.where(condition, a, b),
     (
@@ -183,6 +228,7 @@ where: Primitive = elementwise(
         lambda g, _y, c, _a, _b: where(c, 0.0, g),
     ),
     "a where the condition holds, else b",
+    scalar=Scalar("{1} if {0} else {2}", cheap=True, integers=True, raw=(0,)),
 )
 
 
@@ -201,6 +247,7 @@ gated: Primitive = primitive(
     (lambda g, _y, _a, b: gated(g, b), None),
     "a where b > 0 (or NaN), else 0: the derivative of relu, applied to a",
     formula="where(b > 0, a, 0)",
+    scalar=Scalar("{zero} if {1} <= {zero} else {0}", cheap=True),
 )
 
 
@@ -210,23 +257,29 @@ def _clip_forward(a: Any, low: float | None, high: float | None) -> Any:
 
 
 def _clip_vjp(g: Any, _y: Any, a: Any, low: float | None, high: float | None) -> Any:
-    """g where low <= a <= high, the bounds themselves included, else 0, also at NaN."""
+    """Return g where low <= a <= high, the bounds themselves included, else 0, also at NaN."""
     if low is not None:
         g = where(greater_equal(a, low), g, 0.0)
     return g if high is None else where(less_equal(a, high), g, 0.0)
 
 
-_clip = elementwise(
+def _clip_scalar(_a: Any, low: float | None, high: float | None) -> str:
+    raised = "{0}" if low is None else "maximum({0}, {low})"
+    return raised if high is None else f"minimum({raised}, {{high}})"
+
+
+_clip = pointwise(
     "clip",
     _clip_forward,
     (_clip_vjp,),
     "a, raised to low and lowered to high where beyond",
     formula="clip(a, low, high)",
+    scalar=Scalar(_clip_scalar, cheap=True),
 )
 
 
 def clip(x: Any, min: float | None = None, max: float | None = None) -> Any:
-    """x, raised to `min` and lowered to `max` where beyond; its derivative at the bounds is 1.
+    """Return x between the bounds `min` and `max`; the derivative at a bound is 1.
 
     min, max: Python numbers; None is no bound. Errors: DtypeError for anything else.
     """
@@ -244,21 +297,30 @@ def clip(x: Any, min: float | None = None, max: float | None = None) -> Any:
 # --- comparisons and casts ----------------------------------------------------------------------
 
 
-def comparison(name: str, forward: Any, formula: str) -> Primitive:
-    """A primitive that gives a boolean constant."""
-    return primitive(name, forward, None, formula=formula)
+def comparison(name: str, forward: Any, scalar: str, doc: str = "") -> Primitive:
+    """Declare a primitive that gives a boolean constant.
+
+    Without a `doc`, the formula is the scalar expression with a and b as its operands.
+    """
+    formula = None if doc else scalar.format("a", "b")
+    how = Scalar(scalar, cheap=True, compares=True)
+    return primitive(name, forward, None, doc, formula=formula, scalar=how)
 
 
-equal = comparison("equal", np.equal, "a == b")
-not_equal = comparison("not_equal", np.not_equal, "a != b")
-less: Primitive = comparison("less", np.less, "a < b")
-less_equal = comparison("less_equal", np.less_equal, "a <= b")
-greater: Primitive = comparison("greater", np.greater, "a > b")
-greater_equal = comparison("greater_equal", np.greater_equal, "a >= b")
-logical_and = primitive("logical_and", np.logical_and, None, "a and b, a boolean constant")
-logical_or = primitive("logical_or", np.logical_or, None, "a or b, a boolean constant")
-logical_not = primitive("logical_not", np.logical_not, None, "not a, a boolean constant")
-isnan = primitive("isnan", np.isnan, None, "whether a is NaN, a boolean constant")
+equal = comparison("equal", np.equal, "{0} == {1}")
+not_equal = comparison("not_equal", np.not_equal, "{0} != {1}")
+less: Primitive = comparison("less", np.less, "{0} < {1}")
+less_equal = comparison("less_equal", np.less_equal, "{0} <= {1}")
+greater: Primitive = comparison("greater", np.greater, "{0} > {1}")
+greater_equal = comparison("greater_equal", np.greater_equal, "{0} >= {1}")
+logical_and = comparison(
+    "logical_and", np.logical_and, "bool({0}) and bool({1})", "a and b, a boolean constant"
+)
+logical_or = comparison(
+    "logical_or", np.logical_or, "bool({0}) or bool({1})", "a or b, a boolean constant"
+)
+logical_not = comparison("logical_not", np.logical_not, "not {0}", "not a, a boolean constant")
+isnan = comparison("isnan", np.isnan, "{0} != {0}", "whether a is NaN, a boolean constant")
 
 
 def _astype_forward(a: NDArray[Any], dtype: Any) -> NDArray[Any]:
@@ -275,4 +337,5 @@ astype: Primitive = primitive(
     (lambda g, _y, _a, dtype: astype(g, dtype=_a.dtype),),
     "a converted to another dtype",
     formula="astype(a, dtype)",
+    scalar=Scalar("{0}", cheap=True, integers=True),
 )

@@ -11,16 +11,15 @@ from numpy.typing import NDArray
 from ..checks import is_integer
 from ..errors import DtypeError, OutOfRangeError
 from ..kernels.indexing import find_outside, scatter_rows
+from .builder import Builder
 from .elementwise import astype
+from .index_steps import ARRAY, FULL, Index, is_one_step, sliced, steps_of
 from .primitive import Primitive, primitive
-
-Index = tuple[Any, ...]
-# In an index the place of an array, which is an input: a compiler may find others there in time.
-ARRAY = "array"
+from .shapes import _permute
 
 
 def _filled(index: Index, arrays: Sequence[Any]) -> Index:
-    """The index with its arrays in their places."""
+    """Return the index with its arrays in their places."""
     given = iter(arrays)
     return tuple([next(given) if item == ARRAY else item for item in index])
 
@@ -89,7 +88,7 @@ def _scatter_formula(_a: Any, *arrays: Any, index: Index, shape: tuple[int, ...]
 
 
 def _written(index: Index) -> str:
-    """As it stands in brackets, its arrays by the names of the operands behind a."""
+    """Return the text in brackets, with the operands behind a as its arrays."""
     names = iter(ascii_lowercase[1:])
     return ", ".join(_item(item, names) for item in index) or "()"
 
@@ -101,7 +100,45 @@ def _item(item: Any, names: Iterator[str]) -> str:
     return next(names) if item == ARRAY else "..." if item is Ellipsis else str(item)
 
 
-_getitem = primitive(
+def _write_getitem(write: Builder, a: Any, *arrays: Any, index: Index) -> bool:
+    steps = None if is_one_step(index, arrays) else steps_of(write, index, arrays, len(a.shape))
+    if steps is None:
+        return False
+    if any(item != FULL for item in steps.slices):
+        like = sliced(a.shape, steps.slices), a.dtype
+        a = write(_getitem, a, like=like, index=steps.slices)
+    if steps.axes is not None:
+        like = tuple(a.shape[i] for i in steps.axes), a.dtype
+        a = write(_permute, a, like=like, axes=steps.axes)
+    if steps.arrays:
+        like = steps.taken(a.shape), a.dtype
+        a = write(_getitem, a, *steps.arrays, like=like, index=steps.places)
+    write.reshaped(a, write.result.shape, write.result)
+    return True
+
+
+def _write_scatter(
+    write: Builder, g: Any, *arrays: Any, index: Index, shape: tuple[int, ...]
+) -> bool:
+    """Write the steps of getitem in reverse."""
+    steps = None if is_one_step(index, arrays) else steps_of(write, index, arrays, len(shape))
+    if steps is None:
+        return False
+    whole, moved = sliced(shape, steps.slices), steps.moved(shape)
+    g = write.reshaped(g, steps.taken(moved))
+    if steps.arrays:
+        like = moved, g.dtype
+        g = write(_scatter, g, *steps.arrays, like=like, index=steps.places, shape=moved)
+    if steps.axes is not None:
+        back = tuple(steps.axes.index(i) for i in range(len(moved)))
+        g = write(_permute, g, like=(whole, g.dtype), axes=back)
+    if any(item != FULL for item in steps.slices):
+        g = write(_scatter, g, like=(shape, g.dtype), index=steps.slices, shape=shape)
+    write.reshaped(g, shape, write.result)
+    return True
+
+
+_getitem: Primitive = primitive(
     "getitem",
     _getitem_forward,
     _getitem_vjp,
@@ -109,6 +146,7 @@ _getitem = primitive(
     formula=_getitem_formula,
     is_view=True,
     add_cotangent=_getitem_add,
+    decompose=_write_getitem,
 )
 _scatter: Primitive = primitive(
     "scatter",
@@ -116,11 +154,12 @@ _scatter: Primitive = primitive(
     _scatter_vjp,
     "zeros of a shape, with a added at an index, repeatedly where it repeats",
     formula=_scatter_formula,
+    decompose=_write_scatter,
 )
 
 
 def getitem(x: Any, index: Any) -> Any:
-    """x[index] with NumPy's meaning: ints, slices, None, Ellipsis, integer arrays, boolean masks.
+    """Return x[index] as NumPy does, for ints, slices, None, Ellipsis, integer arrays and masks.
 
     Basic indices give a view, arrays a copy; index arrays are copied, so that changing them
     later cannot change a gradient. Errors: OutOfRangeError, DtypeError for any other index.
@@ -131,28 +170,28 @@ def getitem(x: Any, index: Any) -> Any:
 
 
 def scatter(g: Any, index: Any, shape: tuple[int, ...]) -> Any:
-    """Zeros of a shape, with g added at the index: what getitem's rule gives. Errors: as there."""
+    """Return zeros of a shape with g added at the index. Errors: as those of getitem."""
     arrays: list[Any] = []
     normal = _normal(index, arrays)
     return _scatter(g, *arrays, index=normal, shape=shape)
 
 
 def _normal(index: Any, arrays: list[Any]) -> Index:
-    """The index as the primitives have it; its arrays go to `arrays`."""
+    """Return the index as the primitives take it; its arrays go to `arrays`."""
     items = index if isinstance(index, tuple) else (index,)
     return tuple([_index_item(item, arrays) for item in items])
 
 
 def _index_item(item: Any, arrays: list[Any]) -> Any:
-    """The item as `index` has it; an array goes to `arrays`, in memory of its own."""
+    """Return the item as `index` has it; a copy of an array goes to `arrays`."""
     if item is None or item is Ellipsis:
         return item
     if isinstance(item, slice):
         return slice(*[n if n is None else _integer(n) for n in (item.start, item.stop, item.step)])
     if is_integer(item):
         return int(item)
-    # By a primitive, so that other integers may come to what is compiled; of a mask the shape of
-    # the result depends, and so it is read here.
+    # A primitive copies integers, so that compiled steps may get others. The shape of the result
+    # depends on a mask, so that is read here.
     if getattr(getattr(item, "dtype", None), "kind", "") in ("i", "u"):
         arrays.append(astype(item, dtype=np.int64))
         return ARRAY
@@ -195,12 +234,13 @@ _in_range = primitive(
     "in_range",
     _in_range_forward,
     None,
-    "the indices, of which those that are not 0 to n - 1, or ignore_index, are an error",
+    "the indices, after a check that they are 0 to n - 1, or ignore_index",
+    kept=True,
 )
 
 
 def checked_indices(name: str, indices: Any, n: int, ignore_index: int | None = None) -> Any:
-    """A copy of the indices, or class labels where there is an ignore_index, as int64.
+    """Return a copy of the indices, or class labels where there is an ignore_index, as int64.
 
     Errors: DtypeError unless they are integers, OutOfRangeError unless they are 0 to n - 1 or
     ignored.
@@ -217,7 +257,7 @@ def checked_indices(name: str, indices: Any, n: int, ignore_index: int | None = 
 def out_of_range(
     name: str, indices: NDArray[Any], place: int, n: int, ignore_index: int | None
 ) -> OutOfRangeError:
-    """The error for an index, or a class label, out of range at a place of the flat array."""
+    """Return the error for an index or class label out of range at a place of the flat array."""
     value = indices.reshape(-1)[place]
     if ignore_index is None:
         position = tuple(int(i) for i in np.unravel_index(place, indices.shape))

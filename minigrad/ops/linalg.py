@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from ..errors import ShapeError
 from ..kernels import linear as kernels
 from ..kernels.allocator import SMALL, empty
+from .builder import Builder
 from .primitive import Primitive, primitive
 from .reductions import sum_over
 from .shapes import reshape, transpose, unsqueeze
@@ -37,7 +38,7 @@ def _why_no_product(a: tuple[int, ...], b: tuple[int, ...]) -> str:
 
 
 def _matmul_wrt_a(g: Any, _y: Any, a: Any, b: Any) -> Any:
-    """g @ b^T; a vector takes part as a matrix of one row (a) or one column (b)."""
+    """Return g @ b^T; a vector takes part as a matrix of one row (a) or one column (b)."""
     if b.ndim == 1:
         g, b = unsqueeze(g, -1), unsqueeze(b, -1)
     if a.ndim == 1:
@@ -46,7 +47,7 @@ def _matmul_wrt_a(g: Any, _y: Any, a: Any, b: Any) -> Any:
 
 
 def _matmul_wrt_b(g: Any, _y: Any, a: Any, b: Any) -> Any:
-    """a^T @ g, with vectors as above."""
+    """Return a^T @ g, with vectors as above."""
     if b.ndim == 1:
         g = unsqueeze(g, -1)
     if a.ndim == 1:
@@ -62,13 +63,49 @@ def _drop(x: Any, axis: int, unit: bool) -> Any:
     return reshape(x, shape)
 
 
-matmul = primitive(
+def _write_matmul(write: Builder, a: Any, b: Any) -> bool:
+    """Write vectors as matrices, and several matrices as an array of three dimensions, or of two
+    where all are multiplied by the same matrix."""
+    y = write.result
+    if y.dtype.kind != "f" or (_is_one_call(a, b) and len(b.shape) == 2):
+        return False
+    a, b = write.cast(a, y.dtype), write.cast(b, y.dtype)
+    a = a if len(a.shape) > 1 else write.reshaped(a, (1, *a.shape))
+    b = b if len(b.shape) > 1 else write.reshaped(b, (*b.shape, 1))
+    if len(b.shape) == 2:
+        a = _write_rows(write, a)
+        made = write(matmul, a, b, like=((a.shape[0], b.shape[1]), y.dtype))
+    else:
+        outer = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+        n = math.prod(outer)
+        a, b = (
+            write.reshaped(write.spread(v, (*outer, *v.shape[-2:])), (n, *v.shape[-2:]))
+            for v in (a, b)
+        )
+        made = write(matmul, a, b, like=((n, a.shape[1], b.shape[2]), y.dtype))
+    write.reshaped(made, y.shape, y)
+    return True
+
+
+def _write_rows(write: Builder, x: Any) -> Any:
+    """Write x of shape (..., n) in shape (rows, n)."""
+    return write.reshaped(x, (math.prod(x.shape[:-1]), x.shape[-1]))
+
+
+def _is_one_call(*values: Any) -> bool:
+    """Return whether one call does it: all have one dtype, and the first has two dimensions."""
+    given = [v for v in values if v is not None]
+    return len(given[0].shape) == 2 and len({v.dtype for v in given}) == 1
+
+
+matmul: Primitive = primitive(
     "matmul",
     _matmul_forward,
     (_matmul_wrt_a, _matmul_wrt_b),
     "matrix product of the last two dimensions, the others broadcast; 1-D operands are vectors",
     formula="a @ b",
     promotes=True,
+    decompose=_write_matmul,
 )
 
 
@@ -92,7 +129,7 @@ def _linear_forward(x: NDArray[Any], w: NDArray[Any], b: NDArray[Any] | None) ->
 
 
 def _dot(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
-    """a @ b, both of two dimensions, in memory that may have served before."""
+    """Return a @ b, both of two dimensions, in memory that may have served before."""
     size = len(a) * b.shape[1]
     if size < SMALL or a.dtype is not b.dtype or a.dtype.kind != "f":
         return np.dot(a, b)  # type: ignore[no-any-return]
@@ -100,7 +137,7 @@ def _dot(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
 
 
 def _rows(x: Any) -> Any:
-    """x of shape (..., n) as a matrix of shape (product of ..., n)."""
+    """Return x of shape (..., n) as a matrix of shape (product of ..., n)."""
     return x if x.ndim == 2 else x.reshape((math.prod(x.shape[:-1]), x.shape[-1]))
 
 
@@ -119,7 +156,7 @@ def _linear_grad_forward(
 def _linear_grad_vjp(
     u: Any, _y: Any, g: Any, x: Any, w: Any, *, needs: Any, wanted: Any
 ) -> tuple[Any, ...]:
-    """Of sum(ux * dx) + sum(uw * dw) + sum(ub * db), which is linear in each of g, x and w."""
+    """Differentiate sum(ux * dx) + sum(uw * dw) + sum(ub * db), linear in each of g, x and w."""
     ux, uw, ub = u
     wrt_g = wrt_x = wrt_w = None
     if ux is not None:
@@ -139,7 +176,19 @@ def _linear_grad_formula(g: Any, x: Any, w: Any, wanted: Any) -> str:
     return rows + f"g @ w, rows.T @ reshape(x, (-1, {w.shape[1]})), sum(rows, axis=0)"
 
 
-linear_grad = primitive(
+def _write_linear_grad(write: Builder, g: Any, x: Any, w: Any, wanted: Any) -> bool:
+    if _is_one_call(x, g, w) or len({v.dtype for v in (g, x, w)}) > 1:
+        return False
+    dx, *others = write.outputs
+    rows, g_rows = _write_rows(write, x), _write_rows(write, g)
+    made = None if dx is None else write.new(f"{dx.name}_rows", rows.shape, dx.dtype)
+    write(linear_grad, g_rows, rows, w, to=[made, *others], wanted=wanted)
+    if dx is not None:
+        write.reshaped(made, dx.shape, dx)
+    return True
+
+
+linear_grad: Primitive = primitive(
     "linear_grad",
     _linear_grad_forward,
     _linear_grad_vjp,
@@ -147,7 +196,21 @@ linear_grad = primitive(
     "linear",
     outputs=3,
     formula=_linear_grad_formula,
+    decompose=_write_linear_grad,
 )
+
+
+def _write_linear(write: Builder, x: Any, w: Any, b: Any) -> bool:
+    y = write.result
+    if y.dtype.kind != "f" or _is_one_call(x, w, b):
+        return False
+    rows, w = _write_rows(write, write.cast(x, y.dtype)), write.cast(w, y.dtype)
+    b = None if b is None else write.cast(b, y.dtype)
+    made = write(linear, rows, w, b, like=((rows.shape[0], w.shape[0]), y.dtype))
+    write.reshaped(made, y.shape, y)
+    return True
+
+
 linear: Primitive = primitive(
     "linear",
     _linear_forward,
@@ -157,4 +220,5 @@ linear: Primitive = primitive(
     "x @ weight.T + bias, for x (..., in), weight (out, in), bias (out,) or None",
     formula=lambda x, w, b: "x @ w.T" if b is None else "x @ w.T + b",
     promotes=True,
+    decompose=_write_linear,
 )

@@ -4,29 +4,31 @@ from typing import Any
 
 import numpy as np
 
+from .builder import Builder
+from .elementwise import greater_equal, mul
 from .primitive import Primitive, primitive
 
 _generator = np.random.default_rng()
 
 
 def start(seed: int) -> None:
-    """A new generator is in force."""
+    """Use a new generator from now on."""
     global _generator
     _generator = np.random.default_rng(seed)
 
 
 def generator() -> np.random.Generator:
-    """The generator in force, shared by all threads (NumPy's generators lock themselves)."""
+    """Return the generator in use, which all threads share (NumPy's lock themselves)."""
     return _generator
 
 
 def place() -> tuple[np.random.Generator, Any]:
-    """Where the generator is, for `go_back`."""
+    """Return the state of the generator, for `go_back`."""
     return _generator, _generator.bit_generator.state
 
 
 def go_back(there: tuple[np.random.Generator, Any]) -> None:
-    """What was drawn since will be drawn again."""
+    """Restore the state, so that what was drawn since will be drawn again."""
     drawn, state = there
     drawn.bit_generator.state = state
 
@@ -41,11 +43,25 @@ def _keep_mask_forward(a: Any, p: float) -> Any:
     return (drawn >= p).astype(dtype) * (1.0 / (1.0 - p) if p < 1.0 else 0.0)
 
 
-# Not in the table: only what is compiled has a place for it, before generated code runs.
-uniform = Primitive("uniform", _uniform_forward, None, "numbers from 0 to below 1, in float32")
+# Not in the table: only compiled steps draw by it, before generated code runs.
+uniform = Primitive(
+    "uniform", _uniform_forward, None, "numbers from 0 to below 1, in float32", random=True
+)
+
+
+def _write_keep_mask(write: Builder, a: Any, p: float) -> bool:
+    """Write a mask as a loop over uniform numbers, which are drawn before compiled code runs."""
+    drawn = write(uniform, like=(a.shape, np.float32), shape=a.shape)
+    kept = write.cast(write(greater_equal, drawn, p), write.result.dtype)
+    write(mul, kept, 1.0 / (1.0 - p) if p < 1.0 else 0.0, to=write.result)
+    return True
+
+
 keep_mask = primitive(
     "keep_mask",
     _keep_mask_forward,
     None,
     "1 / (1 - p) with probability 1 - p, else 0, in the shape of a",
+    decompose=_write_keep_mask,
+    random=True,
 )

@@ -1,7 +1,7 @@
 """Sums, means, variances and extremes over any axes.
 
 float32 is summed in float64 and rounded once, here as in every kernel. The rules of sum and mean
-return a cotangent with unit dimensions, which the walk broadcasts.
+return a cotangent with unit dimensions, which the backward pass broadcasts.
 """
 
 import functools
@@ -16,8 +16,9 @@ from ..checks import number
 from ..errors import ArgumentError, ShapeError
 from ..kernels.jit.decorators import plain
 from ..kernels.reductions import mean_square_rows, sum_along, sum_between, sum_rows
-from .elementwise import sqrt
-from .primitive import primitive
+from .builder import Builder
+from .elementwise import div, equal, mul, sqrt, sub
+from .primitive import Reduction, primitive
 from .shapes import Axes, _reshape, normalize_axes, normalize_axis
 
 _Steps = tuple[tuple[int, int, int], ...]
@@ -39,7 +40,7 @@ def _count(shape: tuple[int, ...], axis: tuple[int, ...]) -> int:
 
 
 def _total(a: NDArray[Any], axis: tuple[int, ...], keepdims: bool, mean: bool) -> Any:
-    """The sum or mean of a over `axis`, accumulated in float64 and rounded once."""
+    """Return the sum or mean of a over `axis`, accumulated in float64 and rounded once."""
     steps, shape, count = _steps(a.shape, axis, keepdims)
     if a.dtype.kind != "f" or not steps:
         return _total_by_numpy(a, axis, keepdims, mean)
@@ -142,7 +143,7 @@ def _mean_square_forward(a: NDArray[Any], axis: tuple[int, ...], keepdims: bool)
 
 
 def _var_forward(a: NDArray[Any], axis: tuple[int, ...], keepdims: bool, correction: float) -> Any:
-    """Two passes, with the mean and the squares in float64."""
+    """Compute it in two passes, with the mean and the squares in float64."""
     dtype = a.dtype if a.dtype.kind == "f" else np.float32
     n = _count(a.shape, axis)
     if a.size == 0:
@@ -158,7 +159,7 @@ def _var_forward(a: NDArray[Any], axis: tuple[int, ...], keepdims: bool, correct
 
 
 def _keep(g: Any, a: Any, axis: tuple[int, ...], keepdims: bool) -> Any:
-    """g as it broadcasts to the shape of a: with the reduced dimensions as units."""
+    """Return g as it broadcasts to the shape of a, with the reduced dimensions as units."""
     return g if keepdims else _reshape(g, shape=_kept(a.shape, axis))
 
 
@@ -201,6 +202,35 @@ def _ties_formula(a: NDArray[Any], y: NDArray[Any], axis: tuple[int, ...]) -> st
     return f"tie = {equal}\ntie / sum(tie, axis=axis, keepdims=True)"
 
 
+# --- decompositions -----------------------------------------------------------------------------
+
+
+def has_floats(a: Any) -> bool:
+    """Return whether loops can reduce a Value: it has floats, and at least one element."""
+    return a.dtype.kind == "f" and 0 not in a.shape
+
+
+def _write_var(
+    write: Builder, a: Any, axis: tuple[int, ...], keepdims: bool, correction: float
+) -> bool:
+    if not has_floats(a):
+        return False
+    n = _count(a.shape, axis)
+    centred = write(sub, a, write(mean_over, a, axis=axis))
+    biased = write(mean_square, centred, axis=axis)
+    unbiased = write(mul, biased, n / (n - correction))
+    write.reshaped(unbiased, write.result.shape, write.result)
+    return True
+
+
+def _write_ties(write: Builder, a: Any, y: Any, axis: tuple[int, ...]) -> bool:
+    if not has_floats(a):
+        return False
+    attained = write.cast(write(equal, a, y), a.dtype)
+    write(div, attained, write(sum_over, attained, axis=axis), to=write.result)
+    return True
+
+
 # --- primitives ---------------------------------------------------------------------------------
 
 sum_over = primitive(
@@ -208,9 +238,14 @@ sum_over = primitive(
     _sum_forward,
     (lambda g, _y, _a, axis, keepdims: _keep(g, _a, axis, keepdims),),
     "sum of a over axes",
+    reduction=Reduction(),
 )
 mean_over = primitive(
-    "mean", _mean_forward, (_mean_vjp,), "sum of a over axes, divided by the number of terms"
+    "mean",
+    _mean_forward,
+    (_mean_vjp,),
+    "sum of a over axes, divided by the number of terms",
+    reduction=Reduction(mean=True),
 )
 mean_square = primitive(
     "mean_square",
@@ -219,19 +254,28 @@ mean_square = primitive(
     "sum of a * a over axes, divided by the number of terms",
     formula="mean(a ** 2, axis=axis, keepdims=keepdims)",
     promotes=True,
+    reduction=Reduction("{0} * {0}", mean=True),
 )
-_var = primitive("var", _var_forward, (_var_vjp,), "sum of (a - mean)^2 / (n - correction)")
-_max = primitive(
+_var = primitive(
+    "var",
+    _var_forward,
+    (_var_vjp,),
+    "sum of (a - mean)^2 / (n - correction)",
+    decompose=_write_var,
+)
+max_over = primitive(
     "max",
     lambda a, axis, keepdims: np.maximum.reduce(a, axis=axis, keepdims=keepdims),
     (_extreme_vjp,),
     "largest element over axes; ties share the cotangent equally",
+    reduction=Reduction(extreme=("maximum", "-inf")),
 )
-_min = primitive(
+min_over = primitive(
     "min",
     lambda a, axis, keepdims: np.minimum.reduce(a, axis=axis, keepdims=keepdims),
     (_extreme_vjp,),
     "smallest element over axes; ties share the cotangent equally",
+    reduction=Reduction(extreme=("minimum", "inf")),
 )
 _ties = primitive(
     "ties",
@@ -239,6 +283,7 @@ _ties = primitive(
     None,
     "1 / (number of ties) where a attains y, else 0; NaN where y is NaN, which nothing equals",
     formula=_ties_formula,
+    decompose=_write_ties,
 )
 _argmax = primitive("argmax", lambda a, axis: np.argmax(a, axis=axis), None, "index of the largest")
 _argmin = primitive(
@@ -288,7 +333,7 @@ def max(x: Any, axis: Axes = None, keepdims: bool = False) -> Any:
 
     Errors: ShapeError over an empty dimension.
     """
-    return _max(x, axis=_nonempty("max", np.shape(x), axis), keepdims=keepdims)
+    return max_over(x, axis=_nonempty("max", np.shape(x), axis), keepdims=keepdims)
 
 
 def min(x: Any, axis: Axes = None, keepdims: bool = False) -> Any:
@@ -296,7 +341,7 @@ def min(x: Any, axis: Axes = None, keepdims: bool = False) -> Any:
 
     Errors: ShapeError over an empty dimension.
     """
-    return _min(x, axis=_nonempty("min", np.shape(x), axis), keepdims=keepdims)
+    return min_over(x, axis=_nonempty("min", np.shape(x), axis), keepdims=keepdims)
 
 
 def argmax(x: Any, axis: int | None = None) -> Any:

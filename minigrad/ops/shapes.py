@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from ..checks import is_integer
 from ..errors import ArgumentError, DtypeError, ShapeError
-from .primitive import Primitive, letters, primitive
+from .primitive import Primitive, Scalar, letters, primitive
 
 Axes = int | Sequence[int] | None
 
 
 def normalize_axes(name: str, ndim: int, axis: Axes) -> tuple[int, ...]:
-    """Sorted, non-negative, distinct axes; None means all. Errors: Dtype-, ArgumentError."""
+    """Return sorted, non-negative, distinct axes; None means all. Errors: Dtype-, ArgumentError."""
     if axis is None:
         return tuple(range(ndim))
     axes = axis if isinstance(axis, (tuple, list)) else (axis,)
@@ -31,7 +31,7 @@ def normalize_axes(name: str, ndim: int, axis: Axes) -> tuple[int, ...]:
 
 
 def normalize_axis(name: str, ndim: int, axis: Any, expected: str = "one int") -> int:
-    """One axis, non-negative. Errors: as normalize_axes."""
+    """Return one axis, non-negative. Errors: as normalize_axes."""
     if not is_integer(axis):
         raise DtypeError(f"{name}: axis must be {expected}, got {axis!r:.40}")
     if not ndim:
@@ -65,7 +65,7 @@ _permute: Primitive = primitive(
 
 
 def _broadcast_forward(a: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
-    """A view with strides of 0, made by hand: np.broadcast_to takes ten times as long."""
+    """Return a view with strides of 0, made by hand, since np.broadcast_to is slow."""
     if not isinstance(a, np.ndarray) or not a.flags.c_contiguous or a.size == 0:
         return np.broadcast_to(a, shape)
     strides = _broadcast_strides(a.shape, a.strides, len(shape))
@@ -85,10 +85,11 @@ def _broadcast_strides(
 _broadcast_to = primitive(
     "broadcast_to",
     _broadcast_forward,
-    (lambda g, _y, _a, shape: g,),  # the walk sums g down to the shape of a
+    (lambda g, _y, _a, shape: g,),  # the backward pass sums g to the shape of a
     "a repeated along new and unit dimensions",
     formula="broadcast_to(a, shape)",
     is_view=True,
+    scalar=Scalar("{0}", cheap=True, integers=True),
 )
 
 
@@ -119,7 +120,7 @@ def _inverse(axes: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def reshape(x: Any, shape: int | Sequence[int]) -> Any:
-    """The elements of x in C order under another shape; one size may be -1.
+    """Return the elements of x in C order under another shape; one size may be -1.
 
     Shares memory with x where strides allow. Errors: ShapeError if the sizes do not multiply to
     that of x.
@@ -138,7 +139,7 @@ def reshape(x: Any, shape: int | Sequence[int]) -> Any:
 
 
 def permute_dims(x: Any, axes: Sequence[int]) -> Any:
-    """Dimension i of the result is dimension axes[i] of x; a view. Errors: ArgumentError."""
+    """Return a view whose dimension i is dimension axes[i] of x. Errors: ArgumentError."""
     ndim = np.ndim(x)
     normal = tuple(normalize_axis("permute_dims", ndim, i) for i in axes)
     if sorted(normal) != list(range(ndim)):
@@ -149,7 +150,7 @@ def permute_dims(x: Any, axes: Sequence[int]) -> Any:
 
 
 def transpose(x: Any, a: int, b: int) -> Any:
-    """x with dimensions a and b swapped; a view. Errors: ArgumentError."""
+    """Return a view of x with dimensions a and b swapped. Errors: ArgumentError."""
     axes = list(range(np.ndim(x)))
     i, j = (normalize_axis("transpose", len(axes), one) for one in (a, b))
     axes[i], axes[j] = j, i
@@ -157,7 +158,7 @@ def transpose(x: Any, a: int, b: int) -> Any:
 
 
 def squeeze(x: Any, axis: Axes = None) -> Any:
-    """x without its dimensions of size 1, or without those named, which must have size 1."""
+    """Return x without its dimensions of size 1, or those at `axis`, whose size must be 1."""
     shape = np.shape(x)
     if axis is None:
         axes: tuple[int, ...] = tuple(i for i, n in enumerate(shape) if n == 1)
@@ -170,14 +171,14 @@ def squeeze(x: Any, axis: Axes = None) -> Any:
 
 
 def unsqueeze(x: Any, axis: int) -> Any:
-    """x with a new dimension of size 1 that becomes dimension `axis` of the result."""
+    """Return x with a new dimension of size 1, which is dimension `axis` of the result."""
     shape = list(np.shape(x))
     i = normalize_axis("unsqueeze", len(shape) + 1, axis)
     return _reshape(x, shape=(*shape[:i], 1, *shape[i:]))
 
 
 def broadcast_to(x: Any, shape: int | Sequence[int]) -> Any:
-    """x repeated to `shape` by NumPy's rules; a view that must not be written to.
+    """Return x repeated to `shape` by NumPy's rules, a view that must not be written to.
 
     Errors: ShapeError if x does not broadcast to it.
     """
@@ -192,7 +193,7 @@ def broadcast_to(x: Any, shape: int | Sequence[int]) -> Any:
 
 
 def concat(tensors: Sequence[Any], axis: int = 0) -> Any:
-    """The tensors one after the other along an existing axis.
+    """Join the tensors one after the other along an existing axis.
 
     Errors: ArgumentError for an empty list, ShapeError if other dimensions differ.
     """
@@ -209,7 +210,7 @@ def concat(tensors: Sequence[Any], axis: int = 0) -> Any:
 
 
 def stack(tensors: Sequence[Any], axis: int = 0) -> Any:
-    """Tensors of one shape, joined along a new axis.
+    """Join tensors of one shape along a new axis.
 
     Errors: ArgumentError for an empty list, ShapeError if shapes differ.
     """
@@ -226,7 +227,7 @@ def stack(tensors: Sequence[Any], axis: int = 0) -> Any:
 
 
 def flatten(x: Any, start_dim: int = 0, end_dim: int = -1) -> Any:
-    """x with the dimensions start_dim to end_dim (inclusive) made one; a scalar becomes 1-D."""
+    """Return x with dimensions start_dim to end_dim (inclusive) made one; a scalar becomes 1-D."""
     shape = tuple(np.shape(x))
     if not shape:
         return _reshape(x, shape=(1,))
@@ -237,7 +238,7 @@ def flatten(x: Any, start_dim: int = 0, end_dim: int = -1) -> Any:
 
 
 def normalize_shape(name: str, shape: Any) -> tuple[int, ...]:
-    """A shape, given as ints or as one int, as a tuple. Errors: DtypeError."""
+    """Return a shape, given as ints or as one int, as a tuple. Errors: DtypeError."""
     sizes = tuple(shape) if hasattr(shape, "__iter__") else (shape,)
     if not all(is_integer(n) for n in sizes):
         raise DtypeError(f"{name}: a shape is made of ints, got {shape!r:.40}")

@@ -4,6 +4,7 @@ A single +inf among finite logits has the limit's probability, 1. Where several 
 -inf, there is no limit, and the result is NaN.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,23 @@ from numpy.typing import NDArray
 from ..kernels import softmax as kernels
 from ..kernels.jit.decorators import plain
 from .activations import as_float
-from .elementwise import astype, equal, exp, not_equal, where
+from .builder import Builder
+from .elementwise import (
+    abs,
+    astype,
+    div,
+    equal,
+    exp,
+    greater,
+    log,
+    logical_and,
+    not_equal,
+    sub,
+    where,
+)
 from .indexing import out_of_range
 from .primitive import primitive
-from .reductions import sum_over
+from .reductions import has_floats, max_over, sum_over
 from .shapes import unsqueeze
 
 
@@ -49,12 +63,40 @@ def _log_softmax_forward(a: NDArray[Any], axis: int) -> Any:
     return y
 
 
+def _write_softmax(write: Builder, a: Any, axis: int) -> bool:
+    if not has_floats(a):
+        return False
+    _, e, total = _write_shifted(write, a, axis)
+    write(div, e, total, to=write.result)
+    return True
+
+
+def _write_log_softmax(write: Builder, a: Any, axis: int) -> bool:
+    if not has_floats(a):
+        return False
+    shifted, _, total = _write_shifted(write, a, axis)
+    write(sub, shifted, write(log, total), to=write.result)
+    return True
+
+
+def _write_shifted(write: Builder, a: Any, axis: int) -> tuple[Any, Any, Any]:
+    """Write what _shifted computes, limits at infinity included."""
+    top = write(max_over, a, axis=(axis,))
+    shifted = write(where, write(equal, a, top), 0.0, write(sub, a, top))
+    e = write(exp, shifted)
+    total = write(sum_over, e, axis=(axis,))
+    unbounded = write(equal, write(abs, top), math.inf)
+    no_limit = write(logical_and, unbounded, write(greater, total, 1.0))
+    return shifted, e, write(where, no_limit, math.nan, total)
+
+
 softmax = primitive(
     "softmax",
     _softmax_forward,
     (lambda g, y, _a, axis: y * (g - sum_over(g * y, axis=(axis,), keepdims=True)),),
     "exp(a) / (sum of exp(a) along one axis)",
     promotes=True,
+    decompose=_write_softmax,
 )
 log_softmax = primitive(
     "log_softmax",
@@ -62,6 +104,7 @@ log_softmax = primitive(
     (lambda g, y, _a, axis: g - exp(y) * sum_over(g, axis=(axis,), keepdims=True),),
     "a - log(sum of exp(a) along one axis)",
     promotes=True,
+    decompose=_write_log_softmax,
 )
 
 
@@ -83,7 +126,7 @@ def _cross_entropy_grad_forward(
 
 
 def _by_row(g: Any) -> Any:
-    """A cotangent for each row, (n,), or one for all, (), as it multiplies (n, c)."""
+    """Return a cotangent for each row, (n,), or one for all, (), as it multiplies (n, c)."""
     return unsqueeze(g, -1) if g.ndim else g
 
 
@@ -217,4 +260,5 @@ label_cross_entropy = primitive(
     "which it saves",
     saves=True,
     formula=_label_formula,
+    kept=True,
 )

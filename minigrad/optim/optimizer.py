@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from ..arrays import FLOAT32, FLOAT64
 from ..engine.tape import enable_grad
-from ..engine.tracer import compiling, refuse_in_trace
 from ..engine.tensor import Tensor, change_all, tensor
+from ..engine.tracer import compiling, refuse_in_trace
 from ..errors import ArgumentError, DtypeError, MinigradError, ShapeError, StateDictError
 from ..ops.inplace import Update
 from .live_state import LiveNumbers, LiveState, SameGroups

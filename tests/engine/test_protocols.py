@@ -136,10 +136,11 @@ def test_numpy_reads_tensors():
 
 # --- the public face ----------------------------------------------------------------------------
 
-FUNCTIONS = """tensor Tensor grad no_grad enable_grad is_grad_enabled manual_seed gradcheck nn optim
-functional data errors abs exp log sqrt tanh sigmoid relu softplus maximum minimum where clip sum
-mean max min var std argmax argmin reshape permute_dims transpose squeeze unsqueeze broadcast_to
-concat stack flatten matmul equal not_equal less less_equal greater greater_equal"""
+FUNCTIONS = """tensor Tensor grad no_grad enable_grad is_grad_enabled manual_seed gradcheck
+primitive nn optim functional data errors abs exp log sqrt tanh sigmoid relu softplus maximum
+minimum where clip sum mean max min var std argmax argmin reshape permute_dims transpose squeeze
+unsqueeze broadcast_to concat stack flatten matmul equal not_equal less less_equal greater
+greater_equal"""
 METHODS = """data numpy item tolist grad requires_grad requires_grad_ is_leaf shape ndim size dtype
 detach clone backward copy_ astype float double abs exp log sqrt tanh sigmoid relu clip sum mean var
 std max min argmax argmin squeeze unsqueeze flatten transpose broadcast_to reshape permute T"""

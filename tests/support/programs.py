@@ -66,7 +66,7 @@ def interpreted(names: dict[str, Any], within: dict[str, Any]) -> dict[str, Any]
     for name, x in names.items():
         python = getattr(x, "py_func", x)
         own = isinstance(python, types.FunctionType) and python.__globals__ is within
-        x = types.FunctionType(python.__code__, found) if own else x
+        x = types.FunctionType(python.__code__, found) if own and not python.__closure__ else x
         found[name] = getattr(x, "in_python", x)
     return found
 

@@ -1,12 +1,14 @@
 """Alias analysis for generated code: which results it makes as views, and what it leaves to NumPy.
 
-views.py tells what may share memory, which passes must respect; here is what does share it.
+ir/aliasing.py tells what may share memory, which passes must respect; here is what does share it.
 """
 
+from ... import ops
+from ...ops.index_steps import is_one_step
 from ..ir.program import Operation, Program, Value
-from ..passes.indices import is_one_step
 from .calls import lines_of
 from .fusion import space_of
+from .indexing import VIEWS
 
 
 def is_python(operation: Operation) -> bool:
@@ -37,7 +39,7 @@ class Aliases:
         return self._root.get(v, v)
 
     def _is_alias(self, op: Operation) -> bool:
-        if op.name not in ("reshape", "getitem", "permute") or not op.makes:
+        if op.name not in VIEWS or not op.makes:
             return False
         (source, *arrays), (target,), index = op.inputs, op.makes, op.attributes.get("index")
         if arrays or not target.shape or (index is not None and not is_one_step(index, arrays)):
@@ -46,7 +48,7 @@ class Aliases:
         readers = self._readers.get(target, [])
         if any(self.root(v) is self.root(source) for r in readers for v in r.changes):
             return False  # loops would read elements that they have overwritten
-        if op.name == "reshape" or row:
+        if op.what is ops.TABLE["reshape"] or row:
             return self.root(source).origin != "argument" or self._inside(target)
         plain = op.attributes.get("axes") == (1, 0)
         # Loops take what does not lie in C order, and products a transpose.
@@ -60,4 +62,4 @@ class Aliases:
 
 
 def _is_product(operation: Operation) -> bool:
-    return operation.name == "matmul" and len(operation.makes[0].shape) == 2
+    return operation.what is ops.matmul and len(operation.makes[0].shape) == 2

@@ -2,7 +2,8 @@
 lines.
 
 It returns None for a case that is left to the primitive's forward, in Python. `name` gives the name
-of an array or number in the code.
+of an array or number in the code. These stand here, and not in the declarations, since they are
+code of one backend: its names, its layouts and its threads.
 """
 
 import inspect

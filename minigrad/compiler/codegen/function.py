@@ -10,7 +10,7 @@ from ...ops.inplace import Update
 from ..ir.program import Operation, Value, printable
 from .calls import lines_of
 from .fusion import Stage
-from .indexing import basic_index
+from .indexing import VIEWS
 from .loops import nest, remark, type_name
 
 TABLES = ("places", "sizes", "numbers", "team")
@@ -146,16 +146,8 @@ class Writer(ABC):
             self.from_memory(v, text)
         else:
             base = self.name(view.inputs[0])
-            if view.name == "permute":
-                axes = view.attributes["axes"]
-                # Numba knows that a transpose lies in Fortran order, as products need.
-                moved = f"{base}.T" if axes == (1, 0) else f"permuted({base}, {axes})"
-                self.memory.append(f"{text} = {moved}")
-            elif view.name == "getitem":
-                index = basic_index(view.attributes["index"], view.inputs[0].shape, self.name)
-                self.memory.append(f"{text} = {base}[{index}]")
-            else:
-                self.memory.append(f"{text} = {base}.reshape({self._shape(v)})")
+            made = VIEWS[view.name](view, base, self._shape(v), self.name)
+            self.memory.append(f"{text} = {made}")
 
     def _shape(self, v: Value) -> str:
         sizes = self.size_texts(v.shape, v)

@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
+from ... import ops
+from ..ir.casts import casts_as_numpy
 from ..ir.program import Operation, Program, Value
-from ..ir.scalars import CHEAP, COMPARISONS, EXPRESSIONS, INTEGER, REDUCTIONS, casts_as_numpy
 
 # Storing an element and reading it back moves two arrays; computing it again reads its inputs,
 # which the nest mostly reads anyway.
@@ -57,25 +58,24 @@ def space_of(operation: Operation) -> Shape | None:
     """Return the space of a nest for the operation, or None for one that is no loop."""
     if not operation.makes:
         return None
-    if operation.name in COMPARISONS and compared_in(operation) is None:
-        return None
-    result = operation.makes[0]
-    if operation.name == "astype" and result.dtype.kind in "iu":
-        source = operation.reads[0].dtype
-        if source.kind == "f" and not casts_as_numpy(source, result.dtype):
-            return None
-    if operation.name in REDUCTIONS:
+    result, scalar = operation.makes[0], operation.scalar
+    if operation.reduction is not None:
         a: Value = operation.inputs[0]
         # NumPy's forward reduces other integers, and empty arrays, whose mean is NaN.
-        total = operation.name == "sum"
+        total = operation.what is ops.sum_over
         if total and a.dtype == result.dtype == np.int64:
             return a.shape
         floats = a.dtype.kind == result.dtype.kind == "f"
         return a.shape if floats and (total or 0 not in a.shape) else None
-    if operation.name not in EXPRESSIONS or not operation.reads:
+    if scalar is None or not operation.reads:
         return None
-    floats = result.dtype.kind == "f" or operation.name in COMPARISONS
-    return result.shape if floats or operation.name in INTEGER else None
+    if scalar.compares:
+        return None if compared_in(operation) is None else result.shape
+    if operation.what is ops.astype and result.dtype.kind in "iu":
+        source = operation.reads[0].dtype
+        if source.kind == "f" and not casts_as_numpy(source, result.dtype):
+            return None
+    return result.shape if result.dtype.kind == "f" or scalar.integers else None
 
 
 def stages(operations: Sequence[Operation], root: Root) -> list[Stage]:
@@ -111,7 +111,7 @@ def stages(operations: Sequence[Operation], root: Root) -> list[Stage]:
             del nests[space][at]
         for v in operation.makes:
             made[v] = chosen
-            if operation.name in EXPRESSIONS:
+            if operation.scalar is not None:
                 pointwise[v] = v.shape
         for v in map(root, operation.changes):
             changed[v] = chosen
@@ -129,7 +129,7 @@ def materialise(done: Sequence[Stage], program: Program, root: Root) -> set[Valu
     stored = {*program.wanted, *viewed}
     for stage in done:
         for operation in stage.operations:
-            if stage.space is None or operation.name in REDUCTIONS:
+            if stage.space is None or operation.reduction is not None:
                 stored.update(operation.makes)
             if stage.space is None:
                 stored.update(operation.reads)
@@ -192,7 +192,7 @@ def _is_cheap(v: Value, maker: dict[Value, Operation], at_hand: Sequence[set[Val
         if made is None or known or x.shape != v.shape:
             leaves.add(x) if x.shape == v.shape else None
             continue
-        if made.name not in CHEAP or steps == MOST_STEPS:
+        if made.scalar is None or not made.scalar.cheap or steps == MOST_STEPS:
             return False
         steps += 1
         stack += made.reads

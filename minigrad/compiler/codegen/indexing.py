@@ -1,13 +1,14 @@
-"""The calls in generated code, as in calls.py, of primitives that move elements or locate one."""
+"""The calls in generated code, as in calls.py, of primitives that move elements or locate one; and
+the views that generated code can make in their place."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from ...ops.indexing import ARRAY
+from ... import ops
+from ...ops.index_steps import ARRAY, is_one_step
 from ..ir.program import Operation, Value
-from ..passes.indices import is_one_step
 
 Lines = list[str] | None  # None where this case is left to the primitive's forward, in Python
 Name = Callable[..., str]  # gives the name of a Value, or of a number, in generated code
@@ -77,7 +78,8 @@ def _first_extreme(op: Operation, name: Name) -> Lines:
     first, last = (0, ndim) if axis is None else (axis, axis + 1)
     parts = [f"{text}.shape[{k}]" for k in range(ndim)]
     outer, inner = (" * ".join(part) or "1" for part in (parts[:first], parts[last:]))
-    folded, largest = _folded(text, ndim, first, last), name(op.name == "argmax", "largest")
+    folded = _folded(text, ndim, first, last)
+    largest = name(op.what is ops.TABLE["argmax"], "largest")
     return [f"first_extreme({folded}, {largest}, {name(y)}.reshape({outer}, {inner}))"]
 
 
@@ -159,4 +161,23 @@ MOVES: dict[str, Callable[[Operation, Name], Lines]] = {
     "argmin": _first_extreme,
     "getitem": _getitem,
     "scatter": _scatter,
+}
+
+
+def _row_or_slice(op: Operation, base: str, shape: str, name: Name) -> str:
+    return f"{base}[{basic_index(op.attributes['index'], op.inputs[0].shape, name)}]"
+
+
+def _axes(op: Operation, base: str, shape: str, name: Name) -> str:
+    axes = op.attributes["axes"]
+    # Numba knows that a transpose lies in Fortran order, as products need.
+    return f"{base}.T" if axes == (1, 0) else f"permuted({base}, {axes})"
+
+
+# By primitive, a function of the operation, its input and the shape of its result, both as text,
+# that returns the view.
+VIEWS: dict[str, Callable[[Operation, str, str, Name], str]] = {
+    "reshape": lambda op, base, shape, name: f"{base}.reshape({shape})",
+    "permute": _axes,
+    "getitem": _row_or_slice,
 }

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from ... import ops
+from ...ops.primitive import Reduction, Scalar
 from ..ir.program import Operation, Value, origin
-from ..ir.scalars import COMPARISONS, EXPRESSIONS, EXTREMES, POWERS, REDUCTIONS
 from .fusion import Stage, compared_in
 
 INDENT = "    "
-_UNBOUNDED = {"low": "-inf", "high": "inf"}
 
 
 def nest(stage: Stage, function: Any, stored: set[Value]) -> list[str]:
@@ -42,10 +42,10 @@ class _Nest:
         """Return all lines of the nest."""
         self.bounds = self.function.size(self.space, ["n"] * len(self.space)) if self.space else []
         for operation in self.stage.operations:
-            if operation.name in REDUCTIONS:
-                self._reduce(operation)
-            else:
-                self._element(operation)
+            if operation.reduction is not None:
+                self._reduce(operation, operation.reduction)
+            elif operation.scalar is not None:
+                self._element(operation, operation.scalar)
         text = [f"# loops over {self._what()}", *self.before]
         if not self.space:
             return [*text, *self.rows, *self.body, *self.after]
@@ -68,51 +68,55 @@ class _Nest:
 
     # --- elements ------------------------------------------------------------------------------
 
-    def _element(self, operation: Operation) -> None:
+    def _element(self, operation: Operation, scalar: Scalar) -> None:
         (v,) = operation.makes
         text = self.function.emitter.free(v.name)
         self.elements[v] = text
-        self.body.append(f"{text} = {self._expression(operation, v)}{remark(operation)}")
+        value = self._expression(operation, scalar, v)
+        self.body.append(f"{text} = {value}{remark(operation)}")
         if v in self.stored:
             self.body.append(f"{self._at(v, write=True)} = {text}")
 
-    def _expression(self, operation: Operation, v: Value) -> str:
-        template, dtype = EXPRESSIONS[operation.name], v.dtype
-        if operation.name in COMPARISONS:
+    def _expression(self, operation: Operation, scalar: Scalar, v: Value) -> str:
+        """Write the parts that an expression names, and return the expression."""
+        converts, dtype = operation.what is ops.astype, v.dtype
+        if scalar.compares:
             dtype = compared_in(operation)
-        elif operation.name == "astype":
+        elif converts:
             dtype = operation.reads[0].dtype
-        cast = type_name(dtype)
-        inputs = operation.inputs
-        if operation.name == "pow" and not isinstance(inputs[1], Value) and inputs[1] in POWERS:
-            template, inputs = POWERS[inputs[1]], inputs[:1]
+        cast, expression = type_name(dtype), scalar.expression
+        if callable(expression):
+            expression = expression(*operation.inputs, **operation.attributes)
+        *parts, template = expression.split("\n")
         operands = []
-        for i, x in enumerate(inputs):
-            if not isinstance(x, Value):
+        for i, x in enumerate(operation.inputs):
+            if f"{{{i}}}" not in expression:
+                operands.append("")
+            elif not isinstance(x, Value):
                 operands.append(self.function.constant(x, cast))
             else:
                 text = self._read(x)
-                free = x.dtype == dtype or (operation.name == "where" and i == 0)
-                operands.append(text if free else f"{cast}({text})")
-        attributes = {  # a bound of clip that is None bounds nothing
-            k: f"{cast}({_UNBOUNDED[k]})" if a is None else self.function.constant(a, cast, k)
+                operands.append(text if x.dtype == dtype or i in scalar.raw else f"{cast}({text})")
+        names = {
+            k: self.function.constant(a, cast, k)
             for k, a in operation.attributes.items()
-            if f"{{{k}}}" in template
+            if f"{{{k}}}" in expression
         }
-        text = template.format(*operands, zero=f"{cast}(0)", one=f"{cast}(1)", **attributes)
-        narrow = v.dtype.kind in "iub" and v.dtype != np.int64
-        if operation.name != "astype" and narrow and operation.name not in COMPARISONS:
-            # Integers and booleans are computed in int64, where one and one is two.
-            return f"{type_name(v.dtype)}({text})"
-        if operation.name == "astype" and v.dtype != dtype:
+        names |= {"zero": f"{cast}(0)", "one": f"{cast}(1)", "dtype": cast}
+        for part in parts:
+            name, _, value = part.partition(" = ")
+            free = self.function.emitter.free(f"{v.name}_{name}")
+            self.body.append(f"{free} = {value.format(*operands, **names)}")
+            names[name] = free
+        text = template.format(*operands, **names)
+        if converts and v.dtype != dtype:
             if v.dtype.kind == "b":
                 return f"{text} != 0"
-            to = (
-                f"to_{v.dtype}"
-                if dtype.kind == "f" and v.dtype.kind in "iu"
-                else type_name(v.dtype)
-            )
-            return f"{to}({text})"
+            floats = dtype.kind == "f" and v.dtype.kind in "iu"
+            return f"{f'to_{v.dtype}' if floats else type_name(v.dtype)}({text})"
+        if v.dtype.kind in "iub" and v.dtype != np.int64 and not (converts or scalar.compares):
+            # Integers and booleans are computed in int64, where one and one is two.
+            return f"{type_name(v.dtype)}({text})"
         return text
 
     def _read(self, v: Value) -> str:
@@ -146,7 +150,7 @@ class _Nest:
 
     # --- sums ----------------------------------------------------------------------------------
 
-    def _reduce(self, operation: Operation) -> None:
+    def _reduce(self, operation: Operation, reduction: Reduction) -> None:
         """Write a reduction.
 
         A sum of float64 also adds up what each addition loses, which Dekker's Fast2Sum finds where
@@ -155,9 +159,9 @@ class _Nest:
         """
         (a,), (v,) = operation.inputs, operation.makes
         axes, rank = set(operation.attributes["axis"]), len(self.space)
-        extreme = EXTREMES.get(operation.name)
+        extreme = reduction.extreme
         wide = "float64" if extreme is None and v.dtype.kind == "f" else type_name(v.dtype)
-        term = REDUCTIONS[operation.name].format(f"{wide}({self._read(a)})")
+        term = reduction.term.format(f"{wide}({self._read(a)})")
         zero = "0.0" if wide == "float64" else "0"
         start = zero if extreme is None else f"{wide}({extreme[1]})"
         exact = extreme is None and a.dtype == np.float64
@@ -183,7 +187,7 @@ class _Nest:
         while inner and inner - 1 in axes:
             inner -= 1
         count = " * ".join(self.bounds[k] for k in sorted(axes)) or "1"
-        divisor = f" / ({count})" if operation.name in ("mean", "mean_square") else ""
+        divisor = f" / ({count})" if reduction.mean else ""
         kept = [k for k in range(rank) if k not in axes]
         if inner < rank:  # a scalar, for each turn of the loops around
             scalar = self.function.emitter.free(name)

@@ -1,4 +1,4 @@
-"""A builder for operations that a pass writes in the place of one."""
+"""The builder writes operations that a pass or a decomposition puts in the place of one."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,70 +7,84 @@ import numpy as np
 
 from ... import ops
 from .program import Operation, Value
-from .scalars import COMPARISONS
 
 Shape = tuple[int, ...]
+
+_RESHAPE, _BROADCAST_TO = ops.TABLE["reshape"], ops.TABLE["broadcast_to"]
 
 
 class Written:
     """Operations that take the place of one operation, `of`; the last of them makes its result.
 
+    It is the Builder that decompositions in ops write with, which documents its methods.
     label: the ending of the names of new Values; left out, the name of the primitive.
     """
 
     def __init__(self, of: Operation, label: str | None = None) -> None:
         self.label = label
         self.operations: list[Operation] = []
-        self.constants: list[Value] = []
         self.of = of
+        self._constants = 0
 
     @property
     def result(self) -> Value:
         """The result of the operation that they replace."""
         return self.of.makes[0]
 
+    @property
+    def outputs(self) -> Sequence[Value | None]:
+        """All its outputs."""
+        return self.of.outputs
+
     def __call__(
         self,
-        what: str | ops.Primitive,
+        what: ops.Primitive,
         *inputs: Any,
-        to: Value | None = None,
+        to: Any = None,
         like: Any = None,
         **attributes: Any,
-    ) -> Value:
-        """Write an operation, and return the Value that it makes.
-
-        to: that Value; like: or the shape and dtype of a new one. Without either, inputs are
-            broadcast, or reduced along the attribute `axis`, in the dtype of the final result.
-        """
-        what = ops.TABLE[what] if isinstance(what, str) else what
+    ) -> Any:
+        """Write an operation, and return the Value that it makes."""
         if to is None:
-            shape, dtype = like or self._made(what.name, inputs, attributes)
-            to = Value.like(f"{self.result.name}_{self.label or what.name}", shape, dtype)
-        self.operations.append(Operation(what, inputs, attributes, [to], self.of.rule))
+            shape, dtype = like or self._made(what, inputs, attributes)
+            to = self.new(f"{self.result.name}_{self.label or what.name}", shape, dtype)
+        outputs = to if isinstance(to, list) else [to]
+        self.operations.append(Operation(what, inputs, attributes, outputs, self.of.rule))
         return to
 
-    def _made(self, name: str, inputs: Sequence[Any], attributes: dict[str, Any]) -> Any:
+    def _made(self, what: ops.Primitive, inputs: Sequence[Any], attributes: dict[str, Any]) -> Any:
         shape = np.broadcast_shapes(*[x.shape for x in inputs if isinstance(x, Value)])
         if "axis" in attributes:
             axes = attributes["axis"]
             shape = tuple(1 if i in axes else n for i, n in enumerate(shape))
             attributes["keepdims"] = True
-        return shape, bool if name in COMPARISONS else self.result.dtype
+        compares = what.scalar is not None and what.scalar.compares
+        return shape, bool if compares else self.result.dtype
 
-    def reshaped(self, x: Value, shape: Shape, to: Value | None = None) -> Value:
+    def new(self, name: str, shape: Sequence[int], dtype: Any) -> Value:
+        """Return a new Value, for an operation to make."""
+        return Value.like(name, tuple(shape), dtype)
+
+    def constant(self, array: Any) -> Value:
+        """Return the Value of an array that is the same in each call."""
+        name = f"{self.result.name}_index_{self._constants}"
+        self._constants += 1
+        return Value(name, np.ascontiguousarray(array).reshape(array.shape), "constant")
+
+    def reshaped(self, x: Value, shape: Sequence[int], to: Value | None = None) -> Any:
         """Write x in another shape, which is a copy only where x does not lie in C order."""
         if x.shape == shape and to is None:
             return x
-        return self("reshape", x, to=to, like=(shape, x.dtype), shape=shape)
+        return self(_RESHAPE, x, to=to, like=(shape, x.dtype), shape=shape)
 
-    def cast(self, x: Value, dtype: Any) -> Value:
+    def cast(self, x: Value, dtype: Any) -> Any:
         """Write x in a dtype."""
         if x.dtype == dtype:
             return x
-        return self("astype", x, like=(x.shape, dtype), dtype=np.dtype(dtype))
+        return self(ops.astype, x, like=(x.shape, dtype), dtype=np.dtype(dtype))
 
-    def spread(self, x: Value, shape: Shape) -> Value:
+    def spread(self, x: Value, shape: Sequence[int]) -> Any:
         """Write x broadcast to a shape."""
         if x.shape == shape:
             return x
-        return self("broadcast_to", x, like=(shape, x.dtype), shape=shape)
+        return self(_BROADCAST_TO, x, like=(shape, x.dtype), shape=shape)

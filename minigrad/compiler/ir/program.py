@@ -18,11 +18,9 @@ from ...engine.tracer import users_line
 from ...errors import TraceError
 from ...ops import Primitive
 from ...ops.inplace import Update
+from ...ops.primitive import Reduction, Scalar
 
 Fetch = Callable[[], Any]
-
-# These draw anew in each call, so two of them with the same inputs are not one.
-RANDOM = {"keep_mask", "uniform"}
 
 
 class Value:
@@ -124,6 +122,16 @@ class Operation:
     def name(self) -> str:
         """The name of the primitive or update."""
         return self.what.name
+
+    @property
+    def scalar(self) -> Scalar | None:
+        """How loops compute an element of its result, if they can."""
+        return self.what.scalar if isinstance(self.what, Primitive) else None
+
+    @property
+    def reduction(self) -> Reduction | None:
+        """How loops compute it as a reduction, if it is one."""
+        return self.what.reduction if isinstance(self.what, Primitive) else None
 
     @property
     def reads(self) -> list[Value]:

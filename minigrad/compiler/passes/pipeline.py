@@ -9,25 +9,22 @@ from typing import Any
 
 import numpy as np
 
+from ... import ops
 from ...ops.inplace import Update
 from ..ir.aliasing import Views
 from ..ir.names import Names
-from ..ir.program import RANDOM, Operation, Program, Value
-from .decompose import expanded
+from ..ir.program import Operation, Program, Value
+from .decompose import decomposed
 from .reductions import sums_of_sums, wide_sums
 
 Operations = list[Operation]
 Wanted = Sequence[Value]
 
-# These are kept though nobody reads their results: draws advance the generator, and range checks
-# may raise an error.
-NEEDED = RANDOM | {"in_range", "label_cross_entropy"}
-
 
 def optimised(program: Program) -> Program:
     """Return the program after all passes."""
     done = program.operations
-    for simplify in (expanded, wide_sums, sums_of_sums, same_dtype, common, dead, updates_last):
+    for simplify in (decomposed, wide_sums, sums_of_sums, same_dtype, common, dead, updates_last):
         done = simplify(done, program.wanted)
     _name_apart(done)
     replaced = Program(program.arguments, done, program.results, program.grads)
@@ -36,11 +33,12 @@ def optimised(program: Program) -> Program:
 
 
 def dead(operations: Operations, wanted: Wanted) -> Operations:
-    """Eliminate dead code: operations that lead to no update, result or gradient."""
+    """Eliminate dead code: operations that lead to no update, result or gradient, and are not kept
+    in any case."""
     live = set(wanted)
     kept: Operations = []
     for operation in reversed(operations):
-        needed = isinstance(operation.what, Update) or operation.name in NEEDED
+        needed = isinstance(operation.what, Update) or operation.what.kept
         if needed or not live.isdisjoint(operation.makes):
             kept.append(operation)
             live.update(operation.reads)
@@ -60,7 +58,7 @@ def common(operations: Operations, wanted: Wanted) -> Operations:
         fixed = not views.changes(*operation.reads)
         if known is None or not fixed or not keep.isdisjoint(operation.makes):
             kept.append(operation)
-            if fixed and not isinstance(operation.what, Update) and operation.name not in RANDOM:
+            if fixed and not isinstance(operation.what, Update) and not operation.what.random:
                 first.setdefault(key, operation)
             continue
         for old, new in zip(operation.outputs, known.outputs, strict=True):
@@ -77,7 +75,7 @@ def same_dtype(operations: Operations, wanted: Wanted) -> Operations:
     kept, same = [], Same()
     for operation in operations:
         operation = same.renamed(operation)
-        if operation.name == "astype" and operation.makes:
+        if operation.what is ops.astype and operation.makes:
             (source,), (target,) = operation.reads, operation.makes
             fixed = not views.changes(source) and target not in keep
             if source.dtype == target.dtype and fixed:
@@ -144,4 +142,4 @@ def _key(operation: Operation) -> Any:
         for k, v in sorted(operation.attributes.items())
     )
     dtypes = tuple(None if v is None else v.dtype for v in operation.outputs)
-    return operation.name, inputs, attributes, dtypes
+    return operation.what, inputs, attributes, dtypes

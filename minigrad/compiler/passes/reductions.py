@@ -1,4 +1,7 @@
-"""Passes on sums: one computes them in float64, the other splits sums of sums."""
+"""Passes on sums: one computes them in float64, the other splits sums of sums.
+
+Both rest on the algebra of sums, so they name the primitives that it holds for.
+"""
 
 import math
 from collections.abc import Sequence
@@ -6,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ... import ops
 from ..ir.aliasing import Views
 from ..ir.builder import Written
 from ..ir.program import Operation, Value
@@ -22,18 +26,12 @@ def wide_sums(operations: Operations, wanted: Wanted) -> Operations:
     """
     kept: Operations = []
     for operation in operations:
-        if operation.name in ("sum", "mean") and _is_summed(
-            operation.inputs[0], operation.makes[0]
-        ):
+        summed = operation.what in (ops.sum_over, ops.mean_over)
+        if summed and _is_summed(operation.inputs[0], operation.makes[0]):
             kept += _wide(operation)
         else:
             kept.append(operation)
     return kept
-
-
-def has_floats(a: Value) -> bool:
-    """Return whether loops can reduce a: it has floats, and at least one element."""
-    return a.dtype.kind == "f" and 0 not in a.shape
 
 
 def _is_summed(a: Value, total: Value) -> bool:
@@ -49,14 +47,14 @@ def _wide(operation: Operation) -> Operations:
     dtype = np.float64 if a.dtype.kind == "f" else np.int64
     if dtype == np.int64:
         a = write.cast(a, np.int64)
-    total = write("sum", a, like=(shape, dtype), axis=axes, keepdims=True)
-    if operation.name == "mean":
+    total = write(ops.sum_over, a, like=(shape, dtype), axis=axes, keepdims=True)
+    if operation.what is ops.mean_over:
         total = write.cast(total, np.float64)
         n = math.prod(a.shape[i] for i in axes)
-        total = write("div", total, n, like=(shape, np.float64))
+        total = write(ops.div, total, n, like=(shape, np.float64))
     flat = v.shape != shape
     to = None if flat else v
-    narrow = write("astype", total, to=to, like=(shape, v.dtype), dtype=v.dtype)
+    narrow = write(ops.astype, total, to=to, like=(shape, v.dtype), dtype=v.dtype)
     if flat:
         write.reshaped(narrow, v.shape, v)
     return write.operations
@@ -79,7 +77,7 @@ def sums_of_sums(operations: Operations, wanted: Wanted) -> Operations:
     distributed = _Distributed(maker)
     kept: Operations = []
     for operation in operations:
-        wide = operation.name == "sum" and operation.makes[0].dtype == np.float64
+        wide = operation.what is ops.sum_over and operation.makes[0].dtype == np.float64
         wide = wide and operation.attributes["keepdims"] and operation.rule is not None
         kept += distributed(operation) if wide else [operation]
     return kept
@@ -141,9 +139,9 @@ class _Distributed:
             return any(shape[i] != 1 for i in axes)
 
         whole = [isinstance(x, Value) and x.shape == a.shape for x in made.inputs]
-        if made.name == "neg" or (made.name in ("add", "sub") and all(whole)):
+        if made.what is ops.neg or (made.what in (ops.add, ops.sub) and all(whole)):
             return made.inputs, ()
-        if made.name == "mul":
+        if made.what is ops.mul:
             for i in (0, 1):
                 if whole[i] and not varies(made.inputs[1 - i]):
                     return made.inputs[i : i + 1], made.inputs[1 - i : 2 - i]

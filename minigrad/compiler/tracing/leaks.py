@@ -10,7 +10,7 @@ from types import CellType, MemberDescriptorType
 from typing import Any
 
 from ...errors import TraceError
-from ..ir.program import RANDOM, Value
+from ..ir.program import Value
 from .captures import Place, Watched
 from .guards import same
 from .inspection import ABSENT, comes_from
@@ -46,7 +46,7 @@ def _varying(trace: Trace) -> set[Value | None]:
     """Return the Values whose elements may differ from call to call."""
     found: set[Value | None] = set(trace.arguments)
     for operation in trace.operations:
-        if operation.name in RANDOM or any(
+        if getattr(operation.what, "random", False) or any(
             v in found or (v.origin == "state" and trace.is_known(v)) for v in operation.reads
         ):
             found.update(operation.makes)

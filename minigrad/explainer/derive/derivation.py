@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ... import ops
 from ...arrays import Array
 from ...engine.backward import Node, backward_pass, node_of
 from ...engine.tape import Record, no_grad
@@ -17,7 +18,7 @@ from ...engine.tensor import Tensor
 from ...engine.tracer import tracing
 from ...nn.parameter import Parameter
 from ...ops.primitive import Primitive
-from .evaluate import FUNCTIONS, KNOWN, function_of, value_of
+from .evaluate import FUNCTIONS, function_of, value_of
 from .expressions import text_of
 from .names import Identifiers, Names, memory, one_line
 from .scopes import scopes_of
@@ -127,7 +128,7 @@ class Derivation:
 
     def _function(self, primitive: Primitive) -> str:
         """Return the name by which lines call a primitive: its own, if minigrad declares it."""
-        if KNOWN.get(primitive.name) is primitive:
+        if ops.BUILTIN.get(primitive.name) is primitive:
             return primitive.name
         for name, known in self.functions.items():
             if known is primitive:

@@ -1,6 +1,7 @@
 """Reading an explanation's text back, and computing what it says."""
 
 import re
+import types
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ from ... import ops
 from ...arrays import Array
 from ...engine.tensor import Tensor
 from ...errors import ArgumentError, DtypeError
+from ...functional import array_functions
 
 # name = expression, or name += expression, and what is said of it after three spaces
 LINE = re.compile(r"\s*(?P<target>\S+) (?P<sign>=|\+=) (?P<expression>.+?)(?:   .*)?")
@@ -17,24 +19,25 @@ CONTINUED = re.compile(r",\n {8}(?=\S)")  # where `text` has broken a line that 
 
 
 def _one_hot(labels: Any, n: int) -> Array:
-    """(len(labels), n), with a one at each label that is a class."""
+    """Return (len(labels), n), with a one at each label that is a class."""
     hot: Array = np.asarray(labels)[:, None] == np.arange(n)
     return hot.astype(np.int8)  # which widens no float
 
 
 def function_of(primitive: ops.Primitive) -> Callable[..., Any]:
-    """What an expression that names the primitive calls: without what it saves."""
+    """Return what an expression that names the primitive calls: it returns no residuals."""
     if not primitive.saves:
         return primitive
     return lambda *inputs, **attributes: primitive(*inputs, **attributes)[0]
 
 
 def _functions() -> dict[str, Any]:
-    """What expressions call: public functions of `minigrad`, and primitives that have none; and
-    s_, with which they write an index, and what is not finite."""
-    found: dict[str, Any] = dict(ops.TABLE)
-    found |= {name: getattr(ops, name) for name in ops.__all__ if callable(getattr(ops, name))}
-    found |= {name: function_of(p) for name, p in ops.TABLE.items() if p.saves}
+    """Return what expressions call: primitives, and functions of ops by the names of primitives or
+    of public functions; and s_, with which they write an index, and what is not finite."""
+    found: dict[str, Any] = {name: function_of(p) for name, p in ops.BUILTIN.items()}
+    names = [*ops.BUILTIN, *(name for name in vars(array_functions) if name[0] != "_")]
+    functions = {name: getattr(ops, name) for name in names if hasattr(ops, name)}
+    found |= {name: f for name, f in functions.items() if isinstance(f, types.FunctionType)}
     found["reshape"] = np.reshape  # which takes numbers, too
     found["ones_like"] = np.ones_like
     found["astype"] = lambda a, dtype: np.asarray(a).astype(dtype)
@@ -42,18 +45,17 @@ def _functions() -> dict[str, Any]:
 
 
 FUNCTIONS = _functions()
-KNOWN = dict(ops.TABLE)  # the primitives among them: others may be declared later, or elsewhere
 _SCOPE: dict[str, Any] = {**FUNCTIONS, "__builtins__": {}}
 
 
 def evaluate(text: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """What the lines of an explanation compute, in their order.
+    """Compute what the lines of an explanation say, in their order.
 
     text: `str()` of an explanation, or some of its lines; lines without ` = ` or ` += ` are
-    passed over. values: arrays or Tensors for the names that no line computes, and primitives of
-    your own, as the explanation's `given` has them. Returns all names with their values: arrays, in
-    the dtypes that follow. Errors: DtypeError unless it is text, with a dict of values;
-    ArgumentError for a name without a value, and for a line that cannot be computed.
+    skipped. values: arrays or Tensors for the names that no line computes, and primitives of your
+    own, as the explanation's `given` has them. Returns all names with their values: arrays, in the
+    dtypes that follow. Errors: DtypeError unless it is text, with a dict of values; ArgumentError
+    for a name without a value, and for a line that cannot be computed.
 
     The expressions are Python and are evaluated as such: read back only text that you trust.
 
@@ -93,7 +95,7 @@ def _plain(value: Any) -> Any:
 
 
 def value_of(expression: str, values: Mapping[str, Any]) -> Any:
-    """The value of one expression. Errors: ArgumentError."""
+    """Return the value of one expression. Errors: ArgumentError."""
     try:
         return eval(compile(expression, "<explanation>", "eval"), _SCOPE, values)
     except NameError as error:

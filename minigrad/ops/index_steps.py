@@ -1,4 +1,4 @@
-"""Indexing is expanded here into steps that generated code has one form for each.
+"""Any index is a sequence of steps, for each of which compiled loops have one form.
 
 First come ints and slices. Then the dimensions that arrays of integers index are moved side by
 side. Then these arrays, of one shape, are used as an index. At last the result is reshaped, for new
@@ -10,10 +10,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...ops.indexing import ARRAY
-from ..ir.builder import Shape, Written
-from ..ir.program import Value
+from .builder import Builder
 
+Index = tuple[Any, ...]
+Shape = tuple[int, ...]
+
+ARRAY = "array"  # in an index, the place of an array, which is an input of the primitive
 FULL = slice(None)
 
 
@@ -21,13 +23,13 @@ class Steps(NamedTuple):
     """The steps of an index.
 
     slices: the index of the first step; axes: the order of dimensions, None to keep it; arrays: the
-        arrays of integers; first: the first dimension that they index.
+        Values of the arrays of integers; first: the first dimension that they index.
     """
 
     slices: tuple[Any, ...]
     axes: tuple[int, ...] | None
     first: int
-    arrays: list[Value]
+    arrays: list[Any]
 
     @property
     def places(self) -> tuple[Any, ...]:
@@ -45,7 +47,7 @@ class Steps(NamedTuple):
         return shape[: self.first] + found + shape[self.first + len(self.arrays) :]
 
 
-def is_one_step(index: Sequence[Any], arrays: Sequence[Value]) -> bool:
+def is_one_step(index: Sequence[Any], arrays: Sequence[Any]) -> bool:
     """Return whether an index is one step: the first, or the third."""
     if not arrays:
         return len(index) > 0 and Ellipsis not in index and None not in index
@@ -65,65 +67,30 @@ def sliced(shape: Shape, slices: Sequence[Any]) -> Shape:
     )
 
 
-def getitem(write: Written, a: Value, *arrays: Value, index: Sequence[Any]) -> Any:
-    """Expand a[index]."""
-    steps = None if is_one_step(index, arrays) else _steps(write, index, arrays, len(a.shape))
-    if steps is None:
-        return False
-    if any(item != FULL for item in steps.slices):
-        like = sliced(a.shape, steps.slices), a.dtype
-        a = write("getitem", a, like=like, index=steps.slices)
-    if steps.axes is not None:
-        like = tuple(a.shape[i] for i in steps.axes), a.dtype
-        a = write("permute", a, like=like, axes=steps.axes)
-    if steps.arrays:
-        like = steps.taken(a.shape), a.dtype
-        a = write("getitem", a, *steps.arrays, like=like, index=steps.places)
-    return write.reshaped(a, write.result.shape, write.result)
-
-
-def scatter(write: Written, g: Value, *arrays: Value, index: Sequence[Any], shape: Shape) -> Any:
-    """Expand scatter, which adds g at an index, by the steps of getitem in reverse."""
-    steps = None if is_one_step(index, arrays) else _steps(write, index, arrays, len(shape))
-    if steps is None:
-        return False
-    whole, moved = sliced(shape, steps.slices), steps.moved(shape)
-    g = write.reshaped(g, steps.taken(moved))
-    if steps.arrays:
-        like = moved, g.dtype
-        g = write("scatter", g, *steps.arrays, like=like, index=steps.places, shape=moved)
-    if steps.axes is not None:
-        back = tuple(steps.axes.index(i) for i in range(len(moved)))
-        g = write("permute", g, like=(whole, g.dtype), axes=back)
-    if any(item != FULL for item in steps.slices):
-        g = write("scatter", g, like=(shape, g.dtype), index=steps.slices, shape=shape)
-    return write.reshaped(g, shape, write.result)
-
-
-def _steps(
-    write: Written, index: Sequence[Any], arrays: Sequence[Value], ndim: int
+def steps_of(
+    write: Builder, index: Sequence[Any], arrays: Sequence[Any], ndim: int
 ) -> Steps | None:
     """Return the steps of an index into an array of `ndim` dimensions, or None for an index that is
     a single boolean or a mask that is not constant."""
-    found: list[Value] = []
+    found: list[Any] = []
     for x in arrays:
         if x.dtype.kind != "b":
             found.append(write.cast(x, np.int64))
         elif x.array is None or not x.shape:
             return None
         else:  # a mask, which is a constant: the shape of the result depends on it
-            found += [_constant(write, a) for a in x.array.nonzero()]
+            found += [write.constant(a) for a in x.array.nonzero()]
     given = iter(found)
     slices: list[Any] = []
     dims: list[Any] = []  # for each dimension of the result a slice, or an array's Value
     for item in _whole(index, arrays, ndim):
         if item == ARRAY or (type(item) is int and found):
             slices.append(FULL)
-            dims.append(next(given) if item == ARRAY else _constant(write, np.array(item)))
+            dims.append(next(given) if item == ARRAY else write.constant(np.array(item)))
             continue
         slices += [] if item is None else [item]
         dims += [] if item is None or type(item) is int else [item]
-    own = [i for i, x in enumerate(dims) if isinstance(x, Value)]
+    own = [i for i, x in enumerate(dims) if not isinstance(x, slice)]
     apart = len(own) > 0 and _are_apart(index)
     others = [i for i in range(len(dims)) if i not in own]
     shape = np.broadcast_shapes(*[dims[i].shape for i in own])
@@ -142,7 +109,7 @@ def _are_apart(index: Sequence[Any]) -> bool:
     return places[-1] - places[0] >= len(places)
 
 
-def _whole(index: Sequence[Any], arrays: Sequence[Value], ndim: int) -> list[Any]:
+def _whole(index: Sequence[Any], arrays: Sequence[Any], ndim: int) -> list[Any]:
     """Return the index for all dimensions, without Ellipsis, a mask as one array for each of its
     own."""
     masks = iter([len(x.shape) if x.dtype.kind == "b" else 1 for x in arrays])
@@ -150,11 +117,3 @@ def _whole(index: Sequence[Any], arrays: Sequence[Value], ndim: int) -> list[Any
     missing = ndim - sum(item is not None and item is not Ellipsis for item in items)
     at = items.index(Ellipsis) if Ellipsis in items else len(items)
     return [*items[:at], *[FULL] * missing, *items[at + 1 :]]
-
-
-def _constant(write: Written, array: Any) -> Value:
-    name = f"{write.result.name}_index_{len(write.constants)}"
-    write.constants.append(
-        Value(name, np.ascontiguousarray(array).reshape(array.shape), "constant")
-    )
-    return write.constants[-1]

@@ -1,0 +1,52 @@
+"""Makes functions of ops public: they then also take arrays, lists and numbers."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from .. import ops
+from ..engine.tensor import Tensor, as_tensor
+
+Function = Callable[..., Tensor]
+
+# What the table of primitives need not repeat for each of them.
+ELEMENTWISE = (
+    "Elementwise: inputs are broadcast together, and the result has their shape; its dtype is\n"
+    "theirs, float32 for integers where fractions arise, or bool. Errors: ShapeError, DtypeError."
+)
+OVER_AXES = "axis: an int, a tuple of them, or None; keepdims=True leaves those axes with size 1."
+
+
+def public(function: Any, more: str = "") -> Function:
+    """Return the function, or primitive, as one that makes a Tensor of its first input if no input
+    is one.
+
+    more: the text with which its docstring ends.
+    """
+    name = getattr(function, "name", None) or function.__name__
+
+    def called(*inputs: Any, **options: Any) -> Tensor:
+        if inputs and not any(isinstance(x, Tensor) for x in inputs):
+            inputs = (as_tensor(inputs[0], name), *inputs[1:])
+        return function(*inputs, **options)  # type: ignore[no-any-return]
+
+    called.__name__ = called.__qualname__ = name
+    if isinstance(function, ops.Primitive):
+        more = more or ELEMENTWISE
+    else:
+        called = functools.wraps(function)(called)
+    called.__doc__ = f"{inspect.cleandoc(function.__doc__ or '')}\n\n{more}".strip()
+    called.__module__ = "minigrad"
+    return called
+
+
+def joining(function: Any) -> Function:
+    """Return the same for a function of a list of tensors."""
+
+    @functools.wraps(function)
+    def public(tensors: Any, axis: int = 0) -> Tensor:
+        return function([as_tensor(t, function.__name__) for t in tensors], axis)  # type: ignore[no-any-return]
+
+    public.__module__ = "minigrad"
+    return public

@@ -1,0 +1,213 @@
+"""Primitives that users declare: their forward and vjp are checked whenever they run."""
+
+import functools
+import inspect
+import types
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import ops
+from ..engine.tensor import Tensor
+from ..errors import ArgumentError, DtypeError, ShapeError
+from ..ops.primitive import Formula, Rule
+from . import array_functions
+from ._public import Function, public
+
+Shape = tuple[int, ...]
+
+
+def primitive(
+    name: str,
+    forward: Callable[..., Any],
+    vjp: Rule | Sequence[Rule | None] | None,
+    formula: Formula = None,
+) -> Function:
+    """Declare an operation of your own, and return it as a function of Tensors.
+
+    It is differentiated, to any order, explained and traced like minigrad's own operations.
+    mg.compile runs its forward in NumPy, between compiled functions.
+
+    name: a new one, as errors and explanations call it.
+    forward: `forward(*arrays, **attributes) -> array`, a pure function of NumPy arrays of any
+        shapes; what is no array in a call, such as a number, comes as it is.
+    vjp: the vector-Jacobian products. A function `vjp(g, y, *inputs, **attributes)` returns a tuple
+        with a cotangent for each input, or None for an input without a derivative. g is the
+        cotangent of the result y, and has its shape; the cotangent of an input has the shape of the
+        input. Where the input was broadcast, it may have the shape of y, and is summed then. Or a
+        tuple of such functions, one for each input, which return the cotangent of theirs; None for
+        an input that has no gradient. Write them with operators and functions of minigrad, not of
+        NumPy, since derivatives of higher order are recorded from them. None: the result is a
+        constant.
+    formula: the forward as an expression, which explanations print and evaluate, in the names that
+        the vjp gives the inputs, those of the attributes and functions of minigrad; without it they
+        print a call by name.
+
+    Integers become float32 where the result has fractions. Errors: ArgumentError for a name that is
+    taken or no identifier, and for the wrong number of rules, inputs or cotangents; ShapeError for
+    a cotangent that does not fit its input; DtypeError for what is no function, formula or array.
+
+    >>> cube = mg.primitive("cube", lambda a: a**3, lambda g, y, a: (g * 3 * a**2,), "a ** 3")
+    >>> x = mg.tensor([1.0, 2.0], requires_grad=True)
+    >>> (dx,) = mg.grad(cube(x).sum(), x, create_graph=True)
+    >>> dx.tolist(), mg.grad(dx.sum(), x)[0].tolist()
+    ([3.0, 12.0], [6.0, 12.0])
+    """
+    _check_name(name)
+    if not callable(forward):
+        raise DtypeError(f"primitive {name!r}: forward must be a function, got {forward!r:.60}")
+    rules = tuple(vjp) if isinstance(vjp, (tuple, list)) else None
+    for rule in [vjp] if rules is None else rules:
+        if rule is not None and not isinstance(rule, types.FunctionType):
+            raise DtypeError(
+                f"primitive {name!r}: vjp must be a function written in Python, a tuple of such "
+                f"functions or None, got {rule!r:.60}"
+            )
+    _check_formula(name, formula)
+    declared = ops.primitive(
+        name,
+        _checked_forward(name, forward, rules),
+        _checked_joint(name, vjp) if rules is None else _checked_rules(name, rules),  # type: ignore[arg-type]
+        formula=formula,
+        promotes=True,
+    )
+    return public(declared, f"Declared by mg.primitive({name!r}, ...).")
+
+
+def _check_name(name: Any) -> None:
+    if not isinstance(name, str):
+        raise DtypeError(f"primitive: the name must be a str, got {name!r:.60}")
+    if not name.isidentifier():
+        raise ArgumentError(
+            f"primitive: {name!r} is no identifier, which explanations need; use letters, digits "
+            "and underscores"
+        )
+    if name in ops.TABLE or hasattr(array_functions, name):
+        known = ops.TABLE.get(name)
+        whose = "your own" if known is not None and name not in ops.BUILTIN else "minigrad's"
+        raise ArgumentError(
+            f"primitive: {name!r} is {whose} already; choose a name that no primitive has"
+        )
+
+
+def _check_formula(name: str, formula: Any) -> None:
+    if formula is None or callable(formula):
+        return
+    if not isinstance(formula, str):
+        raise DtypeError(
+            f"primitive {name!r}: formula must be a str, a function that returns one, or None, "
+            f"got {formula!r:.60}"
+        )
+    try:
+        compile(formula, "<formula>", "exec")
+    except SyntaxError as error:
+        raise ArgumentError(
+            f"primitive {name!r}: formula {formula!r} is no expression of Python: {error.msg}"
+        ) from error
+
+
+def _checked_forward(
+    name: str, forward: Callable[..., Any], rules: tuple[Rule | None, ...] | None
+) -> Callable[..., Any]:
+    """Return the forward with checks, and with memory of its own for the result."""
+
+    def checked(*arrays: Any, **attributes: Any) -> Any:
+        if rules is not None and len(arrays) != len(rules):
+            raise ArgumentError(
+                f"{name}: got {len(arrays)} inputs, but its vjp has {len(rules)} rules; give one "
+                "for each input, None where there is no gradient"
+            )
+        y = forward(*arrays, **attributes)
+        if not isinstance(y, (np.ndarray, np.generic, float, int)):
+            raise DtypeError(
+                f"{name}: its forward returned {type(y).__name__}, expected an array; write it "
+                "with functions of NumPy"
+            )
+        y = np.asarray(y)
+        return y.copy() if any(np.may_share_memory(y, a) for a in arrays if a is not None) else y
+
+    return checked
+
+
+def _checked_joint(name: str, vjp: Rule | None) -> Rule | None:
+    """Return a joint rule that checks what the user's returns."""
+    if vjp is None:
+        return None
+
+    @functools.wraps(vjp)
+    def joint(g: Any, y: Any, *inputs: Any, needs: Sequence[int], **attributes: Any) -> Any:
+        found = _run(name, vjp, g, y, inputs, attributes)
+        if not isinstance(found, (tuple, list)) or len(found) != len(inputs):
+            what = type(found).__name__
+            what = f"{len(found)} cotangents" if isinstance(found, (tuple, list)) else what
+            raise ArgumentError(
+                f"{name}: its vjp returned {what}, expected a tuple with a cotangent for each of "
+                f"{len(inputs)} inputs, None where there is none"
+            )
+        return [
+            _cotangent(name, i, gx, g, y, x) if i in needs else None
+            for i, (gx, x) in enumerate(zip(found, inputs, strict=True))
+        ]
+
+    return joint
+
+
+def _checked_rules(name: str, rules: tuple[Rule | None, ...]) -> tuple[Rule | None, ...]:
+    """Return rules that check what the user's return."""
+
+    def checked(i: int, rule: Rule) -> Rule:
+        @functools.wraps(rule)
+        def one(g: Any, y: Any, *inputs: Any, **attributes: Any) -> Any:
+            return _cotangent(name, i, _run(name, rule, g, y, inputs, attributes), g, y, inputs[i])
+
+        return one
+
+    return tuple(None if rule is None else checked(i, rule) for i, rule in enumerate(rules))
+
+
+def _run(name: str, rule: Rule, g: Any, y: Any, inputs: Sequence[Any], attributes: Any) -> Any:
+    try:
+        inspect.signature(rule).bind(g, y, *inputs, **attributes)
+    except TypeError as error:
+        raise ArgumentError(
+            f"{name}: its vjp does not take g, y, {len(inputs)} inputs and the attributes "
+            f"{sorted(attributes)}: {error}"
+        ) from error
+    try:
+        return rule(g, y, *inputs, **attributes)
+    except TypeError as error:
+        if not isinstance(g, Tensor) or isinstance(error, DtypeError):
+            raise
+        raise DtypeError(
+            f"{name}: its vjp cannot be recorded, as higher derivatives, mg.explain and mg.compile "
+            f"need it: {error}; write it with operators and functions of minigrad, not of NumPy"
+        ) from error
+
+
+def _cotangent(name: str, i: int, gx: Any, g: Any, y: Any, x: Any) -> Any:
+    """Return the cotangent gx of input i as backward passes take it: an array if g is one."""
+    if gx is None:
+        return None
+    if not isinstance(gx, (Tensor, np.ndarray, np.generic)):
+        raise DtypeError(
+            f"{name}: its vjp returned {type(gx).__name__} for input {i}, expected a Tensor or "
+            f"array of shape {x.shape}, or None"
+        )
+    if not _fits(gx.shape, x.shape, y.shape):
+        raise ShapeError(
+            f"{name}: its vjp returned shape {gx.shape} for input {i}, expected {x.shape}, the "
+            f"shape of the input, or {y.shape}, that of the result, where the input was broadcast"
+        )
+    return gx._data if isinstance(gx, Tensor) and not isinstance(g, Tensor) else gx
+
+
+def _fits(given: Shape, shape: Shape, result: Shape) -> bool:
+    """Return whether a cotangent of shape `given` can be summed or broadcast to `shape`."""
+    if len(given) == len(shape) and all(m in (1, n) for m, n in zip(given, shape, strict=True)):
+        return True
+    aligned = result[len(result) - len(shape) :]
+    broadcast = len(shape) <= len(result) and all(
+        m in (1, n) for m, n in zip(shape, aligned, strict=True)
+    )
+    return given == result and broadcast

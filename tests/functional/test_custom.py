@@ -1,0 +1,183 @@
+"""mg.primitive: a user's operation runs, differentiates twice, is explained, and runs by NumPy in
+compiled steps; what is wrong in its declaration or its vjp is an error that says so."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+from minigrad import ops
+from minigrad.errors import ArgumentError, DtypeError, ShapeError
+from minigrad.explainer import evaluate
+
+NUMBERS = itertools.count()
+X = np.array([0.3, -1.2, 2.0])
+
+
+@pytest.fixture(autouse=True)
+def table():
+    """What a test declares is gone after it, and what others have declared is not there."""
+    before = dict(ops.TABLE)
+    ops.TABLE.clear()
+    ops.TABLE.update(ops.BUILTIN)
+    yield
+    ops.TABLE.clear()
+    ops.TABLE.update(before)
+
+
+def swish(formula="a / (1 + exp(-a))"):
+    def vjp(g, y, a):
+        s = mg.sigmoid(a)
+        return (g * (s + y * (1.0 - s)),)
+
+    return mg.primitive("swish", lambda a: a / (1.0 + np.exp(-a)), vjp, formula)
+
+
+def scaled():
+    """Two inputs, which are broadcast, a rule for each, and an attribute."""
+    rules = (lambda g, _y, _a, b, by: g * b * by, lambda g, _y, a, _b, by: g * a * by)
+    return mg.primitive("scaled", lambda a, b, by: a * b * by, rules, formula="a * b * by")
+
+
+def leaf(x, dtype=np.float64):
+    return mg.tensor(np.array(x, dtype), requires_grad=True)
+
+
+def test_it_takes_what_functions_of_minigrad_take():
+    f = swish()
+    assert isinstance(f([1.0, 2.0]), mg.Tensor)
+    assert f(np.float32([1, 2])).dtype == np.float32
+    assert f(mg.tensor([1, 2])).dtype == np.float32
+    assert f.__name__ == "swish" and "a / (1 + exp(-a))" in f.__doc__
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_derivatives_equal_finite_differences(order):
+    assert mg.gradcheck(swish(), [leaf(X)], order=order)
+    by = scaled()
+    for shapes in (((2, 3), (3,)), ((), (2,)), ((2, 1), (1, 3))):
+        inputs = [leaf(np.random.default_rng(i).uniform(1, 2, s)) for i, s in enumerate(shapes)]
+        assert mg.gradcheck(lambda a, b: by(a, b, by=3.0) ** 2, inputs, order=order)
+
+
+@pytest.mark.parametrize("formula", ["a / (1 + exp(-a))", None])
+def test_it_is_explained(formula):
+    x = leaf(X)
+    loss = (swish(formula)(x) ** 2).sum()
+    explained = mg.explain(loss, names={"x": x, "loss": loss})
+    loss.backward()
+    assert ("swish(x)" in str(explained)) == (formula is None)
+    found = evaluate(str(explained), explained.given)
+    np.testing.assert_allclose(found["loss"], loss.data, rtol=1e-14)
+    np.testing.assert_allclose(found["g_x"], x.grad.data, rtol=1e-14)
+
+
+def test_a_formula_may_call_another_primitive():
+    swish()
+    twice = mg.primitive(
+        "twice_swish", lambda a: 2 * a / (1.0 + np.exp(-a)), None, formula="2 * swish(a)"
+    )
+    x = leaf(X)
+    loss = (twice(x) * x).sum()
+    explained = mg.explain(loss, names={"x": x, "loss": loss})
+    found = evaluate(str(explained), explained.given)
+    np.testing.assert_allclose(found["loss"], loss.data, rtol=1e-14)
+
+
+def test_compiled_steps_leave_it_to_numpy():
+    """Its derivative too, where that is written with it; the rest is compiled."""
+    f = swish()
+
+    def step(x):
+        loss = (f(x * 2.0) ** 2).sum()
+        return loss, *mg.grad(loss, [x])
+
+    compiled = mg.compile(step)
+    with pytest.warns(RuntimeWarning, match="swish cannot be compiled, and runs by NumPy between"):
+        compiled(leaf(X))
+    for x in (X, X * 3):
+        for a, b in zip(compiled(leaf(x)), step(leaf(x)), strict=True):
+            np.testing.assert_allclose(a.data, b.data, rtol=1e-14)
+
+
+def test_an_ordinary_backward_pass_gets_arrays():
+    """Although functions of minigrad, with which the vjp is written, return Tensors."""
+    y = swish()(X)
+    (gx,) = ops.TABLE["swish"].joint(np.ones(3), y.data, X, needs=[0])
+    assert type(gx) is np.ndarray
+
+
+def test_a_result_never_shares_memory_with_an_input():
+    for forward in (lambda a: a, lambda a: a.T):
+        same = mg.primitive(f"same_{next(NUMBERS)}", forward, lambda g, y, a: (g,))
+        x = mg.tensor(np.eye(2))
+        assert not np.shares_memory(same(x).data, x.data)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (("exp", np.exp, None), ArgumentError, "'exp' is minigrad's already; choose a name"),
+        (("transpose", np.exp, None), ArgumentError, "'transpose' is minigrad's already"),
+        (("swish", np.exp, None), ArgumentError, "'swish' is your own already"),
+        (("my op", np.exp, None), ArgumentError, "'my op' is no identifier"),
+        ((np.exp, np.exp, None), DtypeError, "the name must be a str, got <ufunc"),
+        (("own", 3, None), DtypeError, "'own': forward must be a function, got 3"),
+        (("own", np.exp, 3), DtypeError, "vjp must be a function written in Python, .* got 3"),
+        (("own", np.exp, (np.exp,)), DtypeError, "vjp must be a function .* got <ufunc 'exp'>"),
+        (("own", np.exp, None, 3), DtypeError, "formula must be a str, .* got 3"),
+        (("own", np.exp, None, "a +"), ArgumentError, "formula 'a \\+' is no expression"),
+    ],
+)
+def test_a_declaration_that_is_wrong(arguments, error, message):
+    swish()
+    before = dict(ops.TABLE)
+    with pytest.raises(error, match=message):
+        mg.primitive(*arguments)
+    assert before == ops.TABLE
+
+
+def wrong(vjp):
+    return mg.primitive("wrong", lambda *arrays: sum(arrays), vjp)
+
+
+@pytest.mark.parametrize("create_graph", [False, True])
+@pytest.mark.parametrize(
+    ("vjp", "error", "message"),
+    [
+        (lambda g, y, a: (g, g), ArgumentError, "returned 2 cotangents, expected .* 1 inputs"),
+        (lambda g, y, a: g, ArgumentError, "returned (ndarray|Tensor), expected a tuple"),
+        (lambda g, y, a: None, ArgumentError, "returned NoneType, expected a tuple"),
+        (lambda g, y, a: (g[1:],), ShapeError, r"shape \(2,\) for input 0, expected \(3,\)"),
+        ((lambda g, y, a: g[:, None] + g,), ShapeError, r"shape \(3, 3\) for input 0"),
+        ((lambda g, y, a: "g",), DtypeError, "returned str for input 0, expected a Tensor"),
+        (lambda g, y: (g,), ArgumentError, "does not take g, y, 1 inputs and the attributes"),
+    ],
+)
+def test_a_vjp_that_is_wrong(vjp, error, message, create_graph):
+    x = leaf(X)
+    y = wrong(vjp)(x)
+    with pytest.raises(error, match=f"^wrong: .*{message}"):
+        mg.grad(y.sum(), x, create_graph=create_graph)
+
+
+def test_the_wrong_number_of_inputs():
+    f = wrong((lambda g, y, a: g,))
+    with pytest.raises(ArgumentError, match="wrong: got 2 inputs, but its vjp has 1 rules"):
+        f(leaf(X), leaf(X))
+
+
+def test_a_vjp_in_numpy_serves_only_a_first_derivative():
+    """The error says why, where the backward pass is recorded."""
+    f = mg.primitive("numpys", np.sin, lambda g, y, a: (g * np.cos(a),))
+    x = leaf(X)
+    np.testing.assert_allclose(mg.grad(f(x).sum(), x)[0].data, np.cos(X))
+    with pytest.raises(DtypeError, match=r"numpys: its vjp cannot be recorded, .* not of NumPy"):
+        mg.grad(f(x).sum(), x, create_graph=True)
+
+
+def test_a_forward_that_returns_no_array():
+    f = mg.primitive("texts", lambda a: "a", None)
+    with pytest.raises(DtypeError, match="texts: its forward returned str, expected an array"):
+        f(X)

@@ -44,8 +44,8 @@ def use():
 """
 FINISH = """
 (plan,) = step._plans.popitem()[1]
-from minigrad.compiler import build
-kept = build.function(plan.module, "step").stats
+from minigrad.compiler.runtime import backend
+kept = backend.function(plan.module, "step").stats
 print(json.dumps([out, str(step.path), sum(kept.cache_misses.values())]))
 """
 
@@ -153,7 +153,7 @@ def test_nothing_can_be_written(folder: Folder) -> None:
     for script in (full, "out = use()"):
         out, path, _, errors = folder.run(script)
         assert (out, path) == ([1.0] * 3, "None")
-        assert errors.count("RuntimeWarning: minigrad: compiled kernels cannot be kept") == 1
+        assert errors.count("RuntimeWarning: minigrad: compiled kernels cannot be saved") == 1
         assert [p for p in folder.path.rglob("*") if p.is_file()] == []
         shutil.rmtree(folder.path, ignore_errors=True)
         folder.path.touch()

@@ -155,7 +155,7 @@ def test_nothing_can_be_written(folder: Folder) -> None:
     for script in (full, "out = use()"):
         out, path, _, errors = folder.run(script)
         assert (out, path) == ([1.0] * 3, "None")
-        assert errors.count("RuntimeWarning: minigrad: compiled kernels cannot be kept") == 1
+        assert errors.count("RuntimeWarning: minigrad: compiled kernels cannot be saved") == 1
         assert [p for p in folder.path.rglob("*") if p.is_file()] == []
         shutil.rmtree(folder.path, ignore_errors=True)
         folder.path.touch()

@@ -624,8 +624,8 @@ print("numba.np.npyimpl" in sys.modules)
 @pytest.mark.exhaustive
 @pytest.mark.skipif(not COMPILED, reason="nothing is compiled")
 def test_a_warm_cache_is_all_that_a_step_needs(tmp_path):
-    """Whatever the size, in training and evaluation: no part is called from Python, for each
-    process would have to compile it, and first to import Numba's compiler."""
+    """For any size, in training and evaluation. A device function that Python called would have to
+    be compiled in each process, which imports Numba's compiler."""
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),

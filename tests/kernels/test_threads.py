@@ -99,7 +99,7 @@ def test_each_part_is_done_once():
 
 @compiled
 def test_the_caller_and_a_worker_run_a_loop():
-    """Both parts are under way at the same time."""
+    """Two parts run at the same time."""
     assert sorted(met()) == [0, 1]
 
 
@@ -111,7 +111,7 @@ def test_one_part_is_for_the_caller():
 @pytest.mark.sampled(2)
 @pytest.mark.parametrize("pauses", [100, 2000])
 def test_workers_sleep_and_wake(pauses):
-    """Whether they still watch, sleep, or are about to: pauses around the time that they watch."""
+    """Pauses of about the time that workers wait for a loop, so that some fall asleep meanwhile."""
     assert sorted(met()) == [0, 1]
     rng = np.random.default_rng(0)
     for pause in (0.2, 0.05, *rng.uniform(0.0, 3e-4, pauses)):
@@ -123,7 +123,7 @@ def test_workers_sleep_and_wake(pauses):
 
 @compiled
 def test_workers_are_left_to_sleep_when_waking_them_did_not_pay():
-    """More and more jobs alone; until they find them awake again and again."""
+    """Each time that waking did not pay, more loops run serially; once it has paid, none does."""
     lulls = []
     for _ in range(40):
         members = slept()
@@ -131,16 +131,14 @@ def test_workers_are_left_to_sleep_when_waking_them_did_not_pay():
         lulls.append(int(members[parallel_for.LULL]))
     assert lulls == sorted(lulls) and 1 == lulls[0] < lulls[-1] <= parallel_for.LONGEST
     slept()
-    members[parallel_for.QUIET], members[parallel_for.ELEMENTS] = (
-        0,
-        parallel_for.WORTHWHILE,
-    )  # as if it had paid
+    members[parallel_for.QUIET] = 0
+    members[parallel_for.ELEMENTS] = parallel_for.WORTHWHILE  # as if it had paid
     noted(10)
     assert members[parallel_for.LULL] == members[parallel_for.QUIET] == 0
 
 
 @compiled
-def test_what_a_job_is_worth_is_its_values_in_however_few_parts():
+def test_a_loop_of_many_elements_wakes_workers_for_few_parts():
     """Two parts of many elements wake the worker, even after jobs that did not pay."""
     by = np.full(2, -1)
     for values, helped in ((1, [0, 0]), (parallel_for.WORTHWHILE, [0, 1])):
@@ -153,7 +151,7 @@ def test_what_a_job_is_worth_is_its_values_in_however_few_parts():
 
 @compiled
 def test_many_workers_sleep_and_wake():
-    """More than there are cores; each job is done whoever is awake."""
+    """With more workers than cores, each loop is complete, whoever is awake."""
     pool.set_num_threads(5)
     for i in range(300):
         assert noted(40)[0] == [1] * 40

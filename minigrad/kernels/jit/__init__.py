@@ -17,6 +17,7 @@ The disk cache (cache.py), instead of `cache=True`:
 - In a read-only installation, Numba raises an error (numba#5566). Here the next folder is tried:
   one that is private to the user, since entries are pickles. If none is writable, it warns once.
 - To load an entry, Numba imports its compiler and SciPy, which takes most of a first step's time.
+- Numba cannot load a generated function, since it imports the function's module by name.
 It survives broken, truncated and stale entries, killed and racing processes, full disks, Ctrl-C
 while a kernel compiles, and a Numba whose inside has changed, which then uses its own cache.
 
@@ -28,9 +29,10 @@ each generated step that calls it. An entry of the cache lists the kernels that 
 
 The import of BLAS (blas.py): Numba imports all of SciPy for the addresses of a few functions.
 
-To switch one off for a comparison, edit a copy of the package:
-- the cache: `DiskCache = None` after the imports of decorators.py, which also switches off external
-  calls, since an entry of Numba's cannot list them;
+`python -m bench.numba_ground` compares each with Numba's own means. To switch one off, edit a copy
+of the package:
+- the cache: `DiskCache = None` at the end of decorators.py, which also switches off external calls,
+  since an entry of Numba's cannot list them;
 - device functions: `Inlined = None` there;
 - external calls: `external` there returns its argument;
 - the import of BLAS: `load_blas` returns at once.

@@ -18,7 +18,6 @@ The pool replaces Numba's `prange`, for these reasons:
 It survives a system that starts no more threads, a change of their number while loops run, loops
 within loops, Ctrl-C while workers start, and forks at any moment.
 
-To switch it off for a comparison, edit a copy of the package: `parallel_for` in parallel_for.py
-returns serial_for(function) wrapped by device_function, for one thread, or a function compiled with
-`parallel=True` that runs the parts in a prange loop.
+`python -m bench.numba_ground` compares it with `prange` and with one thread. To switch it off, edit
+a copy of the package: its VARIANTS have a `parallel_for` for each, to add to parallel_for.py.
 """

@@ -33,7 +33,7 @@ JOB, ACTIVE, BUSY, STOP = 0, 8, 16, 24
 # WORKERS: their number. ACQUIRE, RELEASE: C functions that acquire and release a lock.
 FUNCTION, ARGUMENT, WORKERS, ACQUIRE, RELEASE = 32, 33, 34, 35, 36
 # ELEMENTS: those of all loops that found the workers awake since they were last woken.
-# QUIET: jobs left to run serially. LULL: length of the current back-off.
+# QUIET: loops left to run serially. LULL: length of the current back-off.
 ELEMENTS, QUIET, LULL = 37, 38, 39
 # For each thread, LINE apart. TAKEN: how many parts of its range are taken. ASLEEP: 1 while it
 # sleeps or is about to. LOCK: the address of the lock that it then waits for.

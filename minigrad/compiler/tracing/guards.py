@@ -84,9 +84,12 @@ class Guards:
         for code, given in look.reads() if hasattr(look, "reads") else [(CALL, (look,))]:
             self.read(code, *given)
 
-    def expect(self, look: Callable[[], Any], seen: Any) -> None:
+    def expect(self, look: Any, seen: Any) -> None:
         """Guard that a function returns what it has returned before."""
-        if look() == seen:
+        if not hasattr(look, "reads"):
+            self.read(CALL, look)
+            self._readings[CALL, id(look)].seen = seen
+        elif look() == seen:
             self.depend(look)
         else:
             self.never()

@@ -442,6 +442,11 @@ def regroup(o):
     o.param_groups = [type(o.param_groups[0])(o.param_groups[0], lr=0.25)]
 
 
+def rebuffer(o):
+    for state in o.state.values():
+        state["momentum_buffer"] = state["momentum_buffer"] * 0.5
+
+
 OPTIMIZERS = {
     "item": lambda o: o.param_groups[0].__setitem__("lr", 0.25),
     "behind": lambda o: dict.__setitem__(o.param_groups[0], "lr", 0.25),
@@ -450,6 +455,10 @@ OPTIMIZERS = {
     "groups": regroup,
     "weight_decay": lambda o: dict.update(o.param_groups[0], weight_decay=0.5),
     "maximize": lambda o: dict.__setitem__(o.param_groups[0], "maximize", True),
+    "state cleared": lambda o: o.state.clear(),
+    "another state": lambda o: setattr(o, "state", {}),
+    "another buffer": rebuffer,
+    "a buffer less": lambda o: o.state.pop(o.param_groups[0]["params"][0]),
 }
 
 
@@ -489,6 +498,36 @@ def test_a_step_that_reads_a_hyper_parameter():
         agree(compiled, function)
     dict.__setitem__(opt.param_groups[0], "lr", 2.0)
     agree(compiled, function)
+
+
+REBOUND = {
+    "data": lambda w: setattr(w, "data", w.data * 3.0),
+    "dtype": lambda w: w.convert_(np.float32),
+    "requires_grad": lambda w: setattr(w, "requires_grad", False),
+}
+
+
+@pytest.mark.parametrize("way", REBOUND)
+def test_what_a_tensor_is_bound_to(way):
+    w = mg.tensor(X, requires_grad=True)
+
+    def step(x):
+        loss = (w * x).sum()
+        if w.requires_grad:
+            loss.backward()
+        return loss * 2.0
+
+    compiled, x = mg.compile(step), X.astype(np.float32)
+    for i in range(4):
+        w.grad = None
+        if i == 2:
+            REBOUND[way](w)
+        found, grad = compiled(x), w.grad
+        w.grad = None
+        expected = step(mg.tensor(x))
+        assert found.dtype == expected.dtype and found.item() == expected.item()
+        assert (grad is None) == (w.grad is None)
+    assert traces(compiled) == (1 if way == "data" else 2)
 
 
 # --- objects that run code when they are looked at ----------------------------------------------

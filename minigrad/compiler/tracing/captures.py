@@ -9,7 +9,6 @@ user's code.
 
 import gc
 import sys
-import threading
 import weakref
 import zlib
 from array import array
@@ -54,9 +53,6 @@ from .inspection import (
     own,
     slots,
     texts,
-    thread_dict,
-    thread_item,
-    thread_names,
 )
 
 # Classes of these modules only hold other objects, which are all guarded ...
@@ -214,23 +210,24 @@ class Captures:
         new = names - self._names
         self._names |= new
         for there, read in list(self._spaces):
-            self._read(there, read, new)
-
-    def _read(self, there: Any, read: Callable[[str], None], names: set[str]) -> None:
-        for name in sorted(name for name in names if name in there):
-            read(name)
+            for name in sorted(new.intersection(there)):
+                read(name)
 
     def _space(self, there: Any, read: Callable[[str], None]) -> None:
-        """Read the attributes that have a name which a function uses."""
+        """Read the attributes that have a name which a function uses.
+
+        there: all names of attributes.
+        """
         self._spaces.append((there, read))
-        self._read(there, read, self._names)
+        for name in sorted(self._names.intersection(there)):
+            read(name)
 
-    def _items(self, space: Any, name: str, owner: Any) -> None:
-        """Read the named items of a dict that holds the attributes of an object or class."""
-        self.guards.names(space)
-        self._named(space, name, owner)
+    def _items(self, space: Any, name: str, owner: Any, guards: Guards) -> None:
+        """Read the named items of a dict that holds the attributes of an object or class.
 
-    def _named(self, space: Any, name: str, owner: Any) -> None:
+        guards: those that guard its names.
+        """
+        guards.names(space)
         self._space(
             space, lambda key: self._add(self.guards.item(space, key), f"{name}.{key}", owner, key)
         )
@@ -260,17 +257,15 @@ class Captures:
         library = is_foreign(module)
         if comes_from(x, ModuleType):
             if not is_foreign(own(x).get("__name__")):
-                self._items(own(x), name, own(x))
+                self._items(own(x), name, own(x), self.guards)
         elif comes_from(x, type):
             self._class(x, name)
         elif kind is FunctionType:
             if own(x) or not is_library(x.__code__.co_filename):
-                self._items(own(x), name, own(x))
+                self._items(own(x), name, own(x), self.guards)
             self._functions.setdefault(id(x.__code__), []).append(x)
             if id(x.__code__) in self._codes and not is_library(x.__code__.co_filename):
                 self._run(x)
-        elif comes_from(x, threading.local):
-            self._local(x, name)
         elif kind is ContextVar:
             self._add(self.guards.read("{0}.get({1})", x, ABSENT), name, x)
         elif kind is weakref.ref:
@@ -280,7 +275,7 @@ class Captures:
             if comes_from(x, dict) and (
                 dict.__contains__(x, "__builtins__") or (library and not holder)
             ):
-                self._items(x, name, x)
+                self._items(x, name, x, self.guards)
             elif _is_holder(x):
                 self._parts(x, name)
             if not holder:
@@ -312,12 +307,10 @@ class Captures:
         getter = dict_getter(x)
         if getter is not None:
             space = self.guards.read(dict_code(x), x, getter)
-            if not comes_from(x, Module):
-                self._items(space, name, space)
-            else:
-                self.guards.read("len({0})", space)  # besides each of the items
-                self.bound.names(space)
-                self._named(space, name, space)
+            module = comes_from(x, Module)
+            self._items(space, name, space, self.bound if module else self.guards)
+            if module:
+                self.guards.read("len({0})", space)
                 for key, value in dict.items(space):
                     self.guards.item(space, key)
                     self.held[Place(name, space, key).identity] = value
@@ -339,16 +332,8 @@ class Captures:
         for kind in mro(x):
             if ("class", id(kind)) not in self._met and not is_foreign(module_of(kind)):
                 self._met["class", id(kind)] = self.guards.read(OF, kind, mro)
-                self._items(class_dict(kind), name, None)  # which must not be written to
+                self._items(class_dict(kind), name, None, self.guards)  # not to be written to
                 self._class(type(kind), name)
-
-    def _local(self, x: threading.local, name: str) -> None:
-        """Capture what the calling thread has in a threading.local."""
-        space = thread_dict(x)
-        for key in self.guards.read(OF, x, thread_names, each=True):
-            found = self.guards.read(OF, x, partial(thread_item, key))
-            self._add(found, f"{name}.{key}", space, key)
-        self._class(type(x), name)
 
 
 def _checksum(array: Any) -> int:

@@ -46,8 +46,8 @@ def _function(code: str, count: int) -> Callable[..., Any]:
 class Guards:
     """The readings of a trace, each of which is guarded.
 
-    `unchanged()` tells whether all give the same objects again. It is one generated function:
-    `return o0["rate"] is v0 and type(o1) is v1 and ...`. A call of the guards also accepts plain
+    `unchanged()` tells whether all give the same objects again. It is one generated function, with
+    lines like `if o2["rate"] is not v0: return False`. A call of the guards also accepts plain
     values that are equal, and compares with these from then on.
     """
 
@@ -84,9 +84,12 @@ class Guards:
         for code, given in look.reads() if hasattr(look, "reads") else [(CALL, (look,))]:
             self.read(code, *given)
 
-    def expect(self, look: Callable[[], Any], seen: Any) -> None:
+    def expect(self, look: Any, seen: Any) -> None:
         """Guard that a function returns what it has returned before."""
-        if look() == seen:
+        if not hasattr(look, "reads"):
+            self.read(CALL, look)
+            self._readings[CALL, id(look)].seen = seen
+        elif look() == seen:
             self.depend(look)
         else:
             self.never()
@@ -123,7 +126,7 @@ class Guards:
     def _generate(self) -> bool:
         """Generate `unchanged`, and return what it does."""
         names: dict[int, str] = {id(ABSENT): "ABSENT", id(is_each): "is_each"}
-        objects, tests = [ABSENT, is_each], []
+        objects, lines = [ABSENT, is_each], []
 
         def name(x: Any) -> str:
             if type(x) is str or type(x) is int:
@@ -137,13 +140,19 @@ class Guards:
             code = reading.code.format(*map(name, reading.given))
             if reading.seen is ABSENT:
                 code = f"{name(reading.now)}()"
-            tests.append(f"is_each({code}, v{i})" if reading.each else f"{code} is v{i}")
+            test = f"not is_each({code}, v{i})" if reading.each else f"{code} is not v{i}"
+            lines.append(f"        if {test}: return False")
         values = [f"v{i}" for i in range(len(self._readings))]
         self._objects = tuple(objects)
-        source = (
-            f"def unchanged({', '.join([*names.values(), *values])}):\n"
-            f"    try:\n        return {' and '.join(tests) or True}\n"
-            "    except Exception:\n        return False\n"
+        source = "\n".join(
+            [
+                f"def unchanged({', '.join([*names.values(), *values])}):",
+                "    try:",
+                *lines,  # one condition would have longer jumps, which cost time
+                "        return True",
+                "    except Exception:",
+                "        return False",
+            ]
         )
         space: dict[str, Any] = {}
         exec(source, space)

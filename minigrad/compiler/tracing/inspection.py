@@ -74,12 +74,21 @@ def is_foreign(name: Any) -> bool:
 
 
 def dict_getter(x: Any) -> Any:
-    """Return the function that returns the true `__dict__` of x, or None if x has none."""
+    """Return the function that returns the true `__dict__` of x, or None if x has none.
+
+    That of a threading.local is the calling thread's.
+    """
+    if comes_from(x, threading.local):
+        return _thread_dict
     for kind in mro(type(x)):
         getter = class_dict(kind).get("__dict__")
         if type(getter) in (GetSetDescriptorType, MemberDescriptorType):
             return getter.__get__
     return None
+
+
+def _thread_dict(x: threading.local) -> Any:
+    return threading.local.__getattribute__(x, "__dict__")
 
 
 def dict_code(x: Any) -> str:
@@ -122,21 +131,6 @@ PARTS: dict[type, Callable[[Any], tuple[Any, ...]]] = {
 def keys_of(x: Any) -> tuple[Any, ...]:
     """Return the keys of a dict."""
     return tuple(dict.keys(x))
-
-
-def thread_dict(x: threading.local) -> dict[str, Any]:
-    """Return the attributes that a threading.local has in the calling thread."""
-    return threading.local.__getattribute__(x, "__dict__")  # type: ignore[no-any-return]
-
-
-def thread_names(x: threading.local) -> tuple[str, ...]:
-    """Return their names."""
-    return tuple(thread_dict(x))
-
-
-def thread_item(name: str, x: threading.local) -> Any:
-    """Return the attribute of this name, or ABSENT."""
-    return thread_dict(x).get(name, ABSENT)
 
 
 def names_of(code: CodeType) -> tuple[set[str], set[str]]:

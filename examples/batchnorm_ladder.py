@@ -3,10 +3,10 @@
     pip install -e '.[examples]'
     python examples/batchnorm_ladder.py     # prints the ladder; the picture goes to ladder.png
 
-A batch of scikit-learn's digits goes through Linear, BatchNorm, ReLU and Linear. What arrives at
-the BatchNorm, and the cotangent that comes back to it from the loss, is what all rungs start with:
-the lines that the tape derives, the nine stages of the textbooks, the closed form with the algebra
-that leads there, the fused kernel, and the code that the compiler makes of the composed form.
+A batch of scikit-learn's digits goes through Linear, BatchNorm, ReLU and Linear. All rungs start
+with the input of the BatchNorm and the cotangent of its output. They are the lines that the tape
+derives, the nine stages of the textbooks, the closed form with the algebra that leads there, the
+fused kernel, and the code that the compiler makes of the composed form.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from minigrad.explainer import ladder
 
 
 def digits(size, channels):
-    """Return the batch at the BatchNorm of a network that sees its first digits, in float64."""
+    """Return the input and cotangent at the BatchNorm of an untrained network, in float64."""
     mg.manual_seed(0)
     x, labels = load_digits(return_X_y=True)
     x, labels = x[:size] / 16, labels[:size]
@@ -45,8 +45,8 @@ def draw(rows, path):
     for row in rows:
         at = max(row.difference, smallest), row.title
         left.plot(*at, "o", color="C0")
-        said = f"{row.difference:.1e}" if row.difference else "0"
-        left.annotate(said, at, (7, 0), textcoords="offset points", va="center")
+        label = f"{row.difference:.1e}" if row.difference else "0"
+        left.annotate(label, at, (7, 0), textcoords="offset points", va="center")
     left.axvline(np.finfo(np.float64).eps, color="gray", linestyle=":", label="float64's epsilon")
     left.set(
         xscale="log", xlim=(smallest / 2, 1e-13), title="largest relative difference from rung 1"

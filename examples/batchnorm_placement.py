@@ -2,11 +2,12 @@
 
     pip install -e '.[examples]'
     python examples/batchnorm_placement.py           # under a minute; a picture in placement.png
-    python examples/batchnorm_placement.py --quick   # a few seconds, too few runs to conclude from
+    python examples/batchnorm_placement.py --quick   # a few seconds, too few runs for conclusions
 
-The network of examples/digits.py, 64-128-64-10, with BatchNorm between a Linear and its ReLU, and
-behind the last Linear. Each placement is trained with each learning rate and seed, a split of the
-data being part of the seed; plain cross-entropy, SGD with momentum 0.9, no schedule.
+The network is that of examples/digits.py, 64-128-64-10. BatchNorm stands between a Linear and its
+ReLU, after the last Linear, in both places or in neither. Each placement is trained with each
+learning rate and seed, which also decides on the split of the data. The loss is the cross-entropy,
+the optimizer SGD with momentum 0.9 and a constant learning rate.
 """
 
 import argparse
@@ -59,9 +60,9 @@ def train(placement, lr, seed, epochs):
 
 
 def sweep(rates, seeds, epochs):
-    """Return placement -> accuracies and losses, an array (2, rates, seeds) for each."""
+    """Return the accuracies and losses of each placement, in an array (2, rates, seeds)."""
     results = {}
-    with np.errstate(all="ignore"):  # the largest rates diverge: that is a result
+    with np.errstate(all="ignore"):  # that the largest rates diverge is a result
         for placement in PLACEMENTS:
             runs = [[train(placement, lr, s, epochs) for s in range(seeds)] for lr in rates]
             results[placement] = np.moveaxis(np.array(runs), -1, 0)
@@ -69,7 +70,7 @@ def sweep(rates, seeds, epochs):
 
 
 def print_table(rates, results):
-    """Print mean accuracies by learning rate, and how many of the rates serve."""
+    """Print mean accuracies by learning rate, and how many of the rates are good."""
     best = max(accuracies.mean(axis=1).max() for accuracies, _ in results.values())
     seeds = next(iter(results.values())).shape[-1]
     print(f"test accuracy in percent, mean of {seeds} seeds, by learning rate\n")
@@ -103,7 +104,7 @@ def plot(rates, results, epochs, path):
 
 
 def main():
-    """Train all, print the table and plot it."""
+    """Train all networks, print the table and plot it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="few learning rates, seeds, epochs")
     parser.add_argument(

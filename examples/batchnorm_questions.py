@@ -1,4 +1,4 @@
-"""Questions that learners ask about BatchNorm, each with an answer and the evidence.
+"""Questions that learners ask about BatchNorm, each with an answer and evidence.
 
     pip install -e '.[examples]'
     python examples/batchnorm_questions.py           # all
@@ -6,7 +6,7 @@
     python examples/batchnorm_questions.py --list    # the questions only
     python examples/batchnorm_questions.py --code 1  # with the code that prints the figures
 
-Throughout, for each feature of a batch of n examples, with gamma and beta to be learnt:
+For each feature of a batch of n examples, where gamma and beta are learnt:
 
     x_hat = (x - mean) / sqrt(var + eps)        y = gamma * x_hat + beta
 
@@ -49,14 +49,14 @@ def show(i, code):
     question, answer = inspect.getdoc(QUESTIONS[i - 1]).split("\n\n", 1)
     print(f"{i}. {question}\n\n{answer}\n")
     if code:
-        print(inspect.getsource(QUESTIONS[i - 1]).split('"""\n')[1])  # what follows the docstring
+        print(inspect.getsource(QUESTIONS[i - 1]).split('"""\n')[1])  # the code after the docstring
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         QUESTIONS[i - 1]()
     print(textwrap.indent(printed.getvalue(), "    "))
 
 
 def main():
-    """Answer all questions, or those asked for."""
+    """Answer all questions, or those given by number."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     numbers = range(1, len(QUESTIONS) + 1)
     parser.add_argument("numbers", nargs="*", type=int, help="which ones; all by default")

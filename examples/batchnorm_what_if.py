@@ -1,23 +1,24 @@
-"""What if one forgets a path? BatchNorm's dx, where a statistic is taken for a constant.
+"""What if one forgets a path? BatchNorm's dx if a statistic is taken for a constant.
 
     pip install -e '.[examples]'
     python examples/batchnorm_what_if.py                    # a table
     python examples/batchnorm_what_if.py --plot paths.png   # and a picture
 
-y = gamma * (x - mean) / sqrt(var + eps) + beta, where mean and var are made of all x of the batch.
-So each x acts on y in three ways, and dx is gamma * inv_std times the sum of three terms, with m()
-for the mean over the batch:
+In y = gamma * (x - mean) / sqrt(var + eps) + beta, mean and var depend on all x of the batch. So
+each x acts on y in three ways, and dx is gamma * inv_std times the sum of three terms, where m() is
+the mean over the batch:
 
-    g                        straight
+    g                        directly
     - m(g)                   through the mean in the centring
     - x_hat * m(g * x_hat)   through the variance
 
-Whoever forgets one of them loses its term. The path from the mean *inside* the variance has no
-term: the variance changes with it by -2 * m(x - mean), and the deviations from a mean sum to zero.
+If you forget a path, you lose its term. The path through the mean *inside* the variance has no
+term: the derivative of the variance by that mean is -2 * m(x - mean), and the deviations from a
+mean sum to zero.
 
-The batch is of real digits, sent through a Linear layer; the cotangent g is random, since that of
-a plain sum makes all of dx zero (the last table shows it); float64, so that what is zero shows as
-rounding.
+The batch is one of real digits behind a Linear layer. The cotangent g is random, since that of a
+plain sum makes all of dx zero, as the last table shows. All is in float64, in which a zero shows as
+rounding errors.
 """
 
 import argparse
@@ -55,7 +56,7 @@ def problem(n, seed):
 
 
 def derive(x, gamma, g, detach=()):
-    """Return dx as the tape derives it, without the paths through what is detached."""
+    """Return dx as the tape derives it, without the paths through detached statistics."""
     leaf = mg.tensor(x, requires_grad=True)
     y = ladder.what_if(leaf, gamma, detach=detach, eps=EPS)
     return mg.grad(y, leaf, g)[0].numpy()
@@ -69,14 +70,14 @@ def closed_form(x, gamma, g):
 
 
 def finite_differences(x, gamma, g, step=1e-5):
-    """Return dx by central differences: no derivation, so nothing that could be forgotten."""
+    """Return dx by central differences, which need no derivation: nothing can be forgotten."""
 
     def z(x):
         y = F.batch_norm(x, weight=gamma, training=True, eps=EPS, fused=False).numpy()
         return g * y
 
     dx, x = np.empty(x.shape), x.copy()
-    for i in range(len(x)):  # the features are apart from each other: one shift for all of them
+    for i in range(len(x)):  # features are independent, so that one shift serves all
         x[i] += step
         above = z(x)
         x[i] -= 2 * step
@@ -92,13 +93,13 @@ def error(dx, exact):
 
 def angle(dx, exact):
     """Return the angle between the two, in degrees."""
-    # From the sine: the cosine of a small angle is 1 but for rounding.
+    # By the sine: the cosine of a small angle is 1 except for rounding.
     dx, exact = dx / np.linalg.norm(dx), exact / np.linalg.norm(exact)
     return np.degrees(2 * np.arcsin(min(1.0, np.linalg.norm(dx - exact) / 2)))
 
 
 def compare(n, seed):
-    """Return what is forgotten -> dx, and the exact dx, for a batch of n."""
+    """Return dx by what is forgotten, and the problem, for a batch of n."""
     given = problem(n, seed)
     return {name: derive(*given, detach) for name, detach in FORGOTTEN.items()}, given
 
@@ -115,7 +116,7 @@ def print_table(found, given):
 
 
 def errors_by_size(sizes, seed):
-    """Return what is forgotten -> its error for batches of each size."""
+    """Return the errors for batches of each size, by what is forgotten."""
     errors = {name: [] for name in FORGOTTEN if name != "nothing"}
     for n in sizes:
         found, given = compare(n, seed)
@@ -130,11 +131,11 @@ def print_sizes(sizes, errors):
     print(f"{'forgotten':30} " + " ".join(f"{n:9}" for n in sizes))
     for name, values in errors.items():
         print(f"{name:30} " + " ".join(f"{value:9.1e}" for value in values))
-    print("\nA random g has a mean of about 1 / sqrt(n), and so has what was forgotten.")
+    print("\nThe mean of a random g is about 1 / sqrt(n), and so is what was forgotten.")
 
 
 def print_sum(x, gamma):
-    """Print dx of a sum, which is zero whatever x is: y has the mean beta."""
+    """Print dx of a sum, which is zero for every x, since the mean of y is beta."""
     print(
         "\nLength of dx where z is the plain sum of y, which no x can change: g is 1 everywhere\n"
     )
@@ -144,7 +145,7 @@ def print_sum(x, gamma):
 
 
 def plot(found, given, sizes, errors, path):
-    """Write a PNG: each dx against the exact one, and the errors by the size of the batch."""
+    """Write a PNG of each dx against the exact one, and of the errors by the size of the batch."""
     exact = closed_form(*given)
     names = [name for name in FORGOTTEN if name != "nothing"]
     figure = Figure(figsize=(12, 7), layout="constrained")  # Agg draws it: no display needed
@@ -159,7 +160,7 @@ def plot(found, given, sizes, errors, path):
         panel.text(0.05, 0.9, f"error {error(found[name], exact):.1e}", transform=panel.transAxes)
     panels[0].set_ylabel("dx without it")
     wrong, exact = bottom.subplots(2, 1, sharex=True, height_ratios=[2, 1])
-    for i, name in enumerate(names):  # on one axis, 15 decades would make the wrong ones one line
+    for i, name in enumerate(names):  # one axis of 15 decades would merge the wrong ones
         curves = wrong if max(errors[name]) > 1e-12 else exact
         curves.loglog(sizes, errors[name], "osd^"[i] + "-", color=f"C{i}", alpha=0.7, label=name)
     for curves in (wrong, exact):
@@ -173,7 +174,7 @@ def plot(found, given, sizes, errors, path):
 
 
 def main():
-    """Print the tables; plot them where asked to."""
+    """Print the tables; plot them if asked to."""
     defaults = argparse.ArgumentDefaultsHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=defaults)
     add = parser.add_argument

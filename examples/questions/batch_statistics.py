@@ -1,26 +1,27 @@
-"""Questions on means and variances, their neighbours, and where BatchNorm belongs.
+"""Questions on means and variances, on neighbouring layers, and on where BatchNorm belongs.
 
-As in gamma_beta.py: question and answer are the docstring, the body prints the evidence.
+As in gamma_beta.py, a docstring is a question and its answer, and the body prints the evidence.
 """
 
 import numpy as np
 from batchnorm_placement import PLACEMENTS, train
 from batchnorm_what_if import compare, error
 from digits import build, load, train_epoch
-from gamma_beta import batch
 
 import minigrad as mg
 from minigrad import functional as F
 from minigrad import nn, optim
 from minigrad.data import DataLoader
 
+from .gamma_beta import batch
+
 
 def what_eps_is_for():
     """What is eps for?
 
-    A feature that is the same in the whole batch has variance 0, and 0 / 0 is no number. eps, a
-    small number, keeps the root from being 0: such a feature gets y = beta. That is not rare: of
-    the digits' pixels, some are 0 in every image.
+    A feature that is the same in the whole batch has variance 0, and 0 / 0 is not a number. eps, a
+    small number, keeps the root from being 0, so that such a feature gets y = beta. That is not
+    rare: some of the digits' pixels are 0 in every image.
     """
     x, _ = batch()
     constant = x.var(axis=0) == 0
@@ -37,7 +38,7 @@ def bias_before():
     """Why is the bias of the Linear before a BatchNorm useless?
 
     It is the same for all examples, so the mean contains it, and the mean is subtracted. Nothing
-    depends on it, and its gradient is zero but for rounding. beta does its work, after the
+    depends on it, and its gradient is zero except for rounding. beta does its work, after the
     normalisation. Write nn.Linear(..., bias=False).
     """
     x, labels = batch()
@@ -57,9 +58,9 @@ def bias_before():
 def three_paths():
     """The derivative for x: why is it not simply gamma * inv_std * dz/dy?
 
-    Mean and variance are made of x. Each x acts on all y of its feature, through the mean and
-    through the variance; each path takes a term away. The path from the mean that is inside the
-    variance adds nothing, as deviations from a mean sum to 0. More: batchnorm_what_if.py.
+    Because mean and variance depend on x. Each x acts on all y of its feature, through the mean and
+    through the variance, and each of these paths subtracts a term. The path through the mean inside
+    the variance adds nothing, since deviations from a mean sum to 0. batchnorm_what_if.py has more.
     """
     found, given = compare(16, 0)
     for name, dx in found.items():
@@ -71,10 +72,10 @@ def three_paths():
 def training_or_eval():
     """Which mean and variance are used, in training and when the network is used?
 
-    In training those of the batch; in evaluation mode the running ones, gathered in training. So
-    what is said of one image depends on the others of its batch in training, and on none in
-    eval(). Whoever forgets model.eval() gets other answers for other batches, and bad ones for a
-    batch that is not mixed as in training.
+    In training those of the batch; in evaluation mode the running ones, which training has
+    collected. So the output for an image depends on the other images of its batch in training, and
+    only on itself in eval(). If you forget model.eval(), answers change with the batch, and they
+    are bad for a batch whose mixture differs from that in training.
     """
     x_train, x_test, y_train, y_test = load(0)
     mg.manual_seed(0)
@@ -100,8 +101,8 @@ def batch_of_one():
     """Why does a batch of one fail in training, and what helps?
 
     One value is its own mean: x - mean is 0, whatever x is, and so is the variance. There is
-    nothing to normalise, and it is an error. It mostly happens in the last batch of an epoch:
-    DataLoader(drop_last=True) leaves that out. In evaluation mode one image is fine.
+    nothing to normalise, and it is an error. It mostly happens in the last batch of an epoch, which
+    DataLoader(drop_last=True) leaves out. In evaluation mode one image is fine.
     """
     bn, x = nn.BatchNorm1d(64), batch(1)[0].astype(np.float32)
     try:
@@ -118,9 +119,9 @@ def batch_of_one():
 def biased_or_unbiased():
     """Is the variance the biased or the unbiased one?
 
-    Both occur. A batch is normalised with its biased variance, divided by n; the running variance
-    takes the unbiased one, divided by n - 1, since it estimates that of all data. (So does PyTorch;
-    Keras 3 and Flax take the biased one for both.)
+    Both are used. A batch is normalised with its biased variance, divided by n; the running
+    variance takes the unbiased one, divided by n - 1, since it estimates that of all data. (PyTorch
+    does the same; Keras 3 and Flax use the biased one for both.)
     """
     x = batch(8)[0][:, 20:21]
     bn = nn.BatchNorm1d(1, momentum=1.0).double()  # the running value is that of this batch alone
@@ -135,8 +136,8 @@ def momentum_conventions():
     """What does momentum mean, 0.1 here and 0.99 in Keras?
 
     Here and in PyTorch it is the weight of the new value, running = (1 - momentum) * running +
-    momentum * batch; in Keras and Flax that of the old one: their 0.99 is 0.01 here. Copied
-    unchanged, 0.99 lets the running mean follow the latest batch. It has nothing to do with
+    momentum * batch; in Keras and Flax it is that of the old one, so that their 0.99 is 0.01 here.
+    If you copy 0.99 unchanged, the running mean follows the latest batch. It has nothing to do with
     the momentum of SGD. momentum=None takes the plain mean of all batches.
     """
     images = load(0)[0]
@@ -153,9 +154,9 @@ def momentum_conventions():
 def freezing():
     """How do I freeze a BatchNorm? requires_grad=False was not enough.
 
-    That stops gamma and beta only. The running statistics are no parameters; they move in each
-    forward in training mode, under no_grad as well. eval() stops them, and makes BatchNorm use
-    them; call it again after each model.train(). (In Keras, trainable=False does both.)
+    That stops only gamma and beta. The running statistics are not parameters; they change in each
+    forward in training mode, also under no_grad. eval() stops them, and makes BatchNorm use them;
+    call it again after each model.train(). (In Keras, trainable=False does both.)
     """
     x, _ = batch()
     bn = nn.BatchNorm1d(64).double().requires_grad_(False)
@@ -170,10 +171,11 @@ def freezing():
 def from_layer_to_layer():
     """Does it keep the distribution of the data the same from layer to layer?
 
-    Within a batch it does, but for eps: each feature leaves with mean beta and standard deviation
-    |gamma|, whatever the weights before it do; even ten times as large, they change nothing, and
-    their gradient is a tenth. The paper of 2015 (arXiv:1502.03167) names this as the reason why
-    BatchNorm helps; Santurkar et al. (arXiv:1805.11604) doubt it, and find a smoother loss.
+    Within a batch it does, except for eps: each feature leaves with mean beta and standard
+    deviation |gamma|, whatever the weights before it do. If these are ten times as large, nothing
+    changes, and their gradient is a tenth. The paper of 2015 (arXiv:1502.03167) gives this as the
+    reason why BatchNorm helps; Santurkar et al. (arXiv:1805.11604) doubt it, and find a smoother
+    loss instead.
     """
     x, labels = batch()
     mg.manual_seed(0)
@@ -195,12 +197,12 @@ def from_layer_to_layer():
 
 
 def hidden_or_output():
-    """Does BatchNorm belong into hidden layers only, or into the output layer too?
+    """Does BatchNorm belong in hidden layers only, or in the output layer too?
 
-    Into hidden layers, between the Linear and its activation: there it helps a lot. Behind the last
-    Linear it is unusual. It ties the spread of each class's logits over a batch to that class's
-    gamma, so that the network has to learn by these ten numbers to be sure, and the loss falls
-    more slowly. It need not cost accuracy: batchnorm_placement.py has all learning rates.
+    In hidden layers, between the Linear and its activation: there it helps a lot. After the last
+    Linear it is unusual. There it ties the spread of each class's logits over a batch to that
+    class's gamma, so that confidence has to be learnt by these ten numbers, and the loss falls more
+    slowly. It need not cost accuracy: batchnorm_placement.py tries all learning rates.
     """
     lr, epochs = 0.1, 5
     print(f"{epochs} epochs with learning rate {lr}: test accuracy, and last training loss")

@@ -28,7 +28,7 @@ def by_hand():
 
     As a layer between a Linear and its activation: forward normalises each mini-batch, backward
     returns the gradients of x, gamma and beta. By hand that is a dozen lines (--code shows them);
-    with an engine that derives gradients, forward is enough.
+    with an engine that derives gradients, you write only forward.
     """
     x, _ = batch()
     rng = np.random.default_rng(0)
@@ -37,7 +37,7 @@ def by_hand():
     inv_std = 1 / np.sqrt(x.var(axis=0) + 1e-5)
     x_hat = (x - x.mean(axis=0)) * inv_std
     y = gamma * x_hat + beta
-    # Backward: g is dz/dy, the gradient that arrives from the layer behind.
+    # Backward: g is dz/dy, the gradient that arrives from the next layer.
     dbeta, dgamma = g.sum(axis=0), (g * x_hat).sum(axis=0)
     dx = gamma * inv_std * (g - g.mean(axis=0) - x_hat * (g * x_hat).mean(axis=0))
 
@@ -66,10 +66,10 @@ def hyperparameters():
 def initial_values():
     """How are gamma and beta initialised, randomly or with default values, and in which shapes?
 
-    gamma with ones, beta with zeros, in PyTorch and Keras as well; each a vector with one entry for
-    each feature (channel). So y is x_hat at first: nothing is scaled or shifted, until it is learnt
-    that it should be. Random values would win nothing: the weights before already make the
-    features differ from each other.
+    With default values: gamma with ones and beta with zeros, as in PyTorch and Keras. Each is a
+    vector with one entry for each feature (channel). So y is x_hat at first, and training learns
+    whether to scale or shift it. Random values would gain nothing: the weights of the layer before
+    already make the features differ from each other.
     """
     x, _ = batch()
     bn = nn.BatchNorm1d(64).double()
@@ -82,8 +82,8 @@ def initial_values():
 def constructor():
     """Where do I make them: with the weights and biases, or in forward propagation?
 
-    With the weights, once, in the constructor. Made in forward, they would be new in every step:
-    the optimizer does not know them, and what they learnt is thrown away.
+    With the weights, once, in the constructor. If forward made them, they would be new in every
+    step: the optimizer would not know them, and what they have learnt would be lost.
     """
 
     class MadeInForward(nn.Module):
@@ -111,9 +111,9 @@ def constructor():
 def one_for_each_layer():
     """With n-vectors of gamma and beta, do I need them for each layer, or for each example?
 
-    For each layer: every BatchNorm has a gamma and a beta of its own, with n the number of features
-    of that layer. All examples of the batch share them, so that the size of the batch is in no
-    shape. For images (N, C, H, W), n is the number of channels C.
+    For each layer: every BatchNorm has a gamma and a beta of its own, where n is the number of
+    features of that layer. All examples of the batch share them, so that their shapes do not
+    contain the size of the batch. For images (N, C, H, W), n is the number of channels C.
     """
     model = build(batchnorm=True)
     for name, p in model.named_parameters():
@@ -127,7 +127,7 @@ def one_for_each_layer():
 def derivatives():
     """How are the derivatives for gamma and beta computed?
 
-    As any other: by the chain rule. y = gamma * x_hat + beta, so dy/dgamma = x_hat and dy/dbeta =
+    By the chain rule, like any other. y = gamma * x_hat + beta, so dy/dgamma = x_hat and dy/dbeta =
     1. For a result z (the loss), one example contributes dz/dgamma = dz/dy * x_hat and dz/dbeta =
     dz/dy. To see these, give each example a gamma and a beta of its own: a row of a matrix.
     """
@@ -162,10 +162,10 @@ def derivatives():
 def sum_over_the_batch():
     """Why do these formulas need a sum over the batch?
 
-    All examples share one gamma: move it, and every y of that feature moves. Its derivative is the
-    sum of what the examples contribute, and has gamma's shape. (A mean in the loss has put its 1/n
-    into dz/dy already: a second mean here would be wrong.) Beware: NumPy lets you subtract the
-    elementwise product from gamma, and makes a matrix of the vector.
+    All examples share one gamma: if it changes, every y of that feature changes. Its derivative is
+    the sum of what the examples contribute, and has gamma's shape. (If the loss is a mean, its 1/n
+    is already in dz/dy: a second mean here would be wrong.) Beware: NumPy lets you subtract the
+    elementwise product from gamma, and turns the vector into a matrix.
     """
     x, labels = batch()
     mg.manual_seed(0)
@@ -201,8 +201,8 @@ def updates():
     """Are they updated like weights?
 
     Yes: gamma <- gamma - lr * dz/dgamma and beta <- beta - lr * dz/dbeta, by the same optimizer in
-    the same step, with momentum and weight decay if these are set. (Who wants no weight decay on
-    them puts them into a parameter group of their own.)
+    the same step, with momentum and weight decay if these are set. (To exempt them from weight
+    decay, put them into a parameter group of their own.)
     """
     x, labels = batch()
     mg.manual_seed(0)

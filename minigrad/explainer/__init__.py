@@ -1,12 +1,13 @@
 """Explanations of what the tape derives: text, mathematics, graphs and a page to step through.
 
-    Names        what the user calls things
-    SymbolicTracer      runs a rule on Tensors, and writes out what it applies
-    Derivation   variables, the lines of all records, and those of all rules
-    Explanation  shows that, and is what `mg.explain` returns
+    Names           what the user calls things
+    SymbolicTracer  writes what a rule applies to Tensors as an expression
+    Derivation      variables, the lines of all records, and those of all rules
+    Explanation     shows a derivation; `mg.explain` returns it
 
-A tool on top of the tape: imports neither the compiler nor what uses it. The text of a forward is
-the formula of its primitive; that of a derivative is made by the rule that computes it.
+The text of a forward is the formula of its primitive; that of a derivative is made by the rule that
+computes it, while the engine's own backward pass runs. Read derive/, analysis/, graph/, render/,
+then api.py. ladder.py is a program on top, and alone in importing the compiler.
 """
 
 from .api import Explanation, explain

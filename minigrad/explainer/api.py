@@ -1,4 +1,4 @@
-"""`mg.explain`: the tape of a result and the derivation of its gradients, to be read."""
+"""`mg.explain`: how a result was computed and its gradients follow, for people to read."""
 
 import os
 import sys
@@ -17,7 +17,8 @@ from .derive.derivation import Derivation
 from .derive.names import Names
 from .derive.scopes import Scope
 from .derive.steps import Variable
-from .graph.graph import Graph, dot, graph_of
+from .graph.dot import dot
+from .graph.graph import Graph, graph_of
 from .graph.svg import draw
 from .render.files import write_text
 from .render.markdown import markdown
@@ -27,10 +28,10 @@ from .render.text import text
 
 
 class Explanation:
-    """How a result was computed and its gradients follow; made by `mg.explain`.
+    """How a result was computed and how its gradients follow; `mg.explain` makes it.
 
-    `str()` is plain text of at most 100 columns, whose lines `evaluate` reads back; a notebook
-    shows it as a page. It holds copies of what it was made from: backward and optimizer may follow.
+    `str()` gives plain text of at most 100 columns, which `evaluate` reads back; a notebook shows
+    tables and a graph. It holds copies, so that backward and the optimizer may follow.
     """
 
     def __init__(self, derivation: Derivation, folded: frozenset[str] = frozenset()) -> None:
@@ -55,11 +56,11 @@ class Explanation:
     # --- drawings ------------------------------------------------------------------------------
 
     def to_dot(self) -> str:
-        """The graph in the language of Graphviz, with modules as clusters."""
+        """Return the graph in Graphviz's language, with modules as clusters."""
         return dot(self._graph())
 
     def to_svg(self, path: str | os.PathLike[str] | None = None) -> str:
-        """The graph as SVG, for light and dark pages; Graphviz is not needed.
+        """Return the graph as SVG, for light and dark pages; it does not need Graphviz.
 
         path: a file to write it to as well, whole or not at all. Errors: FileError.
         """
@@ -69,7 +70,7 @@ class Explanation:
         return svg
 
     def save_html(self, path: str | os.PathLike[str]) -> None:
-        """Write a page in which one steps through the derivation; it needs nothing else.
+        """Write a page to step through the derivation in a browser; it needs no network.
 
         path: the file, which is written whole or not at all. Errors: FileError.
         """
@@ -81,22 +82,22 @@ class Explanation:
     # --- folding -------------------------------------------------------------------------------
 
     def modules(self) -> list[str]:
-        """The names of the modules whose calls are on the tape, each once, in order."""
+        """Return the names of the modules whose calls are on the tape, each once, in order."""
         scopes = [scope for step in self.derivation.steps for scope in step.scopes]
         return list(dict.fromkeys(scope.label for scope in scopes))
 
     def fold(self, *modules: str) -> "Explanation":
-        """The same, with all records of these modules (none named: of every layer) in one line.
+        """Return the same explanation, with each call of these modules folded to one line.
 
-        modules: names, as `modules()` has them, or the names of classes. What is folded is shown
-        by what goes in and comes out; `evaluate` cannot compute it. Errors: ArgumentError for one
-        that is not on the tape; DtypeError for what is no text.
+        modules: names that `modules()` returns, or names of classes; without any, every layer. A
+        folded call shows what goes in and comes out, and `evaluate` cannot compute it.
+        Errors: ArgumentError for a module that is not on the tape; DtypeError unless it is text.
         """
         inner = {step.scopes[-1].label for step in self.derivation.steps if step.scopes}
         return Explanation(self.derivation, self._folded | (self._meant(modules) or inner))
 
     def unfold(self, *modules: str) -> "Explanation":
-        """The same, with the records of these modules (none named: of all) one by one again."""
+        """Return the same explanation with these modules' records, or all, one by one again."""
         left = self._folded - self._meant(modules) if modules else frozenset()
         return Explanation(self.derivation, left)
 
@@ -104,11 +105,12 @@ class Explanation:
         return scope.label in self._folded
 
     def _meant(self, modules: tuple[str, ...]) -> frozenset[str]:
+        """Return the names of the modules that these names, of modules or classes, stand for."""
         scopes = {scope for step in self.derivation.steps for scope in step.scopes}
         for name in modules:
             if not isinstance(name, str):
                 raise DtypeError(
-                    f"explain: modules are named by text, got {name!r:.60}; write fold('model.0'), "
+                    f"explain: a module's name is text, got {name!r:.60}; write fold('model.0'), "
                     "or fold(*names) for a list of names"
                 )
             if not any(name in (scope.label, scope.kind) for scope in scopes):
@@ -122,14 +124,16 @@ class Explanation:
 
     @property
     def given(self) -> dict[str, Any]:
-        """What no line computes, by its name: what `evaluate` needs besides the text. Copies of
-        arrays, and the primitives that minigrad has not declared itself."""
+        """Return what `evaluate` needs besides the text: the values that no line computes.
+
+        They are copies of arrays, and the primitives that minigrad does not declare itself.
+        """
         arrays = {v.name: v.value.copy() for v in self.derivation.variables if v.kind != "result"}
         return arrays | self.derivation.functions
 
     @property
     def gradients(self) -> dict[str, Array]:
-        """Copies of the total gradients of parameters and inputs, by the name of the variable."""
+        """Return copies of the gradients of parameters and inputs, by the name of the variable."""
         values = self.derivation.values
         return {
             v.name: values[v.cotangent].copy()
@@ -138,12 +142,13 @@ class Explanation:
         }
 
     def paths(self, name: str) -> list[Path]:
-        """All paths from the loss back to a variable, the largest contribution first.
+        """Return all paths from the loss back to a variable, the largest contribution first.
 
-        name: as the lines or the user has it. A Path has `variables`, from the loss on, the
-        `operands` that these are, and its `contribution`, an array in the shape of the variable;
-        contributions sum to the gradient. Errors: ArgumentError for an unknown name, or more than
-        64 paths; DtypeError for what is no text.
+        name: the variable's name in the lines, or the user's. A Path has its `variables`, from the
+        loss on, the `operands` that these are, and its `contribution`, in the shape of the
+        variable; the contributions sum to the gradient.
+        Errors: ArgumentError for an unknown name, or more than 64 paths; DtypeError unless name is
+        text.
         """
         variable = self._variable(name)
         n = count_paths(self.derivation).get(variable.name, 0)
@@ -157,8 +162,8 @@ class Explanation:
     def _variable(self, name: str) -> Variable:
         if not isinstance(name, str):
             raise DtypeError(
-                f"explain: variables are named by text, got {type(name).__name__}; write "
-                "paths('x'), with the name that lines have"
+                f"explain: a variable's name is text, got {type(name).__name__}; write "
+                "paths('x'), with a name from the lines"
             )
         for variable in self.derivation.variables:
             if name in (variable.name, variable.label):
@@ -170,17 +175,16 @@ class Explanation:
 def explain(
     result: Tensor, gradient: Any = None, *, names: Mapping[str, Any] | None = None
 ) -> Explanation:
-    """How `result` was computed, and how its gradients follow, rule by rule; print it.
+    """Explain how `result` was computed and how its gradients follow, rule by rule; print it.
 
     result: a Tensor that an operation made and whose tape is whole: call this before
-        `backward()`, or give that retain_graph=True. Nothing changes: neither `.grad` nor tape.
-    gradient: the cotangent to begin with, of the result's shape; may be left out (1) for a single
-        element.
-    names: what to call Tensors, arrays and modules, as a dict. None: as the variables of the
-        caller have it, and lists, dicts and attributes of them ("xs[0]", "self.model"); not those
-        that begin with an underscore.
-    Errors: DtypeError unless it is a Tensor; GradError for a leaf, a result of no_grad, a freed
-    tape, a missing gradient, or an input that was changed in place; ShapeError.
+        `backward()`, or pass retain_graph=True to that. Neither `.grad` nor the tape changes.
+    gradient: the cotangent to begin with, of the result's shape; 1 for a single element.
+    names: a dict from names to Tensors, arrays and modules. By default these are named after the
+        caller's variables, and lists, dicts and attributes in them ("xs[0]", "self.model"), except
+        those that begin with an underscore.
+    Errors: DtypeError unless result is a Tensor; GradError for a leaf, a result of no_grad, a freed
+    tape, a missing gradient, or a Tensor that was changed in place; ShapeError.
 
     >>> import minigrad as mg
     >>> x = mg.tensor([1.0, 2.0], requires_grad=True)
@@ -217,7 +221,7 @@ def explain(
         )
     if result._record is None:
         raise GradError(
-            "explain: this Tensor is a leaf, which nothing has computed; explain what is made of it"
+            "explain: this Tensor is a leaf, which no operation made; explain a result made of it"
         )
     start = initial_cotangent(result, gradient, "explain")
     records = tape([result])
@@ -231,8 +235,10 @@ def explain(
 
 
 def _check_tape(records: list[Record]) -> None:
-    """Errors unless all records are there, and all that their lines will mention is as it was:
-    also what no rule reads, so that backward does not mind."""
+    """Raise a GradError unless the tape is whole and nothing on it was changed in place.
+
+    That is stricter than backward, which needs only what rules read: lines show all values.
+    """
     for record in records:
         name = record.primitive.name
         if record.inputs is None:

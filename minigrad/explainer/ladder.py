@@ -1,8 +1,9 @@
-r"""The BatchNorm ladder: its gradient, from what the tape derives down to what a compiler emits.
+r"""The BatchNorm ladder: its gradient, from what the tape derives to what a compiler emits.
 
-Five rungs compute the same three gradients; between them stands the algebra that leads from one
-to the next. `python -m minigrad explain batchnorm` prints it; examples/batchnorm_ladder.py does so
-for a batch of real digits, and draws it. Above all that it shows: imports compiler and explainer.
+Five rungs compute the same three gradients, and between them stands the algebra that leads from one
+to the next. `python -m minigrad explain batchnorm` prints the ladder; examples/batchnorm_ladder.py
+does so for a batch of real digits, and draws it. `what_if` shows what dx is without one of its
+paths.
 """
 
 import inspect
@@ -29,9 +30,9 @@ EPS = 1e-5
 
 
 class Batch(NamedTuple):
-    """What BatchNorm is differentiated at.
+    """The values at which BatchNorm is differentiated.
 
-    x: (n, c); gamma, beta: (c,); g: (n, c), the cotangent of y. All of one float dtype.
+    x: (n, c); gamma, beta: (c,); g: (n, c), the cotangent of y. All have the same float dtype.
     """
 
     x: Array
@@ -41,7 +42,7 @@ class Batch(NamedTuple):
 
 
 class Rung(NamedTuple):
-    """One way to the gradients: words before it, what to show of it, and what runs."""
+    """A way to the gradients: an introduction in words, the code to show, and what to run."""
 
     title: str
     words: str
@@ -50,8 +51,11 @@ class Rung(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """A rung's largest difference from the first, over the largest element of each gradient, and
-    the median of its time, in microseconds."""
+    """A measurement of a rung.
+
+    difference: the largest from the first rung, relative to the largest element of the gradient;
+    microseconds: the median time of a run.
+    """
 
     title: str
     difference: float
@@ -62,7 +66,7 @@ class Measured(NamedTuple):
 
 
 def by_tape(batch: Batch, fused: bool = False) -> Gradients:
-    """What autodiff derives: mg.grad through BatchNorm, composed of primitives or fused."""
+    """Return what autodiff derives, through BatchNorm composed of primitives or fused."""
     x, gamma, beta = (tensor(a, requires_grad=True) for a in batch[:3])
     y = F.batch_norm(x, weight=gamma, bias=beta, training=True, eps=EPS, fused=fused)
     dx, dgamma, dbeta = grad(y, [x, gamma, beta], batch.g)
@@ -70,7 +74,7 @@ def by_tape(batch: Batch, fused: bool = False) -> Gradients:
 
 
 def explained(batch: Batch) -> Explanation:
-    """The derivation of the composed form, under the names of mathematics."""
+    """Return the derivation of the composed form, under the names of mathematics."""
     x, gamma, beta = (tensor(a, requires_grad=True) for a in batch[:3])
     y = F.batch_norm(x, weight=gamma, bias=beta, training=True, eps=EPS, fused=False)
     names = {"x": x, "gamma": gamma, "beta": beta, "y": y, "g": batch.g}
@@ -78,14 +82,14 @@ def explained(batch: Batch) -> Explanation:
 
 
 def by_text(batch: Batch) -> Gradients:
-    """The lines that an explanation prints, read back and computed."""
+    """Return what the printed lines of an explanation compute when they are read back."""
     explanation = explained(batch)
     values = evaluate(str(explanation), explanation.given)
     return values["g_x"], values["g_gamma"], values["g_beta"]
 
 
 def by_stages(batch: Batch) -> Gradients:
-    """The nine stages of the textbooks, forward, and each undone in reverse."""
+    """Return what the nine stages of the textbooks give, each undone in reverse."""
     x, gamma, beta, g = batch
     n = len(x)
     mean = x.sum(axis=0) / n  # 1
@@ -99,7 +103,10 @@ def by_stages(batch: Batch) -> Gradients:
     y = scaled + beta  # 9
     assert y.shape == g.shape
 
-    dscaled, dbeta = g, g.sum(axis=0)  # 9: beta was broadcast over the batch, so its share is a sum
+    dscaled, dbeta = (
+        g,
+        g.sum(axis=0),
+    )  # 9: beta was broadcast over the batch, so its gradient is a sum
     dx_hat, dgamma = dscaled * gamma, (dscaled * x_hat).sum(axis=0)  # 8: and so is gamma's
     dcentred, dinv_std = dx_hat * inv_std, (dx_hat * centred).sum(axis=0)  # 7: the first path
     dstd = -dinv_std / std**2  # 6
@@ -112,7 +119,7 @@ def by_stages(batch: Batch) -> Gradients:
 
 
 def by_closed_form(batch: Batch) -> Gradients:
-    """The three paths, summed on paper."""
+    """Return what the formula gives, in which the three paths are summed on paper."""
     x, gamma, _, g = batch
     inv_std = 1 / np.sqrt(x.var(axis=0) + EPS)
     x_hat = (x - x.mean(axis=0)) * inv_std
@@ -122,12 +129,12 @@ def by_closed_form(batch: Batch) -> Gradients:
 
 
 def by_kernel(batch: Batch) -> Gradients:
-    """The fused operation: one kernel for each direction."""
+    """Return what the fused operation gives, which is one kernel for each direction."""
     return by_tape(batch, fused=True)
 
 
 def compiled() -> Any:
-    """A compiled function of x, gamma, beta and g, made of the composed form."""
+    """Return a compiled function of x, gamma, beta and g, made of the composed form."""
 
     @compile
     def gradients(x: Tensor, gamma: Tensor, beta: Tensor, g: Tensor) -> Any:
@@ -183,56 +190,58 @@ def what_if(
     # Detached here and not at var, so that an explanation can name the constant.
     y: Tensor = centred * (inv_std.detach() if "var" in detach else inv_std)
     y = y if gamma is None else y * gamma
-    return y if beta is None else y + beta
+    y = y if beta is None else y + beta
+    return y
 
 
-# --- what is said between them ------------------------------------------------------------------
+# --- the words between them ---------------------------------------------------------------------
 
 TAPE = r"""
-The composed BatchNorm is seven primitives. The tape keeps them in order; the reverse walk takes
-their rules from the last to the first. x is used twice, by the mean and by the centring, and
-centred twice, by the product and by the variance: there cotangents add up, in the lines with +=.
-gamma and beta, of shape (c,), were broadcast over the batch: their cotangents are sums over it.
+The composed BatchNorm is seven primitives. The tape keeps them in order; the backward pass applies
+their rules from the last to the first. x is used twice, by the mean and by the centring, and so is
+centred, by the product and by the variance: their cotangents add up, in the lines with +=.
+gamma and beta, of shape (c,), were broadcast over the batch, so that their cotangents are sums over
+the batch.
 """
 STAGES = r"""
-The textbooks draw the same graph with nine nodes, of one operation each, and undo them by hand. It
+Textbooks draw the same graph with nine nodes, one for each operation, and undo them by hand. That
 is what the tape derived, line by line; only the mean of squares, and the inverse of the root, are
 two stages each.
 """
 CLOSED = r"""
-Write r = 1 / sqrt(var + eps), x_hat = (x - mean) r, and insert stage into stage. What reaches
-centred first is gamma g r. The variance gets
+Write r = 1 / sqrt(var + eps) and x_hat = (x - mean) r, and insert each stage into the next. The
+first contribution to the cotangent of centred is gamma g r. The variance gets
     $$ d\sigma^2 = -\tfrac12 r^3 \sum_i \gamma g_i (x_i - \mu)
         = -\tfrac12 r^2 \gamma \sum_i g_i \hat x_i $$
-and hands on 2 (x - mean) / n of it:
+and passes on 2 (x - mean) / n times that:
     $$ d\sigma^2 \cdot \tfrac2n (x_j - \mu) = -\tfrac{\gamma r}{n} \hat x_j \sum_i g_i \hat x_i $$
-The mean gets minus the sum of all that reached centred. Of the first path that is - gamma r sum g,
-of which each x_j has 1/n. Of the path through the variance it is
+The mean gets minus the sum of the cotangent of centred. For the first contribution that is
+- gamma r sum g, and 1/n of it goes to each x_j. For the path through the variance it is
     $$ -\sum_j d\sigma^2 \cdot \tfrac2n (x_j - \mu)
         = -d\sigma^2 \cdot \tfrac2n \sum_j (x_j - \mu) = 0 $$
-because deviations from the mean sum to zero: the mean inside the variance needs no path at all. So
+because deviations from the mean sum to zero: the mean inside the variance contributes nothing. So
     $$ dx_j = \gamma r \Big( g_j - \tfrac1n \sum_i g_i
         - \hat x_j \cdot \tfrac1n \sum_i g_i \hat x_i \Big) $$
 Both sums over the batch are there already: they are the gradients of beta and gamma.
     $$ d\beta = \sum_i g_i, \qquad d\gamma = \sum_i g_i \hat x_i $$
-In words: of what comes in, take away its mean and its projection on x_hat, then scale; a gradient
-cannot change the mean or the variance of y, since BatchNorm holds both fixed.
+In words: subtract from the incoming cotangent its mean and its projection on x_hat, then scale. No
+change of x can change the mean or the variance of y, since BatchNorm holds both fixed.
 """
 KERNEL = r"""
-The fused operation is this formula as a Numba kernel: a pass for the two sums, in which float64
-adds up float32, and a pass for dx, below. Of each channel, p holds the mean (0), gamma r (1), the
-mean of g (2), r times that of g x_hat (3), and what rounding has left out of these (4), so that h
-becomes the bracket of the formula. Mean and r = 1 / sqrt(var + eps) were kept by the forward. gated
-is for a ReLU behind, in the same kernel: g counts where y is above 0.
+The fused operation is this formula as a Numba kernel: one pass for the two sums, which adds up
+float32 in float64, and one pass for dx, below. For each channel, p holds the mean (0), gamma r (1),
+the mean of g (2), r times the mean of g x_hat (3), and what rounding has left out of these (4), so
+that h becomes the bracket of the formula. The forward has kept the mean and r. gated is for a ReLU
+that follows in the same kernel: g counts only where y is above 0.
 """
 COMPILED = r"""
-The compiler is given the composed form of rung 1. Its passes insert the stages into each other,
-see that sums of sums are the two that stand in the closed form, and write loops for them.
+The compiler gets the composed form of rung 1. Its passes insert the stages into each other, find
+that the sums of sums are the two in the closed form, and code generation writes loops for them.
 """
 
 
 def rungs(batch: Batch) -> list[Rung]:
-    """The ladder, from the top; what it shows of the tape and of the compiler is this batch's."""
+    """Return the ladder from the top; what it shows of tape and compiler is for this batch."""
     step = compiled()
 
     def by_compiler(batch: Batch) -> Gradients:
@@ -258,9 +267,9 @@ def _source(function: Callable[..., Any]) -> str:
 
 
 def measured(ladder: list[Rung], batch: Batch, seconds: float = 0.1) -> list[Measured]:
-    """Each rung run: how far it is from the first, and how long it takes.
+    """Run each rung; return how far it is from the first, and how long it takes.
 
-    seconds: for each rung, about; the median of what fits, at least three runs.
+    seconds: about how long each rung is timed.
     """
     first = ladder[0].run(batch)
     rows = []
@@ -277,14 +286,14 @@ def measured(ladder: list[Rung], batch: Batch, seconds: float = 0.1) -> list[Mea
 
 
 def table(rows: list[Measured]) -> str:
-    """The comparison as text."""
+    """Return the comparison as text."""
     head = f"{'rung':<28}{'largest difference':>20}{'time, us':>12}"
     lines = [f"{r.title:<28}{r.difference:>20.1e}{r.microseconds:>12.1f}" for r in rows]
     return "\n".join([head, *lines])
 
 
 def report(ladder: list[Rung], rows: list[Measured], batch: Batch) -> str:
-    """The whole ladder to be read: words, what they speak of, and the comparison."""
+    """Return the whole ladder as text: words, the code that they introduce, and the comparison."""
     parts = []
     for rung in ladder:
         if rung.words:
@@ -295,7 +304,7 @@ def report(ladder: list[Rung], rows: list[Measured], batch: Batch) -> str:
 
 
 def made_up(n: int = 64, c: int = 16) -> Batch:
-    """A batch in float64 to look at where there are no data: channels of all scales and offsets."""
+    """Return a random batch in float64, whose channels differ in scale and offset."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(n, c)) * np.geomspace(0.1, 10, c) + rng.normal(size=c)
     return Batch(x, rng.uniform(0.5, 2, c), rng.normal(size=c), rng.normal(size=(n, c)))

@@ -11,6 +11,7 @@ from ..engine.tracer import runs_again
 from ..errors import ShapeError
 from ..functional.batchnorm import check_eps, check_momentum
 from ..ops.inplace import INCREMENT
+from .activations import ReLU
 from .module import Module
 from .parameter import Parameter
 
@@ -60,7 +61,7 @@ class _BatchNorm(Module):
     def forward(self, x: TensorLike, activation: str | None = None) -> Tensor:
         """Return y of the shape of x; in training, update the statistics after y is computed.
 
-        activation: "relu" is applied as well; Sequential passes it where a ReLU follows.
+        activation: "relu" is applied as well; see `fusion_with`.
         """
         if not isinstance(x, Tensor):
             x = as_tensor(x, type(self).__name__)
@@ -103,6 +104,15 @@ class _BatchNorm(Module):
         if update and counter is not None:
             change(INCREMENT, counter)
         return y
+
+    def fusion_with(self, following: Module) -> dict[str, Any]:
+        """Return what lets the fused kernel compute `following`, if that is a ReLU; otherwise {}.
+
+        A subclass, or a module whose `forward` was replaced, may do something else: it is called.
+        """
+        known = type(self).__base__ is _BatchNorm and type(following) is ReLU
+        changed = "forward" in vars(self) or "forward" in vars(following)
+        return {"activation": "relu"} if known and self.fused and not changed else {}
 
     def reset_running_stats(self) -> None:
         """Set the running mean to 0, the running variance to 1 and the count of batches to 0."""

@@ -6,26 +6,15 @@ from typing import Any
 
 from ..checks import is_integer
 from ..errors import ArgumentError, DtypeError, OutOfRangeError
-from .activations import ReLU
-from .batchnorm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from .module import Module
-
-_NORMS = (BatchNorm1d, BatchNorm2d, BatchNorm3d)
-
-
-def _fusible(module: Module, following: ReLU) -> bool:
-    """Return whether module is a fused BatchNorm, and both have the `forward` of their class."""
-    if type(module) not in _NORMS:
-        return False
-    own = vars(module)
-    return own["fused"] and "forward" not in own and "forward" not in vars(following)
 
 
 class Sequential(Module):
     """A chain of modules, under the names "0", "1", ... or those of a dict.
 
     A fused BatchNorm and a ReLU that follows it are one call, of the BatchNorm; with fused=False
-    both are called. Errors: DtypeError, ArgumentError for a name.
+    both are called. `Module.fusion_with` allows the same for other layers.
+    Errors: DtypeError, ArgumentError for a name.
 
     >>> model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.ReLU(), nn.Linear(3, 2))
     >>> model(np.ones((5, 4))).shape, len(model), model[1].num_features
@@ -50,16 +39,14 @@ class Sequential(Module):
 
     def forward(self, x: Any) -> Any:
         """Return the output of the last module."""
-        done: Module | None = None
-        following: Module | None
         modules = list(self)
+        fused = False  # whether the module before has computed this one
         for module, following in zip_longest(modules, modules[1:]):
-            if module is done:
-                done = None
-            elif type(following) is ReLU and _fusible(module, following):
-                x, done = module(x, "relu"), following
-            else:
-                x = module(x)
+            if fused:
+                fused = False
+                continue
+            options = {} if following is None else module.fusion_with(following)
+            x, fused = module(x, **options), bool(options)
         return x
 
     def __iter__(self) -> Iterator[Module]:

@@ -71,6 +71,14 @@ class Module:
         """
         raise NotImplementedError(f"{type(self).__name__} has no forward")
 
+    def fusion_with(self, following: "Module") -> dict[str, Any]:
+        """Return keyword arguments with which `forward` computes the module `following` as well.
+
+        Sequential asks each of its modules, and does not call `following` unless the answer is {}.
+        A layer that can compute an activation overrides this, for the modules that it knows.
+        """
+        return {}
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         trace = compiling()
         if trace is not None:

@@ -17,7 +17,7 @@ from minigrad.engine.tensor import Tensor
 from minigrad.errors import ArgumentError, DtypeError, GradError, ShapeError, TraceError
 from minigrad.explainer import evaluate
 from minigrad.explainer.derive.expressions import text_of
-from minigrad.explainer.derive.names import Identifiers
+from minigrad.explainer.derive.identifiers import Identifiers
 from minigrad.explainer.derive.symbolic import SymbolicTracer
 from minigrad.ops.primitive import Primitive, primitive
 from tests.ops.test_primitives import CONSTANT, SMOOTH, run, tensors
@@ -105,7 +105,7 @@ def test_the_text_of_batch_norm_equals_finite_differences(fused: bool) -> None:
 
 
 @pytest.mark.parametrize("fused", [False, True])
-def test_lines_follow_the_users_names_and_the_walk(fused: bool) -> None:
+def test_lines_follow_the_users_names_and_the_backward_pass(fused: bool) -> None:
     """Parameters go by their qualified names; un-broadcast sums are there to be seen."""
     model, x, loss = network(fused)
     lines = [" ".join(line.split()) for line in str(mg.explain(loss)).splitlines()]
@@ -185,7 +185,7 @@ def test_text_that_cannot_be_computed(text: str, expected: str) -> None:
 
 
 def test_threads_explain_side_by_side_while_others_train() -> None:
-    """A trace belongs to its thread: nobody's operations are in another's text."""
+    """A trace belongs to its thread: an explanation has no operations of another thread."""
     model, _, loss = network(fused=False)
     expected = str(mg.explain(loss, names={}))
     found, failed = [], []
@@ -215,7 +215,7 @@ def all_forms(explanation: mg.explainer.Explanation) -> list[str]:
 
 
 def test_an_explanation_outlives_backward_and_update() -> None:
-    """It holds copies: who explains first and trains then reads what was explained."""
+    """It holds copies: a training step that follows changes nothing in it."""
     model, x, loss = network(fused=False)
     explanation = mg.explain(loss)
     before, values = all_forms(explanation), evaluate(str(explanation), explanation.given)

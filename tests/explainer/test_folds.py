@@ -14,8 +14,8 @@ from minigrad import nn
 from minigrad.engine.tensor import Tensor
 from minigrad.errors import ArgumentError
 from minigrad.explainer import evaluate
-from minigrad.explainer.analysis.folding import Borders, grouped, insides
-from minigrad.explainer.analysis.paths import ways
+from minigrad.explainer.analysis.folding import Dataflow, folded_variables, sections_of
+from minigrad.explainer.analysis.paths import distinct_paths
 
 from .test_explain import close, network
 
@@ -36,7 +36,7 @@ def test_a_gradient_is_the_sum_over_its_paths() -> None:
 
 
 def test_paths_of_a_tensor_that_is_used_twice_and_too_many_of_them() -> None:
-    """x * x has two; each of seven squarings doubles them, and nobody reads 128."""
+    """x * x has two; each of seven squarings doubles them, and 128 are too many to read."""
     x = mg.tensor([1.5], requires_grad=True)
     y = x * x
     assert [p.contribution.item() for p in mg.explain(y).paths("x")] == [1.5, 1.5]
@@ -88,7 +88,7 @@ def test_a_tape_of_two_thousand_records() -> None:
 
 
 def test_paths_through_a_folded_module_name_its_line() -> None:
-    """Variables that the fold hides are in no line; what differs inside is told together."""
+    """Variables that the fold hides are in no line; paths that differ only inside are one."""
     model, x, loss = network(fused=False)
     loss = loss + (x * x).sum()
     explanation = mg.explain(loss)
@@ -100,8 +100,9 @@ def test_paths_through_a_folded_module_name_its_line() -> None:
     hidden = {v.name for s in explanation.derivation.steps if s.scopes for v in s.outputs
               if s.scopes[-1].label == "model.1"} - {"v8"}  # fmt: skip
     assert hidden and not hidden & set(re.findall(r"\w+", gradients))
-    groups = grouped(explanation.derivation.steps, folded._folds)
-    found = ways(explanation.paths("x"), insides(groups, Borders(explanation.derivation)))
+    sections = sections_of(explanation.derivation.steps, folded._folds)
+    hidden_variables = folded_variables(sections, Dataflow(explanation.derivation))
+    found = distinct_paths(explanation.paths("x"), hidden_variables)
     assert len(found) == 3
     close(sum(way.contribution for way in found), explanation.gradients["x"])
     assert "model.1" in str(explanation.fold("model.1").fold("model.0"))

@@ -24,7 +24,7 @@ def test_names_of_the_caller_and_names_given() -> None:
     assert "v3 = sum(v2, axis=0)" in str(mg.explain(total, names={}))
     given = str(mg.explain(total, names={"sum": a, "my total": total}))
     assert "v1 = sum_ * sum_" in given and "my_total = sum(v1, axis=0)" in given
-    with pytest.raises(DtypeError, match=r"names are of Tensors, arrays and Modules, got int"):
+    with pytest.raises(DtypeError, match="given to Tensors, arrays and Modules, got int for"):
         mg.explain(total, names={"n": 3})
 
 
@@ -110,11 +110,11 @@ def test_modules_and_variables_are_named_by_text() -> None:
             DtypeError, match=r"got \['model'\]; write fold\('model.0'\), or fold\(\*"
         ):
             fold(["model"])
-        with pytest.raises(DtypeError, match=r"modules are named by text, got Sequential"):
+        with pytest.raises(DtypeError, match="a module's name is text, got Sequential"):
             fold("model.1", model)
     for wrong in (x, 0, None, b"x"):
         with pytest.raises(
-            DtypeError, match=rf"by text, got {type(wrong).__name__}; .*paths\('x'\)"
+            DtypeError, match=rf"is text, got {type(wrong).__name__}; .*paths\('x'\)"
         ):
             explanation.paths(wrong)
     with pytest.raises(DtypeError, match=r"evaluate: expected a dict of values by name, got list"):
@@ -166,7 +166,7 @@ def test_constants_that_only_an_operation_knows_go_by_its_name_for_them() -> Non
 
 
 def test_what_stands_in_the_users_lists_and_dicts_goes_by_its_place() -> None:
-    """Tensors and modules; who has a name of his own keeps it, whatever else holds him."""
+    """Tensors and modules; one with a name of its own keeps it, whatever else holds it."""
     xs = [mg.tensor([1.0, float(i)], requires_grad=True) for i in range(3)]
     layers = {"first": nn.Linear(2, 2), 2: nn.ReLU()}
     last = xs[2]
@@ -200,7 +200,7 @@ def test_what_is_not_finite_goes_by_its_name() -> None:
 
 
 def test_what_is_handed_out_may_be_changed() -> None:
-    """As who computes differences does: an explanation holds arrays of its own."""
+    """As for finite differences: an explanation holds arrays of its own."""
     x = mg.tensor([1.0, 2.0], requires_grad=True)
     explanation = mg.explain((x * x).sum())
     for found in (explanation.given, explanation.gradients):

@@ -13,7 +13,7 @@ from pages import digits_loss, small_loss
 import minigrad as mg
 from minigrad import nn
 from minigrad.errors import FileError
-from minigrad.explainer.analysis.paths import ways
+from minigrad.explainer.analysis.paths import distinct_paths
 
 EVIL = "<script>alert(1)</script>&<img src=x onerror=alert(2)>\"'\n</script>"
 
@@ -121,7 +121,7 @@ def test_gradients_grow_and_paths_add_up(page: Page, small: tuple[Any, Path]) ->
     loss.backward()
     page.open(path)
     assert page.text("#gradients li[data-gradient=x] .waiting").endswith("0 of 4 contributions")
-    page.press(*[RIGHT] * (len(explained.derivation.steps) + 1))  # to where the walk begins
+    page.press(*[RIGHT] * (len(explained.derivation.steps) + 1))  # where backward begins
     grown = np.zeros((5, 3))
     for entry, _ in lines_of(explained)[len(explained.derivation.steps) + 1 :]:
         page.press(RIGHT)
@@ -151,7 +151,7 @@ def test_gradients_grow_and_paths_add_up(page: Page, small: tuple[Any, Path]) ->
     assert len(parts) == len(explained.paths("x")) == 6
     np.testing.assert_allclose(sum(parts), total, rtol=1e-12, atol=1e-15)
     assert page.all("li[data-gradient=x] > details .name") == [
-        way.text for way in ways(explained.paths("x"))
+        way.text for way in distinct_paths(explained.paths("x"))
     ]
 
 

@@ -274,6 +274,27 @@ def test_sequential_leaves_alone_what_it_does_not_know() -> None:
     assert (shared(x).data >= 0).all()
 
 
+class Scaled(nn.Module):
+    """A layer that computes a Tanh behind it."""
+
+    def forward(self, x: Any, squash: bool = False) -> Any:
+        """Return three times x, or its tanh."""
+        return (3.0 * x).tanh() + 0.0 if squash else 3.0 * x
+
+    def fusion_with(self, following: nn.Module) -> dict[str, Any]:
+        """Take over a Tanh."""
+        return {"squash": True} if isinstance(following, nn.Tanh) else {}
+
+
+def test_a_layer_may_take_over_the_module_that_follows() -> None:
+    """The next one only, and within Sequential only."""
+    x = mg.tensor(np.ones((2, 3), np.float32), requires_grad=True)
+    assert recorded(nn.Sequential(Scaled(), nn.Tanh())(x)) == ["mul", "tanh", "add"]
+    assert recorded(nn.Sequential(Scaled(), nn.Tanh(), nn.Tanh())(x))[-2:] == ["add", "tanh"]
+    assert recorded(nn.Sequential(Scaled(), nn.ReLU())(x)) == ["mul", "relu"]
+    assert recorded(nn.Sequential(nn.Tanh(), Scaled())(x)) == ["tanh", "mul"]
+
+
 # --- types, layouts and copies ------------------------------------------------------------------
 
 

@@ -1,5 +1,5 @@
-"""Analysis finds the ways through a derivation, and what to show folded.
+"""Analysis finds what to show folded, and the paths through a derivation.
 
-In: a Derivation. Out: paths with their shares of a gradient; groups of steps.
-Read paths.py, then folding.py.
+In: a Derivation. Out: its sections, and paths with what each contributes to a gradient.
+Read folding.py, paths.py, then wording.py.
 """

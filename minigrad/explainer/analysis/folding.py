@@ -1,4 +1,4 @@
-"""Groups: what explanations show as one, a record or a call of a folded module."""
+"""Folding: all records of a module's call are shown as one."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -8,65 +8,71 @@ from ..derive.expressions import names_in
 from ..derive.scopes import Scope
 from ..derive.steps import Step, Variable
 
-Folds = Callable[[Scope], bool]
+Folds = Callable[[Scope], bool]  # whether a module's call is folded
 
 
-class Group(NamedTuple):
-    """A record alone, without a scope, or those of a folded call of a module."""
+class Section(NamedTuple):
+    """What an explanation shows as one: a single record, or a folded call and all its records.
+
+    scope: the folded call, None for a single record.
+    """
 
     scope: Scope | None
     steps: list[Step]
 
 
-def grouped(steps: Sequence[Step], folds: Folds) -> list[Group]:
-    """All steps, in order."""
-    groups: list[Group] = []
+def sections_of(steps: Sequence[Step], folds: Folds) -> list[Section]:
+    """Return all steps in order, with those of each folded call in one section."""
+    sections: list[Section] = []
     for step in steps:
         scope = next((s for s in step.scopes if folds(s)), None)
-        if scope is not None and groups and groups[-1].scope == scope:
-            groups[-1].steps.append(step)
+        if scope is not None and sections and sections[-1].scope == scope:
+            sections[-1].steps.append(step)
         else:
-            groups.append(Group(scope, [step]))
-    return groups
+            sections.append(Section(scope, [step]))
+    return sections
 
 
-class Borders:
-    """What goes into steps that stand together, and what comes out."""
+class Dataflow:
+    """Which variables go into a section of a derivation, and which come out."""
 
     def __init__(self, derivation: Derivation) -> None:
         self._loss, self._begin = derivation.loss, derivation.begin
         self._constants = {v.name: v for v in derivation.variables if v.kind == "constant"}
-        self._last = {  # the last record that takes a variable
+        self._last_use = {  # the number of the last record that a variable is an input of
             v.name: step.record.number
             for step in derivation.steps
             for v in step.inputs
             if v is not None
         }
 
-    def takes(self, steps: Sequence[Step]) -> list[Variable]:
-        """The variables that steps take from outside: Tensors, and the constants that their lines
-        mention."""
+    def inputs(self, steps: Sequence[Step]) -> list[Variable]:
+        """Return the variables from outside that the steps use.
+
+        They are inputs of records, and constants that only the lines mention.
+        """
         found = {v.name: v for step in steps for v in step.inputs if v is not None}
         for name in self._mentioned(steps):
             if name in self._constants:
                 found[name] = self._constants[name]
-        inside = {v.name for step in steps for v in step.outputs}
-        return [v for name, v in found.items() if name not in inside]
+        made = {v.name for step in steps for v in step.outputs}
+        return [v for name, v in found.items() if name not in made]
 
-    def makes(self, steps: Sequence[Step]) -> list[Variable]:
-        """What steps make that others take, or that is the result itself."""
+    def outputs(self, steps: Sequence[Step]) -> list[Variable]:
+        """Return the variables that the steps make and later steps use, or that are the loss."""
         end = steps[-1].record.number
         made = [v for step in steps for v in step.outputs]
-        return [v for v in made if v is self._loss or self._last.get(v.name, 0) > end]
+        return [v for v in made if v is self._loss or self._last_use.get(v.name, 0) > end]
 
     @staticmethod
     def differentiated(steps: Sequence[Step]) -> list[Variable]:
-        """The variables from outside that rules of steps contribute to."""
-        inside = {v.name for step in steps for v in step.outputs}
+        """Return the variables from outside that the steps' rules contribute to."""
+        made = {v.name for step in steps for v in step.outputs}
         found = {v.name: v for step in steps for v in step.differentiated}
-        return [v for name, v in found.items() if name not in inside]
+        return [v for name, v in found.items() if name not in made]
 
     def _mentioned(self, steps: Sequence[Step]) -> Iterator[str]:
+        """Yield the names in the steps' lines, and in the first line of the backward pass."""
         for step in steps:
             for line in (*step.forward, *step.backward):
                 yield from names_in(line.expression)
@@ -74,21 +80,24 @@ class Borders:
                 yield from names_in(self._begin.expression)
 
 
-class Inside(NamedTuple):
-    """Where a variable of a folded call is: the call's position among the groups and its label, and
-    whether the variable is shown, as what the call makes."""
+class FoldedVariable(NamedTuple):
+    """Where a folded call's variable is.
+
+    call, label: the position of the call among the sections, and its name; shown: whether the
+    variable is visible, because it is an output of the call.
+    """
 
     call: int
     label: str
     shown: bool
 
 
-def insides(groups: Sequence[Group], borders: Borders) -> dict[str, Inside]:
-    """The variables that folded calls make, by name."""
-    found: dict[str, Inside] = {}
-    for i, (scope, steps) in enumerate(groups):
+def folded_variables(sections: Sequence[Section], flow: Dataflow) -> dict[str, FoldedVariable]:
+    """Return the variables that folded calls make, by name."""
+    found: dict[str, FoldedVariable] = {}
+    for i, (scope, steps) in enumerate(sections):
         if scope is not None:
-            shown = {v.name for v in borders.makes(steps)}
+            shown = {v.name for v in flow.outputs(steps)}
             for v in (v for step in steps for v in step.outputs):
-                found[v.name] = Inside(i, scope.short, v.name in shown)
+                found[v.name] = FoldedVariable(i, scope.short, v.name in shown)
     return found

@@ -1,7 +1,7 @@
 """Paths: what each way from the loss back to a variable contributes to its gradient.
 
-A cotangent is a sum over all paths; a rule is linear in the cotangent, so that each path can be
-walked alone.
+A cotangent is the sum over all paths, and a rule is linear in the cotangent, so that each path can
+be followed alone.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,31 +12,37 @@ import numpy as np
 from ...arrays import Array
 from ..derive.derivation import Derivation
 from ..derive.steps import Step, Variable
-from .folding import Inside
+from .folding import FoldedVariable
 
-MAX_PATHS = 64  # to one variable: their number doubles with each fork, and nobody reads more
-MANY = 10**9  # paths that are counted; beyond, their number has as many digits as there are forks
+MAX_PATHS = 64  # to one variable; each fork doubles their number, and more are not readable
+MANY = 10**9  # paths are counted up to here: each fork may double their number
+MOST_SHOWN = 8  # paths to one variable, the largest; more would hide what they should show
 
 
 class Path(NamedTuple):
-    """One way: the variables from the loss (first) to the one differentiated (last), and the
-    operands that these are, of the primitives that made those before: "mul's a"."""
+    """One way from the loss back to a variable, and what it contributes to the gradient.
+
+    variables: from the loss (first) to the one differentiated (last); operands: for each but the
+    first, which operand it is of the primitive that made the one before, such as "mul's a".
+    """
 
     variables: tuple[Variable, ...]
     operands: tuple[str, ...]
     contribution: Array
 
 
-class Way(NamedTuple):
-    """What tells a path from the others, or all that differ inside folded modules only, in words;
-    and what they contribute."""
+class DistinctPath(NamedTuple):
+    """In words, what tells a path from the others to the same variable, and its contribution.
+
+    Paths that differ only inside folded modules are one distinct path, and contribute their sum.
+    """
 
     text: str
     contribution: Array
 
 
 def count_paths(derivation: Derivation) -> dict[str, int]:
-    """How many paths lead from the loss to each variable, by its name; MANY + 1 for any more."""
+    """Return how many paths lead from the loss to each variable, by name; at most MANY + 1."""
     count = {derivation.loss.name: 1}
     for step in reversed(derivation.steps):
         through = sum(count.get(v.name, 0) for v in step.outputs)
@@ -45,8 +51,16 @@ def count_paths(derivation: Derivation) -> dict[str, int]:
     return count
 
 
+def totals(derivation: Derivation) -> Iterator[tuple[Variable, Array, int]]:
+    """Yield each parameter and input with its gradient and the number of paths to it."""
+    count = count_paths(derivation)
+    for v in derivation.variables:
+        if v.kind in ("parameter", "input") and v.cotangent in derivation.values:
+            yield v, derivation.values[v.cotangent], count.get(v.name, 0)
+
+
 def paths_to(derivation: Derivation, wanted: Variable) -> list[Path]:
-    """All paths to one variable, the largest contribution first; they sum to its gradient."""
+    """Return all paths to one variable, the largest contribution first."""
     leading, reached = _leading(derivation.steps, wanted)
     maker = {v.name: step for step in leading for v in step.outputs}
     found: list[Path] = []
@@ -59,76 +73,17 @@ def paths_to(derivation: Derivation, wanted: Variable) -> list[Path]:
             step = maker.get(end.variable.name)
             if step is not None:
                 stack += reversed(list(_continued(end, step, reached)))
-    found.sort(key=lambda path: size(path.contribution), reverse=True)
+    found.sort(key=lambda path: magnitude(path.contribution), reverse=True)
     return found
 
 
-@np.errstate(all="ignore")
-def ways(paths: Sequence[Path], folded: Mapping[str, Inside] | None = None) -> list[Way]:
-    """How to tell the paths to a variable: by the variables that not all have, in forward order,
-    and by its operand, too, where those are alike.
-
-    folded: the variables of folded calls: what these hide goes by the name of the module.
-    """
-    together: dict[tuple[Place, ...], list[Path]] = {}
-    for path in paths:
-        together.setdefault(_places(path, folded or {}), []).append(path)
-    common = set.intersection(*({place[:2] for place in places} for places in together))
-    own = {
-        places: ", ".join(name for name, call, _ in reversed(places) if (name, call) not in common)
-        for places in together
-    }
-    alike: dict[str, list[tuple[Place, ...]]] = {}
-    for places, through in own.items():
-        alike.setdefault(through, []).append(places)
-    found = []
-    for places, same in together.items():
-        text = f"through {own[places]}" if own[places] else "directly"
-        if len(others := alike[own[places]]) > 1:
-            text += f", as {_apart(places, others)}"
-        if len(same) > 1:
-            calls = dict.fromkeys(name for name, call, _ in reversed(places) if call is not None)
-            text += f": {len(same)} paths inside {', '.join(calls)}"
-        found.append(Way(text, sum((p.contribution for p in same[1:]), same[0].contribution)))
-    found.sort(key=lambda way: size(way.contribution), reverse=True)
-    return found
-
-
-def size(array: Array) -> float:
-    """The largest magnitude among the elements."""
+def magnitude(array: Array) -> float:
+    """Return the largest magnitude among the elements."""
     return float(np.abs(array).max(initial=0.0))
 
 
-Place = tuple[str, int | None, str]  # a variable, or a folded call and its position; the operand
-
-
-def _places(path: Path, folded: Mapping[str, Inside]) -> tuple[Place, ...]:
-    """What the path goes through, as far as one sees it."""
-    places: list[Place] = []
-    before: Inside | None = None
-    for variable, operand in zip(path.variables, ("", *path.operands), strict=True):
-        inside = folded.get(variable.name)
-        shown = operand if before is None else ""
-        if inside is None or inside.shown:
-            places.append((variable.name, None, shown))
-        elif places[-1][1] != inside.call:
-            places.append((inside.label, inside.call, shown))
-        before = inside
-    return tuple(places)
-
-
-def _apart(places: tuple[Place, ...], others: Sequence[tuple[Place, ...]]) -> str:
-    """The operand, nearest to the loss, by which one way differs from another through the same
-    variables."""
-    for i, (*place, operand) in enumerate(places):
-        for other in others:
-            if i < len(other) and [*other[i][:2]] == place and other[i][2] != operand:
-                return operand
-    return places[-1][2]
-
-
 def _leading(steps: Sequence[Step], wanted: Variable) -> tuple[list[Step], set[str]]:
-    """The steps that make something of the variable, and the names of all that is made of it."""
+    """Return the steps that depend on a variable, and the names of all that depends on it."""
     reached, leading = {wanted.name}, []
     for step in steps:
         if any(v.name in reached for v in step.differentiated):
@@ -138,7 +93,7 @@ def _leading(steps: Sequence[Step], wanted: Variable) -> tuple[list[Step], set[s
 
 
 class _End(NamedTuple):
-    """The end of a path on its way, and what lies before it: paths share their beginnings."""
+    """The end of an unfinished path, linked to its beginning, which paths share."""
 
     variable: Variable
     operand: str
@@ -157,7 +112,7 @@ class _End(NamedTuple):
 
 
 def _continued(path: _End, step: Step, reached: set[str]) -> Iterator[_End]:
-    """The ends behind this one: each input of the step that made it that is among `reached`."""
+    """Yield the path's continuations: through each input of its maker that is among `reached`."""
     needs = step.record.needs
     positions = [i for i in needs if (v := step.inputs[i]) is not None and v.name in reached]
     names = step.record.primitive.operands(len(step.inputs))
@@ -165,3 +120,79 @@ def _continued(path: _End, step: Step, reached: set[str]) -> Iterator[_End]:
         v = step.inputs[i]
         assert v is not None
         yield _End(v, f"{step.primitive}'s {names[i]}", contribution, path)
+
+
+# --- in words -----------------------------------------------------------------------------------
+
+# What a path visibly passes: the name of a variable, None, and the operand that it is; or that of a
+# folded call, and its position.
+Stop = tuple[str, int | None, str]
+
+
+def shown_paths(
+    derivation: Derivation, v: Variable, n: int, folded: Mapping[str, FoldedVariable]
+) -> tuple[list[DistinctPath], int]:
+    """Return the largest distinct paths among the n to a variable, and how many more there are.
+
+    A single path, or more than MAX_PATHS, are not shown.
+    """
+    found = distinct_paths(paths_to(derivation, v), folded) if 1 < n <= MAX_PATHS else []
+    return found[:MOST_SHOWN], max(0, len(found) - MOST_SHOWN)
+
+
+@np.errstate(all="ignore")
+def distinct_paths(
+    paths: Sequence[Path], folded: Mapping[str, FoldedVariable] | None = None
+) -> list[DistinctPath]:
+    """Return what tells each of the paths to one variable from the others.
+
+    It is the variables that not all paths pass, in forward order, and the operand where these are
+    alike. folded: the variables of folded calls, which go by the name of the module.
+    """
+    together: dict[tuple[Stop, ...], list[Path]] = {}
+    for path in paths:
+        together.setdefault(_stops(path, folded or {}), []).append(path)
+    common = set.intersection(*({stop[:2] for stop in stops} for stops in together))
+    own = {
+        stops: ", ".join(name for name, call, _ in reversed(stops) if (name, call) not in common)
+        for stops in together
+    }
+    alike: dict[str, list[tuple[Stop, ...]]] = {}
+    for stops, through in own.items():
+        alike.setdefault(through, []).append(stops)
+    found = []
+    for stops, same in together.items():
+        text = f"through {own[stops]}" if own[stops] else "directly"
+        if len(others := alike[own[stops]]) > 1:
+            text += f", as {_differing_operand(stops, others)}"
+        if len(same) > 1:
+            calls = dict.fromkeys(name for name, call, _ in reversed(stops) if call is not None)
+            text += f": {len(same)} paths inside {', '.join(calls)}"
+        total = sum((path.contribution for path in same[1:]), same[0].contribution)
+        found.append(DistinctPath(text, total))
+    found.sort(key=lambda path: magnitude(path.contribution), reverse=True)
+    return found
+
+
+def _stops(path: Path, folded: Mapping[str, FoldedVariable]) -> tuple[Stop, ...]:
+    """Return what the path visibly passes, from the loss on."""
+    stops: list[Stop] = []
+    before: FoldedVariable | None = None
+    for variable, operand in zip(path.variables, ("", *path.operands), strict=True):
+        inside = folded.get(variable.name)
+        shown = operand if before is None else ""
+        if inside is None or inside.shown:
+            stops.append((variable.name, None, shown))
+        elif stops[-1][1] != inside.call:
+            stops.append((inside.label, inside.call, shown))
+        before = inside
+    return tuple(stops)
+
+
+def _differing_operand(stops: tuple[Stop, ...], others: Sequence[tuple[Stop, ...]]) -> str:
+    """Return the operand, nearest to the loss, by which a path differs from one of the others."""
+    for i, (*stop, operand) in enumerate(stops):
+        for other in others:
+            if i < len(other) and [*other[i][:2]] == stop and other[i][2] != operand:
+                return operand
+    return stops[-1][2]

@@ -20,7 +20,8 @@ from ...nn.parameter import Parameter
 from ...ops.primitive import Primitive
 from .evaluate import FUNCTIONS, function_of, value_of
 from .expressions import text_of
-from .names import Identifiers, Names, memory, one_line
+from .identifiers import Identifiers, one_line
+from .names import Names, memory
 from .scopes import scopes_of
 from .steps import Line, Step, Variable
 from .symbolic import SymbolicTracer
@@ -78,12 +79,12 @@ class Derivation:
         outputs, _ = primitive.unpack(record.y)
         for i, (y, expression) in enumerate(zip(outputs, expressions, strict=True)):
             if y is None:
-                step.places.append(None)
+                step.results.append(None)
                 continue
             node = record.number + i
             variable = self._variable(node, labels.get(node), "result", y)
             self._results[memory(y)] = variable
-            step.places.append(variable)
+            step.results.append(variable)
             step.forward.append(
                 Line(variable.name, "=", expression, y, step.primitive, variable=variable)
             )
@@ -169,7 +170,7 @@ class Derivation:
         step = self._step_of[record.number]
         variable = step.inputs[i]
         assert variable is not None
-        for output, part in zip(step.places, g if isinstance(g, tuple) else (g,), strict=True):
+        for output, part in zip(step.results, g if isinstance(g, tuple) else (g,), strict=True):
             if output is not None and part is not None:
                 self._symbolic.name(part, output.cotangent)
                 self.values[output.cotangent] = part._data

@@ -1,7 +1,7 @@
 """Expressions as Python's syntax trees: made from the formulas of primitives, and written as text.
 
-A tree is what all forms of an explanation share: unparsed it is the text, walked it is LaTeX, and
-compiled it gives numbers.
+All forms of an explanation share the trees: unparsed, they are the text; visited, they become
+mathematics; compiled, they give numbers.
 """
 
 import ast
@@ -14,11 +14,11 @@ import numpy as np
 
 from ...ops.primitive import TABLE, Primitive
 
-INDEX = "s_"  # s_[:, 1:3] is an index by itself, as NumPy's s_ has it
+INDEX = "s_"  # s_[:, 1:3] is an index by itself, as in NumPy
 
 
 class Formula(NamedTuple):
-    """Names given to parts of it, in order, and an expression for each output."""
+    """The parts that a formula names, in order, and an expression for each output."""
 
     parts: list[tuple[str, ast.expr]]
     outputs: list[ast.expr]
@@ -32,11 +32,11 @@ def formula_of(
     constant: Callable[[Any], ast.expr],
     function: Callable[[Primitive], str],
 ) -> Formula:
-    """What the primitive computes.
+    """Return what the primitive computes from these inputs.
 
-    operand: what gives the expression of the input at a position, asked only for those that the
-        formula mentions; constant: what gives that of an array among the attributes; function: what
-        gives the name by which a primitive is called.
+    operand: returns the expression of the input at a position, and is called only for those that
+        the formula mentions; constant: returns that of an array among the attributes; function:
+        returns the name by which lines call a primitive.
     """
     text = primitive.formula
     if callable(text):
@@ -76,17 +76,17 @@ def formula_of(
 
 
 def text_of(node: ast.expr) -> str:
-    """An expression in Python's syntax, in one line."""
+    """Return an expression in Python's syntax, on one line."""
     return ast.unparse(node)
 
 
 def renamed(node: ast.expr, names: Mapping[str, ast.expr]) -> ast.expr:
-    """The expression with other expressions for some names; functions keep theirs."""
+    """Return the expression with other expressions for some names; functions keep theirs."""
     return _Substitution(names.get).visit(node)  # type: ignore[no-any-return]
 
 
 def replaced(node: ast.expr, old: ast.expr, new: ast.expr) -> ast.expr:
-    """The expression with another in place of one in it, wherever that stands."""
+    """Return the expression with each occurrence of `old` in it replaced by `new`."""
     text = text_of(old)
 
     class Replacement(_Copying):
@@ -98,25 +98,25 @@ def replaced(node: ast.expr, old: ast.expr, new: ast.expr) -> ast.expr:
 
 
 def names_in(node: ast.expr) -> list[str]:
-    """The names of variables in an expression, each once, those of functions left out."""
+    """Return the names of the variables in an expression, each once; functions are left out."""
     called = {id(n.func) for n in ast.walk(node) if isinstance(n, ast.Call)}
     names = [n.id for n in ast.walk(node) if isinstance(n, ast.Name) and id(n) not in called]
     return list(dict.fromkeys(names))
 
 
 def is_index(node: ast.AST) -> bool:
-    """Whether it is an index by itself."""
+    """Return whether the node is an index by itself."""
     whole = node.value if isinstance(node, ast.Subscript) else None
     return isinstance(whole, ast.Name) and whole.id == INDEX
 
 
 def is_number(node: ast.AST) -> bool:
-    """Whether it is a number, with a sign or without."""
+    """Return whether the node is a number, with or without a sign."""
     return isinstance(node.operand if isinstance(node, ast.UnaryOp) else node, ast.Constant)
 
 
 def literal(value: Any, constant: Callable[[Any], ast.expr] | None) -> ast.expr:
-    """An attribute as an expression."""
+    """Return an attribute's value as an expression; an array becomes a named constant."""
     if isinstance(value, np.ndarray) and constant is not None:
         return constant(value)
     if isinstance(value, (tuple, list)):
@@ -141,7 +141,7 @@ def _parsed(text: str) -> list[ast.stmt]:
 
 
 class _Copying(ast.NodeVisitor):
-    """Like ast.NodeTransformer, but trees share nodes, and none is changed."""
+    """Like ast.NodeTransformer, but it changes no node, since trees share them."""
 
     def generic_visit(self, node: ast.AST) -> ast.AST:
         if not node._fields:  # an operator
@@ -158,7 +158,7 @@ class _Copying(ast.NodeVisitor):
 
 
 class _Substitution(_Copying):
-    """Expressions for names that `find` knows; what a call need not say is left out."""
+    """Puts expressions in place of names that `find` knows, and leaves out calls' defaults."""
 
     def __init__(
         self, find: Callable[[str], ast.expr | None], function: Callable[[str], str] = str
@@ -169,7 +169,7 @@ class _Substitution(_Copying):
         return self.find(node.id) or node
 
     def visit_Call(self, node: ast.Call) -> ast.expr:
-        """The function's name is no operand's; axis=(0,) is axis=0, keepdims=False the default."""
+        """Rename the function, not as an operand; write axis=(0,) as axis=0; drop defaults."""
         keywords = []
         for k in node.keywords:
             value = self.visit(k.value)

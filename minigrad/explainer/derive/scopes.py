@@ -1,17 +1,18 @@
-"""Scopes: which modules were being called when a record was made."""
+"""Scopes: the module calls during which a record was made."""
 
 import bisect
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from ...engine.tape import Record
-from .names import Names, one_line
+from .identifiers import one_line
+from .names import Names
 
 LABEL = 30  # characters of a module's name in a line of text
 
 
 class Scope(NamedTuple):
-    """A call of a module: its name (that of its class where it has none), class, and time."""
+    """A call of a module: the module's name, or that of its class; its class; and the time."""
 
     label: str
     kind: str
@@ -19,13 +20,16 @@ class Scope(NamedTuple):
 
     @property
     def short(self) -> str:
-        """The label, or the end of a long one: what a line of text has room for."""
+        """Return the label, or the end of a long one: a line of text has little room."""
         return self.label if len(self.label) <= LABEL else f"…{self.label[1 - LABEL :]}"
 
 
 def scopes_of(records: Sequence[Record], names: Names) -> list[tuple[Scope, ...]]:
-    """The scopes around each record, from the outside in: a call lasts from its time to the last
-    record of a result of it; of several results, each record knows the call."""
+    """Return the scopes around each record, outermost first.
+
+    A call lasts from its time to the last record that returned one of its results; these records
+    know the call.
+    """
     numbers = [record.number for record in records]
     calls: dict[Scope, tuple[int, int]] = {}
     for last, record in enumerate(records, 1):

@@ -12,7 +12,7 @@ from ...engine.dispatch import on_tape
 from ...engine.tape import Record
 from ...engine.tensor import Tensor
 from .expressions import text_of
-from .names import cotangent, one_line
+from .identifiers import cotangent, one_line
 from .scopes import Scope
 
 
@@ -31,7 +31,7 @@ class Variable:
 
     @property
     def cotangent(self) -> str:
-        """The name of its cotangent, d(loss) / d(this)."""
+        """Return the name of its cotangent, d(loss) / d(this)."""
         return cotangent(self.name)
 
 
@@ -41,7 +41,7 @@ class Line:
 
     value: of the target or, for +=, of the contribution.
     wrt: in the backward part, the name of the primitive's operand.
-    variable: the one whose value or cotangent the target is; None for a part of an expression.
+    variable: the target is its value or cotangent; None for a part of an expression.
     """
 
     target: str
@@ -54,7 +54,7 @@ class Line:
 
     @functools.cached_property
     def text(self) -> str:
-        """The line in Python's syntax."""
+        """Return the line in Python's syntax."""
         return f"{self.target} {self.sign} {text_of(self.expression)}"
 
 
@@ -63,15 +63,15 @@ class Step:
     """A record: the lines that compute its outputs, and those of its rules.
 
     number: of its first variable, by which parts of its expressions are numbered.
-    inputs, places: the Variable of each input of the record, None for one that is not a Tensor, and
-        of each output, None for one that was not made.
+    inputs: the Variable of each input of the record, None for one that is not a Tensor.
+    results: the Variable of each output, None for one that was not made.
     scopes: the module calls around it, outermost first.
     """
 
     record: Record
     number: int
     inputs: list[Variable | None]
-    places: list[Variable | None]
+    results: list[Variable | None]
     forward: list[Line]
     backward: list[Line] = field(default_factory=list)
     scopes: tuple[Scope, ...] = ()
@@ -92,7 +92,7 @@ class Step:
         for i in record.needs:
             record.inputs[i]._requires_grad = True
         _, residuals = record.primitive.unpack(record.y)
-        outputs = [None if v is None else v.value for v in self.places]
+        outputs = [None if v is None else v.value for v in self.results]
         record.y = record.primitive.pack(outputs, residuals)
 
     def pull(self, output: Variable, g: Array, positions: Sequence[int]) -> list[tuple[int, Array]]:
@@ -101,24 +101,24 @@ class Step:
         It is a backward pass through this record alone; an input that no gradient reaches is left
         out of the result.
         """
-        made = on_tape([None if v is None else v.value for v in self.places], self.record)
-        root = made[self.places.index(output)]
+        outputs, _ = self.record.primitive.unpack(self.record.y)
+        root = on_tape(outputs, self.record)[self.results.index(output)]
         inputs = [self.record.inputs[i] for i in positions]
         gradients = grad(root, inputs, g, retain_graph=True, allow_unused=True)  # type: ignore[arg-type]
         return [(i, gx._data) for i, gx in zip(positions, gradients, strict=True) if gx is not None]
 
     @property
     def primitive(self) -> str:
-        """The name of the record's primitive, on one line."""
+        """Return the name of the record's primitive, on one line."""
         return one_line(self.record.primitive.name)
 
     @property
     def outputs(self) -> list[Variable]:
-        """What the record made."""
-        return [v for v in self.places if v is not None]
+        """Return the variables that the record made."""
+        return [v for v in self.results if v is not None]
 
     @property
     def differentiated(self) -> list[Variable]:
-        """The inputs that its rules contribute to; one that is used twice is there twice."""
+        """Return the inputs that its rules contribute to; one that is used twice is there twice."""
         found = [self.inputs[i] for i in self.record.needs]
         return [v for v in found if v is not None]

@@ -1,6 +1,6 @@
-"""Rules, written out: a rule is run on Tensors, and what it applies becomes an expression.
+"""Symbolic tracing: a rule runs on Tensors, and what it applies becomes an expression.
 
-So the text of a derivative is made by the rule that computes it, and cannot say anything else.
+So the rule that computes a derivative also writes its text, and the two cannot differ.
 """
 
 import ast
@@ -14,23 +14,18 @@ from ...engine.tensor import Tensor
 from ...engine.tracer import Tracer, tracing
 from ...ops.primitive import Primitive
 from .expressions import formula_of, is_index, is_number, literal, renamed, replaced, text_of
-from .names import Identifiers
+from .identifiers import Identifiers
 
-Line = tuple[str, ast.expr]
+Part = tuple[str, ast.expr]  # a part of an expression that has a name of its own
 
 WIDTH = 90  # characters of a target and its expression: a line has 100
-SHORT = 16  # of an expression that is written out again rather than given a name
+SHORT = 16  # characters of an expression that is repeated rather than given a name
 
 
 class SymbolicTracer(Tracer):
-    """Expressions of Tensors that are made of known ones; a tracer.
-
-    constant: what gives a name to an array that nobody has given one; function: likewise, to a
-    primitive.
-    """
+    """Remembers what each Tensor was made of, and writes it as an expression of named Tensors."""
 
     runs_again = False
-    rule: Any = None  # set by the backward pass
 
     def __init__(
         self,
@@ -38,15 +33,16 @@ class SymbolicTracer(Tracer):
         function: Callable[[Primitive], str],
         identifiers: Identifiers,
     ) -> None:
+        """Start without names. constant, function: name an array and a primitive that need one."""
         self._constant, self._function, self._identifiers = constant, function, identifiers
-        self._names: dict[int, str] = {}  # by the identity of the array
+        self._names: dict[int, str] = {}  # by the identity of a Tensor or array
         self._made: dict[int, tuple[Primitive, Sequence[Any], dict[str, Any], int]] = {}
         self._uses: dict[int, int] = {}
-        self._held: list[Any] = []  # so that no other object gets the identity of one
+        self._held: list[Any] = []  # keeps objects alive, so that their identities stay theirs
         self._parts: dict[str, str] = {}  # names of parts, by the text of their expressions
 
     def apply(self, primitive: Primitive, inputs: Sequence[Any], attributes: dict[str, Any]) -> Any:
-        """Apply the primitive, and remember of what its results are made."""
+        """Apply the primitive, and remember what its results are made of."""
         for x in inputs:
             self._uses[id(x)] = self._uses.get(id(x), 0) + 1
         with tracing(None):
@@ -58,37 +54,37 @@ class SymbolicTracer(Tracer):
         return result
 
     def name(self, x: Tensor | Array, name: str) -> None:
-        """From here on this Tensor is known by this name, and its array by the first it gets."""
+        """Give a Tensor a name; its array keeps the first name that it gets."""
         if isinstance(x, Tensor):
             self._names[id(x)] = name
         self._names.setdefault(id(_array(x)), name)
         self._held.append(x)
 
-    def expression(self, x: Any, target: str, number: int) -> tuple[list[Line], ast.expr]:
-        """The expression of a Tensor, array or number, after the new parts that it names.
+    def expression(self, x: Any, target: str, number: int) -> tuple[list[Part], ast.expr]:
+        """Return the new parts that the expression of a Tensor, array or number needs, and itself.
 
-        target: what it is for; number: that of the step, by which parts are numbered.
+        target: the name that the line assigns to; number: the step's, by which parts are numbered.
         """
-        lines: list[Line] = []
-        return lines, self._short(self._expression(x, number, lines), target, number, lines)
+        parts: list[Part] = []
+        return parts, self._shortened(self._expression(x, number, parts), target, number, parts)
 
     def formula(
         self, primitive: Primitive, inputs: Sequence[Any], attributes: dict[str, Any], number: int
-    ) -> tuple[list[Line], list[ast.expr]]:
-        """Expressions for the outputs of a primitive, likewise."""
-        lines: list[Line] = []
-        outputs = self._formula(primitive, inputs, attributes, number, lines, None)
-        return lines, [self._short(node, "v000", number, lines) for node in outputs]
+    ) -> tuple[list[Part], list[ast.expr]]:
+        """Return the new parts that the expressions of a primitive's outputs need, and these."""
+        parts: list[Part] = []
+        outputs = self._formula(primitive, inputs, attributes, number, parts, None)
+        return parts, [self._shortened(node, "v000", number, parts) for node in outputs]
 
-    def _expression(self, x: Any, number: int, lines: list[Line]) -> ast.expr:
+    def _expression(self, x: Any, number: int, parts: list[Part]) -> ast.expr:
         for known in (x, _array(x)):
             if id(known) in self._names:
                 return ast.Name(self._names[id(known)])
             if id(known) in self._made:
                 primitive, inputs, attributes, i = self._made[id(known)]
-                node = self._formula(primitive, inputs, attributes, number, lines, i)[i]
+                node = self._formula(primitive, inputs, attributes, number, parts, i)[i]
                 if self._uses.get(id(known), 0) > 1 and len(text_of(node)) > SHORT:
-                    node = ast.Name(self._part("t", node, number, lines))
+                    node = ast.Name(self._part("t", node, number, parts))
                 return node
         x = _array(x)
         return self._named_constant(x) if isinstance(x, np.ndarray) else literal(x, None)
@@ -99,45 +95,46 @@ class SymbolicTracer(Tracer):
         inputs: Sequence[Any],
         attributes: dict[str, Any],
         number: int,
-        lines: list[Line],
+        parts: list[Part],
         output: int | None,
     ) -> list[ast.expr]:
-        parts, outputs = formula_of(
+        """Return the expressions of all outputs; `parts` gets what these, or `output`, need."""
+        named, outputs = formula_of(
             primitive,
             [_array(x) for x in inputs],
             attributes,
-            lambda i: self._expression(inputs[i], number, lines),
+            lambda i: self._expression(inputs[i], number, parts),
             self._named_constant,
             self._function,
         )
-        if not parts:
+        if not named:
             return outputs
         needed = outputs if output is None else [outputs[output]]
         names: dict[str, ast.expr] = {}
-        for name, part in _used(parts, needed):
-            names[name] = ast.Name(self._part(name, renamed(part, names), number, lines))
+        for name, part in _used(named, needed):
+            names[name] = ast.Name(self._part(name, renamed(part, names), number, parts))
         return [renamed(node, names) for node in outputs]
 
-    def _part(self, name: str, part: ast.expr, number: int, lines: list[Line]) -> str:
-        """The name of a part, which it has already if it was met before."""
+    def _part(self, name: str, part: ast.expr, number: int, parts: list[Part]) -> str:
+        """Return the name of a part: the one that it has, or a new one, with which it is added."""
         text = text_of(part)
         if text.isidentifier():
             return text
         if text not in self._parts:
-            part = self._short(part, name, number, lines)
+            part = self._shortened(part, name, number, parts)
             free = self._parts[text] = self._identifiers.part(name, number)
-            lines.append((free, part))
+            parts.append((free, part))
         return self._parts[text]
 
-    def _short(self, node: ast.expr, target: str, number: int, lines: list[Line]) -> ast.expr:
-        """The expression, its longest parts given names of their own until it fits a line."""
+    def _shortened(self, node: ast.expr, target: str, number: int, parts: list[Part]) -> ast.expr:
+        """Return the expression with names for its longest parts, as many as make it fit a line."""
         room = WIDTH - len(target)
         while len(text_of(node)) > room:
-            parts = [n for n in _parts_of(node) if len(text_of(n)) < room - len(target)]
-            if not parts:
+            candidates = [n for n in _nested(node) if len(text_of(n)) < room - len(target)]
+            if not candidates:
                 return node
-            part = max(parts, key=lambda n: len(text_of(n)))
-            name = ast.Name(self._part("t", part, number, lines))
+            part = max(candidates, key=lambda n: len(text_of(n)))
+            name = ast.Name(self._part("t", part, number, parts))
             node = replaced(node, part, name)
         return node
 
@@ -147,8 +144,8 @@ class SymbolicTracer(Tracer):
         return ast.Name(self._names[id(array)])
 
 
-def _used(parts: Sequence[Line], outputs: Iterable[ast.expr]) -> list[Line]:
-    """Those of the parts that the outputs are made of."""
+def _used(parts: Sequence[Part], outputs: Iterable[ast.expr]) -> list[Part]:
+    """Return those of the parts that the outputs depend on."""
     wanted = {n.id for node in outputs for n in ast.walk(node) if isinstance(n, ast.Name)}
     used = []
     for name, part in reversed(parts):
@@ -158,8 +155,8 @@ def _used(parts: Sequence[Line], outputs: Iterable[ast.expr]) -> list[Line]:
     return used[::-1]
 
 
-def _parts_of(node: ast.expr) -> list[ast.expr]:
-    """Expressions inside this one that are worth a name: not names, numbers, functions, indices."""
+def _nested(node: ast.expr) -> list[ast.expr]:
+    """Return the expressions inside this one that are worth a name: no numbers and no indices."""
     kinds = (ast.BinOp, ast.UnaryOp, ast.Call, ast.Subscript, ast.Compare)
     inside = (n for n in ast.walk(node) if isinstance(n, kinds) and n is not node)
     return [n for n in inside if not (is_index(n) or is_number(n))]

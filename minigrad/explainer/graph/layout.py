@@ -1,9 +1,9 @@
-"""A layered drawing of a graph: Sugiyama's, for a tape, whose modules are bands of layers.
+"""A layered drawing of a graph, by Sugiyama's method, in which module calls are bands of layers.
 
-Each node gets a layer below those that it takes from, and a place in it that keeps edges short and
-straight; edges that pass layers get a place in each. Layers belong to one module's call (or to what
-is between calls), so that the frames of modules never overlap. What only one node takes is docked
-to the left of that. Positions are in pixels.
+Each node gets a layer below the nodes that it uses, and a place there that keeps edges short and
+straight; an edge gets a place in each layer that it crosses. A layer belongs to one call, or lies
+between calls, so that the frames of calls never overlap. An input that only one node uses is docked
+to the left of that node. Positions are in pixels.
 """
 
 import itertools
@@ -14,19 +14,19 @@ from typing import NamedTuple
 from ..derive.scopes import Scope
 from .graph import Graph, Node, short
 
-LETTER, SMALL_LETTER = 7.3, 6.1  # widest of the usual monospaced fonts, at 12 and 10 pixels
+LETTER, SMALL_LETTER = 7.3, 6.1  # the widest usual monospaced font, at 12 and 10 pixels
 HEIGHT, DOCK_HEIGHT = 42.0, 38.0
-DOCK_GAP, BESIDE, BELOW = 26.0, 26.0, 26.0  # docked to its taker, between neighbours, layers
-HEAD, PAD = 24.0, 10.0  # of the frame of a module: above with its title, and around
-LONG = 40  # an edge that passes more layers goes straight, behind what is in its way
+DOCK_GAP, BESIDE, BELOW = 26.0, 26.0, 26.0  # beside a docked node, a neighbour, between layers
+HEAD, PAD = 24.0, 10.0  # the room of a frame for its title above, and around its nodes
+LONG = 40  # an edge that crosses more layers is straight, and runs behind the nodes in its way
 SWEEPS = 8
 
 
 @dataclass(eq=False)
 class Place:
-    """A node with what is docked to it, or an edge that passes a layer (index -1).
+    """The place of a node and of what is docked to it, or (index -1) of an edge in a layer.
 
-    x: of the middle of the node; left, right: how far it reaches from there.
+    x: the middle of the node; left, right: how far the place reaches from there.
     """
 
     index: int
@@ -42,9 +42,9 @@ class Place:
 
 @dataclass(eq=False)
 class Frame:
-    """Around the places of a call of a module, which has the layers from first to last.
+    """The frame around the places of a module's call, in the layers from first to last.
 
-    depth: 0 for the outermost; inner: the frames of calls inside it.
+    depth: 0 for the outermost; inner: the frames of calls inside this one.
     """
 
     scope: Scope
@@ -58,14 +58,17 @@ class Frame:
 
     @property
     def title(self) -> str:
-        """The module's name and class."""
+        """Return the module's name and class."""
         label, kind = self.scope.label, self.scope.kind
         return short(label if label == kind else f"{label} {kind}")
 
 
 class Layout(NamedTuple):
-    """places: of the nodes that are not docked, by their index; routes: of the edges between them,
-    by position in the graph: the places on the way; frames: from the outside in."""
+    """Where everything is.
+
+    places: of the nodes that are not docked, by their index; routes: for each edge between these,
+    by its position in the graph, the places on its way; frames: outermost first.
+    """
 
     places: dict[int, Place]
     routes: dict[int, list[Place]]
@@ -74,27 +77,27 @@ class Layout(NamedTuple):
 
 
 def width_of(node: Node) -> float:
-    """Room for its two lines."""
+    """Return the width of a node, with room for its two lines."""
     return 20 + max(_letters(node.title) * LETTER, _letters(node.subtitle) * SMALL_LETTER)
 
 
 def _letters(text: str) -> int:
-    """Letters beyond Latin, Greek and Cyrillic may be twice as wide."""
+    """Return a text's width in letters; those beyond Latin, Greek and Cyrillic count twice."""
     return sum(1 if c < "\u0600" or c == "…" else 2 for c in text)
 
 
 def layout_of(graph: Graph) -> Layout:
-    """Where everything is."""
-    takers = _takers(graph)
+    """Return a layout of the graph."""
+    users = _users(graph)
     docked: dict[int, list[int]] = {}
-    for i, taken in takers.items():
-        if len(set(taken)) == 1 and not graph.nodes[i].steps:
-            docked.setdefault(taken[0], []).append(i)
+    for i, targets in users.items():
+        if len(set(targets)) == 1 and not graph.nodes[i].steps:
+            docked.setdefault(targets[0], []).append(i)
     away = {d for found in docked.values() for d in found}
     places = {
         i: _place(graph, i, docked.get(i, [])) for i in range(len(graph.nodes)) if i not in away
     }
-    frames = _layered(graph, places, takers)
+    frames = _layered(graph, places, users)
     layers: list[list[Place]] = [[] for _ in range(1 + max(p.layer for p in places.values()))]
     for place in places.values():
         layers[place.layer].append(place)
@@ -110,11 +113,12 @@ def layout_of(graph: Graph) -> Layout:
     return Layout(places, routes, layers, frames)
 
 
-def _takers(graph: Graph) -> dict[int, list[int]]:
-    takers: dict[int, list[int]] = {}
+def _users(graph: Graph) -> dict[int, list[int]]:
+    """Return the targets of each node's edges."""
+    users: dict[int, list[int]] = {}
     for edge in graph.edges:
-        takers.setdefault(edge.source, []).append(edge.target)
-    return takers
+        users.setdefault(edge.source, []).append(edge.target)
+    return users
 
 
 def _place(graph: Graph, i: int, docked: list[int]) -> Place:
@@ -126,8 +130,8 @@ def _place(graph: Graph, i: int, docked: list[int]) -> Place:
     return Place(i, 0, left, half, height, docked)
 
 
-def _layered(graph: Graph, places: dict[int, Place], takers: dict[int, list[int]]) -> list[Frame]:
-    """Layers of all places, and the frames around them: a module's begin below all before it."""
+def _layered(graph: Graph, places: dict[int, Place], users: dict[int, list[int]]) -> list[Frame]:
+    """Set the layers of all places, so that a call begins below all before it; return frames."""
     sources: dict[int, list[int]] = {}
     for edge in graph.edges:
         sources.setdefault(edge.target, []).append(edge.source)
@@ -142,16 +146,17 @@ def _layered(graph: Graph, places: dict[int, Place], takers: dict[int, list[int]
         place.layer = max([base, *above])
         lowest = max(lowest, place.layer)
         bands[-1][1].append(place)
-    for i, taken in takers.items():  # what was given belongs just above the first that takes it
+    for i, targets in users.items():  # an input belongs just above the first that uses it
         node = graph.nodes[i]
-        if i in places and not node.steps and _in_band(graph, node, taken):
+        if i in places and not node.steps and _in_band(graph, node, targets):
             place = places[i]
-            place.layer = max(place.layer, min(places[t].layer for t in taken) - 1)
+            place.layer = max(place.layer, min(places[t].layer for t in targets) - 1)
     return _framed(bands)
 
 
-def _in_band(graph: Graph, node: Node, taken: Sequence[int]) -> bool:
-    return all(graph.nodes[t].scopes == node.scopes for t in taken)
+def _in_band(graph: Graph, node: Node, targets: Sequence[int]) -> bool:
+    """Return whether all users of a node lie in the same calls as the node."""
+    return all(graph.nodes[t].scopes == node.scopes for t in targets)
 
 
 def _framed(bands: Sequence[tuple[tuple[Scope, ...], list[Place]]]) -> list[Frame]:
@@ -174,10 +179,10 @@ def _framed(bands: Sequence[tuple[tuple[Scope, ...], list[Place]]]) -> list[Fram
 
 
 def _widen(frame: Frame) -> None:
-    """The left and right of a frame, around its places and the frames inside, which know theirs."""
+    """Set the left and right of a frame, after those of its inner frames."""
     sides = [(p.x - p.left, p.x + p.right) for p in frame.members]
     sides += [(inner.left, inner.right) for inner in frame.inner]
-    # Edges come in from above, right of the title.
+    # Edges enter from above, to the right of the title.
     ports = [p.x - p.right / 2 for p in frame.members if p.layer == frame.first]
     title = min(ports) - len(frame.title) * SMALL_LETTER - 2 * PAD
     frame.left = min(title, min(left for left, _ in sides) - PAD)
@@ -185,7 +190,7 @@ def _widen(frame: Frame) -> None:
 
 
 def _route(source: Place, target: Place, layers: list[list[Place]]) -> list[Place]:
-    """From place to place, with one in each layer between."""
+    """Return the way between two places, with a place in each layer that it crosses."""
     route = [source]
     if target.layer - source.layer <= LONG:
         for layer in range(source.layer + 1, target.layer):
@@ -199,7 +204,7 @@ def _route(source: Place, target: Place, layers: list[list[Place]]) -> list[Plac
 
 
 def _order(layers: list[list[Place]]) -> None:
-    """Each layer in the order of the middles of neighbours above, then below, then above."""
+    """Sort each layer by the mean position of the neighbours above, then below, then above."""
     position: dict[int, float] = {}
 
     def sort(layer: list[Place], up: bool) -> None:
@@ -216,7 +221,7 @@ def _order(layers: list[list[Place]]) -> None:
 
 
 def _align(layers: list[list[Place]]) -> None:
-    """Near to the neighbours, in order, without overlapping."""
+    """Move all places near to their neighbours, in order and without overlaps."""
     for layer in layers:
         _spread(layer, [0.0] * len(layer))
     for sweep in range(SWEEPS):
@@ -230,8 +235,10 @@ def _align(layers: list[list[Place]]) -> None:
 
 
 def _spread(layer: list[Place], wanted: list[float]) -> None:
-    """The positions nearest to those wanted, by least squares, that keep order and distance:
-    isotonic regression, by pooling neighbours that would be too near. An edge's weighs more."""
+    """Set the positions that are nearest to those wanted and keep order and distance.
+
+    It is isotonic regression, by pooling neighbours that would be too near; edges weigh more.
+    """
     blocks: list[tuple[float, float, int]] = []  # weighted sum, weight, count
     offset, offsets = 0.0, []
     for i, (place, x) in enumerate(zip(layer, wanted, strict=True)):

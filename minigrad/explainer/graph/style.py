@@ -1,4 +1,4 @@
-"""Colours of the drawings, on light and dark ground: the same in a file, a page and a notebook."""
+"""The drawings' CSS and colours, light and dark, for files, pages and notebooks."""
 
 LIGHT = {
     "ground": "#ffffff",
@@ -45,21 +45,21 @@ _RULES = """\
 """
 
 
-# How notebooks and documentation tell their theme, which need not be that of the system.
+# How notebooks and documentation mark their theme, which may differ from the system's.
 LIGHT_HOSTS = '[data-jp-theme-light="true"], .vscode-light, html[theme="light"]'
 DARK_HOSTS = '[data-jp-theme-light="false"], .vscode-dark, html[theme="dark"]'
 AT = ".minigrad-graph"
 
 
 def style() -> str:
-    """CSS for drawings, in the theme of the system."""
+    """Return CSS for drawings in the system's theme."""
     dark = _RULES.format(at=AT, **DARK)
     light = _RULES.format(at=AT, **LIGHT)
     return f"{light}@media (prefers-color-scheme: dark) {{\n{dark}}}\n"
 
 
 def notebook_style() -> str:
-    """The same, in the theme of the notebook where that tells it, and on its own ground."""
+    """Return CSS for drawings on a notebook's ground, in the notebook's theme if it marks one."""
     light = _RULES.format(at=f":is({LIGHT_HOSTS}) {AT}", **LIGHT)
     dark = _RULES.format(at=f":is({DARK_HOSTS}) {AT}", **DARK)
     return f"{style()}{light}{dark}.minigrad {AT} .ground {{ fill: none }}\n"

@@ -1,4 +1,4 @@
-"""The graph as SVG: a drawing of its own, without Graphviz, readable on light and dark pages."""
+"""The graph as SVG, drawn without Graphviz, for light and dark pages."""
 
 import html
 from collections import Counter
@@ -23,12 +23,15 @@ from .style import style
 MARGIN = 14.0
 
 
-Points = list[tuple[float, float, float]]  # x, top, bottom: straight from top to bottom
+Points = list[tuple[float, float, float]]  # x, top and bottom of each vertical piece of an edge
 
 
 class Drawing(NamedTuple):
-    """svg: the text; layout: what is where; middles: the heights of the middles of layers; points:
-    where edges pass, by their position in the graph; frames: (top, bottom) of each."""
+    """A drawing, and where things are in it.
+
+    svg: the text; middles: the heights of the layers' middles; points: where the edges run, by
+    their position in the graph; frames: the top and bottom of each frame of the layout.
+    """
 
     svg: str
     layout: Layout
@@ -38,7 +41,7 @@ class Drawing(NamedTuple):
 
 
 def draw(graph: Graph, title: str, css: str | None = None) -> Drawing:
-    """The drawing of a graph. css: its style; None: `style()`."""
+    """Return the drawing of a graph, in the style `css`, or that of `style()`."""
     layout = layout_of(graph)
     tops, bottoms = _heights(layout)
     points = _points(graph, layout, tops, bottoms)
@@ -66,7 +69,7 @@ def draw(graph: Graph, title: str, css: str | None = None) -> Drawing:
 
 
 def _heights(layout: Layout) -> tuple[list[float], list[float]]:
-    """The tops and bottoms of the layers, with room for the frames that begin and end there."""
+    """Return the layers' tops and bottoms, with room for the frames that begin or end there."""
     begin = Counter(frame.first for frame in layout.frames)
     end = Counter(frame.last for frame in layout.frames)
     tops, bottoms, y = [], [], MARGIN
@@ -87,7 +90,7 @@ def _foot(layout: Layout) -> float:
 def _ends(
     layout: Layout, tops: Sequence[float], bottoms: Sequence[float]
 ) -> list[tuple[float, float]]:
-    """The tops and bottoms of the frames, around those inside that begin and end with them."""
+    """Return the frames' tops and bottoms, outside those of inner frames at the same layer."""
     above, below = Counter[int](), Counter[int]()
     found = []
     for frame in reversed(layout.frames):  # from the inside out
@@ -127,7 +130,7 @@ def _edges(graph: Graph, points: Mapping[int, Points]) -> Iterator[str]:
 def _points(
     graph: Graph, layout: Layout, tops: Sequence[float], bottoms: Sequence[float]
 ) -> dict[int, Points]:
-    """Where edges pass: from the middle of a node to the top of another, side by side there."""
+    """Return where edges run: from a node's middle to the top of another, side by side there."""
     into: dict[int, list[int]] = {}
     for i, route in layout.routes.items():
         into.setdefault(route[-1].index, []).append(i)
@@ -146,7 +149,7 @@ def _points(
 
 
 def curve(points: Points) -> str:
-    """A path through (x, top, bottom): straight in layers, and bent between them."""
+    """Return an SVG path through the points, straight within layers and bent between them."""
     x, top, bottom = points[0]
     path = f"M{x:.1f} {top:.1f}V{bottom:.1f}"
     for x1, top, end in points[1:]:

@@ -1,4 +1,4 @@
-"""Arrays as small heat maps: what a page can hold of a large one."""
+"""Arrays as small heat maps, so that a page can hold large ones."""
 
 import base64
 import math
@@ -7,21 +7,22 @@ from typing import Any
 import numpy as np
 
 from ...arrays import Array
-from ..analysis.wording import shape_of
+from ..analysis.wording import shape_text
 
-NUMBERS = 64  # elements up to which a page has all numbers
-LEVELS = 127  # of colours on either side of zero; -128 is for what is not finite
+NUMBERS = 64  # an array with no more elements than this keeps all its numbers
+LEVELS = 127  # colours on either side of zero; -128 marks NaN and infinity
 
 
 def summary(array: Array, cells: int) -> dict[str, Any]:
-    """What a page shows of an array, in at most `cells` cells, each the mean of a block.
+    """Return an array's shape, statistics and heat map of at most `cells` cells, as data for JSON.
 
     heat: the cells, row by row, as signed bytes in base 64, in units of peak / 127, where peak is
-    the largest size of a cell; matrix: the shape in rows, of the first axis, and columns, of all
-    others; numbers: all elements of a small array. Values are texts, since JSON has no NaN.
+    the largest magnitude of a cell, and a cell is the mean of a block; matrix: the first axis as
+    rows, all others as columns; numbers: the elements, if they are few. Values are texts, since
+    JSON has no NaN.
     """
     if not array.size:
-        return {"shape": shape_of(array)}
+        return {"shape": shape_text(array)}
     matrix = np.asarray(array, np.float64).reshape(array.shape[0] if array.ndim > 1 else 1, -1)
     with np.errstate(all="ignore"):
         blocks = _blocks(matrix, cells)
@@ -36,7 +37,7 @@ def summary(array: Array, cells: int) -> dict[str, Any]:
         found["numbers"] = [repr(x) for x in array.reshape(-1).tolist()]
     heat = base64.b64encode(levels.tobytes()).decode()
     return found | {
-        "shape": shape_of(array),
+        "shape": shape_text(array),
         "matrix": matrix.shape,
         "cells": blocks.shape,
         "heat": heat,
@@ -44,7 +45,7 @@ def summary(array: Array, cells: int) -> dict[str, Any]:
 
 
 def _blocks(matrix: Array, cells: int) -> Array:
-    """The means of blocks, at most twice as many columns as rows where both are many."""
+    """Return the means of blocks; where both are many, there are two columns for each row."""
     n, m = matrix.shape
     columns = min(m, max(math.isqrt(2 * cells), cells // n))
     rows = min(n, max(1, cells // columns))

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from .notation import ATOM, GREEK, Notation, Written
+from .notation import ATOM, GREEK, Notation, Term
 
-FUNCTIONS = {"log", "tanh", "max", "min"}  # those that LaTeX has a command for
+FUNCTIONS = {"log", "tanh", "max", "min"}  # functions for which LaTeX has a command
 SIGNS = {
     "·": r"\cdot",
     "⊙": r"\odot",
@@ -26,7 +26,7 @@ ESCAPES = str.maketrans(
 
 
 class Latex(Notation):
-    """LaTeX's mathematics, without delimiters."""
+    """Mathematics in LaTeX, without delimiters."""
 
     def word(self, text: str) -> str:
         if text in GREEK:
@@ -79,5 +79,5 @@ class Latex(Notation):
     def hat(self, piece: str) -> str:
         return rf"\hat{{{piece}}}"
 
-    def choice(self, a: str, test: str, b: str) -> Written:
+    def choice(self, a: str, test: str, b: str) -> Term:
         return rf"\begin{{cases}} {a} & {test} \\ {b} & \text{{else}} \end{{cases}}", ATOM

@@ -1,4 +1,4 @@
-"""An explanation as Markdown with LaTeX, for notebooks and pages that typeset it."""
+"""An explanation as Markdown with LaTeX, for notebooks and pages that typeset both."""
 
 import re
 
@@ -9,8 +9,8 @@ from .tables import Cells, Table, tables
 
 
 def markdown(derivation: Derivation, folds: Folds) -> str:
-    """Tables of what was given, the forward, the backward and the gradients."""
-    cells = Cells(Latex(), "${}$".format, lambda text: f"`{_plain(text)}`", _escaped)
+    """Return the tables of inputs, forward, backward and gradients."""
+    cells = Cells(Latex(), "${}$".format, _code, _escaped)
     return "\n\n".join(map(_table, tables(derivation, folds, cells)))
 
 
@@ -20,10 +20,11 @@ def _table(table: Table) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Text that is neither HTML nor emphasis; an underscore inside a word is none."""
+    """Return text with markup escaped; an underscore inside a word is none."""
     return re.sub(r"[\\`*<>&|\[\]$~]|(?<!\w)_|_(?!\w)", r"\\\g<0>", text)
 
 
-def _plain(text: str) -> str:
-    """Text that can end neither the code it stands in nor the table's cell."""
-    return text.replace("`", "'").replace("|", r"\|")
+def _code(text: str) -> str:
+    """Return text as code, with nothing in it that would end the code or the table's cell."""
+    text = text.replace("`", "'").replace("|", r"\|")
+    return f"`{text}`"

@@ -1,23 +1,23 @@
-"""Mathematics in MathML, which browsers typeset without a network: the core that all have."""
+"""Mathematics in MathML Core, which every browser typesets without a network."""
 
 import html
 from collections.abc import Sequence
 
-from .notation import GREEK, LOOSE, Notation, Written
+from .notation import GREEK, LOOSE, Notation, Term
 
 LETTERS = dict(zip(sorted(GREEK), "αβδϵϵγλμσθ", strict=True))
 SIGNS = {"-": "\N{MINUS SIGN}", "&": "∧", "|": "\N{LOGICAL OR}"}
 
 
 class MathML(Notation):
-    """Elements, to stand inside <math>."""
+    """Mathematics as elements that belong inside <math>."""
 
     def display(self, piece: str) -> str:
-        """As a formula of its own."""
+        """Return a piece as a formula of its own."""
         return f'<math display="block"><mrow>{piece}</mrow></math>'
 
     def word(self, text: str) -> str:
-        """One of several letters is upright, as browsers have it."""
+        """Return a variable; browsers set a word upright and a letter italic."""
         return f"<mi>{html.escape(LETTERS.get(text, text))}</mi>"
 
     def number(self, digits: str) -> str:
@@ -65,6 +65,6 @@ class MathML(Notation):
     def hat(self, piece: str) -> str:
         return f'<mover accent="true">{piece}<mo stretchy="false">^</mo></mover>'
 
-    def choice(self, a: str, test: str, b: str) -> Written:
-        """In one line: the brace of a table grows only where a font of mathematics is installed."""
+    def choice(self, a: str, test: str, b: str) -> Term:
+        """Return it on one line: braces grow only where a font for mathematics is installed."""
         return self.row(a, self.text(" if "), test, self.text(", else "), b), LOOSE

@@ -1,7 +1,6 @@
 """Expressions as mathematics: fractions, roots and sums in place of calls, in any notation.
 
-What is put in parentheses, and what goes where, is decided here; a `Notation` knows how it is
-written.
+This module decides on layout and parentheses; a `Notation` knows the markup for them.
 """
 
 import ast
@@ -12,13 +11,13 @@ from collections.abc import Callable, Iterable, Sequence
 from ..derive.expressions import is_index, is_number
 from ..derive.steps import Line
 
-Written = tuple[str, int]  # a piece, and how tightly it holds together
+Term = tuple[str, int]  # the markup of an expression, and its precedence
 
-# How tightly an expression holds together; what is looser than its place gets parentheses.
+# Precedences: an expression below that of its place gets parentheses.
 LOOSE, SUM, NEGATIVE, PRODUCT, POWER, ATOM = range(6)
 
 GREEK = {"alpha", "beta", "gamma", "delta", "eps", "epsilon", "lambda", "mu", "sigma", "theta"}
-# Sign, how tightly left and right must hold together, and how tightly the whole does.
+# The sign, the least precedences of the left and right operand, and that of the whole.
 BINARY = {
     ast.Add: ("+", SUM, PRODUCT, SUM),
     ast.Sub: ("-", SUM, PRODUCT, SUM),
@@ -35,212 +34,218 @@ COMPARISONS = {
     ast.Gt: ">",
     ast.GtE: "≥",
 }
-# To what, or where, the second operand says; a shape behind that stands beside, too.
+# Functions whose second operand becomes a lowered index; further operands are left out.
 SHAPED = {"broadcast_to", "reshape", "permute_dims", "astype", "scatter"}
 
 
 class Notation(ABC):
-    """How mathematics is written; what methods take and return are pieces of it.
+    """The markup of mathematics; its methods take and return pieces of it.
 
-    Signs come as Python's operators, or as the characters of Unicode that look like them.
+    Signs are Python's operators, or the characters of Unicode that look like them.
     """
 
     @abstractmethod
     def word(self, text: str) -> str:
-        """A variable: a letter, one that is GREEK by its name, or a word."""
+        """Return a variable: a letter, one of the GREEK by its name, or a word."""
 
     @abstractmethod
     def number(self, digits: str) -> str:
-        """A number, without exponent."""
+        """Return a number without an exponent."""
 
     @abstractmethod
     def text(self, text: str) -> str:
-        """What is no mathematics."""
+        """Return plain text."""
 
     @abstractmethod
     def sign(self, sign: str) -> str:
-        """An operator or relation."""
+        """Return an operator or relation."""
 
     @abstractmethod
     def function(self, name: str) -> str:
-        """What is applied to something; "∑" among them."""
+        """Return the name of a function; "∑" is one."""
 
     @abstractmethod
     def row(self, *pieces: str) -> str:
-        """One behind the other."""
+        """Return pieces side by side."""
 
     @abstractmethod
     def prefixed(self, sign: str, piece: str) -> str:
-        """A sign before what it is of."""
+        """Return a piece with a sign before it."""
 
     @abstractmethod
     def applied(self, function: str, operand: str) -> str:
-        """A function before its operand."""
+        """Return a function before its operand."""
 
     @abstractmethod
     def fenced(self, piece: str, fences: str = "()") -> str:
-        """Between fences, which grow with it."""
+        """Return a piece between fences, which grow with it."""
 
     @abstractmethod
     def listed(self, pieces: Sequence[str]) -> str:
-        """With commas between."""
+        """Return pieces with commas between them."""
 
     @abstractmethod
     def fraction(self, above: str, below: str) -> str:
-        """One over the other."""
+        """Return a fraction."""
 
     @abstractmethod
     def root(self, piece: str) -> str:
-        """The square root."""
+        """Return the square root of a piece."""
 
     @abstractmethod
     def power(self, base: str, exponent: str) -> str:
-        """With the exponent raised."""
+        """Return a base with a raised exponent."""
 
     @abstractmethod
     def lowered(self, base: str, index: str) -> str:
-        """With an index below."""
+        """Return a base with a lowered index."""
 
     @abstractmethod
     def hat(self, piece: str) -> str:
-        """With a hat."""
+        """Return a piece with a hat."""
 
     @abstractmethod
-    def choice(self, a: str, test: str, b: str) -> Written:
-        """a if test, else b; and how tightly that holds together."""
+    def choice(self, a: str, test: str, b: str) -> Term:
+        """Return "a if test, else b", and its precedence."""
 
     # --- what is made of these -----------------------------------------------------------------
 
     def expression(self, node: ast.expr) -> str:
-        """An expression, without delimiters."""
-        return _Writer(self).at(node, LOOSE)
+        """Return an expression, without delimiters."""
+        return _Typesetter(self).at(node, LOOSE)
 
     def line(self, line: Line) -> str:
-        """A line of a derivation: its target, sign and expression."""
+        """Return a line of a derivation: its target, sign and expression."""
         sign = self.sign("=" if line.sign == "=" else "+=")
-        # A comparison in parentheses: x = (a = b).
+        # A comparison is put in parentheses, as in x = (a = b).
         least = SUM if isinstance(line.expression, ast.Compare) else LOOSE
-        return self.row(self.name(line.target), sign, _Writer(self).at(line.expression, least))
+        return self.row(self.name(line.target), sign, _Typesetter(self).at(line.expression, least))
 
     def name(self, identifier: str) -> str:
-        """A variable's: v with index 7, x with a hat, gamma, g with index x, or an upright word."""
+        """Return an identifier as v with index 7, x with a hat, g with index x, gamma or a word."""
         if identifier.startswith("g_") and not identifier.startswith("g_hat"):
             return self.lowered(self.word("g"), self.name(identifier[2:]))
         match = re.fullmatch(r"(?P<stem>.*?[^\d_])(?P<number>\d+(?:_\d+)?)", identifier)
         stem, number = match.group("stem", "number") if match else (identifier, "")
-        plain = stem.removesuffix("_hat")
-        written = self.word(plain)
-        written = written if plain == stem else self.hat(written)
+        bare = stem.removesuffix("_hat")
+        piece = self.word(bare)
+        piece = piece if bare == stem else self.hat(piece)
         number = number.replace("_", ",")
-        return self.lowered(written, self.number(number)) if number else written
+        return self.lowered(piece, self.number(number)) if number else piece
 
 
-# What is no function's call in mathematics.
-DRAWN: dict[str, Callable[..., Written]] = {
-    "sqrt": lambda to, a: (to.root(a), ATOM),
-    "abs": lambda to, a: (to.fenced(a, "||"), ATOM),
-    "exp": lambda to, a: (to.power(to.word("e"), a), POWER),
-    "where": lambda to, test, a, b: to.choice(a, test, b),
-    "ones_like": lambda to, _a: (to.number("1"), ATOM),  # of the shape, which stands beside
+# Functions that mathematics writes other than as a call.
+DRAWN: dict[str, Callable[..., Term]] = {
+    "sqrt": lambda math, a: (math.root(a), ATOM),
+    "abs": lambda math, a: (math.fenced(a, "||"), ATOM),
+    "exp": lambda math, a: (math.power(math.word("e"), a), POWER),
+    "where": lambda math, test, a, b: math.choice(a, test, b),
+    "ones_like": lambda math, _a: (math.number("1"), ATOM),  # the shape stands beside it
 }
 
 
-class _Writer(ast.NodeVisitor):
-    """Walks an expression: of each node, how it is written and how tightly it holds together."""
+class _Typesetter(ast.NodeVisitor):
+    """Visits an expression; each node returns its Term."""
 
     def __init__(self, notation: Notation) -> None:
-        self.to = notation
+        self.math = notation
 
     def at(self, node: ast.AST, least: int) -> str:
-        """With parentheses, unless it holds together at least so tightly."""
-        piece, holds = self.visit(node)
-        return piece if holds >= least else self.to.fenced(piece)
+        """Return a node's markup, in parentheses if its precedence is below `least`."""
+        piece, precedence = self.visit(node)
+        return piece if precedence >= least else self.math.fenced(piece)
 
     def listed(self, nodes: Iterable[ast.AST]) -> str:
-        return self.to.listed([self.at(node, LOOSE) for node in nodes])
+        return self.math.listed([self.at(node, LOOSE) for node in nodes])
 
-    def generic_visit(self, node: ast.AST) -> Written:
-        return self.to.text(ast.unparse(node)), ATOM
+    def generic_visit(self, node: ast.AST) -> Term:
+        return self.math.text(ast.unparse(node)), ATOM
 
-    def visit_Name(self, node: ast.Name) -> Written:
-        return self.to.number("∞") if node.id == "inf" else self.to.name(node.id), ATOM
+    def visit_Name(self, node: ast.Name) -> Term:
+        return self.math.number("∞") if node.id == "inf" else self.math.name(node.id), ATOM
 
-    def visit_Constant(self, node: ast.Constant) -> Written:
+    def visit_Constant(self, node: ast.Constant) -> Term:
         value = node.value
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            return self.to.text(str(value)), ATOM
-        written = f"{value:.6g}" if isinstance(value, float) else str(value)
-        digits, _, exponent = written.removeprefix("-").partition("e")
-        piece, holds = self.to.number(digits), ATOM
+            return self.math.text(str(value)), ATOM
+        text = f"{value:.6g}" if isinstance(value, float) else str(value)
+        digits, _, exponent = text.removeprefix("-").partition("e")
+        piece, precedence = self.math.number(digits), ATOM
         if exponent:
-            ten = self.to.power(self.to.number("10"), self.at(ast.Constant(int(exponent)), LOOSE))
-            piece = ten if digits == "1" else self.to.row(piece, self.to.sign("·"), ten)
-            holds = PRODUCT
-        if written.startswith("-"):
-            return self.to.prefixed("-", piece), NEGATIVE
-        return piece, holds
+            ten = self.math.power(
+                self.math.number("10"), self.at(ast.Constant(int(exponent)), LOOSE)
+            )
+            piece = ten if digits == "1" else self.math.row(piece, self.math.sign("·"), ten)
+            precedence = PRODUCT
+        if text.startswith("-"):
+            return self.math.prefixed("-", piece), NEGATIVE
+        return piece, precedence
 
-    def visit_BinOp(self, node: ast.BinOp) -> Written:
+    def visit_BinOp(self, node: ast.BinOp) -> Term:
         left, right, kind = node.left, node.right, type(node.op)
         if kind is ast.Div:
-            return self.to.fraction(self.at(left, LOOSE), self.at(right, LOOSE)), PRODUCT
+            return self.math.fraction(self.at(left, LOOSE), self.at(right, LOOSE)), PRODUCT
         if kind is ast.Pow:
-            return self.to.power(self.at(left, ATOM), self.at(right, LOOSE)), POWER
-        sign, a, b, holds = BINARY.get(kind, ("∘", POWER, POWER, SUM))
+            return self.math.power(self.at(left, ATOM), self.at(right, LOOSE)), POWER
+        sign, a, b, precedence = BINARY.get(kind, ("∘", POWER, POWER, SUM))
         if kind is ast.Mult:
             sign = "·" if is_number(left) or is_number(right) else "⊙"
-            # What begins with a minus sign needs parentheses where its first factor does.
-            holds = min(PRODUCT, max(NEGATIVE, self.visit(left)[1]))
-        return self.to.row(self.at(left, a), self.to.sign(sign), self.at(right, b)), holds
+            # A product that begins with a minus sign needs parentheses where its first factor does.
+            precedence = min(PRODUCT, max(NEGATIVE, self.visit(left)[1]))
+        return self.math.row(self.at(left, a), self.math.sign(sign), self.at(right, b)), precedence
 
-    def visit_UnaryOp(self, node: ast.UnaryOp) -> Written:
+    def visit_UnaryOp(self, node: ast.UnaryOp) -> Term:
         sign = "-" if isinstance(node.op, ast.USub) else "¬"
-        return self.to.prefixed(sign, self.at(node.operand, PRODUCT)), NEGATIVE
+        return self.math.prefixed(sign, self.at(node.operand, PRODUCT)), NEGATIVE
 
-    def visit_Compare(self, node: ast.Compare) -> Written:
-        sign = self.to.sign(COMPARISONS.get(type(node.ops[0]), "?"))
-        return self.to.row(self.at(node.left, SUM), sign, self.at(node.comparators[0], SUM)), LOOSE
+    def visit_Compare(self, node: ast.Compare) -> Term:
+        sign = self.math.sign(COMPARISONS.get(type(node.ops[0]), "?"))
+        return self.math.row(
+            self.at(node.left, SUM), sign, self.at(node.comparators[0], SUM)
+        ), LOOSE
 
-    def visit_Call(self, node: ast.Call) -> Written:
+    def visit_Call(self, node: ast.Call) -> Term:
         name, operands = ast.unparse(node.func), node.args
         if name in DRAWN:
             pieces = [self.at(operand, LOOSE) for operand in operands]
-            return DRAWN[name](self.to, *pieces)
+            return DRAWN[name](self.math, *pieces)
         keywords = {k.arg or "": k.value for k in node.keywords}
-        keywords.pop("keepdims", None)  # of the shape, which stands beside
-        function = self.to.function("∑" if name == "sum" else name)
+        keywords.pop("keepdims", None)  # it tells about the shape, which stands beside
+        function = self.math.function("∑" if name == "sum" else name)
         if name in SHAPED and len(operands) > 1:
-            function = self.to.lowered(function, self.at(operands[1], LOOSE))
+            function = self.math.lowered(function, self.at(operands[1], LOOSE))
             operands = operands[:1]
         if "axis" in keywords:
-            function = self.to.lowered(function, self._axis(keywords.pop("axis")))
+            function = self.math.lowered(function, self._axis(keywords.pop("axis")))
         if name == "sum":
-            return self.to.applied(function, self.at(operands[0], POWER)), PRODUCT
+            return self.math.applied(function, self.at(operands[0], POWER)), PRODUCT
         listed = [self.at(operand, LOOSE) for operand in operands]
         listed += [
-            self.to.row(self.to.word(k), self.to.sign("="), self.at(v, LOOSE))
+            self.math.row(self.math.word(k), self.math.sign("="), self.at(v, LOOSE))
             for k, v in keywords.items()
         ]
-        return self.to.applied(function, self.to.fenced(self.to.listed(listed))), POWER
+        return self.math.applied(function, self.math.fenced(self.math.listed(listed))), POWER
 
     def _axis(self, node: ast.expr) -> str:
         if isinstance(node, ast.Tuple):
-            return self.to.row(self.to.text("axes "), self.listed(node.elts))
-        return self.to.row(self.to.text("axis "), self.at(node, LOOSE))
+            return self.math.row(self.math.text("axes "), self.listed(node.elts))
+        return self.math.row(self.math.text("axis "), self.at(node, LOOSE))
 
-    def visit_Attribute(self, node: ast.Attribute) -> Written:
+    def visit_Attribute(self, node: ast.Attribute) -> Term:
         if node.attr == "T":
-            return self.to.power(self.at(node.value, ATOM), self.to.word("T")), POWER
+            return self.math.power(self.at(node.value, ATOM), self.math.word("T")), POWER
         return self.generic_visit(node)
 
-    def visit_Subscript(self, node: ast.Subscript) -> Written:
+    def visit_Subscript(self, node: ast.Subscript) -> Term:
         index = ast.unparse(node.slice)
         index = index[1:-1] if isinstance(node.slice, ast.Tuple) else index
-        # Behind it, not below: what is indexed may have an index below already.
-        written = self.to.text(f"[{index}]")
-        return written if is_index(node) else self.to.row(self.at(node.value, ATOM), written), ATOM
+        # Beside it, not lowered: what is indexed may have a lowered index already.
+        piece = self.math.text(f"[{index}]")
+        return piece if is_index(node) else self.math.row(self.at(node.value, ATOM), piece), ATOM
 
-    def visit_Tuple(self, node: ast.Tuple) -> Written:
-        """A single one with a comma behind it, as Python writes shapes."""
+    def visit_Tuple(self, node: ast.Tuple) -> Term:
+        """Write a tuple as Python does, with a comma after a single element."""
         pieces = self.listed(node.elts)
-        return self.to.fenced(self.to.listed([pieces, ""]) if len(node.elts) == 1 else pieces), ATOM
+        return self.math.fenced(
+            self.math.listed([pieces, ""]) if len(node.elts) == 1 else pieces
+        ), ATOM

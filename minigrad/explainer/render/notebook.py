@@ -1,4 +1,4 @@
-"""An explanation in a notebook: tables of formulas, and the graph, as one piece of HTML."""
+"""An explanation in a notebook: tables of formulas and the graph, as one piece of HTML."""
 
 import html
 from itertools import islice
@@ -11,9 +11,9 @@ from ..graph.svg import draw
 from .mathml import MathML
 from .tables import Cells, Table, tables
 
-ROWS = 200  # of a table, and nodes of a drawing; more is for a page
+ROWS = 200  # the most rows of a table, and nodes of a drawing; a page has room for more
 
-# Text has the colour of the notebook's, and lines a grey that shows on light and dark.
+# Text inherits the notebook's colour; lines are of a grey that shows on light and dark.
 _STYLE = """\
 .minigrad table { border-collapse: collapse; margin: .3em 0 .8em; color: inherit }
 .minigrad th, .minigrad td { padding: .15em .8em; text-align: left; vertical-align: middle;
@@ -25,7 +25,7 @@ _STYLE = """\
 
 
 def notebook(derivation: Derivation, folds: Folds) -> str:
-    """HTML to stand in any page, with everything in it escaped."""
+    """Return HTML that may stand in any page; all text in it is escaped."""
     notation = MathML()
     cells = Cells(
         notation, notation.display, lambda text: f"<code>{html.escape(text)}</code>", html.escape
@@ -36,7 +36,7 @@ def notebook(derivation: Derivation, folds: Folds) -> str:
 
 
 def _table(table: Table) -> str:
-    """A table that can be folded to its title."""
+    """Return a table that the reader can fold to its title."""
     rows = iter(table.rows)
     cells = "".join(
         f"<tr>{''.join(f'<td>{c}</td>' for c in row)}</tr>" for row in islice(rows, ROWS)

@@ -1,6 +1,6 @@
-"""The explorer: one page, without a network, in which one steps through a derivation.
+"""The explorer: one page to step through a derivation, which needs no network.
 
-What it shows is computed here and written into it as data; templates/ has its HTML, CSS and
+All that it shows is computed here and embedded as data; templates/ has its HTML, CSS and
 JavaScript.
 """
 
@@ -17,33 +17,32 @@ from typing import Any
 import numpy as np
 
 from ...arrays import Array
-from ..analysis.folding import Borders, Folds
-from ..analysis.paths import MAX_PATHS, paths_to, ways
-from ..analysis.wording import number_of
+from ..analysis.folding import Dataflow, Folds
+from ..analysis.paths import MAX_PATHS, distinct_paths, paths_to, totals
+from ..analysis.wording import count_text
 from ..derive.derivation import Derivation
 from ..derive.expressions import names_in
-from ..derive.steps import Line, Step
-from ..graph.graph import Graph, folded, graph_of
+from ..derive.steps import Line, Step, Variable
+from ..graph.graph import Graph, call_node, graph_of
 from ..graph.layout import width_of
 from ..graph.svg import Drawing, draw
 from .heatmap import summary
 from .mathml import MathML
-from .text import totals
 
-BYTES = 1_000_000  # for all heat maps of a page
-CELLS = (36, 2048)  # of one, at least and at most
+BYTES = 1_000_000  # the size of all heat maps of a page together
+CELLS = (36, 2048)  # the least and most cells of a heat map
 _NOTATION = MathML()
-ALL_PATHS = 512  # that a page shows; those of further variables are counted only
+ALL_PATHS = 512  # the most paths that a page shows; further variables get only their number
 
 
-@np.errstate(all="ignore")  # of sums, as in the derivation
+@np.errstate(all="ignore")  # sums of cotangents may overflow
 def page(derivation: Derivation, folds: Folds) -> str:
-    """The text of the page. folds: the modules that are folded to begin with."""
+    """Return the text of the page. folds: whether a module's call is folded at first."""
     graph = graph_of(derivation, lambda scope: False)
     drawing = draw(graph, f"the graph of {derivation.loss.name}")
     data = {
         "loss": derivation.loss.name,
-        "graph": _graph(graph, drawing, folds, Borders(derivation)),
+        "graph": _graph(graph, drawing, folds, Dataflow(derivation)),
         **_Summaries(derivation).all(graph),
     }
     script = "\n".join(map(_template, ("heat.js", "graph.js", "steps.js", "page.js")))
@@ -61,7 +60,7 @@ def page(derivation: Derivation, folds: Folds) -> str:
 
 
 def embedded(data: Any) -> str:
-    """JSON that can end neither the script element it stands in nor begin another."""
+    """Return data as JSON that neither ends the script element around it nor begins another."""
     text = json.dumps(data, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
@@ -74,8 +73,8 @@ def _template(name: str) -> str:
 # --- the graph ----------------------------------------------------------------------------------
 
 
-def _graph(graph: Graph, drawing: Drawing, folds: Folds, borders: Borders) -> dict[str, Any]:
-    """What folding moves: places, edges as points, and frames with their boxes when folded."""
+def _graph(graph: Graph, drawing: Drawing, folds: Folds, flow: Dataflow) -> dict[str, Any]:
+    """Return what folding moves: places, points of edges, and frames with their folded boxes."""
     home = {d: i for i, place in drawing.layout.places.items() for d in (i, *place.docked)}
     return {
         "nodes": [
@@ -95,19 +94,17 @@ def _graph(graph: Graph, drawing: Drawing, folds: Folds, borders: Borders) -> di
             for i, edge in enumerate(graph.edges)
         ],
         "frames": [
-            _frame(graph, drawing, i, folds, borders) for i in range(len(drawing.layout.frames))
+            _frame(graph, drawing, i, folds, flow) for i in range(len(drawing.layout.frames))
         ],
     }
 
 
-def _frame(
-    graph: Graph, drawing: Drawing, i: int, folds: Folds, borders: Borders
-) -> dict[str, Any]:
+def _frame(graph: Graph, drawing: Drawing, i: int, folds: Folds, flow: Dataflow) -> dict[str, Any]:
     frame, (top, bottom) = drawing.layout.frames[i], drawing.frames[i]
     last = max(frame.members, key=lambda place: place.index)
     inside = [p.index for p in frame.members]
     steps = [step for j in inside for step in graph.nodes[j].steps]
-    box = folded(frame.scope, steps, borders)
+    box = call_node(frame.scope, steps, flow)
     return {
         "title": box.title,
         "subtitle": box.subtitle,
@@ -119,8 +116,8 @@ def _frame(
         "bottom": round(bottom, 1),
         "x": round(last.x, 1),
         "width": round(width_of(box), 1),
-        "takes": [v.name for v in borders.takes(steps)],
-        "makes": [v.name for v in borders.makes(steps)],
+        "takes": [v.name for v in flow.inputs(steps)],
+        "makes": [v.name for v in flow.outputs(steps)],
         "layer": not frame.inner,
         "folded": folds(frame.scope),
     }
@@ -130,7 +127,7 @@ def _frame(
 
 
 class _Summaries:
-    """Steps, rules and gradients as data, with heat maps that share the bytes of the page."""
+    """Steps, rules and gradients as data; all heat maps together have a limited size."""
 
     def __init__(self, derivation: Derivation) -> None:
         self.derivation = derivation
@@ -142,7 +139,7 @@ class _Summaries:
         self.cells = min(most, max(least, BYTES * 3 // 4 // maps))  # base 64: 4 letters for 3 bytes
 
     def _paths(self) -> dict[str, Any]:
-        """The paths to parameters and inputs, by name, for as many as the page shows."""
+        """Return the paths to parameters and inputs that the page shows, by the variable's name."""
         found, left = {}, ALL_PATHS
         for v, _, n in totals(self.derivation):
             if 1 < n <= min(MAX_PATHS, left):
@@ -151,7 +148,7 @@ class _Summaries:
         return found
 
     def all(self, graph: Graph) -> dict[str, Any]:
-        """Everything but the graph."""
+        """Return all data but the graph's."""
         node = {id(step): i for i, n in enumerate(graph.nodes) for step in n.steps}
         steps, begin = self.derivation.steps, self.derivation.begin
         edges = {(e.target, e.variable.name): i for i, e in enumerate(graph.edges)}
@@ -172,9 +169,9 @@ class _Summaries:
     def _summary(self, array: Array) -> dict[str, Any]:
         return summary(array, self.cells)
 
-    def _variable(self, v: Any) -> dict[str, Any]:
+    def _variable(self, v: Variable) -> dict[str, Any]:
         return {
-            "label": v.label if v.label is not None else None,
+            "label": v.label,
             "kind": v.kind,
             "cotangent": v.cotangent,
             "dtype": str(v.value.dtype),
@@ -194,7 +191,7 @@ class _Summaries:
     def _backward(
         self, node: dict[int, int], edges: dict[tuple[int, str], int]
     ) -> list[dict[str, Any]]:
-        """One entry for each contribution, in the order of the walk, with the sum so far."""
+        """Return each contribution, in the order of the backward pass, with the sum so far."""
         found: list[dict[str, Any]] = []
         totals: dict[str, tuple[Array, int]] = {}
         for step in reversed(self.derivation.steps):
@@ -216,7 +213,11 @@ class _Summaries:
                         "name": line.variable.name,
                         "target": line.target,
                         "takes": [v.name for v in step.outputs],
-                        "reads": list(dict.fromkeys(itertools.chain(*map(_read, parts)))),
+                        "reads": list(
+                            dict.fromkeys(
+                                itertools.chain(*(names_in(part.expression) for part in parts))
+                            )
+                        ),
                         "number": n + 1,
                         "contribution": self._summary(line.value),
                         "total": self._summary(total) if n else None,  # None: the contribution
@@ -232,16 +233,12 @@ class _Summaries:
         return {
             "name": name,
             "count": n,
-            "counted": number_of(n),
+            "counted": count_text(n),
             "paths": [
-                {"way": way.text, "value": self._summary(way.contribution)}
-                for way in (ways(paths) if paths else [])
+                {"way": path.text, "value": self._summary(path.contribution)}
+                for path in (distinct_paths(paths) if paths else [])
             ],
         }
-
-
-def _read(line: Line) -> list[str]:
-    return names_in(line.expression)
 
 
 def _line(lines: Sequence[Line]) -> dict[str, Any]:

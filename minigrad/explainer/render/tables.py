@@ -1,22 +1,22 @@
-"""The tables of an explanation, row by row; cells are in whatever language shows them."""
+"""The tables of an explanation, row by row, in whatever markup shows them."""
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from ..analysis.folding import Borders, Folds, Group, grouped, insides
-from ..analysis.wording import number_of, shape_of, size_of
+from ..analysis.folding import Dataflow, Folds, Section, folded_variables, sections_of
+from ..analysis.paths import shown_paths, totals
+from ..analysis.wording import count_text, magnitude_text, shape_text
 from ..derive.derivation import Derivation
 from ..derive.scopes import Scope
 from ..derive.steps import Line
 from .notation import Notation
-from .text import shown_ways, totals
 
 Rows = Iterator[tuple[str, ...]]
 
 
 class Cells(NamedTuple):
-    """How cells are written: formulas of the notation, code, and text."""
+    """How a markup writes cells: a formula in the notation, code, and text."""
 
     notation: Notation
     formula: Callable[[str], str]
@@ -25,7 +25,7 @@ class Cells(NamedTuple):
 
 
 class Table(NamedTuple):
-    """A title, the heads of columns, and rows of as many cells."""
+    """A title, the heads of the columns, and rows of as many cells."""
 
     title: str
     head: tuple[str, ...]
@@ -33,38 +33,42 @@ class Table(NamedTuple):
 
 
 def tables(derivation: Derivation, folds: Folds, cells: Cells) -> list[Table]:
-    """What was given, the forward, the backward and the gradients."""
+    """Return the tables of inputs, forward, backward and gradients."""
     rows = _Rows(derivation, cells)
-    groups = grouped(derivation.steps, folds)
-    forward = (row for group in groups for row in rows.forward(group))
-    backward = (row for group in reversed(groups) for row in rows.backward(group))
+    sections = sections_of(derivation.steps, folds)
+    forward = (row for section in sections for row in rows.forward(section))
+    backward = (row for section in reversed(sections) for row in rows.backward(section))
     return [
-        Table("Inputs", ("", "shape", ""), rows.given()),
+        Table("Inputs", ("", "shape", ""), rows.inputs()),
         Table("Forward", ("", "shape", "module"), forward),
         Table("Backward", ("", "shape", "rule"), itertools.chain(rows.begin(), backward)),
-        Table("Gradients", ("", "shape", "paths", "largest element"), rows.gradients(groups)),
+        Table("Gradients", ("", "shape", "paths", "largest element"), rows.gradients(sections)),
     ]
 
 
 class _Rows:
-    def __init__(self, derivation: Derivation, cells: Cells) -> None:
-        self.derivation, self.cells, self.to = derivation, cells, cells.notation
-        self.borders = Borders(derivation)
+    """The rows of each table."""
 
-    def given(self) -> Rows:
+    def __init__(self, derivation: Derivation, cells: Cells) -> None:
+        self.derivation, self.cells, self.notation = derivation, cells, cells.notation
+        self.flow = Dataflow(derivation)
+
+    def inputs(self) -> Rows:
         for v in self.derivation.variables:
             if v.kind != "result":
                 label = "" if v.label in (None, v.name) else f" {self.cells.code(v.label or '')}"
-                yield self._formula(self.to.name(v.name)), shape_of(v.value), v.kind + label
+                name = self.cells.formula(self.notation.name(v.name))
+                yield name, shape_text(v.value), v.kind + label
 
-    def forward(self, group: Group) -> Rows:
-        if group.scope is not None:
-            made = self.borders.makes(group.steps)
-            taken = self.to.fenced(self._listed(v.name for v in self.borders.takes(group.steps)))
-            call = self.to.row(self._listed(v.name for v in made), self.to.sign("←"), taken)
-            yield self._formula(call), shape_of(made[-1].value), self._module(group.scope)
+    def forward(self, section: Section) -> Rows:
+        scope, steps = section
+        if scope is not None:
+            outputs = self.flow.outputs(steps)
+            inputs = self.notation.fenced(self._listed(v.name for v in self.flow.inputs(steps)))
+            call = self._arrow(self._listed(v.name for v in outputs), inputs)
+            yield call, shape_text(outputs[-1].value), self._module(scope)
             return
-        for step in group.steps:
+        for step in steps:
             module = self.cells.code(step.scopes[-1].label) if step.scopes else ""
             for line in step.forward:
                 yield self._line(line, module)
@@ -72,38 +76,38 @@ class _Rows:
     def begin(self) -> Rows:
         yield self._line(self.derivation.begin, "")
 
-    def backward(self, group: Group) -> Rows:
-        if group.scope is not None:
-            wanted = self._listed(v.cotangent for v in self.borders.differentiated(group.steps))
-            made = self._listed(v.cotangent for v in self.borders.makes(group.steps))
-            call = self.to.row(self.to.fenced(wanted), self.to.sign("←"), made)
-            yield self._formula(call), "", self._module(group.scope)
+    def backward(self, section: Section) -> Rows:
+        scope, steps = section
+        if scope is not None:
+            inputs = self._listed(v.cotangent for v in self.flow.differentiated(steps))
+            outputs = self._listed(v.cotangent for v in self.flow.outputs(steps))
+            yield self._arrow(self.notation.fenced(inputs), outputs), "", self._module(scope)
             return
-        for step in group.steps:
+        for step in steps:
             for line in step.backward:
                 rule = f"{line.primitive}, w.r.t. {line.wrt}" if line.wrt else ""
                 yield self._line(line, self.cells.text(rule))
 
-    def gradients(self, groups: Sequence[Group]) -> Rows:
-        """Totals, and below each what its paths contribute."""
-        folded = insides(groups, self.borders)
+    def gradients(self, sections: Sequence[Section]) -> Rows:
+        """Yield each total and, below it, what its paths contribute."""
+        folded = folded_variables(sections, self.flow)
         for v, total, n in totals(self.derivation):
-            cotangent = self._formula(self.to.name(v.cotangent))
-            yield cotangent, shape_of(total), number_of(n), size_of(total)
-            found, more = shown_ways(self.derivation, v, n, folded)
-            for way in found:
-                yield self.cells.text(way.text), "", "", size_of(way.contribution)
+            cotangent = self.cells.formula(self.notation.name(v.cotangent))
+            yield cotangent, shape_text(total), count_text(n), magnitude_text(total)
+            paths, more = shown_paths(self.derivation, v, n, folded)
+            for path in paths:
+                yield self.cells.text(path.text), "", "", magnitude_text(path.contribution)
             if more:
                 yield self.cells.code(f".paths({v.name!r})"), "", f"{more} more", ""
 
-    def _formula(self, piece: str) -> str:
-        return self.cells.formula(piece)
-
     def _listed(self, names: Iterable[str]) -> str:
-        return self.to.listed([self.to.name(name) for name in names])
+        return self.notation.listed([self.notation.name(name) for name in names])
 
-    def _line(self, line: Line, said: str) -> tuple[str, ...]:
-        return self._formula(self.to.line(line)), shape_of(line.value), said
+    def _arrow(self, left: str, right: str) -> str:
+        return self.cells.formula(self.notation.row(left, self.notation.sign("←"), right))
+
+    def _line(self, line: Line, remark: str) -> tuple[str, ...]:
+        return self.cells.formula(self.notation.line(line)), shape_text(line.value), remark
 
     def _module(self, scope: Scope) -> str:
         return f"{self.cells.code(scope.label)} ({self.cells.text(scope.kind)})"

@@ -29,7 +29,7 @@ class Graph {
     this.view = this.svg.viewBox.baseVal;
     [this.width, this.height] = [this.view.width, this.view.height];
     for (const name of ["width", "height"]) this.svg.removeAttribute(name);
-    // Fitted to the pane, as far as text stays readable.
+    // Fit the drawing to the pane, as far as its text stays readable.
     this.svg.style.minWidth = `${0.8 * this.width}px`;
     this.svg.style.maxWidth = `${this.width}px`;
     this.inside = data.frames.map((frame) => new Set(frame.places));
@@ -75,7 +75,7 @@ class Graph {
     return this.folded.find((i) => this.inside[i].has(place)) ?? -1;
   }
 
-  // Where a height goes when folded frames are as high as a box.
+  // Where a height moves to when each folded frame shrinks to the height of a box.
   at(y) {
     let moved = y;
     for (const i of this.folded) {
@@ -99,7 +99,7 @@ class Graph {
       place.setAttribute("transform", `translate(0 ${this.at(middle) - middle})`);
     }
     this.data.frames.forEach((frame, i) => {
-      // Frames come from the outside in, so that none around this one comes after it.
+      // Outer frames come first, so that none around this one comes after it.
       const hidden = this.folded.some((j) => j <= i && this.inside[j].has(frame.places[0]));
       const [rect, head] = this.svg.querySelectorAll(`[data-frame="${i}"]`);
       const [top, bottom] = [this.at(frame.top), this.at(frame.bottom)];
@@ -118,7 +118,7 @@ class Graph {
   route(hide) {
     const seen = new Set();
     this.data.edges.forEach((edge, i) => {
-      if (!edge.points.length) return; // docked: it moves with its place
+      if (!edge.points.length) return; // the edge of a docked node moves with its place
       const [from, to] = [this.around(edge.source), this.around(edge.target)];
       const key = [from < 0 ? edge.source : `f${from}`, to < 0 ? `e${i}` : `f${to}`].join();
       const group = this.svg.querySelector(`[data-edge="${i}"]`);
@@ -131,7 +131,7 @@ class Graph {
     });
   }
 
-  // The points of an edge, those in a folded frame as one: at its box, or beside it.
+  // The points of an edge; those inside a folded frame become one, at its box or beside it.
   way(points, from, to) {
     const found = [];
     let before = -1;
@@ -151,7 +151,7 @@ class Graph {
         else if (Math.abs(x - frame.x) > half + 14) point[0] = x;
         else point[0] = frame.x + (x < frame.x ? -1 : 1) * (half + 14);
         if (i === before) {
-          if (i === from) found.pop(); // it leaves where the last of them does
+          if (i === from) found.pop(); // the edge leaves the box at the last of these points
           else point = null;
         }
         if (point) found.push(point);
@@ -161,8 +161,8 @@ class Graph {
     return found;
   }
 
-  // node: the current one, or -1; edges: those that its lines go along; target: the node whose
-  // cotangent grows; done: the last node that is computed.
+  // node: the current one, or -1; edges: those along which its lines read or contribute; target:
+  // the node whose cotangent grows; done: the last node that is computed.
   show({ node, edges, target, done, backward }) {
     this.svg.classList.toggle("backward", backward);
     this.svg.querySelectorAll(".now, .target").forEach((e) => e.classList.remove("now", "target"));

@@ -8,7 +8,7 @@ function element(tag, attributes = {}, ...children) {
   return made;
 }
 
-// What Python has made of formulas is markup, with everything in it escaped.
+// Formulas come from Python as markup in which all text is escaped.
 function markup(tag, attributes, html) {
   const made = element(tag, attributes);
   made.innerHTML = html;
@@ -16,7 +16,7 @@ function markup(tag, attributes, html) {
 }
 
 const dark = matchMedia("(prefers-color-scheme: dark)");
-const levels = new WeakMap(); // of each canvas: signed bytes, -128 for what is not finite
+const levels = new WeakMap(); // by canvas: signed bytes; -128 marks NaN and infinity
 const NOT_FINITE = [214, 0, 214];
 
 function colour(name) {
@@ -44,7 +44,7 @@ dark.addEventListener("change", () => document.querySelectorAll("canvas").forEac
 function drawing(summary, name, small) {
   const [rows, columns] = summary.cells;
   const room = small ? [160, 72] : [230, 150];
-  // As large as there is room for, and not too far from square.
+  // The largest cells that fit, and not too far from square.
   const [width, height] = [room[0] / columns, room[1] / rows].map((size) => Math.floor(size));
   const side = (size, other) => Math.max(1, Math.min(18, size, 6 * Math.max(1, other)));
   const canvas = element("canvas", {
@@ -72,7 +72,7 @@ function statistics(summary) {
   return line;
 }
 
-// A fraction in four digits; an integer, True or inf as Python writes it.
+// A fraction with four digits; an integer, True or inf in Python's syntax.
 function short(x) {
   return /^-?\d+$/.test(x) || !Number.isFinite(Number(x)) ? x : Number(x).toPrecision(4);
 }
@@ -90,7 +90,7 @@ function numbers(summary) {
   );
 }
 
-// A figure: what the array is, its heat map, statistics and, of a small one, all numbers.
+// A figure: an array's name, heat map and statistics and, if it is small, all its numbers.
 function figure(title, note, summary, small = false) {
   const caption = element(
     "figcaption", {}, element("span", { class: "name" }, title), " ",

@@ -1,11 +1,11 @@
-// Stepping, by keys, buttons and nodes of the graph.
+// Stepping by keys, by buttons and by nodes of the graph.
 
-const made = new Map(); // the node that makes a variable, or is it
+const made = new Map(); // for each variable, the node that makes it or shows it
 data.graph.nodes.forEach((node, i) => node.names.forEach((name) => made.set(name, i)));
 const folded = new Set(data.graph.frames.flatMap((frame, i) => (frame.folded ? [i] : [])));
 const graph = new Graph(get("graph"), data.graph, visit);
-let stops = []; // lists of positions: one, or all in a row that one folded module has
-let current = 0; // a position
+let stops = []; // lists of positions: a single one, or all in a row inside a folded module
+let current = 0; // the current position
 
 function find() {
   stops = [];
@@ -67,11 +67,11 @@ function render() {
   get("slider").value = number;
   get("slider").setAttribute("aria-valuetext", content[0].textContent);
   get("count").textContent = `${number + 1} of ${stops.length}`;
-  // Not disabled: a button that has the focus would lose it.
+  // Not `disabled`, which would take the focus away from the button.
   for (const id of ["first", "back"]) get(id).ariaDisabled = number === 0;
   for (const id of ["forth", "last"]) get(id).ariaDisabled = number === stops.length - 1;
-  const said = entry && frame < 0 ? entry.text.join("; ") : "";
-  get("announcement").textContent = `${content[0].textContent.replace(/\s+/g, " ").trim()}. ${said}`;
+  const lines = entry && frame < 0 ? entry.text.join("; ") : "";
+  get("announcement").textContent = `${content[0].textContent.replace(/\s+/g, " ").trim()}. ${lines}`;
 }
 
 function fold() {

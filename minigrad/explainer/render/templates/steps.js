@@ -1,4 +1,4 @@
-// The steps, each record forward and then each contribution of a rule backward, and what they show.
+// The steps and their contents: each record forward, then each contribution of a rule backward.
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const get = (id) => document.getElementById(id);
@@ -20,7 +20,7 @@ const cotangents = new Map(
 );
 const FORWARD = data.forward.length;
 
-// The total of a variable's cotangent after the step at a position, or null.
+// The sum of the contributions to a variable's cotangent up to a position, or null.
 function total(name, position) {
   for (let i = Math.min(position, positions.length - 1); i > FORWARD; i--) {
     const { entry } = positions[i];
@@ -56,7 +56,7 @@ function cotangent(name, position, note = "") {
   return summary && figure(data.variables[name].cotangent, note, summary);
 }
 
-// The variables and cotangents that lines mention.
+// Figures of the variables and cotangents that an entry's lines read.
 function mentioned(entry, position) {
   return entry.reads.map((name) => {
     if (name in data.variables) return value(name);
@@ -88,7 +88,7 @@ const CONTENT = {
   },
   begin(entry) {
     return [
-      heading("Backward", "The walk begins", `at ${entry.name}`),
+      heading("Backward", "The backward pass begins", `at ${entry.name}`),
       formula([entry]),
       ...cards("The cotangent of the result", [figure(entry.target, "", entry.total)]),
     ];
@@ -121,7 +121,7 @@ const CONTENT = {
   },
 };
 
-// All gradients in a table; those below it have heat maps and paths.
+// A table of all gradients; the list below the steps has their heat maps and paths.
 function overview() {
   const head = ["gradient", "shape", "terms", "paths", "norm"];
   const row = (tag, cells) => element("tr", {}, ...cells.map((cell) => element(tag, {}, cell)));
@@ -153,7 +153,7 @@ function module(stop, frame) {
   return [...first, element("h3", {}, "Inside"), formula(entries)];
 }
 
-function gradient({ name, count, counted: said, paths }, position, now) {
+function gradient({ name, count, counted: number, paths }, position, now) {
   const entries = data.backward.filter((entry) => entry.name === name);
   const done = positions.slice(0, position + 1).filter((p) => p.entry?.wrt && p.entry.name === name);
   const variable = data.variables[name];
@@ -169,7 +169,7 @@ function gradient({ name, count, counted: said, paths }, position, now) {
   }
   item.classList.toggle("now", now.has(name));
   if (paths.length) item.append(waysOf(name, paths, item));
-  else if (count > 1) item.append(element("p", { class: "stats" }, `${said} paths, too many to list`));
+  else if (count > 1) item.append(element("p", { class: "stats" }, `${number} paths, too many to list`));
   return item;
 }
 

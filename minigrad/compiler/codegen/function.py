@@ -146,7 +146,7 @@ class Writer(ABC):
             self.from_memory(v, text)
         else:
             base = self.name(view.inputs[0])
-            made = VIEWS[view.name](view, base, self._shape(v), self.name)
+            made = VIEWS[view.name](view, base, lambda: self._shape(v), self.name)
             self.memory.append(f"{text} = {made}")
 
     def _shape(self, v: Value) -> str:

@@ -164,20 +164,20 @@ MOVES: dict[str, Callable[[Operation, Name], Lines]] = {
 }
 
 
-def _row_or_slice(op: Operation, base: str, shape: str, name: Name) -> str:
+def _row_or_slice(op: Operation, base: str, shape: Callable[[], str], name: Name) -> str:
     return f"{base}[{basic_index(op.attributes['index'], op.inputs[0].shape, name)}]"
 
 
-def _axes(op: Operation, base: str, shape: str, name: Name) -> str:
+def _axes(op: Operation, base: str, shape: Callable[[], str], name: Name) -> str:
     axes = op.attributes["axes"]
     # Numba knows that a transpose lies in Fortran order, as products need.
     return f"{base}.T" if axes == (1, 0) else f"permuted({base}, {axes})"
 
 
-# By primitive, a function of the operation, its input and the shape of its result, both as text,
-# that returns the view.
-VIEWS: dict[str, Callable[[Operation, str, str, Name], str]] = {
-    "reshape": lambda op, base, shape, name: f"{base}.reshape({shape})",
+# By primitive, a function that returns the text of the view. It gets the operation, the text of its
+# input, and a function that brings in the shape of its result.
+VIEWS: dict[str, Callable[[Operation, str, Callable[[], str], Name], str]] = {
+    "reshape": lambda op, base, shape, name: f"{base}.reshape({shape()})",
     "permute": _axes,
     "getitem": _row_or_slice,
 }

@@ -7,7 +7,7 @@ import pytest
 
 import minigrad as mg
 from minigrad import explainer
-from minigrad.compiler import Compiled
+from minigrad.compiler import CompiledFunction
 from minigrad.nn.state_dict import Keys
 
 MODULES = (mg, mg.nn, mg.optim, mg.functional, mg.data, mg.errors, explainer)
@@ -37,7 +37,7 @@ def members(cls):
 
 def face():
     """Every public function, class and member of one, each under the first of its names."""
-    found = {"compile(...)": Compiled, "load_state_dict(...)": Keys}
+    found = {"compile(...)": CompiledFunction, "load_state_dict(...)": Keys}
     for module in MODULES:
         for name in public_names(module):
             found[f"{module.__name__}.{name}".removeprefix("minigrad.")] = getattr(module, name)

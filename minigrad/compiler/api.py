@@ -22,7 +22,7 @@ from .methods import methods_of, reduced
 from .runtime.buffers import Workspace
 from .runtime.check import run_checked
 from .runtime.epoch import loader_of, refuse_unless_number, run_epoch
-from .runtime.executable import Plan
+from .runtime.executable import Executable
 from .runtime.report import report
 from .runtime.trace_cache import TraceCache
 from .tracing.captures import Captures
@@ -83,10 +83,10 @@ def compile(function: Any = None, *, check: int | None = None) -> Any:
         return functools.partial(compile, check=check)
     if not callable(function):
         raise DtypeError(f"compile: expected a function, got {type(function).__name__}")
-    return Compiled(function, check)
+    return CompiledFunction(function, check)
 
 
-_all: "weakref.WeakSet[Compiled]" = weakref.WeakSet()
+_all: "weakref.WeakSet[CompiledFunction]" = weakref.WeakSet()
 
 
 @after_fork
@@ -96,7 +96,7 @@ def _renew_locks() -> None:
         compiled._running = threading.RLock()
 
 
-class Compiled:
+class CompiledFunction:
     """A compiled function, which `mg.compile` returns; it is called like the function itself.
 
     check: see `mg.compile`.
@@ -107,15 +107,20 @@ class Compiled:
         self._title: str = getattr(function, "__name__", type(function).__name__)
         self._function = function
         self._check, self._calls = check, 0
-        self._plans = TraceCache(self._title)
-        self._last: Plan | None = None
+        self._executables = TraceCache(self._title)
+        self._last: Executable | None = None
         self._workspace = Workspace()
-        self._running = threading.RLock()  # one plan's memory serves one call at a time
+        self._running = threading.RLock()  # one executable's memory serves one call at a time
         _all.add(self)
         try:
             self._names = list(inspect.signature(function).parameters)
         except (TypeError, ValueError):
             self._names = []
+
+    @property
+    def traces(self) -> int:
+        """The number of traces that are kept: one for each signature and set of guarded values."""
+        return sum(map(len, self._executables.values()))
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if tracer.get() is not None:  # the call becomes a part of the trace of another function
@@ -125,13 +130,13 @@ class Compiled:
             # A signal handler or finaliser calls in the middle of a call, whose memory is in use.
             return self._eagerly(args, kwargs)
         with self._running:
-            plan = self._holding(signature, args, kwargs)
-            if plan is not None or all(map(is_native, (*args, *kwargs.values()))):
-                plan = plan or self._trace(signature, args, kwargs)
+            executable = self._holding(signature, args, kwargs)
+            if executable is not None or all(map(is_native, (*args, *kwargs.values()))):
+                executable = executable or self._trace(signature, args, kwargs)
                 if self._check is None:
-                    return plan.run(arrays)
-                return self._run_checked(plan, arrays, args, kwargs)
-        # No plan is kept for arguments that need a conversion, so each such call comes here.
+                    return executable.run(arrays)
+                return self._run_checked(executable, arrays, args, kwargs)
+        # No executable is kept for arguments that need a conversion, so each such call comes here.
         return self(*map(native, args), **{name: native(x) for name, x in kwargs.items()})
 
     def _eagerly(self, args: Any, kwargs: Mapping[str, Any]) -> Any:
@@ -139,26 +144,28 @@ class Compiled:
         named = {name: lifted(x) for name, x in kwargs.items()}
         return self._function(*map(lifted, args), **named)
 
-    def _run_checked(self, plan: Plan, arrays: list[Any], args: Any, kwargs: Any) -> Any:
-        """Run the plan, and in every check-th call the function as well."""
+    def _run_checked(
+        self, executable: Executable, arrays: list[Any], args: Any, kwargs: Any
+    ) -> Any:
+        """Run the executable, and in every check-th call the function as well."""
         self._calls += 1
         # A step that changes what it reads, as a counter, would do so twice.
-        if (self._calls - 1) % self._check or not plan.guards_hold():  # type: ignore[operator]
-            return plan.run(arrays)
+        if (self._calls - 1) % self._check or not executable.guards_hold():  # type: ignore[operator]
+            return executable.run(arrays)
         given = TracedArguments(self._names, args, kwargs)
         eager = functools.partial(self._function, *given.args, **given.kwargs)
-        return run_checked(plan, arrays, eager, self._title)
+        return run_checked(executable, arrays, eager, self._title)
 
-    def _holding(self, signature: Any, args: Any, kwargs: Any) -> Plan | None:
-        """Return the plan whose signature and guards fit a call, or None."""
+    def _holding(self, signature: Any, args: Any, kwargs: Any) -> Executable | None:
+        """Return the executable whose signature and guards fit a call, or None."""
         try:
-            plans = self._plans.get(signature, ())
+            executables = self._executables.get(signature, ())
         except TypeError:
             raise unhashable(self._names, args, kwargs) from None
-        for plan in plans:
-            if plan.guards_hold():
-                self._last = plan
-                return plan
+        for executable in executables:
+            if executable.guards_hold():
+                self._last = executable
+                return executable
         return None
 
     def epoch(self, *data: Any, **options: Any) -> Tensor:
@@ -179,19 +186,19 @@ class Compiled:
         with self._running:
             return run_epoch(self._number, loader, whole=self._check is None)
 
-    def _number(self, batch: list[Any]) -> tuple[Any, Plan]:
-        """Return the result of a call, as an array of shape (1,), and its plan."""
+    def _number(self, batch: list[Any]) -> tuple[Any, Executable]:
+        """Return the result of a call, as an array of shape (1,), and its executable."""
         arrays, signature = signature_of(batch, {})
-        plan = self._holding(signature, batch, {})
-        if plan is None:
+        executable = self._holding(signature, batch, {})
+        if executable is None:
             check = functools.partial(refuse_unless_number, title=self._title)
-            plan = self._trace(signature, batch, {}, check)
+            executable = self._trace(signature, batch, {}, check)
         else:
-            refuse_unless_number(plan.unflatten(plan.program.results), self._title)
+            refuse_unless_number(executable.unflatten(executable.program.results), self._title)
         if self._check is None:
-            result = plan.run(arrays)
+            result = executable.run(arrays)
         else:
-            result = self._run_checked(plan, arrays, batch, {})
+            result = self._run_checked(executable, arrays, batch, {})
         return result._data.reshape(1), self._latest()
 
     # --- tracing -------------------------------------------------------------------------------
@@ -202,8 +209,8 @@ class Compiled:
         args: Any,
         kwargs: Mapping[str, Any],
         check: Callable[[Any], None] = lambda result: None,
-    ) -> Plan:
-        """Trace the function, and return a new plan for calls like this one.
+    ) -> Executable:
+        """Trace the function, and return a new executable for calls like this one.
 
         check: it raises an error to refuse a result.
         """
@@ -235,10 +242,10 @@ class Compiled:
             program = trace.program(found)
         finally:
             trace.take_back()
-        plan = Plan(trace, after, program, unflatten, self._title, self._workspace)
-        self._plans.keep(signature, plan)
-        self._last = plan
-        return plan
+        executable = Executable(trace, after, program, unflatten, self._title, self._workspace)
+        self._executables.keep(signature, executable)
+        self._last = executable
+        return executable
 
     def __get__(self, owner: Any, kind: Any = None) -> Any:
         """Return the method of an object, which has traces of its own."""
@@ -253,11 +260,11 @@ class Compiled:
         """Return how it is pickled, which is as a function."""
         return reduced(self, self._function, functools.partial(compile, check=self._check))
 
-    def __copy__(self) -> "Compiled":
+    def __copy__(self) -> "CompiledFunction":
         """Return itself, as copies of functions do."""
         return self
 
-    def __deepcopy__(self, memo: Any) -> "Compiled":
+    def __deepcopy__(self, memo: Any) -> "CompiledFunction":
         """Return itself, as copies of functions do."""
         return self
 
@@ -287,7 +294,7 @@ class Compiled:
         """
         return str(self._latest().program)
 
-    def _latest(self) -> Plan:
+    def _latest(self) -> Executable:
         if self._last is None:
             raise TraceError(f"compile: call {self._title} first; it is traced then")
         return self._last
@@ -301,7 +308,7 @@ class Compiled:
         return report(self._latest())
 
 
-class Bound(Compiled):
+class Bound(CompiledFunction):
     """A compiled method that is bound to its object."""
 
     def __init__(self, function: Callable[..., Any], owner: Any, check: int | None) -> None:

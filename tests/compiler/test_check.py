@@ -176,8 +176,8 @@ def test_faults_of_machine_code_are_told(monkeypatch):
     """Where the program is right, and what runs is not."""
     step = mg.compile(lambda x: (x * 2.0).tanh(), check=1)
     step(X[0])
-    plan = step._last
-    plan._numbers[:] = 3.0
+    executable = step._last
+    executable._numbers[:] = 3.0
     with pytest.raises(TraceError, match=r"machine code of .* is to blame"):
         step(X[0])
 

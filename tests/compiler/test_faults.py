@@ -43,9 +43,9 @@ def use():
     return step(x).data.tolist()
 """
 FINISH = """
-(plan,) = step._plans.popitem()[1]
+(executable,) = step._executables.popitem()[1]
 from minigrad.compiler.runtime import backend
-kept = backend.function(plan.module, "step").stats
+kept = backend.function(executable.module, "step").stats
 print(json.dumps([out, str(step.path), sum(kept.cache_misses.values())]))
 """
 
@@ -249,19 +249,19 @@ def test_an_exception_between_two_parts_changes_nothing(monkeypatch: Any, fault:
     for x, y in data[:2]:
         compiled(x, y)
         expected(mg.tensor(x), mg.tensor(y))
-    plan = compiled._last
-    assert plan is not None and len(plan._steps) > 1
-    whole, before = plan._steps, state(model, opt)
+    executable = compiled._last
+    assert executable is not None and len(executable._steps) > 1
+    whole, before = executable._steps, state(model, opt)
     for k in range(len(whole)):
 
         def fail(_: Any) -> None:
             raise fault
 
-        plan._steps = [*whole[:k], fail, *whole[k:]]
+        executable._steps = [*whole[:k], fail, *whole[k:]]
         with pytest.raises(fault):
             compiled(*data[2])
         same(state(model, opt), before)
-    plan._steps = whole
+    executable._steps = whole
     for x, y in data[2:]:
         compiled(x, y)
         expected(mg.tensor(x), mg.tensor(y))

@@ -14,7 +14,7 @@ import minigrad as mg
 from minigrad import functional as F
 from minigrad import nn, optim
 from minigrad.compiler.runtime import backend
-from minigrad.compiler.runtime.trace_cache import MOST_PLANS
+from minigrad.compiler.runtime.trace_cache import MOST_EXECUTABLES
 from minigrad.errors import GradError, OutOfRangeError, TraceError
 
 X = np.arange(4, dtype=np.float32).reshape(2, 2)
@@ -303,11 +303,11 @@ def test_a_compiled_call_counts_as_a_change_in_place() -> None:
         run()
         with pytest.raises(GradError, match="was changed in place"):
             loss.backward()
-    plan = compiled._last
-    assert plan is not None
+    executable = compiled._last
+    assert executable is not None
     loss = (model(mg.tensor(X, requires_grad=True)) ** 2).sum()
-    if plan.emitted.epoch:
-        plan.run_rows([X], np.array([[0], [1]]))
+    if executable.emitted.epoch:
+        executable.run_rows([X], np.array([[0], [1]]))
         with pytest.raises(GradError, match="was changed in place"):
             loss.backward()
 
@@ -498,7 +498,7 @@ def test_a_refused_call_leaves_no_large_gradient() -> None:
 
 
 def test_plans_of_many_shapes_share_one_block() -> None:
-    """It is as large as the largest needs, and the oldest plans go."""
+    """It is as large as the largest needs, and the oldest executables go."""
     w = mg.tensor(np.ones((3, 4), np.float32), requires_grad=True)
 
     @mg.compile
@@ -517,10 +517,10 @@ def test_plans_of_many_shapes_share_one_block() -> None:
         np.testing.assert_allclose(loss.data, (y * y).sum(), rtol=1e-5)
         np.testing.assert_allclose(g.data, x.T @ (2 * y * (1 - y * y)), rtol=1e-4)
         gradients.add(id(w.grad.data))  # type: ignore[union-attr]
-    plans = [plan for kept in step._plans.values() for plan in kept]
-    assert len(plans) == MOST_PLANS
+    executables = [executable for kept in step._executables.values() for executable in kept]
+    assert len(executables) == MOST_EXECUTABLES
     assert len(gradients) == 1
-    sizes = [plan.buffer_bytes for plan in plans]
+    sizes = [executable.buffer_bytes for executable in executables]
     assert max(sizes) <= step._workspace.block.size < 2 * max(sizes)
 
 
@@ -547,7 +547,7 @@ def test_a_gradient_outlives_a_call_that_makes_another_thing() -> None:
 
 
 def test_modules_are_let_go() -> None:
-    """With the plans and functions that used them."""
+    """With the executables and functions that used them."""
     compiled = mg.compile(lambda x: (x + 12.25).exp().sum(0) * 7.5 - x)
     compiled(X)
     gone = weakref.ref(compiled), weakref.ref(compiled._last.module)

@@ -84,14 +84,16 @@ def test_random_programs(seed):
     """Five of the kind of test_compile_random.py, and their gradients."""
     rng = np.random.default_rng(seed)
     shapes = [(3, 4), (4,), ()]
-    plans = []
+    executables = []
     for _ in range(5):
         arities = rng.integers(1, 3, 6)
         which = [rng.integers(len(UNARY if n == 1 else BINARY)) for n in arities]
-        plans.append([(n, k, *rng.integers(0, 10, 2)) for n, k in zip(arities, which, strict=True)])
+        executables.append(
+            [(n, k, *rng.integers(0, 10, 2)) for n, k in zip(arities, which, strict=True)]
+        )
 
     def run(*inputs):
-        found = [program(steps, inputs) for steps in plans]
+        found = [program(steps, inputs) for steps in executables]
         given = [
             mg.grad((y * y).sum(), inputs, allow_unused=True) for y in found if y.requires_grad
         ]

@@ -182,7 +182,7 @@ def test_what_makes_nests_alike():
 
 def test_names():
     found = Names({"a", "b_2"})
-    assert [found.free(name) for name in ("c", "c", "a", "b", "b", "c_3", "c")] == [
+    assert [found.fresh_name(name) for name in ("c", "c", "a", "b", "b", "c_3", "c")] == [
         *("c", "c_2", "a_2", "b", "b_3", "c_3", "c_4")
     ]
     assert found.made == {"c", "c_2", "a_2", "b", "b_3", "c_3", "c_4"}

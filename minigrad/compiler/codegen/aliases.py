@@ -7,14 +7,14 @@ from ... import ops
 from ...ops.index_steps import is_one_step
 from ..ir.program import Operation, Program, Value
 from .calls import lines_of
-from .fusion import space_of
+from .fusion import iteration_shape
 from .indexing import VIEWS
 
 
 def is_python(operation: Operation) -> bool:
     """Return whether NumPy runs the operation by its forward, as it is neither a loop nor a
     call."""
-    return space_of(operation) is None and lines_of(operation, lambda _, like="": "") is None
+    return iteration_shape(operation) is None and lines_of(operation, lambda _, like="": "") is None
 
 
 class Aliases:
@@ -52,7 +52,7 @@ class Aliases:
             return self.root(source).origin != "argument" or self._inside(target)
         plain = op.attributes.get("axes") == (1, 0)
         # Loops take what does not lie in C order, and products a transpose.
-        fine = all(space_of(r) is not None or (plain and _is_product(r)) for r in readers)
+        fine = all(iteration_shape(r) is not None or (plain and _is_product(r)) for r in readers)
         return fine and self._inside(target)
 
     def _inside(self, v: Value) -> bool:

@@ -9,9 +9,9 @@ from typing import Any
 from ...ops.inplace import Update
 from ..ir.program import Operation, Value, printable
 from .calls import lines_of
-from .fusion import Stage
+from .fusion import FusionGroup
 from .indexing import VIEWS
-from .loops import nest, remark, type_name
+from .loops import loop_nest, remark, type_name
 
 TABLES = ("places", "sizes", "numbers", "pool")
 
@@ -77,7 +77,7 @@ class Writer(ABC):
         """Return what the function returns where the operation is refused."""
 
     @abstractmethod
-    def bring_argument(self, v: Value, text: str) -> None:
+    def load_argument(self, v: Value, text: str) -> None:
         """Bring an argument of the program in, under a name."""
 
     def call(self, op: Operation) -> list[str]:
@@ -101,7 +101,7 @@ class Writer(ABC):
         if not isinstance(x, Value):
             return self.constant(x, type(x).__name__, like)
         text: str = self.emitter.identifier(x)
-        self.emitter.touch(x)
+        self.emitter.mark_used(x)
         missing = []  # x, and the Values that it is a view of
         while x not in self._known:
             self._known.add(x)
@@ -114,13 +114,13 @@ class Writer(ABC):
 
     def constant(self, x: float, dtype: str, like: str = "number") -> str:
         """Bring in a number in a dtype, and return its name."""
-        text: str = self.emitter.free(like)
+        text: str = self.emitter.fresh_name(like)
         self.numbers.append(f"{text} = {dtype}({self.number_text(x)})")
         return text
 
     def size(self, shape: tuple[int, ...], names: Sequence[str]) -> list[str]:
         """Bring in the sizes of a space, and return their names."""
-        free = [self.emitter.free(name) for name in names]
+        free = [self.emitter.fresh_name(name) for name in names]
         self.numbers.append(f"{', '.join(free)} = {', '.join(self.size_texts(shape, object()))}")
         return free
 
@@ -141,7 +141,7 @@ class Writer(ABC):
     def _bring(self, v: Value, text: str) -> None:
         view = self.emitter.out.aliases.of.get(v)
         if v.origin == "argument":
-            self.bring_argument(v, text)
+            self.load_argument(v, text)
         elif view is None:
             self.from_memory(v, text)
         else:
@@ -184,20 +184,20 @@ class LoopInputs:
 
 
 class Straight(Writer):
-    """A part of a program whose stages stand in one function, one below the other."""
+    """A part of a program whose groups stand in one function, one below the other."""
 
     def __init__(self, emitter: Any, name: str) -> None:
         super().__init__(emitter)
         self.code = Code(name, [])
         self._lines: list[str | Loops] = []
 
-    def stage(self, stage: Stage) -> None:
+    def group(self, group: FusionGroup) -> None:
         """Write a nest or a call."""
-        if stage.space is None:
-            self._lines += self.call(stage.operations[0])
+        if group.shape is None:
+            self._lines += self.call(group.operations[0])
             return
         loops = Loops()
-        loops.lines = nest(stage, LoopInputs(self, loops), self.emitter.stored)
+        loops.lines = loop_nest(group, LoopInputs(self, loops), self.emitter.stored)
         self._lines.append(self.emitter.noted(loops))
 
     def place_text(self, v: Value) -> str:
@@ -217,7 +217,7 @@ class Straight(Writer):
         """Return the number of the operation."""
         return str(self.emitter.checked(op))
 
-    def bring_argument(self, v: Value, text: str) -> None:
+    def load_argument(self, v: Value, text: str) -> None:
         """Make an argument of the program one of the function."""
         self.code.arguments.append(v)
 

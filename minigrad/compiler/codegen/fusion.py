@@ -1,11 +1,10 @@
-"""Scheduling decides which operations are fused into one nest of loops, and which results are
-stored.
+"""Fusion decides which operations share one nest of loops, and which results are stored.
 
-A nest runs over one space, which is a shape. It contains elementwise operations, whose elements are
-scalars in it, and reductions of these. An operation joins the first nest of its space that comes
-after everything it reads. What it reads in the same nest must be an element at the same place, so
-it cannot be the result of a reduction. An element that is cheap to compute is computed again in
-each nest that reads it; other results are stored.
+A group is a nest of loops over one iteration shape. It contains elementwise operations, whose
+elements are scalars in it, and reductions of these. An operation joins the first group of its shape
+that comes after everything it reads. What it reads in the same group must be an element at the same
+place, so it cannot be the result of a reduction. An element that is cheap to compute is computed
+again in each group that reads it; other results are stored.
 """
 
 import math
@@ -33,10 +32,10 @@ Root = Callable[[Value], Value]
 
 
 @dataclass
-class Stage:
-    """A nest of loops over a space, or, with space None, one operation that is a call."""
+class FusionGroup:
+    """A nest of loops over a shape, or, with shape None, one operation that is a call."""
 
-    space: Shape | None
+    shape: Shape | None
     operations: list[Operation] = field(default_factory=list)
 
 
@@ -54,8 +53,8 @@ def compared_in(operation: Operation) -> Any:
     return dtype if fit else None
 
 
-def space_of(operation: Operation) -> Shape | None:
-    """Return the space of a nest for the operation, or None for one that is no loop."""
+def iteration_shape(operation: Operation) -> Shape | None:
+    """Return the shape of a nest for the operation, or None for one that is no loop."""
     if not operation.makes:
         return None
     result, scalar = operation.makes[0], operation.scalar
@@ -78,37 +77,37 @@ def space_of(operation: Operation) -> Shape | None:
     return result.shape if result.dtype.kind == "f" or scalar.integers else None
 
 
-def stages(operations: Sequence[Operation], root: Root) -> list[Stage]:
-    """Return the operations in stages, in an order in which each finds what it reads.
+def fusion_groups(operations: Sequence[Operation], root: Root) -> list[FusionGroup]:
+    """Return the operations in groups, each behind the groups that make what it reads.
 
     root: a function that returns the Value whose memory a Value is.
     """
-    done: list[Stage] = []
-    nests: dict[Shape, list[int]] = {}  # the stages of each space that have room, in order
-    made: dict[Value, int] = {}  # the stage of each Value
-    pointwise: dict[Value, Shape] = {}  # the space in which a Value is an element at each place
-    changed: dict[Value, int] = {}  # the last stage that changes a Value in place
+    done: list[FusionGroup] = []
+    nests: dict[Shape, list[int]] = {}  # the groups of each shape that have room, in order
+    made: dict[Value, int] = {}  # the group of each Value
+    pointwise: dict[Value, Shape] = {}  # the shape in which a Value is an element at each place
+    changed: dict[Value, int] = {}  # the last group that changes a Value in place
     for operation in operations:
-        space, first = space_of(operation), 0
+        shape, first = iteration_shape(operation), 0
         for read in operation.reads:
             v = root(read)
-            stage = made.get(v, -1)
+            group = made.get(v, -1)
             # A view has another element at the same place.
-            here = read is v and space is not None and pointwise.get(v) == space
-            first = max(first, stage if here else stage + 1)
+            here = read is v and shape is not None and pointwise.get(v) == shape
+            first = max(first, group if here else group + 1)
             first = max(first, changed.get(v, -1) + 1)
         chosen = len(done)
-        if space is not None:
-            known = nests.setdefault(space, [])
+        if shape is not None:
+            known = nests.setdefault(shape, [])
             at = bisect_left(known, first)
             if at == len(known):
                 known.append(chosen)
             chosen = known[at]
         if chosen == len(done):
-            done.append(Stage(space))
+            done.append(FusionGroup(shape))
         done[chosen].operations.append(operation)
-        if space is not None and len(done[chosen].operations) == MOST_OPERATIONS:
-            del nests[space][at]
+        if shape is not None and len(done[chosen].operations) == MOST_OPERATIONS:
+            del nests[shape][at]
         for v in operation.makes:
             made[v] = chosen
             if operation.scalar is not None:
@@ -118,67 +117,67 @@ def stages(operations: Sequence[Operation], root: Root) -> list[Stage]:
     return done
 
 
-def materialise(done: Sequence[Stage], program: Program, root: Root) -> set[Value]:
+def stored_values(done: Sequence[FusionGroup], program: Program, root: Root) -> set[Value]:
     """Return the results that are stored, and add to nests what they compute again.
 
     Elements that only their own nest reads, or that are cheap, are not stored. root: as above.
     """
     read = [v for op in program.operations for v in op.reads]
     viewed = [root(v) for v in (*read, *program.wanted) if root(v) is not v]
-    maker = {v: op for stage in done for op in stage.operations for v in op.makes}
+    maker = {v: op for group in done for op in group.operations for v in op.makes}
     stored = {*program.wanted, *viewed}
-    for stage in done:
-        for operation in stage.operations:
-            if stage.space is None or operation.reduction is not None:
+    for group in done:
+        for operation in group.operations:
+            if group.shape is None or operation.reduction is not None:
                 stored.update(operation.makes)
-            if stage.space is None:
+            if group.shape is None:
                 stored.update(operation.reads)
     # An element cannot be computed again after one of its inputs has been changed in place.
-    changed: dict[Value, int] = {}  # the first stage that changes a Value
-    for k, stage in enumerate(done):
-        for v in (root(v) for op in stage.operations for v in op.changes):
+    changed: dict[Value, int] = {}  # the first group that changes a Value
+    for k, group in enumerate(done):
+        for v in (root(v) for op in group.operations for v in op.changes):
             changed.setdefault(v, k)
 
     def stale(v: Value, k: int) -> bool:
         return changed.get(root(v), math.inf) < k
 
-    for k, stage in enumerate(done):
-        if stage.space is not None:
-            _recompute(stage, stage.space, maker, stored, partial(stale, k=k))
-    for stage in done:  # drop elements that are neither stored nor read in their nest
-        if stage.space is not None:
-            _prune(stage, stored)
+    for k, group in enumerate(done):
+        if group.shape is not None:
+            _recompute(group, group.shape, maker, stored, partial(stale, k=k))
+    for group in done:  # drop elements that are neither stored nor read in their nest
+        if group.shape is not None:
+            _prune(group, stored)
     return stored
 
 
 def _recompute(
-    stage: Stage,
-    space: Shape,
+    group: FusionGroup,
+    shape: Shape,
     maker: dict[Value, Operation],
     stored: set[Value],
     stale: Callable[[Value], bool],
 ) -> None:
-    here = {v for op in stage.operations for v in op.makes}
+    here = {v for op in group.operations for v in op.makes}
     before: list[Operation] = []
 
-    def bring(v: Value) -> None:
+    def load(v: Value) -> None:
         """Make the element v available in this nest."""
         made = maker.get(v)
         if v in here or v in stored or made is None:
             return
-        cheap = v.shape == space and _is_cheap(v, maker, (stored, here))
+        cheap = v.shape == shape and _is_cheap(v, maker, (stored, here))
         if not cheap or any(map(stale, made.reads)):
             stored.add(v)
             return
         for x in made.reads:
-            bring(x)
+            load(x)
         before.append(made)
         here.add(v)
 
-    for operation in stage.operations:
+    for operation in group.operations:
         for v in operation.reads:
-            bring(v)
-    stage.operations[:0] = before
+            load(v)
+    group.operations[:0] = before
 
 
 def _is_cheap(v: Value, maker: dict[Value, Operation], at_hand: Sequence[set[Value]]) -> bool:
@@ -199,11 +198,11 @@ def _is_cheap(v: Value, maker: dict[Value, Operation], at_hand: Sequence[set[Val
     return len(leaves) <= MOST_LEAVES
 
 
-def _prune(stage: Stage, stored: set[Value]) -> None:
+def _prune(group: FusionGroup, stored: set[Value]) -> None:
     live: set[Value] = set()
     kept: list[Operation] = []
-    for operation in reversed(stage.operations):
+    for operation in reversed(group.operations):
         if any(v in stored or v in live for v in operation.makes):
             kept.append(operation)
             live.update(operation.reads)
-    stage.operations = kept[::-1]
+    group.operations = kept[::-1]

@@ -11,45 +11,45 @@ import numpy as np
 from ... import ops
 from ...ops.primitive import Reduction, Scalar
 from ..ir.program import Operation, Value, origin
-from .fusion import Stage, compared_in
+from .fusion import FusionGroup, compared_in
 
 INDENT = "    "
 
 
-def nest(stage: Stage, function: Any, stored: set[Value]) -> list[str]:
+def loop_nest(group: FusionGroup, function: Any, stored: set[Value]) -> list[str]:
     """Return the lines of a nest; `function` gives names, and brings in numbers and memory."""
-    return _Nest(stage, function, stored).lines()
+    return _Nest(group, function, stored).lines()
 
 
 class _Nest:
-    def __init__(self, stage: Stage, function: Any, stored: set[Value]) -> None:
-        self.stage, self.function, self.stored = stage, function, stored
-        self.space: tuple[int, ...] = stage.space or ()
+    def __init__(self, group: FusionGroup, function: Any, stored: set[Value]) -> None:
+        self.group, self.function, self.stored = group, function, stored
+        self.shape: tuple[int, ...] = group.shape or ()
         self.elements: dict[Value, str] = {}  # scalars by Value
         self.rows: list[str] = []  # lines in front of the innermost loop
         self.body: list[str] = []  # lines in it
         self.before: list[str] = []
         self.after: list[str] = []
         self.ends: list[list[str]] = [
-            [] for _ in self.space
+            [] for _ in self.shape
         ]  # lines behind the loop over each axis
-        self.starts: list[list[str]] = [[] for _ in self.space]  # lines in front of it
+        self.starts: list[list[str]] = [[] for _ in self.shape]  # lines in front of it
         self._row_of: dict[tuple[Value, bool], str] = {}
-        rank = len(self.space)
+        rank = len(self.shape)
         self.index = [f"i{k}" if rank > 1 else "i" for k in range(rank)]
 
     def lines(self) -> list[str]:
         """Return all lines of the nest."""
-        self.bounds = self.function.size(self.space, ["n"] * len(self.space)) if self.space else []
-        for operation in self.stage.operations:
+        self.bounds = self.function.size(self.shape, ["n"] * len(self.shape)) if self.shape else []
+        for operation in self.group.operations:
             if operation.reduction is not None:
                 self._reduce(operation, operation.reduction)
             elif operation.scalar is not None:
                 self._element(operation, operation.scalar)
         text = [f"# loops over {self._what()}", *self.before]
-        if not self.space:
+        if not self.shape:
             return [*text, *self.rows, *self.body, *self.after]
-        last = len(self.space) - 1
+        last = len(self.shape) - 1
         for k in range(last + 1):
             pad = INDENT * k
             text += [pad + line for line in (self.rows if k == last else [])]
@@ -62,7 +62,7 @@ class _Nest:
 
     def _what(self) -> str:
         names: list[str] = []
-        for operation in self.stage.operations:
+        for operation in self.group.operations:
             names += [operation.name] if operation.name not in names else []
         return ", ".join(names)
 
@@ -70,7 +70,7 @@ class _Nest:
 
     def _element(self, operation: Operation, scalar: Scalar) -> None:
         (v,) = operation.makes
-        text = self.function.emitter.free(v.name)
+        text = self.function.emitter.fresh_name(v.name)
         self.elements[v] = text
         value = self._expression(operation, scalar, v)
         self.body.append(f"{text} = {value}{remark(operation)}")
@@ -105,7 +105,7 @@ class _Nest:
         names |= {"zero": f"{cast}(0)", "one": f"{cast}(1)", "dtype": cast}
         for part in parts:
             name, _, value = part.partition(" = ")
-            free = self.function.emitter.free(f"{v.name}_{name}")
+            free = self.function.emitter.fresh_name(f"{v.name}_{name}")
             self.body.append(f"{free} = {value.format(*operands, **names)}")
             names[name] = free
         text = template.format(*operands, **names)
@@ -126,25 +126,25 @@ class _Nest:
 
     def _at(self, v: Value, write: bool = False) -> str:
         name = self.function.name(v)
-        rank, last = len(v.shape), len(self.space) - 1
+        rank, last = len(v.shape), len(self.shape) - 1
         if rank == 0:
             return f"{name}[()]"
-        offset = len(self.space) - rank
+        offset = len(self.shape) - rank
         index = [
-            "0" if n == 1 and self.space[offset + k] != 1 else self.index[offset + k]
+            "0" if n == 1 and self.shape[offset + k] != 1 else self.index[offset + k]
             for k, n in enumerate(v.shape)
         ]
         along = index[-1] != "0"
         key = v, along
         if not along and not write:  # one element for the whole row
             if key not in self._row_of:
-                self._row_of[key] = self.function.emitter.free(f"{name}_one")
+                self._row_of[key] = self.function.emitter.fresh_name(f"{name}_one")
                 self.rows.append(f"{self._row_of[key]} = {name}[{', '.join(index)}]")
             return self._row_of[key]
         if rank == 1 or last < 0:
             return f"{name}[{index[-1]}]"
         if key not in self._row_of:
-            self._row_of[key] = self.function.emitter.free(f"{name}_row")
+            self._row_of[key] = self.function.emitter.fresh_name(f"{name}_row")
             self.rows.append(f"{self._row_of[key]} = {name}[{', '.join(index[:-1])}]")
         return f"{self._row_of[key]}[{index[-1]}]"
 
@@ -158,7 +158,7 @@ class _Nest:
         spare.
         """
         (a,), (v,) = operation.inputs, operation.makes
-        axes, rank = set(operation.attributes["axis"]), len(self.space)
+        axes, rank = set(operation.attributes["axis"]), len(self.shape)
         extreme = reduction.extreme
         wide = "float64" if extreme is None and v.dtype.kind == "f" else type_name(v.dtype)
         term = reduction.term.format(f"{wide}({self._read(a)})")
@@ -172,7 +172,7 @@ class _Nest:
                 return [f"{total} = {extreme[0]}({total}, {term}){ending}"]
             if not exact:
                 return [f"{total} += {term}{ending}"]
-            given, both = map(self.function.emitter.free, (f"{v.name}_term", name))
+            given, both = map(self.function.emitter.fresh_name, (f"{v.name}_term", name))
             return [
                 f"{given} = {term}{ending}",
                 f"{both} = {total} + {given}",
@@ -190,8 +190,8 @@ class _Nest:
         divisor = f" / ({count})" if reduction.mean else ""
         kept = [k for k in range(rank) if k not in axes]
         if inner < rank:  # a scalar, for each turn of the loops around
-            scalar = self.function.emitter.free(name)
-            lost = self.function.emitter.free(f"{v.name}_lost") if exact else ""
+            scalar = self.function.emitter.fresh_name(name)
+            lost = self.function.emitter.fresh_name(f"{v.name}_lost") if exact else ""
             self.starts[inner] += [f"{x} = {start}" for x in (scalar, lost) if x]
             self.body += combined(scalar, lost, term)
             term = restored(scalar, lost)
@@ -204,14 +204,14 @@ class _Nest:
             self.before.append(f"{self.function.name(v)}[...] = {start}")
             self.body += combined(self._at(v, write=True), "", term)
             return
-        shape = tuple(self.space[k] for k in kept)
+        shape = tuple(self.shape[k] for k in kept)
         arrays = [self.function.array(name, shape, wide)]
         arrays += [self.function.array(f"{v.name}_lost", shape, wide)] if exact else []
         index = ", ".join(self.index[k] for k in kept) or "()"
         elements = [f"{x}[{index}]" for x in arrays]
         places = elements
         if len(kept) > 1 and kept[-1] == rank - 1:
-            rows = [self.function.emitter.free(f"{x}_row") for x in arrays]
+            rows = [self.function.emitter.fresh_name(f"{x}_row") for x in arrays]
             outer = ", ".join(self.index[k] for k in kept[:-1])
             self.rows += [f"{row} = {x}[{outer}]" for row, x in zip(rows, arrays, strict=True)]
             places = [f"{row}[{self.index[rank - 1]}]" for row in rows]
@@ -226,10 +226,10 @@ class _Nest:
     def _place(self, v: Value, axes: set[int]) -> str:
         """Return the element of a reduction's result, within the loops over the axes that are
         kept."""
-        kept = [self.index[k] for k in range(len(self.space)) if k not in axes]
+        kept = [self.index[k] for k in range(len(self.shape)) if k not in axes]
         index: Sequence[str] = kept
-        if len(v.shape) == len(self.space):
-            index = ["0" if k in axes else self.index[k] for k in range(len(self.space))]
+        if len(v.shape) == len(self.shape):
+            index = ["0" if k in axes else self.index[k] for k in range(len(self.shape))]
         return f"{self.function.name(v)}[{', '.join(index) or '()'}]"
 
 

@@ -1,9 +1,9 @@
-"""The source of a part of a long program: a loop over its stages, which share functions.
+"""The source of a part of a long program: a loop over its groups, which share functions.
 
-A region of the table of sizes holds what one stage needs: the places of its arrays, their sizes and
-the places of its numbers. The stage's function reads them from an offset, `at`. Stages that differ
+A region of the table of sizes holds what one group needs: the places of its arrays, their sizes and
+the places of its numbers. The group's function reads them from an offset, `at`. Stages that differ
 only in these, as the turns of an unrolled loop do, share one function, so machine code grows with
-the number of different stages, not with the length of the program.
+the number of different groups, not with the length of the program.
 """
 
 from collections.abc import Sequence
@@ -11,17 +11,17 @@ from typing import Any
 
 from ..ir.program import Operation, Value
 from .function import TABLES, Code, Writer, anonymous, definition
-from .fusion import Stage
-from .loops import nest
+from .fusion import FusionGroup
+from .loops import loop_nest
 
-# A longer straight program takes Numba longer for each stage than a function for each would.
+# A longer straight program takes Numba longer for each group than a function for each would.
 LONG = 64
 
 
 class Rolled:
-    """A part of a program whose stages run in a loop.
+    """A part of a program whose groups run in a loop.
 
-    A list in the table of sizes has, for each stage, the number of its function and the offset of
+    A list in the table of sizes has, for each group, the number of its function and the offset of
     its region. The first two entries of the part say where that list begins and ends.
     """
 
@@ -32,13 +32,13 @@ class Rolled:
         self._turns: list[tuple[str, int]] = []  # functions and offsets
         self._places: dict[Value, int] = {}  # of arguments
 
-    def stage(self, stage: Stage) -> None:
+    def group(self, group: FusionGroup) -> None:
         """Write the function of a nest or a call, unless there is one like it."""
         with self.emitter.scope():
             written = _Turn(self)
-            lines = written.lines(stage)
+            lines = written.lines(group)
             alike = anonymous(lines, self.emitter.names.made)[0]
-        like = "loops" if stage.space is not None else stage.operations[0].name
+        like = "loops" if group.shape is not None else group.operations[0].name
         name = self.emitter.shared(alike, like, ["at", *TABLES], lines)
         self._turns.append((name, self.emitter.region(written.region)))
 
@@ -58,7 +58,7 @@ class Rolled:
         sizes, head = self.emitter.out.sizes, self._head
         sizes[head] = self.emitter.region(order)
         sizes[head + 1] = sizes[head] + len(order)
-        turn, which = self.emitter.free("turn"), self.emitter.free("which")
+        turn, which = self.emitter.fresh_name("turn"), self.emitter.fresh_name("which")
         lines = [
             *(
                 f"places[{self._places[v]}] = address({text})"
@@ -88,19 +88,19 @@ def _choice(which: str, names: Sequence[str], first: int = 0) -> list[str]:
 
 
 class _Turn(Writer):
-    """The writer of one stage's function, which finds everything in a region."""
+    """The writer of one group's function, which finds everything in a region."""
 
     def __init__(self, part: Rolled) -> None:
         super().__init__(part.emitter)
         self._part = part
         self.region: list[int] = []
 
-    def lines(self, stage: Stage) -> list[str]:
+    def lines(self, group: FusionGroup) -> list[str]:
         """Return the lines of the function."""
-        if stage.space is None:
-            body = self.call(stage.operations[0])
+        if group.shape is None:
+            body = self.call(group.operations[0])
         else:
-            body = nest(stage, self, self.emitter.stored)
+            body = loop_nest(group, self, self.emitter.stored)
         return [*self.tables(), *body, "return -1"]
 
     def _entry(self, x: int) -> str:
@@ -123,7 +123,7 @@ class _Turn(Writer):
         """Return the number of the operation, which stands in the region."""
         return self._entry(self.emitter.checked(op))
 
-    def bring_argument(self, v: Value, text: str) -> None:
+    def load_argument(self, v: Value, text: str) -> None:
         """Bring an argument in by its address, like any other array."""
         self._part.argument(v)
         self.from_memory(v, text)

@@ -13,7 +13,7 @@ Shape = tuple[int, ...]
 _RESHAPE, _BROADCAST_TO = ops.TABLE["reshape"], ops.TABLE["broadcast_to"]
 
 
-class Written:
+class Builder:
     """Operations that take the place of one operation, `of`; the last of them makes its result.
 
     It is the Builder that decompositions in ops write with, which documents its methods.

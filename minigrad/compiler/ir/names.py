@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 
 class Names:
-    """A set of names, to which `free` adds others in constant time.
+    """A set of names, to which `fresh_name` adds others in constant time.
 
     taken: names that are not free to begin with.
     """
@@ -14,7 +14,7 @@ class Names:
         self.made: set[str] = set()
         self._next: dict[str, int] = {}  # the number to try first behind a name
 
-    def free(self, name: str) -> str:
+    def fresh_name(self, name: str) -> str:
         """Return the name, or the name with the first free number behind it, and take it."""
         wanted = name
         while wanted in self.made or wanted in self._before:

@@ -6,7 +6,7 @@ products, for instance, are of two matrices, or of two stacks of equally many ma
 
 from collections.abc import Sequence
 
-from ..ir.builder import Written
+from ..ir.builder import Builder
 from ..ir.program import Operation, Value
 
 
@@ -15,7 +15,7 @@ def decomposed(operations: Sequence[Operation], wanted: Sequence[Value]) -> list
     kept: list[Operation] = []
     for operation in operations:
         decompose = getattr(operation.what, "decompose", None)  # updates have none
-        write = Written(operation)
+        write = Builder(operation)
         if decompose and decompose(write, *operation.inputs, **operation.attributes):
             kept += write.operations
         else:

@@ -112,7 +112,7 @@ def _name_apart(operations: Operations) -> None:
     names = Names({v.name for op in operations for v in op.reads if v.origin != "result"})
     for operation in operations:
         for v in operation.makes:
-            v.name = names.free(v.name)
+            v.name = names.fresh_name(v.name)
 
 
 class Same:

@@ -11,7 +11,7 @@ import numpy as np
 
 from ... import ops
 from ..ir.aliasing import Views
-from ..ir.builder import Written
+from ..ir.builder import Builder
 from ..ir.program import Operation, Value
 
 Operations = list[Operation]
@@ -41,7 +41,7 @@ def _is_summed(a: Value, total: Value) -> bool:
 
 
 def _wide(operation: Operation) -> Operations:
-    (a,), (v,), write = operation.inputs, operation.makes, Written(operation, "wide")
+    (a,), (v,), write = operation.inputs, operation.makes, Builder(operation, "wide")
     axes = operation.attributes["axis"]
     shape = tuple(1 if i in axes else n for i, n in enumerate(a.shape))
     dtype = np.float64 if a.dtype.kind == "f" else np.int64

@@ -226,7 +226,7 @@ class Memory:
         self._owners = {id(memory_of(a)): memory_of(a) for a in ours}
 
     def apart(self, arguments: list[Any]) -> list[Any]:
-        """Return the arguments, with a copy of each that is the plan's own memory, such as a
+        """Return the arguments, with a copy of each that is the executable's own memory, such as a
         gradient of the call before. Errors: TraceError for one whose memory the step changes."""
         for i, a in enumerate(arguments):
             base = a.base

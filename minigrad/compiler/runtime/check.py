@@ -18,29 +18,31 @@ from ..ir.interpreter import Interpreter, results_of
 from ..ir.program import Fetch, Operation, Value
 from ..tracing.pytree import flatten
 from ..tracing.trace import Trace
-from .executable import Plan
+from .executable import Executable
 
 
-def run_checked(plan: Plan, arguments: list[Any], eager: Callable[[], Any], title: str) -> Any:
-    """Run the plan and the function, and return the plan's result if the two agree.
+def run_checked(
+    executable: Executable, arguments: list[Any], eager: Callable[[], Any], title: str
+) -> Any:
+    """Run the executable and the function, and return the executable's result if the two agree.
 
     eager: it runs the function with the call's arguments.
 
     Errors: TraceError if results, gradients or state differ by more than rounding; nothing has
     changed then. Besides, those of the two calls.
     """
-    before = State(plan)
-    states = {v: array.copy() for v, array in plan.states()}
+    before = State(executable)
+    states = {v: array.copy() for v, array in executable.states()}
     try:
         expected: list[Tensor] = []
         flatten(eager(), expected)
-        after, wanted = State(plan), [x._data.copy() for x in expected]
+        after, wanted = State(executable), [x._data.copy() for x in expected]
     finally:
         before.put_back()
-    made = plan.run(arguments)
+    made = executable.run(arguments)
     found: list[Tensor] = []
     flatten(made, found)
-    ours = [*(x._data for x in found), *State(plan).elements()]
+    ours = [*(x._data for x in found), *State(executable).elements()]
     theirs = [*wanted, *after.elements()]
     if len(ours) == len(theirs) and all(map(close, ours, theirs)):
         return made
@@ -50,7 +52,7 @@ def run_checked(plan: Plan, arguments: list[Any], eager: Callable[[], Any], titl
         with tracing(log):
             eager()
         random.go_back(before.random)
-        part = _where_they_part(plan, arguments, states, log.entries, after)
+        part = _where_they_part(executable, arguments, states, log.entries, after)
     finally:
         before.put_back()
     raise TraceError(
@@ -97,17 +99,17 @@ class Log(Trace):
 
 
 class State:
-    """Copies of everything that a call of a plan may change."""
+    """Copies of everything that a call of an executable may change."""
 
-    def __init__(self, plan: Plan) -> None:
-        self._tensors = [(x, x._data.copy()) for x in plan.tensors()]
+    def __init__(self, executable: Executable) -> None:
+        self._tensors = [(x, x._data.copy()) for x in executable.tensors()]
         self._gradients = [
             (leaf, leaf._grad, None if leaf._grad is None else leaf._grad._data.copy())
-            for leaf, _ in plan.program.grads
+            for leaf, _ in executable.program.grads
         ]
         self._states = [
             (optimizer, {p: dict(state) for p, state in optimizer.state.items()})
-            for optimizer in plan.optimizers()
+            for optimizer in executable.optimizers()
         ]
         self._buffers = [
             (buffer, buffer.copy())
@@ -159,7 +161,11 @@ def close(a: Any, b: Any) -> bool:
 
 
 def _where_they_part(
-    plan: Plan, arguments: list[Any], states: dict[Value, Any], log: list[Any], after: State
+    executable: Executable,
+    arguments: list[Any],
+    states: dict[Value, Any],
+    log: list[Any],
+    after: State,
 ) -> str:
     """Return a sentence that names the first operation with another result.
 
@@ -167,12 +173,12 @@ def _where_they_part(
     traced one; if both agree, the machine code is to blame.
     """
     place = random.place()
-    given = dict(zip(plan.program.arguments, arguments, strict=True))
+    given = dict(zip(executable.program.arguments, arguments, strict=True))
     traced = Interpreter({**given, **{v: a.copy() for v, a in states.items()}})
     entries = iter(log)
-    for operation in plan.traced.operations:
+    for operation in executable.traced.operations:
         traced.run(operation)
-        if operation not in plan.applied:
+        if operation not in executable.applied:
             continue
         name, results = next(entries, ("nothing", []))
         if name != operation.name:
@@ -182,21 +188,21 @@ def _where_they_part(
                 return _told(operation, traced.array(v), wanted)
     if name := next(entries, ("",))[0]:
         return f"Eager goes on to {name} where the program has ended."
-    for operation in plan.traced.operations:
+    for operation in executable.traced.operations:
         for v in operation.changes:
-            owner = plan.owner(v)
+            owner = executable.owner(v)
             if owner is not None and not close(traced.array(v), after.of(owner)):
                 return _told(operation, traced.array(v), after.of(owner))
     random.go_back(place)
     passed = Interpreter({**given, **{v: a.copy() for v, a in states.items()}})
-    for operation in plan.program.operations:
+    for operation in executable.program.operations:
         passed.run(operation)
         for v in operation.makes:
             if v in traced.made and not close(passed.array(v), traced.array(v)):
                 return (
                     f"The passes are to blame: {_told(operation, passed.array(v), traced.array(v))}"
                 )
-    return f"The machine code of {plan.path} is to blame: its program agrees with eager."
+    return f"The machine code of {executable.path} is to blame: its program agrees with eager."
 
 
 def _told(operation: Operation, found: Any, wanted: Any) -> str:

@@ -14,7 +14,7 @@ from ...engine.tensor import Tensor
 from ...errors import ArgumentError
 from ..ir.program import Value
 from ..tracing.signature import native
-from .executable import Plan
+from .executable import Executable
 
 # The most batches, and about the most seconds, that run before Python sees an interrupt.
 AT_ONCE, PATIENCE = 256, 0.05
@@ -23,8 +23,9 @@ OPTIONS = tuple(
     p.name for p in signature(DataLoader).parameters.values() if p.kind is p.KEYWORD_ONLY
 )
 
-# A function that calls the step on a batch, and returns its result, of shape (1,), and its plan.
-Call = Callable[[list[Any]], tuple[Any, Plan]]
+# A function that calls the step on a batch, and returns its result, of shape (1,), and its
+# executable.
+Call = Callable[[list[Any]], tuple[Any, Executable]]
 
 
 def loader_of(data: Sequence[Any], options: Mapping[str, Any]) -> DataLoader:
@@ -81,9 +82,9 @@ def _several(call: Call, arrays: list[Any], batches: list[Any], whole: bool) -> 
     """Yield the results of some batches, running those of one size together."""
     for _, same in itertools.groupby(batches, key=len):
         first, *others = same
-        value, plan = call([a.take(first, axis=0) for a in arrays])
+        value, executable = call([a.take(first, axis=0) for a in arrays])
         yield value
-        if others and whole and plan.guards_hold() and plan.takes_rows():
-            yield plan.run_rows(arrays, np.array(others))
+        if others and whole and executable.guards_hold() and executable.takes_rows():
+            yield executable.run_rows(arrays, np.array(others))
         else:
             yield from (call([a.take(rows, axis=0) for a in arrays])[0] for rows in others)

@@ -1,4 +1,4 @@
-"""A plan is one trace, compiled, with memory for arguments of given shapes; it runs the calls."""
+"""An executable is one compiled trace, with memory for arguments of given shapes."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -27,7 +27,7 @@ from . import backend
 from .buffers import Memory, Workspace
 
 
-class Plan:
+class Executable:
     """A compiled trace, which runs instead of the function as long as its `guards_hold()`.
 
     captures: what was outside the function at the end of the trace. unflatten: makes the function's

@@ -1,4 +1,4 @@
-"""A report on a plan: a text for users."""
+"""The report on an executable: a text for users."""
 
 import math
 from collections import Counter
@@ -6,43 +6,43 @@ from collections.abc import Iterable
 from itertools import chain
 
 from ..codegen.aliases import is_python
-from ..codegen.fusion import Stage
+from ..codegen.fusion import FusionGroup
 from ..ir.program import Operation, Value
-from .executable import Plan
+from .executable import Executable
 
 
-def report(plan: Plan) -> str:
+def report(executable: Executable) -> str:
     """Return a text on fusion, with a line for each nest of loops, on calls, memory and seconds."""
-    stages = plan.emitted.stages
-    nests = [stage for stage in stages if stage.space is not None]
-    fused = sum(len(stage.operations) for stage in nests)
-    left = by_numpy(plan)
-    called = [stage.operations[0] for stage in stages if stage.space is None]
+    groups = executable.emitted.groups
+    nests = [group for group in groups if group.shape is not None]
+    fused = sum(len(group.operations) for group in nests)
+    left = by_numpy(executable)
+    called = [group.operations[0] for group in groups if group.shape is None]
     calls = Counter(operation.name for operation in called if not is_python(operation))
-    moved = [_moved(stage, plan.emitted.stored) for stage in nests]
+    moved = [_moved(group, executable.emitted.stored) for group in nests]
     return "\n".join(
         [
-            f"{len(plan.traced.operations)} operations traced, "
-            f"{len(plan.program.operations)} after passes",
+            f"{len(executable.traced.operations)} operations traced, "
+            f"{len(executable.program.operations)} after passes",
             f"{fused} operations fused into {len(nests)} nests of loops, each one pass over "
             f"memory, {_bytes(chain.from_iterable(moved))}",
             *map(_nest, nests, moved),
             f"{calls.total()} calls of kernels and BLAS: {_counted(calls)}",
-            f"{len(plan.emitted.draws)} arrays of random numbers, drawn before",
+            f"{len(executable.emitted.draws)} arrays of random numbers, drawn before",
             f"by NumPy, outside compiled code: {', '.join(left) or 'nothing'}",
-            f"{plan.buffer_bytes:,} bytes of buffers",
-            f"traced and written in {plan.compile_seconds:.3f} s",
-            *(f"{name}: {how}, {took:.3f} s" for name, (how, took) in plan.built.items()),
+            f"{executable.buffer_bytes:,} bytes of buffers",
+            f"traced and written in {executable.compile_seconds:.3f} s",
+            *(f"{name}: {how}, {took:.3f} s" for name, (how, took) in executable.built.items()),
         ]
     )
 
 
-def by_numpy(plan: Plan) -> list[str]:
+def by_numpy(executable: Executable) -> list[str]:
     """Return the names of operations that NumPy runs between compiled functions."""
-    return [step.name for step in plan.emitted.steps if isinstance(step, Operation)]
+    return [step.name for step in executable.emitted.steps if isinstance(step, Operation)]
 
 
-def _moved(nest: Stage, stored: set[Value]) -> tuple[Value, ...]:
+def _moved(nest: FusionGroup, stored: set[Value]) -> tuple[Value, ...]:
     """Return the arrays that a nest reads from memory or writes to it."""
     made = dict.fromkeys(v for operation in nest.operations for v in operation.makes)
     read = dict.fromkeys(v for operation in nest.operations for v in operation.reads)
@@ -54,9 +54,9 @@ def _counted(calls: Counter[str]) -> str:
     return ", ".join(counted) or "none"
 
 
-def _nest(nest: Stage, moved: tuple[Value, ...]) -> str:
+def _nest(nest: FusionGroup, moved: tuple[Value, ...]) -> str:
     names = ", ".join(dict.fromkeys(operation.name for operation in nest.operations))
-    return f"    {nest.space} {names}: {len(moved)} arrays, {_bytes(moved)}"
+    return f"    {nest.shape} {names}: {len(moved)} arrays, {_bytes(moved)}"
 
 
 def _bytes(moved: Iterable[Value]) -> str:

@@ -1,20 +1,19 @@
-"""The trace cache keeps a bounded number of plans for a compiled function, and warns once about
-what is slow."""
+"""The trace cache keeps the executables of a function, up to a bound, and warns about slow ones."""
 
 import warnings
 from typing import Any
 
 from ...engine.tracer import users_line
 from ..tracing.signature import shapes_of
-from .executable import Plan
+from .executable import Executable
 from .report import by_numpy
 
-MOST_ALIKE = 16  # plans for arrays of the same shapes, which differ in what is guarded
-MOST_PLANS = 128  # plans in all, which sequences of many lengths need
+MOST_ALIKE = 16  # executables for arrays of the same shapes, which differ in what is guarded
+MOST_EXECUTABLES = 128  # executables in all, which sequences of many lengths need
 
 
-class TraceCache(dict[Any, list[Plan]]):
-    """Lists of plans by signature, with the most recent last."""
+class TraceCache(dict[Any, list[Executable]]):
+    """Lists of executables by signature, with the most recent last."""
 
     def __init__(self, title: str) -> None:
         super().__init__()
@@ -22,26 +21,26 @@ class TraceCache(dict[Any, list[Plan]]):
         self._complained = False
         self._said: set[str] = set()  # operations that a warning has named
 
-    def keep(self, signature: Any, plan: Plan) -> None:
-        """Add a plan, and drop the oldest if there are too many."""
-        self._tell(plan)
-        self[signature] = [*self.pop(signature, []), plan]
+    def keep(self, signature: Any, executable: Executable) -> None:
+        """Add an executable, and drop the oldest if there are too many."""
+        self._tell(executable)
+        self[signature] = [*self.pop(signature, []), executable]
         shapes = shapes_of(signature)
         alike = [other for other in self if shapes_of(other) == shapes]
         if sum(len(self[other]) for other in alike) > MOST_ALIKE:
             self._drop(alike[0])
             self._complain()
-        if sum(map(len, self.values())) > MOST_PLANS:
+        if sum(map(len, self.values())) > MOST_EXECUTABLES:
             self._drop(next(iter(self)))
 
     def _drop(self, signature: Any) -> None:
-        """Drop the oldest plan of a signature."""
+        """Drop the oldest executable of a signature."""
         del self[signature][0]
         if not self[signature]:
             del self[signature]
 
-    def _tell(self, plan: Plan) -> None:
-        left = set(by_numpy(plan)) - self._said
+    def _tell(self, executable: Executable) -> None:
+        left = set(by_numpy(executable)) - self._said
         self._said |= left
         if left:
             _warn(

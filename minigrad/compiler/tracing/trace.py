@@ -52,7 +52,7 @@ class Trace(StepTracer):
         self._stale: set[Value] = set()  # views whose memory has changed since they were made
         self._known: dict[int, str] = {}  # names of the user's Tensors, by identity
         self._names: dict[int, str] = {}  # and of their arrays
-        self._free = Names().free
+        self._fresh_name = Names().fresh_name
         self._gradients: dict[int, tuple[Tensor, Any]] = {}  # leaves, and .grad as it was
         self._undo: list[Callable[[], Any]] = []
         # What is told of each Module that is called, and whether an array was there before.
@@ -61,7 +61,7 @@ class Trace(StepTracer):
         self.arguments: list[Value] = []
         self._given = [x for _, x in arguments]
         for name, x in arguments:
-            value: Any = Value(self._free(name), x._data, "argument", keep=False)
+            value: Any = Value(self._fresh_name(name), x._data, "argument", keep=False)
             self.arguments.append(value)
             x._data = value
 
@@ -132,7 +132,7 @@ class Trace(StepTracer):
             if known is not None and known.fetch is None:
                 return known
             name = name if owner is None else f"{self._value(owner).name}.{name}"
-            value = self._sources[fetch] = Value(self._free(name), array, "state", fetch)
+            value = self._sources[fetch] = Value(self._fresh_name(name), array, "state", fetch)
             # Two places that hold one array now may hold two later, so each has a Value of its own.
             if known is None:
                 self._enter(array, value)
@@ -272,7 +272,7 @@ class Trace(StepTracer):
                 self.guard(lambda: (x._data is owner._data, x._requires_grad))
             return known
         name = self._known.get(id(x)) or self._names.get(id(array)) or "tensor"
-        value = Value(self._free(name), array, "state", partial(attrgetter("_data"), x))
+        value = Value(self._fresh_name(name), array, "state", partial(attrgetter("_data"), x))
         self.owners[value] = x
         return self._enter(array, value)
 
@@ -282,7 +282,7 @@ class Trace(StepTracer):
         if known is not None:
             return known
         checked(array[:0] if array.ndim else array, name)
-        value = Value(self._free(self._names.get(id(array), "constant")), array, "constant")
+        value = Value(self._fresh_name(self._names.get(id(array), "constant")), array, "constant")
         self._checksums.append((value, _checksum(array)))
         return self._enter(array, value)
 
@@ -305,7 +305,9 @@ class Trace(StepTracer):
         def value(x: Any) -> Value | None:
             array = x._data if isinstance(x, Tensor) else x
             if array is not None and id(array) not in made:
-                made[id(array)] = Value(self._free(primitive.name), array, "result", keep=False)
+                made[id(array)] = Value(
+                    self._fresh_name(primitive.name), array, "result", keep=False
+                )
             return made.get(id(array))
 
         results, residuals = primitive.unpack(found)

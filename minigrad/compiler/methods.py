@@ -22,7 +22,7 @@ class Methods(dict[Any, Any]):
         return Methods, ()
 
 
-_elsewhere: dict[int, Methods] = {}  # those of objects with slots only, by identity; they are kept for ever
+_elsewhere: dict[int, Methods] = {}  # of objects with slots only, by identity, and kept for ever
 
 
 def methods_of(owner: Any) -> Methods:

@@ -1,5 +1,5 @@
-"""Compiled methods are kept in their object, so that they live as long as it; and compiled
-functions are pickled by name."""
+"""An object keeps its compiled methods, so that these live as long as it. Compiled functions are
+pickled by name."""
 
 import pickle
 import sys
@@ -12,7 +12,7 @@ NAME = "_minigrad_compiled"
 
 
 class Methods(dict[Any, Any]):
-    """The bound forms of a class's compiled functions; a copy of the object begins with none."""
+    """The compiled methods of an object, by function; a copy of the object begins with none."""
 
     def __init__(self, owner: Any = None) -> None:
         super().__init__()
@@ -22,7 +22,7 @@ class Methods(dict[Any, Any]):
         return Methods, ()
 
 
-_elsewhere: dict[int, Methods] = {}  # for objects with slots only, by identity, kept for ever
+_elsewhere: dict[int, Methods] = {}  # of objects with slots only, by identity, and kept for ever
 
 
 def methods_of(owner: Any) -> Methods:
@@ -41,9 +41,8 @@ def methods_of(owner: Any) -> Methods:
 def reduced(compiled: Any, function: Any, compile: Callable[[Any], Any]) -> Any:
     """Return how a compiled function is pickled: by its name, or else by pickling the function.
 
-    Where another process may not find the name, a pickler that can pickle functions by value does
-    so, as those that send work to other processes. If another pickler asks for a function that has
-    no name, cloudpickle does it.
+    Another process may not find the name. A pickler that can pickle functions by value then does
+    so; for any other pickler, cloudpickle does it.
     """
     module, name = function.__module__, getattr(function, "__qualname__", "")
     found: Any = sys.modules.get(module)

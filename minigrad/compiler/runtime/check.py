@@ -57,7 +57,7 @@ def run_checked(
         before.put_back()
     raise TraceError(
         f"compile: check: the compiled call of {title} differs from the eager one, and nothing has "
-        f"been changed. {part} What the step reads in a way that mg.compile does not watch should "
+        f"been changed. {part} What the step reads in a way that mg.compile does not guard should "
         "become an argument (see its documentation); anything else is a fault of minigrad"
     )
 

@@ -171,6 +171,7 @@ class Executable:
             for state in self._pending:
                 state.commit()
             self._pending = []
+            bindings[0] = object()  # the next call looks up all states again
 
     def takes_rows(self) -> bool:
         """Whether `run_rows` comes to the same as calls would."""
@@ -218,7 +219,7 @@ class Executable:
         self.memory.end()
         for state in self._pending:
             state.forget()
-        bindings[0] = object()  # the next call looks up all states again
+        bindings[0] = object()  # as after a commit
         for leaf, held in self._held:
             if leaf._grad is held:
                 leaf._grad = None

@@ -405,7 +405,7 @@ def test_composed_batch_norm_comes_to_the_closed_form():
     compiled = mg.compile(plain)
     for x, y in batches(2):
         compiled(x, y)
-    nests = [s.space for s in compiled._last.emitted.stages if s.space is not None]
+    nests = [g.shape for g in compiled._last.emitted.groups if g.shape is not None]
     assert nests.count((8, 5)) == 5
 
 

@@ -83,7 +83,7 @@ def functions(source):
 @pytest.mark.parametrize(("turns", "is_rolled"), [(3, False), (30, True), (200, True)])
 def test_unrolled_loops(turns, is_rolled):
     compiled = agree(turns)
-    assert (len(compiled._last.emitted.stages) > rolled.LONG) == is_rolled
+    assert (len(compiled._last.emitted.groups) > rolled.LONG) == is_rolled
     assert ("(at, " in compiled.source) == is_rolled
 
 
@@ -136,7 +136,7 @@ def test_nests_do_not_grow_with_the_number_of_turns():
 
     first, second = compiled(120), compiled(200)
     assert functions(first.source) == functions(second.source)
-    longest = max(len(stage.operations) for stage in second._last.emitted.stages)
+    longest = max(len(stage.operations) for stage in second._last.emitted.groups)
     assert longest < 100  # of about 2,000 operations
 
 

@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from minigrad.compiler.passes.pipeline.pipeline import optimised
 
 from bench import machine
 from bench.unrolled import STEPS
 from minigrad import ops
 from minigrad.compiler.codegen.module import emit
 from minigrad.compiler.ir.program import Operation, Program, Value
+from minigrad.compiler.passes.pipeline import optimised
 from minigrad.compiler.runtime.buffers import Memory, Workspace
 
 

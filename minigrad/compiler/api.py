@@ -42,12 +42,12 @@ def compile(function: Any = None, *, check: int | None = None) -> Any:
         same data and state, and compares all results, gradients and state. Such a call costs an
         additional eager call. None: no call is checked.
 
-    Live values are read in each call. They are the arrays among the arguments, and the state, modes
-    and hyper-parameters of the Modules that are called and of the Optimizers that step. Guarded
-    values cause a new trace if they change. They are the other arguments, and the plain values,
-    functions and objects that the step, and your functions that it calls, name directly in
-    closures, globals, defaults and attributes. Everything else, including libraries, is frozen: it
-    stays as it was in the trace.
+    Live values, which each call reads, are the arrays among the arguments, and the state, modes and
+    hyper-parameters of the Modules that are called and of the Optimizers that step. Guarded values,
+    whose change causes a new trace, are the other arguments, and the plain values, functions and
+    objects that the step, and your functions that it calls, name directly in closures, globals,
+    defaults and attributes. Everything else, including libraries, is frozen: calls use what the
+    trace has found.
 
     An array among the arguments reaches the step as a Tensor; a memoryview, or an object with
     `__array__`, counts as an array. The items of a container are guarded with the container, and

@@ -52,7 +52,7 @@ def time_in_turn(steps: dict[str, Step], rounds: int) -> dict[str, list[float]]:
 
 
 def compare_steps(nets: Sequence[str], names: Sequence[str], rounds: int) -> dict[str, Any]:
-    """Return, by net, the quartiles of each name in microseconds, and its ratio to minigrad."""
+    """Return, by net, the quartiles of each name in microseconds, and its ratio to minigrad's."""
     result = {}
     for net in nets:
         problem = make_problem(NETS[net])
@@ -88,7 +88,7 @@ def run_steps(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def import_seconds(module: str) -> float:
-    """Return the seconds of one `import module` in a new process, without its start."""
+    """Return the seconds of one `import module` in a new process, after the process's start."""
     code = (
         "import time; start = time.perf_counter(); "
         f"import {module}; print(time.perf_counter() - start)"
@@ -162,7 +162,7 @@ def report_machine(about: dict[str, Any]) -> None:
 
 
 def names_from(known: Sequence[str]) -> Any:
-    """Return an argparse type for a comma-separated list of names in `known`, which may be empty."""
+    """Return an argparse type for a list of names in `known`, separated by commas, maybe empty."""
 
     def parse(text: str) -> list[str]:
         names = [name for name in text.split(",") if name]

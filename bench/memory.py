@@ -30,7 +30,10 @@ def peak_kb() -> float:
 
 
 def growth(call: Callable[[], Any], count: int, warm_up: int) -> float:
-    """Return the kilobytes that `count` calls add after `warm_up` calls."""
+    """Return the kilobytes that `count` calls add after `warm_up` calls.
+
+    The garbage collector runs as usual.
+    """
     for _ in range(warm_up):
         call()
     before = resident_kb()

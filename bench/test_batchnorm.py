@@ -1,10 +1,11 @@
 """These benchmarks time BatchNorm in training mode, by shape and by direction.
 
-The variants are fused, composed, compiled (both directions under mg.compile) and PyTorch's. With a
-ReLU after it, BatchNorm runs in one operation, in two, and in PyTorch. `gb_per_s` counts what any
-implementation must move: forward reads x and writes y, backward reads x and the cotangent and
-writes dx. The variant `copies` moves as many bytes with np.copyto. Time beyond that of `copies` is
-arithmetic, or passes over memory that could be saved; kernels with several threads may take less.
+The variants are fused, composed, compiled (both directions under mg.compile) and PyTorch's.
+BatchNorm with a ReLU after it is one operation, two operations, or PyTorch's two. `gb_per_s` counts
+what any implementation must move: forward reads x and writes y, backward reads x and the cotangent
+and writes dx. The variant `copies` moves as many bytes with np.copyto. Time beyond that of `copies`
+is arithmetic, or passes over memory that could be saved; kernels with several threads may take
+less.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ def make_copies(shape: tuple[int, ...]) -> dict[str, Callable[[], Any]]:
     def forward() -> None:
         np.copyto(y, x)
 
-    def backward() -> None:  # three arrays: two, and twice a half
+    def backward() -> None:  # moves three arrays, the third as two halves
         np.copyto(dx, g)
         np.copyto(dx[:half], x[half : 2 * half])
 

@@ -1,4 +1,4 @@
-"""Benchmarks of minigrad and its peers.
+"""These benchmarks compare minigrad with its peers.
 
 `pytest bench` measures each library, and `python -m bench.compare` compares them.
 `python -m bench.numba_ground` measures the gain from the kernels' own cache, inliner and thread

@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 
 class Names:
-    """A set of names that are in use; `fresh_name` adds a new one in constant time.
+    """Names is a set of names in use; `fresh_name` adds a new one in constant time.
 
     taken: names that are in use from the beginning.
     """

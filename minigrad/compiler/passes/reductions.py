@@ -85,7 +85,7 @@ def sums_of_sums(operations: Operations, wanted: Wanted) -> Operations:
 
 
 class _Distributed:
-    """A function that replaces a sum of a result by sums of the inputs that make the result.
+    """_Distributed replaces the sum of a result by sums of the inputs that make the result.
 
     maker: the operation that makes each Value; Values are left out if an update changes them, or an
         input of their operation.

@@ -159,7 +159,7 @@ class Memory:
             self.places[self._place_of[v]] = _address(array)
 
     def stays(self) -> bool:
-        """Return whether calls may follow each other without `begin`, `end` and new states.
+        """Return whether calls may follow each other with the same states, without begin and end.
 
         They may not if the step reads gradients, since each call replaces them.
         """
@@ -197,8 +197,10 @@ class Memory:
         return view.what.forward(base, **view.attributes)  # type: ignore[union-attr]
 
     def replace(self, found: Iterable[tuple[Value, Any]]) -> bool:
-        """Use these arrays for these Values from now on; return False, and change nothing, if one
-        does not fit, and True otherwise."""
+        """Use these arrays for these Values from now on, and return whether all of them fit.
+
+        If one does not fit, nothing changes.
+        """
         found = list(found)
         for v, now in found:
             fits = isinstance(now, np.ndarray) and now.shape == v.shape

@@ -222,7 +222,7 @@ class Executable:
         self.memory.end()
         for state in self._pending:
             state.forget()
-        bindings[0] = object()  # as after a commit
+        bindings[0] = object()  # as in _end: look up all states again
         for leaf, held in self._held:
             if leaf._grad is held:
                 leaf._grad = None

@@ -94,7 +94,7 @@ class Captures:
         self, roots: Mapping[str, Any], know: Callable[[str, Tensor], None] = lambda *_: None
     ) -> None:
         self.guards = Guards()
-        self.bound = Guards()  # of what changes only if `bindings` of the tape does
+        self.bound = Guards()  # for what changes only if `bindings` of the tape does
         self.tensors: list[tuple[Place, Tensor]] = []
         self.arrays: dict[int, tuple[Any, int | None]] = {}  # with checksums of small ones
         self.held: dict[Any, Any] = {}  # the first object found, by identity of its place

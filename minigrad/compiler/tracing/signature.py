@@ -85,7 +85,7 @@ def _static(x: Any) -> Any:
 
 
 class _Itself:
-    """A wrapper that compares an object by identity, even if its class defines `__eq__`."""
+    """_Itself compares an object by identity, even if its class defines `__eq__`."""
 
     def __init__(self, x: Any) -> None:
         self._x = x

@@ -1,4 +1,6 @@
-"""Benchmarks: `pytest bench` for each library's figures, `python -m bench.compare` for ratios.
+"""These benchmarks compare minigrad with its peers.
 
-`python -m bench.numba_ground` says what the kernels' own cache, inliner and thread pool gain.
+`pytest bench` measures each library, and `python -m bench.compare` compares them.
+`python -m bench.numba_ground` measures the gain from the kernels' own cache, inliner and thread
+pool. Read workloads.py first: it has the training steps.
 """

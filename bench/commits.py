@@ -1,7 +1,7 @@
-"""Two commits of minigrad in turn, each in a process of its own that has a copy of its files.
+"""This module compares two commits of minigrad, each in a process with a copy of its files.
 
-Every workload is timed alternately in the two processes, so that what else the machine does meets
-both. A ratio above 1 means that the later commit is faster.
+Each workload is timed in the two processes alternately, so that other load on the machine slows
+both. A ratio above 1 means that the second commit is faster.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from bench import first
 ROOT = Path(__file__).parents[1]
 SETTLE, BURST = 0.03, 0.05  # seconds: between turns, and of timed calls in one turn
 
-# It runs in the folder of a commit, and uses the workloads as they are there: it answers each line
+# The server runs in the folder of a commit, with the workloads of that commit. It answers each line
 # [workload, variant, count] with the seconds per call.
 SERVER = """
 import json, sys, time
@@ -53,7 +53,7 @@ for line in sys.stdin:
 
 
 class Commit:
-    """A copy of a commit's files in a folder, and a process that times calls there."""
+    """A Commit is a copy of a commit's files in a folder, with a process that times calls there."""
 
     def __init__(self, name: str, folder: Path) -> None:
         self.name, self.folder = name, folder
@@ -82,17 +82,17 @@ class Commit:
         return float(json.loads(answer))
 
     def first(self, net: str, cache: Path) -> float:
-        """Return the seconds until the second call of a compiled step has returned."""
+        """Return the seconds of the first two calls of a compiled step."""
         variables = {"NUMBA_CACHE_DIR": str(cache)}
         arguments = "minigrad-compiled", net
         return sum(first.call("first_calls", *arguments, folder=self.folder, **variables))
 
     def peak(self, net: str) -> float:
-        """Return the peak of resident memory in training, in megabytes."""
+        """Return the peak of resident memory in eager training, in megabytes."""
         return float(first.call("training_peak", "minigrad", net, folder=self.folder)) / 1024
 
     def close(self) -> None:
-        """End the process."""
+        """Close the input of the process, and wait until it ends."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait()
@@ -101,7 +101,7 @@ class Commit:
 def compare_commits(
     names: tuple[str, str], nets: list[str], shapes: list[str], rounds: int
 ) -> dict[str, Any]:
-    """Return medians in microseconds of both commits and the quartiles of their paired ratios."""
+    """Return, by workload, the medians of both commits and the quartiles of their paired ratios."""
     result = {}
     with tempfile.TemporaryDirectory() as folder:
         commits = [Commit(name, Path(folder, str(i))) for i, name in enumerate(names)]
@@ -122,7 +122,7 @@ def compare_commits(
 def _in_turn(commits: list[Commit], workload: str, variant: str, rounds: int) -> list[list[float]]:
     counts = []
     for commit in commits:
-        commit.seconds(workload, variant, 3)  # compiles, or loads
+        commit.seconds(workload, variant, 3)  # to compile or load
         counts.append(max(1, round(BURST / commit.seconds(workload, variant, 3))))
     count = max(counts)
     times: list[list[float]] = [[], []]
@@ -135,7 +135,7 @@ def _in_turn(commits: list[Commit], workload: str, variant: str, rounds: int) ->
 
 
 def _firsts(commits: list[Commit], net: str) -> dict[str, Any]:
-    """Return seconds to the second call, with nothing on disk, and with everything there."""
+    """Return the seconds of the first two calls, with an empty and with a filled disk cache."""
     found = {}
     with tempfile.TemporaryDirectory() as folder:
         caches = [Path(folder, str(i)) for i in range(2)]
@@ -147,7 +147,7 @@ def _firsts(commits: list[Commit], net: str) -> dict[str, Any]:
 
 
 def _report(title: str, times: list[list[float]], scale: float, unit: str) -> dict[str, Any]:
-    """Print and return the medians, and the ratio of the earlier commit to the later."""
+    """Print and return the medians, and the ratio of the first commit's time to the second's."""
     medians = [statistics.median(t) * scale for t in times]
     ratios = [a / b for a, b in zip(*times, strict=True)]
     spread = statistics.quantiles(ratios, n=4, method="inclusive") if len(ratios) > 1 else ratios

@@ -1,9 +1,9 @@
-"""Minigrad and the installed peers in turn, on this machine: `python -m bench.compare`.
+"""`python -m bench.compare` measures minigrad and the installed peers in turn, on this machine.
 
-Commands: `steps` (the default; the four training steps), `import` (the time that `import minigrad`
-takes beside `import numba`), `memory` (growth over many training steps), `first` (the first call of
-a compiled step), `epoch` (beside a loop of compiled steps), `peak` (memory of training) and
-`commits` (two commits of minigrad).
+It has these commands: `steps` (the default: the four training steps), `import` (the time of `import
+minigrad` and of `import numba`), `memory` (growth over many training steps), `first` (the first
+calls of a compiled step), `epoch` (an epoch in compiled code and a loop of compiled steps), `peak`
+(peak memory of training) and `commits` (two commits of minigrad).
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from bench.workloads import FACTORIES, NETS, SHAPES, Step, available, check_agre
 
 DESCRIPTION = "Compare minigrad with the installed peers; without a command it runs `steps`."
 WARM_UP = 10  # steps, before anything is timed
-SETTLE = 0.03  # seconds; idle BLAS and OpenMP threads spin for a while and would hit the next one
-BURST = 0.03  # seconds of timed steps at a stretch, about
+SETTLE = 0.03  # seconds in which idle threads of BLAS and OpenMP stop spinning
+BURST = 0.03  # about the seconds of timed steps in one turn
 
 
 def burst(step: Step, count: int) -> float:
-    """Seconds per step over `count` steps, the last loss read."""
+    """Return the seconds per step of `count` steps, including the reading of the last loss."""
     start = time.perf_counter()
     for _ in range(count):
         loss = step()
@@ -37,7 +37,7 @@ def burst(step: Step, count: int) -> float:
 
 
 def time_in_turn(steps: dict[str, Step], rounds: int) -> dict[str, list[float]]:
-    """Seconds per step for each name and round; the order is reversed every other round."""
+    """Return the seconds per step by name and round; each second round runs in reverse order."""
     counts = {}
     for name, step in steps.items():
         burst(step, WARM_UP)
@@ -46,13 +46,13 @@ def time_in_turn(steps: dict[str, Step], rounds: int) -> dict[str, list[float]]:
     for number in range(rounds):
         for name in list(steps)[:: -1 if number % 2 else 1]:
             time.sleep(SETTLE)
-            burst(steps[name], max(2, counts[name] // 10))  # caches, after somebody else's turn
+            burst(steps[name], max(2, counts[name] // 10))  # fills the caches after another's turn
             times[name].append(burst(steps[name], counts[name]))
     return times
 
 
 def compare_steps(nets: Sequence[str], names: Sequence[str], rounds: int) -> dict[str, Any]:
-    """Per net: quartiles in microseconds of each name, and its median over minigrad's."""
+    """Return, by net, the quartiles of each name in microseconds, and its ratio to minigrad's."""
     result = {}
     for net in nets:
         problem = make_problem(NETS[net])
@@ -70,14 +70,14 @@ def compare_steps(nets: Sequence[str], names: Sequence[str], rounds: int) -> dic
 
 
 def report_step(net: str, quartiles: dict[str, list[float]], ratios: dict[str, float]) -> None:
-    """A line for each library; the head comes from `run_steps`."""
+    """Print a line for each library, under the head that `run_steps` prints."""
     for name, (q1, q2, q3) in quartiles.items():
         times = f"{q2:>10,.0f} {f'({q1:,.0f}-{q3:,.0f})':>18}"
         print(f"{net:<8}{name:<28}{times}{ratios.get(name, 1.0):>12.2f}", flush=True)
 
 
 def run_steps(args: argparse.Namespace) -> dict[str, Any]:
-    """The `steps` command."""
+    """Run the `steps` command."""
     missing = [name for name in args.peers if not available(name)]
     for name in missing:
         print(f"{name} is not installed: left out (pip install -e '.[peers]')")
@@ -88,7 +88,7 @@ def run_steps(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def import_seconds(module: str) -> float:
-    """Time of one `import module` in a fresh interpreter, its own start left out."""
+    """Return the seconds of one `import module` in a new process, after the process's start."""
     code = (
         "import time; start = time.perf_counter(); "
         f"import {module}; print(time.perf_counter() - start)"
@@ -98,10 +98,10 @@ def import_seconds(module: str) -> float:
 
 
 def run_import(args: argparse.Namespace) -> dict[str, Any]:
-    """The `import` command."""
+    """Run the `import` command."""
     modules = ("numba", "minigrad")
     for module in modules:
-        import_seconds(module)  # byte code and the disk's cache
+        import_seconds(module)  # to write byte code and fill the disk's cache
     times: dict[str, list[float]] = {module: [] for module in modules}
     for _ in range(args.rounds):
         for module in modules:
@@ -114,7 +114,7 @@ def run_import(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def run_memory(args: argparse.Namespace) -> dict[str, Any]:
-    """The `memory` command."""
+    """Run the `memory` command."""
     step = FACTORIES["minigrad"](make_problem(NETS["tiny"]))
     kilobytes = memory.growth(step, args.count, args.warm_up)
     print(f"memory growth over {args.count:,} tiny training steps: {kilobytes:,.0f} kB")
@@ -122,7 +122,7 @@ def run_memory(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def run_first(args: argparse.Namespace) -> dict[str, Any]:
-    """The `first` command."""
+    """Run the `first` command."""
     print(f"{args.net}: seconds until the second call has returned, by what was compiled before")
     print(f"{'':28}{'nothing':>12}{'kernels':>12}{'everything':>12}")
     names = [name for name in FACTORIES if name.startswith("minigrad-compiled")]
@@ -130,7 +130,7 @@ def run_first(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def run_epoch(args: argparse.Namespace) -> dict[str, Any]:
-    """The `epoch` command."""
+    """Run the `epoch` command."""
     medians = first.compare_epochs(args.net, args.rounds)
     for name, microseconds in medians.items():
         print(f"{args.net} {name:<8}{microseconds:10.1f} us per batch")
@@ -139,7 +139,7 @@ def run_epoch(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def run_peak(args: argparse.Namespace) -> dict[str, Any]:
-    """The `peak` command."""
+    """Run the `peak` command."""
     names = ["minigrad-compiled", "minigrad", "torch", "jax"]
     names = [name for name in names if available(name)]
     print(f"{args.net}: peak resident memory of {first.STEPS} training steps, with imports")
@@ -147,7 +147,7 @@ def run_peak(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def run_commits(args: argparse.Namespace) -> dict[str, Any]:
-    """The `commits` command."""
+    """Run the `commits` command."""
     shapes = args.shapes
     print(f"{args.before}, {args.after}: medians of {args.rounds} rounds in turn, and their ratio")
     names = args.before, args.after
@@ -155,14 +155,14 @@ def run_commits(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def report_machine(about: dict[str, Any]) -> None:
-    """What the figures were taken with."""
+    """Print the machine, the versions and the thread counts of a run."""
     print(f"\n{about['cpu']}, {about['cores']} cores, {about['system']}")
     for topic in ("versions", "threads"):
         print(f"{topic}: " + ", ".join(f"{name} {value}" for name, value in about[topic].items()))
 
 
 def names_from(known: Sequence[str]) -> Any:
-    """An argparse type: a comma-separated list, each one of `known`; empty for none."""
+    """Return an argparse type for a list of names in `known`, separated by commas, maybe empty."""
 
     def parse(text: str) -> list[str]:
         names = [name for name in text.split(",") if name]
@@ -177,7 +177,7 @@ def names_from(known: Sequence[str]) -> Any:
 
 
 def at_least(least: int) -> Any:
-    """An argparse type: an integer of at least `least`."""
+    """Return an argparse type for an integer of at least `least`."""
 
     def parse(text: str) -> int:
         try:
@@ -192,7 +192,7 @@ def at_least(least: int) -> Any:
 
 
 def writable(text: str) -> Path:
-    """An argparse type: a file to write, refused before minutes of measuring rather than after."""
+    """Return the path of a file to write, as an argparse type that refuses it before measuring."""
     path = Path(text)
     if path.is_dir() or not path.resolve().parent.is_dir():
         raise argparse.ArgumentTypeError(f"cannot write {text!r}: a folder, or in none that exists")
@@ -200,7 +200,7 @@ def writable(text: str) -> Path:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(prog="python -m bench.compare", description=DESCRIPTION)
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument(
@@ -248,7 +248,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run one command, print its figures and, where asked to, write them as JSON."""
+    """Run one command, print its figures and, with --json, write them as JSON."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help")):
         arguments.insert(0, "steps")

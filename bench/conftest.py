@@ -1,4 +1,4 @@
-"""Shared by the benchmarks: how they measure, and what a saved run says about the machine."""
+"""The benchmarks share these fixtures; the hooks add the machine to a saved run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Measure = Callable[..., None]
 
 @pytest.fixture(params=["minigrad", "torch"])
 def library(request: pytest.FixtureRequest) -> libraries.Library:
-    """Each eager library in turn; a peer that is not installed is skipped."""
+    """Return each eager library in turn, and skip a peer that is not installed."""
     if not machine.installed(request.param):
         pytest.skip(f"{request.param} is not installed")
     return libraries.load(request.param)
@@ -22,10 +22,13 @@ def library(request: pytest.FixtureRequest) -> libraries.Library:
 
 @pytest.fixture
 def measure(benchmark: Any) -> Measure:
-    """Time `call`, once it is warm; with the bytes that it must move, their rate is noted, too."""
+    """Return a function that times `call` after a warm-up, and notes gigabytes per second.
+
+    moved: the bytes that `call` must move; with 0, no rate is noted.
+    """
 
     def run(call: Callable[[], Any], moved: int = 0) -> None:
-        for _ in range(3):  # compiles, starts threads, fills caches
+        for _ in range(3):  # to compile, start threads and fill caches
             call()
         benchmark(call)
         if moved:
@@ -37,9 +40,9 @@ def measure(benchmark: Any) -> Measure:
 
 
 def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
-    """Put into a saved run what two runs must share to be of one machine: processor, versions.
+    """Put into a saved run what comparable runs must share: the processor and the versions.
 
-    The clock rate, which a processor may change at any time, is taken out.
+    The clock rate, which a processor may change at any time, is left out.
     """
     cpu = machine_info.get("cpu", {})
     machine_info["cpu"] = {name: cpu[name] for name in cpu if not name.startswith("hz_")}
@@ -47,5 +50,5 @@ def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
 
 
 def pytest_benchmark_update_json(output_json: dict[str, Any]) -> None:
-    """Add the thread counts, which are known only when the libraries have been loaded."""
+    """Add the thread counts, which are known only after the libraries are loaded."""
     output_json["threads"] = machine.threads()

@@ -1,5 +1,7 @@
-"""What compiled steps cost besides their time: the first call, and the peak memory of training,
-each in a process of its own; and an epoch in compiled code beside a loop of compiled steps."""
+"""These functions measure compiled steps: first calls, peak memory, and an epoch against a loop.
+
+First calls and peak memory are measured in a new process each time.
+"""
 
 from __future__ import annotations
 
@@ -20,13 +22,14 @@ from bench import memory
 from bench.workloads import FACTORIES, NETS, eager_function, make_problem
 
 BATCHES = 256  # in an epoch
-STEPS = 200  # of training, for its peak memory
+STEPS = 200  # training steps before the peak memory is read
 
 
 def call(function: str, *arguments: Any, folder: Path | None = None, **variables: str) -> Any:
-    """Return what a function of this module returns in a new process.
+    """Call a function of this module in a new process, and return its result.
 
-    folder: whose bench and minigrad that process imports; by default those of this one.
+    folder: the folder with the bench and minigrad that the process imports (default: the current
+        folder); variables: additional environment variables.
     """
     code = (
         "import json, sys; from bench import first; "
@@ -43,11 +46,11 @@ def call(function: str, *arguments: Any, folder: Path | None = None, **variables
     return json.loads(done.stdout.splitlines()[-1])
 
 
-# --- in a process of its own --------------------------------------------------------------------
+# --- in a new process ---------------------------------------------------------------------------
 
 
 def first_calls(name: str, net: str) -> list[float]:
-    """Seconds of the first call, which traces, and of the second, which compiles or loads."""
+    """Return the seconds of the first two calls, which trace, compile or load, and run."""
     step = FACTORIES[name](make_problem(NETS[net]))
     seconds = []
     for _ in range(2):
@@ -58,7 +61,7 @@ def first_calls(name: str, net: str) -> list[float]:
 
 
 def training_peak(name: str, net: str) -> float:
-    """The most kilobytes that were ever resident, after some steps."""
+    """Return the peak of resident kilobytes after some training steps."""
     step = FACTORIES[name](make_problem(NETS[net]))
     for _ in range(STEPS):
         loss = step()
@@ -70,7 +73,7 @@ def training_peak(name: str, net: str) -> float:
 
 
 def compare_first(net: str, names: Sequence[str], rounds: int) -> dict[str, dict[str, float]]:
-    """Median seconds until the second call has returned, by name and by what the cache holds."""
+    """Return the median seconds of the first two calls, by name and by what the cache contains."""
     result = {}
     for name in names:
         times: dict[str, list[float]] = {"nothing": [], "kernels": [], "everything": []}
@@ -88,7 +91,7 @@ def compare_first(net: str, names: Sequence[str], rounds: int) -> dict[str, dict
 
 
 def compare_peaks(net: str, names: Sequence[str], rounds: int) -> dict[str, float]:
-    """Median megabytes at the peak of training, kernels and generated code on the disk."""
+    """Return the median of peak megabytes in training, with all code in the disk cache."""
     result = {}
     for name in names:
         with tempfile.TemporaryDirectory() as cache:
@@ -101,7 +104,7 @@ def compare_peaks(net: str, names: Sequence[str], rounds: int) -> dict[str, floa
 
 
 def compare_epochs(net: str, rounds: int) -> dict[str, float]:
-    """Median microseconds per batch of a loop of compiled steps, and of `epoch`, in turn."""
+    """Return the median microseconds per batch of a loop of compiled steps, and of `epoch`."""
     import minigrad as mg
 
     problem = make_problem(NETS[net])
@@ -122,6 +125,6 @@ def compare_epochs(net: str, rounds: int) -> dict[str, float]:
         for name, run in ways.items():
             start = time.perf_counter()
             run()
-            if number:  # the first compiles
+            if number:  # the first round compiles
                 times[name].append((time.perf_counter() - start) / BATCHES * 1e6)
     return {name: statistics.median(t) for name, t in times.items()}

@@ -1,4 +1,4 @@
-"""Minigrad and PyTorch behind the few names that benchmarks call; the rest they share anyway."""
+"""A Library gives minigrad and PyTorch the same names where their own names differ."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Library:
-    """An eager library: its modules, and what differs between them."""
+    """A Library has the modules of an eager library, and the functions that differ."""
 
     nn: Any
     functional: Any
@@ -20,7 +20,7 @@ class Library:
 
 
 def load(name: str) -> Library:
-    """Import the library called `name`; the others stay out of the process."""
+    """Import the library `name` and no other, and return its Library."""
     if name == "minigrad":
         import minigrad as mg
         from minigrad import functional, nn, optim

@@ -1,4 +1,4 @@
-"""What a figure depends on besides the code: processor, cores, versions, thread counts."""
+"""These functions find what figures depend on: processor, cores, versions and threads."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ PEERS = ("torch", "jax")
 
 
 def installed(library: str) -> bool:
-    """Whether `library` can be imported, found out without importing it."""
+    """Return whether `library` can be imported, without importing it."""
     return find_spec(library) is not None
 
 
 def cpu_model() -> str:
-    """The processor's name, as far as the operating system tells."""
+    """Return the name of the processor, if the operating system knows it, or its architecture."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         found = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(), re.MULTILINE)
@@ -30,19 +30,19 @@ def cpu_model() -> str:
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Return the number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def load() -> float:
-    """Average number of programs that wanted to run in the last minute; 0 where nobody tells."""
+    """Return the load average of the last minute, or 0 if the system has none."""
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of each library that is installed."""
+    """Return the versions of Python and of each library that is installed."""
     found = {"python": platform.python_version()}
     for name in ("minigrad-numba", "numpy", "numba", "scipy", *PEERS):
         try:
@@ -53,9 +53,9 @@ def versions() -> dict[str, str]:
 
 
 def threads() -> dict[str, int | str]:
-    """Thread counts of what is loaded in this process.
+    """Return the thread counts of the libraries that are loaded in this process.
 
-    Libraries run in turn, never at once, so each has all cores to itself.
+    Libraries run in turn, so each may use all cores.
     """
     found: dict[str, int | str] = {}
     if "numba" in sys.modules:
@@ -63,7 +63,7 @@ def threads() -> dict[str, int | str]:
     if installed("threadpoolctl"):
         from threadpoolctl import threadpool_info
 
-        # NumPy's and SciPy's wheels carry a BLAS each; the file's path says whose it is.
+        # The wheels of NumPy and SciPy have a BLAS each; the path tells them apart.
         for pool in threadpool_info():
             owner = re.search(r"(numpy|scipy|torch)", pool["filepath"])
             label = f"{owner.group(1)} {pool['internal_api']}" if owner else pool["internal_api"]
@@ -71,12 +71,12 @@ def threads() -> dict[str, int | str]:
     if "torch" in sys.modules:
         found["torch"] = sys.modules["torch"].get_num_threads()
     if "jax" in sys.modules:
-        found["jax"] = "XLA's own pool"  # it has no call that tells
+        found["jax"] = "XLA's own pool"  # JAX has no function that returns the count
     return found
 
 
 def describe() -> dict[str, Any]:
-    """What stays the same from run to run, ready for JSON."""
+    """Return what stays the same from run to run, as values for JSON."""
     return {
         "cpu": cpu_model(),
         "cores": cores(),

@@ -1,9 +1,9 @@
-"""What minigrad's own ground under Numba gains: `python -m bench.numba_ground`.
+"""This program measures what minigrad gains from its own layer on Numba: `-m bench.numba_ground`.
 
-The disk cache, device functions, external calls, the import of BLAS and the thread pool are
-switched off one at a time, each in a copy of the package, and compared with the package as it is:
-the seconds until a first step has returned, with an empty and with a filled cache, and the
-microseconds of a whole step. minigrad.kernels.jit and minigrad.kernels.threading say what each is.
+It switches off the disk cache, device functions, external calls, the import of BLAS and the thread
+pool one at a time, each in a copy of the package, and compares the copy with the unchanged package:
+the seconds of the first two calls of a step, with an empty and with a filled cache, and the
+microseconds of a later step. minigrad.kernels.jit and minigrad.kernels.threading explain each part.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from bench.workloads import FACTORIES, NETS, make_problem
 
 ROOT = Path(__file__).resolve().parents[1]
 STEPS = {"compiled": "minigrad-compiled", "eager": "minigrad"}
-BASE = "as it is"  # the variant that others are compared with
-SECONDS = 1.0  # of steps that are timed in one process
+BASE = "as it is"  # the variant that all others are compared with
+SECONDS = 1.0  # the time in which one process repeats a step
 
 PRANGE = """
 
@@ -52,7 +52,7 @@ ONE_THREAD = """
 def parallel_for(function):
     return device_function(_named_after(function, serial_for(function)))
 """
-# By name: the file of kernels/ that a copy has other lines at the end of, and these lines.
+# By name: a file of kernels/, and the lines that the copy has at its end.
 VARIANTS = {
     BASE: ("jit/decorators.py", ""),
     "Numba's cache": ("jit/decorators.py", "\nDiskCache = None\n"),
@@ -65,7 +65,7 @@ VARIANTS = {
 
 
 def copy(variant: str, folder: Path) -> None:
-    """Copy the package, with a variant's lines, and the benchmarks to a folder."""
+    """Copy the package with the lines of a variant, and the benchmarks, to a folder."""
     for name in ("minigrad", "bench"):
         shutil.copytree(
             ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.png")
@@ -76,7 +76,7 @@ def copy(variant: str, folder: Path) -> None:
 
 
 def run(folder: Path, name: str, net: str) -> dict[str, float]:
-    """Measure a first step and further ones in a new process that uses a copy of the package."""
+    """Run `measure` in a new process that uses the copy of the package in `folder`."""
     done = subprocess.run(
         [sys.executable, "-c", "from bench.numba_ground import measure; measure()", name, net],
         env={**os.environ, "PYTHONPATH": str(folder), "NUMBA_CACHE_DIR": str(folder / "cache")},
@@ -90,11 +90,11 @@ def run(folder: Path, name: str, net: str) -> dict[str, float]:
 
 
 def measure() -> None:
-    """Print the seconds until a first step is compiled, and those of a step after that."""
+    """Print the seconds until two calls of a step have returned, and those of a later call."""
     name, net = sys.argv[1:]
     problem, start = make_problem(NETS[net]), time.perf_counter()
     step = FACTORIES[name](problem)
-    for _ in range(2):  # a compiled step is traced in the first call
+    for _ in range(2):  # the first traces a compiled step
         step().item()
     first, times = time.perf_counter() - start, []
     end = time.perf_counter() + SECONDS
@@ -106,7 +106,7 @@ def measure() -> None:
 
 
 def compare(variants: list[str], nets: list[str], rounds: int) -> list[dict[str, Any]]:
-    """Return the medians of each variant, step and net, and of its ratios to the first variant."""
+    """Return a row for each net, step and variant: medians, and the ratio to the first variant."""
     rows = []
     with tempfile.TemporaryDirectory() as temporary:
         folders = {variant: Path(temporary, str(i)) for i, variant in enumerate(variants)}

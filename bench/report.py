@@ -1,10 +1,10 @@
-"""The README's table and plot, from one run's JSON.
+"""This program makes the README's tables and plot from the JSON of one run.
 
     pytest bench/test_batchnorm.py bench/test_steps.py --benchmark-json=run.json
     python -m bench.report run.json
 
-prints the tables as Markdown. With `--readme README.md` they replace what stands there between the
-two marks, and the plot is written to `bench/batchnorm.png` (needs matplotlib).
+The second command prints the tables as Markdown. With `--readme README.md`, the tables replace the
+text between two marks in that file, and the plot goes to `bench/batchnorm.png` (needs matplotlib).
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ STEPS = {
     "jax": "JAX, jit",
 }
 
-Medians = dict[str, dict[str, float]]  # microseconds: by row, then by library or variant
+Medians = dict[str, dict[str, float]]  # microseconds by row, then by library or variant
 
 
 def medians(run: dict[str, Any], pattern: str) -> Medians:
-    """Of the benchmarks whose group matches; its first bracket names the row."""
+    """Return the medians of benchmarks whose group matches; group 1 of the pattern is the row."""
     found: Medians = {}
     for one in run["benchmarks"]:
         match = re.fullmatch(pattern, one["group"] or "")
@@ -49,7 +49,7 @@ def medians(run: dict[str, Any], pattern: str) -> Medians:
 
 
 def table(head: str, rows: Medians, names: dict[str, str], first: str) -> list[str]:
-    """Medians, and how many times as long PyTorch took as `first`."""
+    """Return a table of medians, with the ratio of PyTorch's time to that of `first`."""
     known = [name for name in names if any(name in row for row in rows.values())]
     compared = "torch" in known
     heads = [head, *(names[name] for name in known), *(["ratio"] if compared else [])]
@@ -63,7 +63,7 @@ def table(head: str, rows: Medians, names: dict[str, str], first: str) -> list[s
 
 
 def report(run: dict[str, Any]) -> list[str]:
-    """The tables, and what they were measured with."""
+    """Return the lines of the tables, and of the machine that they were measured on."""
     about = run["machine_info"]["minigrad"]
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
     threads = ", ".join(f"{name} {count}" for name, count in run["threads"].items())
@@ -89,7 +89,7 @@ def report(run: dict[str, Any]) -> list[str]:
 
 
 def plot(run: dict[str, Any], path: Path) -> None:
-    """Times relative to PyTorch's, forward and backward apart, on a logarithmic axis."""
+    """Plot times relative to PyTorch's, one axis for forward and one for backward, logarithmic."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -113,7 +113,7 @@ def plot(run: dict[str, Any], path: Path) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Print the report, or put it into a README."""
+    """Print the report, or write it into a README."""
     parser = argparse.ArgumentParser(prog="python -m bench.report", description=__doc__)
     parser.add_argument("run", type=Path, help="what pytest's --benchmark-json wrote")
     parser.add_argument("--readme", type=Path, metavar="PATH", help="the file to put it into")

@@ -1,10 +1,11 @@
-"""BatchNorm in training mode, forward and backward, per shape: fused, composed, both directions
-under mg.compile, and PyTorch's; and with ReLU behind it: in one kernel, in two, and PyTorch's.
+"""These benchmarks time BatchNorm in training mode, by shape and by direction.
 
-`gb_per_s` counts what any implementation must move: forward reads x and writes y, backward reads
-x and the cotangent and writes dx. "copies" is how long np.copyto takes to move as much of as many
-arrays, as it reads and writes. Time beyond that is arithmetic, and passes over memory that could be
-saved; kernels that share their work among threads may take less.
+The variants are fused, composed, compiled (both directions under mg.compile) and PyTorch's.
+BatchNorm with a ReLU after it is one operation, two operations, or PyTorch's two. `gb_per_s` counts
+what any implementation must move: forward reads x and writes y, backward reads x and the cotangent
+and writes dx. The variant `copies` moves as many bytes with np.copyto. Time beyond that of `copies`
+is arithmetic, or passes over memory that could be saved; kernels with several threads may take
+less.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from bench.conftest import Measure
 from bench.workloads import SHAPES
 
 ARRAYS_MOVED = {"forward": 2, "backward": 3, "both": 5}
-# A variant is one more row: its name, its library, and what it adds to the call.
+# Each row is a variant: its name, its library, and its options of the call.
 Variants = dict[str, tuple[str, dict[str, Any]]]
 VARIANTS: Variants = {
     "fused": ("minigrad", {"fused": True}),
@@ -40,7 +41,10 @@ RELU_VARIANTS: Variants = {
 def make_calls(
     library: str, options: dict[str, Any], shape: tuple[int, ...], relu: bool = False
 ) -> dict[str, Callable[[], Any]]:
-    """The calls to time, per direction; all inputs need a gradient. relu: a call of its own."""
+    """Return the calls to time, by direction; relu: whether to call ReLU separately.
+
+    All inputs need a gradient.
+    """
     lib = libraries.load(library)
     rng = np.random.default_rng(0)
     array, cotangent = (rng.standard_normal(shape, dtype=np.float32) for _ in range(2))
@@ -63,17 +67,19 @@ def make_calls(
 
 
 def make_copies(shape: tuple[int, ...]) -> dict[str, Callable[[], Any]]:
-    """The calls that move as much memory, per direction: of arrays of their own, as are x, y, the
-    cotangent and dx. Between one pair again and again, which stays in the cache where four arrays
-    do not, copies take 0.3 to 0.5 of the time at (4096, 256) and (8, 64, 56, 56)."""
-    # Not zeros, which have no memory until they are written.
+    """Return calls that move the same number of bytes by copies, by direction.
+
+    The copies are between four arrays, like x, y, the cotangent and dx, since two arrays might stay
+    in the cache when four do not.
+    """
+    # Arrays of zeros would have no memory before the first write.
     x, y, g, dx = (np.ones(int(np.prod(shape)), np.float32) for _ in range(4))
     half = x.size // 2
 
     def forward() -> None:
         np.copyto(y, x)
 
-    def backward() -> None:  # three arrays, of which x is read, and a copy moves two
+    def backward() -> None:  # moves three arrays, the third as two halves
         np.copyto(dx, g)
         np.copyto(dx[:half], x[half : 2 * half])
 
@@ -88,7 +94,7 @@ by_shape = pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: "x".join(m
 
 
 def bytes_moved(direction: str, shape: tuple[int, ...]) -> int:
-    """What any implementation must read and write."""
+    """Return the bytes that any implementation must read and write."""
     return ARRAYS_MOVED[direction] * np.dtype(np.float32).itemsize * int(np.prod(shape))
 
 
@@ -98,7 +104,7 @@ def bytes_moved(direction: str, shape: tuple[int, ...]) -> int:
 def test_batchnorm(
     measure: Measure, benchmark: Any, shape: tuple[int, ...], direction: str, variant: str
 ) -> None:
-    """One direction of one BatchNorm over arrays that are in the cache where they fit there."""
+    """Time one direction of one BatchNorm; arrays are in the cache if they fit into it."""
     library, options = VARIANTS[variant]
     if not machine.installed(library):
         pytest.skip(f"{library} is not installed")
@@ -115,7 +121,7 @@ def test_batchnorm(
 def test_batchnorm_relu(
     measure: Measure, benchmark: Any, shape: tuple[int, ...], variant: str
 ) -> None:
-    """Forward and backward; in one kernel, ReLU's own passes over memory are saved."""
+    """Time forward and backward; one kernel for both saves ReLU's passes over memory."""
     library, options = RELU_VARIANTS[variant]
     if not machine.installed(library):
         pytest.skip(f"{library} is not installed")

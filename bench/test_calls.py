@@ -1,4 +1,4 @@
-"""What it costs to call a compiled function that has next to nothing to do, beside JAX's jit."""
+"""These benchmarks time calls of compiled functions that do almost nothing, and JAX's."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bench import machine
 from bench.conftest import Measure
 
 X = np.ones((2, 3), np.float32)
-# What is compiled, and the arguments of a call. The array is one of NumPy in every call.
+# Each function is compiled, and called with these arguments; the array is always NumPy's.
 CALLS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
     "empty": (lambda: None, ()),
     "one array": (lambda x: None, (X,)),
@@ -23,7 +23,7 @@ CALLS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
 @pytest.mark.parametrize("name", ["minigrad", "jax"])
 @pytest.mark.parametrize("call", CALLS)
 def test_call(measure: Measure, benchmark: Any, call: str, name: str) -> None:
-    """One call; JAX may return before its result is there."""
+    """Time one call; JAX may return before the result is computed."""
     if not machine.installed(name):
         pytest.skip(f"{name} is not installed")
     benchmark.group = f"compiled call, {call}"

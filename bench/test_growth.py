@@ -1,5 +1,8 @@
-"""The cost of compiling as programs grow: all passes by the number of operations, and an unrolled
-recurrent network by the number of its turns, beside JAX."""
+"""These benchmarks time compiling as programs grow.
+
+All passes are timed by the number of operations, and an unrolled recurrent network by the number of
+its turns, in minigrad and JAX.
+"""
 
 from __future__ import annotations
 
@@ -23,18 +26,17 @@ from minigrad.compiler.runtime.buffers import Memory, Workspace
 
 
 class Builder:
-    """A program that is written down without being traced."""
+    """A Builder writes a program without tracing it."""
 
     def __init__(self, **shapes: tuple[int, ...]) -> None:
         self.arguments = [self._value(*item, "argument") for item in shapes.items()]
         self.operations: list[Operation] = []
-        self.backward = False  # whether operations belong to a derivative
+        self.backward = False  # whether new operations belong to a backward pass
 
     def __call__(
         self, name: str, *inputs: Any, shape: tuple[int, ...] = (), **attributes: Any
     ) -> Value:
-        """Write an operation, and return its result; its shape is that of broadcast inputs, unless
-        it is given."""
+        """Write an operation, and return its result; shape: by default, the inputs broadcast."""
         shape = shape or np.broadcast_shapes(*[x.shape for x in inputs if isinstance(x, Value)])
         made = self._value(name, shape, "result")
         rule = (ops.TABLE["add"], 0) if self.backward else None
@@ -52,7 +54,7 @@ class Builder:
 
 
 def chain(operations: int) -> Program:
-    """Elementwise operations, one after the other."""
+    """Return a program of elementwise operations, one after the other."""
     write = Builder(x=(16, 32), c=(16, 32))
     x, c = write.arguments
     for _ in range(operations // 3):
@@ -61,7 +63,7 @@ def chain(operations: int) -> Program:
 
 
 def shared(operations: int) -> Program:
-    """Cotangents that are read twice each, and at the end are summed."""
+    """Return a program whose cotangents are read twice each, and summed at the end."""
     write = Builder(x=(16, 32))
     (g,) = write.arguments
     write.backward = True
@@ -72,7 +74,7 @@ def shared(operations: int) -> Program:
 
 
 def recurrent(operations: int) -> Program:
-    """A recurrent network and its gradients."""
+    """Return a program with a recurrent network and its gradients."""
     write = Builder(x=(16, 32), w=(32, 32), u=(32, 32), b=(32,))
     x, w, u, b = write.arguments
     h, states = write("neg", x), []
@@ -93,7 +95,7 @@ def recurrent(operations: int) -> Program:
 
 
 def deep(operations: int) -> Program:
-    """A network of many layers, each with weights of its own, and its gradients."""
+    """Return a program with a network of many layers, each with its own weights, and gradients."""
     count = operations // 6
     write = Builder(x=(16, 32), **{f"w{i}": (32, 32) for i in range(count)})
     x, *weights = write.arguments
@@ -116,7 +118,7 @@ PROGRAMS = {f.__name__: f for f in (chain, shared, recurrent, deep)}
 @pytest.mark.parametrize("operations", [100, 1_000, 10_000])
 @pytest.mark.parametrize("kind", PROGRAMS)
 def test_passes(benchmark: Any, kind: str, operations: int) -> None:
-    """Measure all passes, the emitter and the layout of memory, without tracing and Numba."""
+    """Time all passes, the emitter and the layout of memory, without tracing and Numba."""
     benchmark.group = f"passes, {kind}"
 
     def compile_(program: Program) -> None:
@@ -136,7 +138,7 @@ def test_passes(benchmark: Any, kind: str, operations: int) -> None:
 @pytest.mark.parametrize("name", STEPS)
 @pytest.mark.parametrize("turns", [10, 50, 100, 200])
 def test_unrolled(benchmark: Any, tmp_path: Path, turns: int, name: str) -> None:
-    """Measure a process that starts, compiles with an empty cache, and trains for 22 steps."""
+    """Time a process that starts, compiles with an empty cache, and trains for 22 steps."""
     if not machine.installed(name):
         pytest.skip(f"{name} is not installed")
     benchmark.group = f"compile an RNN of {turns} turns"

@@ -1,6 +1,6 @@
-"""Single primitives and the functions next to them, forward and backward, and SGD; float32.
+"""These benchmarks time single functions, forward and backward, and SGD, in float32.
 
-The forward pass records (its inputs need gradients), as it does in training.
+The forward pass records a tape, as in training, since its inputs need gradients.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Op:
-    """A call on the library's functional module and tensors of these shapes, then labels if any."""
+    """An Op is a call on a functional module, on tensors of these shapes, and on labels."""
 
     call: Callable[..., Any]
     shapes: tuple[Shape, ...]
-    classes: int = 0  # above 0: integer labels, one for each row of the first operand
+    classes: int = 0  # if above 0, each row of the first operand has an integer label
 
 
 BLOCK = (256, 1024)  # activations of the net `wide`
@@ -57,7 +57,7 @@ OPS = {
 @pytest.mark.parametrize("direction", ["forward", "backward"])
 @pytest.mark.parametrize("name", OPS)
 def test_op(measure: Measure, benchmark: Any, library: Library, name: str, direction: str) -> None:
-    """One op in one direction; the backward pass is for all operands, with a random cotangent."""
+    """Time one direction; the backward pass is for all operands, with a random cotangent."""
     benchmark.group = f"{name} {direction}"
     op = OPS[name]
     rng = np.random.default_rng(0)
@@ -86,7 +86,7 @@ SGD_OPTIONS: dict[str, dict[str, Any]] = {
     "decay": {"momentum": 0.9, "weight_decay": 1e-4},
     "nesterov": {"momentum": 0.9, "nesterov": True},
 }
-# Weights and biases of the nets `tiny`, where calls cost most, and `wide`, where memory does.
+# Weights and biases of two nets: in `tiny` calls cost most, and in `wide` memory does.
 SGD_SHAPES: dict[str, list[Shape]] = {
     "tiny": [(64, 64), (64,), (64,), (64,), (10, 64), (10,)],
     "wide": [(1024, 784), (1024, 1024), (10, 1024), *[(1024,)] * 6, (10,)],
@@ -96,7 +96,7 @@ SGD_SHAPES: dict[str, list[Shape]] = {
 @pytest.mark.parametrize("options", SGD_OPTIONS)
 @pytest.mark.parametrize("net", SGD_SHAPES)
 def test_sgd(measure: Measure, benchmark: Any, library: Library, net: str, options: str) -> None:
-    """One update of all parameters of a net; gradients stay the same."""
+    """Time one update of all parameters of a net, with the same gradients each time."""
     benchmark.group = f"sgd {options} {net}"
     rng = np.random.default_rng(0)
     parameters = []

@@ -1,4 +1,4 @@
-"""The backward pass of a Python loop over rows, whose time should grow as their number does."""
+"""This benchmark times the backward pass of a Python loop over rows; it should be linear in n."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bench.libraries import Library
 
 @pytest.mark.parametrize("n", [1000, 2000, 4000])
 def test_slices(measure: Measure, benchmark: Any, library: Library, n: int) -> None:
-    """The gradient of a sum of x[i] * x[i] with x (n, 64), row by row; float32."""
+    """Time the gradient of the sum of x[i] * x[i] over the rows of x (n, 64), in float32."""
     benchmark.group = f"slices {n}"
     rows = np.linspace(0.0, 1.0, n * 64, dtype=np.float32).reshape(n, 64)
     x = library.tensor(rows, requires_grad=True)

@@ -1,7 +1,7 @@
-"""A recurrent network by hand, unrolled in Python, and the seconds until its training step runs.
+"""This program times a training step of a recurrent network that is unrolled in Python.
 
-`python -m bench.unrolled minigrad 200` prints the seconds that the first two calls take, which
-include tracing and compiling, and those of a later call.
+`python -m bench.unrolled minigrad 200` prints the seconds of the first two calls together, which
+include tracing and compiling, and the seconds of a later call.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Step = Callable[[], float]
 
 
 def data(turns: int) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
-    """Weights by name, and inputs of shape (turns, batch, inputs) with a label for each sample."""
+    """Return weights by name, inputs (turns, batch, inputs), and a label for each sample."""
     rng = np.random.default_rng(0)
     shapes = {
         "W": (HIDDEN, INPUTS),
@@ -37,7 +37,7 @@ def data(turns: int) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
 
 
 def minigrad_step(turns: int) -> Step:
-    """Forward, backward and SGD under mg.compile."""
+    """Return a step with forward, backward and SGD under mg.compile."""
     import minigrad as mg
     from minigrad import functional, nn, optim
 
@@ -61,7 +61,7 @@ def minigrad_step(turns: int) -> Step:
 
 
 def jax_step(turns: int) -> Step:
-    """The same under jax.jit."""
+    """Return a step with forward, backward and SGD under jax.jit."""
     import jax
     from jax import numpy as jnp
 
@@ -92,7 +92,7 @@ STEPS = {"minigrad": minigrad_step, "jax": jax_step}
 
 
 def main(name: str, turns: int) -> dict[str, float]:
-    """The seconds of the first two calls, and of the fastest of twenty more."""
+    """Return the seconds of the first two calls, and of the fastest of twenty more."""
     step = STEPS[name](turns)
     times = []
     for _ in range(22):

@@ -1,9 +1,9 @@
-"""The four named training steps, once per library, all doing the same work.
+"""The four nets have a training step for each library, and all libraries do the same work.
 
-Each factory takes a `Problem` (data and initial weights) and returns `step`, a callable without
-arguments that does one whole training step (zero_grad, forward, cross-entropy, backward, SGD
-with momentum) and returns the loss. JAX computes in the background, so a timing ends with the
-last loss read by `.item()`, which waits. Libraries are imported by their factory only.
+Each factory takes a `Problem` (data and initial weights) and returns `step`, a function without
+arguments that does one whole training step (zero_grad, forward, cross-entropy, backward, SGD with
+momentum) and returns the loss. JAX computes in the background, so each timing ends when the last
+loss is read by `.item()`, which waits. Each factory imports its own library only.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Step = Callable[[], Any]
 
 @dataclass(frozen=True)
 class Net:
-    """A network of Linear + BatchNorm1d + ReLU blocks and a last Linear, with its batch size."""
+    """A Net has blocks of Linear, BatchNorm1d and ReLU, a last Linear, and a batch size."""
 
     inputs: int
     hidden: tuple[int, ...]
@@ -42,7 +42,7 @@ NETS = {
     "wide": Net(784, (1024, 1024), 10, 256),
 }
 
-# Of inputs to BatchNorm.
+# Shapes of inputs to BatchNorm.
 SHAPES = [
     *[(32, 64), (64, 256), (128, 1024), (4096, 256), (1024, 4096), (65536, 64)],
     *[(32, 64, 28, 28), (16, 256, 14, 14), (8, 64, 56, 56)],
@@ -51,7 +51,7 @@ SHAPES = [
 
 @dataclass(frozen=True)
 class Problem:
-    """A net, one batch of data and initial weights under PyTorch's names for a Sequential."""
+    """A Problem has a net, one batch of data, and weights by PyTorch's names in a Sequential."""
 
     net: Net
     x: np.ndarray
@@ -60,7 +60,7 @@ class Problem:
 
 
 def make_problem(net: Net, seed: int = 0) -> Problem:
-    """Random data and Linear weights as PyTorch draws them, U(-1, 1) / sqrt(fan_in)."""
+    """Return random data, and Linear weights as PyTorch draws them: U(-1, 1) / sqrt(fan_in)."""
     rng = np.random.default_rng(seed)
     weights: dict[str, np.ndarray] = {}
     sizes = (net.inputs, *net.hidden, net.classes)
@@ -82,14 +82,14 @@ def make_problem(net: Net, seed: int = 0) -> Problem:
 
 
 def eager_step(problem: Problem, library: str, **norm_options: Any) -> Step:
-    """Minigrad or PyTorch as its tutorials write it; `norm_options` go to each BatchNorm1d."""
+    """Return the step as PyTorch's tutorials write it; norm_options: for each BatchNorm1d."""
     lib = load(library)
     step = eager_function(problem, library, **norm_options)
     return partial(step, lib.tensor(problem.x), lib.tensor(problem.labels))
 
 
 def eager_function(problem: Problem, library: str, **norm_options: Any) -> Callable[..., Any]:
-    """The step as a function of a batch and its labels."""
+    """Return the step as a function of a batch and its labels."""
     lib = load(library)
     layers, width = [], problem.net.inputs
     for hidden in problem.net.hidden:
@@ -112,7 +112,7 @@ def eager_function(problem: Problem, library: str, **norm_options: Any) -> Calla
 
 
 def compiled_step(problem: Problem, **norm_options: Any) -> Step:
-    """Minigrad's eager step under mg.compile, given its data anew in each call."""
+    """Return minigrad's eager step under mg.compile; each call gets the data as arrays."""
     import minigrad as mg
 
     compiled = mg.compile(eager_function(problem, "minigrad", **norm_options))
@@ -120,7 +120,7 @@ def compiled_step(problem: Problem, **norm_options: Any) -> Step:
 
 
 def jax_step(problem: Problem) -> Step:
-    """JAX: the whole step under one jit, its state donated so that it is updated in place."""
+    """Return JAX's step under one jit, with a donated state, which is updated in place."""
     import jax
     from jax import numpy as jnp
 
@@ -180,7 +180,7 @@ def jax_step(problem: Problem) -> Step:
     return step
 
 
-# The first is what the others are compared with. A variant is one more row, named library-variant.
+# All are compared with the first. A variant of a library is named library-variant.
 FACTORIES: dict[str, Callable[[Problem], Step]] = {
     "minigrad": partial(eager_step, library="minigrad"),
     "minigrad-composed": partial(eager_step, library="minigrad", fused=False),
@@ -192,16 +192,16 @@ FACTORIES: dict[str, Callable[[Problem], Step]] = {
 
 
 def available(name: str) -> bool:
-    """Whether the library behind the factory `name` is installed."""
+    """Return whether the library of the factory `name` is installed."""
     return installed(name.partition("-")[0])
 
 
 def check_agreement(
     problem: Problem, names: Iterable[str], steps: int = 6, tolerance: float = 1e-4
 ) -> dict[str, list[float]]:
-    """Losses of the first steps of each library; AssertionError where they do not agree.
+    """Return the losses of the first steps by name; raise an AssertionError if they differ.
 
-    This is what makes a comparison fair: who computes the same trajectory does the same work.
+    A comparison of times is fair only if all compute the same losses, and so do the same work.
     """
     losses = {}
     for name in names:
@@ -210,7 +210,7 @@ def check_agreement(
     first, *others = losses
     for other in others:
         gap = float(np.abs(np.subtract(losses[first], losses[other])).max())
-        if not gap <= tolerance:  # NaN fails too
+        if not gap <= tolerance:  # NaN fails, too
             raise AssertionError(
                 f"{first} and {other} do not do the same work: their losses differ by {gap:.2g}"
                 f" (at most {tolerance:g}): {losses[first]} and {losses[other]}"

@@ -1,4 +1,4 @@
-"""mg.compile traces a function of Tensors at its first call, and runs it compiled.
+"""mg.compile traces a function of Tensors in its first call, then runs compiled code.
 
 This module may import everything but explainer.
 """
@@ -34,41 +34,43 @@ from .tracing.trace import Trace
 
 
 def compile(function: Any = None, *, check: int | None = None) -> Any:
-    """Return the function compiled: its first call traces it, and each call runs machine code.
+    """Return a compiled function: its first call traces `function`; each call runs machine code.
 
     function: a training step with forward, backward and update, or any function of Tensors.
         Without it, `compile` returns a decorator with the options.
     check: the first call, and every check-th call after it, also runs the function eagerly, on the
         same data and state, and compares all results, gradients and state. Such a call costs an
-        eager call besides. None: no call is checked.
+        additional eager call. None: no call is checked.
 
-    Live, read in each call: arrays among the arguments, and the state, modes and hyper-parameters
-    of the Modules that are called and of the Optimizers that step. Guarded, so that a change means
-    a new trace: the other arguments, and the plain values, functions and objects that the step, and
-    your functions that it calls, name directly in closures, globals, defaults and attributes.
-    Frozen, as the trace has found it: everything else, libraries included.
+    Live values, which each call reads, are the arrays among the arguments, and the state, modes and
+    hyper-parameters of the Modules that are called and of the Optimizers that step. Guarded values,
+    whose change causes a new trace, are the other arguments, and the plain values, functions and
+    objects that the step, and your functions that it calls, name directly in closures, globals,
+    defaults and attributes. Everything else, including libraries, is frozen: calls use what the
+    trace has found.
 
     An array among the arguments reaches the step as a Tensor; a memoryview, or an object with
-    `__array__`, counts as an array. The items of a container are guarded with it, and so is what a
-    thread or context holds. NumPy arrays that the step names are live where they are operands;
-    where Python or NumPy reads their elements (`v[0]`, `v * 2`, a mask that is an index), arrays
-    of at most 8 KB are guarded, and larger ones are frozen. Frozen are also values under computed
-    names, the time, prints, draws from random generators other than mg's, and the order of a
-    Module's attributes if its `__dict__` is edited by hand. Pass what changes as an argument, and
-    what changes often as an array, which needs no new trace.
+    `__array__`, counts as an array. The items of a container are guarded with the container, and
+    the contents of a threading.local or ContextVar likewise. NumPy arrays that the step names are
+    live as operands of minigrad's operations. If Python or NumPy reads their elements (`v[0]`,
+    `v * 2`, a mask as an index), arrays of at most 8 KB are guarded, and larger ones are frozen.
+    These are frozen, too: values under computed names, the time, prints, draws from random
+    generators other than mg's, and the order of a Module's attributes if its `__dict__` is edited
+    by hand. Pass a value that changes as an argument, and one that changes often as an array, which
+    needs no new trace.
 
     Eager and compiled calls may alternate, since both change the same parameters, buffers and
-    optimizer state. Results are copies without a tape. `.grad` is valid until the next call. A
-    compiled method has traces of its own for each object. The latest 16 traces for arrays of the
-    same shapes are kept. A step that changes what is guarded, such as a counter of its own, is
-    traced again in each call until it changes nothing.
+    optimizer state. Results are copies without a tape. `.grad` is valid until the next call. Each
+    object has its own traces of a compiled method. The latest 16 traces for arrays of the same
+    shapes are kept. A step that changes what is guarded, such as its own counter, is traced in each
+    call until it changes nothing.
 
     Errors: DtypeError if `function` is not callable, or for an argument that is neither a Tensor,
-    an array nor hashable; ArgumentError for a bad `check`. TraceError for a step that looks at the
-    value of a Tensor (a print looks, too), puts a Tensor outside itself (`self.h = h`), seeds, or
-    sets the `lr` of a group, and for a checked call that differs beyond rounding, which names the
-    operation where the two part. Nothing of minigrad's has changed after a TraceError. Operations
-    raise the same errors as eagerly.
+    an array nor hashable; ArgumentError for a bad `check`; TraceError for a step that reads the
+    value of a Tensor (a print reads it, too), puts a Tensor outside itself (`self.h = h`), seeds
+    the random generator, or sets the `lr` of a group; TraceError for a checked call that differs by
+    more than rounding, with the name of the first operation that differs. After a TraceError, no
+    state of minigrad has changed. Operations raise the same errors as in eager calls.
 
     >>> @mg.compile
     ... def gradient(x, y):
@@ -91,13 +93,13 @@ _all: "weakref.WeakSet[CompiledFunction]" = weakref.WeakSet()
 
 @after_fork
 def _renew_locks() -> None:
-    """Renew the locks in a child, where the threads that held them do not exist."""
+    """Renew the locks after a fork, since the child lacks the threads that may hold them."""
     for compiled in _all:
         compiled._running = threading.RLock()
 
 
 class CompiledFunction:
-    """A compiled function, which `mg.compile` returns; it is called like the function itself.
+    """A CompiledFunction is what `mg.compile` returns; it is called like the function itself.
 
     check: see `mg.compile`.
     """
@@ -110,7 +112,7 @@ class CompiledFunction:
         self._executables = TraceCache(self._title)
         self._last: Executable | None = None
         self._workspace = Workspace()
-        self._running = threading.RLock()  # one executable's memory serves one call at a time
+        self._running = threading.RLock()  # executables share memory, so one call runs at a time
         _all.add(self)
         try:
             self._names = list(inspect.signature(function).parameters)
@@ -119,15 +121,15 @@ class CompiledFunction:
 
     @property
     def traces(self) -> int:
-        """The number of traces that are kept: one for each signature and set of guarded values."""
+        """Return the number of traces kept: one for each signature and set of guarded values."""
         return sum(map(len, self._executables.values()))
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if tracer.get() is not None:  # the call becomes a part of the trace of another function
+        if tracer.get() is not None:  # the call becomes part of another trace
             return self._eagerly(args, kwargs)
         arrays, signature = signature_of(args, kwargs)
         if self._running._is_owned():  # type: ignore[attr-defined]
-            # A signal handler or finaliser calls in the middle of a call, whose memory is in use.
+            # A signal handler or finaliser interrupts a call, which is using the memory.
             return self._eagerly(args, kwargs)
         with self._running:
             executable = self._holding(signature, args, kwargs)
@@ -140,16 +142,16 @@ class CompiledFunction:
         return self(*map(native, args), **{name: native(x) for name, x in kwargs.items()})
 
     def _eagerly(self, args: Any, kwargs: Mapping[str, Any]) -> Any:
-        """Call the function itself, with Tensors in place of arrays."""
+        """Call the original function, with Tensors in place of arrays."""
         named = {name: lifted(x) for name, x in kwargs.items()}
         return self._function(*map(lifted, args), **named)
 
     def _run_checked(
         self, executable: Executable, arrays: list[Any], args: Any, kwargs: Any
     ) -> Any:
-        """Run the executable, and in every check-th call the function as well."""
+        """Run the executable, and in every check-th call also the function."""
         self._calls += 1
-        # A step that changes what it reads, as a counter, would do so twice.
+        # A step that changes what it reads, such as a counter, must not run twice.
         if (self._calls - 1) % self._check or not executable.guards_hold():  # type: ignore[operator]
             return executable.run(arrays)
         given = TracedArguments(self._names, args, kwargs)
@@ -157,7 +159,7 @@ class CompiledFunction:
         return run_checked(executable, arrays, eager, self._title)
 
     def _holding(self, signature: Any, args: Any, kwargs: Any) -> Executable | None:
-        """Return the executable whose signature and guards fit a call, or None."""
+        """Return an executable with this signature whose guards hold, or None."""
         try:
             executables = self._executables.get(signature, ())
         except TypeError:
@@ -169,14 +171,14 @@ class CompiledFunction:
         return None
 
     def epoch(self, *data: Any, **options: Any) -> Tensor:
-        """Run the step on every mini-batch of an epoch, and return the numbers that the calls
-        return as a Tensor of shape (batches,).
+        """Run the step on each mini-batch of an epoch; return its results, shape (batches,).
 
-        data: a DataLoader, whose next epoch is run; or arrays, with the DataLoader's `options`
-            (batch_size, shuffle, drop_last, seed), for the first epoch of a new DataLoader.
-        Compiled code also gathers the batches. The result is bit for bit that of `for batch in
-        loader: step(*batch)`, and an interrupt leaves the parameters after a whole batch. A batch
-        of another size than the others runs as a call, and so does each batch of a step that is not
+        data: a DataLoader, to run its next epoch; or arrays, to run the first epoch of a new
+            DataLoader with `options` (batch_size, shuffle, drop_last, seed).
+
+        Compiled code also gathers the batches. The result has the same bits as that of `for batch
+        in loader: step(*batch)`, and an interrupt leaves the parameters after a whole batch.
+        Batches run as separate calls if their size differs from the others', or if the step is not
         one compiled function.
 
         Errors: those of the calls; ArgumentError for an unknown option, and for a step that does
@@ -187,7 +189,7 @@ class CompiledFunction:
             return run_epoch(self._number, loader, whole=self._check is None)
 
     def _number(self, batch: list[Any]) -> tuple[Any, Executable]:
-        """Return the result of a call, as an array of shape (1,), and its executable."""
+        """Call the step on a batch; return the result, of shape (1,), and the executable."""
         arrays, signature = signature_of(batch, {})
         executable = self._holding(signature, batch, {})
         if executable is None:
@@ -212,11 +214,11 @@ class CompiledFunction:
     ) -> Executable:
         """Trace the function, and return a new executable for calls like this one.
 
-        check: it raises an error to refuse a result.
+        check: a function that raises an error to refuse a result.
         """
         given = TracedArguments(self._names, args, kwargs)
         trace = Trace(given.tensors)
-        # Objects among the arguments may change, as objects outside the step may.
+        # Objects among the arguments may change, like objects outside the step.
         label = "model" if isinstance(self._function, Module) else "self"
         before = Captures({label: self._function, **given.statics}, trace.know)
         trace.undo(functools.partial(random.go_back, random.place()))
@@ -232,7 +234,7 @@ class CompiledFunction:
             refuse_leaks(before, after, trace)
             known = [x for _, x in after.tensors]
             trace.give_elements(known)
-            if not before.guards():  # the step changes what it reads; compiled calls would not
+            if not before.guards():  # the step changes what it reads
                 after.guards.never()
             elements = [(look, True) for look in before.elements(trace.has_met)]
             for look, seen in (*trace.guards, *elements):
@@ -248,7 +250,7 @@ class CompiledFunction:
         return executable
 
     def __get__(self, owner: Any, kind: Any = None) -> Any:
-        """Return the method of an object, which has traces of its own."""
+        """Return the compiled method of an object, with its own traces."""
         if owner is None:
             return self
         methods = methods_of(owner)
@@ -257,22 +259,22 @@ class CompiledFunction:
         )
 
     def __reduce__(self) -> Any:
-        """Return how it is pickled, which is as a function."""
+        """Return what pickle needs: the name of the function, or the function itself."""
         return reduced(self, self._function, functools.partial(compile, check=self._check))
 
     def __copy__(self) -> "CompiledFunction":
-        """Return itself, as copies of functions do."""
+        """Return itself, since copies of functions are the functions themselves."""
         return self
 
     def __deepcopy__(self, memo: Any) -> "CompiledFunction":
-        """Return itself, as copies of functions do."""
+        """Return itself, since copies of functions are the functions themselves."""
         return self
 
     # --- what was made -------------------------------------------------------------------------
 
     @property
     def source(self) -> str:
-        """The generated Python that the latest call has run.
+        """Return the generated Python source that the latest call has run.
 
         Errors: TraceError before the first call.
         """
@@ -280,7 +282,7 @@ class CompiledFunction:
 
     @property
     def path(self) -> Any:
-        """The file that `source` stands in, or None where no folder is writable.
+        """Return the path of the file with `source`, or None if no folder is writable.
 
         Errors: as source.
         """
@@ -288,7 +290,7 @@ class CompiledFunction:
 
     @property
     def program(self) -> str:
-        """The operations of the latest call after all passes, a line for each.
+        """Return the operations of the latest call after all passes, one line for each.
 
         Errors: as source.
         """
@@ -300,8 +302,8 @@ class CompiledFunction:
         return self._last
 
     def report(self) -> str:
-        """Return a text that tells what was fused, how many bytes each nest of loops moves, and the
-        seconds that writing the code, and compiling or loading it, took.
+        """Return a text about the latest call: the fused operations, the bytes that each loop nest
+        moves, and the seconds for writing the code and for compiling or loading it.
 
         Errors: as source.
         """
@@ -309,18 +311,18 @@ class CompiledFunction:
 
 
 class Bound(CompiledFunction):
-    """A compiled method that is bound to its object."""
+    """A Bound is a compiled method of one object."""
 
     def __init__(self, function: Callable[..., Any], owner: Any, check: int | None) -> None:
         super().__init__(types.MethodType(function, owner), check)
         self.__self__ = owner
 
     def __get__(self, owner: Any, kind: Any = None) -> "Bound":
-        """Return itself, since it is bound already."""
+        """Return the method itself, since it is bound already."""
         return self
 
     __copy__ = __deepcopy__ = None  # type: ignore[assignment]
 
     def __reduce__(self) -> Any:
-        """Return how it is pickled and copied: by its object and its name, as bound methods are."""
+        """Return what pickle and copy need: the object and the name, as for other bound methods."""
         return getattr, (self.__self__, self.__name__)  # type: ignore[attr-defined]

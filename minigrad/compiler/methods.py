@@ -1,5 +1,8 @@
-"""An object keeps its compiled methods, so that these live as long as it. Compiled functions are
-pickled by name."""
+"""An object keeps its compiled methods, which live as long as the object.
+
+This module also pickles compiled functions: by name or, if another process may not find the name,
+by value.
+"""
 
 import pickle
 import sys
@@ -12,7 +15,7 @@ NAME = "_minigrad_compiled"
 
 
 class Methods(dict[Any, Any]):
-    """The compiled methods of an object, by function; a copy of the object begins with none."""
+    """Methods has the compiled methods of an object, by function; a copy of it has none."""
 
     def __init__(self, owner: Any = None) -> None:
         super().__init__()
@@ -22,27 +25,27 @@ class Methods(dict[Any, Any]):
         return Methods, ()
 
 
-_elsewhere: dict[int, Methods] = {}  # of objects with slots only, by identity, and kept for ever
+_elsewhere: dict[int, Methods] = {}  # for objects without `__dict__`, by identity; never freed
 
 
 def methods_of(owner: Any) -> Methods:
-    """Return the compiled methods of an object, to which others may be added."""
+    """Return the compiled methods of an object; the caller may add others."""
     held = getattr(owner, "__dict__", None)
     if not isinstance(held, dict):
         return _elsewhere.setdefault(id(owner), Methods(owner))
     methods = held.get(NAME)
     if methods is None:
         methods = held.setdefault(NAME, Methods(owner))
-    if methods.owner is not owner:  # as copy.copy leaves it
+    if methods.owner is not owner:  # the object is a copy, made by copy.copy
         methods = held[NAME] = Methods(owner)
     return methods
 
 
 def reduced(compiled: Any, function: Any, compile: Callable[[Any], Any]) -> Any:
-    """Return how a compiled function is pickled: by its name, or else by pickling the function.
+    """Return what pickle needs for a compiled function: its name, or else the pickled function.
 
-    Another process may not find the name. A pickler that can pickle functions by value then does
-    so; for any other pickler, cloudpickle does it.
+    A pickler that can pickle functions by value, such as cloudpickle's, pickles the function itself
+    if another process may not find the name. For other picklers, cloudpickle pickles it.
     """
     module, name = function.__module__, getattr(function, "__qualname__", "")
     found: Any = sys.modules.get(module)
@@ -58,7 +61,7 @@ def reduced(compiled: Any, function: Any, compile: Callable[[Any], Any]) -> Any:
 
 
 def _takes_functions_apart() -> bool:
-    """Return whether the pickler that asks is some copy of cloudpickle."""
+    """Return whether the calling pickler belongs to a copy of cloudpickle."""
     frame = sys._getframe(1)
     while frame is not None:
         pickler = frame.f_locals.get("self") if frame.f_code.co_name == "dump" else None

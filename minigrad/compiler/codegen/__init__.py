@@ -1,6 +1,6 @@
-"""Code generation turns a Program into the source of a Python module for Numba.
+"""Code generation turns a Program into the source of a Python module, which Numba compiles.
 
-In: a Program (ir/). Out: source, and what each function in it takes.
-Read fusion.py (groups of operations), loops.py, calls.py, indexing.py (the code of each kind),
-function.py and rolled.py (whole functions), module.py (the module).
+A Program (ir/) goes in. Source comes out, with a description of what each function takes.
+Read fusion.py (groups of operations), loops.py (loop nests), calls.py and indexing.py (calls),
+aliases.py (views), function.py and rolled.py (functions), module.py (the module).
 """

@@ -1,6 +1,6 @@
-"""Alias analysis for generated code: which results it makes as views, and what it leaves to NumPy.
+"""Alias analysis for codegen decides which results are views, and what is left to NumPy.
 
-ir/aliasing.py tells what may share memory, which passes must respect; here is what does share it.
+ir/aliasing.py, for passes, finds what may share memory; this module decides what does share it.
 """
 
 from ... import ops
@@ -12,13 +12,12 @@ from .indexing import VIEWS
 
 
 def is_python(operation: Operation) -> bool:
-    """Return whether NumPy runs the operation by its forward, as it is neither a loop nor a
-    call."""
+    """Return whether NumPy runs the operation, since generated code has no loop or call for it."""
     return iteration_shape(operation) is None and lines_of(operation, lambda _, like="": "") is None
 
 
 class Aliases:
-    """The results that are views; `of` has the operation that makes each."""
+    """Aliases knows the results that are views; `of` has the operation that makes each view."""
 
     def __init__(self, program: Program) -> None:
         self._program = program
@@ -35,7 +34,7 @@ class Aliases:
                 self._root[operation.makes[0]] = self.root(operation.inputs[0])
 
     def root(self, v: Value) -> Value:
-        """Return the Value whose memory v is, which may be v itself."""
+        """Return the Value whose memory v has; for a Value that is no view, v itself."""
         return self._root.get(v, v)
 
     def _is_alias(self, op: Operation) -> bool:
@@ -43,7 +42,7 @@ class Aliases:
             return False
         (source, *arrays), (target,), index = op.inputs, op.makes, op.attributes.get("index")
         if arrays or not target.shape or (index is not None and not is_one_step(index, arrays)):
-            return False  # an element is no array
+            return False  # an index with arrays makes a copy, and a single element is no array
         row = index is not None and len(index) == 1 and type(index[0]) is int
         readers = self._readers.get(target, [])
         if any(self.root(v) is self.root(source) for r in readers for v in r.changes):
@@ -51,7 +50,7 @@ class Aliases:
         if op.what is ops.TABLE["reshape"] or row:
             return self.root(source).origin != "argument" or self._inside(target)
         plain = op.attributes.get("axes") == (1, 0)
-        # Loops take what does not lie in C order, and products a transpose.
+        # Loops can read arrays in any order, and products can read a transpose.
         fine = all(iteration_shape(r) is not None or (plain and _is_product(r)) for r in readers)
         return fine and self._inside(target)
 

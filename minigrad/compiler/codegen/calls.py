@@ -1,9 +1,8 @@
-"""The calls in generated code: for each primitive that is no loop, a function that returns its
-lines.
+"""CALLS has a function for each primitive that is no loop, which returns the lines of its call.
 
-It returns None for a case that is left to the primitive's forward, in Python. `name` gives the name
-of an array or number in the code. These stand here, and not in the declarations, since they are
-code of one backend: its names, its layouts and its threads.
+The function returns None for a case that is left to the primitive's forward, in NumPy. Its argument
+`name` gives the name of an array or number in generated code. Primitives do not declare their calls
+themselves, since the names, layouts and threads in them belong to one backend.
 """
 
 import inspect
@@ -60,12 +59,12 @@ def _absent(like: Value, ndim: int = 1) -> str:
 
 
 def _layout(v: Value) -> tuple[str, int]:
-    """Return the kind of kernels for an array of this shape, as in eager calls, and their ndim."""
+    """Return the kind of BatchNorm kernel for v, as in eager calls, and the kernel's ndim."""
     return ("row", 2) if math.prod(v.shape[2:]) == 1 else ("plane", 3)
 
 
 def _planes(v: Value, name: Name) -> str:
-    """Return v in shape (n, c, s), or (n, c) if there is one point of space."""
+    """Return the expression for v in shape (n, c, s), or in (n, c) if s is 1."""
     text, ndim = name(v), _layout(v)[1]
     if len(v.shape) == ndim:
         return text
@@ -87,7 +86,7 @@ def _batch_norm(op: Operation, name: Name) -> Lines:
 
 
 def _pool(x: Value, name: Name) -> str:
-    """Return the threads that work on an array of this size."""
+    """Return the expression for the threads that work on an array of x's size."""
     return f"pool_for(pool, {name(x)}.size)"
 
 
@@ -147,7 +146,7 @@ def _cross_entropy_grad(op: Operation, name: Name) -> Lines:
 
 
 def _scalar(x: Any, name: Name, like: str = "number") -> str:
-    """Return a number, or an array of one number, as a float."""
+    """Return the expression for a number, or for an array of one number, as a float."""
     return f"float({name(x)}[()])" if isinstance(x, Value) else name(float(x), like)
 
 
@@ -191,9 +190,9 @@ CALLS: dict[str, Callable[[Operation, Name], Lines]] = {
 
 
 def lines_of(op: Operation, name: Name) -> Lines:
-    """Return the lines of a call, or None for an operation that is left to Python or is a loop.
+    """Return the lines of a call, or None for an operation that is a loop or is left to NumPy.
 
-    `name` also gives the name under which the code knows the kernel of an update.
+    name: a function that returns the name of a Value, number or update's kernel in generated code.
     """
     if isinstance(op.what, Update) and op.what is not COPY:
         return None if name_of(op.what.kernel) is None else _update(op, name)

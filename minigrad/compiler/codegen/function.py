@@ -1,4 +1,4 @@
-"""Writers of generated functions: they bring in arrays and numbers, and write the lines."""
+"""A Writer makes the source of one generated function, which loads arrays and numbers first."""
 
 import re
 from abc import ABC, abstractmethod
@@ -18,15 +18,19 @@ TABLES = ("places", "sizes", "numbers", "pool")
 
 @dataclass
 class Code:
-    """A function that runs a part of a program, with the program's arguments that it takes."""
+    """Code names a generated function, and the arguments of the program that it takes."""
 
     name: str
     arguments: list[Value]
 
 
 def anonymous(lines: Sequence[str], made: Collection[str]) -> tuple[str, list[str]]:
-    """Return the lines without comments, with numbers in place of the names that the emitter has
-    made, and these names in order. The text is equal for functions that differ only in names."""
+    """Return the lines as a text, with numbers for names and without comments, and the names.
+
+    The text is equal for functions that differ only in names.
+
+    made: the names that the emitter has made; no other name gets a number.
+    """
     code = "\n".join(line.partition("# ")[0].rstrip() for line in lines)
     names = [name for name in dict.fromkeys(re.findall(r"\w+", code)) if name in made]
     number = {name: f"<{i}>" for i, name in enumerate(names)}
@@ -35,23 +39,27 @@ def anonymous(lines: Sequence[str], made: Collection[str]) -> tuple[str, list[st
 
 @dataclass
 class Loops:
-    """A nest of loops, which becomes a function if others differ from it only in names."""
+    """Loops holds a loop nest, which becomes a function if other nests differ only in names."""
 
     lines: list[str] = field(default_factory=list)
     given: dict[str, str] = field(default_factory=dict)  # the type of each input, by name
 
     def alike(self, made: Collection[str]) -> tuple[object, list[str]]:
-        """Return a key that is equal for nests that can share a function, and the inputs of that
-        function, in the same order for all. made: the names that the emitter has made."""
+        """Return a key that is equal for nests that can share a function, and the nest's inputs.
+
+        The inputs are in the order in which the shared function takes them.
+
+        made: the names that the emitter has made.
+        """
         text, names = anonymous(self.lines, made)
         arguments = [name for name in names if name in self.given]
         return (text, *(self.given[name] for name in arguments)), arguments
 
 
 class Writer(ABC):
-    """The writer of one generated function, which brings in the arrays, sizes and numbers by name.
+    """A Writer loads the arrays, sizes and numbers of one generated function under names.
 
-    Subclasses tell how the function finds them in its tables.
+    Subclasses define where the function finds them in its tables.
     """
 
     def __init__(self, emitter: Any) -> None:
@@ -62,26 +70,26 @@ class Writer(ABC):
 
     @abstractmethod
     def place_text(self, v: Value) -> str:
-        """Return where the function finds the address of v."""
+        """Return the expression for the address of v."""
 
     @abstractmethod
     def size_texts(self, shape: Sequence[int], of: object) -> list[str]:
-        """Return where it finds the sizes of a shape; of: what has this shape."""
+        """Return the expressions for the sizes of a shape; of: the object that has this shape."""
 
     @abstractmethod
     def number_text(self, x: float) -> str:
-        """Return where it finds a number."""
+        """Return the expression for a number."""
 
     @abstractmethod
     def status_text(self, op: Operation) -> str:
-        """Return what the function returns where the operation is refused."""
+        """Return the expression that the function returns if it refuses the operation."""
 
     @abstractmethod
     def load_argument(self, v: Value, text: str) -> None:
-        """Bring an argument of the program in, under a name."""
+        """Load an argument of the program under the name `text`."""
 
     def call(self, op: Operation) -> list[str]:
-        """Return the lines of an operation that is no loop."""
+        """Return the lines of an operation that is a call."""
         lines = lines_of(op, self.name) or []
         written: list[str] = []
         for i, line in enumerate(lines):
@@ -91,10 +99,10 @@ class Writer(ABC):
         return written
 
     def name(self, x: Any, like: str = "number") -> str:
-        """Bring in a Value, a number or the kernel of an update, and return its name.
+        """Load a Value, a number or the kernel of an update, and return its name.
 
-        Numbers and flags come from a table, in the types for which kernels are compiled; to Numba,
-        a constant would have a type of its own.
+        Numbers and flags come from a table, cast to the types for which kernels are compiled, since
+        Numba would give a constant another type.
         """
         if isinstance(x, Update):
             return self.emitter.kernels[x]  # type: ignore[no-any-return]
@@ -113,28 +121,28 @@ class Writer(ABC):
         return text
 
     def constant(self, x: float, dtype: str, like: str = "number") -> str:
-        """Bring in a number in a dtype, and return its name."""
+        """Load a number in a dtype, and return its name."""
         text: str = self.emitter.fresh_name(like)
         self.numbers.append(f"{text} = {dtype}({self.number_text(x)})")
         return text
 
     def size(self, shape: tuple[int, ...], names: Sequence[str]) -> list[str]:
-        """Bring in the sizes of a space, and return their names."""
+        """Load the sizes of an iteration shape, and return their names."""
         free = [self.emitter.fresh_name(name) for name in names]
         self.numbers.append(f"{', '.join(free)} = {', '.join(self.size_texts(shape, object()))}")
         return free
 
     def array(self, name: str, shape: tuple[int, ...], dtype: Any) -> str:
-        """Bring in memory of the function's own, and return its name."""
+        """Load an array that only this function uses, and return its name."""
         return self.name(Value.like(name, shape, dtype))
 
     def from_memory(self, v: Value, text: str) -> None:
-        """Bring in an array by its address."""
+        """Load an array by its address, under the name `text`."""
         array = f"array({self.place_text(v)}, {self._shape(v)}, {type_name(v.dtype)})"
         self.memory.append(f"{text} = {array}  # {printable(v.name)}")
 
     def tables(self) -> list[str]:
-        """Return the lines that a function begins with."""
+        """Return the first lines of the function, which load numbers and arrays."""
         begin = "places, sizes, numbers = table(places), table(sizes), table(numbers)"
         return [begin, "# sizes and numbers", *self.numbers, "# memory", *self.memory]
 
@@ -155,36 +163,36 @@ class Writer(ABC):
 
 
 class LoopInputs:
-    """A proxy of a nest's function, which notes all that the nest asks for as its inputs."""
+    """LoopInputs loads what a nest uses in its function, and notes these inputs of the nest."""
 
     def __init__(self, function: Writer, loops: Loops) -> None:
         self.function, self.emitter, self.noted = function, function.emitter, loops.given
 
     def name(self, v: Value) -> str:
-        """Bring an array in."""
+        """Load an array, and return its name."""
         text = self.function.name(v)
         self.noted[text] = f"{v.dtype} {len(v.shape)} {self.emitter.layout(v)}"
         return text
 
     def constant(self, x: float, dtype: str, like: str = "number") -> str:
-        """Bring a number in, in a dtype."""
+        """Load a number in a dtype, and return its name."""
         text = self.function.constant(x, dtype, like)
         self.noted[text] = dtype
         return text
 
     def size(self, shape: tuple[int, ...], names: Sequence[str]) -> list[str]:
-        """Bring the sizes of a space in."""
+        """Load the sizes of an iteration shape, and return their names."""
         free = self.function.size(shape, names)
         self.noted |= dict.fromkeys(free, "size")
         return free
 
     def array(self, name: str, shape: tuple[int, ...], dtype: Any) -> str:
-        """Bring memory of the nest's own in."""
+        """Load an array that only this nest uses, and return its name."""
         return self.name(Value.like(name, shape, dtype))
 
 
 class Straight(Writer):
-    """A part of a program whose groups stand in one function, one below the other."""
+    """Straight writes the groups of a part of a program one below the other, in one function."""
 
     def __init__(self, emitter: Any, name: str) -> None:
         super().__init__(emitter)
@@ -192,7 +200,7 @@ class Straight(Writer):
         self._lines: list[str | Loops] = []
 
     def group(self, group: FusionGroup) -> None:
-        """Write a nest or a call."""
+        """Write the nest or the call of a group."""
         if group.shape is None:
             self._lines += self.call(group.operations[0])
             return
@@ -201,16 +209,16 @@ class Straight(Writer):
         self._lines.append(self.emitter.noted(loops))
 
     def place_text(self, v: Value) -> str:
-        """Return a place by its number."""
+        """Return the entry of `places` for v."""
         return f"places[{self.emitter.place(v)}]"
 
     def size_texts(self, shape: Sequence[int], of: object) -> list[str]:
-        """Return sizes by their numbers."""
+        """Return the entries of `sizes` for a shape."""
         at = self.emitter.size(shape, of)
         return [f"sizes[{at + i}]" for i in range(len(shape))]
 
     def number_text(self, x: float) -> str:
-        """Return a number by its position in the table."""
+        """Return the entry of `numbers` for x."""
         return f"numbers[{self.emitter.number(x)}]"
 
     def status_text(self, op: Operation) -> str:
@@ -218,7 +226,7 @@ class Straight(Writer):
         return str(self.emitter.checked(op))
 
     def load_argument(self, v: Value, text: str) -> None:
-        """Make an argument of the program one of the function."""
+        """Note that the function takes an argument of the program."""
         self.code.arguments.append(v)
 
     def finished(self) -> str:

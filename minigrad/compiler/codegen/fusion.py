@@ -1,10 +1,10 @@
-"""Fusion decides which operations share one nest of loops, and which results are stored.
+"""Fusion decides which operations share one loop nest, and which results are stored.
 
-A group is a nest of loops over one iteration shape. It contains elementwise operations, whose
-elements are scalars in it, and reductions of these. An operation joins the first group of its shape
-that comes after everything it reads. What it reads in the same group must be an element at the same
-place, so it cannot be the result of a reduction. An element that is cheap to compute is computed
-again in each group that reads it; other results are stored.
+A group is a loop nest over one iteration shape. It contains elementwise operations, whose elements
+are scalars in the loop, and reductions of such elements. An operation joins the first group of its
+shape that comes after everything it reads; it may also join a group that makes what it reads, if it
+reads the element at the same place, and not the result of a reduction. An element that is cheap to
+compute is computed again in each group that reads it; other results are stored.
 """
 
 import math
@@ -20,11 +20,11 @@ from ... import ops
 from ..ir.casts import casts_as_numpy
 from ..ir.program import Operation, Program, Value
 
-# Storing an element and reading it back moves two arrays; computing it again reads its inputs,
-# which the nest mostly reads anyway.
+# Storing and reading a result moves two arrays; computing it again reads its inputs, which the nest
+# mostly reads anyway.
 MOST_LEAVES, MOST_STEPS = 3, 8
 
-# Numba's time for a nest grows faster than the nest, and LLVM does not vectorise a very long one.
+# Numba's compile time grows faster than the nest, and LLVM does not vectorise a very long nest.
 MOST_OPERATIONS = 32
 
 Shape = tuple[int, ...]
@@ -33,17 +33,17 @@ Root = Callable[[Value], Value]
 
 @dataclass
 class FusionGroup:
-    """A nest of loops over a shape, or, with shape None, one operation that is a call."""
+    """A FusionGroup is a loop nest over a shape or, if shape is None, one call."""
 
     shape: Shape | None
     operations: list[Operation] = field(default_factory=list)
 
 
 def compared_in(operation: Operation) -> Any:
-    """Return the dtype in which NumPy compares the inputs, where Python's numbers are weak.
+    """Return the dtype in which NumPy compares the inputs; Python's numbers are weak.
 
-    None where NumPy compares otherwise: a number does not fit the integers that it is compared
-    with, or a signed integer is compared with a uint64.
+    Return None if NumPy compares in no common dtype: if a number does not fit the integer dtype
+    that it is compared with, or if a signed integer is compared with a uint64.
     """
     dtype = np.result_type(*[x.dtype if isinstance(x, Value) else x for x in operation.inputs])
     if dtype.kind == "f" and all(x.dtype.kind in "iu" for x in operation.reads):
@@ -54,13 +54,13 @@ def compared_in(operation: Operation) -> Any:
 
 
 def iteration_shape(operation: Operation) -> Shape | None:
-    """Return the shape of a nest for the operation, or None for one that is no loop."""
+    """Return the shape of a loop nest for the operation, or None if it cannot be a loop."""
     if not operation.makes:
         return None
     result, scalar = operation.makes[0], operation.scalar
     if operation.reduction is not None:
         a: Value = operation.inputs[0]
-        # NumPy's forward reduces other integers, and empty arrays, whose mean is NaN.
+        # The forward reduces other integers, and empty arrays, whose mean is NaN.
         total = operation.what is ops.sum_over
         if total and a.dtype == result.dtype == np.int64:
             return a.shape
@@ -78,21 +78,21 @@ def iteration_shape(operation: Operation) -> Shape | None:
 
 
 def fusion_groups(operations: Sequence[Operation], root: Root) -> list[FusionGroup]:
-    """Return the operations in groups, each behind the groups that make what it reads.
+    """Return the operations in groups; each group comes after the groups that make what it reads.
 
-    root: a function that returns the Value whose memory a Value is.
+    root: a function that returns the Value whose memory a Value has.
     """
     done: list[FusionGroup] = []
-    nests: dict[Shape, list[int]] = {}  # the groups of each shape that have room, in order
-    made: dict[Value, int] = {}  # the group of each Value
-    pointwise: dict[Value, Shape] = {}  # the shape in which a Value is an element at each place
+    nests: dict[Shape, list[int]] = {}  # by shape, the groups that have room, in order
+    made: dict[Value, int] = {}  # the group that makes each Value
+    pointwise: dict[Value, Shape] = {}  # the shape of each elementwise result
     changed: dict[Value, int] = {}  # the last group that changes a Value in place
     for operation in operations:
         shape, first = iteration_shape(operation), 0
         for read in operation.reads:
             v = root(read)
             group = made.get(v, -1)
-            # A view has another element at the same place.
+            # A view may have another element at the same place.
             here = read is v and shape is not None and pointwise.get(v) == shape
             first = max(first, group if here else group + 1)
             first = max(first, changed.get(v, -1) + 1)
@@ -118,9 +118,11 @@ def fusion_groups(operations: Sequence[Operation], root: Root) -> list[FusionGro
 
 
 def stored_values(done: Sequence[FusionGroup], program: Program, root: Root) -> set[Value]:
-    """Return the results that are stored, and add to nests what they compute again.
+    """Return the results that are stored, and add to each nest the operations that it repeats.
 
-    Elements that only their own nest reads, or that are cheap, are not stored. root: as above.
+    Elements that only their own nest reads, or that are cheap, are not stored.
+
+    root: a function that returns the Value whose memory a Value has.
     """
     read = [v for op in program.operations for v in op.reads]
     viewed = [root(v) for v in (*read, *program.wanted) if root(v) is not v]
@@ -132,7 +134,7 @@ def stored_values(done: Sequence[FusionGroup], program: Program, root: Root) -> 
                 stored.update(operation.makes)
             if group.shape is None:
                 stored.update(operation.reads)
-    # An element cannot be computed again after one of its inputs has been changed in place.
+    # No element is computed again after one of its inputs has been changed in place.
     changed: dict[Value, int] = {}  # the first group that changes a Value
     for k, group in enumerate(done):
         for v in (root(v) for op in group.operations for v in op.changes):
@@ -161,7 +163,7 @@ def _recompute(
     before: list[Operation] = []
 
     def load(v: Value) -> None:
-        """Make the element v available in this nest."""
+        """Make the element of v available in this nest."""
         made = maker.get(v)
         if v in here or v in stored or made is None:
             return
@@ -181,7 +183,7 @@ def _recompute(
 
 
 def _is_cheap(v: Value, maker: dict[Value, Operation], at_hand: Sequence[set[Value]]) -> bool:
-    """Return whether a few cheap operations make v of a few elements that are at hand."""
+    """Return whether a few cheap operations compute v from a few available elements."""
     leaves: set[Value] = set()
     steps, stack = 0, [v]
     while stack:

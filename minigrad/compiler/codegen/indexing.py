@@ -1,5 +1,7 @@
-"""The calls in generated code, as in calls.py, of primitives that move elements or locate one; and
-the views that generated code can make in their place."""
+"""This module writes the calls of primitives that move elements or locate one.
+
+VIEWS has the views that generated code can make instead. calls.py has the other calls.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,17 +12,17 @@ from ... import ops
 from ...ops.index_steps import ARRAY, is_one_step
 from ..ir.program import Operation, Value
 
-Lines = list[str] | None  # None where this case is left to the primitive's forward, in Python
+Lines = list[str] | None  # None: the case is left to the primitive's forward, in NumPy
 Name = Callable[..., str]  # gives the name of a Value, or of a number, in generated code
 
 
 def flat(text: str) -> str:
-    """Return an array in one dimension."""
+    """Return the expression for an array in one dimension."""
     return f"{text}.reshape({text}.size)"
 
 
 def _folded(text: str, ndim: int, first: int, last: int) -> str:
-    """Return an array in three dimensions, with those from first to last as the second."""
+    """Return an array with the dimensions [first:last] folded into one, of three in all."""
     sizes = [f"{text}.shape[{k}]" for k in range(ndim)]
     parts = sizes[:first], sizes[first:last], sizes[last:]
     return f"{text}.reshape({', '.join(' * '.join(part) or '1' for part in parts)})"
@@ -35,7 +37,7 @@ def _moved(
 ) -> list[str]:
     """Return loops over a shape that move one element in each turn, from index `of` to index `to`.
 
-    Numba compiles them much faster than an assignment of parts of arrays.
+    Numba compiles such loops much faster than an assignment of slices.
     """
     lines = [f"{'    ' * i}for k{i} in range({shape}.shape[{i}]):" for i in range(ndim)]
     element = f"{target}[{', '.join(to) or '()'}] = {source}[{', '.join(of) or '()'}]"
@@ -53,7 +55,7 @@ def _permute(op: Operation, name: Name) -> Lines:
 
 
 def _copy(op: Operation, name: Name) -> Lines:
-    """Copy with broadcasting, into memory in any order."""
+    """Return loops that copy with broadcasting, into memory in any order."""
     target, source = op.inputs
     ndim = len(target.shape)
     of = _counters(ndim)[ndim - len(source.shape) :]
@@ -84,7 +86,7 @@ def _first_extreme(op: Operation, name: Name) -> Lines:
 
 
 def basic_index(index: Sequence[Any], shape: Sequence[int], name: Name) -> str:
-    """Return an index of ints and slices as text, without numbers that may depend on a size."""
+    """Return an index of ints and slices as source, with names for what may depend on a size."""
     parts = []
     for item, n in zip(index, shape, strict=False):
         if type(item) is int:
@@ -99,7 +101,7 @@ def basic_index(index: Sequence[Any], shape: Sequence[int], name: Name) -> str:
 
 
 def _at(index: Sequence[Any], shape: Sequence[int], name: Name) -> list[str]:
-    """Return where such an index finds each element; k0, k1, ... count along its slices."""
+    """Return the index of a selected element; k0, k1, ... are counters along the slices."""
     found, count = [], 0
     for i, n in enumerate(shape):
         item = index[i] if i < len(index) else slice(None)
@@ -141,8 +143,11 @@ def _scatter(op: Operation, name: Name) -> Lines:
 def _located(
     whole: str, index: Sequence[Any], arrays: Sequence[Value], name: Name
 ) -> tuple[list[str], str, int, int]:
-    """Return lines that find the places of an index with arrays, as if the dimensions that it
-    indexes were one; the array of these places; and the first and last of these dimensions."""
+    """Return lines that fill an array of places, the array, and the range of indexed dimensions.
+
+    The places are what an index with arrays selects if these dimensions are folded into one. The
+    range is a first dimension, and the one after the last.
+    """
     first = index.index(ARRAY)
     places = name(Value.like("places", arrays[0].shape, np.int64))
     lines = [f"{places}[...] = 0"]
@@ -174,8 +179,8 @@ def _axes(op: Operation, base: str, shape: Callable[[], str], name: Name) -> str
     return f"{base}.T" if axes == (1, 0) else f"permuted({base}, {axes})"
 
 
-# By primitive, a function that returns the text of the view. It gets the operation, the text of its
-# input, and a function that brings in the shape of its result.
+# By primitive, a function that returns the expression for a view. Its arguments are the operation,
+# the expression for the operation's input, and functions that load the result's shape and numbers.
 VIEWS: dict[str, Callable[[Operation, str, Callable[[], str], Name], str]] = {
     "reshape": lambda op, base, shape, name: f"{base}.reshape({shape()})",
     "permute": _axes,

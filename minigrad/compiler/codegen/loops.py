@@ -1,6 +1,7 @@
-"""The source of a nest of loops.
+"""This module writes the source of a loop nest.
 
-Elements are scalars, the innermost loop runs along rows of arrays, and sums are in float64.
+Elements are scalars, the innermost loop runs along rows of arrays, and sums of floats are in
+float64.
 """
 
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ INDENT = "    "
 
 
 def loop_nest(group: FusionGroup, function: Any, stored: set[Value]) -> list[str]:
-    """Return the lines of a nest; `function` gives names, and brings in numbers and memory."""
+    """Return the lines of a nest; `function` loads arrays and numbers, and gives them names."""
     return _Nest(group, function, stored).lines()
 
 
@@ -27,13 +28,11 @@ class _Nest:
         self.shape: tuple[int, ...] = group.shape or ()
         self.elements: dict[Value, str] = {}  # scalars by Value
         self.rows: list[str] = []  # lines in front of the innermost loop
-        self.body: list[str] = []  # lines in it
+        self.body: list[str] = []  # lines inside the innermost loop
         self.before: list[str] = []
         self.after: list[str] = []
-        self.ends: list[list[str]] = [
-            [] for _ in self.shape
-        ]  # lines behind the loop over each axis
-        self.starts: list[list[str]] = [[] for _ in self.shape]  # lines in front of it
+        self.ends: list[list[str]] = [[] for _ in self.shape]  # by axis, lines after its loop
+        self.starts: list[list[str]] = [[] for _ in self.shape]  # by axis, lines before its loop
         self._row_of: dict[tuple[Value, bool], str] = {}
         rank = len(self.shape)
         self.index = [f"i{k}" if rank > 1 else "i" for k in range(rank)]
@@ -78,7 +77,7 @@ class _Nest:
             self.body.append(f"{self._at(v, write=True)} = {text}")
 
     def _expression(self, operation: Operation, scalar: Scalar, v: Value) -> str:
-        """Write the parts that an expression names, and return the expression."""
+        """Write the intermediate results of an expression, and return the expression."""
         converts, dtype = operation.what is ops.astype, v.dtype
         if scalar.compares:
             dtype = compared_in(operation)
@@ -115,12 +114,12 @@ class _Nest:
             floats = dtype.kind == "f" and v.dtype.kind in "iu"
             return f"{f'to_{v.dtype}' if floats else type_name(v.dtype)}({text})"
         if v.dtype.kind in "iub" and v.dtype != np.int64 and not (converts or scalar.compares):
-            # Integers and booleans are computed in int64, where one and one is two.
+            # Numba computes small integers and booleans in int64, so the result needs a cast.
             return f"{type_name(v.dtype)}({text})"
         return text
 
     def _read(self, v: Value) -> str:
-        """Return the element of v at this place of the nest."""
+        """Return the expression for the element of v in this turn of the nest."""
         known = self.elements.get(v)
         return self._at(v) if known is None else known
 
@@ -153,9 +152,9 @@ class _Nest:
     def _reduce(self, operation: Operation, reduction: Reduction) -> None:
         """Write a reduction.
 
-        A sum of float64 also adds up what each addition loses, which Dekker's Fast2Sum finds where
-        the total is larger than the term. For float32, a plain total in float64 has digits to
-        spare.
+        A float64 sum also adds up the rounding error of each addition, which Dekker's Fast2Sum
+        finds if the total is larger than the term. For float32, a plain float64 total is precise
+        enough.
         """
         (a,), (v,) = operation.inputs, operation.makes
         axes, rank = set(operation.attributes["axis"]), len(self.shape)
@@ -180,16 +179,16 @@ class _Nest:
                 f"{total} = {both}",
             ]
 
-        def restored(total: str, lost: str) -> str:  # the loss of infinities and NaN is NaN
+        def restored(total: str, lost: str) -> str:  # with infinities or NaN, `lost` is NaN
             return f"({total} + {lost} if {lost} - {lost} == 0.0 else {total})" if exact else total
 
-        inner = rank  # the loops from here on are all reduced over
+        inner = rank  # the reduction covers this axis and all later ones
         while inner and inner - 1 in axes:
             inner -= 1
         count = " * ".join(self.bounds[k] for k in sorted(axes)) or "1"
         divisor = f" / ({count})" if reduction.mean else ""
         kept = [k for k in range(rank) if k not in axes]
-        if inner < rank:  # a scalar, for each turn of the loops around
+        if inner < rank:  # a scalar is the total in each turn of the outer loops
             scalar = self.function.emitter.fresh_name(name)
             lost = self.function.emitter.fresh_name(f"{v.name}_lost") if exact else ""
             self.starts[inner] += [f"{x} = {start}" for x in (scalar, lost) if x]
@@ -224,8 +223,7 @@ class _Nest:
         self.after.append(f"{INDENT * len(kept)}{self._place(v, axes)} = {result}")
 
     def _place(self, v: Value, axes: set[int]) -> str:
-        """Return the element of a reduction's result, within the loops over the axes that are
-        kept."""
+        """Return the expression for a reduction's result inside the loops over the kept axes."""
         kept = [self.index[k] for k in range(len(self.shape)) if k not in axes]
         index: Sequence[str] = kept
         if len(v.shape) == len(self.shape):
@@ -234,11 +232,11 @@ class _Nest:
 
 
 def type_name(dtype: Any) -> str:
-    """Return what generated code calls a dtype."""
+    """Return the name of a dtype in generated code."""
     return "bool_" if dtype.kind == "b" else str(dtype.name)
 
 
 def remark(operation: Operation) -> str:
-    """Return the comment that names an operation, and the rule that it comes from."""
+    """Return a comment that names an operation and the rule that it comes from."""
     text = origin(operation).strip()
     return f"  # {operation.name}" + (f", {text}" if text else "")

@@ -1,9 +1,9 @@
-"""The source of a part of a long program: a loop over its groups, which share functions.
+"""A part of a long program is written as a loop over its groups, which share functions.
 
-A region of the table of sizes holds what one group needs: the places of its arrays, their sizes and
-the places of its numbers. The group's function reads them from an offset, `at`. Stages that differ
-only in these, as the turns of an unrolled loop do, share one function, so machine code grows with
-the number of different groups, not with the length of the program.
+Each group has a region in the table `sizes`, which holds the positions of its arrays, their sizes
+and the positions of its numbers. The group's function reads them from an offset, `at`. Groups that
+differ only in their regions, such as the turns of an unrolled loop, share one function, so machine
+code grows with the number of different groups, not with the length of the program.
 """
 
 from collections.abc import Sequence
@@ -14,15 +14,15 @@ from .function import TABLES, Code, Writer, anonymous, definition
 from .fusion import FusionGroup
 from .loops import loop_nest
 
-# A longer straight program takes Numba longer for each group than a function for each would.
+# With more groups, Numba compiles one long function more slowly than one function for each group.
 LONG = 64
 
 
 class Rolled:
-    """A part of a program whose groups run in a loop.
+    """Rolled writes a part of a program as a loop over its groups.
 
-    A list in the table of sizes has, for each group, the number of its function and the offset of
-    its region. The first two entries of the part say where that list begins and ends.
+    A list in the table `sizes` has, for each group, the number of its function and the offset of
+    its region. Two more entries of `sizes`, at `_head`, are the begin and end of the list.
     """
 
     def __init__(self, emitter: Any, name: str) -> None:
@@ -30,10 +30,10 @@ class Rolled:
         self.code = Code(name, [])
         self._head = emitter.region([0, 0])
         self._turns: list[tuple[str, int]] = []  # functions and offsets
-        self._places: dict[Value, int] = {}  # of arguments
+        self._places: dict[Value, int] = {}  # the positions of arguments
 
     def group(self, group: FusionGroup) -> None:
-        """Write the function of a nest or a call, unless there is one like it."""
+        """Write the function of a group, unless the group can share one that exists."""
         with self.emitter.scope():
             written = _Turn(self)
             lines = written.lines(group)
@@ -43,7 +43,7 @@ class Rolled:
         self._turns.append((name, self.emitter.region(written.region)))
 
     def argument(self, v: Value) -> int:
-        """Return the place that gets the address of an argument in each call."""
+        """Return the entry of `places` that gets the address of an argument in each call."""
         if v not in self._places:
             self._places[v] = self.emitter.place(v)
             self.code.arguments.append(v)
@@ -75,7 +75,7 @@ class Rolled:
 
 
 def _choice(which: str, names: Sequence[str], first: int = 0) -> list[str]:
-    """Return lines that call the function with the number `which`, by a binary search."""
+    """Return lines that find the function with the number `which` by binary search, and call it."""
     if len(names) == 1:
         return [f"bad = {names[0]}(at, {', '.join(TABLES)})"]
     half = len(names) // 2
@@ -88,7 +88,7 @@ def _choice(which: str, names: Sequence[str], first: int = 0) -> list[str]:
 
 
 class _Turn(Writer):
-    """The writer of one group's function, which finds everything in a region."""
+    """_Turn writes the function of one group, which finds everything in the group's region."""
 
     def __init__(self, part: Rolled) -> None:
         super().__init__(part.emitter)
@@ -108,22 +108,22 @@ class _Turn(Writer):
         return f"sizes[at + {len(self.region) - 1}]"
 
     def place_text(self, v: Value) -> str:
-        """Return a place by its number, which stands in the region."""
+        """Return the entry of `places` for v, whose position is in the region."""
         return f"places[{self._entry(self.emitter.place(v))}]"
 
     def size_texts(self, shape: Sequence[int], of: object) -> list[str]:
-        """Return sizes that stand in the region."""
+        """Return the entries of the region for a shape."""
         return [self._entry(n) for n in shape]
 
     def number_text(self, x: float) -> str:
-        """Return a number by its position in the table, which stands in the region."""
+        """Return the entry of `numbers` for x, whose position is in the region."""
         return f"numbers[{self._entry(self.emitter.number(x))}]"
 
     def status_text(self, op: Operation) -> str:
-        """Return the number of the operation, which stands in the region."""
+        """Return the entry of the region that has the number of the operation."""
         return self._entry(self.emitter.checked(op))
 
     def load_argument(self, v: Value, text: str) -> None:
-        """Bring an argument in by its address, like any other array."""
+        """Load an argument by its address, like any other array."""
         self._part.argument(v)
         self.from_memory(v, text)

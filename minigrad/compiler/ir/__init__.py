@@ -1,6 +1,5 @@
-"""The intermediate representation: a Program is a list of Operations on Values.
+"""The intermediate representation of a step is a Program: a list of Operations on Values.
 
-In: what tracing noted. Out: the same form, for passes to rewrite and codegen to read.
-Read program.py, builder.py (makes operations), aliasing.py, casts.py, then interpreter.py (runs it
-in NumPy).
+Tracing makes a Program, passes rewrite it, and codegen and the interpreter read it.
+Read program.py, builder.py (new operations), aliasing.py, casts.py, interpreter.py (runs in NumPy).
 """

@@ -1,6 +1,6 @@
-"""Alias analysis for passes: which Values of a program may share memory.
+"""Alias analysis for passes finds which Values of a program may share memory.
 
-aliases.py decides which of them generated code makes as views.
+codegen/aliases.py decides which Values are views in generated code.
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from .program import Operation, Value
 
 
 class Views:
-    """The Values that may be views of others, and the memory that updates change."""
+    """Views knows which Values may be views of others, and whose memory updates change."""
 
     def __init__(self, operations: Sequence[Operation]) -> None:
         self._root: dict[Value, Value] = {}
@@ -20,7 +20,7 @@ class Views:
         self._changed = {self.root(v) for op in operations for v in op.changes}
 
     def root(self, v: Value) -> Value:
-        """Return the Value whose memory v may be, which may be v itself."""
+        """Return the Value whose memory v may share; for a Value that is no view, v itself."""
         return self._root.get(v, v)
 
     def changes(self, *values: Value) -> bool:

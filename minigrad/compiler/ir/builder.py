@@ -1,4 +1,4 @@
-"""The builder writes operations that a pass or a decomposition puts in the place of one."""
+"""The builder writes the operations by which a pass or a decomposition replaces another one."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,10 +14,12 @@ _RESHAPE, _BROADCAST_TO = ops.TABLE["reshape"], ops.TABLE["broadcast_to"]
 
 
 class Builder:
-    """Operations that take the place of one operation, `of`; the last of them makes its result.
+    """A Builder collects the operations that replace the operation `of`.
 
-    It is the Builder that decompositions in ops write with, which documents its methods.
-    label: the ending of the names of new Values; left out, the name of the primitive.
+    The last of these operations makes the result of `of`. Decompositions in ops write with a
+    Builder, and ops documents its methods.
+
+    label: the ending of the names of new Values (default: the name of the primitive).
     """
 
     def __init__(self, of: Operation, label: str | None = None) -> None:
@@ -28,12 +30,12 @@ class Builder:
 
     @property
     def result(self) -> Value:
-        """The result of the operation that they replace."""
+        """Return the result of the operation that is replaced."""
         return self.of.makes[0]
 
     @property
     def outputs(self) -> Sequence[Value | None]:
-        """All its outputs."""
+        """Return all outputs of the operation that is replaced."""
         return self.of.outputs
 
     def __call__(
@@ -62,7 +64,7 @@ class Builder:
         return shape, bool if compares else self.result.dtype
 
     def new(self, name: str, shape: Sequence[int], dtype: Any) -> Value:
-        """Return a new Value, for an operation to make."""
+        """Return a new Value that an operation can make."""
         return Value.like(name, tuple(shape), dtype)
 
     def constant(self, array: Any) -> Value:
@@ -72,19 +74,19 @@ class Builder:
         return Value(name, np.ascontiguousarray(array).reshape(array.shape), "constant")
 
     def reshaped(self, x: Value, shape: Sequence[int], to: Value | None = None) -> Any:
-        """Write x in another shape, which is a copy only where x does not lie in C order."""
+        """Write x in another shape, and return the result, a copy only if x is not in C order."""
         if x.shape == shape and to is None:
             return x
         return self(_RESHAPE, x, to=to, like=(shape, x.dtype), shape=shape)
 
     def cast(self, x: Value, dtype: Any) -> Any:
-        """Write x in a dtype."""
+        """Write x in another dtype, and return the result."""
         if x.dtype == dtype:
             return x
         return self(ops.astype, x, like=(x.shape, dtype), dtype=np.dtype(dtype))
 
     def spread(self, x: Value, shape: Sequence[int]) -> Any:
-        """Write x broadcast to a shape."""
+        """Write x broadcast to a shape, and return the result."""
         if x.shape == shape:
             return x
         return self(_BROADCAST_TO, x, like=(shape, x.dtype), shape=shape)

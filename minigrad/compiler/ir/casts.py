@@ -1,4 +1,4 @@
-"""Casts from floats to integers, which generated code makes where it agrees with NumPy."""
+"""Generated code casts floats to integers only where its results are those of NumPy."""
 
 import functools
 from typing import Any
@@ -22,8 +22,8 @@ def casts_as_numpy(source: Any, target: Any) -> bool:
     """Return whether generated code converts floats of dtype `source` to integers of dtype `target`
     exactly as NumPy does on this machine.
 
-    For a number that the integer cannot hold, NumPy leaves the result to the processor, and its
-    code for several elements at once may give another than its code for one.
+    If the integer dtype cannot hold a number, the processor decides the result in NumPy, and
+    NumPy's code for several elements at once may give another result than its code for one.
     """
     cast = getattr(codegen_runtime, f"to_{target}")
     cast = getattr(cast, "py_func", cast)

@@ -1,6 +1,6 @@
-"""An interpreter runs a program operation by operation in NumPy, by the forwards of its primitives.
+"""The interpreter runs a program in NumPy: it calls the forward of each primitive in turn.
 
-Generated code must keep the meaning that a program has here.
+Generated code must compute what the interpreter computes.
 """
 
 from collections.abc import Mapping
@@ -15,9 +15,9 @@ from .program import Operation, Value
 
 
 class Interpreter:
-    """The arrays of Values: some are given, and `run` computes the others.
+    """An Interpreter has the arrays of Values: some are given, and `run` computes the others.
 
-    arrays: the given ones, by Value; other constants and states keep their own arrays.
+    arrays: the given arrays, by Value; other constants and states keep their own arrays.
     """
 
     def __init__(self, arrays: Mapping[Value, Any]) -> None:
@@ -29,7 +29,7 @@ class Interpreter:
         return not isinstance(x, Value) or x in self._arrays or x.array is not None
 
     def array(self, x: Any) -> Any:
-        """Return the array of a Value; a number or None as it is."""
+        """Return the array of a Value, and a number or None as it is."""
         if not isinstance(x, Value):
             return x
         if x not in self._arrays:
@@ -37,7 +37,7 @@ class Interpreter:
         return self._arrays[x]
 
     def run(self, operation: Operation) -> None:
-        """Compute the results of an operation, or make an update. Errors: as eagerly."""
+        """Compute the results of an operation, or make an update. Errors: as in an eager call."""
         given = [self.array(x) for x in operation.inputs]
         if isinstance(operation.what, Update):
             change(operation.what, *given)
@@ -51,7 +51,6 @@ class Interpreter:
 
 
 def results_of(primitive: Primitive, result: Any) -> list[Any]:
-    """Return all that a forward has returned, or Values for it: the outputs, then what was
-    saved."""
+    """Return the result of a forward, or Values for it, as a list: outputs, then residuals."""
     outputs, residuals = primitive.unpack(result)
     return [*outputs, *(residuals if isinstance(residuals, tuple) else (residuals,))]

@@ -1,11 +1,11 @@
-"""The intermediate representation: a flat list in which each Value is made once (SSA form).
+"""The intermediate representation is a flat list of operations; each Value is made once (SSA form).
 
     %12: float32 (64, 128) = linear(%x, %model.0.weight, %model.0.bias)
 
-Values are arrays; numbers, None and attributes stand in the operations themselves. An update in
-place changes Values that are the user's memory; an operation that reads a changed Value stands
-behind the update in the list. This module imports ops, tape and below only, so that passes and
-printers need no Tensors.
+A Value stands for an array; numbers, None and attributes stand in the operations themselves. An
+update in place changes Values that are the user's memory; an operation that reads the changed
+elements comes after the update in the list. This module imports only errors, ops and the tracer, so
+passes and printers need no Tensors.
 """
 
 import math
@@ -24,13 +24,14 @@ Fetch = Callable[[], Any]
 
 
 class Value:
-    """An array of a program, without elements: it has a name, a shape, a dtype and an origin.
+    """A Value stands for an array of a program; it has a name, a shape, a dtype and an origin.
 
-    While a step is traced, a Value stands for the array of each Tensor, and asking it for elements
-    raises a TraceError.
+    A Value has no elements. While a step is traced, each Tensor has a Value in place of its array,
+    and code that asks the Value for elements gets a TraceError.
 
     origin: "argument"; "state", an array of the user's that `fetch` looks up in each call;
-        "constant", an array of NumPy that each call reads; or "result" of an operation.
+        "constant", an array of NumPy that each call reads; or "result", made by an operation.
+    array: the user's array or the constant that the Value stands for, or None.
     base: while a step is traced, the Value that this one is a view of, or None.
     """
 
@@ -50,22 +51,22 @@ class Value:
 
     @classmethod
     def like(cls, name: str, shape: tuple[int, ...], dtype: Any) -> "Value":
-        """Return a new result, for a pass that writes operations."""
+        """Return a new Value for the result of an operation that a pass writes."""
         return cls(name, np.broadcast_to(np.empty((), dtype), shape), "result", keep=False)
 
     @property
     def ndim(self) -> int:
-        """The number of dimensions."""
+        """Return the number of dimensions."""
         return len(self.shape)
 
     @property
     def size(self) -> int:
-        """The number of elements."""
+        """Return the number of elements."""
         return math.prod(self.shape)
 
     @property
     def flags(self) -> Any:
-        """The flags of the user's array; a result lies in C order and can be written."""
+        """Return the flags of the user's array, or those of a writable array in C order."""
         return _IN_C_ORDER.flags if self.array is None else self.array.flags
 
     def __repr__(self) -> str:
@@ -95,8 +96,10 @@ _IN_C_ORDER = np.empty(1)
 
 
 class Operation:
-    """A primitive, outputs = what(*inputs, **attributes), or an update, which has no outputs.
+    """An Operation applies a primitive or makes an update in place.
 
+    what: the primitive, with outputs = what(*inputs, **attributes), or the update, which has no
+        outputs.
     inputs: Values, numbers and None; outputs: Values, and None for an output that is absent.
     rule: in a backward pass, the primitive whose rule the operation comes from, and the position of
         the input that the rule is for (None: for all inputs); elsewhere None.
@@ -120,32 +123,32 @@ class Operation:
 
     @property
     def name(self) -> str:
-        """The name of the primitive or update."""
+        """Return the name of the primitive or update."""
         return self.what.name
 
     @property
     def scalar(self) -> Scalar | None:
-        """How loops compute an element of its result, if they can."""
+        """Return how a loop computes one element of the result, or None if no loop can."""
         return self.what.scalar if isinstance(self.what, Primitive) else None
 
     @property
     def reduction(self) -> Reduction | None:
-        """How loops compute it as a reduction, if it is one."""
+        """Return how a loop computes the reduction, or None if the operation is not one."""
         return self.what.reduction if isinstance(self.what, Primitive) else None
 
     @property
     def reads(self) -> list[Value]:
-        """The Values among the inputs."""
+        """Return the Values among the inputs."""
         return [x for x in self.inputs if isinstance(x, Value)]
 
     @property
     def makes(self) -> list[Value]:
-        """The outputs that are not absent."""
+        """Return the outputs that are not absent."""
         return [x for x in self.outputs if x is not None]
 
     @property
     def changes(self) -> list[Value]:
-        """The inputs that an update overwrites."""
+        """Return the inputs that an update overwrites."""
         if isinstance(self.what, Update):
             return [self.inputs[i] for i in self.what.changes]
         return []
@@ -159,12 +162,12 @@ class Operation:
 
 
 def printable(text: str) -> str:
-    """Return a text that stands in one line of source, whatever characters it has."""
+    """Return the text with all characters escaped that cannot stand in one line of source."""
     return text if text.isprintable() else ascii(text)[1:-1]
 
 
 def origin(operation: Operation) -> str:
-    """Return a remark that names the rule which an operation of the backward pass comes from."""
+    """Return a remark that names the rule behind an operation of a backward pass, or ''."""
     if operation.rule is None:
         return ""
     primitive, i = operation.rule
@@ -178,10 +181,10 @@ def _short(value: Any) -> str:
 
 
 class Program:
-    """What one call does: operations in order, and the Values that the caller gets.
+    """A Program holds the operations of one call, in order, and the Values that the caller gets.
 
-    results: what the function returns; grads: the leaves, each with the Value that its `.grad` is
-        afterwards, or None.
+    results: the Values that the function returns; grads: the leaves, each with the Value that its
+        `.grad` is after the call, or None.
     """
 
     def __init__(
@@ -198,11 +201,11 @@ class Program:
 
     @property
     def wanted(self) -> list[Value]:
-        """Results and gradients."""
+        """Return the results and the gradients."""
         return [*self.results, *(g for _, g in self.grads if g is not None)]
 
     def values(self) -> Iterator[Value]:
-        """Yield each Value once: arguments first, then in the order of reading or making them."""
+        """Yield each Value once: first the arguments, then the others in the order of first use."""
         seen = dict.fromkeys(self.arguments)
         for operation in self.operations:
             seen |= dict.fromkeys((*operation.reads, *operation.makes))
@@ -210,7 +213,7 @@ class Program:
         yield from seen
 
     def check(self) -> None:
-        """Raise a ValueError unless every result is made once, before it is read."""
+        """Raise a ValueError unless each result is made once, before any read, and names differ."""
         made = set(self.arguments)
         for operation in self.operations:
             for v in operation.reads:

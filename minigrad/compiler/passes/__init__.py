@@ -1,5 +1,5 @@
-"""Passes rewrite a Program as a shorter one, of operations that there is code for.
+"""Passes rewrite a Program as an equal one that does less work.
 
-In and out: a Program (ir/). Read pipeline.py, which has their order, then reductions.py and
-decompose.py, which applies the decompositions that primitives declare.
+A Program (ir/) goes in, and a Program comes out. Read pipeline.py (the order of the passes),
+decompose.py (decompositions that primitives declare), then reductions.py (sums).
 """

@@ -1,7 +1,7 @@
-"""Decompositions write primitives as others that generated code has loops or calls for.
+"""Decompositions write a primitive as others, for which generated code has loops or calls.
 
-Each primitive declares its own, so that the passes and generated code behind see one form of it:
-products, for instance, are of two matrices, or of two stacks of equally many matrices.
+A primitive may declare a decomposition, so later passes and codegen see fewer forms. Products, for
+example, become products of two matrices, or of two stacks of equally many matrices.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from ..ir.program import Operation, Value
 
 
 def decomposed(operations: Sequence[Operation], wanted: Sequence[Value]) -> list[Operation]:
-    """Return the operations, with each that can be decomposed replaced by others."""
+    """Return the operations after replacing each one whose primitive can be decomposed."""
     kept: list[Operation] = []
     for operation in operations:
         decompose = getattr(operation.what, "decompose", None)  # updates have none

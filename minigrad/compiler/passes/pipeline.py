@@ -1,7 +1,7 @@
-"""Passes turn a program into an equal one that does less; each takes operations and returns others.
+"""Passes turn a program into an equal one that does less; each takes and returns operations.
 
-All passes keep the order of updates, and of the operations that read the changed Values before or
-after them.
+All passes keep the order of updates, and the order of an update and the operations that read the
+Values that it changes.
 """
 
 from collections.abc import Sequence
@@ -33,8 +33,10 @@ def optimised(program: Program) -> Program:
 
 
 def dead(operations: Operations, wanted: Wanted) -> Operations:
-    """Eliminate dead code: operations that lead to no update, result or gradient, and are not kept
-    in any case."""
+    """Eliminate dead code: operations that no update, result or gradient needs.
+
+    An operation whose primitive is `kept` stays in any case.
+    """
     live = set(wanted)
     kept: Operations = []
     for operation in reversed(operations):
@@ -68,8 +70,7 @@ def common(operations: Operations, wanted: Wanted) -> Operations:
 
 
 def same_dtype(operations: Operations, wanted: Wanted) -> Operations:
-    """Eliminate conversions to the dtype that is there already, unless the input is changed in
-    place."""
+    """Eliminate casts to the dtype of the input, unless the input is changed in place."""
     views = Views(operations)
     keep = set(wanted)
     kept, same = [], Same()
@@ -86,9 +87,9 @@ def same_dtype(operations: Operations, wanted: Wanted) -> Operations:
 
 
 def updates_last(operations: Operations, wanted: Wanted) -> Operations:
-    """Move updates to the end, so that an operation that fails before them has changed nothing.
+    """Move updates to the end; if an operation before them fails, nothing has changed.
 
-    An update stays before the operations that read what it changes.
+    An update stays before later operations that read what it changes.
     """
     order: Operations = []
     late: Operations = []
@@ -108,7 +109,7 @@ def updates_last(operations: Operations, wanted: Wanted) -> Operations:
 
 
 def _name_apart(operations: Operations) -> None:
-    """Give unique names to the Values that passes have made."""
+    """Give unique names to the results of all operations."""
     names = Names({v.name for op in operations for v in op.reads if v.origin != "result"})
     for operation in operations:
         for v in operation.makes:
@@ -116,7 +117,7 @@ def _name_apart(operations: Operations) -> None:
 
 
 class Same:
-    """A substitution of Values by equal ones."""
+    """Same is a substitution: it replaces Values by equal ones."""
 
     def __init__(self) -> None:
         self._of: dict[Value, Value] = {}
@@ -126,7 +127,7 @@ class Same:
         self._of[old] = new
 
     def renamed(self, operation: Operation) -> Operation:
-        """Return the operation with its inputs replaced."""
+        """Return the operation with its inputs substituted."""
         if self._of.keys().isdisjoint(operation.reads):
             return operation
         inputs = [self._of.get(x, x) if isinstance(x, Value) else x for x in operation.inputs]

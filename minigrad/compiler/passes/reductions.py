@@ -1,6 +1,6 @@
-"""Passes on sums: one computes them in float64, the other splits sums of sums.
+"""Two passes rewrite sums: one computes sums in float64, the other splits sums of sums.
 
-Both rest on the algebra of sums, so they name the primitives that it holds for.
+Both rest on the algebra of sums, so they name the primitives that this algebra holds for.
 """
 
 import math
@@ -21,8 +21,9 @@ Wanted = Sequence[Value]
 def wide_sums(operations: Operations, wanted: Wanted) -> Operations:
     """Write sums and means as sums in float64, or in int64 for integers, with unit dimensions.
 
-    They are computed so in any case. Other operations make the old results of them. So sums that
-    differ only in dtype or shape become one, and what is made of sums can stay in float64.
+    Loops add up in these dtypes in any case. New operations make the old result from the wide sum.
+    Sums that differ only in dtype or shape become one sum, and arithmetic on sums can stay in
+    float64.
     """
     kept: Operations = []
     for operation in operations:
@@ -35,7 +36,7 @@ def wide_sums(operations: Operations, wanted: Wanted) -> Operations:
 
 
 def _is_summed(a: Value, total: Value) -> bool:
-    """Return whether loops can sum a: it is not empty, and int64 or float64 holds its elements."""
+    """Return whether loops can sum a: a is not empty, and int64 or float64 holds its elements."""
     wide = a.dtype.kind == "f" or (total.dtype.kind in "if" and a.dtype != np.uint64)
     return 0 not in a.shape and wide
 
@@ -61,11 +62,11 @@ def _wide(operation: Operation) -> Operations:
 
 
 def sums_of_sums(operations: Operations, wanted: Wanted) -> Operations:
-    """Split sums in a backward pass: sum(a + b) = sum(a) + sum(b), sum(-a) = -sum(a), and a factor
-    that does not vary along the axes leaves the sum; all in float64.
+    """Split float64 sums in a backward pass: sum(a + b) = sum(a) + sum(b), sum(-a) = -sum(a), and
+    sum(c * a) = c * sum(a) for a factor c that does not vary along the axes.
 
-    So the sum over the batch in the derivative of a mean becomes sums that exist already, which
-    saves a pass over memory: this is how the textbook comes to its closed form.
+    The sum over the batch in the derivative of a mean then becomes sums that exist already, which
+    saves a pass over memory. Textbooks derive their closed form in the same way.
     """
     views = Views(operations)
     maker = {
@@ -84,10 +85,10 @@ def sums_of_sums(operations: Operations, wanted: Wanted) -> Operations:
 
 
 class _Distributed:
-    """Sums of results, written as sums of what the results are made of.
+    """_Distributed replaces the sum of a result by sums of the inputs that make the result.
 
-    maker: the operation that makes each Value, where neither the Value nor an input of the
-        operation is ever changed in place.
+    maker: the operation that makes each Value; Values are left out if an update changes them, or an
+        input of their operation.
     """
 
     def __init__(self, maker: dict[Value, Operation]) -> None:
@@ -125,8 +126,11 @@ class _Distributed:
         return written
 
     def _terms(self, operation: Operation) -> tuple[Sequence[Value], Sequence[Any]]:
-        """Return the inputs, of the operation that makes the summed Value, that can be summed in
-        its place, and its other inputs."""
+        """Return the Values to sum in place of the summed Value, and factors that leave the sum.
+
+        Both are inputs of the operation that makes the summed Value. Both are empty if the sum
+        cannot be split.
+        """
         a: Value = operation.inputs[0]
         made, axes = self._maker.get(a), operation.attributes["axis"]
         if made is None:

@@ -1,6 +1,6 @@
-"""The runtime compiles the generated module, places its arrays and runs it.
+"""The runtime compiles the generated module, assigns memory to its arrays and runs it.
 
-In: a Program and its source. Out: an Executable, called with the live arrays.
-Read backend.py (Numba), buffers.py (memory), executable.py, trace_cache.py; then epoch.py,
-report.py and check.py.
+A Program and its source go in. An Executable comes out, and each call gives it the arguments.
+Read backend.py (Numba), buffers.py and layout.py (memory), executable.py, trace_cache.py; then
+epoch.py, report.py and check.py.
 """

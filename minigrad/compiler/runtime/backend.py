@@ -1,6 +1,6 @@
-"""Building turns source into compiled functions.
+"""The backend turns source into functions that Numba compiles.
 
-The source lies in a file that is named by its content, with Numba's machine code beside it, both in
+The name of the source file contains a hash of its content. The file and Numba's machine code are in
 the folder of the kernels' cache.
 """
 
@@ -22,18 +22,18 @@ from ...kernels.jit.decorators import external, kernel
 from ...kernels.jit.external_calls import free_module
 from ...system import after_fork
 
-_typeof: Any = numba.typeof  # without types of its own
+_typeof: Any = numba.typeof  # Numba has no type annotations
 _lock = threading.RLock()
-# Modules that are in use, by name, and the compiled functions of each.
+# The modules in use, by name; the compiled functions of each module, by name.
 _built: WeakValueDictionary[str, types.ModuleType] = WeakValueDictionary()
 _compiled: WeakKeyDictionary[types.ModuleType, dict[str, Any]] = WeakKeyDictionary()
 
 
 def load(source: str, title: str) -> tuple[types.ModuleType, Path | None]:
-    """Return the module of this source, and its file, or None where no directory is writable.
+    """Return the module of this source, and its file, or None if no directory is writable.
 
-    A module is made once, and lives, with its machine code, as long as it is referred to. Its
-    functions are compiled when they are first called.
+    Equal source gives the same module, which lives with its machine code as long as anything refers
+    to it. Its functions are compiled at their first call.
     """
     digest = hashlib.sha256(source.encode()).hexdigest()[:16]
     readable = "".join(c if c.isalnum() else "_" for c in title)[-40:]
@@ -48,11 +48,12 @@ def load(source: str, title: str) -> tuple[types.ModuleType, Path | None]:
 
 
 def function(module: types.ModuleType, name: str, bare: bool = False) -> Any:
-    """Return the function of that name, compiled as kernels are, with those that it calls.
+    """Return the function of that name, and those that it calls, for Numba to compile as kernels.
 
-    bare: the option of `kernel`. The code is compiled without fast-math flags, so that an element
-    that is computed twice rather than stored has the same bits each time: the gradient of max
-    compares elements with the largest.
+    bare: the option of `kernel`.
+
+    Fast-math flags are off, so an element that is computed twice has the same bits each time; the
+    gradient of max, for example, compares elements with the largest one.
     """
     with _lock:
         made = _compiled.setdefault(module, {})
@@ -68,8 +69,7 @@ def function(module: types.ModuleType, name: str, bare: bool = False) -> Any:
 
 
 def prepare(function: Any, arguments: Sequence[Any]) -> tuple[str, float]:
-    """Compile a function for these arguments, or load it, and return what was done and the seconds
-    that it took."""
+    """Compile a function for these arguments, or load it; return what was done, and the seconds."""
     if not hasattr(function, "compile"):  # a Python function, under NUMBA_DISABLE_JIT
         return "run as Python", 0.0
     if "dot" in function.py_func.__globals__:
@@ -96,6 +96,6 @@ def _module(name: str, source: str, path: Path | None) -> types.ModuleType:
 
 @after_fork
 def _renew_lock() -> None:
-    """Renew the lock in a child, where the thread that held it does not exist."""
+    """Renew the lock after a fork, since the child lacks the thread that may hold it."""
     global _lock
     _lock = threading.RLock()

@@ -1,7 +1,8 @@
-"""Memory assignment: where the arrays of a program lie.
+"""Memory assignment decides which memory each array of a program has.
 
-They are the user's own arrays, copies of those that are not in C order, pieces of a block that all
-programs of a function share, or, for large results, new arrays in each call.
+An array is the user's own, a copy of one that generated code cannot read (for example, since it is
+not in C order), or a piece of a block that all programs of a function share. A gradient keeps its
+array from call to call, and a large result is a new array in each call.
 """
 
 import math
@@ -18,24 +19,24 @@ from ..codegen.module import Emitted
 from ..ir.program import Program, Value
 from .layout import laid_out
 
-LINE = 64  # bytes; arrays begin at a cache line
+LINE = 64  # bytes; each piece begins at a cache line
 _BYTE = np.dtype(np.uint8)
 
 
 class Workspace:
-    """The memory that all programs of one function share; one of them runs at a time."""
+    """A Workspace is memory that all programs of one function share; only one runs at a time."""
 
     def __init__(self) -> None:
         self.block = empty((LINE,), _BYTE)
-        self._gradients: dict[Any, tuple[Any, Any]] = {}  # by leaf, with a reference to it
+        self._gradients: dict[Any, tuple[Any, Any]] = {}  # with a reference to the leaf
 
     def reserve(self, size: int) -> None:
-        """Make the block at least `size` bytes large, which may move it."""
+        """Make the block at least `size` bytes large; a larger block is a new one."""
         if size + LINE > self.block.size:
             self.block = empty((size + LINE,), _BYTE)
 
     def gradient(self, leaf: Any, v: Value) -> Any:
-        """Return the array into which every program puts the gradient v of this leaf."""
+        """Return the array that every program uses for the gradient v of this leaf."""
         key = id(leaf), v.shape, v.dtype
         owner, array = self._gradients.get(key, (None, None))
         if owner is None or owner() is not leaf:
@@ -45,10 +46,11 @@ class Workspace:
 
 
 class Memory:
-    """The arrays of all Values but arguments.
+    """Memory assigns an array to each Value of a program, except for the arguments.
 
-    places: their addresses, as generated code takes them; buffer_bytes: how much of the block it
-        uses. Errors: TraceError for states that share memory which the step changes.
+    places: the table of addresses for generated code; buffer_bytes: the bytes of the block that the
+        program uses.
+    Errors: TraceError if the step changes a state that shares memory with another array.
     """
 
     def __init__(self, program: Program, emitted: Emitted, workspace: Workspace) -> None:
@@ -61,7 +63,7 @@ class Memory:
         self._copies: list[tuple[Value, Any, Any]] = []
         self.places = np.zeros(len(emitted.places), np.int64)
         outer = [(v, v.array) for v in program.values() if v.origin in ("state", "constant")]
-        # Gradients keep their arrays from call to call; a step that reads gradients copies them.
+        # Gradients keep their arrays from call to call, unless the step reads gradients.
         self.reads_gradients = any(v.name.endswith(".grad") for v, _ in outer if v.fetch)
         kept = {v: leaf for leaf, v in program.grads if v is not None and v.origin == "result"}
         self._gradients: dict[Value, Any] = {}
@@ -75,7 +77,7 @@ class Memory:
                 "one of them in place; give each an array of its own"
             )
         self._put(outer)
-        # Large results, for which a new array costs less than a copy.
+        # Large results get a new array in each call, which costs less than a copy.
         self._handed = [
             v
             for v in dict.fromkeys(program.results)
@@ -86,7 +88,7 @@ class Memory:
         self.settle()
 
     def _lay_out(self, emitted: Emitted) -> None:
-        """Give a piece of the block to each other result that has a place."""
+        """Give a piece of the block to each result that has a place but no other memory."""
         elsewhere = {*self._handed, *self._gradients}
         own = [v for v in emitted.places if v.origin == "result" and v not in elsewhere]
         sizes = [-(-v.dtype.itemsize * math.prod(v.shape) // LINE) * LINE for v in own]
@@ -102,7 +104,7 @@ class Memory:
         self._workspace.reserve(self.buffer_bytes)
 
     def settle(self) -> bool:
-        """Use the block where it is now, and return whether it has moved since the last time."""
+        """Move the pieces to the current block, and return whether the block is a new one."""
         block = self._workspace.block
         if block is self._block:
             return False
@@ -116,15 +118,17 @@ class Memory:
         return True
 
     def begin(self) -> None:
-        """Before a call, make new arrays for the results that it hands over, and copy the user's
-        arrays that do not lie in C order. Errors: MemoryError."""
+        """Prepare a call: make arrays for large results, and copy what generated code cannot read.
+
+        Errors: MemoryError.
+        """
         for v in self._handed:
             self._set(v, empty(v.shape, v.dtype))
         for _, array, copy in self._copies:
             np.copyto(copy, array)
 
     def end(self) -> None:
-        """After a call, let go of results that were handed over, and copy changed states back."""
+        """Finish a call: drop references to large results, and copy changed states back."""
         for v in self._handed:
             self._arrays.pop(v, None)
         for v, array, copy in self._copies:
@@ -132,8 +136,8 @@ class Memory:
                 np.copyto(array, copy)
 
     def _put(self, found: Iterable[tuple[Value, Any]]) -> None:
-        """Use these arrays of the user's for these Values."""
-        # A gradient of the call before, which the user still has, is read as it was.
+        """Use these user's arrays, or copies of them, for the Values."""
+        # The call overwrites its gradients, so a state in the same memory must be a copy.
         overwritten = {id(memory_of(self._arrays[v])) for v in self._gradients}
         for v, array in found:
             self._outer[v] = array
@@ -155,12 +159,14 @@ class Memory:
             self.places[self._place_of[v]] = _address(array)
 
     def stays(self) -> bool:
-        """Whether calls may follow each other without `begin` and `end`, and with the same state:
-        gradients that are read are those of the call before."""
+        """Return whether calls may follow each other with the same states, without begin and end.
+
+        They may not if the step reads gradients, since each call replaces them.
+        """
         return not self._copies and not self.reads_gradients
 
     def hands_over(self, v: Value) -> bool:
-        """Return whether v has a new array in each call, which the caller gets."""
+        """Return whether v has a new array in each call, which the caller gets without a copy."""
         return v in self._handed
 
     def keeps_gradient(self, v: Value) -> bool:
@@ -168,15 +174,15 @@ class Memory:
         return v in self._gradients
 
     def outer(self, v: Value) -> Any:
-        """Return the user's array that v stands for."""
+        """Return the user's array for v, a state or a constant."""
         return self._outer[v]
 
     def find(self, v: Value) -> Any:
-        """Return the array of v, or None for an argument, a view, or a Value without memory."""
+        """Return the array of v, or None if v is an argument or a view, or has no memory yet."""
         return self._arrays.get(v)
 
     def array(self, v: Value, arguments: Sequence[Any]) -> Any:
-        """Return the array with the elements of v, in a call with these arguments."""
+        """Return the array with the elements of v in a call with these arguments."""
         known = self._arrays.get(v)
         if known is not None:
             return known
@@ -191,8 +197,10 @@ class Memory:
         return view.what.forward(base, **view.attributes)  # type: ignore[union-attr]
 
     def replace(self, found: Iterable[tuple[Value, Any]]) -> bool:
-        """Use these arrays for these Values from now on, and return True; or, if one does not fit,
-        do nothing and return False."""
+        """Use these arrays for these Values from now on, and return whether all of them fit.
+
+        If one does not fit, nothing changes.
+        """
         found = list(found)
         for v, now in found:
             fits = isinstance(now, np.ndarray) and now.shape == v.shape
@@ -207,8 +215,11 @@ class Memory:
         return True
 
     def overlap(self, arrays: Sequence[tuple[Value, Any]]) -> tuple[Value, Value] | None:
-        """Return two of these Values and the gradients whose arrays share memory, if one of them is
-        changed in place, or None: passes would not keep reads of the other in order with that."""
+        """Return two Values with shared memory, if the step changes the first in place, or None.
+
+        The second may also be a gradient. Passes would not keep reads of the second in order with
+        changes of the first.
+        """
         gradients = [(v, self._arrays[v]) for v in self._gradients]
         for v, a in arrays:
             if v in self._written:
@@ -220,14 +231,17 @@ class Memory:
     # --- arguments -----------------------------------------------------------------------------
 
     def _note_owners(self) -> None:
-        """Note the owners of memory that arguments must not be, by identity for a quick look-up."""
+        """Note, by identity, the owners of memory that no argument may use."""
         ours = [self._outer[v] for v in self._written]
         ours += [a for v, a in self._arrays.items() if v.origin == "result"]
         self._owners = {id(memory_of(a)): memory_of(a) for a in ours}
 
     def apart(self, arguments: list[Any]) -> list[Any]:
-        """Return the arguments, with a copy of each that is the executable's own memory, such as a
-        gradient of the call before. Errors: TraceError for one whose memory the step changes."""
+        """Return the arguments, with a copy of each that is in memory that calls overwrite.
+
+        Such an argument is, for example, a gradient of the call before. Errors: TraceError if the
+        step changes the memory of an argument in place.
+        """
         for i, a in enumerate(arguments):
             base = a.base
             if id(a if base is None else base) in self._owners:

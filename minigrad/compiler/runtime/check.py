@@ -1,6 +1,6 @@
-"""Checks of compiled calls: the function also runs eagerly, on the same data and state.
+"""A checked call runs the compiled code, and also the function itself on the same data and state.
 
-A difference is an error that names the operation where the two part.
+A difference raises an error that names the first operation with another result.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,10 +26,10 @@ def run_checked(
 ) -> Any:
     """Run the executable and the function, and return the executable's result if the two agree.
 
-    eager: it runs the function with the call's arguments.
+    eager: a function that runs the user's function with the arguments of this call.
 
-    Errors: TraceError if results, gradients or state differ by more than rounding; nothing has
-    changed then. Besides, those of the two calls.
+    Errors: TraceError if results, gradients or state differ by more than rounding, and then nothing
+    has changed; those of the two calls.
     """
     before = State(executable)
     states = {v: array.copy() for v, array in executable.states()}
@@ -63,18 +63,18 @@ def run_checked(
 
 
 class Log(Trace):
-    """A trace that computes the step, and keeps what each primitive has returned."""
+    """A Log is a tracer that computes the step, and keeps what each primitive has returned."""
 
     def __init__(self) -> None:
         super().__init__()
         self.entries: list[tuple[str, list[Any]]] = []
 
     def data(self, x: Tensor) -> Any:
-        """Return the array itself."""
+        """Return the array of x."""
         return x._data
 
     def tensor(self, x: Any, name: str) -> Tensor:
-        """Return a Tensor of the array itself."""
+        """Return x as a Tensor with its elements."""
         return Tensor(as_array(x, name))
 
     def apply(self, primitive: Primitive, inputs: Sequence[Any], attributes: dict[str, Any]) -> Any:
@@ -88,18 +88,18 @@ class Log(Trace):
         return result
 
     def update(self, update: Update, *inputs: Any) -> None:
-        """Make the update."""
+        """Run the update."""
         with tracing(None):
             change(update, *inputs)
 
     def source(self, fetch: Fetch, name: str, owner: Tensor | None = None) -> Any:
-        """Return the array that is there now."""
+        """Return the array that `fetch` returns now."""
         self._sources[fetch] = array = fetch()
         return array
 
 
 class State:
-    """Copies of everything that a call of an executable may change."""
+    """A State holds copies of everything that a call of an executable may change."""
 
     def __init__(self, executable: Executable) -> None:
         self._tensors = [(x, x._data.copy()) for x in executable.tensors()]
@@ -120,7 +120,7 @@ class State:
         self.random = random.place()
 
     def put_back(self) -> None:
-        """Put everything back as it was."""
+        """Restore everything from the copies."""
         for x, copy in self._tensors:
             if x._data.flags.writeable:
                 np.copyto(x._data, copy)
@@ -136,8 +136,7 @@ class State:
         random.go_back(self.random)
 
     def elements(self) -> list[Any]:
-        """Return all copies, in an order in which those of another State can be compared with
-        them."""
+        """Return all copies, in the same order for each State of one executable."""
         tensors = [copy for _, copy in self._tensors]
         gradients = [copy for _, _, copy in self._gradients]
         return [*tensors, *gradients, *(copy for _, copy in self._buffers)]
@@ -169,8 +168,8 @@ def _where_they_part(
 ) -> str:
     """Return a sentence that names the first operation with another result.
 
-    The traced program is compared with the eager call, then the program after all passes with the
-    traced one; if both agree, the machine code is to blame.
+    First the traced program is compared with the eager call, then the program after all passes with
+    the traced one. If all agree, the machine code is to blame.
     """
     place = random.place()
     given = dict(zip(executable.program.arguments, arguments, strict=True))

@@ -1,4 +1,4 @@
-"""Epochs: batches of one size run together in compiled code, and the others as calls."""
+"""An epoch runs batches of one size together in compiled code, and other batches as calls."""
 
 import itertools
 import math
@@ -16,22 +16,22 @@ from ..ir.program import Value
 from ..tracing.signature import native
 from .executable import Executable
 
-# The most batches, and about the most seconds, that run before Python sees an interrupt.
+# Limits to what runs before Python sees an interrupt: a number of batches, and seconds (about).
 AT_ONCE, PATIENCE = 256, 0.05
 
 OPTIONS = tuple(
     p.name for p in signature(DataLoader).parameters.values() if p.kind is p.KEYWORD_ONLY
 )
 
-# A function that calls the step on a batch, and returns its result, of shape (1,), and its
-# executable.
+# A function that calls the step on a batch, and returns the result (shape (1,)) and the executable.
 Call = Callable[[list[Any]], tuple[Any, Executable]]
 
 
 def loader_of(data: Sequence[Any], options: Mapping[str, Any]) -> DataLoader:
-    """Return the DataLoader that is given, or a new one of the arrays.
+    """Return the DataLoader in `data`, or a new one for the arrays in `data`.
 
-    Errors: ArgumentError, and those of the DataLoader.
+    Errors: ArgumentError for a DataLoader with options or arrays, and for an unknown option; those
+    of the DataLoader.
     """
     if any(isinstance(x, DataLoader) for x in data):
         if len(data) > 1 or options:
@@ -59,7 +59,7 @@ def refuse_unless_number(result: Any, title: str) -> None:
 
 
 def run_epoch(call: Call, loader: DataLoader, whole: bool) -> Tensor:
-    """Return the result of the step for each batch of the loader's next epoch, shape (batches,).
+    """Run the loader's next epoch, and return the results as a Tensor of shape (batches,).
 
     whole: whether several batches may run together in compiled code.
     """
@@ -74,7 +74,7 @@ def run_epoch(call: Call, loader: DataLoader, whole: bool) -> Tensor:
 
 
 def at_once(seconds: float) -> int:
-    """Return the number of batches to run together; seconds: for one batch, 0 if not known."""
+    """Return the number of batches to run together; seconds: the time of one batch, or 0."""
     return max(1, min(AT_ONCE, int(PATIENCE / seconds))) if seconds else 1
 
 

@@ -28,10 +28,11 @@ from .buffers import Memory, Workspace
 
 
 class Executable:
-    """A compiled trace, which runs instead of the function as long as its `guards_hold()`.
+    """An Executable is a compiled trace; it runs in place of the function while `guards_hold()`.
 
-    captures: what was outside the function at the end of the trace. unflatten: makes the function's
-        result of the Tensors that the program returns, or of Values that stand for these.
+    captures: what the function reads outside itself, as it is at the end of the trace. unflatten: a
+        function that makes the function's result from the Tensors that the program returns, or from
+        Values in their place.
     """
 
     def __init__(
@@ -54,12 +55,12 @@ class Executable:
         self._owners = trace.owners
         self._tensors: list[tuple[Tensor, Any, bool, Value]] = []
         self._fetches: list[tuple[Callable[[], Any], Any, Value]] = []
-        self._live = Guards()  # what decides which arrays the states have
+        self._live = Guards()  # the readings that decide which arrays the states have
         self._pending: list[LiveState] = []  # state that the next call creates
         self.built: dict[
             str, tuple[str, float]
-        ] = {}  # what Numba did for each function, in seconds
-        self._batch: list[Any] | None = None  # arguments that run_rows gathers
+        ] = {}  # by function, what Numba did, and the seconds
+        self._batch: list[Any] | None = None  # the arrays that run_rows gathers batches into
         self.memory = Memory(self.program, self.emitted, workspace)
         self.buffer_bytes = self.memory.buffer_bytes
         self._note_states()
@@ -75,8 +76,8 @@ class Executable:
         self.compile_seconds = time.perf_counter() - began
 
     def _bind(self) -> None:
-        """Prepare the gradients and results of calls, from where the memory is now."""
-        self._held: list[tuple[Tensor, Tensor]] = []  # gradients whose memory each call overwrites
+        """Prepare the functions that give gradients and results, for the current memory."""
+        self._held: list[tuple[Tensor, Tensor]] = []  # gradients that each call overwrites
         self._grads = [self._gradient(leaf, v) for leaf, v in self.program.grads]
         given = self.program.results
         self._results = [self._result(v, given[:i]) for i, v in enumerate(given)]
@@ -84,9 +85,9 @@ class Executable:
     # --- running -------------------------------------------------------------------------------
 
     def guards_hold(self) -> bool:
-        """Return whether all that the trace has read outside is still so.
+        """Return whether all that the trace has read outside the function is unchanged.
 
-        Arrays that others have replaced are taken into use, if they fit.
+        If an array of a state has been replaced by another that fits, later calls use the new one.
         """
         return (self._guards.unchanged() or self._guards()) and (
             self._live.unchanged() or self._renew_states()
@@ -110,18 +111,17 @@ class Executable:
         return True
 
     def states(self) -> list[tuple[Value, Any]]:
-        """Return the states, with the user's arrays that have them now."""
+        """Return the states, with the current array of each."""
         return [(v, array) for _, array, _, v in self._tensors] + [
             (v, array) for _, array, v in self._fetches
         ]
 
     def tensors(self) -> list[Tensor]:
-        """Return the user's Tensors: those among the states, and others that the function can
-        see."""
+        """Return the user's Tensors: those of states, and others that the captures have found."""
         return list({id(x): x for x in (*self._owners.values(), *self.known)}.values())
 
     def owner(self, v: Value) -> Tensor | None:
-        """Return the user's Tensor that a state is the array of, or None."""
+        """Return the user's Tensor that has the array of a state, or None."""
         return self._owners.get(v)
 
     def optimizers(self) -> list[Optimizer]:
@@ -130,7 +130,7 @@ class Executable:
         return list({id(each.optimizer): each.optimizer for each in live}.values())
 
     def _note_states(self) -> None:
-        """Note what `guards_hold` compares, as it is now."""
+        """Note the current arrays of states, and the optimizer state that the next call creates."""
         self._tensors, self._fetches, self._pending = [], [], []
         for v in self.program.values():
             if v in self._owners:
@@ -174,14 +174,14 @@ class Executable:
             bindings[0] = object()  # the next call looks up all states again
 
     def takes_rows(self) -> bool:
-        """Whether `run_rows` comes to the same as calls would."""
+        """Return whether `run_rows` can run batches with the same results as calls."""
         return self.emitted.epoch and self.memory.stays()
 
     def run_rows(self, whole: Sequence[Any], rows: Any) -> Any:
-        """Run a call for each row of `rows`, the sample numbers of a batch, and return the results
-        as an array.
+        """Run the step for each row of `rows`, and return the results as an array.
 
-        whole: for each argument, the array that its batches are gathered from.
+        whole: for each argument, the array of all samples; rows: the positions of the samples in a
+            batch, shape (batches, batch size).
         """
         code = self.emitted.steps[0]
         assert isinstance(code, Code)
@@ -214,19 +214,22 @@ class Executable:
             ) from error
 
     def _leave(self) -> None:
-        """Clean up after a call that has raised an error: gradients whose memory it may have
-        written are gone, and the Tensors that it may have changed are marked."""
+        """Clean up after a call that has raised an error.
+
+        Gradients in memory that the call may have overwritten become None, and Tensors that it may
+        have changed are marked as changed.
+        """
         self.memory.end()
         for state in self._pending:
             state.forget()
-        bindings[0] = object()  # as after a commit
+        bindings[0] = object()  # as in _end: look up all states again
         for leaf, held in self._held:
             if leaf._grad is held:
                 leaf._grad = None
         mark_changed(*self._changed)
 
     def _tables(self) -> tuple[Any, ...]:
-        """Return what generated functions get besides the user's arguments."""
+        """Return the arguments of generated functions that follow the user's arguments."""
         return self.memory.places, self._sizes, self._numbers, current_pool()
 
     def _order(self, code: Code) -> list[int]:
@@ -250,7 +253,7 @@ class Executable:
         return call
 
     def _array(self, x: Any, arguments: Sequence[Any]) -> Any:
-        """Return the array of a Value; a number or None as it is."""
+        """Return the array of a Value, and a number or None as it is."""
         return self.memory.array(x, arguments) if isinstance(x, Value) else x
 
     def _forward(self, operation: Operation, arguments: Sequence[Any]) -> Any:
@@ -264,7 +267,7 @@ class Executable:
             raise refusal(operation, given, error) from error
 
     def _by_python(self, operation: Operation, arguments: Sequence[Any]) -> None:
-        """Run an operation that generated code leaves to NumPy, by its forward, or an update."""
+        """Run an operation that is left to NumPy: the forward of a primitive, or an update."""
         if isinstance(operation.what, Update):
             change(operation.what, *[self._array(x, arguments) for x in operation.inputs])
             return
@@ -277,7 +280,7 @@ class Executable:
     def _draw(self, operation: Operation) -> Callable[[], Any]:
         """Return a function that draws random numbers, as the primitive does.
 
-        Numbers that nobody reads are drawn as well, so that the generator advances as eagerly.
+        Unused numbers are drawn, too, so that the generator advances as in an eager call.
         """
         forward, attributes = operation.what.forward, operation.attributes  # type: ignore[union-attr]
 
@@ -289,8 +292,7 @@ class Executable:
         return draw
 
     def _refuse(self, status: int, arguments: Sequence[Any]) -> None:
-        """Raise the error of an operation that generated code has refused, by running its
-        forward."""
+        """Run the forward of an operation that generated code has refused, to raise its error."""
         self._forward(self.emitted.checked[status], arguments)
         raise TraceError(f"compile: {self.emitted.checked[status]} was refused")
 
@@ -312,8 +314,7 @@ class Executable:
         return leaf, lambda arguments: Tensor(self.memory.array(v, arguments).copy())
 
     def _result(self, v: Value, before: Sequence[Value]) -> Callable[[Sequence[Any]], Tensor]:
-        """Return a function that gives v to the caller, which has got the Values `before`
-        already."""
+        """Return a function that makes the result v of a call; before: the results before v."""
         array = self.memory.find(v)
         if v.origin == "result" and array is not None:
             return lambda _: Tensor(array.copy())

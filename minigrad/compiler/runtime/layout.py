@@ -1,4 +1,4 @@
-"""The layout of a block of memory, whose pieces may overlap if their lives do not."""
+"""Layout places pieces in a block of memory; pieces may overlap if their lives do not."""
 
 from collections.abc import Sequence
 
@@ -8,18 +8,19 @@ import numpy as np
 def laid_out(sizes: Sequence[int], lives: Sequence[tuple[int, float]]) -> tuple[list[int], int]:
     """Return where the pieces of a block begin, and the size of the block, in bytes.
 
-    sizes: of the pieces, in bytes; lives: the first and last moment of each. Pieces that live at
-    the same time do not overlap. Each piece in turn, the largest first, takes the lowest place that
-    is free during its life.
+    sizes: the size of each piece, in bytes; lives: the first and last moment of each piece.
+
+    Pieces that live at the same time do not overlap. The largest piece is placed first, and each
+    piece takes the lowest start that is free during its life.
     """
     starts = [0] * len(sizes)
-    placed = np.empty((4, len(sizes)))  # start, end, first and last moment, in order of starts
+    placed = np.empty((4, len(sizes)))  # rows: start, end, first and last moment; sorted by start
     count = total = 0
     for i in sorted((i for i, size in enumerate(sizes) if size), key=lambda i: -sizes[i]):
         first, last = lives[i]
         begins, ends, firsts, lasts = placed[:, :count]
         beside = ((firsts <= last) & (lasts >= first)).nonzero()[0]
-        tops = np.zeros(len(beside) + 1)  # where what is below each piece beside it ends
+        tops = np.zeros(len(beside) + 1)  # the end of all that lies below each piece
         np.maximum.accumulate(ends[beside], out=tops[1:])
         fits = (begins[beside] - tops[:-1] >= sizes[i]).nonzero()[0]
         start = tops[fits[0] if len(fits) else -1]

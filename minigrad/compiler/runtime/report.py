@@ -1,4 +1,4 @@
-"""The report on an executable: a text for users."""
+"""A report describes an executable to the user, as a text."""
 
 import math
 from collections import Counter
@@ -12,7 +12,7 @@ from .executable import Executable
 
 
 def report(executable: Executable) -> str:
-    """Return a text on fusion, with a line for each nest of loops, on calls, memory and seconds."""
+    """Return a text on fusion (a line for each loop nest), calls, memory and compile times."""
     groups = executable.emitted.groups
     nests = [group for group in groups if group.shape is not None]
     fused = sum(len(group.operations) for group in nests)

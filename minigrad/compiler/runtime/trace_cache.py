@@ -1,4 +1,4 @@
-"""The trace cache keeps the executables of a function, up to a bound, and warns about slow ones."""
+"""The trace cache keeps a limited number of executables, and warns of what makes calls slow."""
 
 import warnings
 from typing import Any
@@ -8,12 +8,12 @@ from ..tracing.signature import shapes_of
 from .executable import Executable
 from .report import by_numpy
 
-MOST_ALIKE = 16  # executables for arrays of the same shapes, which differ in what is guarded
-MOST_EXECUTABLES = 128  # executables in all, which sequences of many lengths need
+MOST_ALIKE = 16  # executables for arrays of the same shapes, with other guarded values
+MOST_EXECUTABLES = 128  # executables in all, enough for sequences of many lengths
 
 
 class TraceCache(dict[Any, list[Executable]]):
-    """Lists of executables by signature, with the most recent last."""
+    """A TraceCache has a list of executables for each signature; the most recent is last."""
 
     def __init__(self, title: str) -> None:
         super().__init__()
@@ -22,7 +22,7 @@ class TraceCache(dict[Any, list[Executable]]):
         self._said: set[str] = set()  # operations that a warning has named
 
     def keep(self, signature: Any, executable: Executable) -> None:
-        """Add an executable, and drop the oldest if there are too many."""
+        """Add an executable, and drop the oldest one if there are too many."""
         self._tell(executable)
         self[signature] = [*self.pop(signature, []), executable]
         shapes = shapes_of(signature)

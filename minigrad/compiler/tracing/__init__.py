@@ -1,5 +1,6 @@
 """Tracing runs a step once without computing, and notes its operations.
 
-In: the user's function and its arguments. Out: a Program (ir/), and guards that tell whether it
-still holds. Read signature.py, trace.py, pytree.py; then captures.py, guards.py, leaks.py.
+The user's function and its arguments go in. A Program (ir/) comes out, with guards that tell
+whether it is still valid. Read signature.py (arguments), trace.py, pytree.py (results), guards.py,
+captures.py (what the step reads outside itself), inspection.py (its helpers), leaks.py.
 """

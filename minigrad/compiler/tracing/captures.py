@@ -1,10 +1,10 @@
-"""Captures: what a step, and the user's functions that it calls, name outside themselves.
+"""Captures are what a step, and the user's functions that it calls, name outside themselves.
 
-Only functions that really run count; a profiler sees them as they are entered. What they name in
-globals, closures and defaults is guarded, and so are, in every object that is found in this way,
-the attributes that any of these functions names, the items of containers, and all that a Module
-holds. Libraries are frozen, except for the attributes of their objects. Nothing here runs the
-user's code.
+Only functions that run count; a profile function sees them as they are entered. Guards cover what
+they name in globals, closures and defaults. In every object found in this way, guards also cover
+the attributes that one of the functions names, the items of containers, and all that a Module
+holds. Libraries are frozen, except for the attributes of their objects. This module runs none of
+the user's code.
 """
 
 import gc
@@ -55,23 +55,23 @@ from .inspection import (
     texts,
 )
 
-# Classes of these modules only hold other objects, which are all guarded ...
+# Objects of these modules' classes only hold other objects, and all of those are guarded.
 _HOLDERS = frozenset(["builtins", "collections", "functools", "operator", "_operator"])
-# ... except for these, which change as they are used, or lead to everything.
+# Objects of these classes are not looked into: they change in use, or lead to everything.
 _CLOSED = (
     AsyncGeneratorType, CodeType, CoroutineType, FrameType, GeneratorType, TracebackType,
     _lru_cache_wrapper,
 )  # fmt: skip
 
 _nbytes: Any = np.ndarray.nbytes.__get__
-MOST_BYTES = 1 << 13  # of an array whose elements are guarded
+MOST_BYTES = 1 << 13  # the largest array whose elements are guarded
 
 
-ITEMS: Any = object()  # stands for the key of all items of a list or deque, which may move
+ITEMS: Any = object()  # the key of each item of a list or deque, where positions may change
 
 
 class Place(NamedTuple):
-    """Where something is: a name for it, and the object that holds it, with the key there."""
+    """A Place is where an object was found: its name, the object that holds it, and the key."""
 
     name: str
     owner: Any = None
@@ -79,32 +79,32 @@ class Place(NamedTuple):
 
     @property
     def identity(self) -> tuple[Any, Any]:
-        """The place without the name, so that places can be compared."""
+        """Return the place without its name, so that places can be compared."""
         return id(self.owner), self.key if type(self.key) is str else id(self.key)
 
 
 class Captures:
-    """What is outside the step, as it was when it was met; `guards` tells whether it still is.
+    """Captures finds what the step reads outside itself; `guards` tells whether it is unchanged.
 
     roots: the step, and the objects among its arguments, by name; know: called with the name of
-        each Tensor that is met, and the Tensor.
+        each Tensor that is found, and the Tensor.
     """
 
     def __init__(
         self, roots: Mapping[str, Any], know: Callable[[str, Tensor], None] = lambda *_: None
     ) -> None:
         self.guards = Guards()
-        self.bound = Guards()  # of what only changes together with `bindings` of the tape
+        self.bound = Guards()  # for what changes only if `bindings` of the tape does
         self.tensors: list[tuple[Place, Tensor]] = []
-        self.arrays: dict[int, tuple[Any, int | None]] = {}  # with checksums of the small ones
-        self.held: dict[Any, Any] = {}  # what there was first, by the identity of its place
+        self.arrays: dict[int, tuple[Any, int | None]] = {}  # with checksums of small ones
+        self.held: dict[Any, Any] = {}  # the first object found, by identity of its place
         self._roots, self._know = dict(roots), know
         self._names = {"__wrapped__"}
-        # Objects with named attributes: their names, and what reads one.
+        # For each object with attributes: the names, and a function that captures one of them.
         self._spaces: list[tuple[Any, Callable[[str], None]]] = []
         self._codes: dict[int, CodeType] = {}
         self._runs: list[tuple[CodeType, dict[str, Any]]] = []
-        self._inner: set[int] = set()  # code of functions that a running function makes
+        self._inner: set[int] = set()  # code of functions that a running function defines
         self._functions: dict[int, list[FunctionType]] = {}  # by the identity of their code
         self._met: dict[Any, Any] = {}  # by identity, and kept alive so that it stays unique
         self._queue: deque[tuple[Any, Place]] = deque()
@@ -113,7 +113,7 @@ class Captures:
 
     @contextmanager
     def following(self) -> Iterator[None]:
-        """Within, capture what each of the user's functions names before this thread runs it."""
+        """Inside this context, capture what each of the user's functions names before it runs."""
         before = sys.getprofile()
 
         def entered(frame: FrameType, event: Any, arg: Any) -> None:
@@ -132,7 +132,7 @@ class Captures:
                 before.enable()  # a cProfile below Python 3.12
 
     def meet(self, x: Any, name: str) -> None:
-        """Capture an object that the step is given or calls."""
+        """Capture an object that is an argument of the step, or that the step calls."""
         if id(x) not in self._met:
             self._roots[name] = x
         self._add(x, name)
@@ -144,15 +144,17 @@ class Captures:
             self.meet(module, f"module_{len(self._roots)}")
 
     def again(self) -> "Captures":
-        """Return what is captured now, from the same roots and functions."""
+        """Return new Captures, made now from the same roots and functions."""
         now = Captures(self._roots)
         for code, space in self._runs:
             now._enter(code, space)
         return now
 
     def elements(self, is_operand: Callable[[Any], bool]) -> list[Callable[[], bool]]:
-        """Return functions that tell whether small arrays have the elements that they had, which
-        Python may have read. Operands are left out, since each call reads them."""
+        """Return functions that tell whether small arrays, which Python may read, are unchanged.
+
+        Arrays that are operands are left out, since each call reads them.
+        """
         return [
             partial(_has_checksum, array, seen)
             for array, seen in self.arrays.values()
@@ -171,9 +173,9 @@ class Captures:
     # --- functions and names -------------------------------------------------------------------
 
     def _enter(self, code: CodeType, space: dict[str, Any]) -> None:
-        """Capture what a function names that is about to run for the first time."""
+        """Capture what a function names, before it runs for the first time."""
         self._codes[id(code)] = code
-        made = str(space.get("__name__")).startswith("namedtuple_")  # code of namedtuple's
+        made = str(space.get("__name__")).startswith("namedtuple_")  # made by namedtuple
         if made or is_library(code.co_filename):
             return
         self._runs.append((code, space))
@@ -206,7 +208,7 @@ class Captures:
                 self._add(self.guards.read(code, function), f"{function.__name__}.default")
 
     def _learn(self, names: set[str]) -> None:
-        """Read the attributes of these names in all objects, also in those to come."""
+        """Capture the attributes of these names in all objects, also in objects found later."""
         new = names - self._names
         self._names |= new
         for there, read in list(self._spaces):
@@ -214,18 +216,18 @@ class Captures:
                 read(name)
 
     def _space(self, there: Any, read: Callable[[str], None]) -> None:
-        """Read the attributes that have a name which a function uses.
+        """Capture the attributes of an object whose names a function uses, now or later.
 
-        there: all names of attributes.
+        there: the names of all its attributes; read: captures the attribute of a name.
         """
         self._spaces.append((there, read))
         for name in sorted(self._names.intersection(there)):
             read(name)
 
     def _items(self, space: Any, name: str, owner: Any, guards: Guards) -> None:
-        """Read the named items of a dict that holds the attributes of an object or class.
+        """Capture the named items of a dict that holds the attributes of an object or class.
 
-        guards: those that guard its names.
+        guards: the Guards that guard the keys of the dict.
         """
         guards.names(space)
         self._space(
@@ -245,7 +247,7 @@ class Captures:
         elif comes_from(x, Tensor):
             self.tensors.append((place, x))
             self._know(place.name, x)
-        elif type(x) is tuple:  # the place of its parts is its own
+        elif type(x) is tuple:  # its parts have the place of the tuple
             for i, part in enumerate(x):
                 self._visit(part, place._replace(name=f"{place.name}[{i}]"))
         elif id(x) not in self._met:
@@ -282,7 +284,7 @@ class Captures:
                 self._attributes(x, name)
 
     def _parts(self, x: Any, name: str) -> None:
-        """Capture all that a container, method, property or the like refers to."""
+        """Capture all objects that a container, method or property refers to."""
         base = next((kind for kind in PARTS if comes_from(x, kind)), object)
         parts = self.guards.read(OF, x, PARTS[base], each=True)
         if base is dict:
@@ -296,13 +298,13 @@ class Captures:
             for i, part in enumerate(parts):
                 self._add(part, f"{name}[{i}]", x, ITEMS)
         else:
-            self._learn(texts(parts))  # the names of an attrgetter, for one
+            self._learn(texts(parts))  # an attrgetter, for example, has names
             for part in parts:
                 bound = type(x) is MethodType and part is x.__self__
                 self._add(part, "self" if bound else name)
 
     def _attributes(self, x: Any, name: str) -> None:
-        """Capture the named attributes of an object, its class, and all that a Module holds."""
+        """Capture the named attributes of an object and its class, and all that a Module holds."""
         self.guards.read(TYPE, x)
         getter = dict_getter(x)
         if getter is not None:
@@ -332,12 +334,12 @@ class Captures:
         for kind in mro(x):
             if ("class", id(kind)) not in self._met and not is_foreign(module_of(kind)):
                 self._met["class", id(kind)] = self.guards.read(OF, kind, mro)
-                self._items(class_dict(kind), name, None, self.guards)  # not to be written to
+                self._items(class_dict(kind), name, None, self.guards)  # read-only
                 self._class(type(kind), name)
 
 
 def _checksum(array: Any) -> int:
-    return zlib.crc32(np.ndarray.tobytes(array))  # also of a class with its own
+    return zlib.crc32(np.ndarray.tobytes(array))  # even if a subclass defines tobytes
 
 
 def _has_checksum(array: Any, seen: int) -> bool:
@@ -345,6 +347,6 @@ def _has_checksum(array: Any, seen: int) -> bool:
 
 
 def _is_holder(x: Any) -> bool:
-    """Return whether x, by its class or a base of it, only holds other objects."""
+    """Return whether x is a container, method or the like, which only holds other objects."""
     named = (module_of(kind) for kind in mro(type(x)) if kind is not object)
     return not comes_from(x, *_CLOSED) and any(name in _HOLDERS for name in named)

@@ -1,4 +1,4 @@
-"""Guards tell whether what a trace has read outside the step is still as it was."""
+"""Guards tell whether all that a trace has read outside the step is unchanged."""
 
 from collections.abc import Callable, Iterable
 from functools import cache, partial
@@ -9,7 +9,7 @@ from typing import Any
 from ...engine.tensor import Tensor
 from .inspection import ABSENT, is_plain
 
-# How something is read: an expression of {0} and {1}.
+# Expressions that readings use; {0} and {1} stand for objects.
 ITEM = "{0}[{1}]"
 CELL = "{0}.cell_contents"
 SLOT = "{1}.__get__({0})"
@@ -19,10 +19,10 @@ OF = "{1}({0})"
 
 
 class Reading:
-    """An expression, the objects that stand in it, and what it has given.
+    """A Reading is an expression, the objects in it, and its value when it was read.
 
-    seen: an object, or ABSENT where the expression raises an error. each: it is a tuple of parts,
-        which are compared in its place.
+    seen: the value, or ABSENT if the expression raises an error. each: whether the value is a tuple
+        whose parts are compared one by one.
     """
 
     def __init__(self, code: str, given: tuple[Any, ...], each: bool = False) -> None:
@@ -30,7 +30,7 @@ class Reading:
         self.seen = self.now()
 
     def now(self) -> Any:
-        """Return what the expression gives now."""
+        """Return the value of the expression now, or ABSENT."""
         try:
             return _function(self.code, len(self.given))(*self.given)
         except Exception:
@@ -44,11 +44,11 @@ def _function(code: str, count: int) -> Callable[..., Any]:
 
 
 class Guards:
-    """The readings of a trace, each of which is guarded.
+    """Guards are the readings of a trace; they hold while each reading has the same value.
 
-    `unchanged()` tells whether all give the same objects again. It is one generated function, with
-    lines like `if o2["rate"] is not v0: return False`. A call of the guards also accepts plain
-    values that are equal, and compares with these from then on.
+    `unchanged()` returns whether all values are the same objects. It is one generated function with
+    lines such as `if o2["rate"] is not v0: return False`. A call of Guards also accepts equal plain
+    values, and later compares with these.
     """
 
     def __init__(self) -> None:
@@ -59,7 +59,7 @@ class Guards:
         return len(self._readings)
 
     def read(self, code: str, *given: Any, each: bool = False) -> Any:
-        """Guard what an expression gives, and return it."""
+        """Guard the value of an expression, and return it."""
         key = code, *(x if type(x) is str else id(x) for x in given)
         if key not in self._readings:
             self._readings[key] = Reading(code, given, each)
@@ -71,7 +71,7 @@ class Guards:
         return self.read(ITEM if exact else "dict.__getitem__({0}, {1})", space, key)
 
     def names(self, space: Any) -> None:
-        """Guard the keys of a dict, which are names, and their order."""
+        """Guard the keys of a dict, which are names, and the order of the keys."""
         if not len(space):
             self.read("len({0})", space)
         elif type(space) is dict or type(space) is MappingProxyType:
@@ -80,12 +80,12 @@ class Guards:
             self.read("([*dict.keys({0})] == {1})", space, [*dict.keys(space)])
 
     def depend(self, look: Any) -> None:
-        """Guard what a function returns, by what it reads if it tells that."""
+        """Guard the readings that `look.reads()` lists or, without `reads`, what look() returns."""
         for code, given in look.reads() if hasattr(look, "reads") else [(CALL, (look,))]:
             self.read(code, *given)
 
     def expect(self, look: Any, seen: Any) -> None:
-        """Guard that a function returns what it has returned before."""
+        """Guard that a function returns `seen`, which it has returned before."""
         if not hasattr(look, "reads"):
             self.read(CALL, look)
             self._readings[CALL, id(look)].seen = seen
@@ -95,11 +95,11 @@ class Guards:
             self.never()
 
     def never(self) -> None:
-        """Guard what never holds again."""
+        """Add a guard that never holds."""
         self.read(CALL, object)
 
     def __call__(self) -> bool:
-        """Return whether nothing has changed but for plain values that are equal."""
+        """Return whether each value is the same object, or an equal plain value."""
         if self.unchanged():
             return True
         now = self.now()
@@ -109,11 +109,11 @@ class Guards:
         return True
 
     def now(self) -> list[Any]:
-        """Return what all expressions give now."""
+        """Return the values of all expressions now."""
         return [reading.now() for reading in self._readings.values()]
 
     def accept(self, now: list[Any]) -> None:
-        """Guard that all expressions give this from now on."""
+        """Guard these values of all expressions from now on."""
         fits = True
         for reading, found in zip(self._readings.values(), now, strict=True):
             fits = fits and (reading.seen is ABSENT) == (found is ABSENT)
@@ -124,7 +124,7 @@ class Guards:
             self.unchanged = self._generate
 
     def _generate(self) -> bool:
-        """Generate `unchanged`, and return what it does."""
+        """Generate `unchanged`, and return what it returns."""
         names: dict[int, str] = {id(ABSENT): "ABSENT", id(is_each): "is_each"}
         objects, lines = [ABSENT, is_each], []
 
@@ -148,7 +148,7 @@ class Guards:
             [
                 f"def unchanged({', '.join([*names.values(), *values])}):",
                 "    try:",
-                *lines,  # one condition would have longer jumps, which cost time
+                *lines,  # one long condition would be slower
                 "        return True",
                 "    except Exception:",
                 "        return False",
@@ -168,15 +168,14 @@ def is_each(now: Any, seen: Any) -> bool:
 
 
 def same(a: Any, b: Any) -> bool:
-    """Return whether a step cannot tell a from b; it can tell 1, 1.0 and True, or 0.0 and -0.0."""
+    """Return whether no step can tell a from b; a step can tell 1 from 1.0, and 0.0 from -0.0."""
     if type(a) is tuple is type(b):
         return len(a) == len(b) and all(map(same, a, b))
     return a is b or (type(a) is type(b) and is_plain(a) and repr(a) == repr(b))
 
 
 def sharing(tensors: Iterable[Tensor]) -> list[Callable[[], bool]]:
-    """Return functions that tell whether the Tensors that share an array, and so are one Value,
-    still share it."""
+    """Return functions that tell whether Tensors that share an array, and a Value, still do so."""
     first: dict[int, Tensor] = {}
     pairs = [(x, first.setdefault(id(x._data), x)) for x in tensors]
     return [partial(_share, x, other) for x, other in pairs if other is not x]

@@ -1,5 +1,4 @@
-"""Functions that look into objects without running any of the user's code, and that tell the user's
-code from that of libraries.
+"""These functions look into objects without running the user's code, and tell it from libraries.
 
 They call no `__getattr__`, property, `__eq__`, `__iter__` or `__class__` of an object.
 """
@@ -17,7 +16,7 @@ from pathlib import Path, PurePath
 from types import CodeType, GetSetDescriptorType, MemberDescriptorType, ModuleType
 from typing import Any
 
-ABSENT: Any = object()  # stands for a value where there is none
+ABSENT: Any = object()  # stands for a missing value
 _PLAIN = (bool, int, float, complex, str, bytes, type(None))
 
 # The getters of `type` itself, which no metaclass can replace.
@@ -39,12 +38,12 @@ _LOOKUPS = ("__getattribute__", "__dict__")  # a class that defines these may hi
 
 
 def comes_from(x: Any, *kinds: type) -> bool:
-    """Return what isinstance would, but by the true class of x."""
+    """Return whether type(x) derives from one of the kinds, whatever `x.__class__` says."""
     return issubclass(type(x), kinds)
 
 
 def is_plain(x: Any) -> bool:
-    """Return whether x is None, a number, a text or bytes, of one of Python's own classes."""
+    """Return whether x is None, or a number, str or bytes of exactly a built-in class."""
     return any(type(x) is kind for kind in _PLAIN)
 
 
@@ -59,7 +58,7 @@ def is_library(file: str) -> bool:
 def is_foreign(name: Any) -> bool:
     """Return whether the module of this name belongs to a library.
 
-    A module without a file belongs where its package does.
+    The package of a module without a file decides for the module.
     """
     while isinstance(name, str) and name:
         if name in sys.builtin_module_names:
@@ -76,7 +75,7 @@ def is_foreign(name: Any) -> bool:
 def dict_getter(x: Any) -> Any:
     """Return the function that returns the true `__dict__` of x, or None if x has none.
 
-    That of a threading.local is the calling thread's.
+    The `__dict__` of a threading.local is that of the calling thread.
     """
     if comes_from(x, threading.local):
         return _thread_dict
@@ -92,7 +91,7 @@ def _thread_dict(x: threading.local) -> Any:
 
 
 def dict_code(x: Any) -> str:
-    """Return the expression for the true `__dict__` of x, {0}, whose getter is {1}."""
+    """Return the expression that reads the true `__dict__` of x; {0} is x, and {1} its getter."""
     own = (class_dict(kind).get(name) for kind in mro(type(x))[:-1] for name in _LOOKUPS)
     plain = all(found is None or type(found) is GetSetDescriptorType for found in own)
     return "{0}.__dict__" if plain else "{1}({0})"
@@ -119,7 +118,7 @@ def slots(x: Any) -> dict[str, MemberDescriptorType]:
     }
 
 
-# How to list all that an object holds, without its class; the last is for all other objects.
+# How to list what an object holds, without its class; `object` is for all other classes.
 PARTS: dict[type, Callable[[Any], tuple[Any, ...]]] = {
     dict: lambda x: tuple(dict.values(x)),
     list: lambda x: tuple(list.__iter__(x)),
@@ -136,7 +135,8 @@ def keys_of(x: Any) -> tuple[Any, ...]:
 def names_of(code: CodeType) -> tuple[set[str], set[str]]:
     """Return the names that code looks up in its globals, and the names that may be attributes.
 
-    The latter include its own name and the names in its texts, which getattr may be given.
+    Possible attributes include the name of the code itself, and names in its string constants,
+    which the code may pass to getattr.
     """
     outside: set[str] = set()
     attributes = {code.co_name, *texts(code.co_consts)}
@@ -151,7 +151,7 @@ def names_of(code: CodeType) -> tuple[set[str], set[str]]:
 
 
 def texts(x: Any) -> set[str]:
-    """Return the names in a text, or in tuples of texts."""
+    """Return the identifiers, between dots, in a str or in a tuple or frozenset of str."""
     if type(x) is tuple or type(x) is frozenset:
         return set().union(*map(texts, x))
     return {part for part in x.split(".") if part.isidentifier()} if type(x) is str else set()

@@ -1,6 +1,6 @@
-"""Leaks: Tensors that a step puts outside itself while it is traced, as `self.h = h` does.
+"""A leak is a Tensor that a step puts outside itself while it is traced, as `self.h = h` does.
 
-Compiled calls run no Python that would do so again, so a reader would find the trace's Tensor.
+Compiled calls run no Python, so they would not put a new one there.
 """
 
 from collections import deque
@@ -19,8 +19,9 @@ from .trace import Trace
 def refuse_leaks(before: Captures, after: Captures, trace: Trace) -> None:
     """Refuse Tensors that the step has put outside itself, unless they are the same in each call.
 
-    before, after: the captures before and after the step. When the trace is taken back, the places
-    get their former values. Errors: TraceError.
+    before, after: the captures before and after the step.
+
+    `trace.take_back` gives the places their former values. Errors: TraceError for a leak.
     """
     varying = _varying(trace)
     leaks = [place for place, x in after.tensors if trace.value_of(x) in varying]

@@ -1,4 +1,4 @@
-"""The result of a traced function, as a flat list of Tensors and a function that rebuilds it."""
+"""`flatten` turns the result of a traced function into a list of Tensors and an `unflatten`."""
 
 import copy
 from collections import OrderedDict, defaultdict
@@ -14,10 +14,12 @@ _DICTS = (dict, OrderedDict, defaultdict)
 
 
 def flatten(result: Any, found: list[Tensor]) -> Callable[[Sequence[Any]], Any]:
-    """Append the Tensors in a result to `found`, and return a function that puts others in their
-    place.
+    """Append the Tensors in a result to `found`, and return its `unflatten`.
 
-    Errors: TraceError if the result has anything but Tensors, numbers, texts and None in it.
+    unflatten: it gets other Tensors in the same order, and returns the result with them.
+
+    Errors: TraceError if the result has anything but Tensors, numbers, texts and None in tuples,
+    lists and dicts.
     """
     if isinstance(result, Tensor):
         found.append(result)
@@ -26,11 +28,11 @@ def flatten(result: Any, found: list[Tensor]) -> Callable[[Sequence[Any]], Any]:
     kind: Any = type(result)
     if kind in (list, tuple) or (isinstance(result, tuple) and hasattr(kind, "_make")):
         parts = [flatten(x, found) for x in result]
-        make = getattr(kind, "_make", kind)  # a named tuple has one
+        make = getattr(kind, "_make", kind)  # named tuples are built by `_make`
         return lambda tensors: make([part(tensors) for part in parts])
     if kind in _DICTS:
         named = {k: flatten(x, found) for k, x in result.items()}
-        empty = copy.copy(result)  # a defaultdict has a default as well
+        empty = copy.copy(result)  # copied, since a defaultdict has a default
         empty.clear()
         return lambda tensors: _filled(empty, {k: part(tensors) for k, part in named.items()})
     if result is None or isinstance(result, (str, int, float, np.generic)):

@@ -1,4 +1,4 @@
-"""The arguments of a compiled function: its arrays, and the signature that selects a trace."""
+"""Arguments of a compiled function are arrays and static values; a signature selects a trace."""
 
 import ctypes
 from array import array
@@ -14,7 +14,7 @@ from ...engine.tensor import Tensor, as_tensor
 from ...errors import DtypeError
 from .inspection import is_foreign
 
-# This stands for an argument that must become an array first; no trace has it in its signature.
+# It stands for an argument that must become an array first; no kept trace has it.
 _TO_CONVERT = ("array-like",)
 
 # Equal values of these types are the same to any function.
@@ -29,12 +29,12 @@ def signature_of(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[list[A
     """
     arrays: list[Any] = []
     key: list[Any] = []
-    for x in (*args, *kwargs.values()) if kwargs else args:  # every call pays for this loop
+    for x in (*args, *kwargs.values()) if kwargs else args:  # runs in each call, so it must be fast
         if isinstance(x, Tensor):
             a = x._data
             needs: Any = x._requires_grad
         elif isinstance(x, np.ndarray):
-            # Of a subclass of ndarray only the memory counts, as in eager calls.
+            # Only the memory of a subclass of ndarray counts, as in eager calls.
             a, needs = x if type(x) is np.ndarray else np.asarray(x), False
         else:
             key.append(_TO_CONVERT if is_array_like(x) else _static(x))
@@ -50,7 +50,7 @@ def signature_of(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[list[A
 
 
 def shapes_of(signature: Any) -> Any:
-    """Return the part of a signature that tells of arrays and modes, without static arguments."""
+    """Return a signature without its static arguments, as a list."""
     return [k for k in signature if not _is_static(k)]
 
 
@@ -59,9 +59,9 @@ def _is_static(k: Any) -> bool:
 
 
 def _static(x: Any) -> Any:
-    """Return a static argument as a part of the signature.
+    """Return the part of the signature for a static argument.
 
-    1, 1.0 and True are different, and so are -0.0 and 0.0; all NaN are the same.
+    The parts for 1, 1.0 and True differ, and so do those for -0.0 and 0.0. All NaN have one part.
     """
     if type(x) in _BY_VALUE:
         return type(x), x
@@ -79,13 +79,13 @@ def _static(x: Any) -> Any:
     own = kind.__eq__ is not object.__eq__  # type: ignore[comparison-overlap]
     if not own or kind.__hash__ is None or is_foreign(kind.__module__):
         return kind, x
-    if is_dataclass(x):  # also fields that == does not compare
+    if is_dataclass(x):  # it may have fields that == does not compare
         return kind, tuple([_static(getattr(x, field.name)) for field in fields(x)])
     return kind, _Itself(x)
 
 
 class _Itself:
-    """A wrapper that makes an object equal to itself alone, whatever its class calls equal."""
+    """_Itself compares an object by identity, even if its class defines `__eq__`."""
 
     def __init__(self, x: Any) -> None:
         self._x = x
@@ -98,7 +98,7 @@ class _Itself:
 
 
 def unhashable(names: Sequence[str], args: Sequence[Any], kwargs: Mapping[str, Any]) -> DtypeError:
-    """Return the error for arguments that cannot be hashed."""
+    """Return the error that names the arguments that cannot be hashed."""
     found = []
     for name, x in (*zip(_names_of(names, args), args, strict=True), *kwargs.items()):
         part = None if isinstance(x, np.ndarray) else _obstacle(x)
@@ -123,13 +123,12 @@ def _obstacle(x: Any) -> Any:
 
 
 def _names_of(names: Sequence[str], args: Sequence[Any]) -> list[str]:
-    """Return a name for each positional argument; names: those of the parameters."""
+    """Return a name for each positional argument; names: the names of the parameters."""
     return [*names[: len(args)], *(f"arg{i}" for i in range(len(names), len(args)))]
 
 
 def is_array_like(x: Any) -> bool:
-    """Return whether x is not an array, but np.asarray makes one of it without visiting
-    elements."""
+    """Return whether x is no array, but np.asarray can wrap it without visiting elements."""
     kind = type(x)
     if kind in _BY_VALUE or kind is float or isinstance(x, (Tensor, np.ndarray, np.generic)):
         return False
@@ -142,20 +141,19 @@ def is_array_like(x: Any) -> bool:
 
 
 def is_native(x: Any) -> bool:
-    """Return whether x needs no conversion to an array, or to the byte order of the machine."""
+    """Return whether x needs no conversion to an array, or to the machine's byte order."""
     return x.dtype.isnative if isinstance(x, np.ndarray) else not is_array_like(x)
 
 
 def native(x: Any) -> Any:
-    """Return an array, or an array-like, as an array in the machine's byte order, and anything else
-    as it is.
+    """Return an array or array-like as an array in the machine's byte order, and other x as it is.
 
-    Errors: DtypeError for what np.asarray refuses, and as `checked`.
+    Errors: DtypeError if np.asarray refuses x; those of `checked`.
     """
     if is_array_like(x):
         try:
             return checked(np.asarray(x), "compile")
-        except Exception as error:  # any library may raise its own
+        except Exception as error:  # each library has errors of its own
             kind = f"{type(x).__module__}.{type(x).__qualname__}"
             raise DtypeError(
                 f"compile: an argument is a {kind}, which cannot be read as an array of numbers: "
@@ -165,15 +163,15 @@ def native(x: Any) -> Any:
 
 
 def lifted(x: Any) -> Any:
-    """Return an array, or an array-like, as a Tensor, and any other argument as it is."""
+    """Return an array or array-like as a Tensor, and any other argument as it is."""
     x = native(x)
     return as_tensor(x, "compile") if isinstance(x, np.ndarray) else x
 
 
 class TracedArguments:
-    """The arguments that the function gets while it is traced.
+    """TracedArguments holds the arguments that the function gets while it is traced.
 
-    args, kwargs: the arguments, with new Tensors in place of Tensors and arrays; tensors: these
+    args, kwargs: the arguments, with new Tensors in place of Tensors and arrays; tensors: the new
         Tensors, with their names; statics: the other arguments, by name.
     """
 
@@ -195,6 +193,6 @@ class TracedArguments:
         if isinstance(x, Tensor):
             made._requires_grad = x._requires_grad
         if made._data is own or any(made._data is y._data for _, y in self.tensors):
-            made._data = own.view()  # each argument has its own array, though one is given twice
+            made._data = own.view()  # an array that is given twice is two arguments
         self.tensors.append((name, made))
         return made

@@ -1,8 +1,8 @@
 """Tracing runs a step once with arrays that have no elements, and notes each operation.
 
-While a step is traced, the array of every Tensor is a Value, which has a name, a shape and a dtype.
-Nothing is computed, so a program can only hold what was there before the step: arguments, state and
-constants, which all have names in the program.
+While a step is traced, the array of each Tensor is a Value, which has a name, a shape and a dtype.
+Nothing is computed, so a program can read only what existed before the step: arguments, state and
+constants. All of them are Values, with names in the program.
 """
 
 import zlib
@@ -28,7 +28,7 @@ from ..ir.program import Fetch, Operation, Program, Value
 
 
 class Trace(StepTracer):
-    """The operations that a step has applied so far.
+    """A Trace notes the operations that a step applies.
 
     arguments: the Tensors that the step is given, with their names.
     """
@@ -39,23 +39,23 @@ class Trace(StepTracer):
         self.rule: tuple[Primitive, int | None] | None = None
         self.guards: list[tuple[Callable[[], Any], Any]] = []
         self.operations: list[Operation] = []
-        self.applied: set[Operation] = set()  # those that an eager call applies, too
-        self.owners: dict[Value, Tensor] = {}  # the Tensor that each state is the array of
+        self.applied: set[Operation] = set()  # operations that an eager call applies, too
+        self.owners: dict[Value, Tensor] = {}  # the Tensor that has the array of each state
         self._sources: dict[Fetch, Value] = {}  # the states that `source` has made
         self._values: dict[int, Value] = {}  # the Values of arrays from outside, by identity
-        self._held: list[Any] = []  # these arrays, kept alive so that identities stay unique
-        # The checksums of constants, as they were when they were met.
+        self._held: list[Any] = []  # the arrays, kept alive so that identities stay unique
+        # Each constant, with the checksum that its array had at the first use.
         self._checksums: list[tuple[Value, int]] = []
         self._views: dict[Value, Operation] = {}  # the operation that made each view
         self._stand_ins: dict[Value, Any] = {}  # arrays that lie in memory as eager ones do
         self._replaced: dict[Value, Value] = {}  # what overwritten results have become
         self._stale: set[Value] = set()  # views whose memory has changed since they were made
         self._known: dict[int, str] = {}  # names of the user's Tensors, by identity
-        self._names: dict[int, str] = {}  # and of their arrays
+        self._names: dict[int, str] = {}  # names of the arrays of these Tensors
         self._fresh_name = Names().fresh_name
-        self._gradients: dict[int, tuple[Tensor, Any]] = {}  # leaves, and .grad as it was
+        self._gradients: dict[int, tuple[Tensor, Any]] = {}  # leaves, with .grad before the step
         self._undo: list[Callable[[], Any]] = []
-        # What is told of each Module that is called, and whether an array was there before.
+        # Callbacks: for each Module that is called; whether an array existed before the step.
         self.note_module: Callable[[Any], None] = lambda module: None
         self.is_outside: Callable[[Any], bool] = lambda array: False
         self.arguments: list[Value] = []
@@ -76,7 +76,7 @@ class Trace(StepTracer):
         return self._again(value) if value in self._stale else value
 
     def apply(self, primitive: Primitive, inputs: Sequence[Any], attributes: dict[str, Any]) -> Any:
-        """Note the primitive, and return Tensors that stand for its results."""
+        """Note the primitive, and return Tensors with Values for its results."""
         given = tuple([self.lift(x, primitive.name) for x in inputs])
         values = [self._value(x) for x in given]
         if not any(isinstance(v, Value) for v in values):
@@ -97,7 +97,7 @@ class Trace(StepTracer):
         return primitive.pack(results, residuals)
 
     def update(self, update: Update, *inputs: Any) -> None:
-        """Note an update in place, which the engine leaves to compiled calls."""
+        """Note an update in place, which only compiled calls will run."""
         given = [self._value(x) for x in inputs]
         for i in update.changes:
             target = given[i]
@@ -122,9 +122,9 @@ class Trace(StepTracer):
         self.operations.append(Operation(update, given, {}, []))
 
     def source(self, fetch: Fetch, name: str, owner: Tensor | None = None) -> Any:
-        """Return the state that `fetch` looks up anew in each call.
+        """Return the Value of a state that `fetch` looks up in each call.
 
-        owner: the Tensor that it belongs to, whose name begins the state's name.
+        owner: the Tensor that the state belongs to; its name becomes the first part of the state's.
         """
         if fetch not in self._sources:
             array = fetch()
@@ -143,7 +143,7 @@ class Trace(StepTracer):
         return fetch in self._sources
 
     def guard(self, look: Callable[[], Any]) -> None:
-        """Let the trace hold only as long as `look` returns what it returns now."""
+        """Make the trace valid only while `look` returns what it returns now."""
         if all(look != known for known, _ in self.guards):
             self.guards.append((look, look()))
 
@@ -153,7 +153,7 @@ class Trace(StepTracer):
         self._names.setdefault(id(x._data), name)
 
     def undo(self, action: Callable[[], Any]) -> None:
-        """Keep an action that takes back a change which is about to be made."""
+        """Keep an action that will undo a change that is about to be made."""
         self._undo.append(action)
 
     def cleared(self, leaf: Tensor) -> None:
@@ -161,7 +161,7 @@ class Trace(StepTracer):
         self._gradients.setdefault(id(leaf), (leaf, leaf._grad))
 
     def reads_gradient(self, leaf: Tensor) -> None:
-        """Make a state of the gradient of a leaf, which is about to be read, or added to."""
+        """Make a state for the gradient of a leaf, which is about to be read or added to."""
         if id(leaf) in self._gradients:
             return
         gradient = leaf._grad
@@ -171,10 +171,10 @@ class Trace(StepTracer):
             self.source(partial(attrgetter("_grad._data"), leaf), "grad", leaf)
 
     def lift(self, x: Any, name: str) -> Any:
-        """Return an input of an operation as a Tensor, a number or None."""
+        """Return an input of the primitive `name` as a Tensor, a number or None."""
         if isinstance(x, Tensor) or x is None or type(x) in (float, int, bool):
             return x
-        if isinstance(x, Value):  # what a primitive has saved
+        if isinstance(x, Value):  # a residual
             return _tensor(x)
         if isinstance(x, np.generic):
             return checked(np.asarray(x), name).item()
@@ -183,8 +183,7 @@ class Trace(StepTracer):
         return self.tensor(x, name)
 
     def tensor(self, x: Any, name: str) -> Tensor:
-        """Return a Tensor of an array, list or number that existed before the step, or is a
-        literal."""
+        """Return a Tensor for an array, list or number, as a constant of the program."""
         array = x if isinstance(x, np.ndarray) else as_array(x, name)
         return _tensor(self._constant(array, name))
 
@@ -194,20 +193,21 @@ class Trace(StepTracer):
         return stored if isinstance(stored, Value) else self._values.get(id(stored))
 
     def has_met(self, array: Any) -> bool:
-        """Return whether an operation was given this array, or other memory of the same owner."""
+        """Return whether an operation has read this array, or other memory of the same owner."""
         return any(memory_of(array) is memory_of(held) for held in self._held)
 
     def is_known(self, state: Value) -> bool:
-        """Return whether the Tensor of a state was there before the step, and was not made by
-        it."""
+        """Return whether the Tensor of a state, if it has one, existed before the step."""
         owner = self.owners.get(state)
         return owner is None or id(owner) in self._known
 
     # --- what it comes to ----------------------------------------------------------------------
 
     def program(self, results: Sequence[Tensor]) -> Program:
-        """Return the program that the step has become; results: what it returns. Errors:
-        TraceError."""
+        """Return the program of the step; results: the Tensors that the step returns.
+
+        Errors: TraceError if the step sets `.grad` of an argument, or changes a constant.
+        """
         for leaf, _ in self._gradients.values():
             if any(leaf is x for x in self._given) and leaf._grad is not None:
                 raise TraceError(
@@ -220,7 +220,7 @@ class Trace(StepTracer):
                     f"compile: the step changes an array of NumPy, of shape {value.shape}, that it "
                     "has used before; use a new array, or .copy() before the change"
                 )
-        grads = [  # nobody sees the gradients of leaves that the step has made itself
+        grads = [  # without leaves that the step has made, which no caller sees
             (leaf, None if leaf._grad is None else self._value(leaf._grad))
             for leaf, _ in self._gradients.values()
             if not isinstance(leaf._data, Value)
@@ -231,9 +231,9 @@ class Trace(StepTracer):
         return program
 
     def give_elements(self, tensors: Iterable[Tensor]) -> None:
-        """Compute the Tensors among these that the step has made and put outside itself.
+        """Compute the elements of those Tensors that the step has made and put outside itself.
 
-        It may do so where they are the same in each call.
+        A step may put a Tensor outside itself if the Tensor is the same in each call.
         """
         left = [x for x in tensors if isinstance(x._data, Value)]
         if left:
@@ -245,18 +245,18 @@ class Trace(StepTracer):
                 x._data = known.array(x._data)
 
     def take_back(self) -> None:
-        """Take back every change that Python has made while the step was traced."""
+        """Undo every change that Python code has made while the step was traced."""
         for action in reversed(self._undo):
             action()
         for leaf, gradient in self._gradients.values():
             leaf._grad = gradient
         self.is_outside = lambda array: False
-        self.note_module = lambda module: None  # the function before refers to the trace
+        self.note_module = lambda module: None  # the old function refers to the captures
 
     # --- Values --------------------------------------------------------------------------------
 
     def _value(self, x: Any) -> Any:
-        """Return a Tensor or array as a Value, and a number or None as it is."""
+        """Return the Value of a Tensor or array, and a number or None as it is."""
         if isinstance(x, Tensor):
             return self.data(x)
         if isinstance(x, np.ndarray):
@@ -264,11 +264,11 @@ class Trace(StepTracer):
         return x
 
     def _captured(self, x: Tensor, array: Any) -> Value:
-        """Return the Value of a Tensor from outside, which is a state of the user's."""
+        """Return the Value of a Tensor from outside the step, a state that is the user's."""
         known = self._values.get(id(array))
         if known is not None:
             owner = self.owners.get(known)
-            if owner is not None and owner is not x:  # two Tensors of one array
+            if owner is not None and owner is not x:  # the two Tensors have one array
                 self.guard(lambda: (x._data is owner._data, x._requires_grad))
             return known
         name = self._known.get(id(x)) or self._names.get(id(array)) or "tensor"
@@ -277,7 +277,7 @@ class Trace(StepTracer):
         return self._enter(array, value)
 
     def _constant(self, array: Any, name: str) -> Value:
-        """Return the Value of an array of NumPy that the step uses without a Tensor."""
+        """Return the Value of a NumPy array that the step uses without a Tensor."""
         known = self._values.get(id(array))
         if known is not None:
             return known
@@ -294,10 +294,10 @@ class Trace(StepTracer):
     def _noted(
         self, primitive: Primitive, values: Sequence[Any], attributes: dict[str, Any]
     ) -> Any:
-        """Note an operation, and return Values in the form in which its forward returns results."""
+        """Note an operation, and return its Values packed as its forward packs results."""
         layout = primitive.is_view and all(not isinstance(v, Value) for v in values[1:])
         given = [Tensor(self._stand_in(v, layout)) if isinstance(v, Value) else v for v in values]
-        # Primitives within a forward are no part of the step.
+        # Primitives that a forward applies are not part of the step.
         with tracing(None), np.errstate(all="ignore"):
             found = primitive(*given, **attributes)
         made: dict[int, Value] = {}  # by the identity of the array: a residual may be an output
@@ -326,10 +326,10 @@ class Trace(StepTracer):
         return whole
 
     def _stand_in(self, v: Value, layout: bool) -> Any:
-        """Return an array of v's shape and dtype: a constant's own, or else zeros.
+        """Return an array of v's shape and dtype: the array of a constant, or else zeros.
 
-        layout: whether the array must lie in memory as v does in an eager step; its elements then
-            mean nothing.
+        layout: whether the array must have the strides that v has in an eager step; its elements
+            are then arbitrary.
         """
         if v.origin == "constant":
             return v.array
@@ -342,7 +342,7 @@ class Trace(StepTracer):
     # --- changes in place ----------------------------------------------------------------------
 
     def _overwrite(self, target: Value, source: Any) -> None:
-        """Let the result `target` be the source from now on, broadcast and cast."""
+        """Replace the result `target` by the source, broadcast and cast, from now on."""
         like = partial(np.zeros, target.shape, target.dtype)
         if isinstance(source, Value):
             np.copyto(like(), np.zeros(source.shape, source.dtype), casting="same_kind")
@@ -369,7 +369,7 @@ class Trace(StepTracer):
         self._stale |= stale - {changed}
 
     def _again(self, v: Value) -> Value:
-        """Return a stale view as it is now, by noting the operation that made it again."""
+        """Note the operation that made a stale view once more, and return the new view."""
         operation = self._views[v]
         base = operation.inputs[0]
         while base in self._replaced:
@@ -385,7 +385,7 @@ class Trace(StepTracer):
 
 
 def _tensor(value: Any) -> Tensor:
-    """Return a Tensor in which a Value takes the place of the array."""
+    """Return a Tensor with a Value in place of its array."""
     return Tensor(value)
 
 

@@ -1,7 +1,7 @@
-"""Rules as the walk uses them: traced to second order, and for every subset of what is asked for.
+"""Rules work as the backward pass uses them: to second order, and for any subset of the inputs.
 
-A rule touches elements by primitives and operators alone, so it runs on arrays, on Tensors, and in
-what is compiled; for what has no derivative it returns None.
+A rule reads elements by primitives and operators alone, so it runs on arrays, on Tensors, and in
+compiled steps. It returns None where there is no derivative.
 """
 
 import itertools

@@ -3,10 +3,10 @@
     pip install -e '.[examples]'
     python examples/batchnorm_ladder.py     # prints the ladder; the picture goes to ladder.png
 
-A batch of scikit-learn's digits goes through Linear, BatchNorm, ReLU and Linear. All rungs start
-with the input of the BatchNorm and the cotangent of its output. They are the lines that the tape
-derives, the nine stages of the textbooks, the closed form with the algebra that leads there, the
-fused kernel, and the code that the compiler makes of the composed form.
+A batch of scikit-learn's digits goes through Linear, BatchNorm, ReLU and Linear. The five ways, or
+rungs, start with the input of the BatchNorm and the cotangent of its output. They are the lines
+that the tape derives, the nine stages of the textbooks, the closed form with the algebra that leads
+there, the fused kernel, and the code that the compiler makes of the composed form.
 """
 
 import argparse
@@ -41,7 +41,7 @@ def draw(rows, path):
     figure = Figure(figsize=(9, 3.4), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     titles = [row.title for row in rows]
-    smallest = np.finfo(np.float64).eps / 4  # where an exact zero is drawn, on a logarithmic axis
+    smallest = np.finfo(np.float64).eps / 4  # an exact zero is drawn here, on a logarithmic axis
     for row in rows:
         at = max(row.difference, smallest), row.title
         left.plot(*at, "o", color="C0")

@@ -6,8 +6,8 @@
 
 The network is that of examples/digits.py, 64-128-64-10. BatchNorm stands between a Linear and its
 ReLU, after the last Linear, in both places or in neither. Each placement is trained with each
-learning rate and seed, which also decides on the split of the data. The loss is the cross-entropy,
-the optimizer SGD with momentum 0.9 and a constant learning rate.
+learning rate and seed; the seed also splits the data. The loss is the cross-entropy, and the
+optimizer is SGD with momentum 0.9 and a constant learning rate.
 """
 
 import argparse
@@ -34,7 +34,7 @@ CLOSE = 1.0  # percentage points below the best that count as good
 
 
 def build(hidden, output):
-    """Return the network, with BatchNorm in the hidden layers, in the output layer, or not."""
+    """Return the network; `hidden` and `output` say in which layers BatchNorm stands."""
     layers = []
     for inputs, outputs in ((64, 128), (128, 64)):
         layers.append(nn.Linear(inputs, outputs))
@@ -62,7 +62,7 @@ def train(placement, lr, seed, epochs):
 def sweep(rates, seeds, epochs):
     """Return the accuracies and losses of each placement, in an array (2, rates, seeds)."""
     results = {}
-    with np.errstate(all="ignore"):  # that the largest rates diverge is a result
+    with np.errstate(all="ignore"):  # the largest rates diverge, which is a result
         for placement in PLACEMENTS:
             runs = [[train(placement, lr, s, epochs) for s in range(seeds)] for lr in rates]
             results[placement] = np.moveaxis(np.array(runs), -1, 0)
@@ -83,7 +83,7 @@ def print_table(rates, results):
 
 
 def plot(rates, results, epochs, path):
-    """Write a PNG: accuracy and loss by learning rate, the mean and the range of the seeds."""
+    """Write a PNG of accuracy and loss by learning rate: the mean and the range over the seeds."""
     figure = Figure(figsize=(11, 4.5), layout="constrained")  # Agg draws it: no display needed
     seeds = next(iter(results.values())).shape[-1]
     figure.suptitle(f"Where BatchNorm stands ({epochs} epochs of digits, {seeds} seeds)")

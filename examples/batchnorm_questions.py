@@ -1,4 +1,4 @@
-"""Questions that learners ask about BatchNorm, each with an answer and evidence.
+"""Answer questions that learners ask about BatchNorm, each with evidence.
 
     pip install -e '.[examples]'
     python examples/batchnorm_questions.py           # all

@@ -16,8 +16,8 @@ If you forget a path, you lose its term. The path through the mean *inside* the 
 term: the derivative of the variance by that mean is -2 * m(x - mean), and the deviations from a
 mean sum to zero.
 
-The batch is one of real digits behind a Linear layer. The cotangent g is random, since that of a
-plain sum makes all of dx zero, as the last table shows. All is in float64, in which a zero shows as
+The batch consists of real digits behind a Linear layer. The cotangent g is random, since that of a
+plain sum makes all of dx zero, as the last table shows. All numbers are float64; a zero shows as
 rounding errors.
 """
 
@@ -70,14 +70,14 @@ def closed_form(x, gamma, g):
 
 
 def finite_differences(x, gamma, g, step=1e-5):
-    """Return dx by central differences, which need no derivation: nothing can be forgotten."""
+    """Return dx by central differences, which need no derivation that could forget a path."""
 
     def z(x):
         y = F.batch_norm(x, weight=gamma, training=True, eps=EPS, fused=False).numpy()
         return g * y
 
     dx, x = np.empty(x.shape), x.copy()
-    for i in range(len(x)):  # features are independent, so that one shift serves all
+    for i in range(len(x)):  # features are independent, so one shift serves all
         x[i] += step
         above = z(x)
         x[i] -= 2 * step
@@ -87,19 +87,19 @@ def finite_differences(x, gamma, g, step=1e-5):
 
 
 def error(dx, exact):
-    """Return the length of the difference, relative to that of the exact dx."""
+    """Return the length of the difference, relative to the length of the exact dx."""
     return np.linalg.norm(dx - exact) / np.linalg.norm(exact)
 
 
 def angle(dx, exact):
-    """Return the angle between the two, in degrees."""
-    # By the sine: the cosine of a small angle is 1 except for rounding.
+    """Return the angle between dx and the exact one, in degrees."""
+    # By the sine of half the angle: the cosine of a small angle rounds to 1.
     dx, exact = dx / np.linalg.norm(dx), exact / np.linalg.norm(exact)
     return np.degrees(2 * np.arcsin(min(1.0, np.linalg.norm(dx - exact) / 2)))
 
 
 def compare(n, seed):
-    """Return dx by what is forgotten, and the problem, for a batch of n."""
+    """Return a dict of dx by what is forgotten, and the problem, for a batch of n digits."""
     given = problem(n, seed)
     return {name: derive(*given, detach) for name, detach in FORGOTTEN.items()}, given
 
@@ -116,7 +116,7 @@ def print_table(found, given):
 
 
 def errors_by_size(sizes, seed):
-    """Return the errors for batches of each size, by what is forgotten."""
+    """Return a dict of lists by what is forgotten: the error for each size of the batch."""
     errors = {name: [] for name in FORGOTTEN if name != "nothing"}
     for n in sizes:
         found, given = compare(n, seed)
@@ -160,7 +160,7 @@ def plot(found, given, sizes, errors, path):
         panel.text(0.05, 0.9, f"error {error(found[name], exact):.1e}", transform=panel.transAxes)
     panels[0].set_ylabel("dx without it")
     wrong, exact = bottom.subplots(2, 1, sharex=True, height_ratios=[2, 1])
-    for i, name in enumerate(names):  # one axis of 15 decades would merge the wrong ones
+    for i, name in enumerate(names):  # on one axis of 15 decades, the wrong ones would merge
         curves = wrong if max(errors[name]) > 1e-12 else exact
         curves.loglog(sizes, errors[name], "osd^"[i] + "-", color=f"C{i}", alpha=0.7, label=name)
     for curves in (wrong, exact):

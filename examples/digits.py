@@ -85,7 +85,7 @@ def fit(model, data, args, history):
         loss = train_epoch(model, opt, loader, title)
         train, test = accuracy(model, x_train, y_train), accuracy(model, x_test, y_test)
         history.append((loss, train, test))
-        # flush: a reader at the end of a pipe sees the line now.
+        # flush: a reader at the end of a pipe sees the line at once.
         print(f"{title}  loss {loss:.4f}  train {train:.1f} %  test {test:.1f} %", flush=True)
 
 
@@ -121,7 +121,7 @@ def number(kind, low, high):
 
 
 def writable(text):
-    """Return the path, as an argparse type that refuses, before the training, an unwritable one."""
+    """Return the path, or refuse one that cannot be written, as argparse types do."""
     path = Path(text)
     target = path if path.exists() else path.parent
     if path.is_dir() or not path.parent.is_dir() or not os.access(target, os.W_OK):

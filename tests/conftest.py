@@ -1,11 +1,10 @@
-"""BLAS in one thread; no time limits; which cases a plain run takes; a browser, and pages of
-explanations for it."""
+"""Set BLAS to one thread, lift time limits, sample cases for a plain run, and start a browser."""
 
 import gc
 import os
 
-# Before NumPy is imported. Compiled steps call SciPy's BLAS, eager ones NumPy's, which cut products
-# among several threads in ways of their own: then not every bit is the same.
+# Set before NumPy is imported. Compiled steps call SciPy's BLAS and eager steps NumPy's; with
+# several threads, these divide products differently, and some bits differ.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from collections import Counter
@@ -20,7 +19,7 @@ from pages import digits_loss, small_loss
 
 import minigrad as mg
 
-# A test must not fail by a slow machine: one stood still for a second while an example was drawn.
+# A test must not fail because a machine is slow.
 settings.register_profile(
     "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
@@ -39,7 +38,7 @@ def is_sampled(item: Any, cases: Counter[Any], every: int, by: str | None = None
 
 @pytest.hookimpl(tryfirst=True)  # before pytest deselects by -m
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what a test's mark `sampled` leaves out of a plain run as exhaustive."""
+    """Mark as exhaustive the cases that the mark `sampled` leaves out of a plain run."""
     cases: Counter[Any] = Counter()
     for item in items:
         mark = item.get_closest_marker("sampled")
@@ -49,7 +48,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def old_objects_are_frozen() -> None:
-    """Spare the garbage collector all that other files have left, such as compiled functions."""
+    """Exclude what other files have left, such as compiled functions, from garbage collection."""
     gc.collect()
     gc.freeze()
 
@@ -59,7 +58,7 @@ chromium = pytest.fixture(scope="session")(start)
 
 @pytest.fixture
 def page(chromium: Any) -> Iterator[Page]:
-    """Whatever a test does, nothing may be complained of."""
+    """Return an empty page, and fail the test if its console shows an error or warning."""
     opened = Page(chromium)
     yield opened
     assert opened.complaints() == []
@@ -67,7 +66,7 @@ def page(chromium: Any) -> Iterator[Page]:
 
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
-    """An explanation and its page."""
+    """Return an explanation of the digits network's loss, and the path of its page."""
     loss, net = digits_loss()
     explained = mg.explain(loss, names={"net": net, "loss": loss})
     path = tmp_path_factory.mktemp("page") / "digits.html"

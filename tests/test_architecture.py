@@ -1,7 +1,6 @@
 """Imports inside minigrad point down only; from outside come NumPy, Numba and SciPy alone.
 
-Between parts the layers below say what is down; the files of one part import each other in some
-order without a cycle.
+LAYERS says which part is below which; the files of one part import each other without a cycle.
 
 The sources are read, not run, so imports inside functions and under TYPE_CHECKING count as well.
 """

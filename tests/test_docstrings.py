@@ -1,4 +1,4 @@
-"""Whatever users can reach by a public name has a docstring, which tells of every argument."""
+"""Whatever users can reach by a public name has a docstring that describes every argument."""
 
 import inspect
 import re

@@ -1,4 +1,4 @@
-"""`python -m minigrad.warmup`, and a first step in processes of all kinds, on kernels from disk."""
+"""`python -m minigrad.warmup` compiles all kernels; processes of all kinds then load them."""
 
 import json
 import os

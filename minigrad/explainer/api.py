@@ -1,4 +1,4 @@
-"""`mg.explain`: how a result was computed and its gradients follow, for people to read."""
+"""`mg.explain` shows how a result was computed and how its gradients follow."""
 
 import os
 import sys
@@ -31,7 +31,7 @@ class Explanation:
     """How a result was computed and how its gradients follow; `mg.explain` makes it.
 
     `str()` gives plain text of at most 100 columns, which `evaluate` reads back; a notebook shows
-    tables and a graph. It holds copies, so that backward and the optimizer may follow.
+    tables and a graph. It holds copies, so it stays valid after `backward()` and optimizer steps.
     """
 
     def __init__(self, derivation: Derivation, folded: frozenset[str] = frozenset()) -> None:
@@ -97,7 +97,7 @@ class Explanation:
         return Explanation(self.derivation, self._folded | (self._meant(modules) or inner))
 
     def unfold(self, *modules: str) -> "Explanation":
-        """Return the same explanation with these modules' records, or all, one by one again."""
+        """Return the same explanation with the records of these modules, or of all, unfolded."""
         left = self._folded - self._meant(modules) if modules else frozenset()
         return Explanation(self.derivation, left)
 
@@ -105,7 +105,7 @@ class Explanation:
         return scope.label in self._folded
 
     def _meant(self, modules: tuple[str, ...]) -> frozenset[str]:
-        """Return the names of the modules that these names, of modules or classes, stand for."""
+        """Return the names of the modules that are given by their own names or their classes'."""
         scopes = {scope for step in self.derivation.steps for scope in step.scopes}
         for name in modules:
             if not isinstance(name, str):
@@ -145,8 +145,8 @@ class Explanation:
         """Return all paths from the loss back to a variable, the largest contribution first.
 
         name: the variable's name in the lines, or the user's. A Path has its `variables`, from the
-        loss on, the `operands` that these are, and its `contribution`, in the shape of the
-        variable; the contributions sum to the gradient.
+        loss on; its `operands`, which say where each variable is used; and its `contribution`, in
+        the shape of the variable. The contributions sum to the gradient.
         Errors: ArgumentError for an unknown name, or more than 64 paths; DtypeError unless name is
         text.
         """
@@ -178,11 +178,11 @@ def explain(
     """Explain how `result` was computed and how its gradients follow, rule by rule; print it.
 
     result: a Tensor that an operation made and whose tape is whole: call this before
-        `backward()`, or pass retain_graph=True to that. Neither `.grad` nor the tape changes.
+        `backward()`, or pass retain_graph=True to it. Neither `.grad` nor the tape changes.
     gradient: the cotangent to begin with, of the result's shape; 1 for a single element.
     names: a dict from names to Tensors, arrays and modules. By default these are named after the
-        caller's variables, and lists, dicts and attributes in them ("xs[0]", "self.model"), except
-        those that begin with an underscore.
+        caller's variables and the items and attributes in them ("xs[0]", "self.model"); variables
+        that begin with an underscore are skipped.
     Errors: DtypeError unless result is a Tensor; GradError for a leaf, a result of no_grad, a freed
     tape, a missing gradient, or a Tensor that was changed in place; ShapeError.
 
@@ -237,7 +237,7 @@ def explain(
 def _check_tape(records: list[Record]) -> None:
     """Raise a GradError unless the tape is whole and nothing on it was changed in place.
 
-    That is stricter than backward, which needs only what rules read: lines show all values.
+    This is stricter than backward, which checks only what rules read, as the lines show all values.
     """
     for record in records:
         name = record.primitive.name

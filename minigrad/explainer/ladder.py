@@ -1,9 +1,8 @@
-r"""The BatchNorm ladder: its gradient, from what the tape derives to what a compiler emits.
+r"""The BatchNorm ladder leads from the gradient that the tape derives to the compiled code.
 
 Five rungs compute the same three gradients, and between them stands the algebra that leads from one
 to the next. `python -m minigrad explain batchnorm` prints the ladder; examples/batchnorm_ladder.py
-does so for a batch of real digits, and draws it. `what_if` shows what dx is without one of its
-paths.
+does so for a batch of real digits, and draws it. `what_if` shows dx without some of its paths.
 """
 
 import inspect
@@ -53,7 +52,7 @@ class Rung(NamedTuple):
 class Measured(NamedTuple):
     """A measurement of a rung.
 
-    difference: the largest from the first rung, relative to the largest element of the gradient;
+    difference: the largest one from the first rung, relative to the gradient's largest element;
     microseconds: the median time of a run.
     """
 
@@ -129,7 +128,7 @@ def by_closed_form(batch: Batch) -> Gradients:
 
 
 def by_kernel(batch: Batch) -> Gradients:
-    """Return what the fused operation gives, which is one kernel for each direction."""
+    """Return the gradients of the fused operation, which has one kernel for each direction."""
     return by_tape(batch, fused=True)
 
 
@@ -158,7 +157,7 @@ def what_if(
 ) -> Tensor:
     """Return F.batch_norm of x in training, with some statistics taken for constants.
 
-    It shows what dx is for someone who forgets that these depend on x; y, dgamma and dbeta stay the
+    It shows what dx becomes if one forgets that these depend on x; y, dgamma and dbeta stay the
     same. x: (N, C, ...); gamma, beta: (C,) or None; detach: some of STATISTICS.
     Errors: DtypeError unless detach is a tuple, list or set; ArgumentError for another name.
 
@@ -241,7 +240,7 @@ that the sums of sums are the two in the closed form, and code generation writes
 
 
 def rungs(batch: Batch) -> list[Rung]:
-    """Return the ladder from the top; what it shows of tape and compiler is for this batch."""
+    """Return the rungs in order; the tape's text and the compiled source are for this batch."""
     step = compiled()
 
     def by_compiler(batch: Batch) -> Gradients:
@@ -267,9 +266,9 @@ def _source(function: Callable[..., Any]) -> str:
 
 
 def measured(ladder: list[Rung], batch: Batch, seconds: float = 0.1) -> list[Measured]:
-    """Run each rung; return how far it is from the first, and how long it takes.
+    """Run each rung, and measure its difference from the first rung and its time.
 
-    seconds: about how long each rung is timed.
+    seconds: the approximate time spent on each rung.
     """
     first = ladder[0].run(batch)
     rows = []

@@ -1,4 +1,4 @@
-"""Saved runs of the benchmarks are compared: by pytest-benchmark, in processes of their own."""
+"""pytest-benchmark compares saved runs of the benchmarks; here it runs in processes of its own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report of benchmarks: tables from a small run made by hand, and their place in a file."""
+"""The report of benchmarks makes tables, here of a small run by hand, and puts them into a file."""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""What compiled functions are given: what tells one call from another, what is refused, and how
-that is said. Generated functions run as Python."""
+"""Compiled functions tell calls apart by their arguments, and refuse some with an error.
+
+Generated functions run as Python.
+"""
 
 import array
 import collections

@@ -1,5 +1,7 @@
-"""mg.compile(step, check=n): what differs from eager is found, and told by the operation where the
-two part. Faults are put in on purpose. Generated functions run as Python."""
+"""mg.compile(step, check=n) finds where a step differs from eager, and names the operation.
+
+The tests put faults in on purpose. Generated functions run as Python.
+"""
 
 import queue
 import types

@@ -1,4 +1,4 @@
-"""mg.compile: whole training steps and other functions, by Numba, against the same run eagerly."""
+"""Training steps and other functions, compiled by Numba, agree with eager runs."""
 
 import re
 import threading

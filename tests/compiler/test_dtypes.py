@@ -1,5 +1,7 @@
-"""Compiled results have the dtype, the shape and the values of eager ones, for all pairs of
-dtypes and arrays of any shape. The generated functions run as Python."""
+"""Compiled results have the dtype, the shape and the values of eager ones.
+
+The cases are all pairs of dtypes, and arrays of any shape. Generated functions run as Python.
+"""
 
 import itertools
 import operator

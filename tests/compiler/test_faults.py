@@ -1,5 +1,7 @@
-"""Faults of compiled steps: files of generated code that are broken, missing or stale, processes
-that are killed, race or fork, and interrupts. None may crash, hang or leave half a step."""
+"""Compiled steps survive broken, missing and stale files, and processes that are killed or fork.
+
+No fault, race or interrupt may make them crash, hang or leave half a step.
+"""
 
 import copy
 import json

@@ -1,5 +1,8 @@
-"""Every way in which Python changes what a compiled step names, objects that run code when they are
-looked at, state by thread and context, and libraries. Generated functions run as Python."""
+"""A compiled step notices every change that Python can make to what it names.
+
+Among these are objects that run code when they are looked at, and state by thread and context;
+libraries are frozen. Generated functions run as Python.
+"""
 
 import collections
 import contextlib

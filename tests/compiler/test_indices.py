@@ -1,6 +1,8 @@
-"""Compiled indices against NumPy's: all arrangements of slices, integers, arrays, None, Ellipsis
-and masks in up to four places, read and, as gradients, added to. Sizes differ, so that it shows
-where NumPy puts the dimensions of arrays."""
+"""Compiled indices agree with NumPy's, in reads and in gradients, which they add to.
+
+An index has up to four places: slices, integers, arrays, None, Ellipsis and masks. All sizes
+differ, so that the order of the result's dimensions shows.
+"""
 
 import itertools
 

@@ -1,5 +1,7 @@
-"""Tensors that a step leaves outside itself are refused, and what was there is there again; and
-what else a step would do at its first call only. Generated functions run as Python."""
+"""A trace refuses Tensors that a step leaves outside itself, and restores what was there.
+
+It also refuses what a step would do only at its first call. Generated functions run as Python.
+"""
 
 import numpy as np
 import pytest

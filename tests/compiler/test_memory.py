@@ -1,5 +1,7 @@
-"""Compiled steps and memory: views of what changes, arguments and gradients that share memory,
-parameters whose arrays are replaced, updates that follow each other, and what an error leaves."""
+"""Compiled steps are right where memory is shared: views, arguments, gradients, replaced arrays.
+
+Other cases are several updates in one step, and what is left after an error.
+"""
 
 import gc
 import sys

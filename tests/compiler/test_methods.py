@@ -1,5 +1,7 @@
-"""Compiled methods: for each object traces of its own, which notice its changes, and go when it
-goes. Generated functions run as Python."""
+"""A compiled method has traces for each object, which notice its changes and end with it.
+
+Generated functions run as Python.
+"""
 
 import copy
 import dataclasses

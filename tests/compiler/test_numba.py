@@ -1,5 +1,7 @@
-"""What other tests of generated code run as Python, compiled by Numba: many cases in one function,
-since that takes less time than a function for each."""
+"""Numba compiles here what other tests of generated code run as Python.
+
+A function has many cases, which takes less time than a function for each.
+"""
 
 import numba
 import numpy as np
@@ -50,7 +52,7 @@ def table():
 @pytest.mark.filterwarnings("ignore:compile. .* cannot be compiled")
 @pytest.mark.parametrize("group", table(), ids=lambda group: f"{group[0][0]}-{group[-1][0]}")
 def test_table(group):
-    """Each primitive and its derivative, as in test_compile_table.py."""
+    """Each primitive and its derivative, as in test_table.py."""
     entries = [(call, len(first), ops.TABLE[name].differentiable) for name, call, first, _ in group]
 
     def run(*arrays):
@@ -73,7 +75,7 @@ def test_table(group):
 @pytest.mark.sampled(9)
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_functions(name):
-    """Those of test_compile_ops.py, which has them as Python."""
+    """Those of test_ops.py, which has them as Python."""
     function, *makers = FUNCTIONS[name]
     by_numba(function, *(lambda seed=seed: tensors(makers, seed) for seed in (0, 0, 1)))
 
@@ -81,7 +83,7 @@ def test_functions(name):
 @pytest.mark.sampled(8)
 @pytest.mark.parametrize("seed", range(8))
 def test_random_programs(seed):
-    """Five of the kind of test_compile_random.py, and their gradients."""
+    """Five of the kind of test_random_programs.py, and their gradients."""
     rng = np.random.default_rng(seed)
     shapes = [(3, 4), (4,), ()]
     executables = []
@@ -109,14 +111,14 @@ def test_random_programs(seed):
 @pytest.mark.sampled(3)
 @pytest.mark.parametrize("first", [5, 150, 1000])
 def test_indices(first):
-    """A sample of the arrangements of test_compile_indices.py."""
+    """A sample of the arrangements of test_indices.py."""
     agree_at(4, list(arrangements(4))[first::120][:4])
 
 
 @pytest.mark.exhaustive
 @pytest.mark.filterwarnings("ignore:compile. .* cannot be compiled")
 def test_casts():
-    """Those of test_compile_dtypes.py, which has them as Python."""
+    """Those of test_dtypes.py, which has them as Python."""
     casts_agree()
 
 

@@ -1,5 +1,7 @@
-"""What primitives are compiled to, several in a function: products, indices, reductions, losses;
-and what is left to NumPy. The generated functions run as Python."""
+"""Functions of several primitives agree compiled and eagerly; some primitives are left to NumPy.
+
+Generated functions run as Python.
+"""
 
 import numpy as np
 import pytest

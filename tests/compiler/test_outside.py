@@ -1,6 +1,8 @@
-"""What a traced function has found outside, and what has changed since: numbers in attributes,
-items, helpers and modules, and Tensors that share memory, or no longer. Generated functions run as
-Python."""
+"""Values that a traced function finds outside itself may change between calls.
+
+They are numbers in attributes, items, helpers and modules, and Tensors that begin or cease to share
+memory. Generated functions run as Python.
+"""
 
 import array
 import functools

@@ -1,4 +1,4 @@
-"""The compiler's parts alone: where buffers lie, the list of operations, and each pass."""
+"""Parts of the compiler are tested alone: the places of buffers, the program, and each pass."""
 
 import numpy as np
 import pytest

@@ -1,5 +1,7 @@
-"""Random programs: what is compiled equals what runs eagerly, on data that was not traced; and the
-source of one step as it was when somebody last looked at it."""
+"""Random programs agree compiled and eagerly, on other data than they were traced with.
+
+The source of one step equals its stored copy, which is read before it is replaced.
+"""
 
 import os
 import warnings

@@ -1,5 +1,7 @@
-"""Long programs, such as unrolled loops: a table of stages with shared functions runs what a short
-program has line by line. Generated functions run as Python here but for one test."""
+"""Long programs, such as unrolled loops, run as a table of stages that share functions.
+
+Their results agree with eager ones. Generated functions run as Python here but for one test.
+"""
 
 import copy
 import re

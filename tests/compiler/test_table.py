@@ -1,7 +1,7 @@
-"""Every primitive, and its derivative, compiled: equal to eager, on other data than were traced.
+"""Every primitive and its derivative agree compiled and eagerly, on other data than were traced.
 
-The generated functions run as plain Python here, since Numba would take a second for each; those
-of test_compile.py are compiled.
+Generated functions run as Python here, since Numba takes long for each; test_compile.py and
+test_numba.py compile theirs.
 """
 
 import copy
@@ -128,7 +128,7 @@ def test_what_is_left_to_numpy_is_known() -> None:
     assert sorted({x.strip() for x in left}) == sorted(LEFT)
 
 
-# By reason: what the cases meet, and what test_what_is_left of test_compile_ops.py does besides.
+# By reason: what the cases meet, and what test_what_is_left of test_ops.py does besides.
 LEFT = {
     "getitem",  # at an index that is one boolean, which adds a dimension of 1 or 0: nobody needs it
 }

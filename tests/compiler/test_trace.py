@@ -1,5 +1,7 @@
-"""What a trace takes for granted: nothing but what was there before the step, under a name. Arrays
-by hand in every order, views, changes in place, and first calls. Generated functions run as Python.
+"""A trace relies only on objects that were there before the step, and finds them by name.
+
+The cases are arrays in every order, views, changes in place, and first calls. Generated functions
+run as Python.
 """
 
 import queue

@@ -1,5 +1,8 @@
-"""Training by compiled steps against eager ones: 200 steps of the four named networks with both
-forms of BatchNorm, partial batches, another lr, and steps and inference in evaluation mode."""
+"""Training by compiled steps agrees with training by eager ones.
+
+The four named networks are trained for 200 steps, with both forms of BatchNorm, partial batches and
+a changed lr; steps and inference also run in evaluation mode.
+"""
 
 from itertools import pairwise
 
@@ -118,7 +121,7 @@ def test_the_mean_of_all_batches(fused):
 
 @pytest.mark.exhaustive
 def test_a_network_of_many_parts():
-    """By Numba, what test_compile_ops.py runs as Python: embedding, attention, dropout, indices."""
+    """By Numba, what test_ops.py runs as Python: embedding, attention, dropout, indices."""
 
     def make_one():
         mg.manual_seed(1)

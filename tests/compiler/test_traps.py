@@ -1,6 +1,6 @@
-"""What a compiled step must not mistake: views, changes in place, dtypes, what it finds outside.
+"""Compiled steps avoid old mistakes about views, changes in place, dtypes and outside values.
 
-Each was once mistaken. The generated functions run as Python.
+Generated functions run as Python.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""minigrad.data: a DataLoader used in any order that Hypothesis can think of, beside a model."""
+"""A DataLoader agrees with a plain model in any order of calls that Hypothesis tries."""
 
 import numpy as np
 from data_cases import batch_sizes, naive_epoch, sizes

@@ -1,4 +1,4 @@
-"""minigrad.data: what a DataLoader yields, in which order, and which arguments it refuses."""
+"""A DataLoader yields the right samples in the right order, and refuses wrong arguments."""
 
 import itertools
 import re

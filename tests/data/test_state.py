@@ -1,4 +1,4 @@
-"""minigrad.data: what a DataLoader's state says, how it resumes, and which states it refuses."""
+"""A DataLoader's state tells where it is and resumes from there; wrong states are refused."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Tensor.backward: what accumulates where, what is freed, what is refused."""
+"""Tensor.backward adds to the right gradients, frees the tape, and refuses wrong calls."""
 
 import weakref
 

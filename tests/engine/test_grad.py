@@ -1,4 +1,4 @@
-"""mg.grad, derivatives of every order, and random programs against finite differences."""
+"""mg.grad gives derivatives of every order, and agrees with differences of random programs."""
 
 import itertools
 import math

@@ -1,4 +1,4 @@
-"""What gradients share memory with, and what may change between forward and backward."""
+"""Gradients share no memory, and Tensors may change in place only where no rule reads them."""
 
 import operator
 

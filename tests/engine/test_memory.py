@@ -1,4 +1,4 @@
-"""Memory that serves again: never while somebody can still see it, and never too much of it."""
+"""Freed memory is used again, but not while it can still be seen, and only up to a limit."""
 
 import gc
 import signal

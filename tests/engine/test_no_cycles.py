@@ -1,4 +1,4 @@
-"""What the tape lets go of and when, however deep it is; and copies of what it leaves."""
+"""The tape frees what is no longer needed, however deep it is; leaves and models can be copied."""
 
 import contextlib
 import copy

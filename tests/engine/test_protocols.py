@@ -1,4 +1,4 @@
-"""A Tensor among Python's protocols and NumPy; and the public face as a whole."""
+"""Tensors work with Python's protocols and with NumPy; the public names are complete."""
 
 import inspect
 import pickle

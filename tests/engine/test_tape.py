@@ -1,4 +1,4 @@
-"""The tape: modes of recording, in threads too, and what is recorded."""
+"""The tape records in each mode and thread what it should."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""The Tensor itself: making one, its attributes and shapes."""
+"""Tensors are made from data, and have the right attributes and shapes."""
 
 import numpy as np
 import pytest

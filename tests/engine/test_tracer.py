@@ -1,4 +1,4 @@
-"""Tracers: who applies the primitives of a thread, and what stands for the arrays of Tensors."""
+"""A tracer applies the primitives of its thread, and may replace the arrays of Tensors."""
 
 import threading
 

@@ -1,4 +1,4 @@
-"""The BatchNorm ladder: all rungs reach the same place, and say how."""
+"""All rungs of the BatchNorm ladder give the same gradients, and show how."""
 
 import importlib
 import inspect

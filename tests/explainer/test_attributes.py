@@ -1,4 +1,4 @@
-"""Attributes in explanations, indices above all: the rule of x[...] adds where that reads."""
+"""Explanations show attributes, above all indices: the rule of x[...] adds where that reads."""
 
 import re
 from typing import Any

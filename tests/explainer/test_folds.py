@@ -1,4 +1,4 @@
-"""Paths of gradients, and modules folded to a line."""
+"""Explanations show paths of gradients, and fold modules to a line."""
 
 # ruff: noqa: RUF059  explanations find the names of variables that nothing else uses
 

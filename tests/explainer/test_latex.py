@@ -1,4 +1,4 @@
-"""LaTeX and Markdown of explanations."""
+"""Explanations are written as LaTeX and Markdown."""
 
 # ruff: noqa: RUF059  explanations find the names of variables that nothing else uses
 

@@ -1,4 +1,4 @@
-"""Names in explanations: the user's own, distinct, and such that text can be read back."""
+"""Names in explanations are the user's own, distinct, and can be read back."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""What pages and notebooks show: formulas as MathML, heat maps of arrays, tables."""
+"""Pages and notebooks show formulas as MathML, heat maps of arrays, and tables."""
 
 import ast
 import base64

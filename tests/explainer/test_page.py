@@ -1,4 +1,4 @@
-"""The explorer in a real browser: it steps, and shows the engine's gradients."""
+"""The explorer steps in a real browser, and shows the engine's gradients."""
 
 import itertools
 import os

@@ -1,4 +1,4 @@
-"""The explorer and notebooks in a real browser: everybody can read them, and reach everything."""
+"""The explorer and notebooks can be read on any screen and theme, and used by keyboard."""
 
 from pathlib import Path
 from typing import Any

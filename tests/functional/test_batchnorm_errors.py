@@ -1,4 +1,4 @@
-"""What BatchNorm refuses: the error names the thing, and nothing has changed."""
+"""BatchNorm refuses wrong arguments; the error names them, and nothing has changed."""
 
 import re
 

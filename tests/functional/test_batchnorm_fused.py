@@ -1,6 +1,6 @@
-"""The fused BatchNorm against the composed one: values, gradients of both orders, statistics.
+"""The fused BatchNorm agrees with the composed one: values, gradients of both orders, statistics.
 
-What either must do by itself is in the other test_batchnorm files, which run for both.
+The other test_batchnorm files run for both, and test what either must do by itself.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Poison, empty batches and mixed dtypes: the fused BatchNorm does as the composed one does."""
+"""The fused BatchNorm treats poison, empty batches and mixed dtypes as the composed one does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""BatchNorm against PyTorch: its stored results, and PyTorch itself where it is installed."""
+"""BatchNorm agrees with PyTorch's stored results, and with PyTorch itself where it is installed."""
 
 import json
 import runpy

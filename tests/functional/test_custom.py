@@ -1,5 +1,7 @@
-"""mg.primitive: a user's operation runs, differentiates twice, is explained, and runs by NumPy in
-compiled steps; what is wrong in its declaration or its vjp is an error that says so."""
+"""mg.primitive makes operations that are differentiated, explained, and run in compiled steps.
+
+NumPy runs their forward there. What is wrong in a declaration or a vjp is an error that says so.
+"""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""Losses against their formulas written out in NumPy, and against PyTorch where it is importable.
+"""Losses agree with their formulas in NumPy, and with PyTorch where it is importable.
 
 Values and gradients agree in float64 to 1e-12.
 """

@@ -1,4 +1,4 @@
-"""Losses refuse bad input by name."""
+"""Losses refuse wrong arguments, and the error names the loss."""
 
 import math
 from typing import Any

@@ -1,4 +1,4 @@
-"""Compiled kernels on disk: what is kept, found again and kept apart."""
+"""Compiled kernels are kept on disk, found again, and not confused with each other."""
 
 import shutil
 

@@ -1,5 +1,8 @@
-"""Faults of the cache of compiled kernels: broken entries, killed and racing processes, folders
-that cannot be written or trusted, another Numba. None may crash or give a wrong result."""
+"""Faults of the cache of compiled kernels may neither crash nor give a wrong result.
+
+They are broken entries, killed and racing processes, folders that cannot be written or trusted, and
+another version of Numba.
+"""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The cache of compiled kernels within one process, also where coverage looks on."""
+"""The cache of compiled kernels is tested within one process, where coverage measures it."""
 
 import io
 import os

@@ -1,5 +1,7 @@
-"""Kernels that compiled callers call by address: they are loaded with a caller from the disk, and
-compiled again when they have changed, and callers see their exceptions."""
+"""Compiled callers call some kernels by address, and see their exceptions.
+
+Such kernels are loaded from disk with a caller, and compiled again when they have changed.
+"""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""The threads that run the loops of kernels, and the number of them."""
+"""Threads run the loops of kernels, and their number can be set."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Several Python threads train at once, and share the workers, while their number changes."""
+"""Several Python threads train at once, and share the workers while their number changes."""
 
 import itertools
 import threading

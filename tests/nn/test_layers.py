@@ -1,4 +1,4 @@
-"""Each layer against its formula, and what layers and their functions refuse."""
+"""Each layer agrees with its formula; layers and their functions refuse wrong arguments."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Modules against what they are to equal: activations and losses their functions, all PyTorch's."""
+"""Activation and loss modules agree with their functions, and all modules agree with PyTorch's."""
 
 import numpy as np
 import pytest

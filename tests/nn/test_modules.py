@@ -1,4 +1,4 @@
-"""Modules: what belongs to them, and chains of them."""
+"""Modules know their parameters, buffers and children, and form chains."""
 
 import re
 

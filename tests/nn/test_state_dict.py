@@ -1,4 +1,4 @@
-"""Modules: their state, copied out and in."""
+"""The state of modules is copied out and in."""
 
 import copy
 

@@ -1,7 +1,7 @@
-"""How exact sums, variances and the functions of softmax's family are, and that extremes are quiet.
+"""Sums, variances and the functions of softmax's family are accurate, and extremes are quiet.
 
-Sums are measured against math.fsum, which is exact but for its last rounding, and variances
-against fractions.
+Sums are measured against math.fsum, which is exact but for its last rounding, and variances against
+fractions.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""Derivatives at kinks and ties, and what NaN does: PyTorch's values, written out.
+"""Derivatives at kinks and ties, and those of NaN, are PyTorch's values, written out.
 
 The same rows are run through PyTorch itself where it is importable.
 """

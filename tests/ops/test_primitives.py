@@ -1,4 +1,4 @@
-"""Every primitive in the table against its cases: values, derivatives, dtypes, memory.
+"""Every primitive agrees with its cases: values, derivatives, dtypes and memory.
 
 A primitive without a case, or a case without a primitive, fails here.
 """

@@ -1,6 +1,7 @@
-"""CONTRIBUTING's recipe for a new primitive, followed in a copy of the package.
+"""CONTRIBUTING's recipe for a new primitive works in a copy of the package.
 
-A declaration and an export are all that it takes to run, differentiate, compile and explain."""
+A declaration and an export are all that it takes to run, differentiate, compile and explain.
+"""
 
 import ast
 import os

@@ -1,7 +1,7 @@
-"""Rules as the walk uses them: traced to second order, and for every subset of what is asked for.
+"""Rules work as the backward pass uses them: to second order, and for any subset of the inputs.
 
-A rule touches elements by primitives and operators alone, so it runs on arrays, on Tensors, and in
-what is compiled; for what has no derivative it returns None.
+A rule reads elements by primitives and operators alone, so it runs on arrays, on Tensors, and in
+compiled steps. It returns None where there is no derivative.
 """
 
 import itertools
@@ -170,7 +170,7 @@ def test_penalties_on_gradients_of_batch_norm_are_explained(
 
 
 def test_an_input_without_a_derivative_is_unused() -> None:
-    """A fused rule finds so only in the walk; composed of matmul, the tape shows it."""
+    """A fused rule finds so only in the backward pass; composed of matmul, the tape shows it."""
     x = mg.tensor(np.ones((4, 3)), requires_grad=True)
     w = mg.tensor(np.ones((2, 3)), requires_grad=True)
     for y in (F.linear(x, w), x @ w.T):

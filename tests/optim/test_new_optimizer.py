@@ -1,6 +1,6 @@
-"""An optimizer made by the recipe in CONTRIBUTING.md: a kernel, its rule and a declaration.
+"""The recipe for an optimizer in CONTRIBUTING.md works: a kernel, its rule and a declaration.
 
-It works eagerly, compiled, by epoch and in state dicts, without a change elsewhere.
+The optimizer runs eagerly, compiled, by epoch and from state dicts, without a change elsewhere.
 """
 
 import copy

@@ -1,4 +1,4 @@
-"""SGD: its formulas, PyTorch's numbers, parameters of any layout, groups."""
+"""SGD agrees with its formulas and with PyTorch, for parameters of any layout and groups."""
 
 import itertools
 import re

@@ -1,4 +1,4 @@
-"""SGD: saving and resuming, and what it refuses, with nothing changed."""
+"""SGD saves and resumes its state; what it refuses leaves everything as it was."""
 
 import copy
 

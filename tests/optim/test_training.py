@@ -1,4 +1,4 @@
-"""Whole training runs: they learn, repeat bit for bit, follow PyTorch's, and stay small."""
+"""Whole training runs learn, repeat bit for bit, agree with PyTorch's, and stay small."""
 
 import gc
 import subprocess

@@ -1,4 +1,4 @@
-"""What the BatchNorm tests share: samples, the formulas in plain NumPy, snapshots of a layer."""
+"""Samples, formulas in plain NumPy and snapshots of a layer, shared by the BatchNorm tests."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from minigrad import nn
 
 @pytest.fixture(params=[True, False], ids=["fused", "composed"], autouse=True)
 def fused(request, monkeypatch):
-    """Imported into a file, it runs each test there for both forms, by their default argument."""
+    """Run each test of the file that imports this for both forms, by their default argument."""
     monkeypatch.setattr(
         F.batch_norm, "__defaults__", (*F.batch_norm.__defaults__[:-2], request.param, None)
     )
@@ -24,7 +24,7 @@ def normal(shape, dtype=np.float32, seed=0):
 
 
 def expected(x, mean=None, var=None, gamma=None, beta=None, eps=1e-5):
-    """y by the formulas, channel by channel in float64; the batch's statistics unless given."""
+    """Return y by the formulas, in float64; mean and var are the batch's unless given."""
     y = np.empty(x.shape)
     given = [None if p is None else np.asarray(p, np.float64) for p in (mean, var, gamma, beta)]
     mean, var, gamma, beta = given
@@ -38,13 +38,13 @@ def expected(x, mean=None, var=None, gamma=None, beta=None, eps=1e-5):
 
 
 def statistics(x):
-    """Mean and unbiased variance of each channel, in float64."""
+    """Return the mean and the unbiased variance of each channel, in float64."""
     channels = [x[:, c].astype(np.float64).ravel() for c in range(x.shape[1])]
     return np.array([v.mean() for v in channels]), np.array([v.var(ddof=1) for v in channels])
 
 
 def run(x, gamma, beta, g, needs=(True, True, True), **options):
-    """y, and the gradients of x, gamma, beta as bytes-comparable arrays (None where unneeded)."""
+    """Return y, and the gradients of x, gamma and beta as arrays, or None where not needed."""
     options = {"training": True, **options}
     leaves = [mg.Tensor(a).requires_grad_(n) for a, n in zip((x, gamma, beta), needs, strict=True)]
     y = F.batch_norm(leaves[0], weight=leaves[1], bias=leaves[2], **options)
@@ -53,6 +53,6 @@ def run(x, gamma, beta, g, needs=(True, True, True), **options):
 
 
 def state(bn):
-    """Everything that a layer must not change when it refuses: names, identities, bytes."""
+    """Return what a layer must not change when it raises: names, identities, bytes, the mode."""
     named = [*bn.named_parameters(), *bn.named_buffers()]
     return [(n, id(t), t.data.tobytes(), t.grad is None) for n, t in named], bn.training

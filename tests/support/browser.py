@@ -1,6 +1,6 @@
-"""Chromium without a screen, for tests of pages; they are skipped where it is not installed.
+"""Run Chromium without a screen for tests of pages, which are skipped if it is not installed.
 
-MINIGRAD_BROWSER=required, as .ci/run has it, fails them instead.
+With MINIGRAD_BROWSER=required, as .ci/run sets it, they fail instead.
 """
 
 import os
@@ -18,7 +18,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 def start() -> Iterator[Any]:
-    """A Chromium, ended when the tests with it are."""
+    """Yield a Chromium, which is closed after the tests."""
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     driver = shutil.which("chromedriver")
     try:
@@ -45,7 +45,7 @@ def start() -> Iterator[Any]:
 
 
 class Page:
-    """An open page: what one does with it, and what it shows."""
+    """An open page: methods to use it, and to read what it shows."""
 
     def __init__(self, chromium: Any) -> None:
         self.chromium = chromium
@@ -61,14 +61,14 @@ class Page:
         self.chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
 
     def press(self, *keys: str) -> None:
-        """As on a keyboard, wherever the focus is."""
+        """Press keys on the element that has the focus."""
         self.chromium.switch_to.active_element.send_keys(*keys)
 
     def run(self, script: str, *arguments: Any) -> Any:
         return self.chromium.execute_script(script, *arguments)
 
     def all(self, selector: str) -> list[str]:
-        """The texts of all elements that a selector means, shown or not."""
+        """Return the texts of all elements that match a selector, visible or not."""
         script = "return [...document.querySelectorAll(arguments[0])].map((e) => e.textContent)"
         texts: list[str] = self.run(script, selector)
         return texts
@@ -78,11 +78,11 @@ class Page:
         return text
 
     def wait(self, condition: str) -> None:
-        """Until an expression of JavaScript is true: some events come after what causes them."""
+        """Wait until an expression of JavaScript is true, since some events come late."""
         from selenium.webdriver.support.ui import WebDriverWait
 
         WebDriverWait(self.chromium, 30, 0.02).until(lambda _: self.run(f"return {condition}"))
 
     def complaints(self) -> list[str]:
-        """Errors and warnings on the console since the last time."""
+        """Return the errors and warnings on the console since the last call."""
         return [entry["message"] for entry in self.chromium.get_log("browser")]

@@ -1,7 +1,7 @@
 """Inputs, attributes and an oracle for every primitive in `minigrad.ops.TABLE`.
 
-The oracles are NumPy and SciPy alone, and where the primitive is one call of NumPy, another one.
-Inputs lie away from kinks and ties (those are in test_kinks.py), so that finite differences hold.
+The oracles use NumPy and SciPy alone; if a primitive is one call of NumPy, its oracle is another.
+Inputs lie away from kinks and ties, which test_kinks.py has, so that finite differences hold.
 """
 
 import operator
@@ -20,9 +20,9 @@ T = ops.TABLE
 
 
 class Case(NamedTuple):
-    """call(*inputs, **attributes) on Tensors is to equal oracle(*inputs, **attributes).
+    """A call(*inputs, **attributes) on Tensors that must equal oracle(*inputs, **attributes).
 
-    Arrays of float64 among the inputs are differentiated; what else there is, is constant.
+    Arrays of float64 among the inputs are differentiated; all other inputs are constant.
     """
 
     call: Callable[..., Any]
@@ -34,12 +34,12 @@ class Case(NamedTuple):
 
 
 def case(call: Any, oracle: Any, *inputs: Any, flat: bool = False, **attributes: Any) -> Case:
-    """A Case in the order in which one would write the call."""
+    """Return a Case, with its inputs and attributes written as in the call."""
     return Case(call, oracle, inputs, attributes, flat)
 
 
 def real(*shape: int, low: float = -2.0, high: float = 2.0, seed: int = 0) -> np.ndarray:
-    """Distinct numbers in random order; the shift keeps them off zero and off other seeds'."""
+    """Return distinct numbers in random order, none of them 0 or a number of another seed."""
     n = int(np.prod(shape))
     values = (np.linspace(low, high, n) if n > 1 else np.full(n, 0.6 * high)) + 0.0137
     values += 0.00713 * seed
@@ -73,12 +73,12 @@ MIXED = np.float32([[0.5, 0.0, -2.0], [3.0, 0.0, -1.0]])
 
 
 def unary(call: Any, oracle: Any, flat: bool = False, **limits: float) -> list[Case]:
-    """Cases of an elementwise function of one array."""
+    """Return the cases of an elementwise function of one array."""
     return [case(call, oracle, real(*s, **limits), flat=flat and 0 not in s) for s in SHAPES]
 
 
 def binary(call: Any, symbol: Any, oracle: Any, **limits: float) -> list[Case]:
-    """Broadcasting both ways, an operator with numbers on either side, an array without a tape."""
+    """Return cases of broadcasting, of numbers on either side, and of a constant array."""
     x = real(2, 3, **limits)
     numbers = [case(symbol, oracle, x, n) for n in (2, 0.5, True)]
     numbers += [case(symbol, oracle, n, x) for n in (2, 1.5)]
@@ -88,7 +88,7 @@ def binary(call: Any, symbol: Any, oracle: Any, **limits: float) -> list[Case]:
 
 
 def compared(call: Any, symbol: Any, oracle: Any) -> list[Case]:
-    """A comparison, with equal elements and NaN among the operands."""
+    """Return cases of a comparison, with equal elements, NaN and infinity."""
     a, b = np.array([[1.0, 2.0, np.nan], [0.0, -1.0, np.inf]]), np.array([1.0, -1.0, np.inf])
     pairs = [case(call, oracle, *p) for p in ((a, b), (b, a), (a, a), (a[:, :1], b), (a, a[0, 0]))]
     integers = case(call, oracle, np.array([1, 2]), np.array([2, 2]))
@@ -96,13 +96,13 @@ def compared(call: Any, symbol: Any, oracle: Any) -> list[Case]:
 
 
 def mean_square(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
-    """The primitive, which takes normalised axes only."""
+    """Apply the primitive, which takes normalised axes only."""
     axes = normalize_axes("mean_square", np.ndim(x), axis)
     return ops.mean_square(x, axis=axes, keepdims=keepdims)
 
 
 def reduced(call: Any, oracle: Any, **attributes: Any) -> list[Case]:
-    """A reduction over all kinds of axes; the oracle takes NumPy's arguments."""
+    """Return cases of a reduction over all kinds of axes; the oracle takes NumPy's arguments."""
     x = real(2, 3, 4)
     axes: list[Any] = [None, 0, 1, -1, (0, 1), (0, 2), (-1, 0), (1, 2), (0, 1, 2), [2]]
     return (
@@ -115,26 +115,26 @@ def reduced(call: Any, oracle: Any, **attributes: Any) -> list[Case]:
             case(call, oracle, real(*shape), axis=axis, **attributes)
             for shape in ((3, 1), (1, 3), (2, 1, 3), (2, 3, 1))
             for axis in (0, 1, -1)
-            if shape[axis] > 1 or call is not mg.var  # whose gradient is then 0
+            if shape[axis] > 1 or call is not mg.var  # its gradient is then 0
         ]
         + [case(call, oracle, real(3), **attributes), case(call, oracle, real(), **attributes)]
     )
 
 
 def with_tuple(function: Any) -> Any:
-    """NumPy's reduction, with a list of axes as well."""
+    """Return NumPy's reduction `function`, which then takes a list of axes as well."""
     return lambda a, axis=None, **rest: function(
         a, axis=tuple(axis) if isinstance(axis, list) else axis, **rest
     )
 
 
 def np_var(a: Any, axis: Any = None, keepdims: bool = False, correction: float = 0) -> Any:
-    """np.var, whose `correction` is called ddof before NumPy 2."""
+    """Return np.var with minigrad's argument names; `correction` is NumPy's ddof."""
     return np.var(a, axis=axis, keepdims=keepdims, ddof=correction)
 
 
 def np_matmul(a: Any, b: Any) -> Any:
-    """Products and a sum, with vectors as rows or columns."""
+    """Return the matrix product as a sum of products, with vectors as rows or columns."""
     x, y = a[None] if a.ndim == 1 else a, b[:, None] if b.ndim == 1 else b
     out = (x[..., :, :, None] * y[..., None, :, :]).sum(-2)
     out = out[..., 0, :] if a.ndim == 1 else out
@@ -142,30 +142,30 @@ def np_matmul(a: Any, b: Any) -> Any:
 
 
 def np_linear(x: Any, w: Any, b: Any) -> Any:
-    """The product by its definition, plus a bias unless it is None."""
+    """Return the product by its definition, plus the bias unless it is None."""
     return (x[..., None, :] * w).sum(-1) + (0.0 if b is None else b)
 
 
 def np_scatter(a: Any, index: Any, shape: Any) -> Any:
-    """Element by element: where each one came from is read off an array of positions."""
+    """Add each element at its place, which is read from an indexed array of positions."""
     positions = np.arange(int(np.prod(shape))).reshape(shape)[index]
     flat = np.bincount(positions.ravel(), a.ravel(), int(np.prod(shape)))
     return flat.astype(a.dtype).reshape(shape)
 
 
 def np_ties(a: Any, y: Any, axis: Any) -> Any:
-    """1 / number of ties where a is y; NaN along all of what has a NaN."""
+    """Return 1 / number of ties where a equals y, 0 elsewhere, and NaN where y is NaN."""
     hits = np.count_nonzero(a == y, axis=axis, keepdims=True)
     return np.where(hits == 0, np.nan, np.where(a == y, 1.0 / np.maximum(hits, 1), 0.0))
 
 
 def np_cross_entropy(a: Any, q: Any, divisor: float, per_row: bool) -> Any:
-    """The definition, without stability."""
+    """Return the cross-entropy by its definition, without stability."""
     return -(q * np.log(special.softmax(a, 1))).sum(1 if per_row else None) / divisor
 
 
 def np_batch_norm(x: Any, gamma: Any, beta: Any, statistics: Any, eps: float, relu: bool) -> Any:
-    """The formula, channel by channel; the batch's statistics where none are given."""
+    """Return y by the formula, channel by channel; None stands for the batch's statistics."""
     y = np.empty(x.shape)
     for c in range(x.shape[1]):
         v = x[:, c]
@@ -176,7 +176,7 @@ def np_batch_norm(x: Any, gamma: Any, beta: Any, statistics: Any, eps: float, re
 
 
 def np_batch_norm_grad(g: Any, x: Any, gamma: Any, statistics: Any, relu: bool, eps: float) -> Any:
-    """g times the Jacobian of each channel."""
+    """Return dx, which is g times the Jacobian, channel by channel."""
     dx = np.empty(x.shape)
     gated = g * (np_batch_norm(x, gamma, BETA, statistics, eps, False) > 0) if relu else g
     for c in range(x.shape[1]):
@@ -192,32 +192,32 @@ def np_batch_norm_grad(g: Any, x: Any, gamma: Any, statistics: Any, relu: bool, 
 
 
 def np_binary_cross_entropy(x: Any, t: Any, positive: Any, negative: Any) -> Any:
-    """The definition, by logarithms of probabilities."""
+    """Return the loss by its definition, from logarithms of probabilities."""
     p = special.expit(x)
     return -positive * t * np.log(p) - negative * (1.0 - t) * np.log1p(-p)
 
 
 def np_label_cross_entropy(a: Any, labels: Any, ignore_index: int, mean: bool) -> Any:
-    """The definition, row by row."""
+    """Return the loss by its definition, row by row."""
     p = special.softmax(a, 1)
     losses = [-np.log(p[i, k]) for i, k in enumerate(labels) if k != ignore_index]
     return np.mean(losses) if mean else np.sum(losses)
 
 
 def np_label_cross_entropy_grad(g: Any, a: Any, labels: Any, ignore_index: int, mean: bool) -> Any:
-    """Softmax less one at the label."""
+    """Return the gradient: softmax, minus one at the label."""
     kept = np.array(labels) != ignore_index
     rows = (special.softmax(a, 1) - np.eye(a.shape[1])[labels]) * kept[:, None]
     return g * rows / (kept.sum() if mean else 1)
 
 
 def batch_norm(x: Any, gamma: Any, beta: Any, statistics: Any, **how: Any) -> Any:
-    """The primitive's first output."""
+    """Return the primitive's first output."""
     return T["batch_norm"](x, gamma, beta, *(statistics or (None, None)), **how)[0]
 
 
 def batch_norm_grad(g: Any, x: Any, gamma: Any, statistics: Any, relu: bool, eps: float) -> Any:
-    """dx; the primitive takes what batch_norm returned as well."""
+    """Return dx by the primitive, which also takes the residuals of batch_norm."""
     how = {"eps": eps, "relu": relu}
     with mg.no_grad():
         _, (stats, gate) = T["batch_norm"](x, gamma, BETA, *(statistics or (None, None)), **how)
@@ -227,12 +227,12 @@ def batch_norm_grad(g: Any, x: Any, gamma: Any, statistics: Any, relu: bool, eps
 
 
 def linear_grad(g: Any, x: Any, w: Any, which: int) -> Any:
-    """One of the primitive's outputs."""
+    """Return one of the primitive's outputs."""
     return T["linear_grad"](g, x, w, wanted=(True, True, True))[which]
 
 
 def np_linear_grad(g: Any, x: Any, w: Any, which: int) -> Any:
-    """Sums of products, element by element."""
+    """Return a gradient as sums of products of elements."""
     rows, xs = g.reshape(-1, g.shape[-1]), x.reshape(-1, x.shape[-1])
     if which == 0:
         return np.einsum("no,oi->ni", rows, w).reshape(x.shape)
@@ -240,12 +240,12 @@ def np_linear_grad(g: Any, x: Any, w: Any, which: int) -> Any:
 
 
 def label_cross_entropy_grad(g: Any, a: Any, labels: Any, **how: Any) -> Any:
-    """The primitive, which takes the softmax as well."""
+    """Apply the primitive, which also takes the softmax."""
     return T["label_cross_entropy_grad"](g, a, labels, F.softmax(a.detach(), 1), **how)
 
 
 def np_cross_entropy_grad(g: Any, a: Any, q: Any, divisor: float, per_row: bool) -> Any:
-    """Row by row, the logarithm's derivative times the Jacobian of softmax."""
+    """Return, row by row, the logarithm's derivative times the Jacobian of softmax."""
     p = special.softmax(a, 1)
     rows = [
         (np.diag(p_i) - np.outer(p_i, p_i)) @ (-q_i / p_i) for p_i, q_i in zip(p, q, strict=True)
@@ -254,19 +254,19 @@ def np_cross_entropy_grad(g: Any, a: Any, q: Any, divisor: float, per_row: bool)
 
 
 def indexed(x: Any, index: Any) -> Any:
-    """x[index], for a Tensor as for an array."""
+    """Return x[index], of a Tensor or an array."""
     return x[index]
 
 
 def scatter(g: Any, index: Any, shape: Any) -> Any:
-    """The primitive, which takes the arrays of an index as inputs."""
+    """Apply the primitive, which takes the arrays of an index as inputs."""
     arrays = [i for i in index if isinstance(i, np.ndarray)]
     places = tuple("array" if isinstance(i, np.ndarray) else i for i in index)
     return T["scatter"](g, *arrays, index=places, shape=shape)
 
 
 def permuted(x: Any, axes: Any) -> Any:
-    """The permutation, by moving one axis after another."""
+    """Return x with its axes permuted, by np.moveaxis."""
     return np.moveaxis(x, [i % x.ndim for i in axes], range(x.ndim))
 
 

@@ -1,4 +1,4 @@
-"""What the tests of minigrad.data share: epochs in plain loops, and a loader of sample numbers."""
+"""Epochs in plain loops and a loader of sample numbers, shared by the tests of minigrad.data."""
 
 import numpy as np
 from hypothesis import strategies as st
@@ -10,7 +10,7 @@ batch_sizes = st.integers(1, 12)
 
 
 def naive_epoch(n, batch_size, shuffle, drop_last, seed, epoch):
-    """The sample numbers of every batch of an epoch, in plain loops."""
+    """Return the sample numbers of every batch of an epoch, by plain loops."""
     order = list(range(n))
     if shuffle:
         stream = np.random.SeedSequence(seed, spawn_key=(epoch,))
@@ -25,10 +25,10 @@ def naive_epoch(n, batch_size, shuffle, drop_last, seed, epoch):
 
 
 def epoch_of(loader):
-    """One epoch of a loader over a single array, as nested lists."""
+    """Return one epoch of a loader over a single array, as nested lists."""
     return [batch.tolist() for batch in loader]
 
 
 def shuffled(n=10, **changes):
-    """A loader over `arange(n)`: its batches are sample numbers."""
+    """Return a loader over `arange(n)`, whose batches are sample numbers."""
     return DataLoader(np.arange(n), **{"batch_size": 3, "shuffle": True, "seed": 7} | changes)

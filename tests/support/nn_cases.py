@@ -1,11 +1,11 @@
-"""What the tests of modules share: one with a bit of everything."""
+"""A module with a bit of everything, shared by the tests of modules."""
 
 import minigrad as mg
 from minigrad import nn
 
 
 class Block(nn.Module):
-    """Parameters, a buffer, children and plain values, made in a mixed-up order."""
+    """A module with parameters, buffers, children and plain values, made in a mixed order."""
 
     def __init__(self):
         self.inner = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))

@@ -1,6 +1,6 @@
-"""BatchNorm in plain loops, from the formulas: what kernels are measured against.
+"""BatchNorm by its formulas in plain loops, against which kernels are measured.
 
-Means and variances are exact rational numbers of what the arrays store, and rounded once.
+Means and variances are computed exactly, as fractions, and rounded once.
 """
 
 import math
@@ -10,16 +10,16 @@ import numpy as np
 
 
 def statistics(values):
-    """Mean and biased variance of floats, as fractions."""
+    """Return the mean and the biased variance of floats, as fractions."""
     exact = [Fraction(float(v)) for v in values]
     mean = sum(exact) / len(exact)
     return mean, sum((v - mean) ** 2 for v in exact) / len(exact)
 
 
 def batch_norm(x, gamma, beta, eps, relu=False, given=None):
-    """y, mean, biased variance, x_hat, inv_std of x (n, c, ...), in float64.
+    """Return y, mean, biased variance, x_hat and inv_std of x (n, c, ...), in float64.
 
-    given: mean and variance to use in place of the batch's.
+    given: the mean and variance to use instead of the batch's.
     """
     n, c = x.shape[:2]
     flat = x.reshape(n, c, -1)
@@ -43,7 +43,7 @@ def batch_norm(x, gamma, beta, eps, relu=False, given=None):
 
 
 def batch_norm_backward(g, x_hat, inv_std, gamma, training=True, y=None):
-    """dx, dgamma, dbeta, in float64; g counts as 0 where y <= 0."""
+    """Return dx, dgamma and dbeta, in float64; if y is given, g counts as 0 where y <= 0."""
     n, c = g.shape[:2]
     g = g.reshape(n, c, -1).astype(np.float64)
     if y is not None:

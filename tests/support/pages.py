@@ -1,4 +1,4 @@
-"""What the tests of pages explain."""
+"""Losses that the tests of pages explain."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from minigrad import nn
 
 
 def digits_loss() -> tuple[mg.Tensor, nn.Module]:
-    """The loss of the network of examples/digits.py, with composed BatchNorm, and the network."""
+    """Return the loss of the network of examples/digits.py with composed BatchNorm, and the net."""
     mg.manual_seed(0)
     hidden = [
         [nn.Linear(n, m), nn.BatchNorm1d(m, fused=False), nn.ReLU()]
@@ -20,7 +20,7 @@ def digits_loss() -> tuple[mg.Tensor, nn.Module]:
 
 
 def small_loss() -> tuple[mg.Tensor, dict[str, mg.Tensor]]:
-    """BatchNorm with all numbers on the page, an input used twice, a rule in several lines."""
+    """Return a small loss, with an input used twice and a rule in several lines, and its inputs."""
     rng = np.random.default_rng(1)
     x, w = (mg.tensor(rng.normal(size=(5, 3)), requires_grad=True) for _ in range(2))
     y = F.batch_norm(x, None, None, training=True, fused=False)

@@ -1,7 +1,7 @@
-"""A generated program's forward pass consists of these blocks.
+"""The forward pass of a generated program consists of these blocks.
 
-Each writes lines that turn `h`, whose first dimension is the batch, into another `h`, and returns
-the new shape.
+A block writes lines that compute a new `h` from the last, whose first dimension is the batch. It
+returns the new shape, without the batch.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from program_writer import Shape, Writer
 
 Block = Callable[[Writer, Shape], Shape]
 
-# By name: the block, the dimensions (the batch included) that it takes, and how often it is drawn.
+# By name: the block, the numbers of dimensions (with the batch) that it takes, and its weight.
 BLOCKS: dict[str, tuple[Block, tuple[int, ...], int]] = {}
 
 
@@ -23,8 +23,7 @@ def block(*dimensions: int, weight: int = 2) -> Callable[[Block], Block]:
 
 
 def weight_matrix(p: Writer, n: int, m: int) -> str:
-    """Return an expression of shape (n, m) for `h @ ...`, written in one of the ways that users
-    have."""
+    """Return an expression of shape (n, m) for `h @ ...`, in one of the forms that users write."""
     form = p.pick("form", *(FORMS if not p.is_plain else ["W", "W.T"]))
     new = p.parameter
     match form:
@@ -151,7 +150,7 @@ def activation(p: Writer, shape: Shape) -> Shape:
     """Write an activation in one of many ways."""
     name = p.pick("activation", *ACTIVATIONS)
     text = ACTIVATIONS[name]
-    if "|" in text:  # of the library, with a name of its own
+    if "|" in text:  # a function of the library that gets a name
         f = p.value(text.replace("|", ""), "act")
         text = f"{f}(h)"
     p.line(f"h = {text}")
@@ -543,7 +542,7 @@ def pooled(p: Writer, shape: Shape) -> Shape:
     axis = p.pick("axis", -1, 1, -2)
     how = p.pick("pool", "mean", "sum", "max", "min", "std", "var")
     small = " * 0.3" if how == "sum" else ""
-    # Of equal values, std has no derivative, and rounding decides what comes out.
+    # std has no derivative at equal values, and rounding decides the result.
     inner = f"mg.concat([h, h - 1.0], axis={axis})" if how == "std" else "h"
     p.line(f"h = {inner}.{how}(axis={axis}){small}")
     left = list(shape)
@@ -581,8 +580,7 @@ def indexed(p: Writer, shape: Shape) -> Shape:
 
 @block(weight=3)
 def arithmetic(p: Writer, shape: Shape) -> Shape:
-    """Write operations with NumPy constants and views of them, and numbers that may change
-    later."""
+    """Write operations with NumPy constants, views of these, and numbers that may change."""
     n = shape[-1]
     forms = {
         "number": lambda: f"h * {p.setting('0.8', '0.6')}",
@@ -632,8 +630,7 @@ def arithmetic(p: Writer, shape: Shape) -> Shape:
 
 @block(weight=2)
 def configured(p: Writer, shape: Shape) -> Shape:
-    """Write operations with numbers, texts and functions that are kept beside the model and may
-    change."""
+    """Write operations that depend on values outside the step, which may change."""
     match p.pick("configured", "number", "text", "flag", "depth", "attribute", "function", "array"):
         case "number":
             p.line(f"h = (h * {p.setting('0.5', '0.7')}).tanh()")

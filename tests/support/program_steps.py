@@ -1,5 +1,7 @@
-"""The steps of generated programs: losses, changes of gradients, updates and schedules, how a step
-is called, and what the loop changes between calls."""
+"""The steps of generated programs consist of losses, changes of gradients, updates and schedules.
+
+They also choose how a step is called, and what the loop changes between calls.
+"""
 
 from program_writer import Writer, indented
 
@@ -150,8 +152,8 @@ BACKWARD = {  # what follows the loss; "micro-batches" and "closure" are built a
     "closure": ["loss.backward()"],
 }
 
-# For updates by hand: how the step finds the rate, what it is given besides, what is there before,
-# and what the loop does.
+# For updates by hand: the rate in the step, a parameter and an argument of the step, lines before
+# it, and lines of the loop.
 RATES = {
     "none": ("0.05", "", "", [], []),
     "array argument": ("lr", ", lr", ", np.array(0.05 / (1 + i))", [], []),
@@ -167,7 +169,7 @@ RATES = {
     "part": ("", "", "", [], []),
 }
 
-# For optimizers: what the loop does.
+# For optimizers: lines of the loop.
 SCHEDULES = {
     "none": [],
     "decay": ['opt.param_groups[0]["lr"] = 0.05 * 0.9**i'],
@@ -195,8 +197,8 @@ RESULTS = [
 class Step:
     """The writer of the lines of a step.
 
-    setup: what is there before it; before: what the loop does, down to the call; has_slots: whether
-    updates by hand have Tensors of their own.
+    setup: lines before the step; before: lines of the loop, which end with the call; has_slots:
+    whether updates by hand have Tensors of their own.
     """
 
     def __init__(self, p: Writer, loss: str, differentiable: str) -> None:
@@ -225,8 +227,7 @@ class Step:
             self.setup.append("}")
 
     def _schedule(self, loss: str) -> str:
-        """Choose where the learning rate comes from, and return the loss, which may have a factor
-        instead."""
+        """Choose a schedule of the learning rate, and return the loss, perhaps with a factor."""
         p = self.p
         if self.by_hand:
             schedule = p.pick("rate", *RATES)
@@ -301,7 +302,7 @@ class Step:
         return ["with mg.no_grad():", f"    for {pairs}:", *indented(lines, 2)]
 
     def _wrapped(self, body: list[str]) -> list[str]:
-        """Return the step as a function of one of many kinds, and its call."""
+        """Return the step as a function of one of many kinds, and append its call to `before`."""
         p, arguments = self.p, self.arguments
         form = p.pick(
             "call", *["plain"] * 4, "method", "partial", "nested", "lambda", "alternating"
@@ -333,7 +334,7 @@ class Step:
 
 
 def changed(p: Writer) -> list[str]:
-    """Return lines by which the loop changes something before a step."""
+    """Return lines of the loop that change something before a step."""
     lines: list[str] = []
     for name, later in p.settings:
         if p.chance(f"setting {name}", 60):

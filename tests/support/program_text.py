@@ -1,7 +1,7 @@
-"""The text of a training program, which follows from its choices.
+"""Write the text of a training program from its choices.
 
-A program defines `train()`, which yields after each step its result, all Tensors of the user's by
-name, and the optimizer or None.
+A program defines `train()`, which after each step yields the step's result, all the user's Tensors
+by name, and the optimizer or None.
 """
 
 from collections.abc import Iterator
@@ -99,7 +99,7 @@ def write(choices: Choices) -> str:
 
 
 def alone() -> Iterator[tuple[str, str]]:
-    """Yield a small program for each option, with all else the simplest: the option, and the text.
+    """Yield each option with the text of a program in which all other choices are the simplest.
 
     Every block comes with all of its options.
     """

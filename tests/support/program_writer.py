@@ -1,6 +1,6 @@
 """The choices of a generated program, and the writer that its blocks and steps use.
 
-The parts of the model are held in one of the ways that users have.
+The parts of the model are stored in one of the ways in which users store them.
 """
 
 import contextlib
@@ -12,10 +12,10 @@ Shape = tuple[int, ...]  # without the batch
 
 
 class Choices:
-    """Choices by name.
+    """Makes choices, each with a name.
 
-    Without a seed, the first and simplest option is chosen wherever `given` has none of the
-    options.
+    With a seed, choices are random. Without one, a choice is the option in `given`, or else the
+    first and simplest.
     """
 
     def __init__(self, seed: int | None, given: dict[str, Any] | None = None) -> None:
@@ -34,12 +34,12 @@ class Choices:
         return chosen
 
     def simpler(self, name: str, chosen: Any) -> list[Any]:
-        """Return the first few of the options that stand before the chosen one."""
+        """Return at most three simpler options, which stand before the chosen one."""
         options = list(dict.fromkeys(self.options.get(name, [])))
         return options[: min(options.index(chosen), 3)] if chosen in options else []
 
 
-STYLES = {  # how a part of the model is found inside its functions
+STYLES = {  # how the model's functions refer to a part of it
     "globals": "{}",
     "closure": "{}",
     "module": "self.{}",
@@ -53,7 +53,7 @@ STYLES = {  # how a part of the model is found inside its functions
 
 
 class Writer:
-    """The writer of one program, which blocks and steps use."""
+    """Writes one program; blocks and steps use it."""
 
     def __init__(self, choices: Choices) -> None:
         self.choices = choices
@@ -67,10 +67,10 @@ class Writer:
         self.reusable: list[tuple[str, Shape]] = []
         self.settings: list[tuple[str, str]] = []  # names, and what they are set to later
         self.rebound: list[str] = []  # names that the loop binds
-        self.changes: list[str] = []  # what else is changed later
+        self.changes: list[str] = []  # other lines that change something later
         self.layers: list[str] = []
         self.helpers: dict[str, list[str]] = {}
-        self.outside = False  # of the methods of a module
+        self.outside = False  # whether the text is outside the methods of a module
         self.lines: list[str] = []
         self.count = 0
 
@@ -106,7 +106,7 @@ class Writer:
         self.lines.append(text)
 
     def at(self, name: str) -> str:
-        """Return the expression by which a part is found."""
+        """Return the expression that refers to a part."""
         i = [item for item, _ in self.items].index(name)
         found = STYLES[self.style].format(name, i=i)
         return found.replace("self.", "model.") if self.outside else found

@@ -1,12 +1,13 @@
-"""Training programs as users write them, by seed: each is a text that is run twice, compiled and
-eagerly, and everything that a user can see afterwards must agree, after every step.
+"""Generate training programs as users write them, run each compiled and eagerly, and compare.
+
+Everything that a user can see must agree after every step.
 
     python tests/support/programs.py --count 5000 --seed 0 --minutes 60
     python tests/support/programs.py --each
     python tests/support/programs.py --run program.py
 
-A program follows from its choices, each under a name of its own; a failing one is made smaller by
-choosing the simplest instead, one after the other, as long as it fails in the same way.
+A program follows from its choices, which have names and follow from a seed. A failing program is
+made smaller: its choices are replaced by simpler ones as long as it fails in the same way.
 """
 
 import argparse
@@ -38,8 +39,8 @@ from minigrad.compiler.runtime import backend
 from minigrad.engine.tensor import Tensor, as_tensor
 
 PASSED, FAILED, UNFINISHED = 0, 1, 2  # exit statuses
-FEW = 100.0  # seconds for one program
-COMPILE = "compile = mg.compile\n"  # the line of a program that the eager twin has otherwise
+FEW = 100.0  # seconds to shrink one program; all of it may take three times as long
+COMPILE = "compile = mg.compile\n"  # the line that is different in the eager run
 
 
 # --- running one ---------------------------------------------------------------------------------
@@ -60,8 +61,10 @@ def lifted(x: Any) -> Any:
 
 
 def interpreted(names: dict[str, Any], within: dict[str, Any]) -> dict[str, Any]:
-    """Return what these names stand for, without Numba, which would return numbers of Python's;
-    functions whose globals are `within` see one another so."""
+    """Return the objects of these names, with Numba's functions replaced by Python's.
+
+    Functions whose globals are `within` call the replaced ones.
+    """
     found: dict[str, Any] = {}
     for name, x in names.items():
         python = getattr(x, "py_func", x)
@@ -73,10 +76,10 @@ def interpreted(names: dict[str, Any], within: dict[str, Any]) -> dict[str, Any]
 
 @contextlib.contextmanager
 def as_python(kernels: dict[str, Any] | None = None, files: bool = True) -> Iterator[None]:
-    """Within, generated functions run as they are written.
+    """Run generated functions as Python inside the `with` block.
 
-    kernels: what they call in place of the compiled kernels of the same names; files: whether
-    their source is kept in files.
+    kernels: functions to call instead of the compiled kernels of the same names; files: whether
+    the source is kept in files.
     """
     kernels = kernels or {}
 
@@ -95,7 +98,7 @@ def as_python(kernels: dict[str, Any] | None = None, files: bool = True) -> Iter
 
 
 def seen(x: Any, name: str, found: dict[str, Any]) -> None:
-    """Collect what a user can see of a result, by name: arrays as copies, the rest as it is."""
+    """Collect the visible parts of a result by name: arrays as copies, the rest as it is."""
     if isinstance(x, (tuple, list)):
         found[f"{name} is"] = type(x).__name__
         for i, part in enumerate(x):
@@ -109,7 +112,7 @@ def seen(x: Any, name: str, found: dict[str, Any]) -> None:
 
 
 def snapshots(text: str, path: Path, compiled: bool) -> tuple[list[dict[str, Any]], Any]:
-    """Return what there is after each step, and the error that ended the program, or None."""
+    """Return the visible state after each step, and the error that ended the program, or None."""
     name = f"{path.stem}_{'compiled' if compiled else 'eager'}"
     module = types.ModuleType(name)
     vars(module).update(__file__=str(path), eager=eager)
@@ -128,7 +131,7 @@ def snapshots(text: str, path: Path, compiled: bool) -> tuple[list[dict[str, Any
                 if opt is not None:
                     seen(opt.state.get(x, {}).get("momentum_buffer"), f"{key}.momentum", found)
             after.append(found)
-    except TimeoutError:  # of the program, not by it
+    except TimeoutError:  # the program took too long; it did not raise this
         raise
     except Exception as error:
         return after, error
@@ -165,9 +168,9 @@ def difference(got: dict[str, Any], wanted: dict[str, Any], loose: bool) -> str:
 
 
 class Outcome:
-    """The outcome of a program: an error of the generator's, a failure, or neither.
+    """The outcome of a program: a failure, unless `failure` and `kind` are empty.
 
-    kind: what failures that are alike have in common; text: the program; notes: warnings.
+    kind: a text that is the same for similar failures; text: the program; notes: warnings.
     """
 
     def __init__(self, text: str, failure: str = "", kind: str = "", notes: Any = ()) -> None:
@@ -204,7 +207,7 @@ def run(text: str, folder: Path, name: str = "program", numba: bool = False) -> 
 def is_ill_conditioned(
     text: str, path: Path, step: int, expected: dict[str, Any], loose: bool
 ) -> bool:
-    """Whether an eager run differs as much, after this step, if its weights are a little others."""
+    """Return whether slightly different weights make an eager run differ too, after this step."""
     factor = "0.5000003" if loose else "0.50000000000001"
     after, _ = snapshots(text.replace("return (0.5 *", f"return ({factor} *")
                          .replace("return 0.5 *", f"return {factor} *"), path, False)  # fmt: skip
@@ -221,8 +224,7 @@ def told(error: Exception) -> str:
 
 
 def shrunken(choices: Choices, first: Outcome, again: Callable[[str], Outcome]) -> Outcome:
-    """A program that fails in the same way, with as few choices as possible that are not the
-    simplest."""
+    """Return the outcome of a simpler program that fails in the same way."""
     best, smallest = dict(choices.made), first
     tried: set[str] = {first.text}
 
@@ -257,7 +259,7 @@ def shrunken(choices: Choices, first: Outcome, again: Callable[[str], Outcome]) 
 
 
 def outcome_of(seed: int, folder: Path, numba: bool = False) -> Outcome:
-    """Return the outcome of the program of this seed, or of the smallest that fails alike."""
+    """Return the outcome of the program of this seed; if it fails, of a simpler one that does."""
     choices = Choices(seed)
     name = f"program_{seed}"
     outcome = run(write(choices), folder, name, numba)
@@ -271,7 +273,7 @@ def outcome_of(seed: int, folder: Path, numba: bool = False) -> Outcome:
 
 @contextlib.contextmanager
 def at_most(seconds: float) -> Iterator[None]:
-    """Within, raise a TimeoutError after these seconds, where the system has such alarms."""
+    """Raise a TimeoutError in the `with` block after these seconds, if the system has alarms."""
 
     def stop(*_: Any) -> None:
         raise TimeoutError(f"took more than {seconds:.0f} s")
@@ -289,8 +291,10 @@ def at_most(seconds: float) -> Iterator[None]:
 
 
 class Log:
-    """A line for each program that was begun and for each that ended, so that a run can go on where
-    it was stopped, and one that took the process with it is known."""
+    """A file with a line for each program that began and for each that ended.
+
+    A run can continue where it was stopped, and a program that killed the process is known.
+    """
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
@@ -310,7 +314,7 @@ class Log:
         self._write({"seed": seed})
 
     def stop(self, seed: int) -> None:
-        """Note that the next run must begin the program again."""
+        """Record that the next run must begin the program again."""
         self._write({"seed": seed, "stopped": True})
 
     def end(self, seed: int, kind: str, failure: str, text: str) -> None:

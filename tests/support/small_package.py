@@ -1,5 +1,7 @@
-"""A package with two kernels of its own and the real kernels/jit, for the tests of the cache: they
-start processes that use it, and kill some."""
+"""A package with two kernels of its own and a copy of kernels/jit, for the tests of the cache.
+
+The tests start processes that use it, and kill some.
+"""
 
 import json
 import os
@@ -51,7 +53,7 @@ print(json.dumps({"out": out, "compiled": count("cache_misses"), "loaded": count
 
 
 class Small:
-    """A package with two kernels, one with a helper in another file; and processes that use it."""
+    """A package with two kernels, one with a helper in another file; starts processes of it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.package = folder, folder / "small" / "kernels"
@@ -77,7 +79,7 @@ class Small:
         )
 
     def run(self, script: str = "out = call()", *flags: str, **variables: str) -> dict[str, Any]:
-        """What `script` leaves in `out`, and how many kernels were compiled and loaded."""
+        """Return what `script` leaves in `out`, and how many kernels were compiled and loaded."""
         process = self.start(script + FINISH, *flags, **variables)
         output, errors = process.communicate(timeout=100)
         assert process.returncode == 0, errors

@@ -1,5 +1,5 @@
-"""Analysis finds what to show folded, and the paths through a derivation.
+"""Group the records of folded modules, and find the paths through a derivation.
 
-In: a Derivation. Out: its sections, and paths with what each contributes to a gradient.
+In: a Derivation. Out: its sections, and its paths, each with its contribution to a gradient.
 Read folding.py, paths.py, then wording.py.
 """

@@ -1,4 +1,4 @@
-"""Folding: all records of a module's call are shown as one."""
+"""Folding shows all records of a module's call as one."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -12,9 +12,9 @@ Folds = Callable[[Scope], bool]  # whether a module's call is folded
 
 
 class Section(NamedTuple):
-    """What an explanation shows as one: a single record, or a folded call and all its records.
+    """A part that an explanation shows as one: a single record, or a folded call and its records.
 
-    scope: the folded call, None for a single record.
+    scope: the folded call; None for a single record.
     """
 
     scope: Scope | None
@@ -34,7 +34,7 @@ def sections_of(steps: Sequence[Step], folds: Folds) -> list[Section]:
 
 
 class Dataflow:
-    """Which variables go into a section of a derivation, and which come out."""
+    """Finds the variables that go into a section of a derivation, and those that come out."""
 
     def __init__(self, derivation: Derivation) -> None:
         self._loss, self._begin = derivation.loss, derivation.begin
@@ -59,7 +59,7 @@ class Dataflow:
         return [v for name, v in found.items() if name not in made]
 
     def outputs(self, steps: Sequence[Step]) -> list[Variable]:
-        """Return the variables that the steps make and later steps use, or that are the loss."""
+        """Return the variables made for later steps, and the loss if these steps make it."""
         end = steps[-1].record.number
         made = [v for step in steps for v in step.outputs]
         return [v for v in made if v is self._loss or self._last_use.get(v.name, 0) > end]
@@ -81,10 +81,10 @@ class Dataflow:
 
 
 class FoldedVariable(NamedTuple):
-    """Where a folded call's variable is.
+    """A variable that a folded call makes.
 
-    call, label: the position of the call among the sections, and its name; shown: whether the
-    variable is visible, because it is an output of the call.
+    call: the position of the call among the sections; label: the name of the call; shown: whether
+    the variable is visible, because it is an output of the call.
     """
 
     call: int

@@ -1,7 +1,7 @@
-"""Paths: what each way from the loss back to a variable contributes to its gradient.
+"""Paths lead from the loss back to a variable; each contributes to the variable's gradient.
 
-A cotangent is the sum over all paths, and a rule is linear in the cotangent, so that each path can
-be followed alone.
+A cotangent is the sum over all paths. Rules are linear in the cotangent, so each path can be
+followed alone.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,16 +14,16 @@ from ..derive.derivation import Derivation
 from ..derive.steps import Step, Variable
 from .folding import FoldedVariable
 
-MAX_PATHS = 64  # to one variable; each fork doubles their number, and more are not readable
+MAX_PATHS = 64  # to one variable; nobody reads more of them
 MANY = 10**9  # paths are counted up to here: each fork may double their number
-MOST_SHOWN = 8  # paths to one variable, the largest; more would hide what they should show
+MOST_SHOWN = 8  # the largest paths to one variable; more would hide these
 
 
 class Path(NamedTuple):
     """One way from the loss back to a variable, and what it contributes to the gradient.
 
-    variables: from the loss (first) to the one differentiated (last); operands: for each but the
-    first, which operand it is of the primitive that made the one before, such as "mul's a".
+    variables: from the loss (first) to the one differentiated (last); operands: what each variable
+    but the first is to the primitive that made the variable before it, such as "mul's a".
     """
 
     variables: tuple[Variable, ...]
@@ -32,7 +32,7 @@ class Path(NamedTuple):
 
 
 class DistinctPath(NamedTuple):
-    """In words, what tells a path from the others to the same variable, and its contribution.
+    """The words that tell a path from others to the same variable, and its contribution.
 
     Paths that differ only inside folded modules are one distinct path, and contribute their sum.
     """
@@ -83,7 +83,7 @@ def magnitude(array: Array) -> float:
 
 
 def _leading(steps: Sequence[Step], wanted: Variable) -> tuple[list[Step], set[str]]:
-    """Return the steps that depend on a variable, and the names of all that depends on it."""
+    """Return the steps that depend on a variable, and the names of all variables that do."""
     reached, leading = {wanted.name}, []
     for step in steps:
         if any(v.name in reached for v in step.differentiated):
@@ -93,7 +93,7 @@ def _leading(steps: Sequence[Step], wanted: Variable) -> tuple[list[Step], set[s
 
 
 class _End(NamedTuple):
-    """The end of an unfinished path, linked to its beginning, which paths share."""
+    """The end of an unfinished path; `before` links to the rest, which paths share."""
 
     variable: Variable
     operand: str
@@ -112,7 +112,7 @@ class _End(NamedTuple):
 
 
 def _continued(path: _End, step: Step, reached: set[str]) -> Iterator[_End]:
-    """Yield the path's continuations: through each input of its maker that is among `reached`."""
+    """Yield the path continued to each input of the step that is among `reached`."""
     needs = step.record.needs
     positions = [i for i in needs if (v := step.inputs[i]) is not None and v.name in reached]
     names = step.record.primitive.operands(len(step.inputs))
@@ -124,17 +124,17 @@ def _continued(path: _End, step: Step, reached: set[str]) -> Iterator[_End]:
 
 # --- in words -----------------------------------------------------------------------------------
 
-# What a path visibly passes: the name of a variable, None, and the operand that it is; or that of a
-# folded call, and its position.
+# What a path visibly passes: the (name, None, operand) of a variable, or the (label, position,
+# operand) of a folded call.
 Stop = tuple[str, int | None, str]
 
 
 def shown_paths(
     derivation: Derivation, v: Variable, n: int, folded: Mapping[str, FoldedVariable]
 ) -> tuple[list[DistinctPath], int]:
-    """Return the largest distinct paths among the n to a variable, and how many more there are.
+    """Return the largest distinct paths to a variable, and how many more there are.
 
-    A single path, or more than MAX_PATHS, are not shown.
+    n: the number of paths; no paths are returned if it is 1 or more than MAX_PATHS.
     """
     found = distinct_paths(paths_to(derivation, v), folded) if 1 < n <= MAX_PATHS else []
     return found[:MOST_SHOWN], max(0, len(found) - MOST_SHOWN)
@@ -144,10 +144,10 @@ def shown_paths(
 def distinct_paths(
     paths: Sequence[Path], folded: Mapping[str, FoldedVariable] | None = None
 ) -> list[DistinctPath]:
-    """Return what tells each of the paths to one variable from the others.
+    """Return the paths to one variable, with the words that tell each from the others.
 
-    It is the variables that not all paths pass, in forward order, and the operand where these are
-    alike. folded: the variables of folded calls, which go by the name of the module.
+    The words are the variables that not all paths pass, in forward order, and an operand where
+    these are the same. folded: the variables of folded calls, for which the module's name stands.
     """
     together: dict[tuple[Stop, ...], list[Path]] = {}
     for path in paths:

@@ -1,4 +1,4 @@
-"""Wording: how shapes, sizes and counts read wherever an explanation is shown."""
+"""The wording of shapes, sizes and counts is the same in all forms of an explanation."""
 
 from collections.abc import Sequence
 

@@ -1,7 +1,7 @@
-"""The derivation: a line for each record and, in reverse, a line for each rule and input.
+"""A derivation has a line for each output of a record, and one for each input of its rule.
 
-The reverse half is written down while an ordinary backward pass runs: the engine applies the rules,
-sums down what was broadcast, casts and adds; the derivation observes what comes out.
+The backward part is written while an ordinary backward pass runs: the engine applies the rules,
+undoes broadcasting, casts and adds, and the derivation observes the contributions.
 """
 
 import ast
@@ -31,8 +31,8 @@ class Derivation:
     """All variables, steps and cotangents behind a loss.
 
     variables: in the order in which they are met; values: the array of each name in the lines;
-    functions: the primitives that only this tape has, by the names by which lines call them;
-    begin: the line with which the backward pass begins.
+    functions: the primitives that minigrad does not declare, by their names in the lines;
+    begin: the first line of the backward pass.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Derivation:
         return step
 
     def _input(self, x: Tensor, operand: str) -> Variable:
-        """Return the variable of a record's input: a new one, unless it was met before."""
+        """Return the variable of a record's input: a known one, or else a new one."""
         # A constant is one variable, however many Tensors share its memory.
         node = node_of(x) if x._requires_grad else memory(x._data)
         if node not in self._of:
@@ -111,7 +111,7 @@ class Derivation:
     def _variable(self, node: Any, label: str | None, kind: str, array: Array) -> Variable:
         """Return a new variable, with an identifier made of its label."""
         name = self._identifiers.new(label)
-        # Copies, of results that are views as well: what is explained may be changed in place.
+        # Copies, also of results that are views, since their memory may be changed in place.
         value = array.copy() if kind != "result" or array.base is not None else array
         variable = Variable(name, label, kind, value)
         self.variables.append(variable)
@@ -128,7 +128,7 @@ class Derivation:
         return self._of[node].name
 
     def _function(self, primitive: Primitive) -> str:
-        """Return the name by which lines call a primitive: its own, if minigrad declares it."""
+        """Return the name of a primitive in the lines, which is its own if minigrad declares it."""
         if BUILTIN.get(primitive.name) is primitive:
             return primitive.name
         for name, known in self.functions.items():
@@ -146,7 +146,7 @@ class Derivation:
     # --- backward ------------------------------------------------------------------------------
 
     def _begin(self, start: Tensor, given: bool) -> Line:
-        """Return the line of the loss's own cotangent: 1, or what the user gives."""
+        """Return the line of the loss's own cotangent: 1, or the one that the user gives."""
         array = start._data
         expression: ast.expr = ast.Call(ast.Name("ones_like"), [ast.Name(self.loss.name)], [])
         if given:
@@ -166,7 +166,7 @@ class Derivation:
                     self.values[variable.cotangent] = total._data
 
     def _observe(self, record: Record, g: Any, i: int, gx: Tensor) -> None:
-        """Write down what a rule has made of g for input i of its record."""
+        """Write down the contribution gx that a rule computes from g for input i of its record."""
         step = self._step_of[record.number]
         variable = step.inputs[i]
         assert variable is not None
@@ -183,7 +183,7 @@ class Derivation:
 
 
 def _labels(loss: Tensor, records: Sequence[Record], names: Names) -> dict[Node, str | None]:
-    """Return the user's names of results, by node: of the loss, and of each record's inputs."""
+    """Return the user's names of the loss and of the records' inputs that are results, by node."""
     labels = {node_of(loss): names.of(loss)}
     for record in records:
         for x in record.inputs:

@@ -1,4 +1,4 @@
-"""Reading an explanation's text back, and computing what it says."""
+"""Read the text of an explanation back, and compute what it says."""
 
 import re
 import types
@@ -13,32 +13,35 @@ from ...engine.tensor import Tensor
 from ...errors import ArgumentError, DtypeError
 from ...functional import array_functions
 
-# name = expression, or name += expression, and what is said of it after three spaces
+# name = expression, or name += expression, and a remark after three spaces
 LINE = re.compile(r"\s*(?P<target>\S+) (?P<sign>=|\+=) (?P<expression>.+?)(?:   .*)?")
 CONTINUED = re.compile(r",\n {8}(?=\S)")  # where `text` has broken a line that was too long
 
 
 def _one_hot(labels: Any, n: int) -> Array:
-    """Return (len(labels), n), with a one at each label that is a class."""
+    """Return an array (len(labels), n) with a one in each row, at the label if it is a class."""
     hot: Array = np.asarray(labels)[:, None] == np.arange(n)
-    return hot.astype(np.int8)  # which widens no float
+    return hot.astype(np.int8)  # no float is widened by int8
 
 
 def function_of(primitive: ops.Primitive) -> Callable[..., Any]:
-    """Return what an expression that names the primitive calls: it returns no residuals."""
+    """Return the primitive as expressions call it: a function that returns no residuals."""
     if not primitive.saves:
         return primitive
     return lambda *inputs, **attributes: primitive(*inputs, **attributes)[0]
 
 
 def _functions() -> dict[str, Any]:
-    """Return what expressions call: primitives, and functions of ops by the names of primitives or
-    of public functions; and s_, with which they write an index, and what is not finite."""
+    """Return the names that expressions may use: functions, `s_` for an index, `inf` and `nan`.
+
+    The functions are primitives, and functions of ops under the names of primitives and of public
+    functions.
+    """
     found: dict[str, Any] = {name: function_of(p) for name, p in ops.BUILTIN.items()}
     names = [*ops.BUILTIN, *(name for name in vars(array_functions) if name[0] != "_")]
     functions = {name: getattr(ops, name) for name in names if hasattr(ops, name)}
     found |= {name: f for name, f in functions.items() if isinstance(f, types.FunctionType)}
-    found["reshape"] = np.reshape  # which takes numbers, too
+    found["reshape"] = np.reshape  # it takes numbers, too
     found["ones_like"] = np.ones_like
     found["astype"] = lambda a, dtype: np.asarray(a).astype(dtype)
     return found | {"one_hot": _one_hot, "s_": np.s_, "inf": np.inf, "nan": np.nan}
@@ -53,9 +56,9 @@ def evaluate(text: str, values: Mapping[str, Any]) -> dict[str, Any]:
 
     text: `str()` of an explanation, or some of its lines; lines without ` = ` or ` += ` are
     skipped. values: arrays or Tensors for the names that no line computes, and primitives of your
-    own, as the explanation's `given` has them. Returns all names with their values: arrays, in the
-    dtypes that follow. Errors: DtypeError unless it is text, with a dict of values; ArgumentError
-    for a name without a value, and for a line that cannot be computed.
+    own, such as the explanation's `given`. Returns the values of all names; their dtypes follow
+    from the operations. Errors: DtypeError unless text is a str and values are a dict;
+    ArgumentError for a name without a value, and for a line that cannot be computed.
 
     The expressions are Python and are evaluated as such: read back only text that you trust.
 
@@ -77,13 +80,13 @@ def evaluate(text: str, values: Mapping[str, Any]) -> dict[str, Any]:
     with np.errstate(all="ignore"):
         for line in CONTINUED.sub(", ", text).splitlines():
             match = LINE.fullmatch(line)
-            if match is None or not match["target"].isidentifier():  # \w has no vowel signs
+            if match is None or not match["target"].isidentifier():  # \w lacks vowel signs
                 continue
             value = value_of(match["expression"], found)
             target = match["target"]
             if match["sign"] == "+=" and target in found:
                 value = found[target] + value
-            # A sum of arrays of shape () is a number to NumPy, and would be weak.
+            # NumPy adds arrays of shape () to a scalar, which primitives take for a weak number.
             found[target] = np.asarray(value) if isinstance(value, np.generic) else value
     return found
 

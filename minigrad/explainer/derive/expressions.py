@@ -1,4 +1,4 @@
-"""Expressions as Python's syntax trees: made from the formulas of primitives, and written as text.
+"""Expressions are Python's syntax trees, made from the formulas of primitives.
 
 All forms of an explanation share the trees: unparsed, they are the text; visited, they become
 mathematics; compiled, they give numbers.
@@ -32,7 +32,7 @@ def formula_of(
     constant: Callable[[Any], ast.expr],
     function: Callable[[Primitive], str],
 ) -> Formula:
-    """Return what the primitive computes from these inputs.
+    """Return what the primitive computes from these inputs, as expressions.
 
     operand: returns the expression of the input at a position, and is called only for those that
         the formula mentions; constant: returns that of an array among the attributes; function:
@@ -81,7 +81,7 @@ def text_of(node: ast.expr) -> str:
 
 
 def renamed(node: ast.expr, names: Mapping[str, ast.expr]) -> ast.expr:
-    """Return the expression with other expressions for some names; functions keep theirs."""
+    """Return the expression with some names replaced by expressions; functions keep theirs."""
     return _Substitution(names.get).visit(node)  # type: ignore[no-any-return]
 
 
@@ -141,7 +141,7 @@ def _parsed(text: str) -> list[ast.stmt]:
 
 
 class _Copying(ast.NodeVisitor):
-    """Like ast.NodeTransformer, but it changes no node, since trees share them."""
+    """Transforms trees as ast.NodeTransformer does, but into copies, since trees share nodes."""
 
     def generic_visit(self, node: ast.AST) -> ast.AST:
         if not node._fields:  # an operator
@@ -169,7 +169,7 @@ class _Substitution(_Copying):
         return self.find(node.id) or node
 
     def visit_Call(self, node: ast.Call) -> ast.expr:
-        """Rename the function, not as an operand; write axis=(0,) as axis=0; drop defaults."""
+        """Name the function by `function`, write axis=(0,) as axis=0, and leave out defaults."""
         keywords = []
         for k in node.keywords:
             value = self.visit(k.value)

@@ -9,19 +9,19 @@ LONGEST = 30  # characters of an identifier: a line has several
 
 
 class Identifiers:
-    """Makes identifiers, each of them once."""
+    """Makes identifiers, no two of them equal."""
 
     def __init__(self, reserved: Iterable[str]) -> None:
-        """Set aside the `reserved` names, which are those of functions."""
+        """Keep the `reserved` names, which are those of functions, from being used."""
         self._reserved = frozenset(reserved)
         self._taken = set(self._reserved)
         self.count = 0  # of variables without a label
 
     def new(self, label: str | None) -> str:
-        """Return the identifier of a variable: its label's, or v and a number.
+        """Return a new identifier for a variable: its label's, or v and a number without a label.
 
-        It and that of its cotangent are free: a number is added if another variable has one of
-        them, and an underscore if a function has it.
+        If another variable or cotangent has this identifier or that of its cotangent, a number is
+        added; if a function has it, an underscore.
         """
         self.count += label is None
         name = f"v{self.count}" if label is None else _identifier(label)

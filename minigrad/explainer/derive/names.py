@@ -1,4 +1,4 @@
-"""Names: what the user calls Tensors, arrays and modules."""
+"""Find the names that the user gives to Tensors, arrays and modules."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from types import ModuleType
@@ -13,12 +13,12 @@ from ...nn.module import Module
 from .identifiers import one_line
 
 LABELS = "iub"  # kinds of dtypes that a loss's labels may have
-ANONYMOUS = frozenset("abcgwx")  # operands whose names say nothing about them
-MOST_ELEMENTS = 100  # of a list or dict of the user's that are looked at
+ANONYMOUS = frozenset("abcgwx")  # names of operands that say nothing about them
+MOST_ELEMENTS = 100  # of a list that get names; a longer dict is skipped
 
 
 class Names:
-    """Names of Tensors, arrays and modules, by identity; the first that is found counts."""
+    """The names of Tensors, arrays and modules, by identity; the first name found is kept."""
 
     def __init__(self, given: Mapping[str, Any], namespaces: Iterable[Mapping[str, Any]]) -> None:
         """Collect names. given: the user's own, which come first; namespaces: the caller's.
@@ -33,7 +33,7 @@ class Names:
         self._of: dict[Any, str] = {}
         self._held: list[Any] = []  # keeps alive what is named, so that its identity stays its own
         self._near: dict[int, list[tuple[Any, str]]] = {}  # by the memory that they are views of
-        self._labels: dict[int, list[tuple[Array, str]]] = {}  # integers, by their number
+        self._labels: dict[int, list[tuple[Array, str]]] = {}  # integer arrays, by size
         for name, x in given.items():
             if not isinstance(x, (Tensor, Module, np.ndarray)):
                 raise DtypeError(
@@ -55,7 +55,7 @@ class Names:
     def of_leaf(self, x: Tensor | Array) -> str | None:
         """Return the name of an array or Tensor that no record has made; None if it has none.
 
-        A view, a detached Tensor and a copy of labels get the name of their original.
+        A view, a detached Tensor and a copy of labels are named after their original.
         """
         array = _array(x)
         name = self.of(x) or self.of(array)
@@ -81,8 +81,8 @@ class Names:
     def of_constant(self, x: Tensor, operand: str) -> str | None:
         """Return a name for a constant that the user has not named, or None.
 
-        That is the name of the primitive if its result was detached, otherwise the operand's unless
-        the user has given it to something else.
+        If it is a detached result or a view of one, it is named after the primitive; otherwise
+        after the operand, unless this says nothing or the user has given the name to another thing.
         """
         base = x._base
         if base is not None and base._record is not None:
@@ -116,7 +116,7 @@ def _inside(name: str, x: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _elements(name: str, x: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the elements of a short list, tuple or dict, or an object's attributes (self.model)."""
+    """Yield the elements of a list, tuple or dict (xs[0]), or the attributes of an object."""
     items: Iterable[tuple[Any, Any]] = ()
     if type(x) in (list, tuple):
         items = ((f"[{i}]", element) for i, element in enumerate(x[:MOST_ELEMENTS]))
@@ -131,7 +131,7 @@ def _elements(name: str, x: Any) -> Iterator[tuple[str, Any]]:
 
 
 def memory(array: Array) -> tuple[Any, ...]:
-    """Return a key that arrays of the same elements in the same order have in common."""
+    """Return a key that is the same for arrays of the same memory, shape, strides and dtype."""
     return array.__array_interface__["data"][0], array.shape, array.strides, array.dtype.str
 
 

@@ -1,4 +1,4 @@
-"""Scopes: the module calls during which a record was made."""
+"""Scopes are the module calls during which a record was made."""
 
 import bisect
 from collections.abc import Sequence
@@ -12,7 +12,11 @@ LABEL = 30  # characters of a module's name in a line of text
 
 
 class Scope(NamedTuple):
-    """A call of a module: the module's name, or that of its class; its class; and the time."""
+    """A call of a module.
+
+    label: the module's name, or else its class's; kind: its class; time: when the call began, on
+    the scale of the records' numbers.
+    """
 
     label: str
     kind: str
@@ -20,15 +24,15 @@ class Scope(NamedTuple):
 
     @property
     def short(self) -> str:
-        """Return the label, or the end of a long one: a line of text has little room."""
+        """Return the label, or the end of a long one, since a line of text has little room."""
         return self.label if len(self.label) <= LABEL else f"…{self.label[1 - LABEL :]}"
 
 
 def scopes_of(records: Sequence[Record], names: Names) -> list[tuple[Scope, ...]]:
     """Return the scopes around each record, outermost first.
 
-    A call lasts from its time to the last record that returned one of its results; these records
-    know the call.
+    The records that return results of a call know the call; it lasts from its time to the last of
+    them.
     """
     numbers = [record.number for record in records]
     calls: dict[Scope, tuple[int, int]] = {}

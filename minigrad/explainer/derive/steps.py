@@ -1,4 +1,4 @@
-"""What a derivation is made of: variables, lines, and the steps that lines belong to."""
+"""The parts of a derivation: variables, lines, and the steps that lines belong to."""
 
 import ast
 import copy
@@ -18,7 +18,7 @@ from .scopes import Scope
 
 @dataclass(eq=False)
 class Variable:
-    """A Tensor of the explanation: what was given, or what a record made.
+    """A Tensor of the explanation, which was given or made by a record.
 
     name: its identifier in expressions; label: what the user calls it, or None; kind: "parameter",
     "input" (it requires grad), "constant" or "result".
@@ -37,11 +37,11 @@ class Variable:
 
 @dataclass
 class Line:
-    """target = expression, or target += expression, which is a contribution to a cotangent.
+    """A line `target = expression`, or `target += expression` for a contribution to a cotangent.
 
-    value: of the target or, for +=, of the contribution.
+    value: the value of the target or, for +=, of the contribution.
     wrt: in the backward part, the name of the primitive's operand.
-    variable: the target is its value or cotangent; None for a part of an expression.
+    variable: the one whose value or cotangent is the target; None for a part of an expression.
     """
 
     target: str
@@ -60,9 +60,9 @@ class Line:
 
 @dataclass
 class Step:
-    """A record: the lines that compute its outputs, and those of its rules.
+    """A record, with the lines that compute its outputs and the lines of its rules.
 
-    number: of its first variable, by which parts of its expressions are numbered.
+    number: the number of its first variable, which the parts of its expressions get as well.
     inputs: the Variable of each input of the record, None for one that is not a Tensor.
     results: the Variable of each output, None for one that was not made.
     scopes: the module calls around it, outermost first.
@@ -79,7 +79,7 @@ class Step:
     def detach(self) -> None:
         """Replace the record by a copy, with leaves of its own as inputs.
 
-        It then holds no other record, and keeps its arrays when backward frees the tape.
+        The step then holds no other record, and keeps its arrays when backward frees the tape.
         """
         record = self.record = copy.copy(self.record)
         record.arrays = [
@@ -96,10 +96,10 @@ class Step:
         record.y = record.primitive.pack(outputs, residuals)
 
     def pull(self, output: Variable, g: Array, positions: Sequence[int]) -> list[tuple[int, Array]]:
-        """Return what a cotangent of one output contributes to the inputs at some positions.
+        """Return the contributions of an output's cotangent to the inputs at these positions.
 
-        It is a backward pass through this record alone; an input that no gradient reaches is left
-        out of the result.
+        They are found by a backward pass through this record alone; an input that no gradient
+        reaches is left out.
         """
         outputs, _ = self.record.primitive.unpack(self.record.y)
         root = on_tape(outputs, self.record)[self.results.index(output)]
@@ -119,6 +119,6 @@ class Step:
 
     @property
     def differentiated(self) -> list[Variable]:
-        """Return the inputs that its rules contribute to; one that is used twice is there twice."""
+        """Return the inputs that its rules contribute to; one that is used twice appears twice."""
         found = [self.inputs[i] for i in self.record.needs]
         return [v for v in found if v is not None]

@@ -1,6 +1,6 @@
-"""Symbolic tracing: a rule runs on Tensors, and what it applies becomes an expression.
+"""Symbolic tracing runs a rule on Tensors, and turns what it applies into an expression.
 
-So the rule that computes a derivative also writes its text, and the two cannot differ.
+The rule that computes a derivative thus writes its text as well, and the two cannot differ.
 """
 
 import ast
@@ -19,7 +19,7 @@ from .identifiers import Identifiers
 Part = tuple[str, ast.expr]  # a part of an expression that has a name of its own
 
 WIDTH = 90  # characters of a target and its expression: a line has 100
-SHORT = 16  # characters of an expression that is repeated rather than given a name
+SHORT = 16  # characters of an expression that is repeated rather than named
 
 
 class SymbolicTracer(Tracer):
@@ -33,7 +33,7 @@ class SymbolicTracer(Tracer):
         function: Callable[[Primitive], str],
         identifiers: Identifiers,
     ) -> None:
-        """Start without names. constant, function: name an array and a primitive that need one."""
+        """Start without names. constant, function: they name an array, and a primitive."""
         self._constant, self._function, self._identifiers = constant, function, identifiers
         self._names: dict[int, str] = {}  # by the identity of a Tensor or array
         self._made: dict[int, tuple[Primitive, Sequence[Any], dict[str, Any], int]] = {}
@@ -61,9 +61,10 @@ class SymbolicTracer(Tracer):
         self._held.append(x)
 
     def expression(self, x: Any, target: str, number: int) -> tuple[list[Part], ast.expr]:
-        """Return the new parts that the expression of a Tensor, array or number needs, and itself.
+        """Return the new parts that the expression of x needs, and the expression.
 
-        target: the name that the line assigns to; number: the step's, by which parts are numbered.
+        x: a Tensor, array or number; target: the name that the line assigns to; number: the step's
+        number, which its parts get as well.
         """
         parts: list[Part] = []
         return parts, self._shortened(self._expression(x, number, parts), target, number, parts)
@@ -71,7 +72,7 @@ class SymbolicTracer(Tracer):
     def formula(
         self, primitive: Primitive, inputs: Sequence[Any], attributes: dict[str, Any], number: int
     ) -> tuple[list[Part], list[ast.expr]]:
-        """Return the new parts that the expressions of a primitive's outputs need, and these."""
+        """Return the new parts that a primitive's outputs need, and the outputs' expressions."""
         parts: list[Part] = []
         outputs = self._formula(primitive, inputs, attributes, number, parts, None)
         return parts, [self._shortened(node, "v000", number, parts) for node in outputs]
@@ -98,7 +99,10 @@ class SymbolicTracer(Tracer):
         parts: list[Part],
         output: int | None,
     ) -> list[ast.expr]:
-        """Return the expressions of all outputs; `parts` gets what these, or `output`, need."""
+        """Return the expressions of all outputs, and append the parts that they need to `parts`.
+
+        output: the position of the only output whose parts are needed; None for all.
+        """
         named, outputs = formula_of(
             primitive,
             [_array(x) for x in inputs],
@@ -116,7 +120,7 @@ class SymbolicTracer(Tracer):
         return [renamed(node, names) for node in outputs]
 
     def _part(self, name: str, part: ast.expr, number: int, parts: list[Part]) -> str:
-        """Return the name of a part: the one that it has, or a new one, with which it is added."""
+        """Return the name of a part, which is appended to `parts` if it is new."""
         text = text_of(part)
         if text.isidentifier():
             return text
@@ -127,7 +131,7 @@ class SymbolicTracer(Tracer):
         return self._parts[text]
 
     def _shortened(self, node: ast.expr, target: str, number: int, parts: list[Part]) -> ast.expr:
-        """Return the expression with names for its longest parts, as many as make it fit a line."""
+        """Return the expression with its longest parts named, until it fits on a line."""
         room = WIDTH - len(target)
         while len(text_of(node)) > room:
             candidates = [n for n in _nested(node) if len(text_of(n)) < room - len(target)]
@@ -145,7 +149,7 @@ class SymbolicTracer(Tracer):
 
 
 def _used(parts: Sequence[Part], outputs: Iterable[ast.expr]) -> list[Part]:
-    """Return those of the parts that the outputs depend on."""
+    """Return the parts that the outputs depend on."""
     wanted = {n.id for node in outputs for n in ast.walk(node) if isinstance(n, ast.Name)}
     used = []
     for name, part in reversed(parts):
@@ -156,7 +160,7 @@ def _used(parts: Sequence[Part], outputs: Iterable[ast.expr]) -> list[Part]:
 
 
 def _nested(node: ast.expr) -> list[ast.expr]:
-    """Return the expressions inside this one that are worth a name: no numbers and no indices."""
+    """Return the expressions inside this one that may get a name: no numbers and no indices."""
     kinds = (ast.BinOp, ast.UnaryOp, ast.Call, ast.Subscript, ast.Compare)
     inside = (n for n in ast.walk(node) if isinstance(n, kinds) and n is not node)
     return [n for n in inside if not (is_index(n) or is_number(n))]

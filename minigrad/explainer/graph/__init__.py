@@ -1,5 +1,5 @@
-"""The graph of a derivation, laid out and drawn as SVG.
+"""Make the graph of a derivation, lay it out, and draw it.
 
-In: a Derivation. Out: a Graph, its text for Graphviz, its layout, a drawing.
+In: a Derivation. Out: a Graph, its text for Graphviz, its layout, and SVG.
 Read graph.py, dot.py, layout.py, svg.py (style.py: its CSS).
 """

@@ -1,4 +1,4 @@
-"""The graph in the language of Graphviz."""
+"""Write the graph in the language of Graphviz."""
 
 import html
 from collections.abc import Iterator
@@ -45,6 +45,6 @@ def _clusters(graph: Graph) -> Iterator[str]:
 
 
 def quoted(*lines: str) -> str:
-    """Return lines as one string of Graphviz's, which reads backslashes and HTML entities in it."""
+    """Return lines as one quoted string; Graphviz reads backslashes and HTML entities in it."""
     escaped = (html.escape(line, quote=False).replace("\\", "\\\\") for line in lines)
     return '"' + "\\n".join(line.replace('"', '\\"') for line in escaped) + '"'

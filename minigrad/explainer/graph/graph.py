@@ -18,8 +18,8 @@ class Node:
     """A node of the graph: a variable that no record makes, a record, or a folded call.
 
     kind: "parameter", "input", "constant", "record" or "module"; title, subtitle, hint: its texts,
-    not yet escaped; variables: the one that it is, or those that it makes; scopes: the module calls
-    around it, outermost first; steps: its records.
+    not yet escaped; variables: the one that it stands for, or those that it makes; scopes: the
+    module calls around it, outermost first; steps: its records.
     """
 
     kind: str
@@ -32,7 +32,7 @@ class Node:
 
 
 class Edge(NamedTuple):
-    """A variable, from the node that makes it to one that uses it, both by position."""
+    """A variable's way from the node that makes it to one that uses it, both by position."""
 
     source: int
     target: int
@@ -41,7 +41,7 @@ class Edge(NamedTuple):
 
 
 class Graph(NamedTuple):
-    """Nodes, each after those that it uses, and edges, ordered by target."""
+    """Nodes, each after the nodes that it uses, and edges, ordered by target."""
 
     nodes: list[Node]
     edges: list[Edge]
@@ -77,8 +77,9 @@ def _entering(
 ) -> dict[int, list[tuple[Variable, Scopes]]]:
     """Return the variables that no record makes, by the section before which their node stands.
 
-    Each comes with the module calls around all sections that use it. It stands before the first of
-    these or, if others outside a module use it as well, before the first section of that module.
+    Each comes with the module calls that surround all sections that use it. Its node stands before
+    the first of these sections or, if that lies in a call that does not surround the others, before
+    the first section of that call.
     """
     first: dict[str, tuple[int, Variable, Scopes]] = {}
     for i, (used, around) in enumerate(zip(inputs, scopes, strict=True)):
@@ -96,7 +97,7 @@ def _entering(
 
 
 def _begins(scopes: Sequence[Scopes]) -> list[list[int]]:
-    """Return for each section where the calls around it begin, outermost first."""
+    """Return, for each section, the first sections of the calls around it, outermost first."""
     found: list[list[int]] = []
     for i, around in enumerate(scopes):
         same = len(common_scopes(scopes[i - 1], around)) if i else 0
@@ -143,5 +144,5 @@ def call_node(scope: Scope, steps: Sequence[Step], flow: Dataflow, around: Scope
 
 
 def short(text: str) -> str:
-    """Return the text, cut to what a node has room for."""
+    """Return the text, cut to the room of a node."""
     return text if len(text) <= LENGTH else f"{text[: LENGTH - 1]}…"

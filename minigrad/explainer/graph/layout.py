@@ -16,15 +16,15 @@ from .graph import Graph, Node, short
 
 LETTER, SMALL_LETTER = 7.3, 6.1  # the widest usual monospaced font, at 12 and 10 pixels
 HEIGHT, DOCK_HEIGHT = 42.0, 38.0
-DOCK_GAP, BESIDE, BELOW = 26.0, 26.0, 26.0  # beside a docked node, a neighbour, between layers
-HEAD, PAD = 24.0, 10.0  # the room of a frame for its title above, and around its nodes
+DOCK_GAP, BESIDE, BELOW = 26.0, 26.0, 26.0  # gaps at a docked node, a neighbour, a layer
+HEAD, PAD = 24.0, 10.0  # a frame's room for its title, and around its nodes
 LONG = 40  # an edge that crosses more layers is straight, and runs behind the nodes in its way
 SWEEPS = 8
 
 
 @dataclass(eq=False)
 class Place:
-    """The place of a node and of what is docked to it, or (index -1) of an edge in a layer.
+    """The place of a node with its docked inputs or, with index -1, of an edge in a layer.
 
     x: the middle of the node; left, right: how far the place reaches from there.
     """
@@ -64,10 +64,11 @@ class Frame:
 
 
 class Layout(NamedTuple):
-    """Where everything is.
+    """The positions of nodes, edges and frames.
 
-    places: of the nodes that are not docked, by their index; routes: for each edge between these,
-    by its position in the graph, the places on its way; frames: outermost first.
+    places: those of the nodes that are not docked, by their index; routes: the places along each
+    edge between these, by its position in the graph; layers: their places, from left to right;
+    frames: outermost first.
     """
 
     places: dict[int, Place]
@@ -131,7 +132,7 @@ def _place(graph: Graph, i: int, docked: list[int]) -> Place:
 
 
 def _layered(graph: Graph, places: dict[int, Place], users: dict[int, list[int]]) -> list[Frame]:
-    """Set the layers of all places, so that a call begins below all before it; return frames."""
+    """Set the layers of all places, with each call below all before it, and return the frames."""
     sources: dict[int, list[int]] = {}
     for edge in graph.edges:
         sources.setdefault(edge.target, []).append(edge.source)
@@ -235,9 +236,9 @@ def _align(layers: list[list[Place]]) -> None:
 
 
 def _spread(layer: list[Place], wanted: list[float]) -> None:
-    """Set the positions that are nearest to those wanted and keep order and distance.
+    """Set the positions nearest to `wanted` that keep the order and the least distances.
 
-    It is isotonic regression, by pooling neighbours that would be too near; edges weigh more.
+    This is isotonic regression, which pools neighbours that would be too near; edges weigh more.
     """
     blocks: list[tuple[float, float, int]] = []  # weighted sum, weight, count
     offset, offsets = 0.0, []

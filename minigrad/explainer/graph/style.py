@@ -1,4 +1,4 @@
-"""The drawings' CSS and colours, light and dark, for files, pages and notebooks."""
+"""The CSS and colours of drawings, light and dark, for files, pages and notebooks."""
 
 LIGHT = {
     "ground": "#ffffff",

@@ -1,4 +1,4 @@
-"""The graph as SVG, drawn without Graphviz, for light and dark pages."""
+"""Draw the graph as SVG, without Graphviz, for light and dark pages."""
 
 import html
 from collections import Counter
@@ -27,10 +27,10 @@ Points = list[tuple[float, float, float]]  # x, top and bottom of each vertical 
 
 
 class Drawing(NamedTuple):
-    """A drawing, and where things are in it.
+    """A drawing, with the positions of what is in it.
 
-    svg: the text; middles: the heights of the layers' middles; points: where the edges run, by
-    their position in the graph; frames: the top and bottom of each frame of the layout.
+    svg: the text; middles: the y of each layer's middle; points: the pieces of each edge, by its
+    position in the graph; frames: the top and bottom of each frame of the layout.
     """
 
     svg: str
@@ -41,7 +41,7 @@ class Drawing(NamedTuple):
 
 
 def draw(graph: Graph, title: str, css: str | None = None) -> Drawing:
-    """Return the drawing of a graph, in the style `css`, or that of `style()`."""
+    """Return the drawing of a graph, with the CSS `css`, or that of `style()`."""
     layout = layout_of(graph)
     tops, bottoms = _heights(layout)
     points = _points(graph, layout, tops, bottoms)
@@ -130,7 +130,7 @@ def _edges(graph: Graph, points: Mapping[int, Points]) -> Iterator[str]:
 def _points(
     graph: Graph, layout: Layout, tops: Sequence[float], bottoms: Sequence[float]
 ) -> dict[int, Points]:
-    """Return where edges run: from a node's middle to the top of another, side by side there."""
+    """Return the points of edges, from the middle of a node to the top of another."""
     into: dict[int, list[int]] = {}
     for i, route in layout.routes.items():
         into.setdefault(route[-1].index, []).append(i)

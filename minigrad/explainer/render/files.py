@@ -1,4 +1,4 @@
-"""Files that are written for the user, whole or not at all."""
+"""Write files for the user, whole or not at all."""
 
 import os
 from pathlib import Path
@@ -11,8 +11,8 @@ from ...system import write_atomically
 def write_text(path: Any, text: str, name: str) -> None:
     """Replace a file's contents by text in UTF-8; `name` is the operation that errors name.
 
-    The text goes to another file, which then takes the place of the first, so that no reader meets
-    half of it. Errors: FileError, and the file is as before; DtypeError unless path is a path.
+    The text goes to another file, which then replaces the first, so no reader sees half of it.
+    Errors: FileError, after which the file is as before; DtypeError unless path is a path.
     """
     if not isinstance(path, (str, os.PathLike)):
         raise DtypeError(f"{name}: expected a path, got {type(path).__name__}; pass a str or Path")

@@ -1,4 +1,4 @@
-"""Arrays as small heat maps, so that a page can hold large ones."""
+"""Summarise arrays as small heat maps, so that a page can hold large ones."""
 
 import base64
 import math
@@ -16,10 +16,10 @@ LEVELS = 127  # colours on either side of zero; -128 marks NaN and infinity
 def summary(array: Array, cells: int) -> dict[str, Any]:
     """Return an array's shape, statistics and heat map of at most `cells` cells, as data for JSON.
 
-    heat: the cells, row by row, as signed bytes in base 64, in units of peak / 127, where peak is
-    the largest magnitude of a cell, and a cell is the mean of a block; matrix: the first axis as
-    rows, all others as columns; numbers: the elements, if they are few. Values are texts, since
-    JSON has no NaN.
+    A cell is the mean of a block. peak: the largest magnitude of a cell; heat: the cells, row by
+    row, as signed bytes in base 64, in units of peak / 127; matrix: the shape with the first axis
+    as rows and all others as columns; cells: the rows and columns of cells; numbers: the elements,
+    if they are few. Values are texts, since JSON has no NaN.
     """
     if not array.size:
         return {"shape": shape_text(array)}
@@ -45,7 +45,7 @@ def summary(array: Array, cells: int) -> dict[str, Any]:
 
 
 def _blocks(matrix: Array, cells: int) -> Array:
-    """Return the means of blocks; where both are many, there are two columns for each row."""
+    """Return the means of blocks; two columns for each row, if both axes are long enough."""
     n, m = matrix.shape
     columns = min(m, max(math.isqrt(2 * cells), cells // n))
     rows = min(n, max(1, cells // columns))

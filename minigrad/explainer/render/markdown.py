@@ -20,11 +20,11 @@ def _table(table: Table) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Return text with markup escaped; an underscore inside a word is none."""
+    """Return text with markup escaped; an underscore inside a word is no markup."""
     return re.sub(r"[\\`*<>&|\[\]$~]|(?<!\w)_|_(?!\w)", r"\\\g<0>", text)
 
 
 def _code(text: str) -> str:
-    """Return text as code, with nothing in it that would end the code or the table's cell."""
+    """Return text as code, without what would end the code or the table's cell."""
     text = text.replace("`", "'").replace("|", r"\|")
     return f"`{text}`"

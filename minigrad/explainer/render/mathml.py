@@ -66,5 +66,5 @@ class MathML(Notation):
         return f'<mover accent="true">{piece}<mo stretchy="false">^</mo></mover>'
 
     def choice(self, a: str, test: str, b: str) -> Term:
-        """Return it on one line: braces grow only where a font for mathematics is installed."""
+        """Return it on one line, since braces grow only with a font for mathematics."""
         return self.row(a, self.text(" if "), test, self.text(", else "), b), LOOSE

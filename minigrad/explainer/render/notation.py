@@ -1,4 +1,4 @@
-"""Expressions as mathematics: fractions, roots and sums in place of calls, in any notation.
+"""Write expressions as mathematics: fractions, roots and sums in place of calls.
 
 This module decides on layout and parentheses; a `Notation` knows the markup for them.
 """
@@ -134,7 +134,7 @@ class Notation(ABC):
         return self.lowered(piece, self.number(number)) if number else piece
 
 
-# Functions that mathematics writes other than as a call.
+# Functions that mathematics does not write as calls.
 DRAWN: dict[str, Callable[..., Term]] = {
     "sqrt": lambda math, a: (math.root(a), ATOM),
     "abs": lambda math, a: (math.fenced(a, "||"), ATOM),
@@ -210,7 +210,7 @@ class _Typesetter(ast.NodeVisitor):
             pieces = [self.at(operand, LOOSE) for operand in operands]
             return DRAWN[name](self.math, *pieces)
         keywords = {k.arg or "": k.value for k in node.keywords}
-        keywords.pop("keepdims", None)  # it tells about the shape, which stands beside
+        keywords.pop("keepdims", None)  # it concerns the shape, which stands beside
         function = self.math.function("∑" if name == "sum" else name)
         if name in SHAPED and len(operands) > 1:
             function = self.math.lowered(function, self.at(operands[1], LOOSE))
@@ -239,7 +239,7 @@ class _Typesetter(ast.NodeVisitor):
     def visit_Subscript(self, node: ast.Subscript) -> Term:
         index = ast.unparse(node.slice)
         index = index[1:-1] if isinstance(node.slice, ast.Tuple) else index
-        # Beside it, not lowered: what is indexed may have a lowered index already.
+        # Not lowered, as the indexed name may have a lowered index already.
         piece = self.math.text(f"[{index}]")
         return piece if is_index(node) else self.math.row(self.at(node.value, ATOM), piece), ATOM
 

@@ -1,4 +1,4 @@
-"""An explanation in a notebook: tables of formulas and the graph, as one piece of HTML."""
+"""Show an explanation in a notebook: tables of formulas and the graph, as one piece of HTML."""
 
 import html
 from itertools import islice

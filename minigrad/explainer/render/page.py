@@ -1,4 +1,4 @@
-"""The explorer: one page to step through a derivation, which needs no network.
+"""The explorer is one page to step through a derivation; it needs no network.
 
 All that it shows is computed here and embedded as data; templates/ has its HTML, CSS and
 JavaScript.
@@ -32,7 +32,7 @@ from .mathml import MathML
 BYTES = 1_000_000  # the size of all heat maps of a page together
 CELLS = (36, 2048)  # the least and most cells of a heat map
 _NOTATION = MathML()
-ALL_PATHS = 512  # the most paths that a page shows; further variables get only their number
+ALL_PATHS = 512  # the most paths that a page shows; the rest are only counted
 
 
 @np.errstate(all="ignore")  # sums of cotangents may overflow
@@ -148,7 +148,7 @@ class _Summaries:
         return found
 
     def all(self, graph: Graph) -> dict[str, Any]:
-        """Return all data but the graph's."""
+        """Return all data except the graph's."""
         node = {id(step): i for i, n in enumerate(graph.nodes) for step in n.steps}
         steps, begin = self.derivation.steps, self.derivation.begin
         edges = {(e.target, e.variable.name): i for i, e in enumerate(graph.edges)}

@@ -25,7 +25,7 @@ class Cells(NamedTuple):
 
 
 class Table(NamedTuple):
-    """A title, the heads of the columns, and rows of as many cells."""
+    """A table: its title, the heads of its columns, and its rows of cells."""
 
     title: str
     head: tuple[str, ...]

@@ -1,8 +1,8 @@
-"""Writes batchnorm.json: what PyTorch's BatchNorm computes, in float64, for fixed inputs.
+"""Write batchnorm.json: what PyTorch's BatchNorm computes, in float64, for fixed inputs.
 
     python tests/functional/stored/make_batchnorm.py
 
-Needs PyTorch, and nothing of minigrad. Numbers are written so that they read back bit for bit.
+It needs PyTorch, and nothing of minigrad. Numbers are written so that they read back bit for bit.
 """
 
 import json

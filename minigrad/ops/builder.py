@@ -33,8 +33,8 @@ class Builder(Protocol):
 
         to: the Value to produce, or a list of several, with None for those that nothing reads.
         like: the shape and dtype of a new Value, instead of `to`.
-        Without either, the new Value has the dtype of `result` and the broadcast shape of the
-        inputs, or the input's shape reduced along the attribute `axis`.
+        Without either, the new Value has the dtype of `result`, or bool for a comparison, and the
+        broadcast shape of the inputs; along the attribute `axis`, the shape is reduced to units.
         """
 
     def new(self, name: str, shape: Sequence[int], dtype: Any) -> Any:

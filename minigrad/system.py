@@ -1,4 +1,4 @@
-"""What minigrad asks of the operating system: files that are written whole, and forked children."""
+"""These functions write a file atomically, and run code in forked children."""
 
 import contextlib
 import os
@@ -10,12 +10,12 @@ from typing import TypeVar
 
 F = TypeVar("F", bound=Callable[[], object])
 
-# The names of the files that `write_atomically` leaves behind when the process is killed.
+# Matches the temporary files that `write_atomically` leaves if the process is killed.
 TEMPORARY = re.compile(r"\.minigrad-[0-9a-f]{16}\.tmp")
 
 
 def write_atomically(path: Path, content: bytes, mode: int | None = None) -> None:
-    """Replace a file by one with this content; no reader ever finds half of it.
+    """Write a file atomically: a reader finds the old content or the new one, never a part.
 
     The content is written to a temporary file in the same folder, which is then renamed.
     mode: the permissions of the file, or None for the default ones. Errors: OSError, after which
@@ -33,9 +33,10 @@ def write_atomically(path: Path, content: bytes, mode: int | None = None) -> Non
 
 
 def after_fork(function: F) -> F:
-    """Call this function in every forked child, where the other threads of the parent are missing.
+    """Register a function to be called in every forked child, and return it.
 
-    A lock that one of them held is never released there, so the child has to make a new one.
+    A child has none of the parent's other threads. A lock that one of them held is never released
+    in the child, so the child has to make a new one.
     """
     if hasattr(os, "register_at_fork"):  # not on Windows, which cannot fork
         os.register_at_fork(after_in_child=function)

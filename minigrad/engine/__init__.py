@@ -1,6 +1,5 @@
-"""The engine records operations on Tensors, and takes their gradients backward.
+"""The engine applies primitives to Tensors, records them on a tape and computes gradients.
 
-In: primitives of ops, applied to Tensors and arrays. Out: Tensors, a tape of records, gradients.
-Read tape.py, tracer.py, operators.py, tensor.py, dispatch.py, backward.py: each builds on those
-before it.
+It takes Tensors and arrays, and returns Tensors, tapes and gradients. Read tape.py, tracer.py,
+operators.py, tensor.py, dispatch.py, backward.py: each imports only the files before it.
 """

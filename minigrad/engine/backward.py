@@ -1,7 +1,8 @@
-"""The backward pass takes cotangents from the results back to the Tensors that need them.
+"""The backward pass propagates cotangents from results back to the Tensors that need them.
 
-It adds up the cotangents of a Tensor, sums them down to the shape of an input that was broadcast,
-and casts them to its dtype. Tensor.backward and mg.grad check what they are given, and run it.
+It adds up the cotangents of each Tensor. Where an input was broadcast, it sums its cotangent to the
+input's shape, and it casts each cotangent to the dtype of the input. Tensor.backward and mg.grad
+check their arguments and run the pass.
 """
 
 import functools
@@ -18,19 +19,19 @@ from .tape import Record, grad_mode, last_change, tape
 from .tensor import Tensor, as_tensor, set_backward
 from .tracer import compiling, tracer
 
-# The key under which the cotangents of a Tensor add up: the number of the record's output that it
-# is, or a leaf itself.
+# The key of a Tensor's sum of cotangents: for a leaf the Tensor itself, for another Tensor the
+# number of the record's output that it is.
 Node: TypeAlias = int | Tensor
 
-# A function that watches a backward pass, which calls it for each contribution before adding it to
-# the input's cotangent. It gets the record, g (the cotangent of the record's output, or a tuple
-# of several outputs'), the position of the input, and what the rule made of g: a Tensor, already
-# summed down to the shape of the input and cast to its dtype.
+# The backward pass calls an observer before it adds a contribution to an input's cotangent. The
+# arguments are the record, g (the cotangent of its output, or a tuple of those of several outputs),
+# the position of the input, and the contribution: the rule's result as a Tensor, already cast to
+# the input's dtype and, if the input was broadcast, summed to its shape.
 Observer = Callable[[Record, Any, int, Tensor], None]
 
 
 def backward(root: Tensor, gradient: Any, retain_graph: bool | None, create_graph: bool) -> None:
-    """Run the backward pass of Tensor.backward, and add to `.grad` of the leaves."""
+    """Run the backward pass for Tensor.backward, and add the gradients to `.grad` of the leaves."""
     start = initial_cotangent(root, gradient, "backward")
     records = tape([root])
     check_tape(records)
@@ -38,7 +39,7 @@ def backward(root: Tensor, gradient: Any, retain_graph: bool | None, create_grap
     trace = compiling()
     for leaf, g in gradients.items():  # after the pass, so that an error leaves every .grad alone
         if not isinstance(leaf, Tensor) or not leaf._requires_grad:
-            continue  # it was frozen after the forward
+            continue  # the leaf was frozen after the forward
         if trace is not None:
             trace.reads_gradient(leaf)
         if leaf._grad is None:
@@ -66,10 +67,10 @@ def grad(
     """Return the gradients of outputs, or of their sum, with respect to inputs.
 
     The inputs need not be leaves, and no `.grad` changes. grad_outputs: a cotangent for each
-    output, in its shape; it may be left out, or None, for an output of a single element.
+    output, in its shape; None stands for 1 if the output has a single element.
     create_graph, retain_graph: as in Tensor.backward. Returns a tuple with one Tensor for each
     input, in its shape and dtype; with allow_unused, None for an input that no output depends on.
-    Errors: as Tensor.backward, and GradError for an unused input.
+    Errors: those of Tensor.backward, and GradError for an unused input.
 
     >>> x = mg.tensor([1, 2, 3], requires_grad=True)
     >>> (dx,) = mg.grad((x**3).sum(), x, create_graph=True)
@@ -112,9 +113,10 @@ def grad(
 
 
 def initial_cotangent(root: Tensor, gradient: Any, name: str) -> Tensor:
-    """Return the cotangent of the result `root`: `gradient`, after checks, or 1 in place of None.
+    """Return the cotangent of the result `root`: `gradient`, after checks, or 1 if it is None.
 
-    name: of the function that errors begin with. Errors: GradError, ShapeError, DtypeError.
+    name: the name of the function, with which errors begin. Errors: GradError, ShapeError,
+    DtypeError.
     """
     if not root._requires_grad:
         raise GradError(
@@ -147,7 +149,7 @@ def initial_cotangent(root: Tensor, gradient: Any, name: str) -> Tensor:
 
 
 def check_tape(records: list[Record], name: str = "backward") -> None:
-    """Raise a GradError if a record was freed, or if what its rules read was changed in place."""
+    """Raise a GradError if a record was freed, or if an array that its rules read was changed."""
     changed = last_change()
     for record in records:
         if record.inputs is None:
@@ -175,7 +177,7 @@ def check_tape(records: list[Record], name: str = "backward") -> None:
 
 
 def _check_used(wanted: Sequence[Tensor], used: Container[Node]) -> None:
-    """Raise a GradError unless the node of each wanted Tensor is among those used."""
+    """Raise a GradError unless the node of every wanted Tensor is in `used`."""
     for i, x in enumerate(wanted):
         if node_of(x) not in used:
             raise GradError(
@@ -187,26 +189,27 @@ def _check_used(wanted: Sequence[Tensor], used: Container[Node]) -> None:
 
 
 def node_of(x: Tensor) -> Node:
-    """Return the node of a Tensor."""
+    """Return the key of a Tensor's sum of cotangents."""
     return x if x._node is None else x._node
 
 
 def nodes_of(record: Record) -> Sequence[Node]:
-    """Return the nodes of a record's outputs."""
+    """Return the keys of the sums of a record's outputs."""
     return range(record.number, record.number + record.primitive.outputs)
 
 
 def leading_to(
     targets: set[Node], records: list[Record]
 ) -> tuple[list[Record], set[Node], set[Node]]:
-    """Find out how cotangents reach the targets.
+    """Find the paths on which cotangents reach the targets.
 
-    Returns the records that they pass through, the nodes on their way, and the nodes among these
-    that are an input of such a record. A target that is not among the last is unused.
+    Returns the records on these paths, the nodes on them (the targets and the outputs of these
+    records), and the nodes among these that are an input of one of the records. A target that is
+    missing from the last set is unused.
     """
     leading, active, used = [], set(targets), set()
     for record in records:
-        # A freed record hides what it led to: better to stop at it than to call inputs unused.
+        # A freed record hides its inputs: it is kept, so that check_tape names the real error.
         leads = record.inputs is None
         for i in record.needs:
             node = node_of(record.inputs[i])
@@ -219,7 +222,7 @@ def leading_to(
     return leading, active, used
 
 
-@np.errstate(all="ignore")  # inf and NaN pass silently; as a decorator it costs less than `with`
+@np.errstate(all="ignore")  # inf and NaN raise no warnings; a decorator costs less than `with`
 def backward_pass(
     roots: Sequence[tuple[Tensor, Tensor]],
     records: list[Record],
@@ -231,21 +234,21 @@ def backward_pass(
 ) -> dict[Node, Tensor]:
     """Return gradients by node: those of all leaves, or of the targets that are reached.
 
-    roots: results with their cotangents. records: those that the pass goes through, in the order of
-    their numbers. targets: None for all leaves. active: the nodes on the way to the targets, as
-    `leading_to` finds them. observe: see `Observer`.
-    Rules are written with operators and primitives, and so run on arrays as well as on Tensors. The
-    pass uses arrays, which is faster, unless it is itself recorded, traced or observed.
+    roots: results with their cotangents. records: the records to process, in the order of their
+    numbers. targets: the nodes whose gradients are wanted; None: all leaves. active: the nodes on
+    the paths to the targets, from `leading_to`. observe: see `Observer`.
+    Rules are written with operators and primitives, so they run on arrays as well as on Tensors.
+    The pass uses arrays, which is faster, unless it is itself recorded, traced or observed.
     """
     retain = create_graph if retain_graph is None else retain_graph
     tensors, mode, trace = create_graph, True if create_graph else None, compiling()
     if tracer.get() is not None or observe is not None:
         tensors, mode = True, create_graph
     sums: dict[Node, Any] = {}
-    lent: set[Node] = set()  # the nodes whose sum is an array that others may hold as well
-    own: set[Node] = set()  # the nodes whose sum is an array that belongs to the pass alone
+    lent: set[Node] = set()  # the nodes whose sum is an array that something else may hold, too
+    own: set[Node] = set()  # the nodes whose sum is an array that only this pass holds
     before = grad_mode.get()
-    try:  # what is set is set back, also where an interrupt comes in the call that sets it
+    try:  # an interrupt inside set() must restore the mode, too
         grad_mode.set(mode)
         for root, start in roots:
             g: Any = start if tensors else start._data
@@ -282,7 +285,7 @@ def _pull_back(
     own: set[Node],
     observe: Observer | None,
 ) -> None:
-    """Add what the cotangent g of a record's output, or outputs, contributes to its inputs."""
+    """Run a record's rules on g, the cotangent of its output or outputs, and add up the results."""
     primitive, inputs, attributes = record.primitive, record.inputs, record.attributes
     operands, y = record.arrays, record.y
     trace = None
@@ -292,13 +295,13 @@ def _pull_back(
     if active is not None:
         needs = [i for i in needs if node_of(inputs[i]) in active]
     if primitive.add_cotangent is not None and needs and not tensors:
-        # From the second cotangent on, the sum is memory that the rule or an addition has made.
+        # From the second cotangent on, the rule or an addition has allocated the sum.
         node = node_of(inputs[0])
         if node in own and type(sums[node]) is np.ndarray:
             primitive.add_cotangent(sums[node], g, y, *operands, **attributes)
             return
         own.add(node)
-    rules: Any = primitive.rules  # an input that needs a gradient has a rule, not None
+    rules: Any = primitive.rules  # an input that needs a gradient always has a rule
     together = None
     if primitive.joint is not None:
         if trace is not None:
@@ -318,7 +321,7 @@ def _pull_back(
 
 
 def _gathered(sums: dict[Node, Any], record: Record, targets: set[Node] | None) -> Any:
-    """Return the cotangents of a record's several outputs as a tuple; None if it has none."""
+    """Return the cotangents of a record's outputs as a tuple, or None if no output has one."""
     parts = tuple(
         [
             sums.pop(node, None) if targets is None or node not in targets else sums.get(node)
@@ -329,7 +332,7 @@ def _gathered(sums: dict[Node, Any], record: Record, targets: set[Node] | None) 
 
 
 def outputs_of(record: Record) -> Any:
-    """Return what the record's primitive has returned, with its outputs as Tensors on the tape."""
+    """Return the result of a record's primitive, with its outputs as Tensors on the tape."""
     outputs, residuals = record.primitive.unpack(record.y)
     return record.primitive.pack(on_tape(outputs, record), residuals)
 
@@ -342,10 +345,10 @@ def _accumulate(
     g: Any,
     observe: Callable[[Any], None] | None = None,
 ) -> None:
-    """Add gx to the cotangent of x, in the shape and dtype of x, unless it is None.
+    """Add gx to the cotangent of x, in the shape and dtype of x, unless gx is None.
 
-    gx: what a rule has returned, a cotangent of x or of what x was broadcast to. g: what the rule
-    was given, with which gx may share memory. observe: called with gx as it is added.
+    gx: a rule's result, the cotangent of x or of x broadcast. g: the cotangent that the rule got,
+    whose memory gx may share. observe: a function that is called with gx before it is added.
     """
     if gx is None:
         return
@@ -367,16 +370,16 @@ def _accumulate(
 
 
 def _unbroadcast(g: Any, shape: tuple[int, ...], alone: bool) -> Any:
-    """Return g in the shape of an input, by the transpose of broadcasting: the sum over the
-    dimensions that broadcasting added or stretched.
+    """Return g summed to the shape of an input, over the dimensions that broadcasting added or
+    stretched.
 
-    A smaller g, which a rule may return, is broadcast, but only if it is `alone`: adding it to
-    another cotangent does so anyway.
+    A rule may also return a smaller g. It is broadcast to the shape if it is `alone`; otherwise,
+    its addition to another cotangent broadcasts it.
     """
     axes = _axes_to_sum(g.shape, shape)
     if axes is None:
         return ops.broadcast_to(g, shape) if alone else g
-    # For arrays the forward is called directly, because this path runs often.
+    # Arrays skip the dispatch, since this code runs often.
     sum_over = ops.sum_over if isinstance(g, Tensor) else ops.sum_over.forward
     g = sum_over(g, axis=axes, keepdims=g.ndim == len(shape))
     return g if g.shape == shape else ops.reshape(g, shape)
@@ -384,7 +387,7 @@ def _unbroadcast(g: Any, shape: tuple[int, ...], alone: bool) -> Any:
 
 @functools.lru_cache(maxsize=1024)
 def _axes_to_sum(given: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...] | None:
-    """Return the axes along which `shape` was repeated to become `given`; None if it was not."""
+    """Return the axes along which broadcasting repeated `shape` to give `given`, or None."""
     extra = len(given) - len(shape)
     if extra < 0:
         return None
@@ -393,7 +396,7 @@ def _axes_to_sum(given: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, .
 
 
 def _owned(g: Any, lent: bool) -> Tensor:
-    """Return g as a Tensor whose array lies in C order and belongs to it alone."""
+    """Return g as a Tensor whose array is in C order and belongs to no other object."""
     if isinstance(g, Tensor):
         a = g._data
         return g.clone() if lent or not is_whole(a) or not a.flags.c_contiguous else g

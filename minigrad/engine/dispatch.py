@@ -1,6 +1,6 @@
-"""Dispatch: a call of a primitive runs its forward on arrays, and records it for the backward pass.
+"""Dispatch runs the forward of a primitive on arrays, and records the call for the backward pass.
 
-The calls of all primitives come here, also those in rules, which lie in the layer below.
+Every call of a primitive comes here, including calls in rules, which are written in ops.
 """
 
 from collections.abc import Sequence
@@ -17,25 +17,24 @@ from .tracer import tracer
 
 ndarray = np.ndarray
 
-# Inputs of these types are passed on as they are: to NumPy, Python's numbers are weak, which means
-# that they do not change an array's dtype.
+# Inputs of these types are passed on unchanged. Python's numbers are weak: in NumPy they do not
+# change the dtype of an array.
 _WEAK = frozenset({float, int, bool, type(None)})
 
 
 def dispatch(primitive: Primitive, inputs: tuple[Any, ...], attributes: dict[str, Any]) -> Any:
-    """Run the primitive's forward, and record it if a gradient may be asked for.
+    """Run the primitive's forward, and record it if a gradient can flow and recording is on.
 
-    If a tool traces this thread or task, its tracer does this instead. A Tensor among the inputs
-    gives a Tensor; arrays alone give an array, which is not recorded. Nothing is recorded unless
-    the forward has succeeded. Errors: what the forward raises; NumPy's own errors become
-    ShapeError, DtypeError or ArgumentError.
+    If this thread or task has a tracer, the tracer does this instead. The result is a Tensor if an
+    input is one, else an array, which is not recorded. A forward that raises is not recorded.
+    Errors: those of the forward; NumPy's own errors become ShapeError, DtypeError or ArgumentError.
     """
     trace = tracer.get()
     if trace is not None:
         return trace.apply(primitive, inputs, attributes)
     mode = grad_mode.get()
-    # A backward pass that is not recorded computes with arrays, but what Python runs in between,
-    # such as a signal handler, may compute with Tensors.
+    # A backward pass that is not recorded computes with arrays, but a signal handler that runs
+    # during the pass may compute with Tensors.
     if mode is None and TENSORS.isdisjoint(map(type, inputs)):
         return primitive.forward(*inputs, **attributes)
     arrays: list[Any] = []
@@ -77,7 +76,7 @@ def dispatch(primitive: Primitive, inputs: tuple[Any, ...], attributes: dict[str
         result._record = record
         result._node = record.number
         result._requires_grad = True
-    # An array's base is no proof of a view: when reshape has to copy, its result has a base too.
+    # `y.base` would not prove a view: if reshape has to copy, its result has a base, too.
     if primitive.is_view and isinstance(inputs[0], Tensor) and np.may_share_memory(y, arrays[0]):
         share(result, inputs[0])
     return result
@@ -87,7 +86,7 @@ set_dispatcher(dispatch)
 
 
 def on_tape(arrays: Sequence[Array | None], record: Record | None) -> tuple[Tensor | None, ...]:
-    """Return the outputs of a primitive as Tensors, which point at the record if there is one."""
+    """Return the outputs of a primitive as Tensors that refer to the record, if there is one."""
     results = tuple([None if a is None else Tensor(a) for a in arrays])
     if record is not None:
         for i, x in enumerate(results):
@@ -99,7 +98,7 @@ def on_tape(arrays: Sequence[Array | None], record: Record | None) -> tuple[Tens
 
 
 def _constant(x: Any, name: str) -> Any:
-    """Return an input in the form that is recorded: a Tensor, None or a Python number.
+    """Return an input in the form that a record holds: a Tensor, None or a Python number.
 
     NumPy's scalars become Python numbers, so that all numbers are weak.
     """
@@ -117,10 +116,11 @@ def _settled(
 ) -> Array:
     """Return the forward's result as an ndarray of the right dtype.
 
-    Where NumPy has made another float of integers, Python numbers and float32, it becomes float32.
+    If integers, Python numbers and float32 alone have given another float dtype, the forward runs
+    again on float32.
     """
     array: Array = np.asarray(y)
-    if array.dtype.kind == "O":  # NumPy's answer to None among the operands
+    if array.dtype.kind == "O":  # NumPy returns objects if an operand is None
         raise refusal(primitive, arrays, TypeError("NumPy would make Python objects of them"))
     if not primitive.promotes or array.dtype.kind != "f" or array.dtype == FLOAT32:
         return array
@@ -132,7 +132,7 @@ def _settled(
 
 
 def refusal(primitive: Any, arrays: Sequence[Any], error: Exception) -> MinigradError:
-    """Return NumPy's error as one of minigrad's, which names the operation and its operands."""
+    """Return an error of minigrad for NumPy's error; it names the operation and its operands."""
     shapes = [np.shape(a) for a in arrays if a is not None]
     listed = " and ".join(str(s) for s in shapes)
     if isinstance(error, OverflowError):

@@ -1,4 +1,4 @@
-"""The operators and methods of a Tensor, each of which is a primitive or is made of some."""
+"""The operators and methods of a Tensor call primitives, or functions made of primitives."""
 
 import builtins
 from collections.abc import Callable, Iterator
@@ -29,7 +29,7 @@ def _reflected(function: Method) -> Binary:
 
 
 def _method(function: Method) -> Method:
-    """Return the function as it is; a method has its type."""
+    """Return the function unchanged, declared with the type of a method."""
     return function
 
 
@@ -42,7 +42,10 @@ def _unary(primitive: ops.Primitive) -> Method:
 
 
 def _logical(primitive: ops.Primitive, symbol: str) -> Binary:
-    """Return `~`, `&` or `|` for booleans only; on integers NumPy and PyTorch work bit by bit."""
+    """Return `~`, `&` or `|` for booleans.
+
+    Integers are refused, since NumPy and PyTorch apply these operators to their bits.
+    """
 
     def method(self: Any, *other: Any) -> Any:
         for x in (self, *other):
@@ -58,17 +61,17 @@ def _logical(primitive: ops.Primitive, symbol: str) -> Binary:
 
 
 def _in_place(function: Method, symbol: str) -> Binary:
-    """Return an operator such as `-=`, which writes into a leaf, as in PyTorch.
+    """Return an operator such as `-=`, which overwrites a leaf, as in PyTorch.
 
-    On the result of an operation, and where the new value is recorded (`total += loss`), it keeps
-    Python's own meaning: the name is bound to a new Tensor.
+    If the Tensor is the result of an operation, or if the new value requires grad, as in
+    `total += loss`, it has Python's default meaning: the name is bound to a new Tensor.
     """
 
     name = f"{symbol}, which writes in place"
 
     def method(self: Any, other: Any) -> Any:
         if self._record is None and self._requires_grad and grad_mode.get():
-            return self._overwrite(self, name)  # raises, and says that no_grad is missing
+            return self._overwrite(self, name)  # raises an error that asks for no_grad
         result = function(self, other)
         if self._record is not None or result._requires_grad:
             return result
@@ -78,12 +81,12 @@ def _in_place(function: Method, symbol: str) -> Binary:
 
 
 class Operators:
-    """The operators and methods of a Tensor; the functions of minigrad document each."""
+    """Operators gives Tensor its operators and methods; mg's functions document each of them."""
 
     _data: Array  # a slot of the Tensor
 
     __slots__ = ()
-    __array_ufunc__ = None  # ndarray * Tensor leaves the product to Tensor.__rmul__
+    __array_ufunc__ = None  # so that ndarray * Tensor calls Tensor.__rmul__
     __hash__ = object.__hash__  # by identity, although == compares elements
 
     __add__, __radd__, __iadd__ = _binary(ops.add), _reflected(ops.add), _in_place(ops.add, "+=")
@@ -117,8 +120,8 @@ class Operators:
     def reshape(self, *shape: Any) -> "Tensor":
         """Return the elements in C order in another shape, given as ints or as one tuple.
 
-        One size may be -1, which stands for what the others leave. The result shares the memory if
-        its strides allow that. Errors: ShapeError for another number of elements.
+        One size may be -1 and is then computed from the others. The result shares the memory of
+        this Tensor if its strides allow. Errors: ShapeError for another number of elements.
         """
         y: Tensor = ops.reshape(self, _sizes(shape))
         return y
@@ -133,7 +136,7 @@ class Operators:
 
     @property
     def T(self) -> "Tensor":
-        """The transpose of a matrix. Errors: ShapeError for other than two dimensions."""
+        """Return the transpose of a matrix. Errors: ShapeError unless there are two dimensions."""
         ndim = self._data.ndim
         if ndim != 2:
             raise ShapeError(f"T: expected 2 dimensions, got {ndim}; use .transpose or .permute")
@@ -147,7 +150,7 @@ class Operators:
         return self.astype(self._data.dtype)
 
     def astype(self: Any, dtype: DTypeLike) -> "Tensor":
-        """Return a copy in another dtype; gradients flow back in this one. Errors: DtypeError."""
+        """Return a copy in another dtype; gradients flow back in the old. Errors: DtypeError."""
         y: Tensor = ops.astype(self, dtype=checked_dtype(dtype, "astype"))
         return y
 
@@ -162,7 +165,7 @@ class Operators:
     def item(self) -> Any:
         """Return the only element as a Python number.
 
-        Errors: ShapeError if there is not just one; TraceError inside mg.compile.
+        Errors: ShapeError unless there is exactly one; TraceError inside mg.compile.
         """
         if self._data.size != 1:
             raise ShapeError(f"item: expected one element, got shape {self._data.shape}")

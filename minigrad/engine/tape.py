@@ -1,8 +1,8 @@
-"""The tape: records of the primitives that were applied, their order, and the modes of recording.
+"""The tape consists of records, one for each primitive that was applied to Tensors.
 
-There is no global list. A Tensor points at the record that made it, and a record at its input
-Tensors; the tape of a result is the list of the records that can be reached from it, in the order
-of their numbers.
+There is no global list. A Tensor refers to the record that made it, and a record to its input
+Tensors. The tape of a result is the list of all records that can be reached from it, in the order
+of their numbers. This file also has the modes that turn recording off and on.
 """
 
 import inspect
@@ -19,44 +19,45 @@ from ..ops.primitive import MAX_OUTPUTS, Primitive
 if TYPE_CHECKING:
     from .tensor import Tensor
 
-# One clock numbers records and dates changes in place, so that one comparison tells whether a
-# Tensor was changed after it was recorded. next() on it is atomic in CPython. It goes in steps, so
+# One clock numbers records and changes in place, so that one comparison tells whether a Tensor was
+# changed after it was recorded. next() is atomic in CPython. The clock advances by MAX_OUTPUTS, so
 # that each output of a record has a number.
 clock = itertools.count(MAX_OUTPUTS, MAX_OUTPUTS)
 _last_change = 0
 _stamping = threading.Lock()
 
 
-# Another object as soon as a Tensor gets another array or requires_grad, or a Module another
-# attribute, so that one comparison tells whether any has.
+# A new object is put here when the array or requires_grad of a Tensor, or an attribute of a Module,
+# is replaced, so that one comparison tells whether that has happened.
 bindings: list[object] = [object()]
 
 
 def stamp_change() -> int:
-    """Return the time of a change in place, which is now."""
+    """Return the time of a change in place, which is a new number of the clock."""
     global _last_change
-    with _stamping:  # no thread may put an older time over a newer one
+    with _stamping:  # so that no thread replaces a newer time by an older one
         _last_change = next(clock)
         return _last_change
 
 
 def last_change() -> int:
-    """Return when a Tensor was last changed in place; records made later need no check."""
+    """Return the time of the last change in place of any Tensor."""
     return _last_change
 
 
 class Record:
-    """One application of a primitive: y = primitive(*inputs, **attributes).
+    """A Record is one application of a primitive: y = primitive(*inputs, **attributes).
 
-    inputs: Tensors, Python numbers or None, as they were given. arrays: the inputs, with arrays in
-        place of Tensors. y: what the forward has returned, for rules that read it; it has arrays,
-        because a record that pointed at its Tensor would make a cycle. All three are None after
-        backward has freed the record.
+    inputs: the inputs: Tensors, Python numbers or None.
+    arrays: the inputs with each Tensor replaced by its array.
+    y: the result of the forward, for rules that read it. It holds arrays, since a reference to the
+        result's Tensor would make a cycle. inputs, arrays and y are None after backward has freed
+        the record.
     needs: the positions of the inputs that gradients flow to.
     number: the number of the first output; other outputs have the numbers that follow.
     changed: whether an output was changed in place after it was made.
-    scopes: the module calls that were running when the record was made, from inside out, as
-        (weak reference to the module, time of the call, (scopes around it)); None outside modules.
+    scopes: the module calls that were running when the record was made, innermost first, as
+        (weak reference to the module, time of the call, outer scopes); None outside modules.
     """
 
     __slots__ = (
@@ -91,7 +92,7 @@ class Record:
         self.number = next(clock)
 
     def free(self) -> None:
-        """Drop inputs and output; the record remains, so that a second backward is an error."""
+        """Drop the inputs and the result; the record itself stays, so a second backward raises."""
         self.inputs = self.arrays = self.y = None
         self.needs = ()
 
@@ -100,10 +101,10 @@ class Record:
 
 
 def tape(roots: Iterable["Tensor"]) -> list[Record]:
-    """Return the records that the given Tensors were computed by, in the order of their numbers.
+    """Return the records that computed the given Tensors, in the order of their numbers.
 
-    It is iterative, so that a chain may be as long as memory allows. A record that backward has
-    freed (its inputs are None) is in the list, but the records behind it are not.
+    The search is iterative, so a chain may be as long as memory allows. A record that backward has
+    freed (its inputs are None) is in the list, but the records before it are not.
     """
     found: dict[int, Record] = {}
     stack = [t._record for t in roots if t._record is not None]
@@ -120,28 +121,28 @@ def tape(roots: Iterable["Tensor"]) -> list[Record]:
 
 # --- modes: context variables, so that each thread and each asyncio task has its own ------------
 
-# True: operations are recorded. False: they are not. None: they are not, and they are expected to
-# be given arrays only, as in a backward pass that is not itself recorded.
+# True: operations are recorded. False: they are not recorded. None: they are not recorded, and
+# normally get arrays only, as in a backward pass that is not itself recorded.
 grad_mode: ContextVar[bool | None] = ContextVar("minigrad_grad_mode", default=True)
 
 
 def is_grad_enabled() -> bool:
-    """Return whether operations are recorded, in this thread or task."""
+    """Return whether operations are recorded in this thread or task."""
     return bool(grad_mode.get())
 
 
 # The modes that the open `with` blocks will restore, innermost first: (mode, (mode, ...)). They are
-# not kept in the block's object, because threads may share it.
+# not attributes of the context manager, because threads may share it.
 _before: ContextVar[Any] = ContextVar("minigrad_modes_before", default=None)
 
 
 class _GradMode(ContextDecorator):
-    """Sets the mode in a `with` block or a decorated function; blocks may be nested and reused."""
+    """A context manager and decorator that sets the mode; it may be nested and reused."""
 
     _enabled: bool
 
     def __new__(cls, function: Any = None) -> Any:
-        """Return the mode or, as a decorator without parentheses, the decorated function."""
+        """Return a context manager, or the decorated function if used without parentheses."""
         return super().__new__(cls) if function is None else cls()(function)
 
     def __enter__(self) -> "_GradMode":
@@ -149,7 +150,7 @@ class _GradMode(ContextDecorator):
         try:
             _before.set((mode, rest))
             grad_mode.set(self._enabled)
-        except BaseException:  # after an interrupt the block is not entered, and so never left
+        except BaseException:  # after an interrupt here, Python does not call __exit__
             grad_mode.set(mode)
             _before.set(rest)
             raise
@@ -175,7 +176,7 @@ class _GradMode(ContextDecorator):
 
 
 class no_grad(_GradMode):
-    """Records nothing inside `with mg.no_grad():` or a `function` decorated with it.
+    """Turn recording off inside `with mg.no_grad():` or in a `function` decorated with it.
 
     >>> x = mg.tensor(2, requires_grad=True)
     >>> with mg.no_grad():
@@ -188,6 +189,9 @@ class no_grad(_GradMode):
 
 
 class enable_grad(_GradMode):
-    """Records inside `with mg.enable_grad():` or a decorated `function`, also within no_grad."""
+    """Turn recording on inside `with mg.enable_grad():` or in a decorated `function`.
+
+    It also works within no_grad.
+    """
 
     _enabled = True

@@ -1,4 +1,4 @@
-"""The Tensor: an array, its gradient and the record that made it; and functions that make one."""
+"""A Tensor holds an array, its gradient and the record that made it; `tensor` makes one."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
@@ -17,10 +17,10 @@ from .tracer import compiling, refuse_in_trace, runs_again
 
 
 class Tensor(Operators):
-    """An array that remembers how it was computed; `mg.tensor` makes one.
+    """A Tensor is an array that remembers how it was computed; `mg.tensor` makes one.
 
-    Operators and methods broadcast as NumPy does, and each result that depends on a Tensor with
-    requires_grad carries a record. Python numbers are weak: with them, float32 stays float32.
+    Operators and methods broadcast as in NumPy, and each result that depends on a Tensor with
+    requires_grad has a record. Python numbers are weak: combined with them, float32 stays float32.
 
     >>> x = mg.tensor([[1, 2], [3, 4]], requires_grad=True)
     >>> y = (x * x).sum(axis=0)
@@ -43,12 +43,12 @@ class Tensor(Operators):
         TENSORS.add(cls)
 
     def __init__(self, data: Array) -> None:
-        """Wrap `data`, an array, without a copy or a check; users call `mg.tensor`."""
+        """Wrap the array `data` without a copy or a check; users call `mg.tensor` instead."""
         self._data = data
         self._grad: Tensor | None = None
         self._requires_grad = False
         self._record: Record | None = None
-        self._node: int | None = None  # the record's number, plus which of its outputs this is
+        self._node: int | None = None  # the number of the record's output; None for a leaf
         self._base: Tensor | None = None  # the Tensor that owns the memory, if this is a view
         self._changed = 0  # when the memory was last changed in place, on the tape's clock
 
@@ -56,9 +56,9 @@ class Tensor(Operators):
 
     @property
     def data(self) -> Array:
-        """The array itself, not a copy; assigning to it counts as a change in place.
+        """Return the array itself, not a copy; assigning to `data` counts as a change in place.
 
-        Errors: ShapeError unless shape and dtype are the same; TraceError inside mg.compile.
+        Errors: ShapeError unless shape and dtype stay the same; TraceError inside mg.compile.
         """
         refuse_in_trace(".data")
         return self._data
@@ -78,7 +78,7 @@ class Tensor(Operators):
 
     @property
     def grad(self) -> "Tensor | None":
-        """The gradient that backward has accumulated, of this shape and dtype, or None."""
+        """Return the gradient that backward has accumulated, in this shape and dtype, or None."""
         if (trace := compiling()) is not None:
             trace.reads_gradient(self)
         return self._grad
@@ -101,9 +101,9 @@ class Tensor(Operators):
 
     @property
     def requires_grad(self) -> bool:
-        """Whether gradients flow to or through this Tensor.
+        """Return whether gradients flow to or through this Tensor.
 
-        It can be set for leaves of floats only. Errors: GradError, DtypeError.
+        It can be set only for leaves, and to True only for floats. Errors: GradError, DtypeError.
         """
         return self._requires_grad
 
@@ -118,7 +118,7 @@ class Tensor(Operators):
 
     @property
     def is_leaf(self) -> bool:
-        """Whether no record made this Tensor; only leaves get a `.grad`."""
+        """Return whether no record made this Tensor; only leaves get a `.grad`."""
         return self._record is None
 
     shape = property(lambda self: self._data.shape, doc="Sizes of the dimensions.")
@@ -126,7 +126,7 @@ class Tensor(Operators):
     size = property(lambda self: self._data.size, doc="Number of elements.")
     dtype = property(lambda self: self._data.dtype, doc="NumPy dtype of the elements.")
 
-    # --- leaving the tape -----------------------------------------------------------------------
+    # --- values without the tape ----------------------------------------------------------------
 
     def numpy(self) -> Array:
         """Return the array itself, not a copy. Errors: TraceError inside mg.compile."""
@@ -153,15 +153,15 @@ class Tensor(Operators):
     ) -> None:
         """Add d(self)/d(leaf), weighted by `gradient`, to `.grad` of every leaf it depends on.
 
-        gradient: the cotangent of self, of its shape; it may be left out for a single element.
-        retain_graph: keep the tape for another backward; the default is to keep it only with
+        gradient: the cotangent of self, in its shape; it may be left out for a single element.
+        retain_graph: whether to keep the tape for another backward; None: keep it only with
             create_graph.
-        create_graph: record the backward pass as well, for higher derivatives. A leaf and its
+        create_graph: whether to record the backward pass, for higher derivatives. A leaf and its
             `.grad` then refer to each other until `.grad` is cleared; mg.grad makes no such cycle.
-        Errors: ShapeError; GradError without a tape, for a tape that was freed, for several
-        elements without a gradient, and if what a rule reads was changed in place. After an error
-        no `.grad` has changed, and the tape is still there; only what stops the backward pass
-        itself, such as an interrupt, leaves it freed.
+        Errors: ShapeError and DtypeError for a gradient that does not fit; GradError without a
+        tape, for a tape that was freed, for several elements without a gradient, and if an array
+        that a rule reads was changed in place. After an error no `.grad` has changed. The tape is
+        kept, too, unless the pass stops midway, as an interrupt does.
 
         >>> x = mg.tensor([1, 2, 3], requires_grad=True)
         >>> (x * x).sum().backward()
@@ -179,7 +179,7 @@ class Tensor(Operators):
     # --- changes in place -----------------------------------------------------------------------
 
     def copy_(self, other: Any) -> "Tensor":
-        """Overwrite the elements with those of `other`, broadcast and converted; returns self.
+        """Overwrite the elements with those of `other`, broadcast and converted; return self.
 
         Errors: GradError on the result of an operation, or, unless in no_grad, on a Tensor that
         requires grad; ShapeError; DtypeError for floats into integers.
@@ -216,10 +216,10 @@ class Tensor(Operators):
         self.mark_changed()
 
     def mark_changed(self) -> None:
-        """Note that the memory was changed in place, so that backward raises where it reads it."""
+        """Mark the memory as changed in place; a backward that would read it then raises."""
         mark_changed(self)
 
-    # --- shown and copied -----------------------------------------------------------------------
+    # --- text and copies ------------------------------------------------------------------------
 
     def __repr__(self) -> str:
         refuse_in_trace("the text of a Tensor (repr, str, print)")
@@ -229,17 +229,17 @@ class Tensor(Operators):
         return f"{name}({text}{dtype}{', requires_grad=True' if self._requires_grad else ''})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Support pickle and copy.deepcopy, which take the data without tape and gradient."""
+        """Support pickle and copy.deepcopy, which copy the data without tape and gradient."""
         refuse_in_trace("copying or pickling a Tensor")
         if self._record is not None:
             raise GradError("copy, pickle: only leaves can be copied; .detach() this one first")
         return _rebuild, (type(self), self._data.copy(), self._requires_grad)
 
 
-# What functions take as a Tensor: arrays, numbers and nested lists become constants.
+# The inputs of public functions: arrays, numbers and nested lists become constant Tensors.
 TensorLike: TypeAlias = Tensor | ArrayLike
 
-# What Tensor.backward calls, with its arguments; it stands in backward.py, above this file.
+# The type of the function that Tensor.backward calls, which backward.py defines.
 Backward = Callable[[Tensor, Any, bool | None, bool], None]
 _backward: Backward
 
@@ -250,7 +250,7 @@ def set_backward(function: Backward) -> None:
     _backward = function
 
 
-# Tensor and the classes derived from it; by their types, inputs are searched for Tensors quickly.
+# Tensor and its subclasses; a test by type finds a Tensor among inputs quickly.
 TENSORS: set[type] = {Tensor}
 
 
@@ -262,7 +262,7 @@ def _rebuild(cls: type[Tensor], data: Array, requires_grad: bool) -> Tensor:
 
 
 def mark_changed(*changed: Any) -> None:
-    """Mark several Tensors as changed, at one time; arrays among them are passed over."""
+    """Mark the Tensors among `changed` as changed in place, all at the same time of the clock."""
     if not changed:
         return
     now = stamp_change()
@@ -277,7 +277,7 @@ def mark_changed(*changed: Any) -> None:
 def change(update: Update, *inputs: Any) -> None:
     """Run an update in place on Tensors, arrays and numbers, and mark the Tensors that it changes.
 
-    While a compiler traces, it notes the update instead, which every compiled call runs.
+    While a compiler traces, the update is recorded instead, and every compiled call runs it.
     """
     if compiling() is None:
         given = [x._data if isinstance(x, Tensor) else x for x in inputs]
@@ -289,8 +289,8 @@ def change(update: Update, *inputs: Any) -> None:
 def change_all(updates: Sequence[tuple[Update, Sequence[Any]]], changed: Sequence[Any]) -> None:
     """Run updates in place with their inputs, in order, and mark the Tensors among `changed`.
 
-    The inputs are arrays and numbers or, while a compiler traces and the updates are noted instead,
-    Tensors.
+    The inputs are arrays and numbers. While a compiler traces, the inputs may be Tensors, and the
+    updates are recorded instead.
     """
     trace = compiling()
     if trace is None:
@@ -306,7 +306,7 @@ def change_all(updates: Sequence[tuple[Update, Sequence[Any]]], changed: Sequenc
 
 
 def share(view: Tensor, source: Tensor) -> Tensor:
-    """Note that `view` shares the memory of `source`, and return it."""
+    """Record that `view` shares the memory of `source`, and return `view`."""
     view._base = source if source._base is None else source._base
     return view
 
@@ -318,16 +318,16 @@ def tensor(data: Any, dtype: DTypeLike | None = None, requires_grad: bool = Fals
     """Return a Tensor with a copy of `data`.
 
     Lists and Python numbers become float32, but lists of booleans stay boolean; arrays keep their
-    dtype. dtype: float32, float64, bool or an integer type, where another one is wanted.
+    dtype. dtype: float32, float64, bool or an integer type, to convert the data; None: as above.
     requires_grad: whether gradients flow to the Tensor. Errors: DtypeError for float16, complex,
-    text or objects, and for integers that should require grad; ShapeError for a ragged list.
+    text or objects, and for integers with requires_grad; ShapeError for a ragged list.
 
     >>> mg.tensor([1, 2]), mg.tensor(np.array([1, 2])), mg.tensor([True]).dtype
     (tensor([1., 2.]), tensor([1, 2], dtype=int64), dtype('bool'))
     """
     if runs_again() and not isinstance(data, (Tensor, np.ndarray)):
         data = np.array(as_array(data, "tensor") if dtype is None else plain(data, "tensor"), dtype)
-    if runs_again():  # copy by an operation, so that the trace notes it
+    if runs_again():  # copy by an operation, so that the trace records it
         x = as_tensor(data, "tensor").detach()
         copy = x.astype(x.dtype if dtype is None else dtype)
         return copy.requires_grad_(flag("tensor", "requires_grad", requires_grad))
@@ -346,9 +346,9 @@ def tensor(data: Any, dtype: DTypeLike | None = None, requires_grad: bool = Fals
 
 
 def as_tensor(x: Any, name: str) -> Tensor:
-    """Return x itself if it is a Tensor, else a constant, which shares the memory of an array.
+    """Return x itself if it is a Tensor, else a constant, which shares the memory of an array x.
 
-    name: of the operation that errors name. Errors: as `tensor`.
+    name: the operation that errors name. Errors: those of `tensor`.
     """
     if isinstance(x, Tensor):
         return x

@@ -1,7 +1,8 @@
-"""Tracers apply the primitives of a thread or task in the engine's place, for a tool.
+"""A tracer applies the primitives of a thread or task instead of the engine.
 
-The explainer's tracer computes as the engine does, and keeps what each result was made of. A
-compiler's tracer, a StepTracer, computes nothing: it notes what a step does, to run it again.
+The explainer's tracer computes as the engine does, and records how each result was made. The
+tracer of mg.compile, a StepTracer, computes nothing: it records what a step does, so that the step
+can run again.
 """
 
 import sys
@@ -19,50 +20,50 @@ if TYPE_CHECKING:
 
 
 class Tracer(Protocol):
-    """What `tracing` takes: it is told of each primitive that the thread or task applies."""
+    """A Tracer handles every primitive that its thread or task applies."""
 
     runs_again: bool  # whether this is a StepTracer
 
     def apply(self, primitive: Primitive, inputs: Sequence[Any], attributes: dict[str, Any]) -> Any:
-        """Return what the call of the primitive is to return."""
+        """Apply the primitive, and return the result of its call."""
 
 
 class StepTracer(Tracer, Protocol):
-    """The tracer of a compiler: what it notes will run again, with other values.
+    """A StepTracer records a step for a compiler, so that it can run again with other values.
 
-    In a Tensor that a traced operation has made, a stand-in takes the place of the array. It has a
+    A Tensor that a traced operation returns holds a stand-in instead of an array. A stand-in has a
     shape and a dtype, but no elements.
     """
 
-    # In a backward pass: the primitive whose rule is running, and the position of the input that
-    # the rule is for (None: for all inputs).
+    # During a backward pass: the primitive whose rule is running, and the position of the rule's
+    # input (None for a joint rule); None outside a backward pass.
     rule: tuple[Primitive, int | None] | None
 
     def data(self, x: "Tensor") -> Any:
-        """Return the stand-in for the array of any Tensor, one from outside the step as well."""
+        """Return the stand-in for the array of a Tensor, also if it comes from outside the step."""
 
     def tensor(self, x: Any, name: str) -> "Tensor":
-        """Return an array, list or number as a Tensor, for the operation `name`."""
+        """Return an array, list or number as a Tensor; `name`: the operation that errors name."""
 
     def update(self, update: Update, *inputs: Any) -> None:
-        """Note an update in place of Tensors and arrays, which has not been run."""
+        """Record an update in place of Tensors and arrays; the caller does not run it."""
 
     def reads_gradient(self, leaf: "Tensor") -> None:
-        """Note that `.grad` of a leaf is about to be read, or added to."""
+        """Record that the step will read `.grad` of a leaf, or add to it."""
 
     def cleared(self, leaf: "Tensor") -> None:
-        """Note that `.grad` of a leaf is about to be overwritten."""
+        """Record that the step will overwrite `.grad` of a leaf."""
 
     def source(self, fetch: Callable[[], Any], name: str, owner: "Tensor | None" = None) -> Any:
-        """Return the stand-in for an array that `fetch` finds anew in each call of the step."""
+        """Return the stand-in for an array that every call of the step gets from `fetch`."""
 
     def has_source(self, fetch: Callable[[], Any]) -> bool:
-        """Return whether the step has asked for this source before."""
+        """Return whether the step has called `source` with an equal `fetch` before."""
 
     def guard(self, look: Callable[[], Any]) -> None:
-        """Let the trace hold only as long as `look` returns what it returns now."""
+        """Make the trace valid only while `look` returns the same as now."""
 
-    note_module: Callable[[Any], None]  # called with each Module that is about to be called
+    note_module: Callable[[Any], None]  # called with each Module before the Module is called
 
 
 # The tracer of this thread or task.
@@ -71,9 +72,12 @@ tracer: ContextVar[Tracer | None] = ContextVar("minigrad_tracer", default=None)
 
 @contextmanager
 def tracing(trace: Tracer | None) -> Iterator[None]:
-    """Within, let `trace` apply the primitives of this thread or task; None: the engine itself."""
+    """Inside the block, let `trace` apply the primitives of this thread or task.
+
+    trace: the tracer, or None for the engine.
+    """
     before = tracer.get()
-    try:  # what is set is set back, also where an interrupt comes in the call that sets it
+    try:  # an interrupt inside set() must restore the tracer, too
         tracer.set(trace)
         yield
     finally:
@@ -91,7 +95,7 @@ def runs_again() -> bool:
     return compiling() is not None
 
 
-# Why a step may not do something: the rest of a sentence.
+# The end of an error message: why a step may not look at a value.
 LOOKS = (
     "looks at a value, which differs from call to call, while the step is traced once; choose by "
     "mg.where, keep it as a Tensor, or do it outside the step"
@@ -99,14 +103,17 @@ LOOKS = (
 
 
 def refuse_in_trace(what: str, why: str = LOOKS) -> None:
-    """Raise a TraceError while a compiler traces, for what would be decided once and for all."""
+    """Raise a TraceError if a compiler traces this thread or task.
+
+    what: the refused action. why: the rest of the message, the reason and a remedy.
+    """
     if runs_again():
         file, line = users_line()
         raise TraceError(f"compile: {what}, in {file}, line {line}, {why}")
 
 
 def users_line() -> tuple[str, int]:
-    """Return file and line of the code that called minigrad, directly or through NumPy."""
+    """Return the file and line of the user's code that called minigrad, directly or via NumPy."""
     frame = sys._getframe(1)
     while frame.f_globals.get("__name__", "").partition(".")[0] in ("minigrad", "numpy"):
         if frame.f_back is None:

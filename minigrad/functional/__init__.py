@@ -1,8 +1,8 @@
-"""Functions of Tensors, composed of primitives: activations, losses, normalisation, dropout.
+"""The public functions take Tensors or arrays (constants), and return Tensors.
 
-Names, arguments and defaults are PyTorch's. Inputs may be Tensors or arrays (constants). Errors:
-ShapeError, DtypeError, ArgumentError and OutOfRangeError name the function, what came and what
-was expected. array_functions.py has those that users find in `minigrad` itself.
+Names, arguments and defaults are PyTorch's, but an axis is called `axis`, not `dim`. Error messages
+name the function, what it got and what it expected. Read activations.py, layers.py, losses.py,
+batchnorm.py, then array_functions.py, custom.py and settings.py, which `minigrad` itself exports.
 """
 
 from .activations import (

@@ -1,4 +1,4 @@
-"""Makes functions of ops public: they then also take arrays, lists and numbers."""
+"""Make functions of ops public, so that they also take arrays, lists and numbers."""
 
 import functools
 import inspect
@@ -10,7 +10,7 @@ from ..engine.tensor import Tensor, as_tensor
 
 Function = Callable[..., Tensor]
 
-# What the table of primitives need not repeat for each of them.
+# The end of the docstring of every elementwise function.
 ELEMENTWISE = (
     "Elementwise: inputs are broadcast together, and the result has their shape; its dtype is\n"
     "theirs, float32 for integers where fractions arise, or bool. Errors: ShapeError, DtypeError."
@@ -19,10 +19,10 @@ OVER_AXES = "axis: an int, a tuple of them, or None; keepdims=True leaves those 
 
 
 def public(function: Function, more: str = "") -> Function:
-    """Return the function, or primitive, as one that makes a Tensor of its first input if no input
-    is one.
+    """Return a public version of a function or primitive, whose result is always a Tensor.
 
-    more: the text with which its docstring ends.
+    If no input is a Tensor, the first one is converted. more: the end of the docstring; the default
+    for a primitive is ELEMENTWISE.
     """
     name = getattr(function, "name", None) or function.__name__
 
@@ -42,7 +42,7 @@ def public(function: Function, more: str = "") -> Function:
 
 
 def joining(function: Function) -> Function:
-    """Return the same for a function of a list of tensors."""
+    """Return a public version of a function of a list of tensors, which converts each of them."""
 
     @functools.wraps(function)
     def public(tensors: Any, axis: int = 0) -> Tensor:

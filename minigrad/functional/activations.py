@@ -1,4 +1,4 @@
-"""Activations: functions of a Tensor that give one of the same shape."""
+"""Activations map a Tensor to a Tensor of the same shape."""
 
 import math
 
@@ -25,7 +25,7 @@ def tanh(input: TensorLike) -> Tensor:
 
 
 def leaky_relu(input: TensorLike, negative_slope: float = 0.01) -> Tensor:
-    """Return input where it is positive, elsewhere negative_slope * input, in the shape of input.
+    """Return input where it is positive, and negative_slope * input elsewhere, in input's shape.
 
     Errors: ArgumentError for a slope that is not a number. Source: Maas, Hannun and Ng, 2013.
     """
@@ -55,8 +55,8 @@ def gelu(input: TensorLike, approximate: str = "none") -> Tensor:
 def softplus(input: TensorLike, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     """Return log(1 + exp(beta * input)) / beta elementwise, in the shape of input.
 
-    threshold: accepted because PyTorch has it, and ignored. PyTorch returns the input itself where
-        beta * input > threshold; minigrad does so beyond 40, where it is exact.
+    threshold: ignored, and accepted only because PyTorch has it. PyTorch returns the input itself
+        where beta * input > threshold; minigrad does so above 40, where this is exact.
     Errors: ArgumentError unless beta > 0.
     """
     beta = number("softplus", "beta", beta, ABOVE_0)

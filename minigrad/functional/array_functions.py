@@ -1,7 +1,7 @@
-"""The functions of Tensors that users find in `minigrad`: each line here exports one.
+"""Each line here defines one of the array functions that users find in `minigrad`.
 
-They are primitives, and functions of ops, that also take arrays, lists and numbers, which become
-constants. `minigrad` exports every name here that has no underscore. May import ops and below.
+They are public versions of primitives and of functions of ops: they also take arrays, lists and
+numbers, which become constants. `minigrad` exports every name here without an underscore.
 """
 
 from .. import ops as _ops

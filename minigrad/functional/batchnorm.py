@@ -1,19 +1,19 @@
-"""Batch normalisation: composed of primitives, so that the tape derives its gradient, or fused.
+"""Batch normalisation is composed of primitives, so that the tape derives it, or is fused.
 
-    mean    = sum of x / n                          over the batch and space, for each channel
+    mean    = sum of x / n                          over batch and space, for each channel
     centred = x - mean
     var     = sum of centred^2 / n                  biased
     inv_std = 1 / sqrt(var + eps)
     x_hat   = centred * inv_std
     y       = x_hat * gamma + beta
 
-What the tape derives from these lines equals the closed form, with the same sums:
+The gradient that the tape derives from these lines equals the closed form, with the same sums:
 
     dbeta = sum of g,  dgamma = sum of g * x_hat
     dx    = gamma * inv_std * (g - mean(g) - x_hat * mean(g * x_hat))
 
-Source: Ioffe and Szegedy, 2015, arXiv:1502.03167; conventions and defaults are PyTorch's. Users
-meet it as F.batch_norm and nn.BatchNorm1d/2d/3d.
+Source: Ioffe and Szegedy, 2015, arXiv:1502.03167; conventions and defaults are PyTorch's. The
+public names are F.batch_norm and nn.BatchNorm1d/2d/3d.
 """
 
 import math
@@ -50,12 +50,14 @@ def batch_norm(
     training: True normalises with the mean and biased variance of the batch, and updates the
         running statistics in place, running <- (1 - momentum) * running + momentum * batch, with
         the *unbiased* variance. False normalises with the running statistics.
-    momentum: weight of the new value, 0 to 1 (Keras and Flax weigh the old one).
+    momentum: weight of the batch's value, 0 to 1 (in Keras and Flax, of the old value).
     eps: added to the variance; above 0 in training, at least 0 otherwise.
-    fused: True runs a kernel in closed form each way; False composes primitives, as above.
-    activation: "relu" applies it to the result, in the same kernel; None applies nothing.
-    Returns y in the shape and dtype of input. An empty batch gives an empty y and leaves the
-    statistics alone. Errors: ShapeError, DtypeError, ArgumentError; the statistics are as before.
+    fused: True runs closed-form kernels, forward and backward; False composes primitives, so that
+        the tape derives the gradient.
+    activation: "relu" applies relu to the result, if fused in the same kernel; None: nothing.
+    Returns y in the shape and dtype of input. An empty batch gives an empty y and does not change
+    the statistics. Errors: ShapeError, DtypeError, ArgumentError; they leave the statistics
+    unchanged.
     Source: Ioffe and Szegedy, 2015, arXiv:1502.03167; conventions and defaults are PyTorch's.
 
     >>> x = np.array([[1.0, 10.0], [3.0, 30.0]])  # two examples of two features
@@ -67,7 +69,7 @@ def batch_norm(
     (array([ 1., 10.]), array([  1.5, 100.5]))
     """
     x = as_tensor(input, "batch_norm")
-    # Common values are checked inline, which is faster; the functions raise the errors.
+    # Usual values pass these fast checks; for others, the functions convert or raise.
     if type(training) is not bool or type(fused) is not bool:
         training = flag("batch_norm", "training", training)
         fused = flag("batch_norm", "fused", fused)
@@ -84,7 +86,7 @@ def batch_norm(
     if not training:
         mean = _by_channel("running_mean", running_mean, x, wide=True)
         var = _by_channel("running_var", running_var, x, wide=True)
-        # The kernel takes running statistics for constants; the composed form differentiates them.
+        # To the kernel, running statistics are constants; the composed form differentiates them.
         fused = fused and not (mean._requires_grad or var._requires_grad)
     elif running_mean is not None:
         _check_update("running_mean", running_mean, x)
@@ -109,14 +111,14 @@ def batch_norm(
 def _composed(
     x: Tensor, gamma: Any, beta: Any, mean: Any, var: Any, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return y and the mean and variance used: those of the batch where mean is None."""
+    """Return y, the mean and the variance; if `mean` is None, these are the batch's."""
     axes = (0, *range(2, x.ndim))
     mean, var = [p if p is None or p.dtype == x.dtype else p.astype(x.dtype) for p in (mean, var)]
     gamma, beta, mean, var = [
         p if p is None or x.ndim == 2 else ops.reshape(p, (-1, *[1] * (x.ndim - 2)))
         for p in (gamma, beta, mean, var)
     ]
-    with np.errstate(all="ignore"):  # a poisoned channel passes silently
+    with np.errstate(all="ignore"):  # no warnings for channels with NaN or inf
         if mean is None:
             mean = ops.mean_over(x, axis=axes, keepdims=True)
             centred = x - mean
@@ -158,7 +160,10 @@ def _check(x: Tensor, running_mean: object, running_var: object, training: bool)
 
 
 def _array(name: str, p: Any, x: Tensor) -> NDArray[Any]:
-    """Return the array of a parameter or statistic. Errors: unless it has shape (C,)."""
+    """Return the array of a parameter or statistic.
+
+    Errors: ShapeError unless it has shape (C,), DtypeError unless it is a Tensor or an array.
+    """
     if not isinstance(p, (Tensor, np.ndarray)):
         raise DtypeError(f"batch_norm: {name} must be a Tensor or an array, got {type(p).__name__}")
     array: NDArray[Any] = p._data if isinstance(p, Tensor) else p
@@ -174,7 +179,7 @@ def _array(name: str, p: Any, x: Tensor) -> NDArray[Any]:
 def _by_channel(name: str, p: Any, x: Tensor, wide: bool = False) -> Any:
     """Return a parameter or statistic as a Tensor of shape (C,) in the dtype of x, or None.
 
-    wide: keep float64 beside a float32 x.
+    wide: whether to keep float64 if x is float32.
     """
     if p is None:
         return None
@@ -201,14 +206,14 @@ def _check_update(name: str, p: Any, x: Tensor) -> None:
 def check_eps(operation: str, eps: Any, training: bool) -> float:
     """Return eps as a float.
 
-    Errors: ArgumentError unless it is finite and at least 0, in training above 0.
+    Errors: ArgumentError unless it is finite and at least 0, or above 0 in training.
     """
     hint = "it keeps a constant channel from a division by 0" if training else ""
     return number(operation, "eps", eps, ABOVE_0 if training else 0, hint=hint)
 
 
 def check_momentum(operation: str, momentum: Any) -> Any:
-    """Return momentum as a float or, while a compiler traces, a Tensor as it is.
+    """Return momentum as a float; while a compiler traces, a Tensor is returned unchanged.
 
     Errors: ArgumentError unless 0 <= momentum <= 1.
     """

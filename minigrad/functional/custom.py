@@ -1,4 +1,4 @@
-"""Primitives that users declare: their forward and vjp are checked whenever they run."""
+"""Users declare their own primitives here; each run checks the results of forward and vjp."""
 
 import functools
 import inspect
@@ -29,24 +29,24 @@ def primitive(
     It is differentiated, to any order, explained and traced like minigrad's own operations.
     mg.compile runs its forward in NumPy, between compiled functions.
 
-    name: a new one, as errors and explanations call it.
+    name: a new name, which errors and explanations use.
     forward: `forward(*arrays, **attributes) -> array`, a pure function of NumPy arrays of any
-        shapes; what is no array in a call, such as a number, comes as it is.
+        shapes; inputs that are no arrays, such as numbers, are passed unchanged.
     vjp: the vector-Jacobian products. A function `vjp(g, y, *inputs, **attributes)` returns a tuple
         with a cotangent for each input, or None for an input without a derivative. g is the
-        cotangent of the result y, and has its shape; the cotangent of an input has the shape of the
-        input. Where the input was broadcast, it may have the shape of y, and is summed then. Or a
-        tuple of such functions, one for each input, which return the cotangent of theirs; None for
-        an input that has no gradient. Write them with operators and functions of minigrad, not of
-        NumPy, since derivatives of higher order are recorded from them. None: the result is a
-        constant.
-    formula: the forward as an expression, which explanations print and evaluate, in the names that
-        the vjp gives the inputs, those of the attributes and functions of minigrad; without it they
-        print a call by name.
+        cotangent of the result y, in the shape of y. The cotangent of an input has the shape of the
+        input; if the input was broadcast, it may have the shape of y, and minigrad sums it.
+        Instead, vjp may be a tuple with one function for each input, which returns the cotangent of
+        that input, or None for an input without a gradient. Write these functions with operators
+        and functions of minigrad, not of NumPy, since derivatives of higher order are recorded from
+        them. None: the result is a constant.
+    formula: the forward as an expression, which explanations print and evaluate. Its names are the
+        input names in the vjp, the attributes, and functions of minigrad. Without a formula,
+        explanations print a call by name.
 
     Integers become float32 where the result has fractions. Errors: ArgumentError for a name that is
     taken or no identifier, and for the wrong number of rules, inputs or cotangents; ShapeError for
-    a cotangent that does not fit its input; DtypeError for what is no function, formula or array.
+    a cotangent that does not fit its input; DtypeError for an argument or result of a wrong type.
 
     >>> cube = mg.primitive("cube", lambda a: a**3, lambda g, y, a: (g * 3 * a**2,), "a ** 3")
     >>> x = mg.tensor([1.0, 2.0], requires_grad=True)
@@ -110,7 +110,7 @@ def _check_formula(name: str, formula: Any) -> None:
 def _checked_forward(
     name: str, forward: Callable[..., Any], rules: tuple[Rule | None, ...] | None
 ) -> Callable[..., Any]:
-    """Return the forward with checks, and with memory of its own for the result."""
+    """Return a forward that checks inputs and result, and copies a result that is a view."""
 
     def checked(*arrays: Any, **attributes: Any) -> Any:
         if rules is not None and len(arrays) != len(rules):
@@ -131,7 +131,7 @@ def _checked_forward(
 
 
 def _checked_joint(name: str, vjp: Rule | None) -> Rule | None:
-    """Return a joint rule that checks what the user's returns."""
+    """Return a joint rule that calls the user's vjp and checks its result."""
     if vjp is None:
         return None
 
@@ -154,7 +154,7 @@ def _checked_joint(name: str, vjp: Rule | None) -> Rule | None:
 
 
 def _checked_rules(name: str, rules: tuple[Rule | None, ...]) -> tuple[Rule | None, ...]:
-    """Return rules that check what the user's return."""
+    """Return rules that call the user's rules and check their results."""
 
     def checked(i: int, rule: Rule) -> Rule:
         @functools.wraps(rule)
@@ -186,7 +186,7 @@ def _run(name: str, rule: Rule, g: Any, y: Any, inputs: Sequence[Any], attribute
 
 
 def _cotangent(name: str, i: int, gx: Any, g: Any, y: Any, x: Any) -> Any:
-    """Return the cotangent gx of input i as backward passes take it: an array if g is one."""
+    """Return the cotangent gx of input i after checks, as an array if g is one."""
     if gx is None:
         return None
     if not isinstance(gx, (Tensor, np.ndarray, np.generic)):

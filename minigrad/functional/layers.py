@@ -1,4 +1,4 @@
-"""Functions that layers apply to their input and parameters."""
+"""The layers of nn apply these functions to their input and parameters."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -27,8 +27,8 @@ def linear(input: TensorLike, weight: TensorLike, bias: TensorLike | None = None
 def dropout(input: TensorLike, p: float = 0.5, training: bool = True) -> Tensor:
     """Zero each element with probability p and scale the others by 1 / (1 - p), in training only.
 
-    Returns the shape of input; mg.manual_seed fixes the draw. Errors: ArgumentError
-    unless 0 <= p <= 1. Source: Srivastava et al., 2014, JMLR 15.
+    The result has the shape of input, and mg.manual_seed makes the draw reproducible. Errors:
+    ArgumentError unless 0 <= p <= 1. Source: Srivastava et al., 2014, JMLR 15.
 
     >>> mg.manual_seed(0)
     >>> sorted({*F.dropout(np.ones(100), p=0.2).tolist()}), F.dropout([3], training=False)
@@ -46,12 +46,11 @@ def layer_norm(
     bias: TensorLike | None = None,
     eps: float = 1e-5,
 ) -> Tensor:
-    """Normalise over the last dimensions, whose sizes are normalized_shape.
+    """Normalise over the last dimensions, whose sizes are normalized_shape, by the biased variance.
 
-    The variance is the biased one.
-
-    weight, bias: of that shape, or None. eps: added to the variance, above 0. Returns the shape of
-    input. Errors: ShapeError, ArgumentError. Source: Ba, Kiros and Hinton, 2016, arXiv:1607.06450.
+    weight, bias: Tensors of shape normalized_shape, or None. eps: added to the variance, above 0.
+    The result has the shape of input. Errors: ShapeError, DtypeError, ArgumentError. Source: Ba,
+    Kiros and Hinton, 2016, arXiv:1607.06450.
     """
     x = as_tensor(input, "layer_norm")
     shape = normalize_shape("layer_norm", normalized_shape)
@@ -82,8 +81,8 @@ def _affine(name: str, given: Any, shape: tuple[int, ...]) -> Tensor | None:
 def embedding(input: TensorLike, weight: TensorLike, padding_idx: int | None = None) -> Tensor:
     """Return the rows of weight at the integer indices `input`, of shape (..., d).
 
-    input: any shape (...); weight: (n, d); padding_idx: a row that gets no gradient. Errors:
-    OutOfRangeError, DtypeError, ArgumentError.
+    input: indices of any shape (...). weight: (n, d). padding_idx: a row that gets no gradient, or
+    None. Errors: OutOfRangeError, ShapeError, DtypeError, ArgumentError.
     """
     indices = input if isinstance(input, Tensor) else plain(input, "embedding")
     w = as_tensor(weight, "embedding: weight")

@@ -1,4 +1,4 @@
-"""Losses: cross-entropy, negative log-likelihood, squared error, binary cross-entropy."""
+"""Losses compare an input with a target: cross-entropies, log-likelihood and squared error."""
 
 import math
 from collections.abc import Callable
@@ -26,14 +26,17 @@ def cross_entropy(
 ) -> Tensor:
     """Return -log(softmax(input)) at the target class, fused and stable for any finite logits.
 
-    input: logits (C,), (N, C) or (N, C, ...). target: class indices, integers of the input's
-    shape without C, or probabilities, floats of the input's shape. weight: (C,), a factor for each
-    class. ignore_index: rows with this label are left out. reduction: "mean" (for labels: weighted
-    by `weight`, NaN over none; for probabilities: over the rows), "sum" or "none".
-    label_smoothing: the part of each target, 0 to 1, that is spread evenly over all classes
+    input: logits (C,), (N, C) or (N, C, ...).
+    target: class indices (labels), integers in the input's shape without C; or probabilities,
+        floats in the input's shape.
+    weight: a factor for each class, (C,), or None.
+    ignore_index: rows with this label are left out.
+    reduction: "mean", "sum" or "none". The mean over labels is weighted by `weight`, and NaN if no
+        row is left; the mean over probabilities divides by the number of rows.
+    label_smoothing: the fraction of each target, 0 to 1, that is spread evenly over all classes
         (Szegedy et al., 2015, arXiv:1512.00567).
-    Returns nats: a scalar, or the shape of the labels with "none". Errors: ShapeError, DtypeError,
-    ArgumentError, OutOfRangeError for a label that is no class.
+    Returns the loss in nats: a scalar or, with "none", in the input's shape without C. Errors:
+    ShapeError, DtypeError, ArgumentError; OutOfRangeError for a label that is not a class.
 
     >>> F.cross_entropy([[0, 0], [1000, 0]], [1, 0])  # log 2 and 0
     tensor(0.3465736)
@@ -89,7 +92,7 @@ def nll_loss(
 ) -> Tensor:
     """Return -input at the target class, where input holds log-probabilities.
 
-    target: class indices. Shapes, weight, ignore_index, reduction and errors are as in
+    target: class indices. Shapes and errors, weight, ignore_index and reduction are those of
     cross_entropy.
     """
     name = "nll_loss"
@@ -118,8 +121,9 @@ def nll_loss(
 def mse_loss(input: TensorLike, target: TensorLike, reduction: str = "mean") -> Tensor:
     """Return (input - target)^2, in the square of the input's unit.
 
-    input, target: of one shape, because broadcasting here is mostly a mistake. reduction: "mean"
-    or "sum" give a scalar, "none" the shape of the input. Errors: ShapeError, ArgumentError.
+    input, target: Tensors of equal shape; broadcasting is refused, since it is mostly a mistake.
+    reduction: "mean" and "sum" give a scalar, "none" the input's shape. Errors: ShapeError,
+    ArgumentError.
     """
     _check_reduction("mse_loss", reduction)
     a, b = as_tensor(input, "mse_loss"), as_tensor(target, "mse_loss")
@@ -136,10 +140,10 @@ def binary_cross_entropy_with_logits(
 ) -> Tensor:
     """Return -(t * log sigmoid(x) + (1 - t) * log(1 - sigmoid(x))) in nats, stable for any x.
 
-    x is the input and t the target, from 0 to 1; they have one shape. weight: a factor for each
-    element; pos_weight: a factor for the positive term; both broadcast. A term whose factor is 0 is
-    0, also where x is infinite. reduction: "mean" or "sum" give a scalar, "none" the shape of x.
-    Errors: ShapeError, ArgumentError.
+    x is the input and t the target, from 0 to 1; they have equal shapes. weight: a factor for each
+    element. pos_weight: a factor for the first term. Both are broadcast. A term whose factor is 0
+    is 0, also where x is infinite. reduction: "mean" and "sum" give a scalar, "none" the shape of
+    x. Errors: ShapeError, ArgumentError.
     """
     name = "binary_cross_entropy_with_logits"
     _check_reduction(name, reduction)
@@ -172,23 +176,26 @@ def _reduced(losses: Tensor, reduction: str) -> Tensor:
 
 
 def _given(x: Any, name: str) -> Any:
-    """The array of what is constant; a Tensor while a compiler traces, since at another call of
-    the step there may be other values."""
+    """Return the array of a constant input; while a compiler traces, return a Tensor.
+
+    The step must read the values again in each call.
+    """
     if not runs_again():
         return x._data if isinstance(x, Tensor) else plain(x, name)
     return x.detach() if isinstance(x, Tensor) else Tensor(plain(x, name))
 
 
 def _total(factors: Any) -> Any:
-    """The sum in float64, a number, or a Tensor of a Tensor."""
+    """Return the sum in float64: a Tensor for a Tensor, else a number."""
     total = factors.astype(np.float64).sum()
     return total if isinstance(total, Tensor) else float(total)
 
 
 def _mean(divided: Callable[[Any], Tensor], count: Any) -> Tensor:
-    """Return a sum divided by the count of its terms: NaN with a gradient of 0 if there are none.
+    """Return a sum divided by the count of its terms, or NaN with a gradient of 0 if that is 0.
 
-    divided: returns the sum divided by a number. count: a number, or a Tensor, which is not read.
+    divided: a function that returns the sum divided by its argument. count: a number, or a Tensor
+    whose value Python does not look at.
     """
     if not isinstance(count, Tensor):
         return divided(count) if count else divided(1.0) + math.nan
@@ -198,8 +205,10 @@ def _mean(divided: Callable[[Any], Tensor], count: Any) -> Tensor:
 
 
 def _rows(x: Tensor, name: str) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-    """Return x, (C,), (N, C) or (N, C, ...), as rows (M, C), and a function that restores M results
-    to the shape of x without C."""
+    """Return x of shape (C,), (N, C) or (N, C, ...) as rows (M, C), and a function.
+
+    The function reshapes M results to the shape of x without C.
+    """
     if x.dtype.kind != "f":
         raise DtypeError(
             f"{name}: expected floats as input, got {x.dtype}; convert with .astype('float32')"
@@ -220,9 +229,10 @@ def _rows(x: Tensor, name: str) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
 
 
 def _labels(name: str, labels: Any, shape: tuple[int, ...]) -> Any:
-    """Return a flat int64 copy of the labels, so that changing them before backward does no harm.
+    """Return a flat int64 copy of the labels, so that a later change cannot alter the gradient.
 
-    Errors: unless they are integers of the input's shape without its classes.
+    Errors: DtypeError and ShapeError unless they are integers in the input's shape without C;
+    OutOfRangeError for a uint64 that does not fit int64.
     """
     expected = (shape[0], *shape[2:]) if len(shape) > 1 else ()
     if labels.dtype.kind not in "iu":

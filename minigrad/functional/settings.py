@@ -1,4 +1,4 @@
-"""What holds for the whole process: the number of threads and the seed."""
+"""These functions set the number of threads and the random seed of the whole process."""
 
 from ..checks import integer
 from ..engine.tracer import refuse_in_trace
@@ -7,22 +7,23 @@ from ..ops import random
 
 
 def get_num_threads() -> int:
-    """How many threads, the caller's included, share the work on a large array."""
+    """Return how many threads, including the caller, share the work on a large array."""
     return pool.get_num_threads()
 
 
 def set_num_threads(n: int) -> None:
-    """Let n threads, the caller's included, share the work on a large array; results stay the same.
+    """Let n threads, including the caller, share the work on a large array.
 
-    The default is the number of cores that the process may use, or NUMBA_NUM_THREADS; more than
-    64, or than there are cores, are cut to that. Products of matrices have threads of their own
-    (OPENBLAS_NUM_THREADS). Errors: ArgumentError.
+    Results do not depend on n. The default is NUMBA_NUM_THREADS or, if that is not set, the number
+    of cores that the process may use. The largest n is 64, or the number of cores if that is
+    larger; n is cut to it. Matrix products use BLAS's own threads (OPENBLAS_NUM_THREADS). Errors:
+    ArgumentError.
     """
     pool.set_num_threads(integer("set_num_threads", "n", n, 1))
 
 
 def manual_seed(seed: int) -> None:
-    """Make every later random draw of minigrad (initial weights, dropout) follow from `seed`.
+    """Make all later random draws of minigrad (initial weights, dropout) depend on `seed` only.
 
     Errors: ArgumentError for anything but a non-negative integer; TraceError inside mg.compile.
 

@@ -1,6 +1,6 @@
-"""Numba loops on plain arrays; they import minigrad.system, NumPy, Numba and each other only.
+"""Kernels are Numba loops on arrays; they import minigrad.system, NumPy, Numba and each other.
 
-A kernel is a plain function `_k(inputs..., outputs...)` that fills arrays which its caller has
-allocated and checked, wrapped as `k = kernel(_k)`. It never raises and never allocates a result.
-Read relu.py as an example, then jit/ and threading/, which compile and share the loops.
+A kernel is a function `_k(inputs..., outputs...)`, compiled by `k = kernel(_k)`. It fills arrays
+that its caller has allocated and checked; it never raises and never allocates a result.
+Read relu.py as an example, then jit/ (compilation) and threading/ (loops on several threads).
 """

@@ -1,7 +1,6 @@
-"""The functions that generated code calls: arrays at an address, kernels, and functions of one
-element.
+"""Generated code calls the functions here: kernels, memory access, and scalar functions.
 
-Generated code may also run as Python, so nothing here is bare.
+Generated code may also run as Python, so no device function here is `bare`.
 """
 
 import ctypes
@@ -19,9 +18,9 @@ from .batchnorm import planes, rows
 from .jit.decorators import device_function, external, kernel
 from .threading.pool import THREADED
 
-nb: Any = numba  # without types of its own
+nb: Any = numba  # Numba has no types
 
-_OWN = set(globals())  # what this module imports itself
+_OWN = set(globals())  # the names that this module imports
 
 # --- kernels ------------------------------------------------------------------------------------
 
@@ -47,8 +46,10 @@ def _elements(_typing: Any, array: Any) -> Any:
 
 
 def _table(a: Any) -> Any:
-    """The elements of an array in C order, to be read by a number that is known to fit: Numba takes
-    a third of the time to compile it."""
+    """Return the elements of a C-ordered array, for reads at indices that are known to be valid.
+
+    Numba compiles such reads faster than those of an array.
+    """
     return a
 
 
@@ -69,7 +70,7 @@ def _at(_typing: Any, place: Any, shape: Any, dtype: Any) -> Any:
     kind = nb.types.Array(dtype.dtype, len(shape), "C")
 
     def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        arrayobj: Any = importlib.import_module("numba.np.arrayobj")  # only to compile: 2.5 MB
+        arrayobj: Any = importlib.import_module("numba.np.arrayobj")  # only to compile
         size = context.get_abi_sizeof(context.get_data_type(kind.dtype))
         sizes = nb.core.cgutils.unpack_tuple(builder, arguments[1], kind.ndim)
         step = context.get_constant(nb.types.intp, size)
@@ -92,7 +93,7 @@ def _at(_typing: Any, place: Any, shape: Any, dtype: Any) -> Any:
 
 
 def _array(place: int, shape: Any, dtype: Any) -> Any:
-    """The array at an address, in C order; 0 for one without elements."""
+    """Return the C-ordered array at an address; the address 0 gives an array without elements."""
     return nb.carray(ctypes.c_void_p(int(place)), shape, dtype) if place else np.empty(shape, dtype)
 
 
@@ -115,24 +116,27 @@ def _moved(_typing: Any, a: Any, axes: Any) -> Any:
 
 
 def _permuted(a: Any, axes: Any) -> Any:
-    """Return a view of a with its dimensions in another order; Numba's own transpose allocates."""
+    """Return a view of a with permuted dimensions, without the allocation of Numba's transpose."""
     return a.transpose(axes)
 
 
 def _dot(a: Any, b: Any, out: Any) -> None:
-    """out = a @ b, by BLAS."""
+    """Set out to a @ b, computed by BLAS."""
     np.dot(a, b, out)
 
 
 def _copy(source: Any, target: Any) -> None:
-    """The elements of source, in order, into target, which has another shape; both in C order."""
+    """Copy the elements of source in order to target, which may have another shape.
+
+    Both arrays are in C order.
+    """
     sources, targets = source.reshape(source.size), target.reshape(target.size)
     for i in range(targets.size):
         targets[i] = sources[i]
 
 
 def _gather(source: Any, rows: Any, target: Any) -> None:
-    """target[i] = source[rows[i]], of arrays in C order."""
+    """Set target[i] to source[rows[i]], for arrays in C order."""
     width = target.size // max(rows.size, 1)
     sources, targets = source.reshape(source.size), target.reshape(target.size)
     for i in range(rows.size):
@@ -172,7 +176,7 @@ def _serial_for_few(_typing: Any, pool: Any, values: Any) -> Any:
 
 
 def _pool_for(pool: Any, values: int) -> Any:
-    """Return pool, or one without workers for an array of few values."""
+    """Return the pool, or one without workers for an array of few values."""
     return pool if values >= THREADED else pool[:0]
 
 
@@ -182,9 +186,9 @@ pool_for = _compiled(_serial_for_few, _pool_for)
 
 
 def _locate(indices: Any, n: int, places: Any) -> int:
-    """places[i] = places[i] * n + indices[i], of which negative ones count from n downwards.
+    """Set places[i] to places[i] * n + indices[i]; a negative index counts from the end.
 
-    Returns the first place of an index out of range, or -1.
+    Return the position of the first index that is out of range, or -1.
     """
     for i in range(indices.size):
         index = indices[i] if indices[i] >= 0 else indices[i] + n
@@ -195,7 +199,7 @@ def _locate(indices: Any, n: int, places: Any) -> int:
 
 
 def _take(a: Any, places: Any, y: Any) -> None:
-    """y[i, j] = a[i, places[j]], for arrays of three dimensions."""
+    """Set y[i, j] to a[i, places[j]], for arrays of three dimensions."""
     for i in range(a.shape[0]):
         for j in range(places.size):
             source, target = a[i, places[j]], y[i, j]
@@ -204,7 +208,7 @@ def _take(a: Any, places: Any, y: Any) -> None:
 
 
 def _put(g: Any, places: Any, out: Any) -> None:
-    """out[i, places[j]] += g[i, j], into zeros and in order, for arrays of three dimensions."""
+    """Set out to zeros, then add g[i, j] to out[i, places[j]] in order, for three dimensions."""
     out[...] = 0
     for i in range(out.shape[0]):
         for j in range(places.size):
@@ -214,7 +218,7 @@ def _put(g: Any, places: Any, out: Any) -> None:
 
 
 def _first_extreme(a: Any, largest: bool, y: Any) -> None:
-    """y[i, k] = the first j at which a[i, j, k] is NaN or, without one, largest or smallest."""
+    """Set y[i, k] to the first j where a[i, j, k] is NaN or, if none is, largest or smallest."""
     for i in range(a.shape[0]):
         for k in range(a.shape[2]):
             first, best = 0, a[i, 0, k]
@@ -228,7 +232,7 @@ def _first_extreme(a: Any, largest: bool, y: Any) -> None:
 locate, take = device_function(_locate, bare=False), device_function(_take, bare=False)
 put, first_extreme = device_function(_put, bare=False), device_function(_first_extreme, bare=False)
 
-# --- one element --------------------------------------------------------------------------------
+# --- scalar functions ---------------------------------------------------------------------------
 
 
 def _element(function: Any) -> Any:
@@ -236,9 +240,9 @@ def _element(function: Any) -> Any:
 
 
 def _of_math(name: str) -> Any:
-    """Return the function of that name in Python's math, whose result has the argument's dtype."""
+    """Return Python's math function of this name, with a result of the argument's dtype."""
     function = getattr(math, name)
-    # In Python, NumPy's: that of math raises where compiled code makes inf or NaN.
+    # Plain Python uses NumPy's function: math's raises where compiled code gives inf or NaN.
     numpys = getattr(np, name, getattr(np, name.replace("a", "arc", 1), function))
 
     def element(a: Any) -> Any:
@@ -249,7 +253,7 @@ def _of_math(name: str) -> Any:
 
     if nb.config.DISABLE_JIT:
         return in_python
-    element.__name__ = element.__qualname__ = f"_{name}"  # Numba tells functions apart by these
+    element.__name__ = element.__qualname__ = f"_{name}"  # Numba distinguishes functions by name
     made = _element(element)
     made.in_python = in_python
     return made
@@ -263,17 +267,17 @@ sin, sinh, sqrt, tan, tanh = map(_of_math, ("sin", "sinh", "sqrt", "tan", "tanh"
 
 
 def _maximum(a: Any, b: Any) -> Any:
-    """Return the larger, or NaN if one is NaN."""
+    """Return the larger of a and b, or NaN if one is NaN."""
     return a if a >= b or a != a else b
 
 
 def _minimum(a: Any, b: Any) -> Any:
-    """Return the smaller, or NaN if one is NaN."""
+    """Return the smaller of a and b, or NaN if one is NaN."""
     return a if a <= b or a != a else b
 
 
 def _sign(a: Any) -> Any:
-    """Return -1, 0, 1 or NaN."""
+    """Return the sign of a: -1, 0, 1 or NaN."""
     zero = type(a)(0)
     return a if a != a else type(a)(int(a > zero) - int(a < zero))
 
@@ -282,47 +286,47 @@ maximum, minimum, sign = map(_element, (_maximum, _minimum, _sign))
 
 # --- floats as integers -------------------------------------------------------------------------
 
-# These convert as NumPy does on x86-64, also a number that the integer cannot hold, for which
-# LLVM's conversion is undefined. minigrad.compiler compares them with NumPy before it uses them.
+# These convert as NumPy does on x86-64, also if the number does not fit the integer, where LLVM's
+# conversion is undefined. minigrad.compiler compares them with NumPy before it uses them.
 
 
 def _to_int64(a: Any) -> Any:
-    """The smallest int64 for what does not fit."""
+    """Return a as int64, or the smallest int64 if a does not fit."""
     return np.int64(a if -(2.0**63) <= a < 2.0**63 else -(2.0**63))
 
 
 def _to_int32(a: Any) -> Any:
-    """The smallest int32 for what does not fit."""
+    """Return a as int32, or the smallest int32 if a does not fit."""
     return np.int32(a if -(2.0**31) <= a < 2.0**31 else -(2.0**31))
 
 
 def _to_int16(a: Any) -> Any:
-    """The low bits of the int32."""
+    """Return the low bits of `_to_int32(a)`."""
     return np.int16(np.int32(a if -(2.0**31) <= a < 2.0**31 else -(2.0**31)))
 
 
 def _to_int8(a: Any) -> Any:
-    """The low bits of the int32."""
+    """Return the low bits of `_to_int32(a)`."""
     return np.int8(np.int32(a if -(2.0**31) <= a < 2.0**31 else -(2.0**31)))
 
 
 def _to_uint16(a: Any) -> Any:
-    """The low bits of the int32."""
+    """Return the low bits of `_to_int32(a)`."""
     return np.uint16(np.int32(a if -(2.0**31) <= a < 2.0**31 else -(2.0**31)))
 
 
 def _to_uint8(a: Any) -> Any:
-    """The low bits of the int32."""
+    """Return the low bits of `_to_int32(a)`."""
     return np.uint8(np.int32(a if -(2.0**31) <= a < 2.0**31 else -(2.0**31)))
 
 
 def _to_uint32(a: Any) -> Any:
-    """The low bits of the int64."""
+    """Return the low bits of `_to_int64(a)`."""
     return np.uint32(np.int64(a if -(2.0**63) <= a < 2.0**63 else -(2.0**63)))
 
 
 def _to_uint64(a: Any) -> Any:
-    """The bits of the int64, and from 2**63 on the integer itself or, where it does not fit, 0."""
+    """Return a as uint64, 0 for a >= 2**64, and the bits of `_to_int64(a)` for a < 2**63."""
     if a >= 2.0**63:
         return np.uint64(a if a < 2.0**64 else 0.0)
     return np.uint64(np.int64(a if a >= -(2.0**63) else -(2.0**63)))
@@ -332,5 +336,5 @@ to_int64, to_int32, to_int16, to_int8 = map(_element, (_to_int64, _to_int32, _to
 to_uint64, to_uint32 = map(_element, (_to_uint64, _to_uint32))
 to_uint16, to_uint8 = map(_element, (_to_uint16, _to_uint8))
 
-# What generated code may import: all that is made here, and no name that begins with an underscore.
+# The names that generated code may import: those defined here, without an underscore.
 OFFERED = {name for name in globals() if name[0] != "_"} - _OWN

@@ -1,4 +1,4 @@
-"""Loops over integer indices and labels."""
+"""These kernels loop over integer indices and labels."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from .jit.decorators import kernel
 
 
 def _scatter_rows(rows: NDArray[Any], g: NDArray[Any], out: NDArray[Any]) -> None:
-    """out[rows[i], :] += g[i, :], in order, so that the sums are the same in every run."""
+    """Add g[i, :] to out[rows[i], :], in order, so that the sums are the same in every run."""
     for i in range(rows.size):
         r = rows[i]
         for j in range(out.shape[1]):
@@ -20,7 +20,7 @@ def _find_outside(
 ) -> int:
     """Copy indices to out, and return the position of the first one out of range, or -1.
 
-    The range is 0 to n - 1 and, if ignoring, ignore_index.
+    In range are 0 to n - 1 and, if ignoring, ignore_index.
     """
     for i in range(indices.size):
         index = indices[i]

@@ -1,4 +1,4 @@
-"""Updates in place: SGD and BatchNorm's running statistics."""
+"""These kernels update arrays in place, for SGD and BatchNorm's running statistics."""
 
 from typing import Any
 
@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 from .jit.decorators import device_function, kernel
 from .threading.parallel_for import Pool, parallel_for
 
-# SGD's hyper-parameters in this order, in one array of the parameters' dtype: it is quicker to pass
-# than scalars, and keeps float32 from being computed as float64. sign is -1 to maximise; the last
-# is 1 or 0.
+# SGD's hyper-parameters in this order, in one array of the parameters' dtype: passing an array is
+# faster than passing scalars, and float32 is not computed as float64. sign is -1 to maximise, else
+# 1; nesterov is 1 or 0.
 HYPER = ("lr", "weight_decay", "sign", "momentum", "1 - dampening", "nesterov")
 
 # The number of values in a part.
@@ -53,7 +53,7 @@ momentum_part = parallel_for(device_function(_momentum_part))
 
 
 def _sgd(p: NDArray[Any], g: NDArray[Any], hyper: NDArray[Any], pool: Pool) -> None:
-    """p <- p - lr * (sign * g + weight_decay * p), for arrays of one shape in C order."""
+    """Set p to p - lr * (sign * g + weight_decay * p), for arrays of one shape in C order."""
     arguments = p.reshape(p.size), g.reshape(g.size), hyper
     sgd_part(pool, (p.size + PART - 1) // PART, p.size, arguments)
 
@@ -61,7 +61,7 @@ def _sgd(p: NDArray[Any], g: NDArray[Any], hyper: NDArray[Any], pool: Pool) -> N
 def _sgd_momentum(
     p: NDArray[Any], g: NDArray[Any], buffer: NDArray[Any], hyper: NDArray[Any], pool: Pool
 ) -> None:
-    """One SGD step with momentum, in one pass over memory; arrays of one shape, in C order.
+    """Do an SGD step with momentum, in one pass over arrays of one shape in C order.
 
     d = sign * g + weight_decay * p
     buffer <- momentum * buffer + (1 - dampening) * d
@@ -79,14 +79,17 @@ def _running(
     factor: float,
     correction: float,
 ) -> None:
-    """running <- (1 - factor) * running + factor * batch, var times correction n / (n - 1)."""
+    """Set running to (1 - factor) * running + factor * batch, for mean and var.
+
+    correction: n / (n - 1), which makes the batch's variance unbiased.
+    """
     for c in range(running_mean.size):
         running_mean[c] = (1.0 - factor) * running_mean[c] + factor * mean[c]
         running_var[c] = (1.0 - factor) * running_var[c] + factor * (var[c] * correction)
 
 
 def _increment(counter: NDArray[Any]) -> None:
-    """counter += 1, for one integer; NumPy takes five times as long."""
+    """Add 1 to an array of one integer, which is faster than in NumPy."""
     counter.reshape(1)[0] += 1
 
 

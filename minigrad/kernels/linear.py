@@ -1,4 +1,4 @@
-"""The bias of a linear layer, which is added to the product that BLAS computes."""
+"""This kernel adds the bias of a linear layer to the product from BLAS."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from .jit.decorators import kernel
 
 
 def _add_bias(y: NDArray[Any], b: NDArray[Any]) -> None:
-    """y[i, j] += b[j], in place."""
+    """Add b[j] to y[i, j], in place."""
     n, c = y.shape
     for i in range(n):
         for j in range(c):

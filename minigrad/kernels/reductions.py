@@ -1,10 +1,10 @@
-"""Sums in float64 that are rounded about once: over rows, along rows, or over the middle axis.
+"""Reduction kernels sum in float64 over rows, along rows or over the middle axis.
 
-Terms are added plainly in short blocks, which LLVM may vectorise. The sums of the blocks are added
-by TwoSum, which also finds the rounding error of each addition (Knuth, The Art of Computer
-Programming, volume 2, 4.2.2). So the error does not grow with the number of terms, and the result
-does not depend on the number of threads. TwoSum allows no fast-math flags: a compiler that may
-reorder sums would take the errors for zero.
+The terms of a short block are added directly, in loops that LLVM may vectorise. The sums of the
+blocks are added by TwoSum, which also computes the rounding error of each addition (Knuth, The Art
+of Computer Programming, volume 2, 4.2.2). So a result is rounded about once, for any number of
+terms, and does not depend on the number of threads. TwoSum allows no fast-math flags: a compiler
+that may reorder sums would replace the errors by zero.
 """
 
 from typing import Any
@@ -18,14 +18,14 @@ Array = NDArray[Any]
 
 
 def _rows_in_block(x: Array) -> int:
-    """Return the rows per block: more for float32, since float64 has 29 bits more."""
+    """Return the number of rows per block, larger for float32: float64 has 29 bits more."""
     return 512 if x.itemsize == 4 else 32
 
 
 def _add_rows(x: Array, start: int, stop: int, block: Array) -> None:
-    """block[j] += sum of x[i, j] over rows start to stop - 1."""
+    """Add the sum of x[i, j] over rows start to stop - 1 to block[j]."""
     i = start
-    while i + 4 <= stop:  # four rows a pass, so that `block` is read and written less often
+    while i + 4 <= stop:  # four rows at once, so that `block` is read and written less often
         for j in range(block.size):
             block[j] += (np.float64(x[i, j]) + np.float64(x[i + 1, j])) + (
                 np.float64(x[i + 2, j]) + np.float64(x[i + 3, j])
@@ -38,7 +38,7 @@ def _add_rows(x: Array, start: int, stop: int, block: Array) -> None:
 
 
 def _add_squares(x: Array, start: int, stop: int, block: Array) -> None:
-    """block[j] += sum of x[i, j]^2 over rows start to stop - 1."""
+    """Add the sum of x[i, j]^2 over rows start to stop - 1 to block[j]."""
     for i in range(start, stop):
         for j in range(block.size):
             v = np.float64(x[i, j])
@@ -66,7 +66,10 @@ def _with_errors(total: float, errors: float) -> float:
 
 
 def _flush_block(sums: Array) -> None:
-    """Add the block to the totals and the errors, and clear it; `sums` has these three as rows."""
+    """Add the block to the totals, add up the errors, and set the block to zero.
+
+    The rows of `sums` are the block, the totals and the errors.
+    """
     block, total, errors = sums[0], sums[1], sums[2]
     for j in range(total.size):
         total[j], error = two_sum(total[j], block[j])
@@ -75,7 +78,7 @@ def _flush_block(sums: Array) -> None:
 
 
 def _finish(sums: Array, divisor: float, out: Array) -> None:
-    """out = (totals + errors) / divisor; both are cleared."""
+    """Set out to (totals + errors) / divisor, and set both to zero."""
     total, errors = sums[1], sums[2]
     for j in range(total.size):
         out[j] = with_errors(total[j], errors[j]) / divisor
@@ -83,7 +86,7 @@ def _finish(sums: Array, divisor: float, out: Array) -> None:
 
 
 def _total_rows(x: Array, divisor: float, sums: Array, out: Array) -> None:
-    """out[j] = (sum over i of x[i, j]) / divisor; sums (3, c) is zero before and after."""
+    """Set out[j] to (sum over i of x[i, j]) / divisor; sums (3, c) is zero before and after."""
     n, size = x.shape[0], rows_in_block(x)
     for start in range(0, n, size):
         add_rows(x, start, min(start + size, n), sums[0])
@@ -103,12 +106,15 @@ total_rows = device_function(_total_rows, literal=True)
 
 
 def _sum_rows(x: Array, divisor: float, out: Array) -> None:
-    """out[j] = (sum over i of x[i, j]) / divisor, for x (n, c) and out of c elements in C order."""
+    """Set out[j] to (sum over i of x[i, j]) / divisor, for x (n, c).
+
+    out has c elements in C order.
+    """
     total_rows(x, divisor, np.zeros((3, x.shape[1])), out.reshape(out.size))
 
 
 def _sum_between(x: Array, divisor: float, out: Array) -> None:
-    """out[i, j] = (sum over k of x[i, k, j]) / divisor, for x (p, n, c).
+    """Set out[i, j] to (sum over k of x[i, k, j]) / divisor, for x (p, n, c).
 
     out has p * c elements in C order.
     """
@@ -119,7 +125,10 @@ def _sum_between(x: Array, divisor: float, out: Array) -> None:
 
 
 def _sum_along(x: Array, divisor: float, out: Array) -> None:
-    """out[i] = (sum over j of x[i, j]) / divisor, for x (m, k) and out of m elements in C order."""
+    """Set out[i] to (sum over j of x[i, j]) / divisor, for x (m, k).
+
+    out has m elements in C order.
+    """
     m, k = x.shape
     flat = out.reshape(out.size)
     size = 2 * rows_in_block(x)  # longer, since LLVM adds to several accumulators
@@ -132,7 +141,10 @@ def _sum_along(x: Array, divisor: float, out: Array) -> None:
 
 
 def _mean_square_rows(x: Array, out: Array) -> None:
-    """out[j] = (sum over i of x[i, j]^2) / n, for x (n, c) and out of c elements in C order."""
+    """Set out[j] to (sum over i of x[i, j]^2) / n, for x (n, c).
+
+    out has c elements in C order.
+    """
     n, size, sums = x.shape[0], rows_in_block(x), np.zeros((3, x.shape[1]))
     for start in range(0, n, size):
         add_squares(x, start, min(start + size, n), sums[0])

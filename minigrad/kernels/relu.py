@@ -1,4 +1,4 @@
-"""ReLU and its gate, each in one pass. They select instead of branching, which LLVM vectorises."""
+"""ReLU and its gate each make one pass; LLVM vectorises them, since they do not branch."""
 
 from typing import Any
 
@@ -8,7 +8,10 @@ from .jit.decorators import kernel
 
 
 def _relu(a: NDArray[Any], out: NDArray[Any]) -> None:
-    """out = 0 where a <= 0, otherwise a, NaN included; arrays of one shape, in C order."""
+    """Set out to 0 where a <= 0, and to a elsewhere, also at NaN.
+
+    The arrays have one shape and are in C order.
+    """
     xs, ys = a.reshape(a.size), out.reshape(out.size)
     zero = ys.dtype.type(0)
     for i in range(xs.size):
@@ -17,11 +20,14 @@ def _relu(a: NDArray[Any], out: NDArray[Any]) -> None:
 
 
 def _gate(g: NDArray[Any], y: NDArray[Any], out: NDArray[Any]) -> None:
-    """out = 0 where y <= 0, otherwise g, also if y is NaN; arrays of one shape, in C order."""
+    """Set out to 0 where y <= 0, and to g elsewhere, also where y is NaN.
+
+    The arrays have one shape and are in C order.
+    """
     gs, ys, outs = g.reshape(g.size), y.reshape(y.size), out.reshape(out.size)
     zero = outs.dtype.type(0)
     for i in range(gs.size):
-        v = gs[i]  # loaded in any case, so that LLVM need not branch
+        v = gs[i]  # always loaded, so that LLVM need not branch
         outs[i] = zero if ys[i] <= zero else v
 
 

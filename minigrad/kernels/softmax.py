@@ -1,4 +1,4 @@
-"""Cross-entropy of softmax by rows, and its derivative; sums are in float64."""
+"""These kernels compute the cross-entropy of softmax by rows, and its derivative, in float64."""
 
 import math
 from typing import Any
@@ -10,12 +10,12 @@ from .jit.decorators import device_function, kernel
 
 
 def _shifted(x: float, top: float) -> float:
-    """Return x - top, which is 0 also if both are the same infinity."""
+    """Return x - top, or 0 if both are the same infinity."""
     return 0.0 if x == top else x - top
 
 
 def _nan_if_undefined(total: float, top: float) -> float:
-    """Return the sum of exp(x - top), or NaN if several x are inf or all are -inf."""
+    """Return `total`, the sum of exp(x - top), or NaN if several x are inf or all are -inf."""
     return math.nan if math.isinf(top) and total > 1.0 else total
 
 
@@ -24,9 +24,9 @@ nan_if_undefined = device_function(_nan_if_undefined, exact=True, bare=False)
 
 
 def _cross_entropy(a: NDArray[Any], q: NDArray[Any], out: NDArray[Any]) -> None:
-    """out[i] = sum over j of q[i, j] * (log(sum of exp(a[i])) - a[i, j]), (n, c) to (n,).
+    """Set out[i] to the sum over j of q[i, j] * (log(sum of exp(a[i])) - a[i, j]).
 
-    A weight q of 0 removes its term even if a is -inf.
+    a, q: (n, c); out: (n,). A term whose q is 0 counts as 0, even if a is -inf.
     """
     n, c = a.shape
     for i in range(n):
@@ -48,9 +48,9 @@ def _cross_entropy(a: NDArray[Any], q: NDArray[Any], out: NDArray[Any]) -> None:
 def _cross_entropy_grad(
     g: NDArray[Any], a: NDArray[Any], q: NDArray[Any], divisor: float, out: NDArray[Any]
 ) -> None:
-    """out[i, j] = g[i] / divisor * (softmax(a[i])[j] * (sum of q[i]) - q[i, j]).
+    """Set out[i, j] to g[i] / divisor * (softmax(a[i])[j] * (sum of q[i]) - q[i, j]).
 
-    g: of shape (n,), or (1,) for one cotangent of all rows. A row whose q is 0 gets 0, for any a.
+    g: (n,), or (1,) for one cotangent of all rows. A row whose q is 0 gets 0, for any a.
     """
     n, c = a.shape
     for i in range(n):
@@ -82,8 +82,8 @@ def _label_cross_entropy(
 ) -> int:
     """Compute p = softmax(a) and loss, the sum or mean of -log p[i, labels[i]].
 
-    Rows with ignore_index are left out; the mean over no rows is NaN. Returns the first row whose
-    label is out of range, or -1.
+    Rows whose label is ignore_index are left out; the mean over no rows is NaN. Return the first
+    row whose label is out of range, or -1.
     """
     n, c = a.shape
     count = 0
@@ -120,10 +120,10 @@ def _label_cross_entropy_grad(
     mean: bool,
     out: NDArray[Any],
 ) -> None:
-    """out[i] = g * (p[i] - one-hot of labels[i]), or 0 for an ignored row.
+    """Set out[i] to g * (p[i] - one-hot of labels[i]), or to 0 for an ignored row.
 
-    With `mean` this is divided by the number of rows that are not ignored. p - 1 at the label is
-    computed as minus the sum of the other p, which is exact for p near 1.
+    With `mean`, divide by the number of rows that are not ignored. At the label, p - 1 is computed
+    as minus the sum of the other p, which is accurate for p near 1.
     """
     n, c = p.shape
     count = 0

@@ -1,8 +1,8 @@
-"""The table of primitives: each forward beside its derivative, one file per family.
+"""The table of primitives holds each forward beside its derivative, in one file per family.
 
-In: primitives come in by their declaration, and `TABLE` has them by name. Out: every name without
-an underscore of the families below, which are primitives and functions made of them. Read
-primitive.py first, then elementwise.py. May import kernels, arrays, checks and errors only.
+Each declaration enters a primitive into `TABLE` by name. The package exports the public names of
+its families: primitives, and functions made of them. Read primitive.py first, then elementwise.py.
+These modules import only kernels, arrays, checks and errors from the rest of minigrad.
 """
 
 from .activations import *
@@ -18,4 +18,4 @@ from .reductions import *
 from .shapes import *
 from .softmax import *
 
-BUILTIN = dict(TABLE)  # those of minigrad; users declare others later
+BUILTIN = dict(TABLE)  # minigrad's own primitives; users declare others later

@@ -1,5 +1,7 @@
-"""Activations, which are elementwise primitives; elementwise.py states what they do at kinks,
-infinity and NaN."""
+"""Activations are elementwise primitives.
+
+elementwise.py states what they return at kinks, infinity and NaN.
+"""
 
 import math
 from typing import Any
@@ -62,7 +64,7 @@ tanh = pointwise(
 
 
 def as_float(a: Any) -> Any:
-    """Return a, in float32 unless it holds floats: -a wraps for unsigned integers."""
+    """Return a, as float32 unless it holds floats, since -a wraps for unsigned integers."""
     a = np.asarray(a)
     return a if a.dtype.kind == "f" else a.astype(np.float32)
 
@@ -97,7 +99,7 @@ softplus = pointwise(
 
 
 def _gelu(a: Any) -> Any:
-    from scipy.special import erfc  # late, as in erf; 1 + erf(a) would cancel for a < 0
+    from scipy.special import erfc  # imported late, as in _erf; 1 + erf(a) would cancel for a < 0
 
     return np.maximum(a, -40.0) * (0.5 * erfc(a * -math.sqrt(0.5)))
 
@@ -124,11 +126,11 @@ gelu = pointwise(
 
 
 def _binary_cross_entropy(x: Any, t: Any, positive: Any, negative: Any) -> Any:
-    """Return the loss as a part that grows with |x|, plus the part that both terms share."""
+    """Return the loss: a term that is linear in |x|, plus a log1p term that both classes share."""
     x = as_float(x)
     positive, negative = positive * t, negative * (1.0 - t)
     growing = np.where(x >= 0, negative, positive)
-    linear = growing * np.where(growing == 0, 0.0, np.abs(x))  # where x may be infinite
+    linear = growing * np.where(growing == 0, 0.0, np.abs(x))  # 0 * inf would be NaN
     return linear + (positive + negative) * np.log1p(np.exp(-np.abs(x)))
 
 
@@ -137,7 +139,7 @@ def _bce_wrt_x(g: Any, _y: Any, x: Any, t: Any, positive: Any, negative: Any) ->
 
 
 def _bce_wrt_t(g: Any, _y: Any, x: Any, _t: Any, positive: Any, negative: Any) -> Any:
-    """Return the value at t = 1 less that at t = 0, since the value is linear in t."""
+    """Return g times the loss at t = 1 minus the loss at t = 0, since the loss is linear in t."""
     if type(positive) is type(negative) is float and positive == negative:
         return g * (-positive * x)
     at_1 = binary_cross_entropy(x, 1.0, positive, negative)

@@ -1,12 +1,12 @@
-"""BatchNorm as one primitive, and its derivative as another, each a Numba kernel in closed form.
+"""BatchNorm is one primitive and its derivative another; each runs a closed-form Numba kernel.
 
     y       = gamma * x_hat + beta                 x_hat = (x - mean) * inv_std
-    dbeta   = sum of g                             sums over the batch and space, by channel
+    dbeta   = sum of g                             sums over batch and space, per channel
     dgamma  = sum of g * x_hat
     dx      = gamma * inv_std * (g - dbeta / n - x_hat * dgamma / n)
 
-With given statistics (in evaluation) these are constants, and dx = gamma * inv_std * g. The
-composed twin is in functional/batchnorm.py.
+Given statistics (in evaluation) are constants, so there dx = gamma * inv_std * g. The same function
+composed of small primitives is in functional/batchnorm.py.
 """
 
 import math
@@ -26,7 +26,7 @@ from .shapes import reshape
 
 Array = NDArray[Any]
 
-# What the kernels take for an array that is absent, by dtype and number of dimensions.
+# Empty arrays that stand for absent ones in the kernels, by dtype and number of dimensions.
 _ABSENT = {(np.dtype(t), n): np.empty((0,) * n, t) for t in "fd" for n in (1, 2, 3)}
 
 
@@ -55,8 +55,10 @@ def _forward(
 
 
 def _planes(a: Array) -> Array:
-    """Return a in C order, as (n, c, s) with all of space in one dimension, or as (n, c) where s is
-    1, since loops over planes of one value are slow."""
+    """Return a in C order with shape (n, c, s), where s is the product of all spatial dimensions.
+
+    If s is 1, the shape is (n, c), since loops over planes of one value are slow.
+    """
     n, c, *space = a.shape
     s = math.prod(space)
     shape = (n, c) if s == 1 else (n, c, s)
@@ -78,7 +80,7 @@ def _vjp(
 ) -> tuple[Any, ...]:
     stats, gate = kept[1]
     wanted, batch = (0 in needs, 1 in needs, 2 in needs), _mean is None
-    # Given statistics serve the formula alone, since stats has them as they were in the forward.
+    # Only the formula reads given statistics; the kernel reads the copy in `stats`.
     given = () if batch else (_mean, _var)
     how = {"wanted": wanted, "batch": batch, "eps": eps}
     return *batch_norm_grad(g, x, gamma, gate, stats, *given, **how), None, None
@@ -137,11 +139,11 @@ def _grad_vjp(
     batch: bool,
     eps: float,
 ) -> tuple[Any, ...]:
-    """The second derivative, from primitives, so that it can be differentiated in turn.
+    """Compute the second derivative from primitives, so that it can be differentiated again.
 
-    With u = (ux, ugamma, ubeta) the cotangents of (dx, dgamma, dbeta), <a> the mean of a over the
-    batch, and P(a) = a - <a> - x_hat * <a * x_hat>, which is its own transpose (without the
-    batch's statistics P(a) = a), dx = gamma * inv_std * P(g), and the derivatives of
+    Let u = (ux, ugamma, ubeta) be the cotangents of (dx, dgamma, dbeta), and <a> the mean of a over
+    batch and space. Let P(a) = a - <a> - x_hat * <a * x_hat>, which is its own transpose, or
+    P(a) = a with given statistics. Then dx = gamma * inv_std * P(g), and the derivatives of
     sum(ux * dx) + sum(ugamma * dgamma) + sum(ubeta * dbeta) are
 
         wrt g      gamma * inv_std * P(ux) + ugamma * x_hat + ubeta
@@ -149,7 +151,7 @@ def _grad_vjp(
         wrt x      inv_std * P(h) - gamma * inv_std^2 * x_hat * <ux * P(g)>
                    h = ugamma * g - gamma * inv_std * (ux * <g * x_hat> + g * <ux * x_hat>)
 
-    Without the batch's statistics, only inv_std * ugamma * g is left wrt x. An input that no
+    With given statistics, the derivative wrt x is inv_std * ugamma * g alone. An input that no
     cotangent reaches gets None.
     """
     axes = (0, *range(2, x.ndim))
@@ -168,7 +170,7 @@ def _grad_vjp(
         return spread(astype(getitem(stats, row), dtype=x.dtype))
 
     if batch:
-        centred = x - saved(0)  # exact, and hardly anything left to round
+        centred = x - saved(0)  # subtracting the saved mean first leaves little to round
         centred = centred - mean(centred)
         scale = inv_std(mean_square(centred, axis=axes, keepdims=True), eps=eps)
     else:
@@ -203,11 +205,12 @@ def _sum(a: Any, b: Any) -> Any:
     return b if a is None else a + b
 
 
-# --- formulas, as explanations print them -------------------------------------------------------
+# --- formulas for explanations ------------------------------------------------------------------
 
 
 def _by_channel(x: Any) -> tuple[str, Any]:
-    """Return how to reduce to one value for each channel, and how to write a parameter of each."""
+    """Return the arguments that reduce over all but channels, and a function that writes a
+    per-channel parameter so that it broadcasts."""
     if x.ndim == 2:
         return "axis=0", str
     axes, shape = (0, *range(2, x.ndim)), (-1, *[1] * (x.ndim - 2))

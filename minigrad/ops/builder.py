@@ -1,7 +1,7 @@
-"""The interface by which a primitive's decomposition writes operations for mg.compile.
+"""A primitive's decomposition writes operations for mg.compile with a Builder.
 
-An input of a decomposition is a number, None, or a Value: an array without elements, which has a
-shape, a dtype and, if it is a constant, an `array`.
+An input of a decomposition is a number, None, or a Value. A Value stands for an array: it has a
+shape and a dtype, and its `array` holds the elements if it is a constant.
 """
 
 from collections.abc import Sequence
@@ -11,15 +11,15 @@ from .primitive import Primitive
 
 
 class Builder(Protocol):
-    """Operations that take the place of one, whose outputs they make."""
+    """A Builder writes operations that replace one operation and produce its outputs."""
 
     @property
     def result(self) -> Any:
-        """The only output of the operation that is replaced."""
+        """Return the single output of the replaced operation."""
 
     @property
     def outputs(self) -> Sequence[Any]:
-        """All its outputs, with None for those that nothing reads."""
+        """Return all outputs of the replaced operation, with None for those that nothing reads."""
 
     def __call__(
         self,
@@ -29,24 +29,25 @@ class Builder(Protocol):
         like: Any = None,
         **attributes: Any,
     ) -> Any:
-        """Write an operation, and return the Value that it makes.
+        """Write an operation, and return the Value that it produces.
 
-        to: that Value, or a list of several, with None for those that nothing reads; like: or the
-            shape and dtype of a new one. Without either, inputs are broadcast, or reduced along the
-            attribute `axis`, in the dtype of the final result.
+        to: the Value to produce, or a list of several, with None for those that nothing reads.
+        like: the shape and dtype of a new Value, instead of `to`.
+        Without either, the new Value has the dtype of `result`, or bool for a comparison, and the
+        broadcast shape of the inputs; along the attribute `axis`, the shape is reduced to units.
         """
 
     def new(self, name: str, shape: Sequence[int], dtype: Any) -> Any:
-        """Return a new Value, for an operation to make."""
+        """Return a new Value that an operation will produce."""
 
     def constant(self, array: Any) -> Any:
-        """Return the Value of an array that is the same in each call."""
+        """Return a Value for an array that is the same in every call."""
 
     def reshaped(self, x: Any, shape: Sequence[int], to: Any = None) -> Any:
-        """Write x in another shape, which is a copy only where x does not lie in C order."""
+        """Write x reshaped; this copies only if x is not in C order."""
 
     def cast(self, x: Any, dtype: Any) -> Any:
-        """Write x in a dtype."""
+        """Write x converted to a dtype."""
 
     def spread(self, x: Any, shape: Sequence[int]) -> Any:
         """Write x broadcast to a shape."""

@@ -1,13 +1,14 @@
-"""Elementwise primitives: arithmetic, exponentials, choices and comparisons.
+"""Elementwise primitives do arithmetic, exponentials, choices, comparisons and casts.
 
-All broadcast as NumPy does; a rule returns a cotangent of the output's shape, and the backward pass
-sums it to the input's shape.
+All of them broadcast as in NumPy. A rule returns a cotangent of the output's shape, and the
+backward pass sums it to the input's shape.
 
-At plus and minus infinity values and derivatives are their limits, NaN where there is none; at -0.0
-they are IEEE arithmetic's, as 1 / -0.0 is -inf. NaN gives NaN. A derivative that depends on the
-input is NaN there, too; one that only chooses between constants (relu, leaky_relu, clip, maximum,
-minimum, sign, where) is PyTorch's at NaN, as it is at kinks and ties: a comparison with NaN is
-false, so relu, maximum and minimum pass the cotangent on, leaky_relu scales it, and clip stops it.
+At plus and minus infinity, values and derivatives are limits, or NaN if there is no limit. At -0.0
+they follow IEEE arithmetic: 1 / -0.0 is -inf. The value at NaN is NaN, and so is a derivative that
+depends on the input. A derivative that only chooses between constants (relu, leaky_relu, clip,
+maximum, minimum, sign, where) equals PyTorch's at NaN, at kinks and at ties: a comparison with NaN
+is false, so relu, maximum and minimum pass the cotangent on, leaky_relu scales it, and clip stops
+it.
 """
 
 import math
@@ -32,11 +33,11 @@ def pointwise(
     formula: Formula = None,
     scalar: Scalar | None = None,
 ) -> Primitive:
-    """Declare a primitive in which integers become floats where the result needs them to."""
+    """Declare an elementwise primitive; integers become floats if the result needs floats."""
     return primitive(name, forward, vjp, doc, promotes=True, formula=formula, scalar=scalar)
 
 
-# Python's operators are quicker on arrays than the functions of NumPy that they call.
+# Python's operators run faster on arrays than the NumPy functions that they call.
 # --- arithmetic ---------------------------------------------------------------------------------
 
 add = pointwise(
@@ -70,8 +71,10 @@ div = pointwise(
 
 
 def _pow_wrt_base(g: Any, _y: Any, a: Any, b: Any) -> Any:
-    """Return g * b * a**(b - 1), but 0 where b is 0, whatever a is, and where b is infinite and the
-    power is 0."""
+    """Return g * b * a**(b - 1).
+
+    The result is 0 where b is 0, for every a, and where b is infinite and the power is 0.
+    """
     if hasattr(b, "shape"):
         flat = equal(b, 0)
         power = a ** where(flat, 1.0, b - 1)
@@ -84,7 +87,10 @@ def _pow_wrt_base(g: Any, _y: Any, a: Any, b: Any) -> Any:
 
 
 def _pow_wrt_exponent(g: Any, y: Any, a: Any, b: Any) -> Any:
-    """Return g * y * log(a), but 0 where a is 0 and b >= 0, and where a is inf and b < 0."""
+    """Return g * y * log(a).
+
+    The result is 0 where a is 0 and b >= 0, and where a is inf and b < 0.
+    """
     if hasattr(a, "shape"):
         flat = logical_or(
             logical_and(equal(a, 0), greater_equal(b, 0)),
@@ -101,10 +107,10 @@ def _pow_wrt_exponent(g: Any, y: Any, a: Any, b: Any) -> Any:
 def _pow(a: Any, b: Any) -> Any:
     if isinstance(b, int) and b < 0:
         b = float(b)  # NumPy refuses an integer to a negative integer
-    return operator.pow(a, b)  # unlike np.power, it squares by multiplying
+    return operator.pow(a, b)  # unlike np.power, it computes a square as a product
 
 
-# NumPy computes these powers otherwise, or products compute them faster.
+# For these powers NumPy uses another formula, or products are faster.
 _POWERS = {0.5: "sqrt({0})", 2: "{0} * {0}", 3: "{0} * {0} * {0}"}
 
 
@@ -177,7 +183,7 @@ inv_std = pointwise(
 
 
 def _erf(a: Any) -> Any:
-    from scipy.special import erf  # on first use: it would double the time to import minigrad
+    from scipy.special import erf  # imported late: it would double the time to import minigrad
 
     return erf(a)
 
@@ -195,7 +201,7 @@ erf = pointwise(
 
 
 def _share(g: Any, a: Any, b: Any, loses: Any) -> Any:
-    """Return the part of g that goes to a: none where it loses against b, half at ties."""
+    """Return the cotangent of a: g where a wins against b, g / 2 at ties, else 0."""
     return where(equal(a, b), 0.5 * g, where(loses(a, b), 0.0, g))
 
 
@@ -257,7 +263,7 @@ def _clip_forward(a: Any, low: float | None, high: float | None) -> Any:
 
 
 def _clip_vjp(g: Any, _y: Any, a: Any, low: float | None, high: float | None) -> Any:
-    """Return g where low <= a <= high, the bounds themselves included, else 0, also at NaN."""
+    """Return g where low <= a <= high, and 0 elsewhere, also where a is NaN."""
     if low is not None:
         g = where(greater_equal(a, low), g, 0.0)
     return g if high is None else where(less_equal(a, high), g, 0.0)
@@ -281,7 +287,7 @@ _clip = pointwise(
 def clip(x: Any, min: float | None = None, max: float | None = None) -> Any:
     """Return x between the bounds `min` and `max`; the derivative at a bound is 1.
 
-    min, max: Python numbers; None is no bound. Errors: DtypeError for anything else.
+    min, max: Python numbers; None means no bound. Errors: DtypeError for anything else.
     """
     for bound in (min, max):
         if bound is not None and not is_number(bound):
@@ -289,7 +295,7 @@ def clip(x: Any, min: float | None = None, max: float | None = None) -> Any:
                 f"clip: bounds are Python numbers or None, got {type(bound).__name__}; use "
                 "maximum and minimum for bounds that vary"
             )
-    # As Python's numbers, which are weak: NumPy's would widen float32.
+    # Python numbers keep float32; NumPy's scalars would widen it.
     low, high = (b.item() if isinstance(b, np.generic) else b for b in (min, max))
     return _clip(x, low=low, high=high)
 
@@ -298,7 +304,7 @@ def clip(x: Any, min: float | None = None, max: float | None = None) -> Any:
 
 
 def comparison(name: str, forward: Any, scalar: str, doc: str = "") -> Primitive:
-    """Declare a primitive that gives a boolean constant.
+    """Declare a primitive that returns a boolean constant.
 
     Without a `doc`, the formula is the scalar expression with a and b as its operands.
     """
@@ -324,7 +330,7 @@ isnan = comparison("isnan", np.isnan, "{0} != {0}", "whether a is NaN, a boolean
 
 
 def _astype_forward(a: NDArray[Any], dtype: Any) -> NDArray[Any]:
-    """Convert without NumPy's warning for a float that the integer dtype cannot hold."""
+    """Convert without NumPy's warning about floats that do not fit the integer dtype."""
     if a.dtype.kind != "f" or np.dtype(dtype).kind not in "iu":
         return a.astype(dtype, "C")
     with np.errstate(invalid="ignore"):

@@ -1,8 +1,9 @@
-"""Any index is a sequence of steps, for each of which compiled loops have one form.
+"""Split any index into at most four steps, each of a form that compiled loops can express.
 
-First come ints and slices. Then the dimensions that arrays of integers index are moved side by
-side. Then these arrays, of one shape, are used as an index. At last the result is reshaped, for new
-dimensions.
+1. Ints and slices are applied.
+2. The dimensions that integer arrays index are moved next to each other.
+3. The integer arrays, broadcast to one shape, are used as an index.
+4. The result is reshaped, which adds new dimensions.
 """
 
 from collections.abc import Sequence
@@ -15,15 +16,17 @@ from .builder import Builder
 Index = tuple[Any, ...]
 Shape = tuple[int, ...]
 
-ARRAY = "array"  # in an index, the place of an array, which is an input of the primitive
+ARRAY = "array"  # stands in an index for an array, which is an input of the primitive
 FULL = slice(None)
 
 
 class Steps(NamedTuple):
-    """The steps of an index.
+    """Steps hold the steps of one index.
 
-    slices: the index of the first step; axes: the order of dimensions, None to keep it; arrays: the
-        Values of the arrays of integers; first: the first dimension that they index.
+    slices: the index of the first step.
+    axes: the order of dimensions that the second step makes, or None to keep the order.
+    first: the first dimension that the arrays index.
+    arrays: the Values of the integer arrays.
     """
 
     slices: tuple[Any, ...]
@@ -33,22 +36,22 @@ class Steps(NamedTuple):
 
     @property
     def places(self) -> tuple[Any, ...]:
-        """The index of the step with arrays."""
+        """Return the index of the third step, with ARRAY for each array."""
         return (FULL,) * self.first + (ARRAY,) * len(self.arrays)
 
     def moved(self, shape: Shape) -> Shape:
-        """Return what the first two steps make of a shape."""
+        """Return the shape that the first two steps give for an input's shape."""
         shape = sliced(shape, self.slices)
         return shape if self.axes is None else tuple(shape[i] for i in self.axes)
 
     def taken(self, shape: Shape) -> Shape:
-        """Return what the third step makes of a shape."""
+        """Return the shape that the third step gives for a shape from `moved`."""
         found = self.arrays[0].shape if self.arrays else ()
         return shape[: self.first] + found + shape[self.first + len(self.arrays) :]
 
 
 def is_one_step(index: Sequence[Any], arrays: Sequence[Any]) -> bool:
-    """Return whether an index is one step: the first, or the third."""
+    """Return whether an index consists of one step only, the first or the third."""
     if not arrays:
         return len(index) > 0 and Ellipsis not in index and None not in index
     first = list(index).index(ARRAY)
@@ -61,7 +64,7 @@ def is_one_step(index: Sequence[Any], arrays: Sequence[Any]) -> bool:
 
 
 def sliced(shape: Shape, slices: Sequence[Any]) -> Shape:
-    """Return the shape that ints and slices leave of a shape."""
+    """Return the shape that remains after ints and slices index an array of `shape`."""
     return tuple(
         len(range(n)[item]) for n, item in zip(shape, slices, strict=True) if type(item) is slice
     )
@@ -70,15 +73,17 @@ def sliced(shape: Shape, slices: Sequence[Any]) -> Shape:
 def steps_of(
     write: Builder, index: Sequence[Any], arrays: Sequence[Any], ndim: int
 ) -> Steps | None:
-    """Return the steps of an index into an array of `ndim` dimensions, or None for an index that is
-    a single boolean or a mask that is not constant."""
+    """Return the steps of an index into an array of `ndim` dimensions.
+
+    Return None if the index contains a single boolean or a mask that is not constant.
+    """
     found: list[Any] = []
     for x in arrays:
         if x.dtype.kind != "b":
             found.append(write.cast(x, np.int64))
         elif x.array is None or not x.shape:
             return None
-        else:  # a mask, which is a constant: the shape of the result depends on it
+        else:  # a constant mask; the shape of the result depends on it
             found += [write.constant(a) for a in x.array.nonzero()]
     given = iter(found)
     slices: list[Any] = []
@@ -103,15 +108,20 @@ def steps_of(
 
 
 def _are_apart(index: Sequence[Any]) -> bool:
-    """Return whether anything stands between the arrays and integers of an index, even an Ellipsis
-    of no dimensions: NumPy then puts the dimensions of the arrays first."""
+    """Return whether another item stands between the arrays and integers of an index.
+
+    NumPy then puts the dimensions of the arrays first, even if the item is an Ellipsis that stands
+    for no dimension.
+    """
     places = [i for i, item in enumerate(index) if item == ARRAY or type(item) is int]
     return places[-1] - places[0] >= len(places)
 
 
 def _whole(index: Sequence[Any], arrays: Sequence[Any], ndim: int) -> list[Any]:
-    """Return the index for all dimensions, without Ellipsis, a mask as one array for each of its
-    own."""
+    """Return the index with an item for each dimension.
+
+    Ellipsis and missing items become slices, and a mask becomes one array per dimension of its own.
+    """
     masks = iter([len(x.shape) if x.dtype.kind == "b" else 1 for x in arrays])
     items = [part for i in index for part in ([i] * next(masks) if i == ARRAY else [i])]
     missing = ndim - sum(item is not None and item is not Ellipsis for item in items)

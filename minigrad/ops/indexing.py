@@ -1,4 +1,4 @@
-"""Reading elements by index, and its transpose, adding to elements by index."""
+"""Read elements by index (getitem), and its transpose: add to elements by index (scatter)."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,7 @@ from .shapes import _permute
 
 
 def _filled(index: Index, arrays: Sequence[Any]) -> Index:
-    """Return the index with its arrays in their places."""
+    """Return the index with the arrays put in the places marked ARRAY."""
     given = iter(arrays)
     return tuple([next(given) if item == ARRAY else item for item in index])
 
@@ -43,12 +43,12 @@ def _scatter_forward(
 
 
 def _meets_once(arrays: Sequence[NDArray[Any]]) -> bool:
-    """Return whether an index with these arrays surely meets no element twice."""
+    """Return whether an index with these arrays certainly selects no element twice."""
     return all(i.dtype == bool for i in arrays) and len(arrays) <= 1
 
 
 def _add_at(out: NDArray[Any], g: NDArray[Any], arrays: Sequence[Any], index: Index) -> None:
-    """Add g to out at the index; an element that the index repeats gets all its terms."""
+    """Add g to out at the index; an element that is selected repeatedly gets every term."""
     shape, index = out.shape, _filled(index, arrays)
     if _meets_once(arrays):
         out[index] += g
@@ -88,7 +88,7 @@ def _scatter_formula(_a: Any, *arrays: Any, index: Index, shape: tuple[int, ...]
 
 
 def _written(index: Index) -> str:
-    """Return the text in brackets, with the operands behind a as its arrays."""
+    """Return the text between the brackets; the arrays are named b, c, ..."""
     names = iter(ascii_lowercase[1:])
     return ", ".join(_item(item, names) for item in index) or "()"
 
@@ -170,28 +170,28 @@ def getitem(x: Any, index: Any) -> Any:
 
 
 def scatter(g: Any, index: Any, shape: tuple[int, ...]) -> Any:
-    """Return zeros of a shape with g added at the index. Errors: as those of getitem."""
+    """Return zeros of a shape with g added at the index. Errors: those of getitem."""
     arrays: list[Any] = []
     normal = _normal(index, arrays)
     return _scatter(g, *arrays, index=normal, shape=shape)
 
 
 def _normal(index: Any, arrays: list[Any]) -> Index:
-    """Return the index as the primitives take it; its arrays go to `arrays`."""
+    """Return the index in the form that the primitives take, and append its arrays to `arrays`."""
     items = index if isinstance(index, tuple) else (index,)
     return tuple([_index_item(item, arrays) for item in items])
 
 
 def _index_item(item: Any, arrays: list[Any]) -> Any:
-    """Return the item as `index` has it; a copy of an array goes to `arrays`."""
+    """Return the item in that form; if it is an array, append a copy of it to `arrays`."""
     if item is None or item is Ellipsis:
         return item
     if isinstance(item, slice):
         return slice(*[n if n is None else _integer(n) for n in (item.start, item.stop, item.step)])
     if is_integer(item):
         return int(item)
-    # A primitive copies integers, so that compiled steps may get others. The shape of the result
-    # depends on a mask, so that is read here.
+    # A primitive copies integers, so that each call of a compiled step can use other ones. A mask
+    # is read here, since the shape of the result depends on it.
     if getattr(getattr(item, "dtype", None), "kind", "") in ("i", "u"):
         arrays.append(astype(item, dtype=np.int64))
         return ARRAY
@@ -215,7 +215,7 @@ def _integer(n: Any) -> int:
         raise DtypeError(f"getitem: slices take ints, got {n!r}") from None
 
 
-# --- indices that are checked -------------------------------------------------------------------
+# --- checked indices ----------------------------------------------------------------------------
 
 
 def _in_range_forward(
@@ -240,24 +240,24 @@ _in_range = primitive(
 
 
 def checked_indices(name: str, indices: Any, n: int, ignore_index: int | None = None) -> Any:
-    """Return a copy of the indices, or class labels where there is an ignore_index, as int64.
+    """Return a copy of the indices as int64, after a check of their range.
 
-    Errors: DtypeError unless they are integers, OutOfRangeError unless they are 0 to n - 1 or
-    ignored.
+    With an ignore_index they are class labels. Errors: DtypeError unless they are integers,
+    OutOfRangeError unless each is 0 to n - 1 or equals ignore_index.
     """
     if indices.dtype.kind not in "iu":
         raise DtypeError(
             f"{name}: indices must be integers, got {indices.dtype}; convert with .astype('int64')"
         )
     if indices.dtype != np.int64:
-        indices = astype(indices, dtype=np.int64)  # what is too large for it becomes negative
+        indices = astype(indices, dtype=np.int64)  # too large a value becomes negative
     return _in_range(indices, name=name, n=n, ignore_index=ignore_index)
 
 
 def out_of_range(
     name: str, indices: NDArray[Any], place: int, n: int, ignore_index: int | None
 ) -> OutOfRangeError:
-    """Return the error for an index or class label out of range at a place of the flat array."""
+    """Return the error for the index or class label at position `place` of the flat array."""
     value = indices.reshape(-1)[place]
     if ignore_index is None:
         position = tuple(int(i) for i in np.unravel_index(place, indices.shape))

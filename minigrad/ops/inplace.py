@@ -1,6 +1,6 @@
-"""Updates in place: what a training step does besides applying primitives.
+"""Updates in place are what a training step does besides applying primitives.
 
-engine/tensor.py runs them or, while a compiler traces, lets it note them.
+engine/tensor.py runs an update or, while mg.compile traces, reports it to the tracer.
 """
 
 import functools
@@ -16,12 +16,12 @@ from ..kernels.jit.decorators import plain
 
 @dataclass(eq=False)
 class Update:
-    """A function of arrays and numbers that changes those of its arrays at positions `changes`.
+    """An Update is a function of arrays and numbers that changes the arrays at positions `changes`.
 
     kernel: a compiled kernel for arrays in C order, which generated code calls, or a function of
         NumPy arrays, which runs between generated functions.
     numbers: the positions of the inputs that are numbers; all others are arrays.
-    threads: whether the kernel takes the threads that share its work as its last argument.
+    threads: whether the kernel's last argument is the pool of threads that share its work.
     """
 
     name: str
@@ -33,7 +33,8 @@ class Update:
 
     @functools.cached_property
     def in_any_order(self) -> "Update":
-        """The same update for arrays that may lie in memory in any order: it changes copies."""
+        """Return the same update for arrays in any memory order: it changes C-ordered copies of
+        them and copies the results back."""
         kernel = self._change_copies
         return Update(self.name, kernel, self.changes, self.doc, self.numbers, self.threads)
 

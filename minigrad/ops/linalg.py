@@ -1,4 +1,4 @@
-"""Products of matrices, left to BLAS; transposed operands are flags to it, not copies."""
+"""Matrix products call BLAS, which reads transposed operands without copying them."""
 
 import math
 from typing import Any
@@ -15,7 +15,7 @@ from .reductions import sum_over
 from .shapes import reshape, transpose, unsqueeze
 
 
-@np.errstate(all="ignore")  # BLAS computes past the ends of rows, and reports what it meets there
+@np.errstate(all="ignore")  # BLAS computes past the ends of rows, so flags there mean nothing
 def _matmul_forward(a: NDArray[Any], b: NDArray[Any]) -> Any:
     try:
         return np.matmul(a, b)
@@ -38,7 +38,7 @@ def _why_no_product(a: tuple[int, ...], b: tuple[int, ...]) -> str:
 
 
 def _matmul_wrt_a(g: Any, _y: Any, a: Any, b: Any) -> Any:
-    """Return g @ b^T; a vector takes part as a matrix of one row (a) or one column (b)."""
+    """Return g @ b^T; a vector a counts as a matrix of one row, a vector b as one of one column."""
     if b.ndim == 1:
         g, b = unsqueeze(g, -1), unsqueeze(b, -1)
     if a.ndim == 1:
@@ -47,7 +47,7 @@ def _matmul_wrt_a(g: Any, _y: Any, a: Any, b: Any) -> Any:
 
 
 def _matmul_wrt_b(g: Any, _y: Any, a: Any, b: Any) -> Any:
-    """Return a^T @ g, with vectors as above."""
+    """Return a^T @ g; a vector a counts as a matrix of one row, a vector b as one of one column."""
     if b.ndim == 1:
         g = unsqueeze(g, -1)
     if a.ndim == 1:
@@ -64,8 +64,10 @@ def _drop(x: Any, axis: int, unit: bool) -> Any:
 
 
 def _write_matmul(write: Builder, a: Any, b: Any) -> bool:
-    """Write vectors as matrices, and several matrices as an array of three dimensions, or of two
-    where all are multiplied by the same matrix."""
+    """Write a product of matrices, with vectors as matrices of one row or column.
+
+    A stack of matrices gets three dimensions, or two if all are multiplied by one matrix b.
+    """
     y = write.result
     if y.dtype.kind != "f" or (_is_one_call(a, b) and len(b.shape) == 2):
         return False
@@ -93,7 +95,7 @@ def _write_rows(write: Builder, x: Any) -> Any:
 
 
 def _is_one_call(*values: Any) -> bool:
-    """Return whether one call does it: all have one dtype, and the first has two dimensions."""
+    """Return whether one BLAS call suffices: the dtypes are equal and the first Value is 2-D."""
     given = [v for v in values if v is not None]
     return len(given[0].shape) == 2 and len({v.dtype for v in given}) == 1
 
@@ -129,7 +131,7 @@ def _linear_forward(x: NDArray[Any], w: NDArray[Any], b: NDArray[Any] | None) ->
 
 
 def _dot(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
-    """Return a @ b, both of two dimensions, in memory that may have served before."""
+    """Return a @ b for two matrices; a large result lies in memory that the allocator reuses."""
     size = len(a) * b.shape[1]
     if size < SMALL or a.dtype is not b.dtype or a.dtype.kind != "f":
         return np.dot(a, b)  # type: ignore[no-any-return]
@@ -156,7 +158,7 @@ def _linear_grad_forward(
 def _linear_grad_vjp(
     u: Any, _y: Any, g: Any, x: Any, w: Any, *, needs: Any, wanted: Any
 ) -> tuple[Any, ...]:
-    """Differentiate sum(ux * dx) + sum(uw * dw) + sum(ub * db), linear in each of g, x and w."""
+    """Differentiate sum(ux * dx) + sum(uw * dw) + sum(ub * db), which is linear in g, x and w."""
     ux, uw, ub = u
     wrt_g = wrt_x = wrt_w = None
     if ux is not None:

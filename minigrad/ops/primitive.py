@@ -1,8 +1,8 @@
-"""Primitives: each has a forward on arrays and, beside it, its derivative and all else to know.
+"""A primitive declares a forward on arrays, its derivative and all else to know about it.
 
 Everything that differentiates, explains or compiles reads the one table that is built here.
 This layer lies below the Tensor: rules are written with operators and with other primitives,
-and never name its class.
+and never name the class Tensor.
 """
 
 import inspect
@@ -13,26 +13,27 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar, overload
 Given = ParamSpec("Given")
 Rule = Callable[..., Any]
 Formula = str | Callable[..., str | None] | None
-# It gets a primitive, its inputs and its attributes, and returns what the primitive's call returns.
+# A function of a primitive, its inputs and its attributes, which returns the result of the call.
 Dispatcher = Callable[["Primitive", tuple[Any, ...], dict[str, Any]], Any]
 X = TypeVar("X")
 
 TABLE: dict[str, "Primitive"] = {}
-MAX_OUTPUTS = 4  # the tape numbers records in steps of it, for each output to have a number
+MAX_OUTPUTS = 4  # records are numbered in steps of this, so that each output has a number
 
 
 class Scalar(NamedTuple):
-    """How compiled loops compute one element of the result.
+    """A Scalar says how compiled loops compute one element of the result.
 
-    expression: Python, in which {0}, {1}, ... stand for elements of the inputs, {name} for an
-        attribute, {zero} and {one} for these numbers, and {dtype} for the dtype that it is computed
-        in, as in {dtype}(0.5). All operands have this dtype, which is that of the result. It may
-        call the functions of one element that kernels/codegen_runtime.py has, such as those of
-        Python's math. Lines before it, `part = ...`, define what it names as {part}. Or a function
-        of the inputs and attributes that returns the expression; it can only look at numbers.
-    cheap: computing an element again costs less than storing it and reading it back.
-    integers: integers are computed as such; elsewhere they are converted to the result's floats.
-    compares: the operands are compared in their common dtype, and the result is a boolean.
+    expression: a Python expression. {0}, {1}, ... stand for elements of the inputs, {name} for an
+        attribute, {zero} and {one} for these numbers, and {dtype} for the dtype of the result, as
+        in {dtype}(0.5); all operands are converted to this dtype. The expression may call the
+        scalar functions that kernels/codegen_runtime.py defines or imports, such as those of
+        Python's math. Lines before it, `part = ...`, define values that it uses as {part}. Instead
+        of a text, this may be a function that gets the inputs and attributes and returns the text;
+        the function may look at numbers, but not at the elements of arrays.
+    cheap: whether to recompute an element costs less than to store it and read it back.
+    integers: whether integers are computed as integers, not converted to the result's floats.
+    compares: whether the operands are compared in their common dtype to give a boolean.
     raw: the positions of operands that keep their own dtype.
     """
 
@@ -44,12 +45,12 @@ class Scalar(NamedTuple):
 
 
 class Reduction(NamedTuple):
-    """How compiled loops reduce an input along the attribute `axis`.
+    """A Reduction says how compiled loops reduce an input along the attribute `axis`.
 
-    term: what is combined for each element {0}.
-    extreme: a function of two elements that combines them, in the dtype of the result, and the
-        float that it starts from; None: terms are summed in float64.
-    mean: the sum is divided by the number of terms.
+    term: the expression that is reduced, in which {0} stands for an element of the input.
+    extreme: the name of a function that combines two elements in the dtype of the result, and the
+        float to start from; None: terms are summed in float64.
+    mean: whether the sum is divided by the number of terms.
     """
 
     term: str = "{0}"
@@ -58,47 +59,47 @@ class Reduction(NamedTuple):
 
 
 class Primitive:
-    """An operation that the tape can record.
+    """A Primitive is an operation that the tape can record.
 
-    name: unique; errors, the tape and generated code call it so.
-    doc: what it computes, in a few words; without it, the formula.
+    name: a unique name, which errors, the tape and generated code use.
+    doc: a short description of the result; the default is the formula.
     forward: `forward(*arrays, **attributes) -> array`, a pure function of NumPy arrays (scalars
         arrive as Python numbers, absent operands as None).
     vjp: the vector-Jacobian products, written with operators and primitives: they run on arrays,
         and on Tensors where the backward pass is to be recorded. Either a tuple with one rule for
         each input (None where there is no gradient), `rule(g, y, *inputs, **attributes)`, which
-        returns the cotangent of that input, or one joint rule, which returns them all; its keyword
-        `needs` has the positions of the inputs whose cotangents are asked for. g is the cotangent
-        of the output y. Where an input was broadcast, its cotangent has the shape of y, and the
-        backward pass sums it to the input's shape; it also broadcasts a cotangent that has unit
-        dimensions. A rule returns None where there is no derivative. It reads elements only by
-        primitives and operators, also those of saved arrays, since a step that is being compiled
-        has no elements. None: not differentiable; the output is a constant.
-        A rule does not read the elements of a parameter whose name begins with an underscore, only
-        its shape and dtype: such an input, or y, may change between forward and backward.
-    promotes: integers and booleans become floats where the result needs them to.
-    is_view: the result may share memory with the first input.
+        returns the cotangent of that input, or one joint rule, which returns a tuple with all
+        cotangents; its keyword `needs` holds the positions of the inputs whose cotangents are
+        wanted. g is the cotangent of the output y. If an input was broadcast, its cotangent may
+        have the shape of y, and the backward pass sums it to the input's shape. A cotangent with
+        unit dimensions is broadcast to that shape. A rule returns None if there is no derivative.
+        It reads elements only with primitives and operators, also those of residuals, since arrays
+        have no elements while a step is traced. None: not differentiable; the output is a constant.
+        An underscore at the beginning of a rule's parameter name promises that the rule reads only
+        the shape and dtype of that input, or of y, so its elements may change before backward.
+    promotes: whether integers and booleans become floats if the result needs floats.
+    is_view: whether the result may share memory with the first input.
     outputs: the number of outputs, at most 4. If there are several, forward and calls return a
-        tuple, and g and y are tuples, too; g has None for each output that nothing was made of.
-    saves: forward and calls return (y, saved), and rules get this pair as their y. saved: the
-        residuals, which are arrays that the rules need, and constants to everyone else. A rule that
-        needs y itself reads it there.
-    formula: the forward as mathematics, which explanations print and read back: an expression in
-        the names of the operands and attributes, with Python's operators, the functions of
-        minigrad, one_hot(labels, n) and s_[...], an index by itself, after assignments if that
-        reads better; several outputs are separated by commas. Or a function that returns it for
-        the inputs and attributes. None: a call of the primitive. Derivatives have no formula of
-        their own: explanations write out their rules.
+        tuple, and g and y are tuples, too; g holds None for an output that has no cotangent.
+    saves: whether forward and calls return (y, residuals), the pair that rules get as their y. The
+        residuals are arrays that the rules need; no gradient flows to them.
+    formula: the forward as mathematics, which explanations print and evaluate. It is an expression
+        in the names of the operands and attributes, with Python's operators, the functions of
+        minigrad, one_hot(labels, n) and s_[...], which writes an index as a value. Assignments may
+        come before it, and commas separate several outputs. Instead of a text, this may be a
+        function that returns the text for the inputs and attributes. None: explanations print a
+        call of the primitive. Derivatives have no formula: explanations write out their rules.
     add_cotangent: `add_cotangent(total, g, y, *inputs, **attributes)`, for a joint rule whose only
         cotangent, that of the first input, is zero except for a few elements. It adds these to
         total, an array of that input's shape and dtype, so no array of zeros is needed. The
-        backward pass calls it instead of the rule if it owns the sum so far; the rule, on arrays,
-        must return memory of its own. None: cotangents are added as a whole.
-    scalar, reduction: how compiled loops compute it, if they can.
+        backward pass calls it instead of the rule if it owns the sum so far, so the rule, given
+        arrays, must return newly allocated memory. None: the backward pass adds whole cotangents.
+    scalar, reduction: how compiled loops compute it, or None if they cannot.
     decompose: `decompose(write, *inputs, **attributes) -> bool`, which writes other primitives in
         its place for mg.compile, and returns whether it did; write: the Builder of builder.py.
-    random: each call draws anew, so two calls with the same inputs differ.
-    kept: compiled steps run it though nothing reads its results, as it may raise an error.
+    random: whether each call draws random numbers, so that calls with equal inputs differ.
+    kept: whether compiled steps run it even if nothing reads its results, since it may raise an
+        error.
     """
 
     def __init__(
@@ -127,27 +128,27 @@ class Primitive:
         self.joint = vjp if callable(vjp) else None
         self.rules = vjp if isinstance(vjp, tuple) else ()
         self.differentiable = vjp is not None
-        self.partial = None in self.rules  # not with respect to each input
+        self.partial = None in self.rules  # some inputs have no rule
         self.promotes = promotes
         self.is_view = is_view
         self.outputs = outputs
         self.saves = saves
-        self.single = outputs == 1 and not saves  # a result is one array, and no tuple
+        self.single = outputs == 1 and not saves  # whether a result is an array, not a tuple
         self.formula = formula
         self.add_cotangent = add_cotangent
         self.scalar = scalar
         self.reduction = reduction
         self.decompose = decompose
         self.random = random
-        self.kept = kept or random  # so that the generator advances as eagerly
+        self.kept = kept or random  # so that the generator advances as without mg.compile
         self.__doc__ = doc or (formula if isinstance(formula, str) else name)
 
     def reads(self, i: int, needs: Sequence[int]) -> bool:
-        """Whether the rules for the inputs at positions `needs` read the elements of input i."""
+        """Return whether the rules for the inputs at positions `needs` read elements of input i."""
         return any(_reads(rule, i) for rule in self._rules_for(needs))
 
     def reads_result(self, y: Any, needs: Sequence[int]) -> bool:
-        """Whether those rules read the elements of what the forward returned, y."""
+        """Return whether these rules read elements of y, the result of the forward."""
         if self.saves:
             (result,), saved = self.unpack(y)
             return any(part is result for part in (saved if type(saved) is tuple else (saved,)))
@@ -159,7 +160,7 @@ class Primitive:
         return [rule for rule in rules if rule is not None]
 
     def operands(self, n: int) -> list[str]:
-        """The names of n inputs, as the rules have them; a, b, ... where these have none."""
+        """Return names for n inputs: those of the rules' parameters, or else a, b, ..."""
         names: list[str] = []
         for rule in (self.joint, *self.rules):
             if rule is not None:
@@ -168,7 +169,7 @@ class Primitive:
         return names[:n] if len(names) >= n else letters(n)
 
     def unpack(self, result: Any) -> tuple[Sequence[Any], Any]:
-        """Split what the forward, or a call, has returned into its outputs and the residuals.
+        """Split the result of the forward, or of a call, into the outputs and the residuals.
 
         The residuals are a tuple, a single array, or () where the primitive saves nothing.
         """
@@ -188,9 +189,10 @@ class Primitive:
     @overload
     def __call__(self, **attributes: Any) -> Any: ...
     def __call__(self, *inputs: Any, **attributes: Any) -> Any:
-        """Apply the primitive: Tensors among the inputs give Tensors, and arrays alone give arrays.
+        """Apply the primitive: the result is a Tensor if an input is one, else an array.
 
-        The type that is declared is that of a single output, whose first input is of its kind.
+        The overloads declare the result to have the type of the first input, which is true for a
+        primitive with a single output.
         """
         return _dispatch(self, inputs, attributes)
 
@@ -199,7 +201,7 @@ class Primitive:
 
 
 def _run_forward(primitive: Primitive, inputs: tuple[Any, ...], attributes: dict[str, Any]) -> Any:
-    """Run the forward on arrays: all that can be done without the engine."""
+    """Run the forward on arrays; this is the dispatcher until the engine sets another."""
     return primitive.forward(*inputs, **attributes)
 
 
@@ -213,7 +215,7 @@ def set_dispatcher(dispatcher: Dispatcher) -> None:
 
 
 def letters(n: int) -> list[str]:
-    """Names for n operands: a to z, a1 to z1, and so on."""
+    """Return names for n operands: a to z, a1 to z1, and so on."""
     return [f"{ascii_lowercase[i % 26]}{i // 26 or ''}" for i in range(n)]
 
 
@@ -229,18 +231,18 @@ def _declaring(make: Callable[Given, Primitive]) -> Callable[Given, Primitive]:
     return primitive
 
 
-primitive = _declaring(Primitive)  # so that type checkers know its arguments
+primitive = _declaring(Primitive)  # a decorated class, so that type checkers know the arguments
 
 
 def _code(rule: Rule) -> Any:
-    """Return the code of a rule as it was written, whatever wraps it."""
+    """Return the code object of a rule, without its decorators."""
     return inspect.unwrap(rule).__code__
 
 
 def _reads(rule: Rule, i: int) -> bool:
-    """Whether a rule reads the elements of input i: the underscore convention."""
+    """Return whether a rule reads elements of input i, by the underscore convention."""
     code = _code(rule)
-    names = code.co_varnames[2 : code.co_argcount]  # behind g and y
+    names = code.co_varnames[2 : code.co_argcount]  # after g and y
     if i < len(names):
         return not names[i].startswith("_")
     rest = code.co_varnames[code.co_argcount + code.co_kwonlyargcount]  # *inputs

@@ -1,4 +1,4 @@
-"""The random generator, and the primitives that draw from it anew in each call."""
+"""Random primitives draw from one generator of the process in each call."""
 
 from typing import Any
 
@@ -12,23 +12,23 @@ _generator = np.random.default_rng()
 
 
 def start(seed: int) -> None:
-    """Use a new generator from now on."""
+    """Replace the generator by a new one with this seed."""
     global _generator
     _generator = np.random.default_rng(seed)
 
 
 def generator() -> np.random.Generator:
-    """Return the generator in use, which all threads share (NumPy's lock themselves)."""
+    """Return the generator in use; all threads share it, since NumPy's generators are locked."""
     return _generator
 
 
 def place() -> tuple[np.random.Generator, Any]:
-    """Return the state of the generator, for `go_back`."""
+    """Return the generator and its state, for `go_back`."""
     return _generator, _generator.bit_generator.state
 
 
 def go_back(there: tuple[np.random.Generator, Any]) -> None:
-    """Restore the state, so that what was drawn since will be drawn again."""
+    """Restore a state from `place`, so that the numbers drawn since then are drawn again."""
     drawn, state = there
     drawn.bit_generator.state = state
 
@@ -43,7 +43,7 @@ def _keep_mask_forward(a: Any, p: float) -> Any:
     return (drawn >= p).astype(dtype) * (1.0 / (1.0 - p) if p < 1.0 else 0.0)
 
 
-# Not in the table: only compiled steps draw by it, before generated code runs.
+# Not in the table, since only compiled steps use it; they draw before generated code runs.
 uniform = Primitive(
     "uniform", _uniform_forward, None, "numbers from 0 to below 1, in float32", random=True
 )

@@ -1,7 +1,7 @@
-"""Sums, means, variances and extremes over any axes.
+"""Reductions compute sums, means, variances and extremes over any axes.
 
-float32 is summed in float64 and rounded once, here as in every kernel. The rules of sum and mean
-return a cotangent with unit dimensions, which the backward pass broadcasts.
+Sums of float32 are accumulated in float64 and rounded once, as in every kernel. The rules of sum
+and mean return a cotangent with unit dimensions, which the backward pass broadcasts.
 """
 
 import functools
@@ -52,9 +52,9 @@ def _total(a: NDArray[Any], axis: tuple[int, ...], keepdims: bool, mean: bool) -
 
 
 def _add(a: NDArray[Any], steps: _Steps, divisor: int, out: NDArray[Any]) -> NDArray[Any]:
-    """Write the total of a by these steps, over the divisor, into out, and return out.
+    """Sum a by these steps, divide by the divisor, write the result into out, and return out.
 
-    Both arrays lie in C order.
+    Both arrays are in C order.
     """
     for p, n, c in steps[:-1]:
         a = _add(a, ((p, n, c),), 1, np.empty(p * c))
@@ -73,10 +73,10 @@ def _steps(
     shape: tuple[int, ...], axis: tuple[int, ...], keepdims: bool
 ) -> tuple[_Steps, tuple[int, ...], int]:
     """Return the steps that sum an array in C order, the shape of the result, and the number of
-    terms of each element.
+    terms in each of its elements.
 
-    Each step sums over the middle of three axes, (p, n, c), beginning with the last axes, which
-    lie together. An empty array has no steps.
+    A step (p, n, c) reshapes the array to these three sizes and sums over the middle one. The first
+    step sums the last axes, which are adjacent in memory. An empty array has no steps.
     """
     kept = _kept(shape, axis)
     result = kept if keepdims else tuple([n for i, n in enumerate(shape) if i not in axis])
@@ -84,7 +84,7 @@ def _steps(
     if 0 in shape:
         return (), result, count
     steps: list[tuple[int, int, int]] = []
-    c, n = 1, 1  # sizes behind the axis: of what is kept, and of what is summed
+    c, n = 1, 1  # sizes of the kept and of the summed axes to the right
     for i in range(len(shape) - 1, -1, -1):
         if i in axis:
             n *= shape[i]
@@ -100,8 +100,8 @@ def _steps(
 def _total_of_any(a: NDArray[Any], axis: tuple[int, ...]) -> NDArray[Any]:
     """Return the sum of an array in any layout, in float64 and with unit dimensions.
 
-    The axes are taken in the order in which they lie in memory; an axis along which elements are
-    repeated, as broadcasting leaves them, is not walked along.
+    The axes are sorted by their order in memory. An axis of stride 0, which broadcasting makes, is
+    not summed; the result is multiplied by its size.
     """
     once = a[tuple([slice(1) if step == 0 else slice(None) for step in a.strides])]
     order = sorted(range(a.ndim), key=lambda i: -abs(a.strides[i]))
@@ -115,7 +115,10 @@ def _total_of_any(a: NDArray[Any], axis: tuple[int, ...]) -> NDArray[Any]:
 
 
 def _total_by_numpy(a: NDArray[Any], axis: tuple[int, ...], keepdims: bool, mean: bool) -> Any:
-    """Return the total of integers, or of an empty array, whose mean is NaN."""
+    """Return the sum or mean of an array that is empty or holds no floats.
+
+    The mean of an empty array is NaN.
+    """
     total = _add_reduce(a, axis=axis, keepdims=keepdims)
     if not mean:
         return total
@@ -143,7 +146,7 @@ def _mean_square_forward(a: NDArray[Any], axis: tuple[int, ...], keepdims: bool)
 
 
 def _var_forward(a: NDArray[Any], axis: tuple[int, ...], keepdims: bool, correction: float) -> Any:
-    """Compute it in two passes, with the mean and the squares in float64."""
+    """Return the variance, computed in two passes with the mean and the squares in float64."""
     dtype = a.dtype if a.dtype.kind == "f" else np.float32
     n = _count(a.shape, axis)
     if a.size == 0:
@@ -159,20 +162,20 @@ def _var_forward(a: NDArray[Any], axis: tuple[int, ...], keepdims: bool, correct
 
 
 def _keep(g: Any, a: Any, axis: tuple[int, ...], keepdims: bool) -> Any:
-    """Return g as it broadcasts to the shape of a, with the reduced dimensions as units."""
+    """Return g with the reduced dimensions as units, so that it broadcasts to the shape of a."""
     return g if keepdims else _reshape(g, shape=_kept(a.shape, axis))
 
 
 def _mean_vjp(g: Any, _y: Any, a: Any, axis: tuple[int, ...], keepdims: bool) -> Any:
-    # Only the shape of a is used, yet it counts as read: backward through a batch_norm whose
-    # input was changed in place is an error, composed as fused.
+    # Named a, not _a, although only its shape is read: if the input of a batch_norm was changed in
+    # place, backward then raises an error in the composed form as in the fused one.
     n = a.size // g.size if g.size else 0
     return _keep(g / n if n else g, a, axis, keepdims)
 
 
 def _mean_square_vjp(g: Any, _y: Any, a: Any, axis: tuple[int, ...], keepdims: bool) -> Any:
     n = a.size // g.size if g.size else 0
-    g = g * (2.0 / n) if n else g  # the factor where it is small: before broadcasting
+    g = g * (2.0 / n) if n else g  # before broadcasting, while g is small
     return _keep(g, a, axis, keepdims) * a
 
 
@@ -181,17 +184,17 @@ def _var_vjp(
 ) -> Any:
     n = _count(a.shape, axis)
     centred = a - mean_over(a, axis=axis, keepdims=True)
-    factor = 2.0 / (n - correction) if n else 0.0  # over nothing there is nothing to weigh
+    factor = 2.0 / (n - correction) if n else 0.0  # avoids 0 / 0 for an empty reduction
     return _keep(g * factor, a, axis, keepdims) * centred
 
 
 def _extreme_vjp(g: Any, y: Any, a: Any, axis: tuple[int, ...], keepdims: bool) -> Any:
-    """Return g in equal parts for all elements that attain the extreme y, NaN where y is NaN."""
+    """Return g divided equally among the elements that equal the extreme y; NaN where y is NaN."""
     g, y = _keep(g, a, axis, keepdims), _keep(y, a, axis, keepdims)
     return g * _ties(a, y, axis=axis)
 
 
-@np.errstate(invalid="ignore")  # NaN has no ties: 0 / 0
+@np.errstate(invalid="ignore")  # no element equals NaN, so this computes 0 / 0
 def _ties_forward(a: NDArray[Any], y: NDArray[Any], axis: tuple[int, ...]) -> Any:
     attained = a == y
     return attained.astype(a.dtype) / _add_reduce(attained, axis=axis, keepdims=True, dtype=a.dtype)
@@ -206,7 +209,7 @@ def _ties_formula(a: NDArray[Any], y: NDArray[Any], axis: tuple[int, ...]) -> st
 
 
 def has_floats(a: Any) -> bool:
-    """Return whether loops can reduce a Value: it has floats, and at least one element."""
+    """Return whether loops can reduce a Value: it must hold floats, and at least one element."""
     return a.dtype.kind == "f" and 0 not in a.shape
 
 
@@ -294,12 +297,15 @@ _argmin = primitive(
 
 
 def sum(x: Any, axis: Axes = None, keepdims: bool = False) -> Any:
-    """Sum over axes (None: all); float32 is accumulated in float64. Errors: ArgumentError."""
+    """Return the sum over axes (None: all); float32 is accumulated in float64.
+
+    Errors: ArgumentError.
+    """
     return sum_over(x, axis=normalize_axes("sum", np.ndim(x), axis), keepdims=keepdims)
 
 
 def mean(x: Any, axis: Axes = None, keepdims: bool = False) -> Any:
-    """Mean over axes (None: all), NaN over nothing; integers give float32.
+    """Return the mean over axes (None: all), or NaN over no elements; integers give float32.
 
     Errors: ArgumentError.
     """
@@ -307,7 +313,7 @@ def mean(x: Any, axis: Axes = None, keepdims: bool = False) -> Any:
 
 
 def var(x: Any, axis: Axes = None, correction: float = 0.0, keepdims: bool = False) -> Any:
-    """Variance over axes, sum (x - mean)^2 / (n - correction).
+    """Return the variance over axes (None: all), sum of (x - mean)^2 / (n - correction).
 
     correction: 0 gives the biased variance (NumPy's, the array API's and BatchNorm's default), 1
     the unbiased one (PyTorch's default). Errors: ArgumentError unless n > correction.
@@ -324,12 +330,14 @@ def var(x: Any, axis: Axes = None, correction: float = 0.0, keepdims: bool = Fal
 
 
 def std(x: Any, axis: Axes = None, correction: float = 0.0, keepdims: bool = False) -> Any:
-    """Square root of `var`, with its arguments; where that is 0, the derivative is NaN."""
+    """Return the square root of `var`, with its arguments; the derivative is NaN where it is 0."""
     return sqrt(var(x, axis, correction, keepdims))
 
 
 def max(x: Any, axis: Axes = None, keepdims: bool = False) -> Any:
-    """Largest element over axes (None: all); ties share as in torch.amax.
+    """Return the largest element over axes (None: all).
+
+    Ties share the gradient equally, as in torch.amax.
 
     Errors: ShapeError over an empty dimension.
     """
@@ -337,7 +345,9 @@ def max(x: Any, axis: Axes = None, keepdims: bool = False) -> Any:
 
 
 def min(x: Any, axis: Axes = None, keepdims: bool = False) -> Any:
-    """Smallest element over axes (None: all); ties share as in torch.amin.
+    """Return the smallest element over axes (None: all).
+
+    Ties share the gradient equally, as in torch.amin.
 
     Errors: ShapeError over an empty dimension.
     """
@@ -345,12 +355,18 @@ def min(x: Any, axis: Axes = None, keepdims: bool = False) -> Any:
 
 
 def argmax(x: Any, axis: int | None = None) -> Any:
-    """Index of the first largest element along an axis, or in the flat x; int64, no gradient."""
+    """Return the index of the first largest element along an axis, or in the flat x if it is None.
+
+    The result is int64 and has no gradient.
+    """
     return _argmax(x, axis=_one_nonempty("argmax", np.shape(x), axis))
 
 
 def argmin(x: Any, axis: int | None = None) -> Any:
-    """Index of the first smallest element along an axis, or in the flat x; int64, no gradient."""
+    """Return the index of the first smallest element along an axis, or in the flat x if it is None.
+
+    The result is int64 and has no gradient.
+    """
     return _argmin(x, axis=_one_nonempty("argmin", np.shape(x), axis))
 
 

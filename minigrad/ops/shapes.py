@@ -1,7 +1,7 @@
-"""Primitives that move elements without changing them, and the functions made of them.
+"""Shape primitives move elements without changing them; the public functions are made of them.
 
-A public function checks and normalises its arguments once; the primitive below it takes only
-full shapes and non-negative axes, so that rules, printers and compilers meet one form.
+A public function checks and normalises its arguments once. The primitive that it calls gets full
+shapes and non-negative axes only, so rules, printers and compilers handle a single form.
 """
 
 import functools
@@ -20,7 +20,10 @@ Axes = int | Sequence[int] | None
 
 
 def normalize_axes(name: str, ndim: int, axis: Axes) -> tuple[int, ...]:
-    """Return sorted, non-negative, distinct axes; None means all. Errors: Dtype-, ArgumentError."""
+    """Return sorted, non-negative, distinct axes; None means all.
+
+    Errors: DtypeError, ArgumentError.
+    """
     if axis is None:
         return tuple(range(ndim))
     axes = axis if isinstance(axis, (tuple, list)) else (axis,)
@@ -31,7 +34,7 @@ def normalize_axes(name: str, ndim: int, axis: Axes) -> tuple[int, ...]:
 
 
 def normalize_axis(name: str, ndim: int, axis: Any, expected: str = "one int") -> int:
-    """Return one axis, non-negative. Errors: as normalize_axes."""
+    """Return one axis, non-negative. Errors: those of normalize_axes."""
     if not is_integer(axis):
         raise DtypeError(f"{name}: axis must be {expected}, got {axis!r:.40}")
     if not ndim:
@@ -65,7 +68,7 @@ _permute: Primitive = primitive(
 
 
 def _broadcast_forward(a: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
-    """Return a view with strides of 0, made by hand, since np.broadcast_to is slow."""
+    """Return a view with strides of 0, built without np.broadcast_to, which is slow."""
     if not isinstance(a, np.ndarray) or not a.flags.c_contiguous or a.size == 0:
         return np.broadcast_to(a, shape)
     strides = _broadcast_strides(a.shape, a.strides, len(shape))
@@ -95,7 +98,7 @@ _broadcast_to = primitive(
 
 def _concat_vjp(g: Any, _y: Any, *_inputs: Any, needs: Any, axis: int) -> tuple[Any, ...]:
     start, parts = 0, []
-    for a in _inputs:  # their shapes only
+    for a in _inputs:  # only their shapes are read
         stop = start + a.shape[axis]
         parts.append(g[(slice(None),) * axis + (slice(start, stop),)])
         start = stop
@@ -122,8 +125,8 @@ def _inverse(axes: tuple[int, ...]) -> tuple[int, ...]:
 def reshape(x: Any, shape: int | Sequence[int]) -> Any:
     """Return the elements of x in C order under another shape; one size may be -1.
 
-    Shares memory with x where strides allow. Errors: ShapeError if the sizes do not multiply to
-    that of x.
+    The result shares memory with x if its strides allow. Errors: ShapeError if the product of the
+    sizes differs from the size of x.
     """
     wanted = normalize_shape("reshape", shape)
     size, old = math.prod(np.shape(x)), tuple(np.shape(x))
@@ -158,7 +161,7 @@ def transpose(x: Any, a: int, b: int) -> Any:
 
 
 def squeeze(x: Any, axis: Axes = None) -> Any:
-    """Return x without its dimensions of size 1, or those at `axis`, whose size must be 1."""
+    """Return x without all dimensions of size 1, or without `axis`, whose size must be 1."""
     shape = np.shape(x)
     if axis is None:
         axes: tuple[int, ...] = tuple(i for i, n in enumerate(shape) if n == 1)
@@ -178,7 +181,7 @@ def unsqueeze(x: Any, axis: int) -> Any:
 
 
 def broadcast_to(x: Any, shape: int | Sequence[int]) -> Any:
-    """Return x repeated to `shape` by NumPy's rules, a view that must not be written to.
+    """Return x repeated to `shape` by NumPy's rules, as a read-only view.
 
     Errors: ShapeError if x does not broadcast to it.
     """
@@ -227,7 +230,7 @@ def stack(tensors: Sequence[Any], axis: int = 0) -> Any:
 
 
 def flatten(x: Any, start_dim: int = 0, end_dim: int = -1) -> Any:
-    """Return x with dimensions start_dim to end_dim (inclusive) made one; a scalar becomes 1-D."""
+    """Return x with dimensions start_dim to end_dim (inclusive) merged; a scalar becomes 1-D."""
     shape = tuple(np.shape(x))
     if not shape:
         return _reshape(x, shape=(1,))

@@ -1,7 +1,7 @@
-"""Softmax, its logarithm and the cross-entropy of both, each stable by subtracting the maximum.
+"""Softmax, log-softmax and cross-entropy subtract the maximum first, which makes them stable.
 
-A single +inf among finite logits has the limit's probability, 1. Where several are +inf, or all are
--inf, there is no limit, and the result is NaN.
+A single +inf among finite logits has probability 1, the limit. If several logits are +inf, or all
+are -inf, there is no limit, and the result is NaN.
 """
 
 import math
@@ -34,7 +34,7 @@ from .shapes import unsqueeze
 
 
 def _shifted(a: NDArray[Any], axis: int) -> tuple[Any, Any, Any]:
-    """Return a less its maximum along the axis, the exponentials of that, and their sum."""
+    """Return a minus its maximum along the axis, the exponential of that, and its sum."""
     top = np.maximum.reduce(a, axis=axis, keepdims=True)
     finite = np.isfinite(top).all()
     shifted = a - top if finite else np.subtract(a, top, out=np.zeros_like(a), where=a != top)
@@ -80,7 +80,7 @@ def _write_log_softmax(write: Builder, a: Any, axis: int) -> bool:
 
 
 def _write_shifted(write: Builder, a: Any, axis: int) -> tuple[Any, Any, Any]:
-    """Write what _shifted computes, limits at infinity included."""
+    """Write the operations that compute what _shifted does, including limits at infinity."""
     top = write(max_over, a, axis=(axis,))
     shifted = write(where, write(equal, a, top), 0.0, write(sub, a, top))
     e = write(exp, shifted)
@@ -126,12 +126,12 @@ def _cross_entropy_grad_forward(
 
 
 def _by_row(g: Any) -> Any:
-    """Return a cotangent for each row, (n,), or one for all, (), as it multiplies (n, c)."""
+    """Return a cotangent of shape (n,) or () in a shape that broadcasts to (n, c)."""
     return unsqueeze(g, -1) if g.ndim else g
 
 
-# Rules of the gradient (gg its cotangent, p = softmax(a), r = sum of q in each row):
-#     dx = g / divisor * (p * r - q)
+# The rules of cross_entropy_grad, dx = g / divisor * (p * r - q), where p = softmax(a) and r is the
+# sum of q in each row; gg is the cotangent of dx.
 
 
 def _grad_wrt_g(gg: Any, _y: Any, g: Any, a: Any, q: Any, divisor: Any, per_row: bool) -> Any:
@@ -207,7 +207,7 @@ def _label_cross_entropy_grad_forward(
 def _label_grad_wrt_g(
     u: Any, _y: Any, _g: Any, a: Any, labels: Any, _p: Any, ignore_index: int, mean: bool
 ) -> Any:
-    """Return the sum of u times the result for g = 1, since the result is linear in g."""
+    """Return the sum of u times the result for g = 1; the result is linear in g."""
     p = softmax(a, axis=1)
     unit = label_cross_entropy_grad(1.0, a, labels, p, ignore_index=ignore_index, mean=mean)
     return sum_over(u * unit, axis=(0, 1), keepdims=False)
@@ -216,8 +216,10 @@ def _label_grad_wrt_g(
 def _label_grad_wrt_a(
     u: Any, _y: Any, g: Any, a: Any, labels: Any, _p: Any, ignore_index: int, mean: bool
 ) -> Any:
-    """Return g * p * (u - sum of u * p in the row) in the rows kept; divided by their number with
-    mean."""
+    """Return g * p * (u - sum of u * p in the row), but 0 in rows that are ignored.
+
+    With `mean`, divide by the number of the other rows.
+    """
     p = softmax(a, axis=1)
     centred = u - sum_over(u * p, axis=(1,), keepdims=True)
     kept = astype(not_equal(unsqueeze(labels, 1), ignore_index), dtype=a.dtype)
@@ -227,7 +229,7 @@ def _label_grad_wrt_a(
     return centred * p * (g * kept)
 
 
-# In formulas, a factor that leaves out the rows of labels that are ignored, where there are any.
+# In formulas: the factor that is 0 in rows whose label is ignored.
 _KEPT = "kept = reshape(labels != ignore_index, (-1, 1))\n"
 
 

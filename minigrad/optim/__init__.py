@@ -1,8 +1,8 @@
-"""Optimizers, under PyTorch's names.
+"""Optimizers have PyTorch's names.
 
-In: parameters with gradients. Out: parameters changed in place, and a state that can be saved.
-Read optimizer.py (what all have in common), then sgd.py (a rule and its hyper-parameters), then
-live_state.py (what a compiled step looks up).
+An optimizer takes parameters with gradients, changes them in place, and has a state to save.
+Read optimizer.py (the base class), then sgd.py (a rule and its hyper-parameters), then
+live_state.py (the state that a compiled step looks up).
 """
 
 from .optimizer import Optimizer, Rule

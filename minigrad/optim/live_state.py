@@ -1,6 +1,6 @@
-"""What a compiled step looks up in its optimizers in each call.
+"""Live state is what each call of a compiled step looks up in the optimizers.
 
-May import nothing but NumPy; optimizers and traces are given.
+This module imports only NumPy; it gets optimizers as arguments.
 """
 
 from operator import is_
@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 
 class LiveState:
-    """A function that returns one of the arrays that an optimizer keeps for a parameter.
+    """A LiveState is a function that returns an array that an optimizer keeps for a parameter.
 
-    Before the parameter's first step it returns a new array of zeros, which is `pending` until
+    Before the parameter's first step it returns a new array, which is stored in `pending` until
     `commit` gives it to the optimizer.
     """
 
@@ -32,7 +32,7 @@ class LiveState:
         return self.pending
 
     def reads(self) -> list[tuple[str, tuple[Any, ...]]]:
-        """Return the expression, and the objects in it, that alone decides what a call returns."""
+        """Return the expression, with its objects, that alone determines what a call returns."""
         return [("{0}.state[{1}][{2}]", (self.optimizer, self.parameter, self.name))]
 
     def commit(self) -> None:
@@ -41,7 +41,7 @@ class LiveState:
         self.pending = None
 
     def forget(self) -> None:
-        """Let go of the new array, after a first step that has failed."""
+        """Drop the new array, after a first step that has failed."""
         self.pending = None
 
     def __eq__(self, other: object) -> bool:
@@ -57,10 +57,10 @@ class LiveState:
 
 
 class LiveNumbers:
-    """A function that returns the numbers of a group, or None if the group has another rule now.
+    """LiveNumbers is a function that returns a group's numbers, or None if the rule has changed.
 
-    begins: whether this is the parameter's first update in the traced step, which may be its first
-        update of all.
+    begins: whether this is the parameter's first update in the traced step, so that it may be the
+        first update ever.
     """
 
     def __init__(self, optimizer: Any, group: Any, parameter: Any, begins: bool) -> None:
@@ -83,7 +83,7 @@ class LiveNumbers:
         return found[self.dtype]  # type: ignore[no-any-return]
 
     def reads(self) -> list[tuple[str, tuple[Any, ...]]]:
-        """Return the expressions, and the objects in them, that decide what a call returns."""
+        """Return the expressions, with their objects, that determine what a call returns."""
         if self.begins:
             return [("{0}()", (self,))]
         return [("{0}[{1}]", (self.group, name)) for name in self.optimizer.defaults]
@@ -96,7 +96,7 @@ class LiveNumbers:
 
 
 class SameGroups:
-    """A guard that an optimizer still has the same groups, with the same parameters."""
+    """SameGroups is a guard: the optimizer still has the same groups and parameters."""
 
     def __init__(self, optimizer: Any) -> None:
         self.optimizer = optimizer
@@ -113,7 +113,7 @@ class SameGroups:
         return True
 
     def reads(self) -> list[tuple[str, tuple[Any, ...]]]:
-        """Return the expressions, and the objects in them, that decide what a call returns."""
+        """Return the expressions, with their objects, that determine what a call returns."""
         groups = self.optimizer.param_groups
         found = [("{0}.param_groups", (self.optimizer,)), *_items(groups)]
         for group, _ in self.seen:

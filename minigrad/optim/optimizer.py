@@ -1,6 +1,6 @@
-"""What all optimizers have in common: parameter groups, state, checks and the step.
+"""The base class of optimizers has the parameter groups, the state, the checks and the step.
 
-May import engine, ops, kernels and below.
+This module may import engine, ops, kernels and the modules below them.
 """
 
 import functools
@@ -24,13 +24,14 @@ __all__ = ["Optimizer", "Rule"]
 
 
 class Rule(Update):
-    """How an optimizer changes one parameter: kernel(p, g, *buffers, *counters, numbers).
+    """A Rule updates one parameter by kernel(p, g, *buffers, *counters, numbers).
 
-    name, doc: what the rule is called in listings of compiled steps, and its formula.
+    name, doc: the name in listings of compiled steps, and the formula.
     kernel, threads: see Update. The kernel gets arrays in C order, the parameter and its gradient
         first; the numbers are an array of the parameter's dtype.
-    buffers: the names of state arrays like the parameter; counters: the names of integers, arrays
-        of int64 and shape (). All are zeros before the first step, and the kernel changes them.
+    buffers: the names of state arrays with the parameter's shape and dtype.
+    counters: the names of state arrays of int64 and shape (). Buffers and counters are zero before
+        the first step, and the kernel changes them.
     """
 
     def __init__(
@@ -48,19 +49,21 @@ class Rule(Update):
         super().__init__(name, kernel, changes, doc, threads=threads)
 
     def new(self, name: str, p: Tensor) -> NDArray[Any]:
-        """Return the state array of this name as it is before the first step of p."""
+        """Return a new state array of this name, for the first step of p."""
         return np.zeros(p.shape, p.dtype) if name in self.buffers else np.zeros((), np.int64)
 
     def renewed(self, name: str, array: NDArray[Any] | None, p: Tensor) -> NDArray[Any]:
-        """Return the state array of this name as it is, or a new one if it is missing, or has not
-        the dtype of p, which Module.to may have changed since the last step."""
+        """Return the state array of this name, or a new one if `array` is None.
+
+        A buffer is converted to the dtype of p, which Module.to may have changed.
+        """
         if array is None:
             return self.new(name, p)
         return array.astype(p.dtype, copy=False) if name in self.buffers else array
 
 
 class ParamGroup(dict[str, Any]):
-    """Parameters, and the hyper-parameters for them, which compiled steps read in each call."""
+    """A ParamGroup holds parameters and hyper-parameters, which each compiled call reads again."""
 
     def __setitem__(self, name: str, value: Any) -> None:
         refuse_in_trace(
@@ -69,7 +72,7 @@ class ParamGroup(dict[str, Any]):
         super().__setitem__(name, value)
 
     def update(self, *values: Any, **named: Any) -> None:
-        """Set several values, as `dict.update` does."""
+        """Set several values, like `dict.update`."""
         for name, value in dict(*values, **named).items():
             self[name] = value
 
@@ -79,9 +82,10 @@ class ParamGroup(dict[str, Any]):
 
 
 class Settings(NamedTuple):
-    """What the hyper-parameters of a group come to: a rule, and its numbers for each dtype.
+    """Settings are the rule that a group's hyper-parameters select, and its numbers.
 
-    first: the numbers for the first step of a parameter; later: those for all other steps.
+    first: the numbers for the first step of a parameter, by dtype; later: the numbers for all other
+        steps, by dtype.
     """
 
     rule: Rule
@@ -90,22 +94,25 @@ class Settings(NamedTuple):
 
     @property
     def differs(self) -> bool:
-        """Whether the first step of a parameter has numbers of its own."""
+        """Return whether the first step of a parameter has different numbers."""
         return self.first is not self.later
 
     @property
     def structure(self) -> tuple[Rule, bool]:
-        """What a compiled step is built on; it must be traced again if this changes."""
+        """Return what a compiled step depends on; a change means that it must be traced again."""
         return self.rule, self.differs
 
 
 class Optimizer(ABC):
-    """The base class of optimizers. A subclass gives `rules`, `check`, `numbers` and, if it has
-    several rules, `rule`; CONTRIBUTING.md has the recipe.
+    """Optimizer is the base class of optimizers.
 
-    params: as for SGD; defaults: the hyper-parameters of groups without their own, by name.
-    param_groups: a list of dicts, whose values may change between steps. state: by parameter, the
-    arrays that the rule keeps for it. Errors: ArgumentError, DtypeError.
+    A subclass defines `rules`, `check`, `numbers` and, if it has several rules, `rule`;
+    CONTRIBUTING.md has the recipe.
+
+    params: as for SGD. defaults: all hyper-parameters by name, with the values for groups that do
+    not set them. The attribute `param_groups` is a list of dicts, whose values may change between
+    steps, and `state` maps each parameter to the arrays that the rule keeps for it. Errors:
+    ArgumentError, DtypeError.
     """
 
     rules: ClassVar[tuple[Rule, ...]]
@@ -114,7 +121,7 @@ class Optimizer(ABC):
         refuse_in_trace(f"a new {self._name}", "would be made once; build it outside the step")
         self.defaults: dict[str, Any] = dict(defaults)
         self._names = names = tuple(defaults)
-        # The values of a group. The first name again, as for one name it would return no tuple.
+        # Returns a group's values. The first name is repeated, since one name would give no tuple.
         self.values = operator.itemgetter(*names, names[0])
         self.check(self.defaults)
         self.param_groups: list[ParamGroup] = []
@@ -132,16 +139,16 @@ class Optimizer(ABC):
         for group in groups:
             self.add_param_group(group)
 
-    # --- what a subclass gives -----------------------------------------------------------------
+    # --- defined by subclasses -----------------------------------------------------------------
 
     @staticmethod
     @abstractmethod
     def check(group: Mapping[str, Any]) -> None:
-        """Raise an ArgumentError or a DtypeError if a group has values that cannot be used."""
+        """Raise an ArgumentError or a DtypeError if a group has invalid values."""
 
     @classmethod
     def rule(cls, group: Mapping[str, Any]) -> Rule:
-        """Return the rule for a group: one of `rules`, which is the only one by default.
+        """Return the rule for a group, one of `rules`; the default returns the only one.
 
         Compiled steps are traced again when the rule of a group changes.
         """
@@ -153,13 +160,13 @@ class Optimizer(ABC):
     def numbers(group: Mapping[str, Any], first: bool) -> Sequence[float]:
         """Return the numbers that the rule's kernel takes for the parameters of a group.
 
-        first: whether they are for the first step of a parameter that has a state.
+        first: whether the step is the first one of a parameter; asked only if the rule has a state.
         """
 
     # --- groups --------------------------------------------------------------------------------
 
     def add_param_group(self, group: Mapping[str, Any]) -> None:
-        """Add `group`, a dict of "params" and of hyper-parameters; those left out are the defaults.
+        """Add `group`, a dict of "params" and hyper-parameters; missing ones get the defaults.
 
         Errors: ArgumentError, DtypeError; a parameter may be in one group only.
         """
@@ -215,14 +222,14 @@ class Optimizer(ABC):
         """Return the rule and the numbers of a group. Errors: those of `check`."""
         try:
             return _settings(type(self), self._names, *self.values(group))
-        except TypeError:  # what cannot be hashed is no hyper-parameter either
+        except TypeError:  # a value that cannot be hashed; `check` raises a better error
             self.check(group)
             raise
 
     # --- training ------------------------------------------------------------------------------
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Take the gradients of all parameters away or, with set_to_none=False, make them zero."""
+        """Set the gradients of all parameters to None or, with set_to_none=False, to zeros."""
         trace = compiling()
         if trace is not None:
             trace.guard(SameGroups(self))
@@ -236,11 +243,11 @@ class Optimizer(ABC):
                     p.grad = tensor(np.zeros(p.shape, p.dtype))
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Update every parameter that has a gradient, and return what `closure()` returned.
+        """Update every parameter that has a gradient, and return the result of `closure()`.
 
-        closure: computes the loss and calls backward, before the update; None: nothing is called.
-        Errors: ShapeError for a gradient that does not fit, ArgumentError, DtypeError. A step that
-        raises has changed nothing.
+        closure: a function that computes the loss and calls backward; it runs before the update.
+        None: nothing runs, and the result is None. Errors: ShapeError for a gradient that does not
+        fit, ArgumentError, DtypeError. A step that raises has changed nothing.
         """
         loss = None
         if closure is not None and not callable(closure):
@@ -253,9 +260,9 @@ class Optimizer(ABC):
         trace = compiling()
         if trace is not None:
             trace.guard(SameGroups(self))
-        updates: list[tuple[Update, list[Any]]] = []  # all are checked before the first is made
+        updates: list[tuple[Update, list[Any]]] = []  # all are checked before the first one runs
         changed: list[Tensor] = []
-        states: dict[Tensor, dict[str, NDArray[Any]]] = {}  # those that are new
+        states: dict[Tensor, dict[str, NDArray[Any]]] = {}  # new or converted state arrays
         for group in self.param_groups:
             settings = self.settings(group)
             rule, first, later = settings
@@ -294,8 +301,10 @@ class Optimizer(ABC):
         return loss
 
     def _live(self, trace: Any, p: Tensor, group: ParamGroup, settings: Settings) -> list[Any]:
-        """Return the state of p and the numbers of its group as Values of a trace, which each
-        compiled call looks up anew."""
+        """Return stand-ins for the state of p and the numbers of its group.
+
+        Each call of the compiled step looks them up again.
+        """
         rule = settings.rule
         state = self.state.get(p, {})
         state |= {name: rule.renewed(name, array, p) for name, array in state.items()}
@@ -319,7 +328,7 @@ class Optimizer(ABC):
     # --- state ---------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """Return copies of all state and hyper-parameters; parameters are named by their order."""
+        """Return copies of all state and hyper-parameters, with indices in place of parameters."""
         refuse_in_trace(f"{self._name}.state_dict")
         index = {id(p): i for i, p in enumerate(self._parameters())}
         return {
@@ -333,9 +342,9 @@ class Optimizer(ABC):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over a `state` that state_dict gave, for parameters of the same shapes and order.
+        """Load a `state` from state_dict, for parameters of the same shapes in the same order.
 
-        Errors: StateDictError; nothing is loaded then.
+        Errors: StateDictError; then nothing has been loaded.
         """
         name, order = f"{self._name}.load_state_dict", self._parameters()
         refuse_in_trace(name, "would load once; load outside the step")
@@ -374,7 +383,7 @@ class Optimizer(ABC):
         self.state = states
 
     def _rule_of(self, state: Mapping[str, Any]) -> Rule:
-        """Return the rule that keeps arrays of these names for a parameter. Errors: KeyError."""
+        """Return the rule whose state arrays have these names. Errors: KeyError."""
         return {frozenset(rule.state): rule for rule in self.rules}[frozenset(state)]
 
     def _parameters(self) -> list[Tensor]:

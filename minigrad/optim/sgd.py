@@ -1,4 +1,4 @@
-"""Stochastic gradient descent. May import optimizer, kernels and below."""
+"""SGD is stochastic gradient descent, with or without momentum."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -26,20 +26,20 @@ MOMENTUM = Rule(
     buffers=("momentum_buffer",),
     threads=True,
 )
-_LARGEST = float(np.finfo(np.float32).max)  # so that each number has a float32
+_LARGEST = float(np.finfo(np.float32).max)  # so that every number fits float32
 
 
 class SGD(Optimizer):
-    """Mini-batch gradient descent, with PyTorch's arguments, defaults and arithmetic.
+    """SGD is mini-batch gradient descent, with PyTorch's arguments, defaults and arithmetic.
 
         g <- grad (or -grad with maximize) + weight_decay * p
         b <- g in the first step, then momentum * b + (1 - dampening) * g
         p <- p - lr * (g + momentum * b with nesterov, else b)
 
-    params: leaf Tensors of floats (as from `model.parameters()`), or a list of dicts, each
-        with "params" and its own values of the other arguments: parameter groups.
-    A change of `param_groups[i]["lr"]` counts from the next step on. Parameters without a gradient
-    are left alone. Errors: ArgumentError, DtypeError; a step that raises has changed nothing.
+    params: leaf Tensors of floats (as from `model.parameters()`), or a list of parameter groups:
+        dicts with "params" and values for any of the other arguments.
+    A change of `param_groups[i]["lr"]` takes effect in the next step. Parameters without a gradient
+    do not change. Errors: ArgumentError, DtypeError; a step that raises has changed nothing.
 
     >>> w = mg.tensor([1.0], requires_grad=True)
     >>> opt = optim.SGD([w], lr=0.25)
@@ -90,14 +90,14 @@ class SGD(Optimizer):
 
     @staticmethod
     def rule(group: Mapping[str, Any]) -> Rule:
-        """Return the rule with momentum, if the group has any, or the plain one."""
+        """Return the rule with momentum if the group's momentum is not 0, else the plain one."""
         return MOMENTUM if group["momentum"] else PLAIN
 
     @staticmethod
     def numbers(group: Mapping[str, Any], first: bool) -> tuple[float, ...]:
         """Return the numbers of a group in the order of `kernels.inplace.HYPER`.
 
-        The first step of a parameter is not dampened.
+        The first step of a parameter has no dampening.
         """
         return (
             group["lr"],

@@ -1,6 +1,6 @@
-"""BatchNorm in closed form, forward and backward, on arrays (N, C) and (N, C, L).
+"""These kernels compute BatchNorm in closed form, forward and backward.
 
-In: x or its gradient, the statistics, weight and bias. Out: arrays that the caller allocated.
+The kernels take x, the gradient g, statistics, weight and bias, and fill arrays of the caller.
 Read dispatch.py, which explains the terms and chooses the kernel, channel.py for the arithmetic of
-one channel, then rows.py for (N, C) and planes.py for (N, C, L).
+one channel, then rows.py for (n, c) and planes.py for (n, c, s).
 """

@@ -1,4 +1,4 @@
-"""The arithmetic of one channel, for both layouts, and sums over a run of consecutive values.
+"""This is the arithmetic of one channel for both layouts, with sums over consecutive values.
 
 The terms are explained in dispatch.py.
 """
@@ -14,7 +14,7 @@ Array = NDArray[Any]
 
 
 def _sample_size(m: int) -> int:
-    """Return m', the number of the first values whose mean is K at first, of m in all.
+    """Return m', the number of first values, of m in all, whose mean is the initial K.
 
     Since m / m' <= 256, the variance loses at most 256 units in the last place.
     """
@@ -22,12 +22,12 @@ def _sample_size(m: int) -> int:
 
 
 def _finite(shift: Any) -> Any:
-    """Return K, or 0 if it is not finite, so that a mean with infinities is infinite, not NaN."""
+    """Return K, or 0 if it is not finite, so that infinite values make the mean inf, not NaN."""
     return shift if -np.inf < shift < np.inf else type(shift)(0.0)
 
 
 def _within(value: Any, like: Array) -> Any:
-    """Return value; a finite one beyond the range of like's dtype becomes its largest number."""
+    """Return value, or the largest number of like's dtype if a finite value exceeds it."""
     largest = np.float64(np.finfo(like.dtype).max)
     return np.copysign(largest, value) if largest < abs(value) < np.inf else value
 
@@ -47,11 +47,12 @@ def _batch_stats(
 ) -> None:
     """Compute stats from K and the sums of x - K and (x - K)^2, for channels start to stop - 1.
 
-    K becomes the mean, rounded to the dtype of x, in which inv_std is finite. p has that dtype.
+    K becomes the mean, rounded to the dtype of x. inv_std is made finite in this dtype, which is
+    also the dtype of p.
     """
     for j in range(start, stop):
         rest = sums[0, j] / m
-        var = (sums[1, j] - sums[0, j] * rest) / m  # not below 0: see _sample_size
+        var = (sums[1, j] - sums[0, j] * rest) / m  # not negative: see _sample_size
         stats[4, j] = stats[0, j] + rest
         shift = np.float64(p.dtype.type(stats[4, j]))
         stats[1, j] = (stats[0, j] - shift) + rest
@@ -73,7 +74,10 @@ def _running_stats(
 
 
 def _affine(gamma: Array, beta: Array, stats: Array, p: Array, start: int, stop: int) -> None:
-    """p = K, scale, offset, for channels start to stop - 1: y = (x - K) * scale + offset."""
+    """Set p to the coefficients K, scale and offset of y = (x - K) * scale + offset.
+
+    start, stop: the first channel, and the one after the last.
+    """
     for j in range(start, stop):
         scale = within(stats[2, j] * (gamma[j] if gamma.size else 1.0), p)
         p[0, j] = stats[0, j]
@@ -94,10 +98,10 @@ def _gradients(
 ) -> None:
     """Compute dgamma, dbeta and p for channels start to stop - 1, from sums of g and g * (x - K).
 
-    dgamma = sum of g * x_hat, which replaces sums[1], and dbeta = sum of g. The coefficients p are
-    those of dx = (g - p2 - ((x - p0) * p3 + p4)) * p1, or in evaluation dx = g * p1. The mean of g
-    is in two parts, p2 and p4, like that of x, so that g - mean(g) loses nothing; p4 also holds the
-    difference between x_hat and (x - K) * inv_std.
+    dgamma = sum of g * x_hat, which replaces sums[1], and dbeta = sum of g. p holds the
+    coefficients of dx = (g - p2 - ((x - p0) * p3 + p4)) * p1 or, in evaluation, of dx = g * p1. The
+    mean of g is stored in two parts, p2 and p4, like the mean of x, so that g - mean(g) loses no
+    precision. p4 also holds the term for the difference between x_hat and (x - K) * inv_std.
     """
     for j in range(start, stop):
         rest, inv_std = times(stats[1, j], stats[2, j]), stats[2, j]
@@ -108,7 +112,7 @@ def _gradients(
         p[2, j] = mean
         p[3, j] = within(inv_std * (dot / m), p)
         p[4, j] = (mean - p[2, j]) - rest * (dot / m)
-    # In separate loops, since LLVM would vectorise none of them otherwise.
+    # Separate loops, since LLVM vectorises no combined one.
     if dgamma.size:
         for j in range(start, stop):
             dgamma[j] = sums[1, j]
@@ -118,7 +122,7 @@ def _gradients(
 
 
 sample_size = device_function(_sample_size)
-# Literal, as some of their arrays may be empty.
+# Literal, since some of their arrays may be empty.
 batch_stats = device_function(_batch_stats, literal=True)
 running_stats = device_function(_running_stats, literal=True)
 affine = device_function(_affine, literal=True)
@@ -129,7 +133,7 @@ gradients = device_function(_gradients, literal=True)
 
 
 def _minus(a: Any, b: float) -> Any:
-    """Return a - b in float64; a function of its own, since its caller may reorder sums."""
+    """Return a - b in float64, exact, since its callers may reorder sums."""
     return np.float64(a) - b
 
 
@@ -147,7 +151,7 @@ def _run_sums(x: Array, shift: float) -> tuple[float, float]:
 
 
 def _run_dots(g: Array, x: Array, y: Array, gated: bool, shift: float) -> tuple[float, float]:
-    """Return the sum of g and the sum of g * (x - K); if gated, g counts as 0 where y <= 0."""
+    """Return the sums of g and of g * (x - K); if gated, g counts as 0 where y <= 0."""
     s1 = s2 = 0.0
     zero = g.dtype.type(0)
     for k in range(x.size):
@@ -159,6 +163,6 @@ def _run_dots(g: Array, x: Array, y: Array, gated: bool, shift: float) -> tuple[
     return s1, s2
 
 
-# Not exact, so that LLVM may sum in several elements of a vector register.
+# Not exact, so that LLVM may vectorise the sums.
 run_sums = device_function(_run_sums)
 run_dots = device_function(_run_dots)

@@ -1,22 +1,23 @@
-"""The fused BatchNorm on x of shape (n, c) or (n, c, s), in C order.
+"""Choose the kernel of the fused BatchNorm for x of shape (n, c) or (n, c, s), in C order.
 
-The caller views x of more axes as (n, c, s), where s is the product of the spatial sizes. An empty
-array means that an array is absent. For each channel, with m = n * s values:
+The caller reshapes x with more axes to (n, c, s), where s is the product of the spatial sizes. An
+empty array stands for an absent one. For each channel, with m = n * s values:
 
-    stats[0] + stats[1] = mean          in two parts: K, a number of x's dtype, and the rest
+    stats[0] + stats[1] = mean          in two parts: K, rounded to x's dtype, and the rest
     stats[2] = 1 / sqrt(var + eps)
     stats[3] = var                      biased
     stats[4] = mean                     rounded
 
 `stats`, of shape (5, c) in float64, is a snapshot with all that backward needs besides x. Sums are
-in float64 and of x - K, where K is near the mean: it is at first the mean of the channel's first m'
-values, so that (K - mean)^2 <= var * m / m' for any data, and nothing cancels. In a channel of
-equal values x - K is exactly 0. NaN and inf stay in their channel. If |x - K| is beyond the
-dtype's largest number (values of both signs above 1.7e38 in float32), y and dx are infinite.
+computed in float64, and over x - K, where K is near the mean. At first, K is the mean of the
+channel's first m' values, so that (K - mean)^2 <= var * m / m' for any data, and the variance does
+not suffer from cancellation. In a channel of equal values, x - K is exactly 0. NaN and inf affect
+only their own channel. If |x - K| exceeds the dtype's largest number (as for values of both signs
+above 1.7e38 in float32), y and dx are infinite.
 
-The shape alone fixes the order of every sum: rows are summed in blocks, whose sums are added in
-order, and planes channel by channel. So the bits are the same for any number of threads. LLVM
-vectorises the loops over channels (rows) and over space (planes).
+The shape alone determines the order of every sum: rows are summed in blocks, whose sums are added
+in order, and planes channel by channel. So the bits are the same for any number of threads. LLVM
+vectorises the loops over channels (rows.py) and over space (planes.py).
 """
 
 from typing import Any
@@ -76,9 +77,9 @@ def backward(
     """Compute those of dx, dgamma and dbeta that are not empty.
 
     dbeta = sum of g, dgamma = sum of g * x_hat, and in training
-    dx = gamma * inv_std * (g - mean(g) - x_hat * mean(g * x_hat)). In evaluation mean and var are
+    dx = gamma * inv_std * (g - mean(g) - x_hat * mean(g * x_hat)). In evaluation, mean and var are
     constants, so dx = gamma * inv_std * g.
-    y: the output of a forward pass with relu, otherwise empty; g counts as 0 where y <= 0.
+    y: the output of a forward pass with relu, else empty; g counts as 0 where y <= 0.
     """
     if not x.size:
         dgamma.fill(0)

@@ -1,7 +1,7 @@
-"""BatchNorm of (n, c, s): each channel is n planes of s values, over which the inner loops run.
+"""In BatchNorm of (n, c, s), a channel has n planes of s values; the inner loops run over planes.
 
-The terms are explained in dispatch.py. Loops are shared in groups of channels: all passes over a
-group follow each other, while its values are in the cache.
+The terms are explained in dispatch.py. The parts of the parallel loops are groups of channels. All
+passes over a group are made one after the other, while its values are in the cache.
 """
 
 from typing import Any
@@ -24,15 +24,15 @@ from .channel import (
 
 Array = NDArray[Any]
 
-# The values of a plane that are summed before they join the total; see ROWS in rows.py.
+# The number of values of a plane that are summed before they are added to the total.
 SEGMENT = 4096
-# The values in a group of channels: few enough for the cache, and enough that the next plane of a
-# channel is not far away.
+# The number of values in a group of channels: small enough for the cache, and large enough that the
+# data of a group are close together in memory.
 GROUP = 1 << 17
 
 
 def _plane_scale(x: Array, p: Array, relu: bool, y: Array, start: int, stop: int) -> None:
-    """y = (x - K) * scale + offset, or at least 0 with relu."""
+    """Set y to (x - K) * scale + offset, or to max(0, this) with relu."""
     low = x.dtype.type(0.0 if relu else np.nan)
     for i in range(x.shape[0]):
         for j in range(start, stop):
@@ -44,7 +44,10 @@ def _plane_scale(x: Array, p: Array, relu: bool, y: Array, start: int, stop: int
 
 
 def _plane_sums(x: Array, stats: Array, sums: Array, start: int, stop: int) -> None:
-    """stats[0] = K; sums = sum of x - K, sum of (x - K)^2; channels start to stop - 1."""
+    """Set stats[0] to K and sums to the sums of x - K and (x - K)^2.
+
+    start, stop: the first channel, and the one after the last.
+    """
     n, _, s = x.shape
     m = sample_size(n * s)
     for j in range(start, stop):
@@ -67,7 +70,10 @@ def _plane_sums(x: Array, stats: Array, sums: Array, start: int, stop: int) -> N
 def _plane_dots(
     g: Array, x: Array, y: Array, stats: Array, sums: Array, start: int, stop: int
 ) -> None:
-    """sums = sum of g, sum of g * (x - K), g gated by y; channels start to stop - 1."""
+    """Set sums to the sums of g and g * (x - K), for channels start to stop - 1.
+
+    If y is not empty, g counts as 0 where y <= 0.
+    """
     n, _, s = x.shape
     gated = y.size > 0
     ys = y if gated else g
@@ -84,7 +90,10 @@ def _plane_dots(
 def _plane_dx(
     g: Array, x: Array, y: Array, p: Array, training: bool, dx: Array, start: int, stop: int
 ) -> None:
-    """Compute dx by the formula in `gradients`, with g gated by y; channels start to stop - 1."""
+    """Compute dx by the formula in `_gradients`, for channels start to stop - 1.
+
+    If y is not empty, g counts as 0 where y <= 0.
+    """
     gated, zero = y.size > 0, x.dtype.type(0)
     y = y if gated else g
     for i in range(x.shape[0]):
@@ -107,7 +116,7 @@ plane_dx = device_function(_plane_dx, exact=True)
 
 
 def _group_size(x: Array) -> int:
-    """Return the number of channels in a group, which is a part of a loop."""
+    """Return the number of channels in a group."""
     m: int = x.shape[0] * x.shape[2]
     return max(1, GROUP // max(m, 1))
 
@@ -195,7 +204,7 @@ backward_group = parallel_for(device_function(_backward_group, exact=True))
 def _plane_train(
     x: Array, gamma: Array, beta: Array, eps: float, relu: bool, y: Array, stats: Array, pool: Pool
 ) -> None:
-    """See forward_train in dispatch.py."""
+    """Compute what forward_train in dispatch.py describes."""
     sums, p = np.empty((2, x.shape[1])), np.empty((3, x.shape[1]), x.dtype)
     train_group(pool, groups(x), x.size, (x, gamma, beta, eps, relu, y, stats, sums, p))
 
@@ -212,7 +221,7 @@ def _plane_eval(
     stats: Array,
     pool: Pool,
 ) -> None:
-    """See forward_eval in dispatch.py."""
+    """Compute what forward_eval in dispatch.py describes."""
     running_stats(x, running_mean, running_var, eps, stats)
     p = np.empty((3, x.shape[1]), x.dtype)
     eval_group(pool, groups(x), x.size, (x, gamma, beta, relu, y, stats, p))
@@ -230,7 +239,7 @@ def _plane_backward(
     dbeta: Array,
     pool: Pool,
 ) -> None:
-    """See backward in dispatch.py."""
+    """Compute what backward in dispatch.py describes."""
     sums, p = np.zeros((2, x.shape[1])), np.empty((5, x.shape[1]), x.dtype)
     arguments = g, x, y, gamma, stats, training, dx, dgamma, dbeta, sums, p
     backward_group(pool, groups(x), x.size, arguments)

@@ -1,10 +1,10 @@
-"""BatchNorm of (n, c): channels lie side by side, and the inner loops run over them.
+"""In BatchNorm of (n, c), channels are adjacent in memory, and the inner loops run over them.
 
-The terms are explained in dispatch.py. An array is processed in blocks of rows, which are the parts
-of the loops that threads share, and inside a block in runs: slices of one row or several, as long
-as the row of coefficients `p` or `shift`, in which those of the c channels repeat. Each direction
-makes two passes. The second one takes the blocks in reverse order, as those that the first read
-last may still be in the cache.
+The terms are explained in dispatch.py. An array is split into blocks of rows, which are the parts
+of the parallel loops. A block is split into runs: slices of one row or of several whole rows. The
+coefficients of the c channels, `p` or `shift`, are repeated to the length of a run. Forward and
+backward each make two passes. The second pass takes the blocks in reverse order, since those that
+the first pass read last may still be in the cache.
 """
 
 from typing import Any
@@ -18,19 +18,19 @@ from .channel import affine, batch_stats, finite, gradients, running_stats, samp
 
 Array = NDArray[Any]
 
-# A block has this many rows or, if they are short, this many values. Its values are summed before
-# they join the total.
+# A block has this many rows or, if they are short, this many values. Each block has its own sums,
+# which are then added to the total.
 ROWS, VALUES = 32, 1 << 15
-# A run of short rows has about this many values, so that entering the inner loop costs little. Sums
-# read four runs at once and need shorter ones.
+# A run of short rows has about this many values, so that the start of the inner loop costs little.
+# Sums read four runs at once, so their runs are shorter.
 RUN, SUMS_RUN = 512, 128
-# An array has at least this many runs, since coefficients are repeated to fill one.
+# An array has at least this many runs, since repeating the coefficients costs time, too.
 RUNS = 16
-# Rows of at least this length are scaled four at a time. Four runs of shorter rows would come from
-# the same pages of memory; dx reads twice as many arrays and gains nothing.
+# Rows of at least this length are scaled four at a time. Four runs of shorter rows would lie in the
+# same pages of memory. dx does not do this, since it reads twice as many arrays.
 LONG = 1536
-# The space between rows of coefficients, which would otherwise share few lines of the L1 cache if c
-# is a power of two.
+# The space between rows of coefficients, which otherwise would compete for the same lines of the L1
+# cache if c is a power of two.
 GAP = 16
 
 # --- blocks and runs ------------------------------------------------------------------------------
@@ -48,7 +48,7 @@ def _block_rows(c: int) -> int:
 
 
 def _count_blocks(n: int, rows: int) -> int:
-    """Return the number of blocks in n rows, at least one, so that there is a sum of none."""
+    """Return the number of blocks in n rows, at least one, so that no rows have a sum, too."""
     return max(1, (n + rows - 1) // rows)
 
 
@@ -66,12 +66,12 @@ def _repeat(p: Array, c: int, w: int) -> None:
 
 
 def _accumulators(pool: Pool, w: int) -> Array:
-    """Return two rows of accumulators for each thread."""
+    """Return two rows of w accumulators for each thread."""
     return np.empty((threads(pool), 2, w))
 
 
 def _add_channels(t1: Array, t2: Array, sums: Array) -> None:
-    """Add up the accumulators of each channel."""
+    """Set sums[0] and sums[1] to the sums of the accumulators t1 and t2 of each channel."""
     c = sums.shape[1]
     for j in range(c):
         sums[0, j] = t1[j]
@@ -118,7 +118,7 @@ shift_run = device_function(_shift_run, allocates=True)
 
 
 def _row_shift(x: Array, stats: Array) -> None:
-    """stats[0] = K, for each channel."""
+    """Set stats[0] to the initial K of each channel."""
     m = sample_size(x.shape[0])
     origin, total = x[0], np.zeros(x.shape[1])
     for i in range(m):
@@ -132,7 +132,7 @@ def _row_shift(x: Array, stats: Array) -> None:
 def _row_sums(
     b: int, thread: int, x: Array, shift: Array, size: int, spare: Array, sums: Array
 ) -> None:
-    """sums[b] = sum of x - K, sum of (x - K)^2, for block b of the flat array x."""
+    """Set sums[b] to the sums of x - K and (x - K)^2 over block b of the flat array x."""
     t1, t2, w = spare[thread, 0], spare[thread, 1], shift.size
     t1[:] = 0.0
     t2[:] = 0.0
@@ -160,7 +160,10 @@ def _row_sums(
 def _row_scale(
     b: int, _thread: int, x: Array, p: Array, w: int, low: Any, size: int, last: int, y: Array
 ) -> None:
-    """y = (x - p0) * p1 + p2, but at least low, for block last - b of the flat arrays x and y."""
+    """Set y to (x - p0) * p1 + p2, but at least low, for block last - b of the flat arrays.
+
+    A low of NaN is no bound.
+    """
     start = (last - b) * size
     end = min(start + size, x.size)
     m = (end - start) // (4 * w) * (4 * w) if w >= LONG else 0
@@ -191,7 +194,7 @@ row_scale = parallel_for(device_function(_row_scale, exact=True))
 
 
 def _row_apply(x: Array, p: Array, w: int, relu: bool, y: Array, pool: Pool) -> None:
-    """y = (x - p0) * p1 + p2, or at least 0 with relu, in runs of length w."""
+    """Set y to (x - p0) * p1 + p2, or to max(0, this) with relu, in runs of length w."""
     n, c = x.shape
     rows = block_rows(c)
     k = count_blocks(n, rows)
@@ -207,7 +210,7 @@ row_apply = device_function(_row_apply, exact=True)
 def _row_train(
     x: Array, gamma: Array, beta: Array, eps: float, relu: bool, y: Array, stats: Array, pool: Pool
 ) -> None:
-    """See forward_train in dispatch.py."""
+    """Compute what forward_train in dispatch.py describes."""
     n, c = x.shape
     rows = block_rows(c)
     k = count_blocks(n, rows)
@@ -235,7 +238,7 @@ def _row_eval(
     stats: Array,
     pool: Pool,
 ) -> None:
-    """See forward_eval in dispatch.py."""
+    """Compute what forward_eval in dispatch.py describes."""
     c = x.shape[1]
     w = run_length(c, min(RUN, x.size // RUNS))
     p = np.empty((3, w + GAP), x.dtype)
@@ -259,7 +262,10 @@ def _row_dots(
     spare: Array,
     sums: Array,
 ) -> None:
-    """sums[b] = sum of g, sum of g * (x - K), for block b of flat arrays; g gated by y."""
+    """Set sums[b] to the sums of g and g * (x - K) over block b of flat arrays.
+
+    If gated, g counts as 0 where y <= 0.
+    """
     t1, t2, w, zero = spare[thread, 0], spare[thread, 1], shift.size, x.dtype.type(0)
     t1[:] = 0.0
     t2[:] = 0.0
@@ -309,7 +315,10 @@ def _row_dx(
     last: int,
     dx: Array,
 ) -> None:
-    """Compute dx by the formula in `gradients`, for block last - b of flat arrays; g gated by y."""
+    """Compute dx by the formula in `_gradients`, for block last - b of flat arrays.
+
+    If gated, g counts as 0 where y <= 0.
+    """
     zero, start = x.dtype.type(0), (last - b) * size
     for i in range(start, min(start + size, x.size), w):
         e = min(i + w, start + size, x.size)
@@ -339,7 +348,7 @@ def _row_backward(
     dbeta: Array,
     pool: Pool,
 ) -> None:
-    """See backward in dispatch.py."""
+    """Compute what backward in dispatch.py describes."""
     n, c = x.shape
     rows = block_rows(c)
     size, k = rows * c, count_blocks(n, rows)

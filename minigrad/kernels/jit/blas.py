@@ -1,4 +1,7 @@
-"""BLAS for compiled code. Numba takes its addresses from one extension module of SciPy."""
+"""Load BLAS for compiled code: Numba takes its addresses from one extension module of SciPy.
+
+Numba would import all of SciPy for the addresses of a few functions.
+"""
 
 import contextlib
 import importlib.util
@@ -16,7 +19,7 @@ _lock = threading.Lock()
 def load_blas() -> None:
     """Import the extension module without the rest of SciPy, which would take most of the time.
 
-    Where that fails, Numba imports SciPy as usual.
+    If that fails, Numba imports SciPy as usual.
     """
     with _lock, contextlib.suppress(Exception):
         if NAME not in sys.modules:

@@ -1,12 +1,28 @@
-"""The kernels' cache on disk: one file for each kernel and signature.
+"""The kernels' cache on disk has one file for each kernel and signature.
 
 An entry begins with a digest of all sources and of the content that follows. A broken or stale
-entry counts as missing: the kernel is compiled, and the file replaced. minigrad.kernels.jit says
-why Numba's own cache does not do.
+entry counts as missing: the kernel is compiled, and the file replaced.
+
+This cache replaces Numba's `cache=True`, for these reasons:
+- Numba does not notice that a helper in another file was edited, and runs stale machine code
+  (numba#8396). An entry here begins with a digest of all files of minigrad.kernels and of the
+  kernel's own file, read when they were imported.
+- Numba publishes its index before the data, so a killed process, or two processes that write at
+  once, leave entries that crash (numba#4807, #10128). An entry here is one file, which is replaced
+  atomically and checked against a digest of its content.
+- Numba's key lacks settings such as NUMBA_BOUNDSCHECK.
+- In a read-only installation, Numba raises an error (numba#5566). Here, the next folder is tried:
+  one that is private to the user, since entries are pickles. If no folder is writable, one warning
+  says so.
+- To load an entry, Numba imports its compiler and SciPy, which takes most of a first step's time.
+- Numba cannot load a generated function, since it imports the function's module by name.
+
+The cache works with broken, truncated and stale entries, killed and racing processes, full disks,
+and Ctrl-C while a kernel compiles. `python -m bench.numba_ground` compares it with Numba's cache.
 
 The module relies on undocumented parts of Numba, checked with 0.61 and 0.68: NullCache,
-CompileResult._reduce and _rebuild, rtsys, Environment, Dispatcher._cache. Where one of them
-differs, importing the module fails, and decorators.py takes Numba's own cache.
+CompileResult._reduce and _rebuild, rtsys, Environment, Dispatcher._cache. If one of them differs,
+importing the module fails, and decorators.py uses Numba's own cache.
 """
 
 import contextlib
@@ -54,8 +70,8 @@ def _source(*paths: Path) -> bytes:
         return b""
 
 
-# Read at import, since a later edit is not the source of what is running; and all files, since a
-# kernel may call helpers in any of them. Generated code in the folder of the cache is none of them.
+# Read at import, since a later edit does not change the running code. All files are read, since a
+# kernel may call helpers in any of them, but not the generated code in the folder of the cache.
 _SOURCES = _source(
     *sorted(path for path in KERNELS.rglob("*.py") if path.parent.name != "__pycache__")
 )
@@ -63,7 +79,7 @@ _VERSION = f"2 {numba.__version__}".encode()  # 2: the version of the file forma
 
 
 class DiskCache(NullCache):
-    """The cache of one kernel, from which its dispatcher loads machine code and where it saves it.
+    """A DiskCache loads and saves the machine code of one kernel for its dispatcher.
 
     No fault of the cache raises an error: the kernel is compiled instead, and at worst not saved.
     """
@@ -77,15 +93,15 @@ class DiskCache(NullCache):
         source = _source(Path(function.__code__.co_filename))
         self._stamp = _digest(_VERSION, _SOURCES, source) if source else b""
         self._path: str | None = None
-        self._enabled = function.__closure__ is None  # its values are not in the source
+        self._enabled = function.__closure__ is None  # closure values are not in the source
 
     @property
     def cache_path(self) -> str | None:
-        """The folder where this kernel was last loaded or saved, or None."""
+        """Return the folder where this kernel was last loaded or saved, or None."""
         return self._path
 
     def flush(self) -> None:
-        """Stop loading and saving; Dispatcher.recompile calls this, since globals have changed."""
+        """Stop loading and saving; Dispatcher.recompile calls this after globals have changed."""
         self._enabled = False
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
@@ -102,7 +118,7 @@ class DiskCache(NullCache):
                     result = _rebuild(target_context, *data)
                     self._path = str(directory)
                     return result
-        load_blas()  # before the compiler would import it with all of SciPy
+        load_blas()  # otherwise the compiler imports all of SciPy
         return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
@@ -134,12 +150,12 @@ class DiskCache(NullCache):
         _warn_once("; ".join(map(str, errors)))
 
     def _file(self, sig: Any, codegen: Any) -> str:
-        """Return the file name, which depends on all that selects machine code.
+        """Return the file name, which depends on the kernel, its signature, options and machine.
 
-        Sources and versions are not in it, so that a new version replaces the file.
+        It does not depend on sources and versions, so that a new version replaces the file.
         """
         settings = [repr(getattr(config, name, None)) for name in SETTINGS]
-        processor = codegen.magic_tuple()  # as machines may share a home directory
+        processor = codegen.magic_tuple()  # since machines may share a home directory
         python = sys.implementation.cache_tag
         key = repr((self.name, self._options, str(sig), settings, processor, python))
         readable = "".join(c if c.isalnum() or c in "._" else "_" for c in self.name)
@@ -153,9 +169,9 @@ class DiskCache(NullCache):
 
 
 class _Unpickler(pickle.Unpickler):
-    """Reads machine code without importing the modules that it was compiled from.
+    """An unpickler that does not import the modules that the machine code was compiled from.
 
-    Numba would import them, and with its own modules SciPy.
+    Numba would import them, and SciPy with its own modules.
     """
 
     def find_class(self, module: str, name: str) -> Any:
@@ -164,8 +180,10 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _environment(module: str, constants: Any, name: str) -> Any:
-    """Return the environment of a function: its constants, and the globals of its module if that is
-    imported."""
+    """Return the environment of a function, with its constants.
+
+    If the module of the function is imported, the environment has its globals, too.
+    """
     found = Environment._memo.get(name)
     if found is None:
         names = vars(sys.modules[module]) if module in sys.modules else {"__name__": module}

@@ -1,4 +1,4 @@
-"""The folders of the cache on disk, and how files are added to them and removed."""
+"""These functions choose the folders of the disk cache, write files and remove old ones."""
 
 import contextlib
 import hashlib
@@ -24,10 +24,10 @@ _GENERATED = re.compile(r"(minigrad_.+_[0-9a-f]{16})\.(py|.+-[0-9a-f]{24}\.nbc)"
 def directories() -> dict[Path, int]:
     """Return the folders of the cache, each with the mode to create it with.
 
-    All of them are read, in this order, and the first that is writable is written. If
-    NUMBA_CACHE_DIR is set, it is the only one. Otherwise there are two: the package's own
-    __pycache__, which may be filled at installation and read-only, and one that is private to the
-    user.
+    Entries are looked up in all of them, in this order, and saved in the first that is writable. If
+    NUMBA_CACHE_DIR is set, its subfolder is the only one. Otherwise there are two: the package's
+    own __pycache__, which may be filled at installation and read-only, and a folder that is private
+    to the user.
     """
     subfolder = f"minigrad-{hashlib.sha256(os.fsencode(KERNELS)).hexdigest()[:12]}"
     chosen = getattr(config, "CACHE_DIR", "")
@@ -36,13 +36,13 @@ def directories() -> dict[Path, int]:
     found = {KERNELS / "__pycache__": 0o777}
     variable = "LOCALAPPDATA" if os.name == "nt" else "XDG_CACHE_HOME"
     user = Path(os.environ.get(variable) or os.path.expanduser("~/.cache")) / subfolder
-    if user.is_absolute() and _is_private(user):  # it is relative if the user has no home
+    if user.is_absolute() and _is_private(user):  # the path is relative if the user has no home
         found[user] = 0o700
     return found
 
 
 def _is_private(path: Path) -> bool:
-    """Return whether only the user can have put files there: loading a pickle can run any code."""
+    """Return whether only the user can write files there, since loading a pickle can run code."""
     if os.name == "nt":  # Windows has no such modes, and profiles are private
         return True
     try:
@@ -56,7 +56,7 @@ def _is_private(path: Path) -> bool:
 def write(directory: Path, mode: int, name: str, content: bytes) -> None:
     """Write a file atomically, then remove old ones. Errors: OSError.
 
-    mode: that of the directory, which is created if it is missing.
+    mode: the mode to create the directory with, if it is missing.
     """
     directory.mkdir(mode, parents=True, exist_ok=True)
     write_atomically(directory / name, content)
@@ -66,7 +66,7 @@ def write(directory: Path, mode: int, name: str, content: bytes) -> None:
 def write_generated(name: str, content: bytes) -> Path | None:
     """Write generated source to the first writable folder, and return its path, or None.
 
-    A file that already has this content is only marked as used.
+    If the file already has this content, only its time of last use is updated.
     """
     for directory, mode in directories().items():
         path = directory / name
@@ -81,9 +81,9 @@ def write_generated(name: str, content: bytes) -> Path | None:
 
 
 def _remove_old(written: Path) -> None:
-    """Remove temporary files of killed processes, and generated code that was long unused.
+    """Remove temporary files of killed processes, and generated code that has long been unused.
 
-    written: a file that was just written, so that its time is that of the disk's own clock.
+    written: a file that was just written; its time is the current time of the disk's clock.
     """
     with contextlib.suppress(OSError):
         now = written.stat().st_mtime

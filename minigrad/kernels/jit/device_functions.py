@@ -1,9 +1,9 @@
-"""How device functions are compiled: only as far as inlining them needs.
+"""Device functions are compiled only as far as inlining requires.
 
-Numba takes each function through all of LLVM to machine code, and then compiles it again as a part
-of its caller. A device function is left as Numba lowered it, and is optimised once, in the kernel.
+Numba would compile each function to machine code that nothing calls, and then again as a part of
+each caller. Here, a device function stays in LLVM's language, and is optimised in the kernel only.
 
-The module overrides undocumented methods of Numba, checked with 0.61 and 0.68. Where one of them is
+The module overrides undocumented methods of Numba, checked with 0.61 and 0.68. If one of them is
 missing, importing the module fails, and decorators.py compiles device functions as Numba does.
 """
 
@@ -18,7 +18,7 @@ _Compiler: Any = numba.core.compiler.Compiler
 
 
 class _Codegen:
-    """Numba's code generator without environments, which only code called by Python has."""
+    """Numba's code generator without environments, which only code that Python calls needs."""
 
     def __init__(self, codegen: Any) -> None:
         self._codegen = codegen
@@ -27,11 +27,11 @@ class _Codegen:
         return getattr(self._codegen, name)
 
     def set_env(self, _name: str, _environment: Any) -> None:
-        """Do nothing, since no machine code could read the environment."""
+        """Do nothing, since there is no machine code that could read the environment."""
 
 
 class _Lowered(_Library):  # type: ignore[misc]
-    """A library that holds a function in LLVM's language, for kernels to link in."""
+    """A library that holds a function in LLVM's language; kernels link it in."""
 
     @property
     def codegen(self) -> Any:
@@ -51,7 +51,7 @@ class _Lowered(_Library):  # type: ignore[misc]
 
 
 class Inlined(_Compiler):  # type: ignore[misc]
-    """Numba's compiler for device functions, given to it as `pipeline_class`."""
+    """Numba's compiler for device functions, for the option `pipeline_class`."""
 
     def compile_extra(self, function: Any) -> Any:
         """Compile the function into a library that has no machine code."""

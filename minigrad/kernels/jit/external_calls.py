@@ -1,9 +1,9 @@
-"""Calls from generated code to kernels that are compiled on their own.
+"""External calls go from generated code to kernels that are compiled separately.
 
-Numba would let LLVM compile a kernel again into each function that calls it, which takes longer
-than the rest of a generated training step. Here the machine code of the caller refers to the kernel
-by a symbol. The symbol must exist before the caller is loaded, so an entry of the disk cache lists
-the kernels that its code calls.
+Numba would compile a kernel again into each function that calls it, which takes longer than the
+rest of a generated training step. Here, the machine code of the caller refers to the kernel by a
+symbol. The symbol must exist before the caller is loaded, so an entry of the disk cache lists the
+kernels that its code calls.
 """
 
 from collections.abc import Iterable
@@ -20,13 +20,13 @@ llvm: Any = vars(numba.core.codegen)["ll"]  # llvmlite's, which comes with Numba
 Call = tuple[str, tuple[Any, ...]]  # the name of a kernel and the types of its arguments
 
 _kernels: dict[str, Any] = {}
-_symbols: dict[str, tuple[Call, Any]] = {}  # with the machine code, which must stay alive
+_symbols: dict[str, tuple[Call, Any]] = {}  # each with its machine code, to keep that alive
 
 
 def external(kernel: Any) -> Any:
-    """Return the kernel for compiled callers, which call it by its address.
+    """Return a version of the kernel that compiled callers call by its symbol.
 
-    The caller passes on an exception that the kernel raises, such as MemoryError.
+    An exception in the kernel, such as MemoryError, is raised in the caller, too.
     """
     name = f"{kernel.py_func.__module__}.{kernel.py_func.__qualname__}"
     _kernels[name] = kernel
@@ -54,22 +54,22 @@ def external(kernel: Any) -> Any:
 
 
 def called_by(library: Any) -> list[Call]:
-    """Return the external calls of machine code that was just compiled."""
+    """Return the external calls in a library that was just compiled."""
     names = (function.name for function in library._final_module.functions)
     return [_symbols[name][0] for name in names if name in _symbols]
 
 
 def load_called(calls: Iterable[Call]) -> None:
-    """Load or compile the kernels that machine code calls, before that is loaded itself.
+    """Load or compile the kernels in `calls`, before the machine code that calls them is loaded.
 
-    Errors: those of compiling, and KeyError for a kernel that is not known.
+    Errors: those of compiling, and KeyError for an unknown kernel.
     """
     for call in calls:
         _symbol(call)
 
 
 def free_module(module: str) -> None:
-    """Free the kernels of a module that is no longer used, and their machine code."""
+    """Free the kernels of an unused module, and their machine code."""
     for name in [name for name in _kernels if name.rpartition(".")[0] == module]:
         del _kernels[name]
         for symbol in [s for s, (call, _) in _symbols.items() if call[0] == name]:
@@ -77,7 +77,7 @@ def free_module(module: str) -> None:
 
 
 def _symbol(call: Call) -> str:
-    """Return the symbol of a kernel for these argument types; compile or load it if necessary."""
+    """Return the symbol of a call's kernel; load or compile the kernel if necessary."""
     name, kinds = call
     symbol = f"{name}{kinds}"
     if symbol not in _symbols:

@@ -1,4 +1,4 @@
-"""Ctrl-C is deferred while work is done that must not be cut in two."""
+"""Defer Ctrl-C during work that must not be interrupted."""
 
 import contextlib
 import signal
@@ -9,9 +9,9 @@ from typing import Any
 
 @contextlib.contextmanager
 def defer_interrupts() -> Iterator[None]:
-    """Handle each Ctrl-C that arrives in the meantime at the end, by the handler in force before.
+    """Defer each Ctrl-C inside the block to its end, where the previous handler handles it.
 
-    Python handles signals in its main thread only, so in other threads there is nothing to defer.
+    Only the main thread of Python handles signals, so in other threads there is nothing to defer.
     """
     handler = signal.getsignal(signal.SIGINT)
     if not callable(handler) or threading.current_thread() is not threading.main_thread():

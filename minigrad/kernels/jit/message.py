@@ -1,4 +1,4 @@
-"""The line that a person at a terminal reads while kernels compile for a long time."""
+"""Print one line at a terminal when compiling kernels takes long."""
 
 import contextlib
 import sys
@@ -10,20 +10,20 @@ from numba.core import event
 
 
 class Message:
-    """One line in a terminal, printed once in a process when compiling has taken a second in all.
+    """A line in a terminal, printed once per process when compiling has taken long in total.
 
-    patience: the seconds of compiling that pass before the line is printed.
+    patience: the seconds of compiling before the line is printed.
     """
 
     def __init__(self, patience: float = 1.0) -> None:
         self.patience = patience
-        self.is_done = False  # True once the line is printed, or if it is not wanted
+        self.is_done = False  # True if the line has been printed, or is not wanted
         self._depth = 0  # compiling a kernel may compile the kernels that it calls
         self._began = 0.0
         self._timer: threading.Timer | None = None
 
     def begin(self) -> None:
-        """Note that a kernel begins to compile; Numba's lock is held, as in `end`."""
+        """Start the timer when a kernel begins to compile; Numba's lock is held, as in `end`."""
         self._depth += 1
         if self._depth == 1 and not self.is_done and sys.stderr and sys.stderr.isatty():
             self._began = time.monotonic()
@@ -33,7 +33,7 @@ class Message:
                 self._timer.start()
 
     def end(self) -> None:
-        """Note that a kernel has finished compiling."""
+        """Stop the timer when the outermost kernel has finished compiling."""
         self._depth -= 1
         if self._depth == 0 and self._timer is not None:
             self._timer.cancel()
@@ -50,21 +50,21 @@ class Message:
 
 
 class CompileListener(event.Listener):
-    """Tells a Message when Numba begins to compile a kernel, and when it ends or raises.
+    """A listener that calls a Message when Numba begins and ends to compile a kernel.
 
-    cache: the type of the cache by which a kernel's dispatcher is told from others.
+    cache: the type of cache that marks the dispatcher of a kernel.
     """
 
     def __init__(self, message: Message, cache: type) -> None:
         self.message, self._cache = message, cache
 
     def on_start(self, event: Any) -> None:
-        """Called by Numba, which holds its lock, before it compiles."""
+        """Begin the message; Numba calls this before it compiles, and holds its lock."""
         if self._is_kernel(event):
             self.message.begin()
 
     def on_end(self, event: Any) -> None:
-        """Called by Numba when it has compiled a function or failed to."""
+        """End the message; Numba calls this after it has compiled a function, or failed to."""
         if self._is_kernel(event):
             self.message.end()
 

@@ -1,11 +1,11 @@
-"""Loops whose parts are shared among threads, for kernels to call.
+"""Kernels call parallel loops, whose parts are shared among the threads of a pool.
 
 A pool is an array of counters and addresses, described below, which a kernel gets as an argument.
 Its threads are the caller of the kernel, which has number 0, and the workers, which never leave
-compiled code. The shape alone decides how a loop is cut into parts, so the results have the same
-bits for any number of threads. Each thread begins with a range of the parts of its own, whose data
-may still be in its cache, and then helps the others with theirs. It takes the next part by an
-atomic counter, so nobody waits for a worker that comes late. A pool runs one loop at a time: a
+compiled code. The shape alone determines the parts of a loop, so the results have the same bits for
+any number of threads. Each thread begins with its own range of parts, whose data may still be in
+its cache, and then takes parts from the ranges of the others. An atomic counter gives the next part
+of a range, so no thread waits for a worker that wakes late. A pool runs one loop at a time: a
 caller that finds it busy runs its loop alone.
 """
 
@@ -24,33 +24,33 @@ Pool = NDArray[np.int64]
 # A pool without threads: the caller runs every part.
 SERIAL: Pool = np.zeros(0, np.int64)
 
-# Where a pool holds what. Counters that several threads write are a cache line apart.
+# The positions of values in a pool. Counters that several threads write are a cache line apart.
 # JOB: incremented when a loop is opened to workers and when it is closed, so it is odd in between.
-# ACTIVE: the number of workers that may be at work. BUSY: 1 while a caller uses the pool.
+# ACTIVE: the number of workers that may be running a loop. BUSY: 1 while a caller uses the pool.
 # STOP: 1 to make the workers end.
 JOB, ACTIVE, BUSY, STOP = 0, 8, 16, 24
-# FUNCTION, ARGUMENT: the loop, as a C function and the address that it is given.
-# WORKERS: their number. ACQUIRE, RELEASE: C functions that acquire and release a lock.
+# FUNCTION, ARGUMENT: the loop, as the addresses of a C function and of its argument.
+# WORKERS: the number of workers. ACQUIRE, RELEASE: C functions that acquire and release a lock.
 FUNCTION, ARGUMENT, WORKERS, ACQUIRE, RELEASE = 32, 33, 34, 35, 36
-# ELEMENTS: those of all loops that found the workers awake since they were last woken.
+# ELEMENTS: the number of elements in loops that found the workers awake, since the last waking.
 # QUIET: loops left to run serially. LULL: length of the current back-off.
 ELEMENTS, QUIET, LULL = 37, 38, 39
-# For each thread, LINE apart. TAKEN: how many parts of its range are taken. ASLEEP: 1 while it
-# sleeps or is about to. LOCK: the address of the lock that it then waits for.
+# For each thread, at steps of LINE. TAKEN: the number of parts taken from its range. ASLEEP: 1 if
+# it sleeps or is about to sleep. LOCK: the address of the lock that it then waits for.
 TAKEN, ASLEEP, LOCK, LINE = 40, 41, 42, 8
-# How often a worker looks for a loop before it sleeps: longer than Python takes from a forward to a
-# backward pass, but not so long that other threads, such as those of BLAS, lack the core.
+# How often a worker looks for a loop before it sleeps: long enough for Python to go from a forward
+# to a backward pass, but not so long that other threads, such as those of BLAS, lack the core.
 SPINS = 250_000
-# Waking paid off if the workers then met loops with this many elements in all. If it did not, the
-# next loop wakes nobody, then the next two, four, ..., up to LONGEST. A loop of this many elements
+# Waking paid off if the workers then ran loops with WORTHWHILE elements in all. Otherwise the next
+# loop, then the next 2, 4, ..., LONGEST loops, do not wake them. A loop with WORTHWHILE elements
 # always wakes them.
 WORTHWHILE, LONGEST = 1 << 19, 64
 
 
 def new_pool(acquire: int, release: int, locks: list[int]) -> Pool:
-    """Return a pool with one worker for each lock; all addresses are those of C's objects.
+    """Return a pool with one worker for each lock, which must be held.
 
-    The locks have to be held.
+    acquire, release, locks: the addresses of two C functions and of C locks.
     """
     pool = np.zeros(TAKEN + LINE * (1 + len(locks)), np.int64)
     pool[WORKERS], pool[ACQUIRE], pool[RELEASE] = len(locks), acquire, release
@@ -70,7 +70,7 @@ def _threads(pool: Pool) -> int:
 
 
 def serial_for(function: Any) -> Any:
-    """Return what `parallel_for` returns, as Python, where kernels have no threads."""
+    """Return the loop of `parallel_for` in plain Python, without threads."""
 
     def loop(_pool: Pool, parts: int, _elements: int, arguments: Any) -> None:
         for i in range(parts):
@@ -123,10 +123,11 @@ def parallel_for(function: Any) -> Any:
 
 
 def _named_after(function: Any, inner: Any) -> Any:
-    """Name an inner function after the function of a loop, and return it.
+    """Name an inner function after the function of a loop, and return the inner function.
 
-    Otherwise those of all loops would have one name. Numba would tell them apart by a counter only,
-    which repeats in other processes, and could link the wrong one into a kernel (numba#10486).
+    Without this, the inner functions of all loops would have one name. Numba would distinguish them
+    by a counter only, which repeats in other processes, and could link the wrong one into a kernel
+    (numba#10486).
     """
     python = function.py_func
     inner.__module__ = python.__module__
@@ -135,7 +136,7 @@ def _named_after(function: Any, inner: Any) -> Any:
 
 
 def _begin(pool: Pool, elements: int) -> bool:
-    """Return whether the caller may use the pool, with workers that are awake or will be woken."""
+    """Return whether the caller may use the pool, whose workers are awake or will be woken."""
     if exchange(pool, BUSY, 1) != 0:
         return False
     if atomic_load(pool, ASLEEP + LINE) == 0:
@@ -159,7 +160,7 @@ def _serve(pool: Pool, worker: int) -> None:
             spins, job = spins - 1, atomic_load(pool, JOB)
         if spins > 0:
             fetch_add(pool, ACTIVE, 1)
-            if atomic_load(pool, JOB) == job:  # otherwise the loop is closed and may be replaced
+            if atomic_load(pool, JOB) == job:  # otherwise the loop is already closed
                 call_address(pool[FUNCTION], pool[ARGUMENT], worker)
             fetch_add(pool, ACTIVE, -1)
             done = job
@@ -182,7 +183,7 @@ def _place(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
 def _atomic(operation: str) -> Any:
     """Return f(pool, i, value): an atomic operation on pool[i], which returns the old value.
 
-    No read or write is moved across it.
+    Reads and writes are never moved across it.
     """
 
     @intrinsic
@@ -198,7 +199,7 @@ def _atomic(operation: str) -> Any:
 
 @intrinsic
 def _load(_context: Any, pool: Any, _i: Any) -> Any:
-    """Return pool[i] as another thread has left it."""
+    """Return pool[i] by an atomic read, which sees what other threads wrote."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.load_atomic(_place(context, builder, signature, arguments), "seq_cst", 8)
@@ -209,8 +210,8 @@ def _load(_context: Any, pool: Any, _i: Any) -> Any:
 cgutils: Any = untyped_cgutils
 ir = cgutils.ir  # llvmlite's, which comes with Numba
 POINTER, INT64 = ir.IntType(8).as_pointer(), ir.IntType(64)
-# The type by which functions are called. The result is ignored, and a function of one argument does
-# not see the second.
+# The type of all called functions. The result is ignored, and a function with one parameter ignores
+# the second argument.
 C_FUNCTION = ir.FunctionType(ir.VoidType(), [POINTER, INT64])
 
 
@@ -227,7 +228,7 @@ def _call(_context: Any, _function: Any, _argument: Any, _number: Any) -> Any:
 
 
 def _publishing(run_parts: Any) -> Any:
-    """Return publish(pool, parts, arguments), which gives workers a loop to run.
+    """Return publish(pool, parts, arguments), which makes a loop available to the workers.
 
     After that, pool[FUNCTION](pool[ARGUMENT], thread) calls run_parts(pool, parts, arguments,
     thread) until the caller of `publish` returns.

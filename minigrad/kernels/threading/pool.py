@@ -1,4 +1,23 @@
-"""The pool of threads that run the loops of kernels, and the number of them."""
+"""A pool of threads runs the loops of kernels; this module starts it and sets its size.
+
+The pool replaces Numba's `prange`, for these reasons:
+- With Numba's default threads (workqueue), two Python threads that launch a parallel kernel at the
+  same time abort the process (numba#8563, #9288). With OpenMP, a forked child dies in its first
+  parallel kernel. Here, a caller that finds the pool busy runs its loop alone, and a forked child
+  starts a pool of its own.
+- In a `prange` loop, the result of a sum depends on the number of threads. Here, the shape alone
+  determines the parts, and partial sums are added in order.
+- A kernel that asks Numba for its number of threads cannot be cached.
+- A kernel with `parallel=True` takes longer to compile, and starts its threads for small arrays,
+  too. Here, a small array runs the same machine code with an empty pool.
+- A `prange` loop waits until every thread has done its share, even a thread that wakes late. Here,
+  the caller runs the parts that no worker has begun, and does not wake workers if that costs more
+  than it gains.
+
+The pool works if the system starts no more threads, if their number changes while loops run, for
+loops within loops, after a Ctrl-C while workers start, and after forks at any moment.
+`python -m bench.numba_ground` compares it with `prange` and with one thread.
+"""
 
 import ctypes
 import os
@@ -11,28 +30,28 @@ from ...system import after_fork
 from ..jit.interrupts import defer_interrupts
 from .parallel_for import SERIAL, STOP, WORKERS, Pool, locks_of, new_pool, serve
 
-# The number of elements from which several threads are faster than one.
+# For at least this many elements, several threads are faster than one.
 THREADED = 1 << 17
 
-SERVE_TYPES = numba.int64[::1], numba.int64  # of the arguments of `serve`
+SERVE_TYPES = numba.int64[::1], numba.int64  # the types of the arguments of `serve`
 
 _lock = threading.Lock()
 _pool: Pool | None = None
-# More threads than cores are slower, and a mistyped number must not start a million.
+# The largest number of threads, so that a mistyped number cannot start a million.
 MOST = max(64, os.cpu_count() or 1)
-# The cores that this process may use, or fewer: NUMBA_NUM_THREADS.
+# NUMBA_NUM_THREADS, whose default is the number of cores that this process may use.
 _threads: int = min(numba.config.NUMBA_NUM_THREADS, MOST)  # type: ignore[attr-defined]
 
 
 def get_num_threads() -> int:
-    """Return how many threads, the caller's included, run one kernel."""
+    """Return how many threads, including the caller, run one kernel."""
     return _threads
 
 
 def set_num_threads(n: int) -> None:
-    """Let n threads, the caller's included, run one kernel; n is at least 1.
+    """Let n threads, including the caller, run one kernel; n is at least 1.
 
-    A larger n than MOST counts as MOST. The old workers end when they have finished their parts.
+    An n above MOST is replaced by MOST. The old workers end when they have finished their parts.
     """
     global _pool, _threads
     with _lock:
@@ -44,19 +63,19 @@ def set_num_threads(n: int) -> None:
 def current_pool() -> Pool:
     """Return the pool; the first call starts its workers."""
     global _pool
-    found = _pool  # read once, as another thread may take it away
+    found = _pool  # read once, since another thread may set it to None
     if found is None:
-        with _lock, defer_interrupts():  # an interrupt would leave workers that nobody can stop
+        with _lock, defer_interrupts():  # an interrupt would leave workers without a pool
             found = _pool = _started(_threads - 1) if _pool is None else _pool
     return found
 
 
 def pool_for(elements: int) -> Pool:
-    """Return the pool for an array with this many elements: for a small one, SERIAL."""
+    """Return the pool for an array with this many elements, which is SERIAL for a small array."""
     return SERIAL if elements < THREADED else current_pool()
 
 
-# Python's own locks, which compiled code can use without holding the GIL.
+# Python's own locks; compiled code can use them without the GIL.
 _new_lock = ctypes.pythonapi.PyThread_allocate_lock
 _acquire, _release = (
     getattr(ctypes.pythonapi, f"PyThread_{name}_lock") for name in ("acquire", "release")
@@ -70,10 +89,10 @@ def _address(function: Any) -> int:
 
 
 def _started(workers: int) -> Pool:
-    """Return a pool with this many running workers, or fewer if the system starts no more."""
+    """Return a pool with this many running workers, or with fewer if the system refuses more."""
     if workers == 0 or numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
         return SERIAL
-    # Compiled here, as a worker would hold Numba's lock, and a child that is forked meanwhile would
+    # Compiled here, not in a worker: a child that is forked while a worker holds Numba's lock would
     # wait for that lock for ever.
     serve.compile(SERVE_TYPES)  # type: ignore[attr-defined]
     locks = [_new_lock() for _ in range(workers)]
@@ -91,14 +110,14 @@ def _started(workers: int) -> Pool:
 
 
 def _stop(pool: Pool) -> None:
-    """Let the workers end when they have finished their parts."""
+    """Make the workers end when they have finished their parts."""
     pool[STOP] = 1
     for lock in locks_of(pool):
-        _release(lock)  # also for a worker that is awake, so that it does not go to sleep
+        _release(lock)  # also of a worker that is awake, so that it cannot fall asleep
 
 
 @after_fork
 def _forget_threads() -> None:
-    """Start without a pool in a child, and with a lock that no missing thread holds."""
+    """Reset the pool and its lock in a forked child, since no other thread exists there."""
     global _lock, _pool
     _lock, _pool = threading.Lock(), None

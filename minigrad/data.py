@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .checks import flag, integer
+from .engine.tracer import refuse_in_trace
 from .errors import ArgumentError, ShapeError, StateDictError
 
 __all__ = ["DataLoader"]
@@ -105,6 +106,9 @@ class DataLoader:
 
     def rows(self) -> Iterator[NDArray[np.intp]]:
         """Begin an epoch as `iter` does, but yield the sample numbers of each batch, `(b,)`."""
+        refuse_in_trace(
+            "a batch of a DataLoader", "would be the same in each call; pass batches as arguments"
+        )
         # Not in the generator, whose body waits for the first next(): iter() begins the epoch.
         self._position = epoch, first = self._next
         self._next = (epoch + 1, 0)

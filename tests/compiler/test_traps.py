@@ -4,6 +4,7 @@ Generated functions run as Python.
 """
 
 import dataclasses
+import itertools
 import threading
 
 import numpy as np
@@ -298,3 +299,36 @@ def test_traces_in_several_threads_leave_no_trace():
     for thread in threads:
         thread.join()
     assert (mg.ops.Primitive.__call__, nn.Module.__call__) == before
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: iter([1.0, 2.0]), itertools.count, lambda: (i for i in range(3))]
+)
+def test_iterators_outside_are_refused(make):
+    """They would advance in the trace alone; none has advanced when the error is raised."""
+    items = make()
+    step = mg.compile(lambda x: x * next(items))
+    with pytest.raises(TraceError, match=r"items, a .*, would advance in the first call alone"):
+        step(np.ones(2))
+    assert next(items) == next(make())
+
+
+def test_batches_inside_a_step_are_refused():
+    loader = mg.data.DataLoader(np.arange(6.0), batch_size=2)
+    step = mg.compile(lambda x: x * next(iter(loader)))
+    with pytest.raises(TraceError, match=r"a batch of a DataLoader, in .*test_traps.py"):
+        step(np.ones(2))
+    assert loader.state_dict()["epoch"] == loader.state_dict()["batches_yielded"] == 0
+    count = mg.compile(lambda x: x / len(loader))
+    np.testing.assert_array_equal(count(np.ones(2)).data, np.ones(2) / 3)
+
+
+def test_what_python_reads_of_a_tensor_that_is_no_operand():
+    w = mg.tensor([1.0], requires_grad=True)
+    step = mg.compile(lambda x: x * (2.0 if w.requires_grad else 1.0) * w.dtype.itemsize)
+    for change in (lambda: None, lambda: w.requires_grad_(False), lambda: w.convert_("float64")):
+        change()
+        expected = (2.0 if w.requires_grad else 1.0) * w.dtype.itemsize
+        for _ in range(2):
+            np.testing.assert_array_equal(step(np.ones(2)).data, np.ones(2) * expected)
+    assert step.traces == 3

@@ -158,7 +158,8 @@ class Writer:
         name = self.item("layer", made + (".double()" if self.dtype != "float32" else ""))
         if "Dropout(" not in made:
             self.tensors.append((name, f'named("{name}", {self.outer(name)})'))
-            self.trained.append(f"list({self.outer(name)}.parameters())")
+            if "affine=False" not in made:  # which has no parameters
+                self.trained.append(f"list({self.outer(name)}.parameters())")
         self.layers.append(name)
         return self.at(name)
 

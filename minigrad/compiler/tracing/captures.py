@@ -33,6 +33,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...engine.tensor import Tensor
+from ...errors import TraceError
 from ...nn.module import Module
 from .guards import CELL, OF, SLOT, TYPE, Guards
 from .inspection import (
@@ -44,6 +45,7 @@ from .inspection import (
     dict_getter,
     is_foreign,
     is_hidden,
+    is_iterator,
     is_library,
     is_plain,
     keys_of,
@@ -247,6 +249,8 @@ class Captures:
         elif comes_from(x, Tensor):
             self.tensors.append((place, x))
             self._know(place.name, x)
+            self.bound.read("{0}._requires_grad", x)
+            self.bound.read("{0}._data.dtype", x)
         elif type(x) is tuple:  # its parts have the place of the tuple
             for i, part in enumerate(x):
                 self._visit(part, place._replace(name=f"{place.name}[{i}]"))
@@ -257,6 +261,11 @@ class Captures:
     def _object(self, x: Any, name: str) -> None:
         kind, module = type(x), module_of(type(x))
         library = is_foreign(module)
+        if is_iterator(x):
+            raise TraceError(
+                f"compile: {name}, a {kind.__name__}, would advance in the first call alone, since "
+                "the step is traced once; take its items outside it, and pass them as arguments"
+            )
         if comes_from(x, ModuleType):
             if not is_foreign(own(x).get("__name__")):
                 self._items(own(x), name, own(x), self.guards)

@@ -118,6 +118,12 @@ def slots(x: Any) -> dict[str, MemberDescriptorType]:
     }
 
 
+def is_iterator(x: Any) -> bool:
+    """Return whether x is a generator or an iterator of Python's own, whose position is hidden."""
+    own_kind = module_of(type(x)) in ("builtins", "itertools")
+    return own_kind and any("__next__" in class_dict(kind) for kind in mro(type(x)))
+
+
 # How to list what an object holds, without its class; `object` is for all other classes.
 PARTS: dict[type, Callable[[Any], tuple[Any, ...]]] = {
     dict: lambda x: tuple(dict.values(x)),

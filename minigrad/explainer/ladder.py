@@ -159,7 +159,8 @@ def what_if(
 
     It shows what dx becomes if one forgets that these depend on x; y, dgamma and dbeta stay the
     same. x: (N, C, ...); gamma, beta: (C,) or None; detach: some of STATISTICS.
-    Errors: DtypeError unless detach is a tuple, list or set; ArgumentError for another name.
+    Errors: DtypeError unless detach is a tuple, list or set; ArgumentError for another name; those
+    of F.batch_norm.
 
     >>> from minigrad.explainer import ladder
     >>> x = mg.tensor([[1.0, 5.0], [3.0, 7.0], [5.0, 6.0]], requires_grad=True)
@@ -177,6 +178,7 @@ def what_if(
         if name not in STATISTICS:
             raise ArgumentError(f"what_if: detach takes names of {STATISTICS}, got {name!r:.40}")
     x = as_tensor(x, "what_if")
+    F.batch_norm(x.detach(), None, None, gamma, beta, training=True, eps=eps)  # for its errors
     batch, by_channel = (0, *range(2, x.ndim)), (-1, *[1] * (x.ndim - 2))
     gamma, beta = [
         p if p is None or x.ndim == 2 else ops.reshape(p, by_channel) for p in (gamma, beta)

@@ -1,6 +1,7 @@
 """Kernels are Numba loops on arrays; they import minigrad.system, NumPy, Numba and each other.
 
 A kernel is a function `_k(inputs..., outputs...)`, compiled by `k = kernel(_k)`. It fills arrays
-that its caller has allocated and checked; it never raises and never allocates a result.
-Read relu.py as an example, then jit/ (compilation) and threading/ (loops on several threads).
+that its caller has allocated and checked; it never raises and never allocates a result. Products
+call the BLAS of SciPy, which jit/blas.py loads for Numba. Read relu.py as an example, then jit/
+(compilation) and threading/ (loops on several threads).
 """

@@ -14,7 +14,7 @@ from batchnorm_cases import normal
 import minigrad as mg
 from minigrad import functional as F
 from minigrad.engine.tape import tape
-from minigrad.errors import ArgumentError, DtypeError
+from minigrad.errors import ArgumentError, DtypeError, ShapeError
 from minigrad.explainer.ladder import STATISTICS, what_if
 
 SUBSETS = [names for k in range(4) for names in itertools.combinations(STATISTICS, k)]
@@ -141,3 +141,17 @@ def test_it_compiles():
 def test_what_cannot_be_detached_is_refused(detach, error, message):
     with pytest.raises(error, match="^what_if: .*" + re.escape(message)):
         what_if(normal((4, 3)), detach=detach)
+
+
+@pytest.mark.parametrize(
+    ("x", "given", "expected"),
+    [
+        (np.ones((4, 2)), {"eps": -1.0}, "eps must be a finite number above 0"),
+        (np.ones((1, 2)), {}, "more than 1 value per channel"),
+        (np.ones((4, 2)), {"gamma": np.ones(3)}, "weight has shape"),
+        (np.array(1.0), {}, r"expected \(batch, channels"),
+    ],
+)
+def test_input_that_batch_norm_refuses(x, given, expected):
+    with pytest.raises((ArgumentError, ShapeError), match=expected):
+        what_if(x, **given)

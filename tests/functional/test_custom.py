@@ -103,6 +103,18 @@ def test_compiled_steps_leave_it_to_numpy():
             np.testing.assert_allclose(a.data, b.data, rtol=1e-14)
 
 
+@pytest.mark.filterwarnings("ignore:compile. inverse cannot be compiled")
+def test_a_forward_that_zeros_would_stop_compiles():
+    """A trace asks for the shape of the result, with arrays that have an inverse."""
+    inverse = mg.primitive(
+        "inverse", np.linalg.inv, (lambda g, y, _a: -(y.T @ g @ y.T),), "inverse(a)"
+    )
+    a = np.array([[2.0, 1.0], [0.5, 3.0]])
+    compiled = mg.compile(lambda a: inverse(a @ a))
+    for x in (a, a + 1.0):
+        np.testing.assert_allclose(compiled(x).data, np.linalg.inv(x @ x), rtol=1e-12)
+
+
 def test_an_ordinary_backward_pass_gets_arrays():
     """Although functions of minigrad, with which the vjp is written, return Tensors."""
     y = swish()(X)

@@ -20,7 +20,7 @@ from ...engine.tape import Record, grad_mode
 from ...engine.tensor import Tensor, share
 from ...engine.tracer import StepTracer, tracing, users_line
 from ...errors import TraceError
-from ...ops import Primitive
+from ...ops import BUILTIN, Primitive
 from ...ops.inplace import COPY, Update
 from ..ir.interpreter import Interpreter, results_of
 from ..ir.names import Names
@@ -296,7 +296,10 @@ class Trace(StepTracer):
     ) -> Any:
         """Note an operation, and return its Values packed as its forward packs results."""
         layout = primitive.is_view and all(not isinstance(v, Value) for v in values[1:])
-        given = [Tensor(self._stand_in(v, layout)) if isinstance(v, Value) else v for v in values]
+        own = BUILTIN.get(primitive.name) is not primitive
+        given = [
+            Tensor(self._stand_in(v, layout, own)) if isinstance(v, Value) else v for v in values
+        ]
         # Primitives that a forward applies are not part of the step.
         with tracing(None), np.errstate(all="ignore"):
             found = primitive(*given, **attributes)
@@ -325,16 +328,20 @@ class Trace(StepTracer):
             self._views[whole], self._stand_ins[whole] = operation, found._data
         return whole
 
-    def _stand_in(self, v: Value, layout: bool) -> Any:
+    def _stand_in(self, v: Value, layout: bool, own: bool = False) -> Any:
         """Return an array of v's shape and dtype: the array of a constant, or else zeros.
 
         layout: whether the array must have the strides that v has in an eager step; its elements
-            are then arbitrary.
+            are then arbitrary. own: whether it is for a primitive of the user's, whose forward may
+            need other floats than zeros: these are ones, and unit matrices.
         """
         if v.origin == "constant":
             return v.array
         if not layout:
-            return np.zeros(v.shape, v.dtype)
+            array = np.zeros(v.shape, v.dtype)
+            if own and v.dtype.kind == "f":
+                array[...] = np.eye(v.shape[-2], v.shape[-1]) if v.ndim > 1 else 1.0
+            return array
         if v not in self._stand_ins:
             self._stand_ins[v] = np.empty(v.shape, v.dtype) if v.array is None else v.array
         return self._stand_ins[v]

@@ -50,7 +50,7 @@ APART = [("compiler", "explainer"), ("explainer", "compiler")]  # neither import
 
 
 class Import(NamedTuple):
-    """One import statement's target, as a full dotted name."""
+    """An Import is one target of an import statement, as a full dotted name."""
 
     target: str
     line: int
@@ -58,7 +58,7 @@ class Import(NamedTuple):
 
 
 def module_name(path: Path) -> str:
-    """The dotted name of a source file of the package."""
+    """Return the dotted name of a source file of the package."""
     parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
@@ -80,7 +80,7 @@ def part_of(module: str) -> str:
 
 
 def targets(node: ast.AST, module: str) -> Iterator[str]:
-    """Full dotted names that `node` imports when it stands in `module`."""
+    """Yield the full dotted names that `node` imports when it stands in `module`."""
     if isinstance(node, ast.Import):
         yield from (alias.name for alias in node.names)
     elif isinstance(node, ast.ImportFrom):
@@ -99,7 +99,7 @@ def targets(node: ast.AST, module: str) -> Iterator[str]:
 
 
 def imports(source: str, module: str) -> list[Import]:
-    """Every import anywhere in `source`."""
+    """Return every import in `source`, wherever it stands."""
     found = []
 
     def visit(node: ast.AST, typing_only: bool) -> None:
@@ -139,7 +139,7 @@ def complaint(module: str, imported: Import) -> str | None:
 
 
 def violations(source: str, module: str) -> list[str]:
-    """One sentence for each import that breaks a rule, naming where it stands."""
+    """Return one sentence for each import that breaks a rule, naming where it stands."""
     if part_of(module) not in LEVEL:
         return [f"{module} is in no layer: add it to LAYERS"]
     return [

@@ -28,7 +28,7 @@ def public_names(module):
 
 
 def members(cls):
-    """Public methods and properties, but for those that are Python's own."""
+    """Return public methods and properties that the class itself adds to Python's."""
     if issubclass(cls, (Exception, tuple)):
         return {}
     named = {name: getattr(cls, name) for name in dir(cls) if name[0] != "_"}
@@ -36,7 +36,7 @@ def members(cls):
 
 
 def face():
-    """Every public function, class and member of one, each under the first of its names."""
+    """Return every public function, class and member, each under the first of its names."""
     found = {"compile(...)": CompiledFunction, "load_state_dict(...)": Keys}
     for module in MODULES:
         for name in public_names(module):
@@ -53,7 +53,7 @@ FACE = face()
 
 
 def undescribed(thing):
-    """Parameters whose names the docstring lacks; those of a constructor are told by the class."""
+    """Return parameters that the docstring does not name; a class describes its constructor's."""
     text = inspect.getdoc(thing) or ""
     if inspect.isclass(thing):
         text += inspect.getdoc(thing.__init__) or ""

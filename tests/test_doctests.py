@@ -17,7 +17,7 @@ OPTIONS = doctest.ELLIPSIS
 
 
 def examples():
-    """Every docstring with examples, by name; kernels, which are compiled, can have none."""
+    """Return every docstring with examples, by name; kernels, which are compiled, have none."""
     finder = doctest.DocTestFinder(exclude_empty=True)
     names = [m.name for m in pkgutil.walk_packages(mg.__path__, "minigrad.")]
     names = [name for name in names if ".kernels" not in name and "__main__" not in name]

@@ -18,22 +18,22 @@ W = np.array([0.5, -0.8, 1.3])
 
 
 def leaf(array: Any) -> mg.Tensor:
-    """A copy that requires grad."""
+    """Return a copy that requires grad."""
     return mg.tensor(np.array(array), requires_grad=True)
 
 
 def unlisted(forward: Any, *rules: Any, joint: Any = None) -> Primitive:
-    """A primitive that the table never sees."""
+    """Return a primitive that the table never sees."""
     return Primitive("wrong", forward, joint or rules, "for this test only", promotes=True)
 
 
 def scale_all(x: Any, w: Any) -> Any:
-    """x * w, whose product by w is wrong below."""
+    """Return x * w, with a wrong product by w below."""
     return x * w
 
 
 def centre(a: Any) -> Any:
-    """a minus its mean over the batch: what BatchNorm begins with."""
+    """Return a minus its mean over the batch, as BatchNorm begins."""
     return a - a.mean(0)
 
 
@@ -65,7 +65,7 @@ WRONG = {
 
 @pytest.mark.parametrize("name", WRONG)
 def test_wrong_rules_are_rejected(name: str) -> None:
-    """Each of these would train a network to something, only not to the right thing."""
+    """With each of these, a network would still train, but not to the right result."""
     primitive, arrays = WRONG[name]
     before = set(ops.TABLE)
     with pytest.raises(
@@ -77,12 +77,12 @@ def test_wrong_rules_are_rejected(name: str) -> None:
 
 @pytest.mark.parametrize("primitive", [CUBE, CENTRE, DOUBLE, F.gelu, mg.exp])
 def test_right_rules_are_accepted(primitive: Any) -> None:
-    """The same kind of rules, without the mistake."""
+    """They are the same kind of rules, without the mistake."""
     assert mg.gradcheck(primitive, leaf(X)) is True
 
 
 def wrong_second(a: Any) -> Any:
-    """The gradient of a^3, right as a value, whose own derivative is half of what it should be."""
+    """Return a right gradient of a^3, whose own derivative is half of what it should be."""
     square = unlisted(np.square, lambda g, _y, b: g * b)  # 2 b, were it right
     return unlisted(lambda b: b**3, lambda g, _y, b: g * (3.0 * square(b)))(a)
 
@@ -96,7 +96,7 @@ def test_wrong_second_derivative_is_seen_with_order_two_only() -> None:
 
 
 def detached(a: Any) -> Any:
-    """exp, whose gradient is computed from a constant: no second derivative reaches a."""
+    """Return exp with a gradient computed from a constant, so no second derivative reaches a."""
     return unlisted(np.exp, lambda g, y, _a: g * (y.detach() if isinstance(y, mg.Tensor) else y))(a)
 
 
@@ -117,7 +117,7 @@ def test_a_rule_in_the_table_is_checked_where_it_is_used(monkeypatch: pytest.Mon
 
 
 def test_the_failure_names_input_index_and_both_values() -> None:
-    """The worst element, here the only wrong one, with both figures as numbers."""
+    """It names the worst element, here the only wrong one, with both numbers."""
     where = np.array([[1.0, 1.0, 1.0], [1.0, 3.0, 1.0]])
     bad = unlisted(np.multiply, lambda g, _y, _a, b: g * b, lambda g, _y, a, _b: g * (a * where))
     with pytest.raises(GradError) as caught:
@@ -131,7 +131,7 @@ def test_the_failure_names_input_index_and_both_values() -> None:
 
 
 def batch_norm(x: Any) -> Any:
-    """Training mode, without scale and shift."""
+    """Apply batch_norm in training mode, without scale and shift."""
     return F.batch_norm(x, training=True)
 
 
@@ -149,7 +149,7 @@ def test_degenerate_gradients_are_warned_about() -> None:
 
 
 def test_what_it_does_not_take() -> None:
-    """Typed errors that say which input, or that there is nothing to check."""
+    """Errors say which input is wrong, or that there is nothing to check."""
     with pytest.raises(DtypeError, match="gradcheck: input 1 is float32, expected float64"):
         mg.gradcheck(ops.mul, [leaf(X), leaf(W.astype(np.float32))])
     with pytest.raises(GradError, match="gradcheck: no input requires grad"):
@@ -180,7 +180,7 @@ def test_inputs_are_left_alone(fn: Any) -> None:
 
 
 def test_inputs_of_any_layout_and_number() -> None:
-    """Transposed and empty inputs, constants among them, several outputs, under no_grad too."""
+    """Inputs may be transposed, empty or constant, outputs several, and no_grad active."""
     assert mg.gradcheck(mg.exp, mg.tensor(X.T, requires_grad=True), order=2)
     assert mg.gradcheck(mg.exp, leaf(np.empty((0, 3))))
     assert mg.gradcheck(lambda a, n, b: (a * n, a * b), [leaf(X), 3.0, mg.tensor(W)])
@@ -195,7 +195,7 @@ def test_a_mistake_in_the_second_of_several_outputs_is_seen() -> None:
 
 
 def test_the_bound_is_relative_to_the_largest_gradient() -> None:
-    """Small and large gradients alike: a relative mistake of 1e-5 is seen, one of 1e-8 is not."""
+    """For small and large gradients alike, a relative mistake of 1e-5 is seen, one of 1e-8 not."""
     for size in (1e-3, 1.0, 1e6):
         for error, seen in ((1e-5, True), (1e-8, False)):
             fn = unlisted(

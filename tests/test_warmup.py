@@ -55,7 +55,7 @@ def step(_=None):
 
 
 def run(*arguments: str) -> str:
-    """What a new process says."""
+    """Return what a new process prints."""
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     done = subprocess.run(
         [sys.executable, *arguments],
@@ -70,7 +70,7 @@ def run(*arguments: str) -> str:
 
 @pytest.fixture(scope="module")
 def signatures() -> Iterator[dict[str, list[list[str]]]]:
-    """For each kernel and signature after a warm-up, the dtypes of its arrays."""
+    """Return, for each kernel and signature after a warm-up, the dtypes of its arrays."""
     output = run("-c", SIGNATURES)
     code, met = json.loads(output.splitlines()[-1])
     assert code == 0
@@ -78,7 +78,7 @@ def signatures() -> Iterator[dict[str, list[list[str]]]]:
 
 
 def missing(name: str, signatures: list[list[str]]) -> list[str]:
-    """The dtypes in which a warm-up has not met a kernel that takes floats."""
+    """Return the dtypes in which a warm-up has not called a kernel that takes floats."""
     floats = [{d for d in dtypes if d.startswith("float")} for dtypes in signatures]
     found = {"float32" if "float32" in f else "float64" for f in floats if f}
     if signatures and not found:
@@ -115,8 +115,10 @@ def test_a_second_run_finds_all() -> None:
 @jit_only
 @pytest.mark.usefixtures("signatures")
 def test_a_first_step_only_loads() -> None:
-    """No kernel at import; then nothing is compiled, nor is what only the compiler needs imported,
-    which takes longer than all else in a first step but Numba's own import."""
+    """Importing loads no kernel, and a step compiles none and imports nothing for compiling.
+
+    Such imports would take longer than the rest of a first step but for Numba's own.
+    """
     script = f"""{STEP}
 assert not any(k.signatures for k in KERNELS.values())
 assert "minigrad.warmup" not in sys.modules
@@ -133,7 +135,7 @@ print("numba.np.npyimpl" in sys.modules)
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 @pytest.mark.parametrize("before", [True, False])
 def test_kernels_run_in_children(method: str, before: bool, tmp_path: Path) -> None:
-    """Whether or not the parent has loaded them before."""
+    """This holds whether or not the parent has loaded them."""
     if method == "fork" and os.name == "nt":
         pytest.skip("no fork")
     program = tmp_path / "program.py"  # a spawned child imports it
@@ -160,5 +162,5 @@ def test_without_the_compiler_there_is_nothing_to_do(
 
 @pytest.mark.parametrize("name", warmup.WORKLOADS)
 def test_workloads_run(name: str) -> None:
-    """Under coverage, too, where the others skip."""
+    """They run under coverage as well, where the others are skipped."""
     warmup.WORKLOADS[name]("float64")

@@ -18,7 +18,7 @@ pytest.importorskip("pytest_benchmark")
 
 
 def run(folder: Path, *options: str) -> str:
-    """What one short benchmark prints; runs are saved and looked for in the folder."""
+    """Run one short benchmark, which saves and looks up runs in `folder`, and return its output."""
     one = ["-k", "relu_small and forward and minigrad", "--benchmark-max-time=0.01"]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", f"--rootdir={ROOT}", "-c", str(ROOT / "pyproject.toml"),
@@ -35,7 +35,7 @@ def run(folder: Path, *options: str) -> str:
 
 @pytest.mark.exhaustive
 def test_runs_are_compared(tmp_path: Path) -> None:
-    """Nothing that varies on one machine makes two of it; another machine is told, and compared."""
+    """What varies on one machine does not make it another; runs of two machines say so."""
     assert "No benchmark files" in run(tmp_path, "--benchmark-compare")
     run(tmp_path, "--benchmark-save=first")
     same = run(tmp_path, "--benchmark-compare")

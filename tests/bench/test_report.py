@@ -14,7 +14,7 @@ PATH = Path(__file__).parents[2] / "bench" / "report.py"
 
 
 def load() -> ModuleType:
-    """bench.report, wherever the tests are started from."""
+    """Return the module bench.report, wherever the tests are started from."""
     spec = importlib.util.spec_from_file_location("bench_report", PATH)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -28,12 +28,12 @@ report = load()
 
 
 def one(group: str | None, microseconds: float, **params: str) -> dict[str, Any]:
-    """A benchmark as pytest-benchmark saves it."""
+    """Return a benchmark as pytest-benchmark saves it."""
     return {"group": group, "params": params, "stats": {"median": 1e-6 * microseconds}}
 
 
 def made() -> dict[str, Any]:
-    """Two shapes, one of them without the composed form, a network, and what is not shown."""
+    """Return two shapes, one without the composed form, a network, and a case that is not shown."""
     benchmarks = [
         one("step tiny", 500.0, net="tiny", name="minigrad"),
         one("step tiny", 1000.0, net="tiny", name="torch"),
@@ -70,14 +70,14 @@ STEPS = """\
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """The file of a run."""
+    """Return the path of a saved run."""
     path = tmp_path / "run.json"
     path.write_text(json.dumps(made()))
     return path
 
 
 def test_tables(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Rows in the order of the run, columns of what was measured, and the machine."""
+    """Rows have the order of the run, columns are what was measured, and the machine is named."""
     report.main([str(run)])
     text = capsys.readouterr().out
     assert SHAPES in text and STEPS in text
@@ -94,7 +94,7 @@ def test_without_pytorch_there_is_no_ratio() -> None:
 
 
 def test_readme(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What stood between the marks goes, and nothing else; a second time changes nothing."""
+    """Only the text between the marks is replaced, and a second time changes nothing."""
     drawn = []
     monkeypatch.setattr(report, "plot", lambda run, path: drawn.append(path))
     readme = tmp_path / "README.md"
@@ -117,7 +117,7 @@ def test_a_file_without_marks_is_refused(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """And left as it was, nor is a plot drawn."""
+    """The file is left as it was, and no plot is drawn."""
     monkeypatch.setattr(report, "plot", None)
     readme = tmp_path / "README.md"
     text = f"text {marks.format(report.BEGIN, report.END)} more"
@@ -130,7 +130,7 @@ def test_a_file_without_marks_is_refused(
 
 
 def test_plot(tmp_path: Path) -> None:
-    """It is drawn, of rows that have all three forms."""
+    """The plot has the rows that have all three forms."""
     pytest.importorskip("matplotlib")
     run = made()
     run["benchmarks"] = [b for b in run["benchmarks"] if "8x64" not in (b["group"] or "")]

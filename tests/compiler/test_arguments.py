@@ -37,7 +37,7 @@ def executables(compiled):
 
 @pytest.mark.parametrize("kind", [float, np.float32, np.float64, complex, lambda x: (x, 1)])
 def test_zeros_and_nans_as_static_arguments(kind):
-    """0.0 and -0.0 are two, and one NaN is as another."""
+    """0.0 and -0.0 are two arguments, and all NaNs are one."""
     first = lambda n: (n[0] if isinstance(n, tuple) else n).real  # noqa: E731
     f = mg.compile(lambda x, n: x * float(first(n)))
     for n in (0.0, -0.0, 0.0, -0.0, float("nan"), float("nan"), np.nan):
@@ -56,14 +56,14 @@ def test_zeros_and_nans_as_static_arguments(kind):
 )
 @pytest.mark.filterwarnings("ignore:the matrix subclass")
 def test_arrays_of_other_classes(wrap):
-    """In the calls that follow the traced one as well."""
+    """They are read as plain arrays, in the calls after the traced one as well."""
     double = mg.compile(lambda x: x * 2)
     for _ in range(3):
         np.testing.assert_array_equal(double(wrap([[1.0, 2.0]])).data, [[2.0, 4.0]])
 
 
 def test_infinities_where_nothing_is_compiled():
-    """Python's functions of numbers would raise."""
+    """Results are those of NumPy, where Python's functions of numbers would raise."""
     code = (
         "import numpy as np, minigrad as mg\n"
         "f = mg.compile(lambda x: (mg.exp(x), mg.log(x), mg.sqrt(x)))\n"
@@ -81,7 +81,7 @@ def test_infinities_where_nothing_is_compiled():
 
 
 def test_a_static_argument_that_always_changes_is_told_of():
-    """Once, and no more than some traces are kept, the latest."""
+    """The warning comes once, and only the latest traces are kept."""
     f = mg.compile(lambda x, i: x * i)
     with pytest.warns(RuntimeWarning, match="traced more than 16 times") as caught:
         for i in range(40):
@@ -103,7 +103,7 @@ def test_traces_for_other_shapes_are_not_counted():
 
 
 def test_requires_grad_of_an_argument_tells():
-    """Whether it is a constant: what is traced for one is not run for the other."""
+    """A trace for an argument that is a constant does not run for one that requires grad."""
     f = mg.compile(lambda x: mg.grad((x * x).sum(), [x])[0] if x.requires_grad else x * 1.0)
     x = mg.tensor(X)
     for needs in (False, True, False, True):
@@ -112,7 +112,7 @@ def test_requires_grad_of_an_argument_tells():
 
 
 def test_arrays_for_a_compiled_function_within_another():
-    """Are Tensors, whichever way they are given."""
+    """The inner function sees Tensors, whichever way the arrays are passed."""
     inner = mg.compile(lambda a, *, b: a.exp() + b.exp())
     outer = mg.compile(lambda x: inner(X, b=X) * x)
     for x in (X, X + 1):
@@ -159,7 +159,7 @@ LIKE = {
 @pytest.mark.parametrize("way", ["positional", "keyword", "inside another"])
 @pytest.mark.filterwarnings("ignore:the matrix subclass")
 def test_what_is_like_an_array(kind, way):
-    """Is taken as one: its values count in each call, and other values are not traced anew."""
+    """It is taken as an array: each call reads its values, and other values cause no new trace."""
     if (kind, way) == ("not contiguous", "inside another"):
         pytest.skip("what a trace captures has to lie in C order")
     compiled = mg.compile(lambda x: x * 2.0 + 1.0)
@@ -187,7 +187,7 @@ def test_the_same_array_like_with_other_values():
 
 @pytest.mark.parametrize("text", [repr, str, lambda x: f"{x}", "{}".format, print], ids=range(5))
 def test_the_text_of_a_tensor_is_its_value(text):
-    """For the compiler, and for nobody else."""
+    """A compiled step may not show it; another trace, and eager code, may."""
     outside = mg.tensor(X)
     for looked in (lambda x: x, lambda x: x.exp(), lambda x: outside):
         with pytest.raises(TraceError, match=r"the text of a Tensor .* looks at a value"):
@@ -205,7 +205,7 @@ def look(x):
 
 @pytest.mark.parametrize("way", [look, lambda x: np.array(x), lambda x: np.argsort(x)])
 def test_where_a_step_looks_at_a_value(way):
-    """In the user's code, also where NumPy looks for it."""
+    """The error names the line of the user's code, also where NumPy reads the value."""
     line = way.__code__.co_firstlineno + (way is look)
     with pytest.raises(TraceError, match=rf"in {re.escape(__file__)}, line {line}, looks at"):
         mg.compile(lambda x: (way(x), x * 2)[1])(X[:1])
@@ -323,7 +323,7 @@ def test_a_step_without_a_number_is_refused_before_it_changes_anything(wrap, got
 
 
 def test_how_many_batches_run_at_once(monkeypatch):
-    """One to begin with, then as many as take up to PATIENCE."""
+    """The first batch runs alone, then as many run at once as take up to PATIENCE."""
     assert [epoch.at_once(s) for s in (0.0, 1.0, 0.0099, 1e-9)] == [1, 1, 5, epoch.AT_ONCE]
     whole, sizes = Executable.run_rows, []
 
@@ -368,7 +368,7 @@ Pair = collections.namedtuple("Pair", "one two")
     ids=["namedtuple", "dict", "OrderedDict", "defaultdict"],
 )
 def test_results_are_of_the_class_that_was_returned(made):
-    """And each call's own."""
+    """Each call returns new containers."""
     compiled, wanted = mg.compile(made), made(mg.tensor(np.full(3, 5.0)))
     first, *others = [compiled(np.full(3, value)) for value in (1.0, 5.0, 5.0)]
     for found in others:
@@ -378,7 +378,7 @@ def test_results_are_of_the_class_that_was_returned(made):
 
 @pytest.mark.exhaustive
 def test_arguments_may_have_any_name():
-    """Also one that generated code has, as for an index or a batch."""
+    """A name may be one that generated code uses, such as that of an index or a batch."""
     source = """
 def step({0}, {1}):
     h = (x * 2.0 + {0}).sum(1) + {0}[0].sum() + mg.concat([{0}, {0}], 0).sum()
@@ -417,7 +417,7 @@ class Scaled:
 
 
 class Named:
-    """Equal to whatever has its name."""
+    """A Named is equal to every Named of its name."""
 
     def __init__(self, name, scale):
         self.name, self.scale, self.other = name, scale, 1.0
@@ -443,7 +443,7 @@ def test_static_arguments_that_are_equal_and_not_the_same():
 
 
 def test_names_that_python_takes_for_one():
-    """\ufb01 is read as fi; and what is no name at all, nor a line of source."""
+    """Python reads \ufb01 as fi; other keys are no names at all, or more than a line of source."""
     t = {"\ufb01": mg.tensor([1.0, 2.0]), "fi": mg.tensor([10.0, 20.0])}
     t |= {name: mg.tensor([i, 1.0]) for i, name in enumerate(["\u00b2", "a\nb", "\ud800", "a\0b"])}
 
@@ -469,13 +469,13 @@ class Attributed(dict):
 
 @pytest.mark.parametrize("kind", [Attributed, type("Own", (dict,), {}), collections.Counter])
 def test_results_that_cannot_be_made_anew_are_refused(kind):
-    """Their attributes would be those of the trace."""
+    """Attributes of such results would be those of the trace."""
     with pytest.raises(TraceError, match=f"returns a {kind.__name__}; .* outside"):
         mg.compile(lambda x: kind(y=x * 2))(X)
 
 
 def test_a_call_within_a_call():
-    """As by the handler of a signal: it has no part in the memory of the other."""
+    """A call that interrupts another, as a signal handler does, uses none of the other's memory."""
     compiled = mg.compile(lambda x: x * 2.0 + 1.0)
     large, other = np.ones((200, 200)), np.zeros((200, 200))
     compiled(large)

@@ -59,7 +59,7 @@ def everything(net, opt):
 
 @pytest.mark.parametrize("check", [1, 2, 5])
 def test_a_check_changes_nothing(check):
-    """Losses, state, random numbers: all bits are as without it, in an epoch as well."""
+    """All bits of losses, state and random numbers are as without a check, also in an epoch."""
     found = []
     for each in (None, check):
         net, opt, step = make(each)
@@ -87,7 +87,7 @@ def test_how_often_the_function_runs():
 
 
 def test_a_step_that_counts_is_not_checked():
-    """It would count twice."""
+    """A checked step would count twice."""
     owner = types.SimpleNamespace(n=0)
 
     def step(x):
@@ -100,7 +100,7 @@ def test_a_step_that_counts_is_not_checked():
 
 
 def constant_gradient(monkeypatch, net):
-    """The gradient of the first call for ever."""
+    """Let every call use a constant for a gradient, and return the expected message."""
     note = Trace.update
 
     def update(self, update, *inputs):
@@ -113,7 +113,7 @@ def constant_gradient(monkeypatch, net):
 
 
 def wrong_pass(monkeypatch, net):
-    """Means that are not quite."""
+    """Let a pass scale what dropout keeps by 3, and return the expected message."""
 
     def keep_mask(write, a, p):
         drawn = write(random.uniform, like=(a.shape, np.float32), shape=a.shape)
@@ -126,7 +126,7 @@ def wrong_pass(monkeypatch, net):
 
 
 def unseen_attribute(monkeypatch, net):
-    """A guard that always holds."""
+    """Let guards always hold while an attribute changes, and return the expected message."""
     monkeypatch.setattr(guards.Guards, "__call__", lambda self: True)
     object.__setattr__(net, "scale", 3.0)
     return r"They part at %mul: .* = mul\(%batch_norm, 2\.0\)"
@@ -134,7 +134,7 @@ def unseen_attribute(monkeypatch, net):
 
 @pytest.mark.parametrize("fault", [constant_gradient, wrong_pass, unseen_attribute])
 def test_faults_are_found_and_named(fault, monkeypatch):
-    """And nothing has changed then."""
+    """Nothing has changed when the error is raised."""
     net, opt, step = make(1)
     if fault is unseen_attribute:
         step(X[0], Y[0])
@@ -149,7 +149,7 @@ def test_faults_are_found_and_named(fault, monkeypatch):
 
 
 def test_another_part_of_an_outside_array_is_found(monkeypatch):
-    """As where a view is found by its address."""
+    """The fault stands for a view that is found by its address, but at another place."""
     outside, constant = np.arange(12.0), Trace._constant
     step = mg.compile(lambda x: x * outside[1:4], check=1)
     monkeypatch.setattr(
@@ -162,7 +162,7 @@ def test_another_part_of_an_outside_array_is_found(monkeypatch):
 
 
 def test_dimensions_in_another_order_are_found(monkeypatch):
-    """As where an Ellipsis of no dimensions is overlooked."""
+    """The fault stands for an Ellipsis of no dimensions that is overlooked."""
     rows = np.array([0, 1])
     step = mg.compile(lambda x: x[:, rows, ..., rows] * 1.0, check=1)
     monkeypatch.setattr(index_steps, "_are_apart", lambda index: False)
@@ -175,7 +175,7 @@ def test_dimensions_in_another_order_are_found(monkeypatch):
 
 
 def test_faults_of_machine_code_are_told(monkeypatch):
-    """Where the program is right, and what runs is not."""
+    """The error blames machine code if the program is right and its results are not."""
     step = mg.compile(lambda x: (x * 2.0).tanh(), check=1)
     step(X[0])
     executable = step._last

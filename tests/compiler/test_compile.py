@@ -14,7 +14,7 @@ from minigrad.errors import ArgumentError, DtypeError, OutOfRangeError, TraceErr
 
 
 def make(fused=True, seed=0, sizes=(6, 5, 4), dropout=0.0, **options):
-    """A model with BatchNorm, its optimizer, and a step that trains it."""
+    """Return a model with BatchNorm, its optimizer, and a step that trains it."""
     mg.manual_seed(seed)
     layers = [nn.Linear(sizes[0], sizes[1]), nn.BatchNorm1d(sizes[1], fused=fused), nn.ReLU()]
     layers += [nn.Dropout(dropout)] if dropout else []
@@ -40,7 +40,7 @@ def batches(count, n=8, features=6, classes=4, dtype=np.float32, seed=1):
 
 
 def state(model, opt):
-    """Everything that training changes."""
+    """Return everything that training changes."""
     found = dict(model.state_dict())
     for i, p in enumerate(model.parameters()):
         if p in opt.state:
@@ -61,8 +61,11 @@ def same(a, b, tolerance=0.0):
 @pytest.mark.parametrize("fused", [True, False])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_training(fused, dtype):
-    """200 steps, with a partial last batch, another lr, evaluation and eager steps between. With
-    the kernels that eager runs every bit is the same; composed, rounding differs."""
+    """Eager and compiled training agree over 200 steps, with changes of batch size and lr.
+
+    Compiled steps run the kernels that eager ones run, so every bit is the same; composed, rounding
+    differs. Every 20th step is eager in both, and each 8th batch is a partial one.
+    """
     (m1, o1, eager), (m2, o2, plain) = make(fused), make(fused)
     for m in (m1, m2):
         m.to(dtype)
@@ -101,7 +104,7 @@ def test_options_of_sgd(options):
 
 
 def test_groups_that_part():
-    """Two groups with one lr, of which one gets another; momentum goes and comes."""
+    """Two groups begin with one lr, one of them gets another, and momentum goes and comes."""
     pairs = [make(), make()]
     for i, (model, _, _) in enumerate(pairs):
         halves = list(model.parameters())
@@ -124,7 +127,7 @@ def test_groups_that_part():
 
 
 def test_modes_and_attributes():
-    """What a module is set to is looked at in each call; a mode seen before is traced no more."""
+    """Each call reads modes and attributes of modules; a mode seen before needs no new trace."""
     (m1, o1, eager), (m2, o2, plain) = make(), make()
     compiled = mg.compile(plain)
     data = batches(12)
@@ -140,7 +143,7 @@ def test_modes_and_attributes():
 
 
 def test_frozen_and_replaced():
-    """requires_grad, parameters in new memory, loaded states of model and optimizer."""
+    """A step follows requires_grad, parameters in new memory, and loaded states."""
     (m1, o1, eager), (m2, o2, plain) = make(), make()
     compiled = mg.compile(plain)
     saved = None
@@ -163,7 +166,7 @@ def test_frozen_and_replaced():
 
 
 def test_gradients_that_add_up():
-    """Two steps of backward for one update, and .grad that somebody has cleared outside."""
+    """Two backward passes add up for one update, and the caller may clear `.grad` between."""
     (m1, o1, _), (m2, o2, _) = make(), make()
 
     def half(model):
@@ -184,7 +187,7 @@ def test_gradients_that_add_up():
 
 
 def test_a_bad_label_changes_no_parameter():
-    """The error is eager's, and the step is as if it had not been."""
+    """The error is that of the eager step, and the call leaves nothing behind."""
     model, opt, plain = make()
     compiled = mg.compile(plain)
     (x, y), (x2, y2) = batches(2)
@@ -212,7 +215,7 @@ def test_a_bad_label_changes_no_parameter():
     ],
 )
 def test_a_step_that_looks_at_a_value_is_refused(name, look):
-    """It says what to do, and all that the step has done so far is taken back."""
+    """The error says what to do, and everything that the step has done is taken back."""
     model, opt, plain = make()
 
     def step(x, y):
@@ -230,7 +233,7 @@ def test_a_step_that_looks_at_a_value_is_refused(name, look):
 
 
 def test_any_function():
-    """Inference, gradients, a Hessian-vector product; trees of results, keywords, static values."""
+    """Inference, nested results, keywords, static values and Hessian-vector products compile."""
     model, *_ = make()
     model.eval()
 
@@ -263,7 +266,7 @@ def test_any_function():
 
 
 def test_results_are_the_callers_own():
-    """Neither an argument, nor a later call, shares memory with them."""
+    """Results share memory with neither arguments nor the results of other calls."""
     double = mg.compile(lambda x: (x * 2.0, x))
     a, b = np.ones((3, 4), np.float32), np.full((3, 4), 5, np.float32)
     double(a)
@@ -275,7 +278,7 @@ def test_results_are_the_callers_own():
 
 
 def test_dropout_draws_anew():
-    """Each call, before one compiled function runs; and as eager after the same seed."""
+    """Each call draws new numbers, the same as an eager call after the same seed."""
     (m1, o1, eager), (m2, o2, plain) = make(dropout=0.5), make(dropout=0.5)
     compiled = mg.compile(plain)
     data = batches(6)
@@ -289,7 +292,7 @@ def test_dropout_draws_anew():
 
 
 def test_what_cannot_be_compiled_is_said_once():
-    """Also where other shapes are traced anew."""
+    """Traces for other shapes do not repeat the warning."""
     index = mg.compile(lambda x: mg.argmax(x[True], 1) + 1)
     x = np.random.default_rng(0).standard_normal((4, 5))
     with pytest.warns(RuntimeWarning, match=r"getitem cannot be compiled") as caught:
@@ -301,7 +304,7 @@ def test_what_cannot_be_compiled_is_said_once():
 
 
 def test_strided_and_equal_arguments():
-    """Arrays that lie in another order, and one given twice."""
+    """Arguments may lie in any order in memory, and one array may be passed twice."""
     f = mg.compile(lambda a, b: a @ b.T + a.sum())
     rng = np.random.default_rng(0)
     big = rng.standard_normal((8, 6))
@@ -312,7 +315,7 @@ def test_strided_and_equal_arguments():
 
 @pytest.mark.parametrize("way", ["positional", "keyword", "epoch"])
 def test_arrays_in_another_byte_order(way):
-    """Which Numba does not know, are converted."""
+    """Numba does not know other byte orders, so such arrays are converted."""
     f = mg.compile(lambda a: (a * 2).sum())
     for order in "><>>":
         x = np.arange(1, 4).astype(f"{order}f4")
@@ -337,7 +340,7 @@ def test_refuses_what_it_cannot_take():
 
 
 def test_threads():
-    """Several threads with a step of their own, and one that all share, while others run eager."""
+    """Threads train by a step of each, and call one that they share, while others run eagerly."""
     runs = [make(seed=i) for i in range(4)]
     expected = [make(seed=i) for i in range(4)]
     data = batches(12)
@@ -366,7 +369,7 @@ def test_threads():
 
 
 def test_what_the_report_says_of_memory():
-    """Nothing but the argument and the result is read or written by the loops."""
+    """The loops read the argument and write the result, and nothing else."""
     compiled = mg.compile(lambda x: mg.relu(x * 2 + 1).sum(0).exp() @ x)
     compiled(np.ones((3, 3)))
     fused, first, second, calls, *_ = compiled.report().splitlines()[1:]
@@ -377,7 +380,7 @@ def test_what_the_report_says_of_memory():
 
 
 def test_source_and_report():
-    """The source is a file that Python can run, without a size or a changing number in it."""
+    """The source is a file of Python without a size or a number that changes."""
     *_, plain = make(fused=False)
     compiled = mg.compile(plain)
     sources = []
@@ -400,7 +403,7 @@ def test_source_and_report():
 
 
 def test_composed_batch_norm_comes_to_the_closed_form():
-    """Two passes forward for the statistics, one for y; back one for the sums, one for dx."""
+    """Forward passes twice for the statistics and once for y, backward once for the sums and dx."""
     *_, plain = make(fused=False)
     compiled = mg.compile(plain)
     for x, y in batches(2):
@@ -411,7 +414,7 @@ def test_composed_batch_norm_comes_to_the_closed_form():
 
 @pytest.mark.parametrize("drop_last", [False, True])
 def test_epochs(drop_last):
-    """Bit for bit what a loop of calls gives: losses, state, and the loader's place."""
+    """An epoch gives the bits of a loop of calls: losses, state, and the loader's place."""
     (m1, o1, one), (m2, o2, two) = make(), make()
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((203, 6)).astype(np.float32), rng.integers(0, 4, 203)
@@ -434,7 +437,7 @@ def test_epochs(drop_last):
 
 
 def test_an_epoch_that_fails():
-    """A label out of range ends it before its batch, and the error says which label."""
+    """A label out of range ends an epoch before its batch, and the error names the label."""
     model, opt, plain = make()
     compiled = mg.compile(plain)
     ((x, y),) = batches(1, 400)
@@ -466,7 +469,7 @@ def test_an_epoch_that_is_not_one_function():
 
 
 def test_gradients_that_others_have_made():
-    """A step that only updates, or scales .grad first, with what eager backward passes leave."""
+    """A step may scale and apply gradients that eager backward passes have left."""
     (m1, o1, _), (m2, o2, _) = make(), make()
 
     def update(model, opt):
@@ -495,12 +498,12 @@ RATE = 2.0
 
 
 def scaled(x):
-    """Of a global that a test binds anew."""
+    """Return x times a global that a test rebinds."""
     return x * RATE
 
 
 def test_names_that_are_bound_anew(monkeypatch):
-    """A global, and a variable of the function around."""
+    """A step reads the new values of a global and of a variable of the enclosing function."""
     outer = mg.compile(scaled)
     x = np.ones(3, np.float32)
     offset = 1.0
@@ -513,7 +516,7 @@ def test_names_that_are_bound_anew(monkeypatch):
 
 
 def test_averages_and_updates_by_hand():
-    """Changes in place within a step, of Tensors that it has read before and reads again."""
+    """A step may change Tensors in place that it has read before and reads again."""
 
     def make_one():
         rng = np.random.default_rng(0)
@@ -567,7 +570,7 @@ def other_parameter(opt):
 
 @pytest.mark.parametrize("change", [other_group, other_list, other_parameter])
 def test_groups_that_are_replaced(change):
-    """Also where the step only takes gradients away, and the update is outside."""
+    """The change counts also if the step only clears gradients and the caller updates."""
 
     def losses(wrap):
         found = []
@@ -594,7 +597,7 @@ def test_groups_that_are_replaced(change):
 
 
 def test_a_step_that_only_updates():
-    """With the gradients that are there when it is called."""
+    """The update uses the gradients that are there at the call."""
     (m1, o1, _), (m2, o2, _) = make(), make()
     second = mg.compile(lambda: o2.step())
     for x, y in batches(5):

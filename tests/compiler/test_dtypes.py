@@ -81,13 +81,13 @@ def edges():
 
 
 def data(rng, dtype, shape):
-    """Small numbers of either sign; unsigned integers are as far below what is too large."""
+    """Return small numbers; negative ones wrap in unsigned integers, near the largest."""
     eighths = np.asarray(rng.integers(-24, 25, shape) / 8)
     return (eighths if np.dtype(dtype).kind == "f" else eighths.astype(np.int64)).astype(dtype)
 
 
 def those_that_work(functions, *inputs):
-    """Without what is refused by eager minigrad."""
+    """Return the functions that eager minigrad accepts for these inputs."""
     works = []
     for function in functions:
         try:
@@ -99,8 +99,10 @@ def those_that_work(functions, *inputs):
 
 
 def agree(functions, *kinds):
-    """What the functions make of arrays of these dtypes and shapes, compiled and eager, on data
-    that was traced and on other."""
+    """Check that functions of arrays of these dtypes and shapes agree compiled and eagerly.
+
+    The data are those of the trace, and others.
+    """
 
     def made(seed):
         rng = np.random.default_rng(seed)
@@ -122,7 +124,7 @@ def agree(functions, *kinds):
 @pytest.mark.parametrize("shapes", SHAPES, ids=str)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_two(dtype, shapes):
-    """Each elementwise function of two, with each dtype beside."""
+    """Each elementwise function of two arrays agrees for each pair of dtypes."""
     for other in DTYPES:
         agree(BINARY, (dtype, shapes[0]), (other, shapes[1]))
 
@@ -132,7 +134,7 @@ def test_two(dtype, shapes):
 @pytest.mark.parametrize("shape", [(3, 2), (3,), (), (1, 1)], ids=str)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_one(dtype, shape):
-    """Each function of one, and of one and a Python number."""
+    """Each function of one array, alone and with a Python number, agrees."""
     pairs = list(itertools.product(NUMBERS, BINARY[:15]))
     numbers = [lambda a, n=n, f=f: f(a, n) for n, f in pairs]
     numbers += [lambda a, n=n, f=f: f(n, a) for n, f in pairs]
@@ -143,7 +145,7 @@ def test_one(dtype, shape):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("seed", range(60))
 def test_expressions(seed):
-    """Functions of functions, of arrays of any two dtypes, also without dimensions."""
+    """Compositions of functions agree, of arrays of any two dtypes, also without dimensions."""
     rng = np.random.default_rng(seed)
     shapes = SHAPES[rng.integers(len(SHAPES))]
     kinds = [(str(rng.choice(DTYPES)), shape) for shape in shapes]
@@ -161,7 +163,7 @@ def test_expressions(seed):
 
 
 def casts_agree():
-    """Compiled casts from each dtype to each equal eager ones, alone and in an expression."""
+    """Check compiled casts from each dtype to each, alone and in an expression."""
     compiled = mg.compile(lambda *arrays: [cast(x) for x in arrays for cast in CASTS])
     for _ in range(2):
         found = iter(compiled(*edges()))
@@ -174,5 +176,5 @@ def casts_agree():
 
 @pytest.mark.filterwarnings("ignore:compile. .* cannot be compiled")
 def test_casts():
-    """Numbers may lie far beyond what a dtype holds; neither form warns, which is an error here."""
+    """Numbers may lie beyond what a dtype holds; no form warns, which would be an error here."""
     casts_agree()

@@ -53,7 +53,7 @@ print(json.dumps([out, str(step.path), sum(kept.cache_misses.values())]))
 
 
 class Folder:
-    """A folder for generated files, and processes that use it."""
+    """A Folder holds generated files, and starts processes that use it."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.package = path, Path(mg.__file__).parents[1]
@@ -71,7 +71,7 @@ class Folder:
         )
 
     def run(self, script: str = "out = use()") -> tuple[Any, str, int, str]:
-        """What the step returns, its file, how often it was compiled, and what was complained."""
+        """Return the step's result, its file, whether it was compiled, and what stderr says."""
         process = self.start(script)
         output, errors = process.communicate(timeout=100)
         assert process.returncode == 0, errors
@@ -111,7 +111,7 @@ def test_broken_files_are_written_anew(folder: Folder) -> None:
 @jit_only
 @posix
 def test_killed_and_interrupted_while_compiling(folder: Folder) -> None:
-    """Ctrl-C falls into the imports of Numba's compiler, which did not survive it."""
+    """The interrupt comes while Numba's compiler is imported, which would not survive it."""
     process = folder.start("print('now', flush=True); use()")
     assert process.stdout is not None and process.stdout.readline() == "now\n"
     time.sleep(0.3)
@@ -149,7 +149,7 @@ def test_racing_processes(folder: Folder) -> None:
 @jit_only
 @posix
 def test_nothing_can_be_written(folder: Folder) -> None:
-    """A file is where the folder should be; a disk is full; both are said once."""
+    """One warning comes where a file is in the folder's place, and one where the disk is full."""
     full = (
         "import resource\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\nout = use()"
@@ -200,7 +200,7 @@ def test_what_is_loaded_brings_neither_scipy_nor_the_compiler(folder: Folder) ->
 
 
 class Stop(BaseException):
-    """Like KeyboardInterrupt, which pytest would take for its own."""
+    """A Stop is like KeyboardInterrupt, which pytest would take for its own."""
 
 
 @posix
@@ -239,7 +239,7 @@ def test_an_interrupt_finds_an_epoch_between_two_batches() -> None:
 @pytest.mark.parametrize("fault", [Stop, MemoryError])
 @pytest.mark.filterwarnings("ignore:compile. .* cannot be compiled")
 def test_an_exception_between_two_parts_changes_nothing(monkeypatch: Any, fault: Any) -> None:
-    """Where an operation is left to NumPy, updates come after all of these."""
+    """Updates come last, also where NumPy runs an operation between compiled parts."""
     monkeypatch.delitem(CALLS, "concat")
     (model, opt, step), (m2, o2, eager) = make(), make()
 
@@ -306,7 +306,7 @@ def test_pickled_by_name_and_not_copied() -> None:
 @jit_only
 @posix
 def test_a_child_of_a_process_in_a_compiled_call() -> None:
-    """It inherits the lock of a thread that it has not."""
+    """The child inherits a lock whose thread it does not have."""
     inside, leave = threading.Event(), threading.Event()
 
     def hold() -> None:

@@ -35,7 +35,7 @@ def traces(compiled):
 
 
 def agree(compiled, function, x=X, calls=3):
-    """Compiled calls return what the function does."""
+    """Check that compiled calls return what the function does."""
     for _ in range(calls):
         np.testing.assert_array_equal(compiled(x).data, function(mg.tensor(x)).data)
 
@@ -95,7 +95,7 @@ CHANGES = {
 @pytest.mark.parametrize("name", CHANGES)
 @pytest.mark.parametrize("inside", [False, True], ids=["alone", "inside"])
 def test_what_a_module_holds(name, inside):
-    """Also what changes behind `__setattr__`."""
+    """A compiled step sees changes that go past `__setattr__`, too."""
     model = Scaled()
     net = nn.Sequential(nn.ReLU(), model) if inside else model
     function = lambda x: net(x) * 1.0  # noqa: E731
@@ -109,7 +109,7 @@ def test_what_a_module_holds(name, inside):
 
 
 def test_names_that_are_swapped():
-    """All values of a Module are the same, in the same order."""
+    """A change of names counts even if all values are the same, in the same order."""
     model = Scaled()
     model.other = 2.0
     function = lambda x: model(x) * getattr(model, "late", 3.0)  # noqa: E731
@@ -121,7 +121,7 @@ def test_names_that_are_swapped():
 
 
 class InTurn(nn.Module):
-    """Calls its children in the order of the attributes."""
+    """An InTurn calls its children in the order of its attributes."""
 
     def __init__(self):
         self.scaled, self.shifted = Scaled(), Shifted()
@@ -138,7 +138,7 @@ class Shifted(nn.Module):
 
 
 def test_attributes_of_a_module_in_another_order():
-    """With the same values under the same names."""
+    """The order counts even if the same names have the same values."""
     net = InTurn()
     function = lambda x: net(x) * 1.0  # noqa: E731
     compiled = mg.compile(function)
@@ -165,7 +165,7 @@ def test_slots_of_a_module():
 
 
 def test_classes_of_modules(monkeypatch):
-    """Their attributes, methods and bases."""
+    """Changes of their attributes, methods and bases count."""
     model = Twice()
     del model.scale
     function = lambda x: model(x) * 1.0  # noqa: E731
@@ -416,7 +416,7 @@ def test_what_a_step_names(way, monkeypatch):
 
 
 def test_what_is_not_named_is_not_watched():
-    """Histories and counters of the caller's may grow in the objects that a step uses."""
+    """Histories and counters of the caller may grow in the objects that a step uses."""
     config = Config()
     config.history, config.calls = [], 0
     function = lambda x: x * config.rate  # noqa: E731
@@ -545,7 +545,7 @@ def refuse(*_):
 
 
 class Answers:
-    """Has every attribute."""
+    """An Answers has every attribute."""
 
     def __init__(self):
         self.rate = 2.0
@@ -555,7 +555,7 @@ class Answers:
 
 
 class Hostile:
-    """Allows nothing but its rate."""
+    """A Hostile raises for everything but its rate."""
 
     def __init__(self):
         object.__setattr__(self, "rate", 2.0)
@@ -639,7 +639,7 @@ STRANGE = {
 
 @pytest.mark.parametrize("kind", STRANGE)
 def test_objects_that_run_code_when_they_are_looked_at(kind):
-    """They are never asked, and their changes are seen nevertheless."""
+    """A trace runs none of their code, and notices their changes all the same."""
     x = STRANGE[kind]()
     function = lambda y: y * x.rate  # noqa: E731
     compiled = mg.compile(function)
@@ -653,7 +653,7 @@ def test_objects_that_run_code_when_they_are_looked_at(kind):
 
 
 def test_equal_objects_that_are_others():
-    """What a class calls equal is not asked."""
+    """Objects that their class calls equal are compared by identity."""
     anything = type("Anything", (), {"__eq__": lambda a, b: True, "__hash__": None})
     config = Config()
     function = lambda x: x * (2.0 if type(config.rate) is float else 3.0)  # noqa: E731
@@ -746,7 +746,7 @@ def test_state_of_each_context():
 
 @pytest.fixture
 def library(tmp_path, monkeypatch):
-    """A package of many functions, installed."""
+    """Yield an installed package of many functions."""
     place = tmp_path / "site-packages"
     package = place / "a_large_library"
     package.mkdir(parents=True)
@@ -765,7 +765,7 @@ def library(tmp_path, monkeypatch):
 
 
 def test_libraries_are_frozen(library):
-    """However much is in them, it is not followed; what the user gives them is."""
+    """Guards do not follow a library, however large, but follow what the user passes to it."""
     config = Config()
     function = lambda x: library.scaled(x, lambda y: y * config.rate)  # noqa: E731
     compiled = mg.compile(function)
@@ -778,7 +778,7 @@ def test_libraries_are_frozen(library):
 
 
 def test_what_is_traced_twice_takes_as_long():
-    """What is looked at is what runs, not all that could."""
+    """Guards cover the functions that run, not all that could."""
     names = {f"f{i}": None for i in range(300)}
     source = "\n".join(f"def f{i}(x):\n    return f{(i + 1) % 300}(x) * c.rate" for i in range(300))
     c = Config()
@@ -792,7 +792,7 @@ def test_what_is_traced_twice_takes_as_long():
 
 @pytest.mark.parametrize("raising", [False, True])
 def test_a_profiler_goes_on(raising):
-    """It sees what the step calls, and is there afterwards."""
+    """The profiler sees what the step calls, and is still set afterwards."""
     entered = []
 
     def profiler(frame, event, arg):
@@ -844,7 +844,7 @@ def test_within_a_profile():
     ],
 )
 def test_elements_that_python_reads(use):
-    """Of an array that is changed in place between the calls."""
+    """The elements of an array that is changed in place between calls are guarded."""
     v = np.ones(3, np.float32)
     function = lambda x: use(x, v)  # noqa: E731
     compiled = mg.compile(function)
@@ -855,7 +855,7 @@ def test_elements_that_python_reads(use):
 
 
 def test_elements_that_the_step_changes():
-    """Are another in each call."""
+    """Each call sees the elements that the call before has left."""
 
     def make():
         count = np.zeros(1)

@@ -31,8 +31,10 @@ def arrangements(ndim):
 
 
 def index_of(kinds, ndim, places):
-    """The index of these kinds for an array of shape SIZES[:ndim]; its arrays are `places`, of
-    which the second is a column."""
+    """Return the index of these kinds for an array of shape SIZES[:ndim].
+
+    Its arrays are `places`, the second of which is a column.
+    """
     index, axis = [], 0
     columns = itertools.cycle([(), (slice(None), None)])
     for kind in kinds:
@@ -55,12 +57,12 @@ def index_of(kinds, ndim, places):
 
 
 def whole_numbers(seed, shape):
-    """Of which sums are exact."""
+    """Return whole numbers, whose sums are exact."""
     return np.random.default_rng(seed).integers(-9, 10, shape).astype(np.float64)
 
 
 def agree(ndim, cases):
-    """x at each index, and the gradient of a functional of each, in one compiled function."""
+    """Check x[index] for each index, and the gradient of a functional, in one function."""
     x = whole_numbers(0, SIZES[:ndim])
     expected, weights, gradients = [], [], []
     for i, kinds in enumerate(cases):
@@ -91,5 +93,5 @@ PARTS = {ndim: -(-len(cases) // 150) for ndim, cases in ALL.items()}
 @pytest.mark.sampled(100, by="ndim")
 @pytest.mark.parametrize(("ndim", "part"), [(n, i) for n in ALL for i in range(PARTS[n])])
 def test_all_arrangements(ndim, part):
-    """Each part takes arrangements from the whole list, so that one part alone is a sample."""
+    """Each part takes arrangements from the whole list, so one part alone is a sample."""
     agree(ndim, ALL[ndim][part :: PARTS[ndim]])

@@ -16,7 +16,7 @@ X = np.arange(6.0, dtype=np.float32).reshape(2, 3)
 
 
 class Kept(nn.Module):
-    """All that a step might change, and the steps."""
+    """A Kept has everything that a step might change, and such steps."""
 
     last = None
 
@@ -88,7 +88,7 @@ class Kept(nn.Module):
         return self.h.sum()
 
     def held(self):
-        """Everything outside, by identity and in order."""
+        """Return everything outside the step, by identity and in order."""
         of_class = vars(type(self))["last"]
         return [*vars(self).items(), *self.list, *self.dict.items(), self.inner.h, of_class]
 
@@ -109,7 +109,7 @@ REFUSED = {
 
 
 def same(a, b):
-    """Nested tuples of the same objects."""
+    """Return whether two nested tuples hold the same objects."""
     if isinstance(a, tuple):
         return isinstance(b, tuple) and len(a) == len(b) and all(map(same, a, b))
     return a is b or (isinstance(a, str) and a == b)
@@ -128,7 +128,7 @@ def test_what_is_left_outside(way):
 
 
 def test_classes():
-    """Their attributes are not put back."""
+    """Attributes that a step sets on classes are not put back."""
     try:
         with pytest.raises(TraceError, match=r"into self\.last"):
             mg.compile(Kept().of_class)(X)
@@ -209,7 +209,7 @@ def test_what_would_be_done_once(once, message):
 
 @pytest.mark.filterwarnings("ignore:compile. .* cannot be compiled")
 def test_errors_of_what_numpy_does_are_those_of_eager_calls():
-    """Only the values tell that there is no such power, after the trace."""
+    """The values alone tell, after the trace, that there is no such power."""
 
     def power(x):
         return x**x

@@ -23,7 +23,10 @@ X = np.arange(4, dtype=np.float32).reshape(2, 2)
 
 
 def both(make: Callable[[], Callable[..., Any]], calls: list[tuple[Any, ...]]) -> None:
-    """A step gives the same in each call, compiled and not; make: makes it, with its own state."""
+    """Check that a step gives the same in each call, compiled and not.
+
+    make: makes the step, with its own state.
+    """
     eager, compiled = make(), mg.compile(make())
     for given in calls:
         expected = eager(*map(mg.tensor, given))
@@ -33,7 +36,7 @@ def both(make: Callable[[], Callable[..., Any]], calls: list[tuple[Any, ...]]) -
 
 
 def test_booleans_that_are_added() -> None:
-    """Are a boolean, also in the loop that makes them."""
+    """Their sum is a boolean, also in the loop that computes them."""
 
     def make() -> Callable[..., Any]:
         def step(x: Any, y: Any) -> Any:
@@ -47,7 +50,7 @@ def test_booleans_that_are_added() -> None:
 
 
 def test_a_tensor_gets_part_of_itself() -> None:
-    """As it was before, also what the copy has overwritten by then."""
+    """The copy reads the part as it was, also where it has overwritten it by then."""
 
     def make() -> Callable[..., Any]:
         w = mg.tensor(np.arange(9.0).reshape(3, 3))
@@ -134,7 +137,7 @@ def test_a_conversion_to_its_own_dtype_keeps_what_was_there() -> None:
 
 @pytest.mark.parametrize("dampening", [0.0, 0.5])
 def test_several_updates_in_one_step(dampening: float) -> None:
-    """Of which only the very first is not dampened."""
+    """Only the very first update is not dampened."""
 
     def make() -> Any:
         w = mg.tensor([1.0, 2.0], requires_grad=True)
@@ -212,7 +215,7 @@ def test_the_gradient_of_the_call_before_may_be_an_argument(n: int) -> None:
 
 
 def test_the_gradient_of_the_call_before_may_be_outside() -> None:
-    """It is read as it was, though its memory gets the new one; what would change it is refused."""
+    """A step reads it as it was, though its memory gets the new one; to change it is refused."""
     w = mg.tensor(np.ones(4, np.float32), requires_grad=True)
     before = [mg.tensor(np.zeros(4, np.float32))]
 
@@ -299,7 +302,7 @@ def test_parameters_of_another_dtype_or_order(change: Any) -> None:
 
 
 def test_a_compiled_call_counts_as_a_change_in_place() -> None:
-    """For one step, and for an epoch, whose first batch is a call and the others are not."""
+    """This holds for one step, and for an epoch, whose first batch alone is a call."""
     model, _, step = trained()
     compiled = mg.compile(step)
     compiled.epoch(X, batch_size=1)
@@ -422,7 +425,7 @@ def test_an_error_in_the_second_update_leaves_the_first_as_without_compile() -> 
 
 
 def test_large_results_are_computed_where_the_caller_has_them() -> None:
-    """Each in an array of its own, which no later call writes; so do views and twice the same."""
+    """Each result has its own array, which no later call writes; views and repeats have, too."""
 
     def several(x: Any) -> Any:
         y = x * 2.0
@@ -445,7 +448,7 @@ def test_large_results_are_computed_where_the_caller_has_them() -> None:
 
 
 def test_large_results_that_something_else_has_are_copied() -> None:
-    """Of gradients, arguments and parameters; random ones are others in each call."""
+    """These are gradients, arguments and parameters; random results differ in each call."""
     w = mg.tensor(np.ones((200, 300)), requires_grad=True)
 
     @mg.compile
@@ -481,7 +484,7 @@ def test_a_large_result_of_a_refused_call_is_let_go() -> None:
 
 
 def test_a_refused_call_leaves_no_large_gradient() -> None:
-    """Also where the step returns it: it is that of the call before."""
+    """A result that was such a gradient keeps the values of the call before."""
     w = mg.tensor(np.ones((256, 160), np.float32), requires_grad=True)
 
     @mg.compile
@@ -504,7 +507,7 @@ def test_a_refused_call_leaves_no_large_gradient() -> None:
 
 
 def test_plans_of_many_shapes_share_one_block() -> None:
-    """It is as large as the largest needs, and the oldest executables go."""
+    """The block is as large as the largest trace needs, and the oldest traces go."""
     w = mg.tensor(np.ones((3, 4), np.float32), requires_grad=True)
 
     @mg.compile
@@ -531,7 +534,7 @@ def test_plans_of_many_shapes_share_one_block() -> None:
 
 
 def test_a_gradient_outlives_a_call_that_makes_another_thing() -> None:
-    """Plans of one function share memory, but not that of gradients."""
+    """Traces of one function share memory, but not that of gradients."""
     w = mg.tensor(np.ones(50, np.float32), requires_grad=True)
 
     @mg.compile
@@ -553,7 +556,7 @@ def test_a_gradient_outlives_a_call_that_makes_another_thing() -> None:
 
 
 def test_modules_are_let_go() -> None:
-    """With the executables and functions that used them."""
+    """They go with the compiled function that used them."""
     compiled = mg.compile(lambda x: (x + 12.25).exp().sum(0) * 7.5 - x)
     compiled(X)
     gone = weakref.ref(compiled), weakref.ref(compiled._last.module)

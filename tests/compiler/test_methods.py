@@ -90,7 +90,7 @@ def test_modes_of_a_module():
 
 
 def test_methods_that_another_calls():
-    """In the class above, and in another trace."""
+    """They are found in the class above, and in another trace."""
     one = Deeper()
     outer = mg.compile(lambda x: one.step(x))
     for one.scale, one.offset in ((2.0, 1.0), (2.0, 1.0), (2.0, 7.0), (5.0, 7.0)):
@@ -100,7 +100,7 @@ def test_methods_that_another_calls():
 
 @pytest.mark.parametrize("kind", [Scaled, Unhashable, Slotted])
 def test_it_is_a_compiled_function(kind):
-    """With a source, and epochs, of its own; those of another object are others."""
+    """A compiled method has its own source and epochs; other objects have others."""
     one, two = kind(), kind()
     with pytest.raises(TraceError, match="call step first"):
         print(one.step.source)
@@ -140,7 +140,7 @@ def test_training_by_a_method():
 
 
 def test_copies_and_pickles():
-    """Of an object have traces of their own; of a method, its object."""
+    """Copies of an object have their own traces; a copied method keeps its object."""
     one = Scaled()
     one.step(X)
     for two in (copy.copy(one), copy.deepcopy(one), pickle.loads(pickle.dumps(one))):
@@ -232,7 +232,7 @@ JOBLIB = """
 
 
 def test_pickles_for_other_processes(tmp_path):
-    """Functions of `__main__`, of another function and without a name; workers of joblib, too."""
+    """Functions of `__main__`, local ones and lambdas reach other processes, also joblib's."""
     script = tmp_path / "script.py"
     script.write_text(MAIN.replace("{more}", JOBLIB if find_spec("joblib") else "pass"))
     root = str(pathlib.Path(mg.__file__).parents[1])
@@ -249,7 +249,7 @@ def of_a_module(x):
 
 
 def test_pickles_by_name():
-    """What another process can import is not sent."""
+    """A function that another process can import is not sent."""
     for way in (pickle, cloudpickle):
         assert way.loads(way.dumps(of_a_module)) is of_a_module
     assert copy.copy(of_a_module) is copy.deepcopy(of_a_module) is of_a_module

@@ -25,7 +25,10 @@ TOGETHER = 10
 
 
 def by_numba(function, *makers):
-    """Compiled and eager, on what each maker gives; the last call runs what Numba has compiled."""
+    """Check that compiled calls agree with eager ones for each maker's data.
+
+    The last call runs what Numba has compiled.
+    """
     eager = [function(*make()) for make in makers]  # and what it imports on first use is there
     compiled = mg.compile(function)
     for make, expected in zip(makers, eager, strict=True):
@@ -36,8 +39,11 @@ def by_numba(function, *makers):
 
 
 def table():
-    """Cases of all primitives, in float32 and float64 by turns, in groups. Shapes that are equal
-    stand together, as they share loops."""
+    """Return the cases of all primitives in groups.
+
+    They are in float32 and float64 by turns. Cases with equal shapes are neighbours, since they
+    share loops.
+    """
     found = []
     for name, cases in CASES.items():
         for i, case in enumerate(cases[:: 4 if len(cases) > MANY else 1]):
@@ -52,7 +58,7 @@ def table():
 @pytest.mark.filterwarnings("ignore:compile. .* cannot be compiled")
 @pytest.mark.parametrize("group", table(), ids=lambda group: f"{group[0][0]}-{group[-1][0]}")
 def test_table(group):
-    """Each primitive and its derivative, as in test_table.py."""
+    """Each primitive and its derivative agree, as in test_table.py."""
     entries = [(call, len(first), ops.TABLE[name].differentiable) for name, call, first, _ in group]
 
     def run(*arrays):
@@ -75,7 +81,7 @@ def test_table(group):
 @pytest.mark.sampled(9)
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_functions(name):
-    """Those of test_ops.py, which has them as Python."""
+    """The functions of test_ops.py, which run as Python there, agree in machine code."""
     function, *makers = FUNCTIONS[name]
     by_numba(function, *(lambda seed=seed: tensors(makers, seed) for seed in (0, 0, 1)))
 
@@ -83,7 +89,7 @@ def test_functions(name):
 @pytest.mark.sampled(8)
 @pytest.mark.parametrize("seed", range(8))
 def test_random_programs(seed):
-    """Five of the kind of test_random_programs.py, and their gradients."""
+    """Five random programs and their gradients agree."""
     rng = np.random.default_rng(seed)
     shapes = [(3, 4), (4,), ()]
     executables = []
@@ -111,20 +117,20 @@ def test_random_programs(seed):
 @pytest.mark.sampled(3)
 @pytest.mark.parametrize("first", [5, 150, 1000])
 def test_indices(first):
-    """A sample of the arrangements of test_indices.py."""
+    """A sample of all arrangements of an index agrees."""
     agree_at(4, list(arrangements(4))[first::120][:4])
 
 
 @pytest.mark.exhaustive
 @pytest.mark.filterwarnings("ignore:compile. .* cannot be compiled")
 def test_casts():
-    """Those of test_dtypes.py, which has them as Python."""
+    """The casts of test_dtypes.py, which run as Python there, agree in machine code."""
     casts_agree()
 
 
 @pytest.mark.exhaustive
 def test_transposes():
-    """Of three and more dimensions, read by loops, products, losses and reductions."""
+    """Loops, products, losses and reductions read transposes of three and more dimensions."""
     labels = np.array([[[0, 2], [1, 0]], [[2, 2], [1, 1]]])
 
     def run(x, w):
@@ -154,7 +160,7 @@ def test_transposes():
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("shift", [0, 4, 7])  # 0: functions of one
 def test_dtypes(shift):
-    """Functions of one and of two arrays, of each dtype and one other."""
+    """Functions of one and of two arrays agree, of each dtype and one other."""
     pairs = list(zip(DTYPES, [*DTYPES[shift:], *DTYPES[:shift]], strict=True))
     given = BINARY_OF_DTYPES[:15] if shift else UNARY_OF_DTYPES[:18]
 

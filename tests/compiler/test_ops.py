@@ -24,7 +24,7 @@ def below(n, *shape, dtype=np.int64):
 
 
 def with_gradients(function):
-    """What the function returns, and the gradients of the sum of its squares."""
+    """Return the function's result, and the gradients of the sum of its squares."""
 
     def run(*inputs):
         found = function(*inputs)
@@ -35,7 +35,7 @@ def with_gradients(function):
 
 
 def rounded(x):
-    """With many ties; the gradient is that of x."""
+    """Return x rounded, so that there are many ties, with the gradient of x."""
     return x - (x - (x * 2).astype("int64").astype(x.dtype)).detach()
 
 
@@ -136,7 +136,7 @@ def tensors(makers, seed):
 
 
 def agree(function, makers, tolerance):
-    """Compiled and eager, over data of which one was traced."""
+    """Check that compiled and eager calls agree on data, the first of which is traced."""
     compiled = mg.compile(function)
     for seed in range(3):
         expected, got = function(*tensors(makers, seed)), compiled(*tensors(makers, seed))
@@ -148,14 +148,14 @@ def agree(function, makers, tolerance):
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_compiled_is_eager(name):
-    """And nothing is left to NumPy, which would be a warning, and so an error."""
+    """NumPy runs nothing of it: that would be a warning, and so an error."""
     function, *makers = FUNCTIONS[name]
     agree(function, makers, 4e-6)
 
 
 @pytest.mark.filterwarnings("ignore:invalid value")
 def test_powers_that_are_roots():
-    """NumPy takes a root, of which -inf has none, and -0.0 has itself."""
+    """NumPy takes a square root, which -inf does not have, and which leaves -0.0 as it is."""
     root = mg.compile(lambda x: (x**0.5, x**2.0, x**3))
     x = np.float32([-np.inf, -0.0, 2.0, -1.0, np.inf, np.nan])
     for _ in range(2):
@@ -178,7 +178,7 @@ def test_powers_that_are_roots():
     ],
 )
 def test_what_is_left(name, function, makers):
-    """With a warning, and the same results."""
+    """NumPy runs these, with a warning and the same results."""
     with pytest.warns(RuntimeWarning, match=f"{name} cannot be compiled") as caught:
         agree(lambda *x: (function(*x),), makers, 0.0)
     assert len(caught) == 1
@@ -200,7 +200,7 @@ def test_what_is_left(name, function, makers):
     ids=["labels", "weight", "smoothing", "none", "nll", "embedding", "getitem", "unused"],
 )
 def test_what_is_out_of_range_changes_nothing(loss, dtype):
-    """The error is eager's, and comes before what the step changes first."""
+    """The error is that of the eager step, and comes before the step changes anything."""
     counter = mg.tensor(np.zeros(2))
 
     def step(x, y):
@@ -225,7 +225,7 @@ def test_what_is_out_of_range_changes_nothing(loss, dtype):
 
 
 def test_nothing_to_count():
-    """All labels ignored: NaN with a gradient of 0, as eager, and again a number after that."""
+    """If all labels are ignored, the loss is NaN with a gradient of 0, and a number after that."""
 
     def losses(x, y):
         found = F.cross_entropy(x, y, WEIGHTS, 1), F.nll_loss(F.log_softmax(x), y, None, 1)
@@ -240,7 +240,7 @@ def test_nothing_to_count():
 
 
 def test_arrays_outside_are_read_in_each_call():
-    """Also those that are indices or labels; a mask is a constant, as shapes depend on it."""
+    """This holds for indices and labels, too; a mask is a constant, since shapes depend on it."""
     rows, labels = np.array([0, 1]), np.array([0, 1, 2])
     compiled = mg.compile(lambda x: (x[rows], F.nll_loss(x, labels), F.cross_entropy(x, labels)))
     x = floats(3, 4)(np.random.default_rng(0))
@@ -256,7 +256,7 @@ def test_a_mask_that_is_computed_is_refused():
 
 
 def test_an_embedding_has_no_negative_index():
-    """Though x[index] has, and -1 stands for nothing that is ignored."""
+    """A negative index is an error, though x[index] allows it, and -1 is not an ignored one."""
     compiled = mg.compile(lambda i, w: F.embedding(i, w) + w[i])
     w = floats(5, 3)(np.random.default_rng(0))
     np.testing.assert_array_equal(compiled(np.array([1, 4]), w).data, 2 * w[[1, 4]])
@@ -266,7 +266,7 @@ def test_an_embedding_has_no_negative_index():
 
 @pytest.mark.parametrize("shape", [(6, 3, 1), (6, 3, 1, 1), (6, 3, 2, 2)], ids=str)
 def test_batch_norm_takes_the_kernels_that_eager_calls_take(shape):
-    """Where there is one point of space, those of rows: the same bits as of (n, c)."""
+    """If there is one point of space, these are the kernels of rows, with the bits of (n, c)."""
     rng = np.random.default_rng(0)
     x, g = rng.standard_normal((2, *shape)).astype(np.float32)
     weight = mg.tensor(rng.standard_normal(3), dtype="float32", requires_grad=True)

@@ -24,7 +24,7 @@ X = np.arange(3.0)
 
 
 def traces(compiled):
-    """How many times it was traced, of those that are kept."""
+    """Return the number of traces that are kept."""
     return compiled.traces
 
 
@@ -41,7 +41,7 @@ class Base:
 
 
 class Slotted(Base):
-    """Without a `__dict__`."""
+    """A Slotted has no `__dict__`."""
 
     __slots__ = ("h", "model")
 
@@ -53,7 +53,7 @@ class Slotted(Base):
 
 
 class Half(Slotted):
-    """With slots and a `__dict__`."""
+    """A Half has slots and a `__dict__`."""
 
 
 class Config:
@@ -95,14 +95,14 @@ class Net(nn.Module):
 
 
 class Given(nn.Module):
-    """Nothing but its arguments tells of the object."""
+    """A Given reaches the object only through its arguments."""
 
     def forward(self, c, x):
         return scaled_by(c, x) * c.items["rate"]
 
 
 def by(config):
-    """A decorator that multiplies."""
+    """Return a decorator that multiplies by the rate."""
 
     def decorator(function):
         @functools.wraps(function)
@@ -135,7 +135,7 @@ def set_class(config, value):
 
 
 def set_own(config, value):
-    """Of the class at first, then of the object."""
+    """Leave the value to the class at first, then set it on the object."""
     if value != Config.shared or "shared" in vars(config):
         config.shared = value
 
@@ -192,7 +192,7 @@ CASES = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_numbers_outside(name, monkeypatch):
-    """A new value counts from the next call on; an equal one is not traced anew."""
+    """A new value counts from the next call on; an equal one causes no new trace."""
     make, change = CASES[name]
     monkeypatch.setattr(Config, "shared", 2.0)
     monkeypatch.setitem(globals(), "RATE", 2.0)
@@ -209,7 +209,7 @@ def test_numbers_outside(name, monkeypatch):
 
 @pytest.mark.parametrize("way", ["positional", "keyword", "in a tuple", "to a module"])
 def test_objects_among_the_arguments(way):
-    """They may change between calls as those outside may."""
+    """They may change between calls, like objects outside the step."""
     config = Config()
     function = {
         "positional": lambda c, x: scaled_by(c, x) * c.items["rate"],
@@ -230,7 +230,7 @@ def test_objects_among_the_arguments(way):
 
 
 def test_modules_among_the_arguments():
-    """Also those that are not called, and deep inside."""
+    """The modes of modules that are not called, or deep inside objects, count as well."""
     net, holder = Net(Config()), Config()
     holder.model = nn.ReLU()
     direct = mg.compile(lambda m, x: x * 1.0 if m.training else x * 0.0)
@@ -243,7 +243,7 @@ def test_modules_among_the_arguments():
 
 
 def test_attributes_of_modules_are_told_apart():
-    """By what a step would make of them; and one that has gone by no other in its memory."""
+    """Values differ if a step would compute something else; one that has gone is not mixed up."""
     net = Net(Config())
     compiled = mg.compile(lambda x: (net(x), 1.0 / (x * net.zero), x * net.one)[1:])
     net.zero, net.one = 0.0, 1
@@ -260,7 +260,7 @@ def test_attributes_of_modules_are_told_apart():
 
 
 def test_an_attribute_of_a_module_that_is_deleted(monkeypatch):
-    """That of its class counts again."""
+    """The attribute of its class counts again."""
     monkeypatch.setattr(Net, "shared", 2.0, raising=False)
     net = Net(Config())
     compiled = mg.compile(lambda x: net(x) * net.shared)
@@ -304,7 +304,7 @@ def test_a_module_of_the_user(monkeypatch):
 
 
 def test_containers_of_any_size():
-    """All items count, also the last of thousands, and what objects among them hold."""
+    """All items count, even the last of thousands, and what objects among them hold."""
     many = {i: float(i) for i in range(5000)}
     deep = [types.SimpleNamespace(rate=float(i)) for i in range(3000)]
     compiled = mg.compile(lambda x: x * many[4999] + x * deep[2999].rate)
@@ -315,7 +315,7 @@ def test_containers_of_any_size():
 
 
 def test_a_tensor_and_its_detached_twin():
-    """They are one array, until one of them gets another."""
+    """They share one array, until one of them gets another."""
     w = mg.tensor(X, requires_grad=True)
     twin = w.detach()
     compiled = mg.compile(lambda x: w * 2 + twin * x)
@@ -329,8 +329,10 @@ def test_a_tensor_and_its_detached_twin():
 
 
 def test_tensors_that_come_to_share_memory():
-    """A change in place of one is then a change of the other, which no program has in its order:
-    one array is traced anew, and parts of one are refused."""
+    """A change in place of one is then a change of the other, which the program does not know.
+
+    For one array there is a new trace, and two that overlap are refused.
+    """
     a, b = mg.tensor(X), mg.tensor(X)
 
     def step(x):
@@ -378,7 +380,7 @@ def test_counters_and_first_calls(owner):
 
 
 def test_slots_that_are_set_and_deleted():
-    """By the user; a step that puts a Tensor there is refused, and it is as it was."""
+    """The user may set them; a step that puts a Tensor there is refused, and takes it back."""
     owner = Slotted()
 
     @mg.compile
@@ -405,7 +407,7 @@ def test_slots_that_are_set_and_deleted():
 
 
 class Special:
-    """Its rate is in what operators and statements call."""
+    """A Special gives its rate through what operators and statements call."""
 
     __match_args__ = ("_rate",)
 
@@ -445,7 +447,7 @@ class Special:
 
 
 class Listed(list):
-    """Has more than its items."""
+    """A Listed has attributes besides its items."""
 
 
 def in_a_block(s, x):

@@ -21,7 +21,7 @@ LIVES = st.tuples(st.integers(0, 9), st.integers(0, 9)).map(sorted).map(tuple)
 
 @given(st.lists(st.tuples(st.integers(0, 500), LIVES), max_size=30))
 def test_what_lives_together_lies_apart(pieces):
-    """And all of it in the block, which is no larger than all side by side."""
+    """All lies in the block, which is no larger than all arrays side by side."""
     sizes, lives = [size for size, _ in pieces], [life for _, life in pieces]
     starts, total = laid_out(sizes, lives)
     for i, (a, (first, last)) in enumerate(zip(starts, lives, strict=True)):
@@ -39,7 +39,7 @@ def test_what_lives_one_after_the_other_shares():
 
 
 def traced(function, *arrays):
-    """The program of a function of arrays of floats."""
+    """Return the program of a function of arrays of floats."""
     given = [(f"x{i}", Tensor(np.asarray(a, np.float32))) for i, a in enumerate(arrays)]
     trace = Trace(given)
     with tracing(trace):
@@ -114,7 +114,7 @@ def test_sums_are_wide():
 
 
 def test_sums_of_sums():
-    """Of a backward pass: the sum of -(a * row + b) as sums of a and of b."""
+    """A backward pass sums -(a * row + b); the pass makes sums of a and of b of it."""
     row = np.arange(4.0)[None]
     program = traced(lambda a, b, r: (-(a * r + b)).sum(0, keepdims=True), A, B, row)
     for operation in program.operations:
@@ -147,7 +147,7 @@ def test_updates_are_last_unless_they_are_read():
 
 
 def source(function, *arrays):
-    """What is generated for a function of arrays of floats."""
+    """Return the code that is generated for a function of arrays of floats."""
     compiled = mg.compile(function)
     compiled(*[np.asarray(a, np.float32) for a in arrays])
     return compiled.source
@@ -190,7 +190,7 @@ def test_names():
 
 @pytest.mark.parametrize("turns", [20, 10_000])
 def test_a_sum_of_what_is_shared_is_made_once(turns):
-    """Each turn reads the one before it twice: as a tree it would have 2 ** turns leaves."""
+    """Each turn reads the one before it twice, so a tree would have 2 ** turns leaves."""
     x = Value.like("x", (3, 4), np.float64)
     x.origin = "argument"
     rule = (ops.TABLE["add"], 0)

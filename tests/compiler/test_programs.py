@@ -53,7 +53,7 @@ def test_a_seed_is_a_program_and_so_are_its_choices() -> None:
 
 
 def test_all_that_there_is_to_choose_is_chosen() -> None:
-    """By the programs of the tests: nothing in the tables is out of reach."""
+    """The programs of the tests reach everything in the tables."""
     made: dict[str, set[object]] = {}
     for seed in range(600):
         choices = Choices(seed)
@@ -117,7 +117,7 @@ def test_a_momentum_that_differs_is_found(tmp_path: Path) -> None:
 
 @pytest.mark.exhaustive
 def test_a_failing_program_becomes_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where mg.compile does wrong to one function, little else is left than its call."""
+    """If mg.compile is wrong about one function, little but its call is left."""
     compiled = mg.compile
 
     def broken(function: object) -> object:

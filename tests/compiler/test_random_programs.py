@@ -65,7 +65,7 @@ SHAPES = [(3, 4), (4,), (1, 4), (3, 1), (), (2, 3, 4)]
 
 
 def program(steps, inputs):
-    """Apply the steps, each to results so far; where shapes do not fit, to the first alone."""
+    """Apply the steps to results so far; if shapes do not fit, apply them to the first alone."""
     found = list(inputs)
     for arity, which, i, j in steps:
         a, b = found[i % len(found)], found[j % len(found)]
@@ -80,7 +80,7 @@ def program(steps, inputs):
 @settings(max_examples=150)
 @given(STEPS, st.tuples(*[st.sampled_from(SHAPES)] * 2), st.integers(0, 3))
 def test_random_programs(steps, shapes, seed):
-    """Results and gradients, in float64."""
+    """Results and gradients agree, in float64."""
 
     def both(*inputs):
         y = program(steps, inputs)
@@ -114,7 +114,7 @@ GOLDEN = Path(__file__).parent / "golden"
 
 @pytest.mark.parametrize("fused", [True, False], ids=["fused", "composed"])
 def test_the_source_of_a_step(fused):
-    """As in golden/; MINIGRAD_WRITE_GOLDEN=1 writes it anew, to be read before it is kept."""
+    """The source equals its copy in golden/, which MINIGRAD_WRITE_GOLDEN=1 writes anew."""
     *_, step = make(fused, sizes=(64, 32, 10))
     compiled = mg.compile(step)
     compiled(*batches(1, 16, 64, 10)[0])

@@ -28,13 +28,13 @@ FEATURES, HIDDEN, CLASSES = 3, 4, 5
 
 @pytest.fixture
 def short(monkeypatch):
-    """What is written for long programs is written for all, and nests are cut early."""
+    """Let the form of long programs serve for all, and cut nests early."""
     monkeypatch.setattr(emit, "LONG", 0)
     monkeypatch.setattr(fusion, "MOST_OPERATIONS", 3)
 
 
 def make(turns, every=False, between=lambda h, t: h):
-    """Parameters of a recurrent network in float64, a training step, and a maker of batches.
+    """Return parameters of a recurrent network, a training step, and a maker of batches.
 
     every: whether there is a loss at each turn, not only at the last.
     """
@@ -78,7 +78,7 @@ def agree(turns, count=3, title="step", **options):
 
 
 def functions(source):
-    """How many functions there are."""
+    """Return the number of functions in the source."""
     return len(re.findall(r"^def ", source, re.MULTILINE))
 
 
@@ -192,7 +192,7 @@ def test_another_batch_size_has_the_same_code():
 
 
 def test_arguments_are_found_anew_in_each_call():
-    """Their addresses are written into a table, also those of arrays that differ from the last."""
+    """A table has their addresses, also those of arrays other than in the last call."""
     _, step, batch = make(30)
     compiled = mg.compile(step)
     x, labels = batch(0)
@@ -205,7 +205,7 @@ def test_arguments_are_found_anew_in_each_call():
 
 
 def test_views_of_views():
-    """A chain of views is brought in without recursion, from what is the memory of all."""
+    """Generated code finds a chain of views without recursion, from the array of all."""
 
     def step(x):
         v = x * 2.0

@@ -31,7 +31,7 @@ GENERATED = programs.interpreted(vars(codegen_runtime), vars(codegen_runtime))
 
 @pytest.fixture(autouse=True)
 def as_python():
-    """Generated functions, and the kernels that they call, run as they are written."""
+    """Run generated functions, and the kernels that they call, as Python."""
     with programs.as_python(GENERATED):
         yield
 
@@ -41,7 +41,7 @@ def is_float(x: Any) -> bool:
 
 
 def split(case: Case, dtype: Any) -> tuple[Any, list[Any], list[Any]]:
-    """A function of the arrays to differentiate, these, and as many others of the same shapes."""
+    """Return a function of the arrays to differentiate, these arrays, and others like them."""
     at = [i for i, x in enumerate(case.inputs) if is_float(x)]
     first = [case.inputs[i].astype(dtype) for i in at]
     # The same numbers in another order lie as far away from kinks and poles.
@@ -84,7 +84,7 @@ def test_forward(name: str, case: Case, dtype: Any) -> None:
 @pytest.mark.parametrize(("name", "case"), SMOOTH)
 @pytest.mark.filterwarnings("ignore:compile. .* cannot be compiled")
 def test_gradient(name: str, case: Case, dtype: Any) -> None:
-    """Of a random functional, with respect to each input."""
+    """Gradients of a random functional agree, with respect to each input."""
     if name in LOOK:
         pytest.skip("the case looks at an input's value")
     call, first, other = split(case, dtype)
@@ -111,7 +111,7 @@ def test_gradient(name: str, case: Case, dtype: Any) -> None:
 
 @pytest.mark.exhaustive
 def test_what_is_left_to_numpy_is_known() -> None:
-    """And nothing else: a primitive that is new needs an expression or a call, or a place here."""
+    """A new primitive needs an expression or a call, or else an entry here."""
     left = set()
     for name, cases in CASES.items():
         for case in cases if name not in LOOK else []:

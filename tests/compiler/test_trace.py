@@ -27,7 +27,7 @@ def leaf(*shape):
 
 
 def same_as_eager(make, inputs=INPUTS):
-    """A step that is made twice gives the same results compiled and eagerly, call by call."""
+    """Check that a step, made twice, gives the same results compiled and eagerly, call by call."""
     eager, compiled = make(), mg.compile(make())
     for x in inputs:
         for a, b in zip(eager(mg.tensor(x)), compiled(x), strict=True):
@@ -85,7 +85,7 @@ def test_gradients_are_accumulated_in_any_order():
 
 @pytest.mark.parametrize("order", ["F", "C"])
 def test_parameters_in_any_order(order):
-    """Of one in Fortran's order, each call takes a copy and puts it back."""
+    """Each call copies a parameter in Fortran's order, and copies it back."""
 
     def make():
         w = leaf(3, 2)
@@ -150,7 +150,7 @@ def test_an_array_that_the_step_itself_changes_is_refused():
 
 
 def test_results_that_are_changed_in_place():
-    """Whoever else holds one sees the change, and so do its views."""
+    """Everyone with a reference to a result sees the change, and so do its views."""
 
     def make():
         def step(x):
@@ -171,7 +171,7 @@ def test_results_that_are_changed_in_place():
 
 
 def test_arrays_of_numpy_that_are_running_statistics():
-    """Those from outside are updated in each call; one that the step makes would be so, too."""
+    """Each call updates those from outside, and those that the step makes."""
     one, two = (np.zeros(3), np.ones(3)), (np.zeros(3), np.ones(3))
     compiled = mg.compile(lambda x: F.batch_norm(x, *two, training=True))
     for x in INPUTS:
@@ -233,7 +233,7 @@ def test_what_cannot_be_changed_in_place_is_told_with_its_line(change, what):
 
 
 def trained(options, epochs=False):
-    """A network, and calls that train it: eager, compiled, and whole epochs."""
+    """Return a network, and calls that train it: eager, compiled, and whole epochs."""
     mg.manual_seed(0)
     model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Dropout(0.3), nn.Linear(4, 2))
     opt = optim.SGD(model.parameters(), lr=0.1, **options)
@@ -258,7 +258,7 @@ def run(step, first, last):
 @pytest.mark.parametrize("way", ["eager", "compiled", "epoch"])
 @pytest.mark.parametrize("options", [{"momentum": 0.9}, {"momentum": 0.9, "dampening": 0.5}, {}])
 def test_stopped_and_resumed_is_uninterrupted(way, options):
-    """To the last bit: the first call of the resumed run is what all calls are."""
+    """All bits are the same: the first call of the resumed run is like any call."""
 
     def train(step, first, last):
         if way == "epoch":
@@ -285,7 +285,7 @@ def test_stopped_and_resumed_is_uninterrupted(way, options):
 
 
 def test_the_first_call_is_the_code_of_all_others():
-    """The same call from the same state gives the same bits, also as the second one."""
+    """A call from the same state gives the same bits as the first or the second call."""
     _, _, plain = trained({"momentum": 0.9})
     step = mg.compile(plain)
     first, second = [], []
@@ -321,7 +321,7 @@ def test_nothing_changes_while_a_step_is_traced():
 
 
 def test_a_tensor_of_a_trace_that_is_kept_says_what_it_is():
-    """Where nobody could see that the step kept it."""
+    """Its text is there even if nothing could see that the step kept it."""
     kept = queue.SimpleQueue()
     step = mg.compile(lambda x: (kept.put(x * 2.0), x * 3.0)[1])
     step(INPUTS[0])
@@ -364,7 +364,7 @@ def test_buffers_that_are_overwritten_after_the_call():
     ],
 )
 def test_leaves_of_the_step_itself(leaf_of, check):
-    """Their gradients are theirs, also if the memory is an argument's: of nobody outside."""
+    """They have their own gradients, even if an argument's memory is theirs."""
     w = mg.tensor(np.full(3, 2.0), requires_grad=True)
 
     def step(x):

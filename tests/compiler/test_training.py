@@ -32,7 +32,7 @@ if not COMPILED:  # the same, in sizes for which kernels can run as Python
 
 
 def make(sizes, fused, activation=nn.ReLU, dtype=np.float32, **options):
-    """A model of Linear + BatchNorm1d + ReLU, its optimizer, and a step that trains it."""
+    """Return a model of Linear, BatchNorm1d and activation, its optimizer, and a training step."""
     mg.manual_seed(0)
     layers = []
     for n, m in pairwise(sizes[:-1]):
@@ -51,7 +51,7 @@ def make(sizes, fused, activation=nn.ReLU, dtype=np.float32, **options):
 
 
 def batches(sizes, n, count):
-    """Noise around a centre for each class; each fifth batch is a partial one."""
+    """Yield noise around a centre for each class; each fifth batch is a partial one."""
     rng = np.random.default_rng(0)
     centres = rng.standard_normal((sizes[-1], sizes[0]))
     for i in range(count):
@@ -61,7 +61,7 @@ def batches(sizes, n, count):
 
 
 def difference(a, b):
-    """The largest difference of two states, relative to the largest element of each array."""
+    """Return the largest difference of two states, relative to each array's largest element."""
     assert a.keys() == b.keys()
     return max(np.abs(x - b[k]).max() / max(np.abs(x).max(), 1e-30) for k, x in a.items())
 
@@ -77,11 +77,12 @@ FORMS = {
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("name", NETS)
 def test_training(name, form):
-    """Fused, every bit is the same, as the same kernels and products run. Composed, sums are added
-    in another order and fewer results are rounded on their way: each step differs by some units in
-    the last place, which training does not make larger. But where rounding takes a value of some
-    sample to the other side of relu's kink, gradients differ by as much as that sample counts: of
-    the 10^7 values of a run, some in float32, other ones with each BLAS, and none in float64."""
+    """Fused steps have the bits of eager ones, and composed ones differ by rounding alone.
+
+    Composed sums are added in another order, so steps differ by some units in the last place, which
+    training does not enlarge. With relu in float32 it would: where rounding takes a value across
+    the kink, gradients differ by what that sample counts. Tanh and float64 avoid this.
+    """
     sizes, n = NETS[name]
     fused, activation, dtype = FORMS[form]
     (m1, o1, eager), (m2, o2, plain) = (make(sizes, fused, activation, dtype) for _ in range(2))
@@ -104,7 +105,7 @@ def test_training(name, form):
 
 @pytest.mark.parametrize("fused", [True, False], ids=["fused", "composed"])
 def test_the_mean_of_all_batches(fused):
-    """BatchNorm(momentum=None): the weight of a batch depends on how many there were."""
+    """With momentum=None, the weight of a batch depends on how many there were."""
     sizes, n = (6, 5, 4), 8
     m1, _, eager = make(sizes, fused, momentum=None)
     m2, _, plain = make(sizes, fused, momentum=None)
@@ -121,7 +122,7 @@ def test_the_mean_of_all_batches(fused):
 
 @pytest.mark.exhaustive
 def test_a_network_of_many_parts():
-    """By Numba, what test_ops.py runs as Python: embedding, attention, dropout, indices."""
+    """Numba compiles embedding, attention, dropout and indices, as Python in test_ops.py."""
 
     def make_one():
         mg.manual_seed(1)

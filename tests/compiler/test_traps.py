@@ -80,7 +80,7 @@ def test_a_view_that_is_read_before_and_after_a_change():
     ],
 )
 def test_changes_of_views_and_arguments_are_refused(change):
-    """With all taken back."""
+    """Everything is taken back."""
     p = mg.tensor(np.zeros((4, 4)))
 
     def step(x):
@@ -144,7 +144,7 @@ def test_zero_grad_to_zeros():
 
 @pytest.mark.filterwarnings("ignore:compile. .* cannot be compiled")
 def test_state_that_only_numpy_reads():
-    """It is looked at in each call as other state is."""
+    """Each call reads it like other state."""
     table = mg.tensor(square(0), requires_grad=True)
     rows = mg.compile(lambda x: (table[[0, 2, 2]] * x, table))
     for seed in range(4):

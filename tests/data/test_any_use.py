@@ -10,7 +10,7 @@ from minigrad.data import DataLoader
 
 
 class AnyUse(RuleBasedStateMachine):
-    """Iterators made, advanced, dropped, saved and loaded in any order, beside a plain model."""
+    """An AnyUse makes, advances, drops, saves and loads iterators beside a plain model."""
 
     @initialize(
         n=sizes,

@@ -14,12 +14,12 @@ from minigrad.ops.primitive import TABLE, Primitive, primitive
 
 
 def leaf(data, dtype=np.float64):
-    """A leaf that requires grad."""
+    """Return a leaf that requires grad."""
     return mg.tensor(np.array(data, dtype), requires_grad=True)
 
 
 def assert_tensor(actual, expected, dtype=np.float64):
-    """Exact values, shape and dtype."""
+    """Check the exact values, shape and dtype."""
     assert actual.dtype == dtype
     np.testing.assert_array_equal(actual.numpy(), np.array(expected, dtype), strict=True)
 
@@ -203,7 +203,7 @@ def test_nothing_to_differentiate(how):
 
 
 def test_python_that_runs_inside_a_backward_pass_may_use_tensors():
-    """Weak references' callbacks and signal handlers run in its middle."""
+    """Callbacks of weak references and signal handlers run in the middle of the pass."""
     x = mg.tensor([1.0, 2.0], requires_grad=True)
     seen = []
     h = x * 2
@@ -221,7 +221,7 @@ def test_python_that_runs_inside_a_backward_pass_may_use_tensors():
 
 
 def test_a_leaf_that_changes_its_mind_after_the_forward():
-    """Frozen, it gets no gradient; thawed, the outputs do not depend on it."""
+    """If frozen, it gets no gradient; if thawed, the outputs do not depend on it."""
     x, w = mg.tensor([1.0, 2.0]), mg.tensor([3.0, 4.0], requires_grad=True)
     y = (x * w).sum()
     x.requires_grad = True
@@ -275,7 +275,7 @@ INDICES = [
 
 @pytest.fixture
 def scattered(monkeypatch):
-    """The shapes of the arrays of zeros that scatter has made."""
+    """Return the list of shapes of the arrays of zeros that scatter makes."""
     shapes, forward = [], TABLE["scatter"].forward
 
     def counted(g, *arrays, index, shape):
@@ -287,7 +287,7 @@ def scattered(monkeypatch):
 
 
 def sum_of_slices(x):
-    """Each index twice, with weights, between other uses of x."""
+    """Return a sum over each index twice, with weights, between other uses of x."""
     total = (x * 2.0).sum()
     for k, index in enumerate(INDICES * 2, 1):
         total = total + (x[index] * float(k)).sum()
@@ -310,7 +310,7 @@ def test_slices_gather_in_one_array(scattered, order):
 
 
 def test_slices_of_results_gather_too(scattered):
-    """Also where the result itself is a target, and where the tape is kept for a second time."""
+    """This holds if the result itself is a target, and if the tape is kept."""
     x = leaf(np.arange(6.0))
     y = x * x
     total = y[0] + y[1] * y[2] + y[3:].sum() + y[0]
@@ -323,7 +323,7 @@ def test_slices_of_results_gather_too(scattered):
 
 @pytest.mark.parametrize("use", [lambda y: y, lambda y: y.reshape(4), lambda y: y.T + 0.0])
 def test_slices_are_not_added_to_an_array_that_others_hold(use):
-    """The cotangent of a sum is lent to both terms, and may be the user's own, or a view of it."""
+    """The cotangent of a sum is lent to both terms; it may be the user's own, or a view of it."""
     x, other, g = leaf(np.zeros((2, 2))), leaf(np.zeros((2, 2))), np.ones((2, 2))
     y = x + other
     slices = [y[0], y[1], y[0, 0], y[0]]
@@ -367,7 +367,7 @@ USES = {
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("use", USES)
 def test_gradients_lie_in_c_order_in_memory_of_their_own(use, layout, create_graph):
-    """As kernels that update parameters want them, whatever the rules made of it."""
+    """Kernels that update parameters need this, whatever layout the rules return."""
     values = LAYOUTS[layout](np.arange(24.0).reshape(2, 3, 4))
     p = leaf(np.zeros(values.shape))
     p.data = values  # as it lies
@@ -387,7 +387,7 @@ def test_gradients_lie_in_c_order_in_memory_of_their_own(use, layout, create_gra
 
 
 def test_an_observer_sees_each_contribution_before_it_is_added():
-    """Summed down and cast as the input needs it; the pass computes what it computes unobserved."""
+    """Contributions are summed and cast to the input; the pass itself computes as unobserved."""
     x, w = leaf(np.arange(6.0).reshape(3, 2)), leaf([2.0, 3.0], np.float32)
     y = (x * w + x).sum()
     seen = []

@@ -13,12 +13,12 @@ from minigrad.errors import DtypeError, GradError
 
 
 def leaf(data, dtype=np.float64):
-    """A leaf that requires grad."""
+    """Return a leaf that requires grad."""
     return mg.tensor(np.array(data, dtype), requires_grad=True)
 
 
 def assert_tensor(actual, expected, dtype=np.float64):
-    """Exact values, shape and dtype."""
+    """Check the exact values, shape and dtype."""
     assert actual.dtype == dtype
     np.testing.assert_array_equal(actual.numpy(), np.array(expected, dtype), strict=True)
 
@@ -166,7 +166,7 @@ def test_a_second_mg_grad_finds_the_tape_freed():
 
 
 def test_what_a_freed_record_hides_is_not_called_unused():
-    """Rather than to say that y does not depend on x, which it does."""
+    """The error must not say that y does not depend on x, since it does."""
     x = leaf([1.0, 2.0])
     h = x * x
     y, z = h.sum(), (h * h).sum()

@@ -12,12 +12,12 @@ from minigrad.errors import DtypeError, GradError, ShapeError
 
 
 def leaf(data, dtype=np.float64):
-    """A leaf that requires grad."""
+    """Return a leaf that requires grad."""
     return mg.tensor(np.array(data, dtype), requires_grad=True)
 
 
 def assert_tensor(actual, expected, dtype=np.float64):
-    """Exact values, shape and dtype."""
+    """Check the exact values, shape and dtype."""
     assert actual.dtype == dtype
     np.testing.assert_array_equal(actual.numpy(), np.array(expected, dtype), strict=True)
 
@@ -275,7 +275,7 @@ def test_copy_refuses_what_it_may_not_overwrite():
 
 @pytest.mark.parametrize("operate", ["iadd", "isub", "imul", "itruediv", "ipow"])
 def test_augmented_assignment_writes_into_a_leaf_that_needs_no_gradient(operate):
-    """Averages of weights are kept so: whoever else holds the Tensor must see the change."""
+    """Averages of weights are kept so, and every reference to the Tensor must see the change."""
     average = mg.tensor([1.0, 2.0])
     held, before = average, average.data.copy()
     expected = getattr(operator, operate)(before, np.float32(3.0))
@@ -311,7 +311,7 @@ def test_rules_that_need_only_a_shape_or_dtype_allow_a_change(use):
 
 
 def test_a_reshape_that_had_to_copy_shares_nothing():
-    """A change of it is no change of what it was made of."""
+    """A change of the copy leaves its source as it was."""
     x = mg.tensor(np.ones((2, 3)), requires_grad=True)
     w = mg.tensor(np.arange(6.0).reshape(2, 3))
     y = (x * w).sum()

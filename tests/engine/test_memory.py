@@ -18,7 +18,7 @@ FLOAT = np.dtype(np.float32)
 
 @pytest.fixture(autouse=True)
 def nothing_kept():
-    """Each test begins without what others have left, and leaves nothing."""
+    """Let each test begin without blocks of others, and leave none."""
     gc.collect()
     allocator._blocks.clear()
     yield
@@ -30,7 +30,7 @@ def address(a):
 
 
 def kept(free=False):
-    """The sizes of what is known, or only of what is free."""
+    """Return the sizes of the known blocks, or only of the free ones."""
     return [block.size for block in allocator._blocks if not free or block.is_free()]
 
 
@@ -47,7 +47,7 @@ def test_as_numpys(shape, dtype):
 
 
 def test_it_serves_again():
-    """For the same size, in whatever shape and dtype; other sizes have memory of their own."""
+    """A block serves the same size in any shape and dtype; other sizes have their own memory."""
     a = allocator.empty((N, 2), FLOAT)
     place = address(a)
     other = allocator.empty((N, 2), FLOAT)
@@ -95,7 +95,7 @@ def test_a_view_is_no_whole():
 
 
 def test_not_more_than_the_limit_is_known(monkeypatch):
-    """Of what is free the oldest goes first; what is beyond the limit is not known at all."""
+    """Of the free blocks the oldest goes first, and blocks beyond the limit are not kept."""
     monkeypatch.setattr(allocator, "CAPACITY", 10 * N)
     sizes = [4 * (N + i) for i in range(4)]
     arrays = [allocator.empty((size // 4,), FLOAT) for size in sizes]
@@ -116,7 +116,7 @@ def test_not_more_than_the_limit_is_known(monkeypatch):
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs POSIX")
 def test_ctrl_c_is_not_lost_where_memory_is_given_back(capsys):
-    """In a finaliser of Python's it would be, with a word on stderr."""
+    """In a finaliser of Python it would be lost, with a message on stderr."""
     came = raised = 0
 
     def interrupt(*_):
@@ -155,7 +155,7 @@ def test_another_thread_may_take_the_last_block():
 
 
 def test_threads_never_get_the_same():
-    """While several take and give back, each finds in its own what it wrote."""
+    """While threads take and give back memory, each finds in its own what it wrote."""
     start = threading.Barrier(4)
 
     def work(tag):
@@ -175,7 +175,7 @@ def test_threads_never_get_the_same():
 
 
 def test_results_of_training_stay_as_they_were():
-    """What a user holds of a step (output, gradients) is not touched by the steps that follow."""
+    """Later steps do not touch outputs and gradients that the user keeps."""
     rng = np.random.default_rng(0)
     model = nn.Sequential(nn.Linear(300, 200), nn.BatchNorm1d(200), nn.ReLU(), nn.Linear(200, 300))
     sgd = optim.SGD(model.parameters(), lr=0.01)

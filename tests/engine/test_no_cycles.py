@@ -21,7 +21,7 @@ ENGINE = sys.modules["minigrad.engine.dispatch"]
 
 
 def leaf(data):
-    """A float64 leaf that requires grad."""
+    """Return a float64 leaf that requires grad."""
     return mg.tensor(np.array(data, np.float64), requires_grad=True)
 
 
@@ -30,7 +30,7 @@ def leaf(data):
 
 @pytest.fixture
 def no_gc():
-    """What is freed inside is freed by reference counts alone."""
+    """Turn the garbage collector off, so that reference counts alone free things."""
     model, x, labels = model_and_data()
     F.cross_entropy(model(x), labels).backward()  # compiles kernels, and Numba leaves cycles then
     optim.SGD(model.parameters(), momentum=0.9).step()
@@ -41,7 +41,7 @@ def no_gc():
 
 
 def arrays_in(y):
-    """The arrays that a forward returned, also those that it saved."""
+    """Return the arrays that a forward returned, and those that it saved."""
     if isinstance(y, tuple):
         return [a for part in y for a in arrays_in(part)]
     return [] if y is None else [y]
@@ -49,7 +49,7 @@ def arrays_in(y):
 
 @pytest.fixture
 def made(monkeypatch, no_gc):
-    """Weak references to every array and Tensor that primitives and backward make."""
+    """Return weak references to each array and Tensor that primitives and backward make."""
     references = []
 
     class Watched(Record):
@@ -65,7 +65,7 @@ def made(monkeypatch, no_gc):
 
 
 def alive(references, keep=()):
-    """What is still there of the things referred to, besides those to be kept."""
+    """Return the referents that are still alive, besides those to be kept."""
     kept = {id(x) for x in keep}
     return [r() for r in references if r() is not None and id(r()) not in kept]
 

@@ -28,7 +28,7 @@ SEED = st.integers(0, 2**16)
 
 @st.composite
 def arrays(draw: Any, shape: tuple[int, ...], dtype: Any = np.float64) -> np.ndarray:
-    """Normal draws of a shape, with strides of any kind."""
+    """Draw normal numbers of a shape, with strides of any kind."""
     order = draw(st.permutations(range(len(shape))))
     steps = [draw(st.sampled_from([1, 2, -1, -2])) for _ in shape]
     rng = np.random.default_rng(draw(SEED))
@@ -39,7 +39,7 @@ def arrays(draw: Any, shape: tuple[int, ...], dtype: Any = np.float64) -> np.nda
 
 @st.composite
 def pairs(draw: Any) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
-    """Two arrays that broadcast, and the shape that they broadcast to."""
+    """Draw two arrays that broadcast, and the shape that they broadcast to."""
     both = draw(hnp.mutually_broadcastable_shapes(num_shapes=2, min_side=0, max_side=4, max_dims=4))
     a, b = (draw(arrays(s)) for s in both.input_shapes)
     return a, b, both.result_shape
@@ -47,7 +47,7 @@ def pairs(draw: Any) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
 
 @st.composite
 def reductions(draw: Any, shapes: Any = SHAPE) -> tuple[np.ndarray, Any, bool]:
-    """An array, axes in any spelling, and keepdims."""
+    """Draw an array, axes in any spelling, and keepdims."""
     x = draw(arrays(draw(shapes)))
     axis: Any = draw(st.none() | st.lists(st.integers(-x.ndim, x.ndim - 1), unique_by=abs)
                      if x.ndim else st.none())  # fmt: skip
@@ -57,12 +57,12 @@ def reductions(draw: Any, shapes: Any = SHAPE) -> tuple[np.ndarray, Any, bool]:
 
 
 def leaf(x: np.ndarray) -> Tensor:
-    """A Tensor on this very memory, strides and all."""
+    """Return a Tensor on this very memory, strides and all."""
     return Tensor(x).requires_grad_()
 
 
 def summed_down(g: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Plain loops: each element of g is added to the element that it was broadcast from."""
+    """Add each element of g to the element that it was broadcast from, by plain loops."""
     out = np.zeros(shape)
     for index in np.ndindex(g.shape):
         source = index[g.ndim - len(shape) :]
@@ -106,7 +106,7 @@ def test_broadcasting(name: str, pair: Any, seed: int) -> None:
 @given(st.data())
 @few
 def test_broadcast_to(data: Any) -> None:
-    """A view of NumPy's shape, and its adjoint: <g, B x> = <B' g, x>."""
+    """The result is a view of NumPy's shape, with the adjoint <g, B x> = <B' g, x>."""
     a, _, shape = data.draw(pairs())
     x, g = leaf(a), data.draw(arrays(shape))
     y = mg.broadcast_to(x, shape)
@@ -141,7 +141,7 @@ def test_elementwise(name: str, data: Any) -> None:
 @given(reductions(), SEED)
 @few
 def test_sums(name: str, drawn: Any, seed: int) -> None:
-    """Sum, mean and variance over any axes, with the derivative written out."""
+    """Sums, means and variances over any axes agree with NumPy and with written derivatives."""
     a, axis, keepdims = drawn
     n = a.size / max(a.sum(axis, keepdims=True).size, 1) if a.size else 0
     if name != "sum" and not n:
@@ -164,7 +164,7 @@ def test_sums(name: str, drawn: Any, seed: int) -> None:
 @given(reductions(FULL), SEED)
 @few
 def test_extremes(drawn: Any, seed: int) -> None:
-    """max and min take g to where they are attained; no ties among normal draws."""
+    """max and min pass g to where they are attained; normal draws have no ties."""
     a, axis, keepdims = drawn
     for sign, ours in ((1, mg.max), (-1, mg.min)):
         x = leaf(a)
@@ -179,7 +179,7 @@ def test_extremes(drawn: Any, seed: int) -> None:
 
 @st.composite
 def indexed(draw: Any) -> tuple[np.ndarray, Any]:
-    """An array of at least one dimension, and an index of any kind into it."""
+    """Draw an array of at least one dimension, and an index of any kind into it."""
     x = draw(arrays(draw(hnp.array_shapes(min_dims=1, max_dims=3, min_side=1, max_side=4))))
     basic = hnp.basic_indices(x.shape, allow_newaxis=True, allow_ellipsis=True)
     whole = hnp.integer_array_indices(x.shape)
@@ -212,7 +212,7 @@ def test_indexing_and_its_adjoint(drawn: Any, seed: int) -> None:
 
 @st.composite
 def factors(draw: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Operands of a matrix product, by the gufunc signature of np.matmul, vectors included."""
+    """Draw operands of a matrix product, vectors included, by np.matmul's gufunc signature."""
     drawn = draw(hnp.mutually_broadcastable_shapes(
         signature="(m?,n),(n,p?)->(m?,p?)", min_side=0, max_side=3, max_dims=2))  # fmt: skip
     a, b = drawn.input_shapes
@@ -222,7 +222,7 @@ def factors(draw: Any) -> tuple[np.ndarray, np.ndarray]:
 @given(factors(), SEED)
 @many
 def test_matmul(drawn: Any, seed: int) -> None:
-    """Shapes and values of np.matmul; gradients by their adjoint identity along a direction."""
+    """Shapes and values are those of np.matmul; gradients satisfy their adjoint identity."""
     a, b = drawn
     x, z = leaf(a), leaf(b)
     y = x @ z

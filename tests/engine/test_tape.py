@@ -20,7 +20,7 @@ ENGINE = sys.modules["minigrad.engine.dispatch"]
 
 
 def leaf(data):
-    """A float64 leaf that requires grad."""
+    """Return a float64 leaf that requires grad."""
     return mg.tensor(np.array(data, np.float64), requires_grad=True)
 
 
@@ -126,7 +126,7 @@ def test_a_step_inside_backward_with_create_graph_sees_the_mode_of_its_caller():
 
 
 def recorded(x):
-    """x^2, recorded whatever the mode."""
+    """Return x^2, recorded whatever the mode."""
     with mg.enable_grad():
         return x * x
 
@@ -188,7 +188,7 @@ def test_one_context_shared_by_threads_restores_each_its_own_mode():
 
 
 def train(seed):
-    """Losses and final weights of a small model of its own, without the shared generator."""
+    """Return losses and final weights of a small model, without the shared generator."""
     random = np.random.default_rng(seed)
     model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
     with mg.no_grad():

@@ -10,7 +10,7 @@ from minigrad.engine.tracer import Tracer, tracer, tracing
 
 
 class Names(Tracer):
-    """Keeps the names of the primitives that are applied, and computes as the engine does."""
+    """A Names keeps the names of the primitives that are applied, and computes as usual."""
 
     runs_again = False
 

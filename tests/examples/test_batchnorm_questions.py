@@ -29,7 +29,7 @@ def page(monkeypatch):
 
 @pytest.fixture
 def evidence(page, capsys):
-    """What the question of this name prints, as a text and as the numbers of each line."""
+    """Return what the question of this name prints, as a text and as numbers line by line."""
 
     def answer(name):
         (question,) = [q for q in page.QUESTIONS if q.__name__ == name]

@@ -24,7 +24,7 @@ def example(monkeypatch):
 
 
 def run(example, monkeypatch, capsys, *options):
-    """The exit status, and the numbers of each line by what was forgotten, table by table."""
+    """Return the exit status, and the numbers of each line by what was forgotten, by table."""
     monkeypatch.setattr(sys, "argv", ["batchnorm_what_if.py", *options])
     status = example.main()
     tables = []

@@ -42,7 +42,7 @@ def run(folder, *options):
 
 
 def accuracy_in(line):
-    """The figure in the last line, which has to look exactly as promised."""
+    """Return the figure in the last line, which must look exactly as documented."""
     match = LAST_LINE.fullmatch(line)
     assert match, line
     return float(match[1])
@@ -109,7 +109,7 @@ def test_the_extreme_batch_sizes_work(tmp_path, options):
 
 @pytest.fixture(scope="module")
 def example():
-    """The script's functions and constants."""
+    """Return the script's functions and constants."""
     return runpy.run_path(str(SCRIPT))
 
 

@@ -20,12 +20,12 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "batchnorm_ladder.py"
 
 @pytest.fixture(scope="module")
 def rungs() -> list[ladder.Rung]:
-    """The ladder, made once for all tests."""
+    """Return the ladder, made once for all tests."""
     return ladder.rungs(ladder.made_up())
 
 
 def test_every_rung_gives_the_same_gradients(rungs: list[ladder.Rung]) -> None:
-    """Also of another batch size than the one that they were made for."""
+    """They do for a batch size other than the one that they were made for, too."""
     assert [rung.title[0] for rung in rungs] == list("112345")
     for batch in (ladder.made_up(), ladder.made_up(7, 16)):
         rows = ladder.measured(rungs, batch, seconds=0.001)
@@ -34,7 +34,7 @@ def test_every_rung_gives_the_same_gradients(rungs: list[ladder.Rung]) -> None:
 
 
 def test_a_rung_that_forgets_a_path_is_seen(rungs: list[ladder.Rung]) -> None:
-    """The comparison can fail: dx without the path through the mean."""
+    """The comparison can fail: a rung computes dx without the path through the mean."""
 
     def wrong(batch: ladder.Batch) -> ladder.Gradients:
         dx, dgamma, dbeta = ladder.by_closed_form(batch)
@@ -46,7 +46,7 @@ def test_a_rung_that_forgets_a_path_is_seen(rungs: list[ladder.Rung]) -> None:
 
 
 def test_the_report_shows_what_runs(rungs: list[ladder.Rung]) -> None:
-    """The derivation, the stages, the algebra, the emitted code and the table."""
+    """It has the derivation, the stages, the algebra, the emitted code and the table."""
     batch = ladder.made_up()
     rows = ladder.measured(rungs, batch, seconds=0.001)
     text = ladder.report(rungs, rows, batch)
@@ -66,7 +66,7 @@ def test_the_report_shows_what_runs(rungs: list[ladder.Rung]) -> None:
 def test_the_command_prints_the_ladder_and_writes_the_page(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`python -m minigrad explain batchnorm`, for somebody who has not written a line."""
+    """`python -m minigrad explain batchnorm` serves users who have not written a line."""
     page = tmp_path / "page.html"
     arguments = ["explain", "batchnorm", "--page", str(page), "--rows", "8", "--channels", "3"]
     assert __main__.main(arguments) == 0
@@ -77,7 +77,7 @@ def test_the_command_prints_the_ladder_and_writes_the_page(
 
 @pytest.mark.parametrize(("encoding", "shown"), [("utf-8", "caf\u00e9"), ("ascii", r"caf\xe9")])
 def test_a_path_that_the_terminal_cannot_show(tmp_path: Path, encoding: str, shown: str) -> None:
-    """Bytes that are no text, or letters that the terminal's encoding has not: escaped."""
+    """Bytes that are no text, and letters that the terminal's encoding lacks, are escaped."""
     page = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xc3\xa9-\xff.html"))
     command = [sys.executable, "-m", "minigrad", "explain", "batchnorm", "--rows", "2"]
     environment = os.environ | {"PYTHONIOENCODING": f"{encoding}:strict"}
@@ -92,7 +92,7 @@ def test_a_path_that_the_terminal_cannot_show(tmp_path: Path, encoding: str, sho
 def test_a_page_that_cannot_be_written_is_refused_at_once(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Not after the ladder has been compiled and timed."""
+    """The error does not wait until the ladder has been compiled and timed."""
     monkeypatch.setattr(ladder, "rungs", lambda batch: pytest.fail("too late"))
     with pytest.raises(SystemExit, match="2"):
         __main__.main(["explain", "batchnorm", "--page", "/nowhere/page.html"])
@@ -112,7 +112,7 @@ def test_a_page_that_cannot_be_written_is_refused_at_once(
 def test_commands_that_cannot_be_run(
     arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Status 2 and a line that says why."""
+    """The status is 2, and a line says why."""
     with pytest.raises(SystemExit, match="2"):
         __main__.main(arguments)
     assert expected in capsys.readouterr().err
@@ -137,7 +137,7 @@ def test_the_example_runs_on_digits(tmp_path: Path) -> None:
 
 
 def test_nine_stages_are_seven_primitives_of_which_two_are_two_stages() -> None:
-    """As the words between the rungs say."""
+    """The words between the rungs say the same."""
     primitives = [step.primitive for step in ladder.explained(ladder.made_up()).derivation.steps]
     assert primitives == ["mean", "sub", "mean_square", "inv_std", "mul", "mul", "add"]
     assert "seven primitives" in ladder.TAPE and "nine nodes" in ladder.STAGES
@@ -151,7 +151,7 @@ def test_nine_stages_are_seven_primitives_of_which_two_are_two_stages() -> None:
 def test_the_picture_has_the_numbers_beside_the_dots(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """A dot for zero stands somewhere on a logarithmic axis, and has to say so."""
+    """The picture says where a dot for zero stands on a logarithmic axis."""
     for needed in ("sklearn", "matplotlib", "tqdm"):
         pytest.importorskip(needed)
     monkeypatch.syspath_prepend(str(EXAMPLE.parent))
@@ -163,7 +163,7 @@ def test_the_picture_has_the_numbers_beside_the_dots(
 
 
 def test_the_kernel_does_what_is_said_of_it() -> None:
-    """Its coefficients are those that the words before it name."""
+    """The words before the kernel name its coefficients."""
     batch = ladder.made_up(8, 3)
     x, gamma, _, g = batch
     mean, r = x.mean(axis=0), 1 / np.sqrt(x.var(axis=0) + ladder.EPS)

@@ -60,7 +60,7 @@ def test_slices_among_the_attributes_of_ones_own_primitives() -> None:
 
 
 def test_any_attribute_of_ones_own_primitives() -> None:
-    """A dict cannot be hashed, and is read back."""
+    """An attribute may be a dict, which cannot be hashed; it is read back."""
     scaled = Primitive(
         "scaled",
         lambda a, options: a * options["by"],

@@ -24,14 +24,14 @@ from tests.ops.test_primitives import CONSTANT, SMOOTH, run, tensors
 
 
 def close(a: Any, b: Any) -> None:
-    """To rounding in float64, of the largest element."""
+    """Check equality to rounding in float64, relative to the largest element."""
     a, b = np.asarray(a), np.asarray(b)
     assert a.shape == b.shape
     np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-12 * max(1.0, np.abs(b).max(initial=0.0)))
 
 
 def network(fused: bool, dtype: Any = np.float64) -> tuple[nn.Module, Tensor, Tensor]:
-    """A small network with BatchNorm, its input, and its loss."""
+    """Return a small network with BatchNorm, its input, and its loss."""
     rng = np.random.default_rng(0)
     mg.manual_seed(0)
     model = nn.Sequential(
@@ -43,7 +43,7 @@ def network(fused: bool, dtype: Any = np.float64) -> tuple[nn.Module, Tensor, Te
 
 @pytest.mark.parametrize(("name", "case"), SMOOTH)
 def test_the_text_of_each_primitive_computes_its_value_and_gradients(name: str, case: Case) -> None:
-    """Formula and rules, as printed, are those that run."""
+    """The printed formula and rules are those that run."""
     inputs = tensors(case)
     y = run(case, inputs)
     g = np.random.default_rng(1).normal(size=y.shape)
@@ -64,7 +64,7 @@ def test_the_text_of_each_primitive_computes_its_value_and_gradients(name: str, 
 
 @pytest.mark.parametrize(("name", "case"), CONSTANT)
 def test_the_formula_of_each_constant_computes_it(name: str, case: Case) -> None:
-    """Those without a rule stand in other primitives' rules."""
+    """Primitives without a rule stand in other primitives' rules."""
     if name == "keep_mask":
         pytest.skip("drawn at random: not to be computed again")
     y = run(case, tensors(case))
@@ -84,7 +84,7 @@ def test_the_formula_of_each_constant_computes_it(name: str, case: Case) -> None
 
 @pytest.mark.parametrize("fused", [False, True])
 def test_the_text_of_batch_norm_equals_finite_differences(fused: bool) -> None:
-    """The issue's own measure: 1e-9 in float64, of a network with a random cotangent behind it."""
+    """They agree to 1e-9 in float64, for a network with a random cotangent behind BatchNorm."""
     model, x, _ = network(fused)
     loss = (mg.tanh(model[1](model[0](x))) * mg.tensor(np.linspace(-1.0, 1.0, 5))).sum()  # no kinks
     explanation = mg.explain(loss)
@@ -106,7 +106,7 @@ def test_the_text_of_batch_norm_equals_finite_differences(fused: bool) -> None:
 
 @pytest.mark.parametrize("fused", [False, True])
 def test_lines_follow_the_users_names_and_the_backward_pass(fused: bool) -> None:
-    """Parameters go by their qualified names; un-broadcast sums are there to be seen."""
+    """Parameters have their qualified names, and sums that undo broadcasting are shown."""
     model, x, loss = network(fused)
     lines = [" ".join(line.split()) for line in str(mg.explain(loss)).splitlines()]
     assert "x (8, 6) float64 input" in lines
@@ -120,7 +120,7 @@ def test_lines_follow_the_users_names_and_the_backward_pass(fused: bool) -> None
 
 
 def test_explaining_changes_nothing() -> None:
-    """Neither gradients nor tape nor results; backward may follow, and gives what was said."""
+    """Gradients, tape and results stay, and a later backward gives what was explained."""
     model, x, loss = network(fused=False)
     before = {k: v.copy() for k, v in model.state_dict().items()}
     explanation = mg.explain(loss)
@@ -133,7 +133,7 @@ def test_explaining_changes_nothing() -> None:
 
 
 def test_a_cotangent_for_a_result_that_is_no_scalar() -> None:
-    """It is a name like any other, and has to fit."""
+    """The cotangent is a name like any other, and must fit."""
     a = mg.tensor([[1.0, 2.0]], requires_grad=True)
     y = a * 3.0
     text = str(mg.explain(y, np.float32([[1.0, 10.0]]), names={"a": a}))
@@ -148,7 +148,7 @@ def test_a_cotangent_for_a_result_that_is_no_scalar() -> None:
 
 
 def test_what_cannot_be_explained_says_what_to_do() -> None:
-    """A freed tape, a leaf, no_grad, a changed input, no Tensor at all, a trace."""
+    """Errors cover a freed tape, a leaf, no_grad, a changed input, no Tensor, and a trace."""
     model, x, loss = network(fused=True)
     loss.backward()
     with pytest.raises(GradError, match=r"explain: the tape was freed by backward .*retain_graph"):
@@ -179,13 +179,13 @@ def test_what_cannot_be_explained_says_what_to_do() -> None:
     ],
 )
 def test_text_that_cannot_be_computed(text: str, expected: str) -> None:
-    """Errors show the line's expression; what is no line is passed over."""
+    """Errors show the line's expression, and text that is no line is passed over."""
     with pytest.raises(ArgumentError, match=expected):
         evaluate(f"forward: one record\n  {text}   (2, 3)", {"a": np.ones((2, 3))})
 
 
 def test_threads_explain_side_by_side_while_others_train() -> None:
-    """A trace belongs to its thread: an explanation has no operations of another thread."""
+    """A trace belongs to its thread, so an explanation has no operations of another thread."""
     model, _, loss = network(fused=False)
     expected = str(mg.explain(loss, names={}))
     found, failed = [], []
@@ -209,13 +209,13 @@ def test_threads_explain_side_by_side_while_others_train() -> None:
 
 
 def all_forms(explanation: mg.explainer.Explanation) -> list[str]:
-    """Every way to show it that needs no file."""
+    """Return the explanation in every form that needs no file."""
     forms = [str(explanation), str(explanation.fold()), explanation._repr_html_()]
     return [*forms, explanation._repr_markdown_(), explanation.to_dot(), explanation.to_svg()]
 
 
 def test_an_explanation_outlives_backward_and_update() -> None:
-    """It holds copies: a training step that follows changes nothing in it."""
+    """It holds copies, so a training step that follows changes nothing in it."""
     model, x, loss = network(fused=False)
     explanation = mg.explain(loss)
     before, values = all_forms(explanation), evaluate(str(explanation), explanation.given)
@@ -232,7 +232,7 @@ def test_an_explanation_outlives_backward_and_update() -> None:
 
 
 def test_a_module_that_is_called_twice() -> None:
-    """With what it takes from outside, and with its parameters shared by both calls."""
+    """The module reads Tensors from outside, and both calls share its parameters."""
 
     class Block(nn.Module):
         def __init__(self) -> None:
@@ -256,8 +256,10 @@ def test_a_module_that_is_called_twice() -> None:
 
 
 def test_primitives_of_ones_own_explain_themselves() -> None:
-    """Declared anywhere, without a formula, under any name, used twice in a rule, saving
-    something: their names are given with the arrays."""
+    """They may be declared anywhere, without a formula, under any name, or be used twice in a rule.
+
+    Names are passed with the arrays.
+    """
     tripled = Primitive("x", lambda a: 3 * a, (lambda g, _y, _a: tripled(g),), "")
 
     def cubed_rule(g: Any, y: Any, a: Any) -> Any:
@@ -304,7 +306,7 @@ def test_text_computes_in_the_dtypes_of_the_engine(dtype: Any, fused: bool, trai
 
 
 def test_fused_evaluation_is_told_by_the_running_statistics() -> None:
-    """What the kernel has kept of them is in no line."""
+    """No line shows what the kernel has kept of the statistics."""
     model, x, _ = network(fused=True)
     explanation = mg.explain(model.eval()(x).sum())
     lines = [" ".join(line.split()) for line in str(explanation).splitlines()]
@@ -316,7 +318,7 @@ def test_fused_evaluation_is_told_by_the_running_statistics() -> None:
 
 
 def test_what_was_changed_behind_a_line_is_no_longer_explained() -> None:
-    """Also where no rule reads it, as backward needs not know: the line would not be true."""
+    """This holds even if no rule reads the value, as backward accepts: the line would be false."""
     model, x, _ = network(fused=True)
     loss = model.eval()(x).sum()
     model.train()(x)  # moves the running statistics
@@ -336,8 +338,10 @@ def test_what_was_changed_behind_a_line_is_no_longer_explained() -> None:
 
 
 def test_scalars_add_up_in_float64() -> None:
-    """NumPy makes a number of a sum of two arrays of shape (), and numbers are weak: they would
-    become float32."""
+    """NumPy sums two arrays of shape () to a number, and numbers are weak.
+
+    Such sums would become float32.
+    """
     scale = mg.tensor(np.array(0.3), requires_grad=True)
     x = mg.tensor(np.arange(3.0) / 7, requires_grad=True)
     doubled = scale * 2
@@ -356,7 +360,7 @@ def test_scalars_add_up_in_float64() -> None:
 
 @pytest.mark.parametrize("n", [20, 60])
 def test_more_tensors_in_one_operation_than_a_line_or_the_alphabet_has_room_for(n: int) -> None:
-    """Such as the states of a recurrent network, stacked: lines go on, and are read back."""
+    """The states of a recurrent network, stacked, take several lines, which are read back."""
     x = mg.tensor(np.linspace(-1.0, 1.0, 3), requires_grad=True)
     parts = [x * float(i) for i in range(n)]
     loss = (mg.stack(parts) * mg.tensor(np.arange(3.0 * n).reshape(n, 3))).sum()
@@ -376,7 +380,7 @@ def test_more_tensors_in_one_operation_than_a_line_or_the_alphabet_has_room_for(
 def test_labels_that_are_ignored_stand_in_the_formula(
     ignored: int, reduction: str, dtype: Any
 ) -> None:
-    """As a factor that leaves their rows out, whether the label is a class or not."""
+    """A factor leaves their rows out, whether the label is a class or not."""
     logits = mg.tensor(
         np.random.default_rng(0).normal(size=(4, 3)).astype(dtype), requires_grad=True
     )

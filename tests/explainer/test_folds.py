@@ -23,7 +23,7 @@ from .test_explain import close, network
 
 
 def test_a_gradient_is_the_sum_over_its_paths() -> None:
-    """Four through composed BatchNorm, and that through the mean inside the variance is zero."""
+    """Composed BatchNorm has four paths; the one from the mean through the variance is zero."""
     model, x, loss = network(fused=False)
     explanation = mg.explain(loss)
     paths = explanation.paths("x")
@@ -38,7 +38,7 @@ def test_a_gradient_is_the_sum_over_its_paths() -> None:
 
 
 def test_paths_of_a_tensor_that_is_used_twice_and_too_many_of_them() -> None:
-    """x * x has two; each of seven squarings doubles them, and 128 are too many to read."""
+    """x * x has two paths, and each of seven squarings doubles them: 128 are too many to read."""
     x = mg.tensor([1.5], requires_grad=True)
     y = x * x
     assert [p.contribution.item() for p in mg.explain(y).paths("x")] == [1.5, 1.5]
@@ -51,7 +51,7 @@ def test_paths_of_a_tensor_that_is_used_twice_and_too_many_of_them() -> None:
 
 
 def test_modules_fold_into_one_line_and_unfold() -> None:
-    """By name, by class, or all; an inner module within its outer one."""
+    """They fold by name, by class, or all; an inner module folds within its outer one."""
     model, x, loss = network(fused=False)
     explanation = mg.explain(loss)
     assert explanation.modules() == ["model", "model.0", "model.1", "model.2", "model.3"]
@@ -90,7 +90,7 @@ def test_a_tape_of_two_thousand_records() -> None:
 
 
 def test_paths_through_a_folded_module_name_its_line() -> None:
-    """Variables that the fold hides are in no line; paths that differ only inside are one."""
+    """Lines have no variables that the fold hides, and paths that differ only inside are one."""
     model, x, loss = network(fused=False)
     loss = loss + (x * x).sum()
     explanation = mg.explain(loss)
@@ -112,7 +112,7 @@ def test_paths_through_a_folded_module_name_its_line() -> None:
 
 
 def test_a_folded_module_shows_all_that_it_gives() -> None:
-    """Not only its result: also what it has kept and others use."""
+    """It shows its result, and also what it has kept and others use."""
 
     class Two(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
@@ -132,7 +132,7 @@ def test_a_folded_module_shows_all_that_it_gives() -> None:
 
 @pytest.fixture
 def writes_few_digits() -> Iterator[None]:
-    """Python writes out numbers of 640 digits at most, the smallest limit that it takes."""
+    """Let Python write out numbers of at most 640 digits, the smallest limit that it takes."""
     before = sys.get_int_max_str_digits()
     sys.set_int_max_str_digits(640)
     yield
@@ -141,7 +141,7 @@ def writes_few_digits() -> Iterator[None]:
 
 @pytest.mark.usefixtures("writes_few_digits")
 def test_more_paths_than_anybody_counts() -> None:
-    """Their number has more digits than Python writes out."""
+    """The number of paths has more digits than Python writes out."""
     y = x = mg.tensor([1.0], requires_grad=True)
     for _ in range(2_200):
         y = y - y
@@ -153,8 +153,7 @@ def test_more_paths_than_anybody_counts() -> None:
 
 
 def test_a_module_may_return_several_results() -> None:
-    """In tuples, lists and dicts, one inside another: all that it computes for those that are used
-    stands in one call."""
+    """Results may be nested in tuples, lists and dicts; one call has all those that are used."""
 
     class Cell(nn.Module):
         def __init__(self) -> None:
@@ -199,7 +198,7 @@ def test_a_result_that_was_given_belongs_to_no_call() -> None:
 
 
 def test_what_is_not_finite_is_shown_without_a_warning(tmp_path: Path) -> None:
-    """The engine has warned already, where it should; sums of cotangents and of paths overflow."""
+    """The engine has warned already; sums of cotangents and of paths overflow silently."""
 
     class Twice(nn.Module):
         def forward(self, x: mg.Tensor) -> mg.Tensor:

@@ -21,7 +21,7 @@ EVIL = '<script>alert("1")</script> & \'x\'\n\\N \\"]; \x00\u202e'
 
 
 class Block(nn.Module):
-    """A skip over a module that holds another."""
+    """A Block is a skip over a module that holds another."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ def of_evil() -> Any:
 
 
 def of_two_outputs() -> Any:
-    """A primitive with several outputs, an index, a gradient that was given, and a long chain."""
+    """Return a loss with a primitive of several outputs, an index, a given gradient and a chain."""
     x = mg.tensor(np.ones((6, 3)), requires_grad=True)
     y = F.batch_norm(x, None, None, training=True)[1:3]
     for _ in range(60):
@@ -86,7 +86,7 @@ def explained(request: pytest.FixtureRequest) -> Any:
 
 
 def box(rect: ET.Element) -> tuple[float, float, float, float]:
-    """Left, top, right, bottom."""
+    """Return the left, top, right and bottom of a box."""
     x, y, width, height = (float(rect.get(k, "")) for k in ("x", "y", "width", "height"))
     return x, y, x + width, y + height
 
@@ -128,7 +128,7 @@ def test_nothing_overlaps_in_the_drawing(explained: Any) -> None:
 
 
 def test_text_has_room_in_its_box(explained: Any) -> None:
-    """0.605 em is the widest letter of the usual monospaced fonts."""
+    """The widest letter of the usual monospaced fonts takes 0.605 em."""
     for node in nodes_of(ET.fromstring(explained.to_svg())):
         left, _, right, _ = rect_of(node)
         title, subtitle = (text.text or "" for text in node.iter(f"{SVG}text"))
@@ -186,7 +186,7 @@ def test_names_are_escaped() -> None:
 
 
 def parsed(dot: str) -> tuple[dict[str, str], list[tuple[str, str]], list[str]]:
-    """Nodes with labels, edges and labels of clusters of Graphviz text, read strictly."""
+    """Return nodes with labels, edges, and labels of clusters of Graphviz text, read strictly."""
     string = r'"((?:[^"\\\n]|\\.)*)"'
     nodes, edges, clusters, depth = {}, [], [], 0
     for line in map(str.strip, dot.splitlines()):
@@ -279,14 +279,14 @@ def test_what_cannot_be_written_leaves_the_old_file(
 
 
 def calls(function: Any) -> int:
-    """How many functions Python has called inside, which no busy machine changes."""
+    """Return the number of Python function calls inside, which no busy machine changes."""
     profile = cProfile.Profile()
     profile.runcall(function)
     return sum(entry.callcount for entry in profile.getstats())
 
 
 def test_work_grows_with_the_tape_and_no_faster() -> None:
-    """Of explaining, printing and drawing: four times the records, four times the calls."""
+    """Four times the records take four times the calls to explain, print and draw."""
 
     def work(n: int) -> list[int]:
         x, net = mg.tensor([0.5], requires_grad=True), nn.Sequential(*[nn.ReLU()] * n)

@@ -17,7 +17,7 @@ from .test_explain import network
 
 
 def maths(text: str) -> str:
-    """LaTeX of an expression in Python's syntax."""
+    """Return the LaTeX of an expression in Python's syntax."""
     return Latex().expression(ast.parse(text, mode="eval").body)
 
 
@@ -55,7 +55,7 @@ def maths(text: str) -> str:
     ],
 )
 def test_expressions_as_mathematics(text: str, expected: str) -> None:
-    """Fractions, roots and sums; parentheses where the order needs them, and nowhere else."""
+    """There are fractions, roots and sums, and parentheses only where the order needs them."""
     assert maths(text) == expected
 
 
@@ -74,13 +74,13 @@ def test_expressions_as_mathematics(text: str, expected: str) -> None:
     ],
 )
 def test_names_as_mathematics(identifier: str, expected: str) -> None:
-    """Numbers are subscripts, underscores are escaped."""
+    """Numbers become subscripts, and underscores are escaped."""
     assert Latex().name(identifier) == expected
 
 
 @pytest.mark.parametrize(("primitive", "case"), SMOOTH)
 def test_braces_and_delimiters_match(primitive: str, case: Case) -> None:
-    """For every line of every primitive's derivation."""
+    """This holds for every line of every primitive's derivation."""
     y = run(case, tensors(case))
     text = mg.explain(y, np.ones(y.shape), names={})._repr_markdown_()
     for line in re.findall(r"\$(.*?)\$", text):
@@ -90,7 +90,7 @@ def test_braces_and_delimiters_match(primitive: str, case: Case) -> None:
 
 
 def test_markdown_has_every_line_and_folds() -> None:
-    """As many rows as the text has lines, all of them whole."""
+    """It has as many rows as the text has lines, all of them whole."""
     model, x, loss = network(fused=False)
     explanation = mg.explain(loss)
     text = explanation._repr_markdown_()
@@ -108,14 +108,14 @@ def test_markdown_has_every_line_and_folds() -> None:
 
 
 def test_names_cannot_break_out_of_markdown() -> None:
-    """Backquotes, bars and line ends in a user's name."""
+    """A user's name may have backquotes, bars and line ends."""
     x = mg.tensor([1.0], requires_grad=True)
     text = mg.explain((x * 2.0).sum(), names={"a`|\nb": x})._repr_markdown_()
     assert r"input `a'\| b`" in text
 
 
 def test_a_comparison_is_not_taken_for_a_second_definition() -> None:
-    """What attains a maximum: tie = (v = max), not tie = v = max."""
+    """The elements that attain a maximum are written tie = (v = max), not tie = v = max."""
     x = mg.tensor(np.array([1.0, 2.0]), requires_grad=True)
     explanation = mg.explain((x * x).max(), names={"x": x})
     assert r"\mathrm{tie}_{2} = \left(v_{1} = " in explanation._repr_markdown_()

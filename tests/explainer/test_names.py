@@ -17,7 +17,7 @@ from .test_explain import close, network
 
 
 def test_names_of_the_caller_and_names_given() -> None:
-    """A function's variables; a dict of them; none at all; names that functions have."""
+    """Names may be a function's variables, a dict of them, none at all, or those of functions."""
     a = mg.tensor([1.0, 2.0], requires_grad=True)
     total = (a * a).sum()
     assert "total = sum(v1, axis=0)" in str(mg.explain(total))
@@ -46,7 +46,7 @@ def test_a_users_name_is_never_that_of_a_part() -> None:
      "q\ng_x = 1000.0", "a" * 200, "sum", "<b>", "t1", "None", "हिन्दी", "e\u0301\u0302"],
 )  # fmt: skip
 def test_any_name_can_be_read_back(label: str) -> None:
-    """Whatever the user calls a Tensor, or a module, a line is a line, and a name a name."""
+    """A line is a line and a name is a name, whatever the user calls a Tensor or a module."""
     x = mg.tensor(np.random.default_rng(0).normal(size=(4, 3)), requires_grad=True)
     w = mg.tensor(np.ones((4, 3)), requires_grad=True)
     loss = (F.batch_norm(x, training=True) * w * w).sum()
@@ -60,7 +60,7 @@ def test_any_name_can_be_read_back(label: str) -> None:
 
 
 def test_long_names_of_modules_leave_lines_short() -> None:
-    """What is said of a line is cut where the line ends."""
+    """The comment of a line is cut where the line ends."""
     model, x, loss = network(fused=False)
     explanation = mg.explain(loss, names={"m" * 150: model, "x" * 150: x})
     for text in (str(explanation), str(explanation.fold())):
@@ -68,7 +68,7 @@ def test_long_names_of_modules_leave_lines_short() -> None:
 
 
 def given_names(explanation: mg.explainer.Explanation) -> dict[str, str | None]:
-    """Names and labels of what was given."""
+    """Return the names and labels of what was given."""
     return {v.name: v.label for v in explanation.derivation.variables if v.kind != "result"}
 
 
@@ -122,7 +122,7 @@ def test_modules_and_variables_are_named_by_text() -> None:
 
 
 def test_no_name_breaks_a_line_or_a_file(tmp_path: Path) -> None:
-    """Neither line ends nor half of a pair of surrogates, which no UTF-8 has."""
+    """Names have neither line ends nor half a surrogate pair, which UTF-8 cannot write."""
     bad = "a\ud800\nb = 1"
     net, x = nn.Sequential(nn.ReLU()), mg.tensor([1.0], requires_grad=True)
     doubled = Primitive(bad, lambda a: 2 * a, (lambda g, _y, _a: doubled(g),), "")
@@ -135,7 +135,7 @@ def test_no_name_breaks_a_line_or_a_file(tmp_path: Path) -> None:
 
 
 def test_what_is_detached_says_of_what() -> None:
-    """Also a result without a name; rules that read the result itself still name that."""
+    """A result without a name says so, too; rules that read the result itself still name it."""
     x = mg.tensor(np.array([[1.0, 2.0], [3.0, 5.0]]), requires_grad=True)
     loss = ladder.what_if(x, detach=("mean",)).sum()
     text = str(mg.explain(loss))
@@ -147,7 +147,7 @@ def test_what_is_detached_says_of_what() -> None:
 
 
 def test_constants_that_only_an_operation_knows_go_by_its_name_for_them() -> None:
-    """The weighted targets of a cross-entropy; what is detached, and not on the tape otherwise."""
+    """Such constants are a cross-entropy's weighted targets, or detached and not on the tape."""
     logits = mg.tensor(np.ones((2, 3)), requires_grad=True)
     text = str(mg.explain(F.cross_entropy(logits, [0, 2], label_smoothing=0.1)))
     assert "q        (2, 3) float64   constant\n" in text
@@ -166,7 +166,7 @@ def test_constants_that_only_an_operation_knows_go_by_its_name_for_them() -> Non
 
 
 def test_what_stands_in_the_users_lists_and_dicts_goes_by_its_place() -> None:
-    """Tensors and modules; one with a name of its own keeps it, whatever else holds it."""
+    """Tensors and modules are named by their place, unless they have a name of their own."""
     xs = [mg.tensor([1.0, float(i)], requires_grad=True) for i in range(3)]
     layers = {"first": nn.Linear(2, 2), 2: nn.ReLU()}
     last = xs[2]
@@ -184,7 +184,7 @@ def test_what_stands_in_the_users_lists_and_dicts_goes_by_its_place() -> None:
 
 
 def test_what_is_not_finite_goes_by_its_name() -> None:
-    """Such as the -inf of a mask, which Python would write as -1e309."""
+    """Python would write the -inf of a mask as -1e309."""
     x = mg.tensor(np.array([1.0, 2.0, 3.0]), requires_grad=True)
     inf = mg.tensor(np.array(2.0), requires_grad=True)
     scores = mg.where(np.array([True, True, False]), x, -np.inf)
@@ -200,7 +200,7 @@ def test_what_is_not_finite_goes_by_its_name() -> None:
 
 
 def test_what_is_handed_out_may_be_changed() -> None:
-    """As for finite differences: an explanation holds arrays of its own."""
+    """Finite differences change it, so an explanation holds arrays of its own."""
     x = mg.tensor([1.0, 2.0], requires_grad=True)
     explanation = mg.explain((x * x).sum())
     for found in (explanation.given, explanation.gradients):
@@ -210,7 +210,7 @@ def test_what_is_handed_out_may_be_changed() -> None:
 
 
 def test_attributes_of_objects_go_by_their_place() -> None:
-    """Such as the model of a trainer that explains its own step; modules of Python have others."""
+    """A trainer may explain its own step; its model is found, while Python's modules are not."""
 
     class Trainer:
         def __init__(self) -> None:

@@ -23,7 +23,7 @@ EVIL = '<script>alert("1")</script>&\'\n`|$'
 
 
 def flat(e: ET.Element) -> str:
-    """MathML in one line."""
+    """Return the MathML in one line."""
     inside = [flat(child) + (child.tail or "") for child in e]
     match e.tag:
         case "msub":
@@ -160,7 +160,7 @@ def network() -> Any:
 
 
 def parts(explained: Any) -> dict[str, ET.Element]:
-    """The parts of the HTML, which is well-formed, by their titles."""
+    """Return the parts of the HTML, which must be well-formed, by their titles."""
     root = ET.fromstring(explained._repr_html_())
     return {e.findtext("summary", ""): e for e in root.iter("details")}
 
@@ -215,7 +215,7 @@ def test_a_long_tape_is_cut() -> None:
 
 
 def test_notebooks_show_what_each_path_contributes() -> None:
-    """As the text does; of folded modules by their name, and no more than the largest eight."""
+    """They show what the text shows; folded modules by name, and at most the eight largest."""
     loss, net = digits_loss()
     explained = mg.explain(loss, names={"net": net})
     for shown in (explained, explained.fold("BatchNorm1d")):
@@ -237,7 +237,7 @@ def test_notebooks_show_what_each_path_contributes() -> None:
 
 
 def test_markdown_outside_of_formulas_is_plain() -> None:
-    """Names of primitives and classes are neither HTML nor emphasis."""
+    """Names of primitives and classes become neither HTML nor emphasis."""
     twice = Primitive("<b>_a_*", lambda a: 2 * a, (lambda g, _y, _a: 2 * g,), "")
 
     class Evil(nn.Module):

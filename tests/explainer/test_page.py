@@ -31,7 +31,7 @@ return {
 
 
 def lines_of(explained: Any) -> list[tuple[list[str], str]]:
-    """What the steps should show: lines, and the record whose node is marked."""
+    """Return what each step should show: lines, and the record whose node is marked."""
     steps = explained.derivation.steps
     hints = {id(step): "; ".join(line.text for line in step.forward) for step in steps}
     found = [([line.text for line in step.forward], hints[id(step)]) for step in steps]
@@ -110,7 +110,7 @@ return [...arguments[0].querySelectorAll("td")].map((cell) => Number(cell.title)
 
 
 def numbers(page: Page, selector: str) -> list[np.ndarray]:
-    """The numbers of figures with the selector."""
+    """Return the numbers of the figures that match the selector."""
     figures = page.chromium.find_elements("css selector", selector)
     return [np.array(page.run(NUMBERS, figure)) for figure in figures]
 
@@ -282,7 +282,7 @@ return [...document.querySelectorAll("#step .cards")].at(-1).innerText.split("\\
 
 
 def test_a_rule_shows_all_that_it_reads(page: Page, tmp_path: Path) -> None:
-    """Also what stands left of ==, and names in any alphabet."""
+    """It shows the left side of ==, too, and names in any alphabet."""
     x, y = (mg.tensor(a, requires_grad=True) for a in ([1.0, 5.0], [3.0, 2.0]))
     loss = (x * y).max()
     mg.explain(loss, names={"λ": x, "अंक": y}).save_html(tmp_path / "read.html")
@@ -297,7 +297,7 @@ def test_a_rule_shows_all_that_it_reads(page: Page, tmp_path: Path) -> None:
 
 
 def test_numbers_are_shown_as_what_they_are(page: Page, tmp_path: Path) -> None:
-    """Infinity is not NaN, and labels are no fractions."""
+    """Infinity is not shown as NaN, nor labels as fractions."""
     x = mg.tensor([[1.5, -np.inf], [np.inf, np.nan]], requires_grad=True)
     y = mg.where(np.array([True, False]), x[np.array([1, 0])], 0.0)
     mg.explain(y, np.ones((2, 2), np.float32)).save_html(tmp_path / "numbers.html")
@@ -308,7 +308,7 @@ def test_numbers_are_shown_as_what_they_are(page: Page, tmp_path: Path) -> None:
 
 
 def test_heat_maps_use_the_room_there_is(page: Page, tmp_path: Path) -> None:
-    """Many rows of few columns are no sliver."""
+    """Many rows of few columns do not make a narrow strip."""
     x = mg.tensor(np.ones((64, 16)), requires_grad=True)
     mg.explain((x * x).sum()).save_html(tmp_path / "sizes.html")
     page.open(tmp_path / "sizes.html")

@@ -42,7 +42,7 @@ WIDE = "return document.documentElement.scrollWidth - document.documentElement.c
 
 
 def test_a_phone_need_not_scroll_sideways(page: Page, digits: tuple[Any, Path]) -> None:
-    """Nor a narrow one."""
+    """A narrow phone need not, either."""
     page.open(digits[1], 320, 700)
     page.press(END)
     page.run("for (const d of document.querySelectorAll('details')) d.open = true")
@@ -95,7 +95,7 @@ def test_light_and_dark_can_be_read(page: Page, digits: tuple[Any, Path], dark: 
 def test_a_notebook_is_read_in_its_own_theme(
     page: Page, digits: tuple[Any, Path], tmp_path: Path, dark: bool, system: bool
 ) -> None:
-    """Whatever that of the system is: JupyterLab tells its own."""
+    """JupyterLab's theme counts, whatever the theme of the system is."""
     ground, ink = ("#111111", "#eeeeee") if dark else ("#ffffff", "#111111")
     host = (
         f'data-jp-theme-light="{str(not dark).lower()}" style="background: {ground}; color: {ink}"'

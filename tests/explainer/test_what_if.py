@@ -22,7 +22,7 @@ EPS = 1e-3
 
 
 def loss(x, at, gamma, beta, g, detach):
-    """sum of g * batch_norm(x), where detached statistics are those of `at`."""
+    """Return the sum of g * batch_norm(x), where detached statistics are those of `at`."""
     axes = (0, *range(2, x.ndim))
     wide = (-1, *[1] * (x.ndim - 2))
 
@@ -36,7 +36,7 @@ def loss(x, at, gamma, beta, g, detach):
 
 
 def complex_step(x, *others, step=1e-30):
-    """d loss / dx, element by element."""
+    """Return d loss / dx, element by element."""
     dx = np.empty(x.shape)
     for index in np.ndindex(x.shape):
         shifted = x.astype(complex)
@@ -46,7 +46,7 @@ def complex_step(x, *others, step=1e-30):
 
 
 def problem(shape):
-    """x, gamma, beta and a random cotangent in float64; the mean is far from 0."""
+    """Return x, gamma, beta and a random cotangent in float64; the mean is far from 0."""
     x = 3 + normal(shape, np.float64, 0)
     gamma, beta, g = (
         normal(s, np.float64, 1 + i) for i, s in enumerate([shape[1], shape[1], shape])
@@ -55,7 +55,7 @@ def problem(shape):
 
 
 def derived(x, gamma, beta, g, form=what_if, **options):
-    """y, dx, dgamma and dbeta of a form of BatchNorm."""
+    """Return y, dx, dgamma and dbeta of a form of BatchNorm."""
     leaves = [mg.tensor(a, requires_grad=True) for a in (x, gamma, beta)]
     y = form(*leaves, eps=EPS, **options)
     y.backward(g)
@@ -63,7 +63,7 @@ def derived(x, gamma, beta, g, form=what_if, **options):
 
 
 def composed(x, gamma, beta, eps):
-    """The public function's form that the tape derives."""
+    """Apply the public function's form that the tape derives."""
     return F.batch_norm(x, weight=gamma, bias=beta, training=True, eps=eps, fused=False)
 
 
@@ -96,7 +96,7 @@ def test_only_the_path_from_the_mean_through_the_variance_is_nothing():
 
 @pytest.mark.parametrize("detach", SUBSETS, ids="+".join)
 def test_the_tape_has_the_paths_that_are_left_and_no_other(detach):
-    """Numbers cannot tell whether the mean inside the variance is live: its path adds nothing."""
+    """Numbers cannot show whether the mean inside the variance is live: its path adds nothing."""
     x = mg.tensor(normal((6, 3)), requires_grad=True)
     y = what_if(x, detach=detach)
     made = {record.primitive.name: record for record in tape([y])}

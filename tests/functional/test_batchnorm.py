@@ -120,7 +120,7 @@ def test_statistics_are_frozen_when_tracking_is_switched_off_later():
 
 @pytest.mark.parametrize("name", ["running_mean", "running_var", "num_batches_tracked"])
 def test_an_update_counts_as_a_change_in_place(name):
-    """Whatever else has multiplied by a statistic must not go on with another value of it."""
+    """A backward pass that has used a statistic must not go on with another value of it."""
     bn, w = nn.BatchNorm1d(3), mg.tensor([1.0, 2.0, 3.0], requires_grad=True)
     loss = (w * getattr(bn, name)).sum()
     bn(normal((4, 3)))

@@ -39,7 +39,7 @@ def test_a_poisoned_channel_stays_alone(bad, shape):
 
 @pytest.mark.parametrize("value", [0.0, 0.1, -3e7, 1e30])
 def test_a_constant_channel_gives_beta(value):
-    """In float32 exactly, as the mean of equal values is exact; in float64 it is rounded."""
+    """In float32 it is exactly beta, as the mean of equal values is; float64 may round."""
     g, gamma, beta = normal((7, 2), seed=1), normal(2, seed=2), normal(2, seed=3)
     x = np.full((7, 2), value, np.float32)
     mean, var = np.zeros(2, np.float32), np.ones(2, np.float32)
@@ -85,7 +85,7 @@ def test_a_mean_far_above_the_deviation_costs_what_its_rounding_implies(ratio, s
 
 @pytest.mark.parametrize("base", [1, 10**6, 10**7])
 def test_variance_of_nist_numacc_to_the_last_digits(base):
-    """NumAcc2 to 4, against exact arithmetic on the numbers as stored; one pass gets 0 digits."""
+    """Exact arithmetic on the stored numbers of NumAcc2 to 4 is the reference."""
     x = np.array([base + 0.2, *[base + 0.1, base + 0.3] * 500])
     exact = [Fraction(v) for v in x.tolist()]
     mean = sum(exact) / len(exact)
@@ -103,7 +103,7 @@ def test_variance_of_nist_numacc_to_the_last_digits(base):
 
 
 def spaced(a):
-    """Every other element of a larger array, along every axis."""
+    """Return every other element of a larger array, along every axis."""
     big = np.full([2 * n + 1 for n in a.shape], np.nan, a.dtype)
     view = big[tuple([slice(1, None, 2)] * a.ndim)]
     view[...] = a
@@ -111,7 +111,7 @@ def spaced(a):
 
 
 def assert_same(found, same, x, g, statistics=()):
-    """Equal to two ulps of the largest element or, for sums over the batch, of what they add."""
+    """Check equality to two ulps of the largest element or, for sums, of what they add."""
     x_hat = expected(x, *statistics)
     axes = (0, *range(2, x.ndim))
     sizes = [*map(np.abs, same)]  # y, dx, dgamma, dbeta and whatever comes after
@@ -150,7 +150,7 @@ def test_any_memory_layout_gives_what_a_contiguous_one_gives(layout, shape, dtyp
 
 
 def test_broadcast_x_and_cotangent():
-    """Views with strides of 0, read-only, as arrays and as the result of an operation."""
+    """They are read-only views with strides of 0, as arrays and as the result of an operation."""
     rows, g = normal((6, 3, 1)), normal((6, 3, 1), seed=1)
     gamma, beta = normal(3, seed=2), normal(3, seed=3)
     views = [np.broadcast_to(a, (6, 3, 4)) for a in (rows, g)]
@@ -233,7 +233,7 @@ def test_an_input_changed_before_backward_is_an_error(changed):
 
 @pytest.mark.parametrize("training, needs_x", [(True, False), (False, False), (False, True)])
 def test_a_changed_x_is_never_used_unnoticed(training, needs_x):
-    """Where no rule reads x, its change may pass; the gradient is then that of the old x."""
+    """If no rule reads x, its change may pass; the gradient is then that of the old x."""
     g, found = normal((6, 3), seed=1), []
     for change in (False, True):
         bn = nn.BatchNorm1d(3).train(training)

@@ -23,7 +23,7 @@ N, C, EPS, ETA = 6, 4, 1e-5, 0.1
 
 @pytest.fixture
 def step():
-    """x, gamma, beta, y, z, dz/dy and x_hat of one batch, gamma and beta being trained a while."""
+    """Return x, gamma, beta, y, z, dz/dy and x_hat of one batch, after some training."""
     x, target = 2 + 3 * normal((N, C), np.float64), normal((N, 2), np.float64, 1)
     bn = nn.BatchNorm1d(C).double()
     with mg.no_grad():
@@ -65,7 +65,7 @@ def test_y_is_gamma_times_x_hat_plus_beta_with_mu_and_sigma_of_the_batch(step):
 
 
 def test_dy_dgamma_is_x_hat_and_dy_dbeta_is_1(step):
-    """Of each element of y: nothing from the gamma of another feature."""
+    """An element of y depends on no other feature's gamma."""
     bn, y = step["bn"], step["y"]
     for i, j in np.ndindex(N, C):
         unit = np.zeros((N, C))

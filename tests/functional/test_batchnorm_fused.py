@@ -33,7 +33,7 @@ jit_only = pytest.mark.skipif(
 
 @st.composite
 def problems(draw: Any) -> dict[str, Any]:
-    """Shapes, strides, dtypes, parts that are absent, and the scale and offset of the data."""
+    """Draw shapes, strides, dtypes, absent parts, and the scale and offset of the data."""
     shape = tuple(draw(st.lists(st.integers(1, 5), min_size=2, max_size=5)))
     if np.prod(shape) == shape[1]:
         shape = (shape[0] + 1, *shape[1:])
@@ -54,7 +54,7 @@ def problems(draw: Any) -> dict[str, Any]:
 
 
 def laid_out(a: Array, layout: str) -> Array:
-    """Equal elements in other memory; "broadcast" repeats the first along the last dimension."""
+    """Return equal elements in other memory; "broadcast" repeats the first along the last axis."""
     if layout == "F":
         return np.asfortranarray(a)
     if layout == "gaps":
@@ -67,7 +67,7 @@ def laid_out(a: Array, layout: str) -> Array:
 
 
 def results(problem: dict[str, Any], fused: bool) -> list[Array | None]:
-    """y, gradients, second gradients, and the running statistics afterwards."""
+    """Return y, gradients, second gradients, and the running statistics afterwards."""
     rng, dtype = np.random.default_rng(problem["seed"]), problem["dtype"]
     shape, (weight, bias, track) = problem["shape"], problem["parts"]
     data = problem["scale"] * (problem["offset"] + rng.standard_normal(shape))
@@ -107,8 +107,11 @@ def results(problem: dict[str, Any], fused: bool) -> list[Array | None]:
 @given(problem=problems())
 @settings(max_examples=150)
 def test_fused_equals_composed(problem: dict[str, Any]) -> None:
-    """Within the rounding that the composed form's mean suffers, unit * |mean| / std, which 1 / std
-    (at most 1 / sqrt(eps), in units of the scale) carries into y, dx and second derivatives."""
+    """They differ by the rounding of the composed form's mean, unit * |mean| / std.
+
+    1 / std, at most 1 / sqrt(eps) in units of the scale, carries it into y, dx and second
+    derivatives.
+    """
     unit = np.finfo(problem["dtype"]).eps * (1 + abs(problem["offset"]))
     steep = problem["eps"] ** -0.5
     both = [results(problem, fused) for fused in (True, False)]
@@ -129,7 +132,7 @@ def test_fused_equals_composed(problem: dict[str, Any]) -> None:
 def test_second_and_third_derivatives_equal_the_composed_ones(
     shape: tuple[int, ...], relu: bool
 ) -> None:
-    """To 1e-9 in float64, of every input with every other."""
+    """They agree to 1e-9 in float64, for every input with every other."""
     rng = np.random.default_rng(0)
     arrays = [rng.standard_normal(s) for s in (shape, (3,), (3,), shape, shape)]
 
@@ -152,7 +155,7 @@ def test_second_and_third_derivatives_equal_the_composed_ones(
 
 
 def recorded(y: Any) -> list[str]:
-    """The primitives on the tape."""
+    """Return the primitives on the tape."""
     return [record.primitive.name for record in tape([y])]
 
 
@@ -181,7 +184,7 @@ def test_the_tape_holds_one_record_and_the_backward_pass_another() -> None:
 def test_each_subset_of_gradients_equals_the_full_run_bit_for_bit(
     shape: tuple[int, ...], threaded: bool, training: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In one call, or in steps and in threads."""
+    """This holds for one call, and for steps and threads."""
     monkeypatch.setattr(pool, "THREADED", 1 if threaded else 1 << 60)
     rng = np.random.default_rng(0)
     c = shape[1]
@@ -207,7 +210,7 @@ def test_each_subset_of_gradients_equals_the_full_run_bit_for_bit(
 
 
 def chain(*modules: nn.Module) -> nn.Sequential:
-    """A Sequential whose BatchNorms have parameters that are not those they begin with."""
+    """Return a Sequential whose BatchNorms have parameters other than the initial ones."""
     rng = np.random.default_rng(1)
     model = nn.Sequential(*modules)
     with mg.no_grad():
@@ -244,15 +247,15 @@ def test_sequential_runs_them_in_one_kernel_with_the_same_result(
 
 
 class Doubled(nn.BatchNorm1d):
-    """A layer of somebody's own."""
+    """A Doubled is a user's own layer."""
 
     def forward(self, x: Any, activation: str | None = None) -> Any:
-        """Twice as much."""
+        """Return twice x."""
         return 2.0 * super().forward(x, activation)
 
 
 def test_sequential_leaves_alone_what_it_does_not_know() -> None:
-    """Layers of one's own, composed BatchNorm, a method replaced on an instance."""
+    """It leaves a user's own layers, composed BatchNorm, and a method replaced on an instance."""
     x = mg.tensor(np.random.default_rng(0).standard_normal((9, 3)).astype(np.float32))
     x.requires_grad = True
     seen = []
@@ -275,7 +278,7 @@ def test_sequential_leaves_alone_what_it_does_not_know() -> None:
 
 
 class Scaled(nn.Module):
-    """A layer that computes a Tanh behind it."""
+    """A Scaled is a layer that computes a Tanh behind it."""
 
     def forward(self, x: Any, squash: bool = False) -> Any:
         """Return three times x, or its tanh."""
@@ -287,7 +290,7 @@ class Scaled(nn.Module):
 
 
 def test_a_layer_may_take_over_the_module_that_follows() -> None:
-    """The next one only, and within Sequential only."""
+    """It may take over the next module only, and within Sequential only."""
     x = mg.tensor(np.ones((2, 3), np.float32), requires_grad=True)
     assert recorded(nn.Sequential(Scaled(), nn.Tanh())(x)) == ["mul", "tanh", "add"]
     assert recorded(nn.Sequential(Scaled(), nn.Tanh(), nn.Tanh())(x))[-2:] == ["add", "tanh"]
@@ -309,7 +312,7 @@ def test_a_pickled_model_does_the_same_in_as_many_steps() -> None:
 
 
 def test_beta_has_no_part_in_the_other_gradients() -> None:
-    """In neither form does dgamma depend on it, be it through what the forward saved."""
+    """In no form does dgamma depend on it, not even through what the forward saved."""
     rng = np.random.default_rng(0)
     for fused in (True, False):
         x, gamma, beta = (mg.tensor(rng.standard_normal(s), requires_grad=True)
@@ -321,7 +324,7 @@ def test_beta_has_no_part_in_the_other_gradients() -> None:
 
 
 def test_second_derivatives_in_float32_far_from_zero() -> None:
-    """As exact at mean 1e4 as at 0: what is subtracted first is exact."""
+    """They are as exact at mean 1e4 as at 0, since what is subtracted first is exact."""
     rng = np.random.default_rng(0)
     data, g, u = (rng.standard_normal((50, 2)) for _ in "xgu")
     data = (data + 1e4).astype(np.float32)
@@ -347,7 +350,7 @@ def test_statistics_in_float64_beside_float32() -> None:
 
 
 def test_arrays_that_may_not_be_written_to_are_like_any() -> None:
-    """And compile no kernel anew: 1 and True for 1.0 neither."""
+    """They compile no kernel anew, and neither do 1 and True for 1.0."""
     rng = np.random.default_rng(0)
     x, gamma = rng.standard_normal((6, 3)), rng.standard_normal(3)
 
@@ -371,6 +374,6 @@ def test_arrays_that_may_not_be_written_to_are_like_any() -> None:
 
 @pytest.mark.parametrize("name", ["training", "fused"])
 def test_flags_are_flags(name: str) -> None:
-    """A mode given as text would be true."""
+    """A mode given as a text would count as true."""
     with pytest.raises(DtypeError, match=f"batch_norm: {name} must be True or False, got 'eval'"):
         F.batch_norm(np.zeros((3, 2), np.float32), **{"training": True, name: "eval"})

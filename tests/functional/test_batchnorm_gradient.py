@@ -18,12 +18,12 @@ SHAPES = [(6, 3), (4, 3, 5), (2, 3, 2, 2), (2, 2, 2, 1, 2)]
 
 
 def wide(p, ndim):
-    """A parameter of shape (C,), shaped to broadcast along axis 1 of an array."""
+    """Return a parameter of shape (C,), shaped to broadcast along axis 1 of an array."""
     return np.reshape(p, (-1, *[1] * (ndim - 2)))
 
 
 def parts(x, eps):
-    """x_hat, inv_std and the axes of the sums, for batch statistics."""
+    """Return x_hat, inv_std and the axes of the sums, for batch statistics."""
     axes = (0, *range(2, x.ndim))
     centred = x - x.mean(axes, keepdims=True)
     inv_std = 1 / np.sqrt((centred * centred).mean(axes, keepdims=True) + eps)
@@ -31,7 +31,7 @@ def parts(x, eps):
 
 
 def closed_form(x, gamma, g, eps):
-    """dx, dgamma, dbeta of training mode, as the papers have them."""
+    """Return dx, dgamma and dbeta of training mode, as the papers have them."""
     x_hat, inv_std, axes = parts(x, eps)
     mean_g, mean_gx = g.mean(axes, keepdims=True), (g * x_hat).mean(axes, keepdims=True)
     dx = wide(gamma, x.ndim) * inv_std * (g - mean_g - x_hat * mean_gx)
@@ -39,7 +39,7 @@ def closed_form(x, gamma, g, eps):
 
 
 def derived(x, gamma, beta, g, **options):
-    """y, dx, dgamma, dbeta from the tape."""
+    """Return y, dx, dgamma and dbeta from the tape."""
     inputs = [mg.tensor(a, requires_grad=True) for a in (x, gamma, beta)]
     y = F.batch_norm(inputs[0], weight=inputs[1], bias=inputs[2], training=True, **options)
     y.backward(g)
@@ -47,7 +47,7 @@ def derived(x, gamma, beta, g, **options):
 
 
 def sample(shape, seed=0, offset=0.0, scale=1.0):
-    """x, gamma, beta and a cotangent; gamma has a zero-free random sign."""
+    """Return x, gamma, beta and a cotangent; no element of gamma is 0, and signs are random."""
     rng = np.random.default_rng(seed)
     x = offset + scale * rng.standard_normal(shape)
     gamma = rng.uniform(0.5, 2.0, shape[1]) * rng.choice([-1, 1], shape[1])
@@ -55,7 +55,7 @@ def sample(shape, seed=0, offset=0.0, scale=1.0):
 
 
 def assert_close(actual, exact, size, rtol):
-    """Equal within rtol of `size`, that of the terms: where they cancel, so do their errors."""
+    """Check equality within rtol of `size`, the size of terms, which may cancel."""
     np.testing.assert_allclose(actual, exact, rtol=0, atol=rtol * np.max(size))
 
 
@@ -80,7 +80,7 @@ def test_finite_differences_of_first_and_second_order(shape, affine, training):
 
 
 def test_the_running_statistics_of_eval_mode_have_gradients_too():
-    """Nobody trains them, but as inputs of the composed form they are differentiated like any."""
+    """They are not trained, but the composed form differentiates them like any input."""
     x, gamma, beta, _ = sample((5, 3))
     mean, var = np.array([0.5, -1.0, 2.0]), np.array([0.7, 1.0, 3.0])
     inputs = [mg.tensor(a, requires_grad=True) for a in (x, mean, var, gamma, beta)]
@@ -168,8 +168,11 @@ def test_closed_form_in_eval_mode():
     st.integers(0, 2**32),
 )
 def test_closed_form_and_invariants_for_any_batch(shape, ndim, eps, scale, offset, seed):
-    """offset counts in standard deviations. With gamma = 1, sum(dx) = 0, and
-    sum(dx * x_hat) = sum(g * x_hat) * inv_std * eps / (var + eps)."""
+    """With gamma = 1, dx sums to 0, and dx * x_hat to a value that eps alone keeps from 0.
+
+    The value is sum(g * x_hat) * inv_std * eps / (var + eps). The offset counts in standard
+    deviations.
+    """
     x, gamma, beta, g = sample(shape[:ndim], seed, offset * scale, scale)
     x_hat, inv_std, axes = parts(x, eps)
     y, dx, dgamma, dbeta = derived(x, gamma, beta, g, eps=eps)
@@ -221,10 +224,10 @@ def test_the_path_from_the_mean_through_the_variance_is_zero_and_no_other_is():
 
 
 def test_sgd_takes_the_sum_over_the_batch_of_dz_dy_times_x_hat():
-    """gamma <- gamma - lr * sum of dz/dy * x_hat, beta <- beta - lr * sum of dz/dy.
+    """SGD moves gamma by -lr * sum of dz/dy * x_hat, and beta by -lr * sum of dz/dy.
 
-    dz/dy * x_hat and dz/dy are per example, of the shape of x: the parameters, of shape (C,),
-    are used by every example, so their gradients are sums over the batch.
+    dz/dy * x_hat and dz/dy are per example, of the shape of x. Every example uses the parameters,
+    of shape (C,), so their gradients are sums over the batch.
     """
     lr = 0.1
     rng = np.random.default_rng(4)

@@ -25,7 +25,7 @@ SEED = st.integers(0, 2**16)
 def run(
     x: Array, parameters: list[Array], g: Array, fused: bool, relu: bool = False
 ) -> dict[str, Array]:
-    """One step in training: y, gradients, and the running statistics afterwards."""
+    """Run one step in training; return y, gradients, and the running statistics afterwards."""
     leaves = [mg.Tensor(a).requires_grad_() for a in (x, *parameters[:2])]
     running = [a.copy() for a in parameters[2:]]
     activation = "relu" if relu else None
@@ -37,7 +37,7 @@ def run(
 
 
 def drawn(shape: tuple[int, ...], dtype: Any, of_parameters: Any, seed: int) -> tuple[Any, ...]:
-    """x; gamma, beta, running mean and variance; g."""
+    """Return x, the channels' gamma, beta, running mean and variance, and g."""
     rng = np.random.default_rng(seed)
     parameters = [rng.uniform(0.5, 2, shape[1]).astype(of_parameters) for _ in range(4)]
     return (
@@ -49,7 +49,7 @@ def drawn(shape: tuple[int, ...], dtype: Any, of_parameters: Any, seed: int) -> 
 
 @st.composite
 def shapes(draw: Any, least: int) -> tuple[int, ...]:
-    """(n, c, ...) with at least two values for each channel, or none."""
+    """Draw (n, c, ...) with at least two values for each channel, or none."""
     shape = draw(st.lists(st.integers(least, 5), min_size=2, max_size=4))
     if np.prod(shape) == shape[1]:
         shape[0] += 1
@@ -61,7 +61,7 @@ def shapes(draw: Any, least: int) -> tuple[int, ...]:
 
 @st.composite
 def poisons(draw: Any) -> dict[str, Any]:
-    """A shape and the values put into some of its elements, of not every channel."""
+    """Draw a shape, and values to put into elements of some of its channels."""
     shape = draw(shapes(1))
     size = int(np.prod(shape))
     values = st.sampled_from([np.nan, np.inf, -np.inf])
@@ -76,7 +76,7 @@ def poisons(draw: Any) -> dict[str, Any]:
 )
 @many
 def test_poison_in_x(poison: dict[str, Any], relu: bool) -> None:
-    """The same NaNs, and nothing that is not finite in a channel that had no poison.
+    """NaNs are in the same places, and healthy channels stay finite.
 
     Running statistics agree in what is finite: the mean of an infinity may be one, or NaN.
     """
@@ -101,7 +101,7 @@ def test_poison_in_x(poison: dict[str, Any], relu: bool) -> None:
 def test_a_healthy_channel_is_as_without_poison_elsewhere(
     poison: dict[str, Any], relu: bool
 ) -> None:
-    """Bit for bit."""
+    """Every bit of it is the same."""
     shape = poison["shape"]
     x, parameters, g = drawn(shape, poison["dtype"], poison["dtype"], poison["seed"])
     clean = run(x, parameters, g, True, relu)
@@ -125,7 +125,7 @@ def test_a_healthy_channel_is_as_without_poison_elsewhere(
 def test_empty_batches_and_mixed_dtypes(
     shape: tuple[int, ...], seed: int, dtype: Any, of_parameters: Any, relu: bool
 ) -> None:
-    """Results take the dtype of x, gradients and statistics that of what they belong to."""
+    """Results have the dtype of x; gradients and statistics that of what they belong to."""
     x, parameters, g = drawn(shape, dtype, of_parameters, seed)
     fused, composed = (run(x, parameters, g, form, relu) for form in (True, False))
     unit = max(np.finfo(dtype).eps, np.finfo(of_parameters).eps)
@@ -145,7 +145,7 @@ def test_empty_batches_and_mixed_dtypes(
 
 
 def steepness(x: Array) -> float:
-    """The largest 1 / sqrt(var + eps), at least 1."""
+    """Return the largest 1 / sqrt(var + eps), at least 1."""
     if not x.size:
         return 1.0
     variances = x.astype(np.float64).var(axis=(0, *range(2, x.ndim)))

@@ -22,7 +22,7 @@ def torch():
 
 
 def assert_close(actual, exact, rtol=1e-13):
-    """Equal within rtol of the largest element: errors are those of sums over the batch."""
+    """Check equality within rtol of the largest element: errors are those of sums."""
     if exact is None:
         assert actual is None
     else:
@@ -36,7 +36,7 @@ def assert_close(actual, exact, rtol=1e-13):
 
 @pytest.mark.parametrize("case", CASES)
 def test_stored_results(case):
-    """Training batches one after the other, then eval, with gradients and statistics each time."""
+    """They are those of training batches in turn, then of eval, with gradients and statistics."""
     stored = CASES[case]
     channels = np.shape(stored["batches"][0]["x"])[1]
     bn = getattr(nn, stored["layer"])(channels, **stored["options"]).double()
@@ -77,7 +77,7 @@ def test_the_stored_results_are_what_the_script_makes(torch):
 
 
 def sample(shape, seed, dtype=np.float64, offset=0.0):
-    """x, gamma, beta, a cotangent g and a cotangent of dx."""
+    """Return x, gamma, beta, a cotangent g and a cotangent of dx."""
     rng = np.random.default_rng(seed)
     x = offset + rng.standard_normal(shape)
     gamma, beta = rng.uniform(0.5, 2.0, shape[1]), rng.standard_normal(shape[1])
@@ -86,7 +86,7 @@ def sample(shape, seed, dtype=np.float64, offset=0.0):
 
 
 def both(torch, given, dtype, **options):
-    """For minigrad and PyTorch: y, dx, dgamma, dbeta, running mean and variance."""
+    """Return y, dx, dgamma, dbeta, running mean and variance, of minigrad and of PyTorch."""
     x, gamma, beta, g, _ = given
     results = []
     for engine, functional in ((mg, F), (torch, torch.nn.functional)):
@@ -115,7 +115,7 @@ def test_float64_agrees_with_pytorch(torch, shape, training, eps):
 @pytest.mark.parametrize("shape", [(7, 3), (2, 3, 5, 4)])
 @pytest.mark.parametrize("training", [True, False])
 def test_second_derivatives_agree_with_pytorch(torch, shape, training):
-    """Of sum(v * dx), with respect to x, gamma and the cotangent g."""
+    """The derivatives are those of sum(v * dx) with respect to x, gamma and the cotangent g."""
     x, gamma, beta, g, v = sample(shape, 1)
     statistics = np.full(3, 0.5), np.full(3, 2.0)
     found = []
@@ -136,11 +136,11 @@ def test_second_derivatives_agree_with_pytorch(torch, shape, training):
 @pytest.mark.parametrize("offset", [0, 1, 10, 1000])
 @pytest.mark.parametrize("shape", [(16, 8), (256, 8), (8, 8, 7, 7)])
 def test_float32_is_as_exact_as_pytorch(torch, shape, offset):
-    """Errors against PyTorch's float64 on the same float32 input, as root mean squares.
+    """Root mean square errors against PyTorch's float64 on the same input are no larger.
 
-    Subtracting, scaling twice and shifting round four times for each element, and PyTorch, which
-    folds them into x * a + b, twice: a factor of sqrt(2), and more where its sums are exact
-    by luck. Beyond that, minigrad may not lose anything that PyTorch doesn't.
+    Subtracting, scaling twice and shifting round four times for each element. PyTorch folds them
+    into x * a + b, which rounds twice: a factor of sqrt(2), and more where its sums are exact by
+    luck. Beyond that, minigrad may not lose anything that PyTorch does not.
     """
     ours, theirs = [], []
     for seed in range(10):

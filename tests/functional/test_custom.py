@@ -19,7 +19,7 @@ X = np.array([0.3, -1.2, 2.0])
 
 @pytest.fixture(autouse=True)
 def table():
-    """What a test declares is gone after it, and what others have declared is not there."""
+    """Keep a test's declarations from later tests, and those of others from the test."""
     before = dict(ops.TABLE)
     ops.TABLE.clear()
     ops.TABLE.update(ops.BUILTIN)
@@ -37,7 +37,7 @@ def swish(formula="a / (1 + exp(-a))"):
 
 
 def scaled():
-    """Two inputs, which are broadcast, a rule for each, and an attribute."""
+    """Declare a primitive with two broadcast inputs, a rule for each, and an attribute."""
     rules = (lambda g, _y, _a, b, by: g * b * by, lambda g, _y, a, _b, by: g * a * by)
     return mg.primitive("scaled", lambda a, b, by: a * b * by, rules, formula="a * b * by")
 
@@ -88,7 +88,7 @@ def test_a_formula_may_call_another_primitive():
 
 
 def test_compiled_steps_leave_it_to_numpy():
-    """Its derivative too, where that is written with it; the rest is compiled."""
+    """NumPy runs the derivative, too, if it is written with the primitive; the rest is compiled."""
     f = swish()
 
     def step(x):
@@ -116,7 +116,7 @@ def test_a_forward_that_zeros_would_stop_compiles():
 
 
 def test_an_ordinary_backward_pass_gets_arrays():
-    """Although functions of minigrad, with which the vjp is written, return Tensors."""
+    """This holds although functions of minigrad, which the vjp calls, return Tensors."""
     y = swish()(X)
     (gx,) = ops.TABLE["swish"].joint(np.ones(3), y.data, X, needs=[0])
     assert type(gx) is np.ndarray
@@ -183,7 +183,7 @@ def test_the_wrong_number_of_inputs():
 
 
 def test_a_vjp_in_numpy_serves_only_a_first_derivative():
-    """The error says why, where the backward pass is recorded."""
+    """The error says why, if the backward pass is recorded."""
     f = mg.primitive("numpys", np.sin, lambda g, y, a: (g * np.cos(a),))
     x = leaf(X)
     np.testing.assert_allclose(mg.grad(f(x).sum(), x)[0].data, np.cos(X))

@@ -31,25 +31,25 @@ close = {"rtol": 1e-12, "atol": 1e-13}
 
 
 def logits(shape: tuple[int, ...]) -> np.ndarray:
-    """The same logits for the same shape."""
+    """Return the same logits for the same shape."""
     return np.random.default_rng(len(shape)).standard_normal(shape) * 3.0
 
 
 def probabilities(shape: tuple[int, ...]) -> np.ndarray:
-    """Probabilities over the classes, which are axis 1, or 0 without a batch."""
+    """Return probabilities over the classes, which are axis 1, or 0 without a batch."""
     axis = 1 if len(shape) > 1 else 0
     return special.softmax(np.random.default_rng(7).standard_normal(shape), axis)
 
 
 def classes_last(x: np.ndarray) -> np.ndarray:
-    """(N, C, ...) as rows (M, C)."""
+    """Return (N, C, ...) as rows (M, C)."""
     return x.reshape(1, -1) if x.ndim == 1 else np.moveaxis(x, 1, -1).reshape(-1, x.shape[1])
 
 
 def loop_cross_entropy(
     x: np.ndarray, target: np.ndarray, weight: Any, ignore: int, reduction: str, smoothing: float
 ) -> Any:
-    """The definition, row by row and class by class."""
+    """Return the loss by its definition, row by row and class by class."""
     log_p = special.log_softmax(classes_last(x), 1)
     n_classes = log_p.shape[1]
     w = np.ones(n_classes) if weight is None else weight
@@ -70,7 +70,7 @@ def loop_cross_entropy(
 
 
 def check(ours: Any, theirs: Any, arrays: list[Any]) -> None:
-    """Values and gradients of ours(*Tensors) and theirs(torch, *tensors), cotangent at random."""
+    """Check values and gradients of ours(*Tensors) against theirs(torch, *tensors)."""
     torch = pytest.importorskip("torch")
     a = [mg.tensor(x, requires_grad=True) for x in arrays]
     b = [torch.tensor(x, requires_grad=True) for x in arrays]
@@ -92,7 +92,7 @@ OPTIONS = list(itertools.product(REDUCTIONS, [None, WEIGHT], [0.0, 0.1, 1.0]))
 def test_cross_entropy(
     soft: bool, shape: Any, reduction: str, weight: Any, smoothing: float
 ) -> None:
-    """Indices and probabilities, every option with every other, in all shapes."""
+    """It takes indices and probabilities, each option with each other, in all shapes."""
     x, target = logits(shape), probabilities(shape) if soft else LABELS[shape]
     t = mg.tensor(x, requires_grad=True)
     y = F.cross_entropy(t, target, weight, reduction=reduction, label_smoothing=smoothing)
@@ -107,7 +107,7 @@ def test_cross_entropy(
 def test_cross_entropy_as_in_pytorch(
     shape: Any, reduction: str, weight: Any, smoothing: float
 ) -> None:
-    """The same, against PyTorch, with gradients of the probabilities as well."""
+    """Gradients of the probabilities agree as well."""
     torch = pytest.importorskip("torch")
     options = {"reduction": reduction, "label_smoothing": smoothing}
     w = None if weight is None else torch.tensor(weight)
@@ -124,7 +124,7 @@ def test_cross_entropy_as_in_pytorch(
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("weight", [None, WEIGHT])
 def test_nll_loss(shape: Any, reduction: str, weight: Any) -> None:
-    """nll_loss of log-probabilities is cross_entropy of logits; and it is PyTorch's."""
+    """nll_loss of log-probabilities is cross_entropy of logits, and is PyTorch's."""
     labels = LABELS[shape]
     log_p = special.log_softmax(logits(shape), 1 if len(shape) > 1 else 0)
     y = F.nll_loss(mg.tensor(log_p), labels, weight, reduction=reduction)
@@ -139,7 +139,7 @@ def test_nll_loss(shape: Any, reduction: str, weight: Any) -> None:
 
 @pytest.mark.parametrize("loss", [F.cross_entropy, F.nll_loss])
 def test_ignored_labels(loss: Any) -> None:
-    """They leave loss, gradient and divisor; where all are ignored, the mean is NaN, the sum 0."""
+    """They count in neither loss, gradient nor divisor; if all are ignored, the mean is NaN."""
     x = mg.tensor(logits((5, 4)), requires_grad=True)
     labels = np.array([0, 7, 2, 7, 1])
     kept = [0, 2, 4]
@@ -166,7 +166,7 @@ def test_ignored_labels(loss: Any) -> None:
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 def test_mse_loss(reduction: str) -> None:
-    """Mean, sum or each of (a - b)^2, with gradients for both."""
+    """It is the mean, the sum or each of (a - b)^2, with gradients for both."""
     a, b = logits((3, 4)), probabilities((3, 4))
     square = (a - b) ** 2
     expected = {"mean": square.sum() / 12, "sum": square.sum(), "none": square}[reduction]
@@ -185,7 +185,7 @@ def test_mse_loss(reduction: str) -> None:
 @pytest.mark.parametrize("weight", [None, (3, 4), (4,), (3, 1)])
 @pytest.mark.parametrize("pos_weight", [None, (4,), (3, 4)])
 def test_binary_cross_entropy_with_logits(reduction: str, weight: Any, pos_weight: Any) -> None:
-    """The definition by logarithms of probabilities, which float64 bears for small logits."""
+    """For small logits in float64, it equals its definition by logarithms of probabilities."""
     loss = F.binary_cross_entropy_with_logits
     a, t = logits((3, 4)), probabilities((3, 4))
     w = None if weight is None else rng.random(weight) + 0.5
@@ -208,7 +208,7 @@ def test_binary_cross_entropy_with_logits(reduction: str, weight: Any, pos_weigh
 
 @pytest.mark.parametrize("pos_weight", [None, np.array(3.0)])
 def test_binary_cross_entropy_is_stable(pos_weight: Any) -> None:
-    """Right and wrong by 1e4: 0 and 1e4, and gradients 0 and 1, where exp would overflow."""
+    """Logits of 1e4, where exp would overflow, give 0 or 1e4, and gradients 0 and 1."""
     x = mg.tensor(np.array([1e4, -1e4, -1e4, 1e4]), requires_grad=True)
     y = F.binary_cross_entropy_with_logits(
         x, np.array([1.0, 0.0, 1.0, 0.0]), None, "none", pos_weight
@@ -235,7 +235,7 @@ def test_losses_keep_float32_and_leave_inputs_alone() -> None:
 
 @pytest.mark.parametrize("options", [{}, {"weight": [1.0, 2.0, 3.0]}, {"label_smoothing": 0.1}])
 def test_the_mean_over_no_label_is_nan_with_derivatives_of_zero(options: dict[str, Any]) -> None:
-    """All labels ignored, with and without a one-hot matrix; of any order."""
+    """All labels are ignored, with and without a one-hot matrix; derivatives are of any order."""
     x = mg.tensor(np.ones((2, 3)), requires_grad=True)
     loss = F.cross_entropy(x, [7, 7], ignore_index=7, **options)
     assert np.isnan(loss.item())
@@ -246,7 +246,7 @@ def test_the_mean_over_no_label_is_nan_with_derivatives_of_zero(options: dict[st
 
 
 def test_what_ignored_rows_hold_does_not_matter() -> None:
-    """Not even infinity or NaN, to the loss or the gradient."""
+    """Even infinity and NaN reach neither the loss nor the gradient."""
     rows = np.array([[-1.0, -2.0], [-np.inf, np.nan]])
     x = mg.tensor(rows, requires_grad=True)
     loss = F.nll_loss(x, [1, -100])
@@ -257,7 +257,7 @@ def test_what_ignored_rows_hold_does_not_matter() -> None:
 
 @pytest.mark.parametrize("function", [F.softmax, F.log_softmax])
 def test_softmax_over_nothing_is_empty(function: Any) -> None:
-    """As in PyTorch; a scalar has no axis to take it along."""
+    """PyTorch does the same; a scalar has no axis for it."""
     x = mg.tensor(np.zeros((3, 0)), requires_grad=True)
     y = function(x, axis=1)
     y.sum().backward()

@@ -50,7 +50,7 @@ def test_bad_input_is_refused(call: Any, function: Any, error: Any, message: str
 @pytest.mark.parametrize("function", [F.cross_entropy, F.nll_loss])
 @pytest.mark.parametrize("wrong", ["1", None, 1.5, True, 2**63])
 def test_ignore_index_is_an_integer(function: Any, wrong: Any) -> None:
-    """Anything else would be compared with labels in vain, and compile a kernel of its own."""
+    """Another value would match no label, and would compile another kernel."""
     with pytest.raises(ArgumentError, match="ignore_index must be an integer"):
         function(np.zeros((2, 3), np.float32), [0, 1], ignore_index=wrong)
 
@@ -65,6 +65,6 @@ def test_labels_beyond_int64_do_not_wrap() -> None:
 
 @pytest.mark.parametrize("function", [F.cross_entropy, F.nll_loss])
 def test_no_classes_are_refused(function: Any) -> None:
-    """Not as labels out of the range 0..-1."""
+    """The error does not call labels out of the range 0..-1."""
     with pytest.raises(ShapeError, match="has no classes"):
         function(np.zeros((2, 0), np.float32), [0, 0])

@@ -29,7 +29,7 @@ SHAPES = ROWS + PLANES
 
 @pytest.fixture(autouse=True)
 def two_threads():
-    """As many as are set in every test; back to the default afterwards."""
+    """Set two threads for each test, and put the number back afterwards."""
     before = pool.get_num_threads()
     pool.set_num_threads(2)
     yield
@@ -38,12 +38,12 @@ def two_threads():
 
 @pytest.fixture(params=[False, True], ids=["whole", "threaded"])
 def threaded(request, monkeypatch):
-    """Both ways of doing the same: in one call, as below THREADED, or in steps and in threads."""
+    """Choose one call, as below THREADED, or steps and threads."""
     monkeypatch.setattr(pool, "THREADED", 1 if request.param else 1 << 60)
 
 
 def sample(shape, dtype, seed=0):
-    """x, g, gamma, beta; some of gamma negative."""
+    """Return x, g, gamma and beta; some of gamma are negative."""
     rng = np.random.default_rng(seed)
     c = shape[1]
     x = 3.0 * rng.standard_normal(shape) + rng.standard_normal((c,) + (1,) * (len(shape) - 2))
@@ -56,7 +56,7 @@ def empty(x, ndim=1):
 
 
 def forward(x, gamma=None, beta=None, running=None, factor=0.1, eps=EPS, relu=False, eval=False):
-    """y and stats; running: mean and var."""
+    """Return y and stats. running: mean and var."""
     gamma, beta = (empty(x) if p is None else p for p in (gamma, beta))
     mean, var = (empty(x), empty(x)) if running is None else running
     y, stats = np.full(x.shape, 77, x.dtype), np.full((5, x.shape[1]), 77.0)
@@ -72,7 +72,7 @@ def forward(x, gamma=None, beta=None, running=None, factor=0.1, eps=EPS, relu=Fa
 
 
 def backward(g, x, stats, gamma=None, y=None, training=True, needs=(True, True, True)):
-    """dx, dgamma, dbeta; an empty array for what is not needed."""
+    """Return dx, dgamma and dbeta, and an empty array for what is not needed."""
     gamma = empty(x) if gamma is None else gamma
     y = empty(x, x.ndim) if y is None else y
     dx = np.full(x.shape, 77, x.dtype) if needs[0] else empty(x, x.ndim)
@@ -83,7 +83,7 @@ def backward(g, x, stats, gamma=None, y=None, training=True, needs=(True, True, 
 
 
 def close(got, expected, factor=1.0):
-    """The largest error, measured by the largest value, is within the dtype's tolerance."""
+    """Check that the largest error, relative to the largest value, is within tolerance."""
     scale = np.max(np.abs(expected)) + np.finfo(got.dtype).tiny
     error = np.max(np.abs(got.astype(np.float64) - expected)) / scale
     assert error <= factor * TOLERANCE[got.dtype], error
@@ -97,7 +97,7 @@ def close(got, expected, factor=1.0):
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.usefixtures("threaded")
 def test_training(shape, dtype, relu):
-    """Forward, running statistics and backward."""
+    """Forward, running statistics and backward agree with the oracle."""
     x, g, gamma, beta = sample(shape, dtype)
     running = np.full(shape[1], 0.5, dtype), np.full(shape[1], 2.0, dtype)
     before = [a.copy() for a in (x, g, gamma, beta)]
@@ -126,7 +126,7 @@ def test_training(shape, dtype, relu):
 @pytest.mark.parametrize("shape", [(32, 64), (300, 7), (4, 5, 6), (2, 3, 700)], ids=str)
 @pytest.mark.usefixtures("threaded")
 def test_evaluation(shape, dtype, relu):
-    """The running statistics count, and are constants to the gradient."""
+    """The running statistics are used, and are constants to the gradient."""
     x, g, gamma, beta = sample(shape, dtype)
     rng = np.random.default_rng(1)
     running = rng.standard_normal(shape[1]).astype(dtype), rng.random(shape[1]).astype(dtype)
@@ -147,7 +147,7 @@ def test_evaluation(shape, dtype, relu):
 @pytest.mark.parametrize("shape", [(12, 5), (3, 5, 4)], ids=str)
 @pytest.mark.parametrize("eval", [False, True])
 def test_without_gamma_or_beta(shape, eval):
-    """An absent gamma is 1, an absent beta 0; each for itself."""
+    """An absent gamma is 1 and an absent beta 0, each by itself."""
     x, g, gamma, beta = sample(shape, np.float64)
     running = np.full(shape[1], 0.5), np.full(shape[1], 2.0)
     one, zero = np.ones(shape[1]), np.zeros(shape[1])
@@ -165,7 +165,7 @@ def test_without_gamma_or_beta(shape, eval):
 @pytest.mark.parametrize("shape", [(40, 6), (5, 6, 8)], ids=str)
 @pytest.mark.parametrize("relu", [False, True])
 def test_gradient_is_the_derivative(shape, relu):
-    """Central differences of a random functional, along random directions of x, gamma, beta."""
+    """Central differences of a random functional, along random directions, agree with it."""
     x, g, gamma, beta = sample(shape, np.float64)
     y, stats = forward(x, gamma, beta, relu=relu)
     gradients = backward(g, x, stats, gamma, y if relu else None)
@@ -183,7 +183,10 @@ def test_gradient_is_the_derivative(shape, relu):
 
 @pytest.mark.parametrize("shape", [(64, 9), (4, 9, 16)], ids=str)
 def test_invariants_of_dx(shape):
-    """With gamma 1: sum(dx) = 0, sum(dx * x_hat) = sum(g * x_hat) * inv_std * eps / (var + eps)."""
+    """With gamma 1, dx sums to 0, and dx * x_hat to a value that eps alone keeps from 0.
+
+    The value is sum(g * x_hat) * inv_std * eps / (var + eps).
+    """
     x, g, *_ = sample(shape, np.float64)
     x_hat, stats = forward(x, eps=0.5)
     dx, dgamma, _ = backward(g, x, stats)
@@ -203,7 +206,7 @@ LARGE_SHAPES = (
 @pytest.mark.parametrize("shape", [(2, 3, 9_000), (530, 65), *LARGE_SHAPES], ids=str)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_large(shape, dtype):
-    """Against the formulas in extended precision."""
+    """Large arrays agree with the formulas in extended precision."""
     x, g, gamma, beta = sample(shape, dtype)
     y, stats = forward(x, gamma, beta)
     axes = (0, *range(2, x.ndim))
@@ -230,7 +233,7 @@ def test_large(shape, dtype):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", [(64, 4), (700, 3), (8, 3, 50)], ids=str)
 def test_mean_far_from_zero(shape, dtype, ratio):
-    """Measured by exact arithmetic on the stored input; PyTorch's float32 loses 5e-2 at 1e6."""
+    """Exact arithmetic on the stored input is the reference."""
     x = (np.random.default_rng(3).standard_normal(shape) + ratio).astype(dtype)
     y, stats = forward(x)
     expected, _, var, x_hat, inv_std = oracles.batch_norm(x, None, None, EPS)
@@ -246,7 +249,7 @@ def test_mean_far_from_zero(shape, dtype, ratio):
 @pytest.mark.parametrize("far", [1e6, -1e12])
 @pytest.mark.parametrize("shape", [(700, 3), (1, 3, 700), (70, 3, 10)], ids=str)
 def test_first_value_is_an_outlier(shape, dtype, far):
-    """K, taken of the first values, is then far from the mean: var may lose 256 units, no more."""
+    """The shift K is then far from the mean, and var may lose 256 units, no more."""
     x = np.random.default_rng(4).standard_normal(shape).astype(dtype)
     x[0] = far
     y, stats = forward(x)
@@ -259,7 +262,7 @@ def test_first_value_is_an_outlier(shape, dtype, far):
 @pytest.mark.skipif(not COMPILED, reason="takes long as Python")
 @pytest.mark.parametrize("shape", [(200_000, 1), (1, 1, 200_000), (50_000, 1, 4)], ids=str)
 def test_a_first_value_alone_would_not_do(shape):
-    """As the shift of 200 000 values it would lose 1e-11 of the variance."""
+    """As the shift of 200 000 values, it would lose 1e-11 of the variance."""
     x = np.random.default_rng(4).standard_normal(shape)
     x.ravel()[0] = 1e9
     _, stats = forward(x)
@@ -270,7 +273,7 @@ def test_a_first_value_alone_would_not_do(shape):
 @pytest.mark.parametrize("constant", [0.0, -0.0, 0.1, 1e6 + 0.1, -1e-40, 1e30, 1 / 3])
 @pytest.mark.parametrize("shape", [(3, 2), (49, 2), (1000, 2), (7, 2, 13), (1, 2, 5000)], ids=str)
 def test_constant_channel_gives_beta(shape, constant, dtype):
-    """Exactly, with a variance of exactly 0, whatever the constant and the number of values."""
+    """y is exactly beta and the variance exactly 0, for any constant and number of values."""
     x = np.full(shape, constant, dtype)
     gamma, beta = np.array([3.7, -1e3], dtype), np.array([0.3, -2.1], dtype)
     running = np.full(2, 5.0, dtype), np.full(2, 5.0, dtype)
@@ -294,7 +297,7 @@ NIST = {
 @pytest.mark.parametrize("planes", [False, True])
 @pytest.mark.parametrize("name", NIST)
 def test_nists_sets(name, planes, dtype):
-    """No digit is lost beyond rounding."""
+    """No digit of NIST's variances is lost beyond rounding."""
     x = np.array(NIST[name], dtype)
     x = x.reshape(1, 1, -1) if planes else x.reshape(-1, 1)
     y, stats = forward(x)
@@ -311,7 +314,7 @@ def test_nists_sets(name, planes, dtype):
 )
 @pytest.mark.parametrize("shape", [(300, 3), (3, 3, 100)], ids=str)
 def test_huge_and_tiny_values(shape, dtype, size):
-    """Finite and right where squares leave the dtype's range."""
+    """Results are finite and right where squares leave the dtype's range."""
     x = (size * np.random.default_rng(5).standard_normal(shape)).astype(dtype)
     g = np.random.default_rng(6).standard_normal(shape).astype(dtype)
     eps = EPS if size > 1.0 else 1e-305
@@ -326,7 +329,7 @@ def test_huge_and_tiny_values(shape, dtype, size):
 
 
 def test_subnormal_values():
-    """Those of float32 are centred exactly."""
+    """Subnormal float32 values are centred exactly."""
     x = np.array([[1e-45], [3e-45], [0.0], [-4e-45]], np.float32)
     y, _ = forward(x, eps=1e-20)
     np.testing.assert_allclose(y, oracles.batch_norm(x, None, None, 1e-20)[0], rtol=1e-6)
@@ -337,7 +340,7 @@ def test_subnormal_values():
 @pytest.mark.parametrize("shape", [(40, 7), (700, 2), (5, 7, 4)], ids=str)
 @pytest.mark.parametrize("relu", [False, True])
 def test_poison_stays_in_its_channel(shape, where, poison, relu):
-    """All of that channel becomes NaN, also after relu, and no bit of another one changes."""
+    """The whole channel becomes NaN, also after relu, and no bit of another channel changes."""
     x, g, gamma, beta = sample(shape, np.float32)
     clean, clean_stats = forward(x, gamma, beta, relu=relu)
     clean_dx = backward(g, x, clean_stats, gamma, clean if relu else None)[0]
@@ -356,7 +359,7 @@ def test_poison_stays_in_its_channel(shape, where, poison, relu):
 @pytest.mark.parametrize("shape", [(64, 4), (300, 3), (8, 3, 50)], ids=str)
 @pytest.mark.usefixtures("threaded")
 def test_constant_g_and_constant_channel_give_no_dx(shape):
-    """g - mean(g) comes before any factor: exactly 0, of a g that no power of two divides."""
+    """g - mean(g) comes before any factor, so dx is exactly 0 for any constant g."""
     x, g = np.full(shape, 0.3, np.float32), np.full(shape, 0.7, np.float32)
     gamma = np.linspace(0.1, 3.7, shape[1]).astype(np.float32)
     _, stats = forward(x, gamma)
@@ -367,7 +370,7 @@ def test_constant_g_and_constant_channel_give_no_dx(shape):
 @pytest.mark.parametrize("shape", [(64, 4), (300, 3), (8, 3, 50)], ids=str)
 @pytest.mark.usefixtures("threaded")
 def test_mean_of_g_far_from_zero(shape, dtype):
-    """The mean of g counts in two parts; in a channel where x_hat, which may round, is 0."""
+    """The mean of g counts in two parts; x_hat, which may round, is 0 in one channel."""
     x, g, gamma, _ = sample(shape, dtype)
     x[...] = 0.3
     g += dtype(1e4)
@@ -381,7 +384,7 @@ def test_mean_of_g_far_from_zero(shape, dtype):
 @pytest.mark.parametrize("eval", [False, True])
 @pytest.mark.usefixtures("threaded")
 def test_eps_whose_root_leaves_the_dtype(shape, eval):
-    """1 / sqrt(1e-80) is no float32: a constant channel gives beta even so, and finite stats."""
+    """1 / sqrt(1e-80) is no float32, but a constant channel gives beta, and stats stay finite."""
     x = np.full(shape, 0.3, np.float32)
     gamma, beta = np.array([3.7, -1e3, 0.1], np.float32), np.array([0.3, -2.1, 0], np.float32)
     running = x[0].reshape(3, -1)[:, 0].copy(), np.zeros(3, np.float32)
@@ -399,7 +402,7 @@ def test_eps_whose_root_leaves_the_dtype(shape, eval):
 @pytest.mark.parametrize("planes", [False, True])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_statistics_at_the_limits_of_evaluation(dtype, planes):
-    """NaN and inf just where x - mean, over the square root, times gamma, plus beta has them."""
+    """y is NaN or infinite only where (x - mean) / sqrt(var + eps) * gamma + beta is."""
     x = np.array([1.0, 0.0, -1.0], dtype).reshape((1, 1, 3) if planes else (3, 1))
     one, half, inf = np.array([1.0], dtype), np.array([0.5], dtype), np.array([np.inf], dtype)
     zero, g = np.zeros(1, dtype), np.ones_like(x)
@@ -424,7 +427,7 @@ def test_statistics_at_the_limits_of_evaluation(dtype, planes):
 @pytest.mark.parametrize("shape", [(64, 64), (64, 5), (4, 64, 16)], ids=str)
 @pytest.mark.usefixtures("threaded")
 def test_sums_over_g_are_in_float64(shape):
-    """All of them: 2**24 + 1 is no float32, nor is 3e38 + 3e38, with x_hat between."""
+    """2**24 + 1 is no float32, nor is 3e38 + 3e38, and each sum needs such numbers."""
     x = np.ones(shape, np.float32)
     x[::2] = -1.0
     _, stats = forward(x)
@@ -449,7 +452,7 @@ def test_sums_over_g_are_in_float64(shape):
 @pytest.mark.parametrize("planes", [False, True])
 @pytest.mark.parametrize("training", [False, True])
 def test_infinity_in_g(planes, training):
-    """dgamma and dbeta are infinite where no other infinity meets it; dx as the formula has it."""
+    """dgamma and dbeta are infinite unless another infinity meets it; dx follows the formula."""
     rng = np.random.default_rng(7)
     shape = (2, 2, 20) if planes else (40, 2)
     x, g, gamma, beta = sample(shape, np.float32, seed=7)
@@ -496,7 +499,7 @@ def test_evaluation_with_statistics_wider_than_x(shape):
 @pytest.mark.parametrize("shape", [(33, 10), (520, 70), (5, 7, 30)], ids=str)
 @pytest.mark.usefixtures("threaded")
 def test_subsets_equal_the_full_run(shape, dtype, training):
-    """Bit for bit, for each of the seven."""
+    """Every bit is the same, for each of the seven subsets."""
     x, g, gamma, beta = sample(shape, dtype)
     running = np.full(shape[1], 0.5, dtype), np.full(shape[1], 2.0, dtype)
     y, stats = forward(x, gamma, beta, running, relu=True, eval=not training)
@@ -512,7 +515,7 @@ def test_subsets_equal_the_full_run(shape, dtype, training):
 @pytest.mark.skipif(not COMPILED, reason="of compiled code")
 @pytest.mark.parametrize("shape", [(64, 1000), (3, 700, 5)], ids=str)
 def test_where_empty_arrays_lie_does_not_count(shape):
-    """dgamma and dbeta that are absent lie beside what is there, or over it: the same bits."""
+    """Absent dgamma and dbeta may lie beside other arrays or over them, with the same bits."""
     for seed in range(5):
         x, g, gamma, _ = sample(shape, np.float64, seed)
         _, stats = forward(x, gamma)
@@ -529,7 +532,7 @@ def test_where_empty_arrays_lie_does_not_count(shape):
 @pytest.mark.parametrize("shape", [(0, 3), (0, 3, 4), (4, 3, 0), (4, 0), (2, 0, 5)], ids=str)
 @pytest.mark.parametrize("eval", [False, True])
 def test_empty_batch(shape, eval):
-    """Zero dgamma and dbeta, and running statistics as before."""
+    """dgamma and dbeta are 0, and running statistics stay."""
     x, c = np.empty(shape, np.float32), shape[1]
     running = np.full(c, 0.5, np.float32), np.full(c, 2.0, np.float32)
     y, stats = forward(x, np.ones(c, np.float32), None, running, eval=eval)
@@ -560,7 +563,7 @@ def test_read_only_inputs_and_wide_buffers(shape):
 
 
 def everything(shape, dtype):
-    """The bytes of all results of one training step, with and without relu, and of evaluation."""
+    """Return the bytes of all results of a training step, with and without relu, and evaluation."""
     x, g, gamma, beta = sample(shape, dtype)
     results = []
     for relu in (False, True):
@@ -578,7 +581,7 @@ LARGE = [(1030, 3), (513, 40), (2000, 300), (4, 7, 50), (30, 5, 1000)] if COMPIL
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", LARGE, ids=str)
 def test_same_bits_in_any_number_of_threads(shape, dtype, monkeypatch):
-    """And from run to run, and from several Python threads at once."""
+    """Bits are the same from run to run, too, and from several Python threads at once."""
     monkeypatch.setattr(pool, "THREADED", 1)
     pool.set_num_threads(1)
     expected = everything(shape, dtype)
@@ -593,7 +596,7 @@ def test_same_bits_in_any_number_of_threads(shape, dtype, monkeypatch):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", LARGE, ids=str)
 def test_pieces_equal_the_whole(shape, dtype, monkeypatch):
-    """One call, or the same in steps and in threads: the same bits."""
+    """One call, and steps in threads, give the same bits."""
     monkeypatch.setattr(pool, "THREADED", 1 << 60)
     expected = everything(shape, dtype)
     monkeypatch.setattr(pool, "THREADED", 1)
@@ -624,8 +627,11 @@ print("numba.np.npyimpl" in sys.modules)
 @pytest.mark.exhaustive
 @pytest.mark.skipif(not COMPILED, reason="nothing is compiled")
 def test_a_warm_cache_is_all_that_a_step_needs(tmp_path):
-    """For any size, in training and evaluation. A device function that Python called would have to
-    be compiled in each process, which imports Numba's compiler."""
+    """This holds for any size, in training and evaluation.
+
+    A device function that Python called would be compiled in each process, which imports Numba's
+    compiler.
+    """
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
@@ -638,7 +644,7 @@ def test_a_warm_cache_is_all_that_a_step_needs(tmp_path):
 
 
 def test_eps_of_an_exact_fraction():
-    """math, not the oracle, on one channel by hand: x = 1, 3 has x_hat = -+1 / sqrt(1 + eps)."""
+    """Python's math gives the result for x = 1, 3, where x_hat is -+1 / sqrt(1 + eps)."""
     y, _ = forward(np.array([[1.0], [3.0]]), eps=0.44)
     np.testing.assert_allclose(y.ravel(), [-1 / 1.2, 1 / 1.2], rtol=1e-15)
     assert math.isclose(y[1, 0], 1 / 1.2, rel_tol=1e-15)

@@ -68,7 +68,7 @@ except IndexError:
 
 @pytest.mark.exhaustive
 def test_kernels_for_another_processor_are_kept_apart(small: Small) -> None:
-    """A home may be shared by machines; NUMBA_CPU_NAME stands for another one."""
+    """Machines may share a home; NUMBA_CPU_NAME stands for another one."""
     small.run()
     check(small.run(NUMBA_CPU_NAME="generic", NUMBA_CPU_FEATURES=""), 1, 0)
     assert len(small.entries()) == 2
@@ -113,7 +113,7 @@ double = kernel(_mixed, allocates=True)
 
 
 def test_loading_imports_nothing_of_the_compiler_and_compiling_may_follow(small: Small) -> None:
-    """Those imports are most of the time to a first step."""
+    """Those imports would take most of the time to a first step."""
     (small.package / "work.py").write_text(LOADED)
     first = small.run()
     assert first["compiled"] == 2

@@ -36,7 +36,7 @@ def test_broken_entries_are_compiled_anew_and_replaced(small: Small) -> None:
 
 @pytest.mark.exhaustive
 def test_whole_entries_that_cannot_be_loaded_are_compiled_anew(small: Small) -> None:
-    """As from a Numba that pickles otherwise."""
+    """Such entries come from a Numba that pickles otherwise."""
     small.run("cache._dumps = lambda data: b'no pickle'; out = call()")
     assert len(small.entries()) == 1
     check(small.run(), 1, 0)
@@ -92,7 +92,7 @@ def test_racing_processes_do_not_mix_entries(small: Small) -> None:
 
 
 def make_unwritable(folder: Path) -> None:
-    """So that it holds for root as well: a file is where the folder should be."""
+    """Put a file in the folder's place, so that root cannot write, either."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.touch()
 
@@ -137,7 +137,7 @@ def test_a_numba_made_otherwise_gets_its_own_cache_back(small: Small, difference
 
 
 def test_numbas_own_cache_is_not_given_functions_that_it_could_not_load(small: Small) -> None:
-    """Numba imports the module of a function to load it, which generated code has not."""
+    """Numba imports the module of a function to load it, and generated code has none."""
     (small.package / "__init__.py").write_text("import numba\ndel numba.core.runtime.nrt.rtsys\n")
     generated = """
 import types

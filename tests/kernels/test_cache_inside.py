@@ -26,7 +26,7 @@ def _add(a: Any, out: Any) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The place of the cache; compiling is on in any case."""
+    """Return the folder of the cache, with compiling turned on."""
     monkeypatch.setattr(numba.config, "DISABLE_JIT", 0)
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path / "kept"))
     monkeypatch.setattr(cache, "_warned", False)
@@ -34,7 +34,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def called(add: Any) -> tuple[bool, str | None]:
-    """Whether a first call loaded the kernel, and where it is kept after that."""
+    """Return whether a first call loaded the kernel, and where it is kept afterwards."""
     out = np.ones(2)
     add(np.arange(2.0), out)
     assert out.tolist() == [1.0, 2.0]
@@ -183,7 +183,7 @@ def test_a_file_that_cannot_be_removed_does_no_harm(tmp_path: Path) -> None:
 
 
 class Terminal(io.StringIO):
-    """A standard error that a person looks at."""
+    """A Terminal is a standard error that a person looks at."""
 
     def isatty(self) -> bool:
         return True
@@ -220,7 +220,7 @@ def _untypable(a: Any, out: Any) -> None:
 
 
 def test_compiling_that_raises_ends_as_well(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else the line would appear, and be the last, while nothing is compiled."""
+    """Otherwise the line would appear later, and stay, while nothing is compiled."""
     monkeypatch.setattr(sys, "stderr", Terminal())
     ours = message.Message(patience=60.0)
     monkeypatch.setattr(cache.LISTENER, "message", ours)
@@ -240,7 +240,7 @@ def test_compiling_that_raises_ends_as_well(folder: Path, monkeypatch: pytest.Mo
 
 @pytest.fixture
 def interrupt(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
-    """Makes a Ctrl-C come in the middle of each compiling from now on."""
+    """Let a Ctrl-C come in the middle of each compilation from now on."""
 
     def interrupted(listener: Any, event: Any) -> None:
         on_start(listener, event)
@@ -253,7 +253,7 @@ def interrupt(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
 
 
 def test_ctrl_c_waits_until_a_kernel_is_kept(folder: Path, interrupt: Callable[[], None]) -> None:
-    """Interrupted, Numba could compile nothing any more, or the process crashed."""
+    """If interrupted, Numba could compile nothing any more, or the process would crash."""
     first, other = kernel(_add), kernel(_untypable)
     interrupt()
     with pytest.raises(KeyboardInterrupt):

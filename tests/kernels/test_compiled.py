@@ -48,7 +48,7 @@ FILES = (
 
 
 def ulps(got: Array, expected: Array) -> float:
-    """The largest difference, in units in the last place of the largest element."""
+    """Return the largest difference, in units in the last place of the largest element."""
     assert (got.shape, got.dtype) == (expected.shape, expected.dtype)
     assert np.isfinite(expected).all()
     if not got.size:
@@ -67,7 +67,7 @@ LABELS[::9] = -100
 
 
 def sgd(dtype: Any, weight_decay: float, momentum: float, nesterov: bool, first: bool) -> Run:
-    """Parameters and buffer after a step."""
+    """Return parameters and buffer after a step."""
     p, g, buffer = (normal(dtype, 500 + i)[:500] for i in range(3))
     hyper = np.array([0.1, weight_decay, -1.0, momentum, 1.0 if first else 0.7, nesterov], dtype)
 
@@ -80,7 +80,7 @@ def sgd(dtype: Any, weight_decay: float, momentum: float, nesterov: bool, first:
 
 
 def into(shape: Any, *arguments: Any, dtype: Any = None, copy: bool = False) -> Run:
-    """What a kernel leaves in its last argument, an array of this shape, or a copy of an array."""
+    """Return what a kernel writes into its last argument: an array of a shape, or a given copy."""
 
     def run(kernel: Callable[..., Any]) -> list[Array]:
         out = shape.copy() if copy else np.full(shape, 0, dtype or arguments[0].dtype)
@@ -183,7 +183,7 @@ def test_alone(name: str, dtype: Any) -> None:
 
 
 def test_every_kernel_is_met() -> None:
-    """Here, or by BatchNorm below; what the workers of a pool run themselves is no arithmetic."""
+    """Kernels are compared here, or by BatchNorm below; workers of a pool do no arithmetic."""
     alone = {
         f"minigrad.kernels.{name.split()[0]}" for name in (*ALONE, "threading.parallel_for._serve")
     }
@@ -193,7 +193,7 @@ def test_every_kernel_is_met() -> None:
 
 
 def test_device_functions_count_no_references() -> None:
-    """Two threads that counted those of one array would take turns."""
+    """Two threads that counted references to one array would take turns."""
     planes = sys.modules["minigrad.kernels.batchnorm.planes"]
     x, sums, index = numba.float32[:, :, ::1], numba.float64[:, ::1], numba.int64
     signature = x, x, x, sums, sums, index, index
@@ -202,7 +202,7 @@ def test_device_functions_count_no_references() -> None:
 
 
 def test_generated_code_may_run_as_python() -> None:
-    """So whatever it calls can be entered from there: a bare kernel would crash."""
+    """Python must be able to enter whatever it calls, and a bare kernel would crash."""
     for name, value in vars(codegen_runtime).items():
         if isinstance(value, numba.core.registry.CPUDispatcher):
             assert not value.targetoptions["no_cpython_wrapper"], name
@@ -213,7 +213,7 @@ def test_generated_code_may_run_as_python() -> None:
 
 @contextmanager
 def as_python() -> Iterator[None]:
-    """Every function of BatchNorm's kernels and of sums, device functions too, is its Python."""
+    """Replace each function of BatchNorm's kernels and of sums by its Python code."""
     with pytest.MonkeyPatch.context() as patch:
         for file in (*FILES, "reductions"):
             module = sys.modules[f"minigrad.kernels.{file}"]
@@ -229,7 +229,7 @@ def as_python() -> Iterator[None]:
 def batch_norm(
     shape: Any, dtype: Any, training: bool, relu: bool, given: Any = None
 ) -> dict[str, Array]:
-    """All that forward and backward leave; given: y and stats to go back from."""
+    """Return all that forward and backward leave. given: y and stats for the backward pass."""
     x, g = 0.5 + normal(dtype, *shape), normal(dtype, 1, *shape)[0]
     c = shape[1]
     gamma, beta, mean, var = (normal(dtype, c + i)[:c] for i in range(4))
@@ -260,7 +260,7 @@ CASES += [(shape, False) for shape in PLANES]  # threads take the same kernels i
 def test_batch_norm(
     shape: Any, dtype: Any, training: bool, relu: bool, threaded: bool, monkeypatch: Any
 ) -> None:
-    """Going back from the same y and statistics, so that relu gates the same elements."""
+    """Both backward passes use the same y and statistics, so that relu gates the same elements."""
     monkeypatch.setattr(pool, "THREADED", 1 if threaded else 1 << 60)
     compiled = batch_norm(shape, dtype, training, relu)
     given = compiled.pop("given")

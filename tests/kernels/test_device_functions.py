@@ -11,7 +11,7 @@ from minigrad.kernels.jit.decorators import device_function, kernel
 
 @pytest.fixture
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The modules that LLVM turns into machine code from now on; compiling is on in any case."""
+    """Return a list of the modules that LLVM compiles from now on, with compiling turned on."""
     monkeypatch.setattr(numba.config, "DISABLE_JIT", 0)
     modules: list[str] = []
     codegen: Any = numba.core.codegen.JITCPUCodegen
@@ -26,7 +26,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_only_kernels_become_machine_code(counted: list[str]) -> None:
-    """A device function in another in a kernel, which has a closure and so is not saved on disk."""
+    """A device function may be in another, in a kernel that has a closure and is not saved."""
 
     def double_(a: Any) -> Any:
         return a + a

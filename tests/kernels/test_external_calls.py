@@ -145,8 +145,10 @@ out = values.tolist()
 
 
 def test_a_loop_compiled_in_another_process_is_not_taken_for_this_one(small: Small) -> None:
-    """Numba numbers the functions of one name; the numbers repeat in children of one parent, for
-    which equal counters and hashes stand here."""
+    """Numba numbers functions of one name, and children of one parent repeat the numbers.
+
+    Equal counters and hashes stand for this here.
+    """
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(MINIGRAD / "kernels" / "threading", small.package / "threading", ignore=ignored)
     (small.package / "loops.py").write_text(LOOPS)

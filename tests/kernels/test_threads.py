@@ -20,7 +20,7 @@ jit = numba.njit(nogil=True)
 
 @pytest.fixture(autouse=True)
 def two_threads():
-    """As many as are set in every test; back to the default afterwards."""
+    """Set two threads for each test, and put the number back afterwards."""
     before = pool.get_num_threads()
     pool.set_num_threads(2)
     yield
@@ -33,7 +33,7 @@ def _note(part, thread, counts, by):
 
 
 def _meet(_part, thread, met, by):
-    """Done when another part is under way as well, or after some seconds."""
+    """End when another part is running as well, or after some seconds."""
     place = parallel_for.fetch_add(met, 0, 1)
     by[place] = thread
     patience = 3_000_000_000
@@ -42,7 +42,7 @@ def _meet(_part, thread, met, by):
 
 
 def _wait(_part, _thread, begun, end):
-    """Done when the caller says so."""
+    """End when the caller says so."""
     parallel_for.fetch_add(begun, 0, 1)
     while parallel_for.atomic_load(end, 0) == 0:
         pass
@@ -64,14 +64,14 @@ nested = shared(_nested)
 
 
 def noted(parts, members=None):
-    """How often each part was done, and by which thread."""
+    """Return how often each part was run, and by which thread."""
     counts, by = np.zeros(parts, np.int64), np.full(parts, -1)
     note(pool.current_pool() if members is None else members, parts, parts, (counts, by))
     return counts.tolist(), set(by.tolist())
 
 
 def met():
-    """The threads that met at work."""
+    """Return the threads that met at work."""
     by = np.full(2, -1)
     pool.current_pool()[parallel_for.QUIET] = 0  # workers are woken in any case
     meet_in_pool(pool.current_pool(), 2, 2, (np.zeros(1, np.int64), by))
@@ -111,7 +111,7 @@ def test_one_part_is_for_the_caller():
 @pytest.mark.sampled(2)
 @pytest.mark.parametrize("pauses", [100, 2000])
 def test_workers_sleep_and_wake(pauses):
-    """Pauses of about the time that workers wait for a loop, so that some fall asleep meanwhile."""
+    """Pauses take about as long as workers wait for a loop, so some fall asleep meanwhile."""
     assert sorted(met()) == [0, 1]
     rng = np.random.default_rng(0)
     for pause in (0.2, 0.05, *rng.uniform(0.0, 3e-4, pauses)):
@@ -194,7 +194,7 @@ def test_several_callers_at_once():
 
 
 def test_where_no_thread_can_be_started(monkeypatch):
-    """The caller does it all; of the first few, those help that run."""
+    """The caller runs all parts; if the first few threads start, those help."""
 
     def start(self):
         if self.name == "minigrad_2":
@@ -246,7 +246,7 @@ def test_set_num_threads():
 
 
 def test_a_pool_that_another_thread_stops_at_once_is_still_returned(monkeypatch):
-    """Between its beginning and its first use."""
+    """The other thread stops it between its beginning and its first use."""
 
     class Interrupted:
         def __enter__(self):
@@ -264,7 +264,7 @@ def test_a_pool_that_another_thread_stops_at_once_is_still_returned(monkeypatch)
 
 
 def test_there_is_a_most():
-    """What get_num_threads tells is what works."""
+    """get_num_threads returns the number that works."""
     for n in (pool.MOST - 1, pool.MOST):
         mg.set_num_threads(n)
         assert mg.get_num_threads() == n
@@ -281,7 +281,7 @@ def workers():
 @compiled
 @pytest.mark.parametrize("pause", [0.0, 0.05])
 def test_another_number_of_threads_ends_the_old_ones(pause):
-    """Whether they watch or sleep."""
+    """They end whether they watch or sleep."""
     before = workers()
     pool.set_num_threads(3)
     assert noted(3)[0] == [1] * 3
@@ -312,7 +312,7 @@ def test_a_pool_that_is_stopped_in_mid_job_ends_it():
 
 
 def in_a_child(job):
-    """Run job in a forked process, and see that it ends well."""
+    """Run `job` in a forked process, and check that it ends well."""
     pid = os.fork()
     if pid == 0:
         code = 1
@@ -339,7 +339,7 @@ quiet = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 
 def meet():
-    """Two threads, or it breaks."""
+    """Let two threads meet, or break."""
     assert sorted(met()) == [0, 1]
 
 
@@ -372,7 +372,7 @@ def test_a_fork_while_another_thread_runs_a_loop():
 @quiet
 @compiled
 def test_a_fork_while_workers_begin(monkeypatch):
-    """They do not hold Numba's lock, compiling what they do, when the child comes to be."""
+    """They do not hold Numba's lock, as if compiling what they run, when the fork happens."""
     serve = jit(parallel_for.serve.py_func)
     monkeypatch.setattr(pool, "serve", serve)
     pool.set_num_threads(2)
@@ -387,7 +387,7 @@ def test_a_fork_while_workers_begin(monkeypatch):
 @quiet
 @compiled
 def test_a_fork_while_another_thread_holds_the_lock():
-    """That thread is not there in the child to release it."""
+    """That thread is not in the child to release it."""
     held, done = threading.Event(), threading.Event()
 
     def hold():

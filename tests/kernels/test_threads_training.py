@@ -21,7 +21,7 @@ WIDTH = 70 if COMPILED else 6
 
 @pytest.fixture(autouse=True)
 def shared_by_threads(monkeypatch):
-    """Every BatchNorm here takes the way of large arrays; the number of threads is put back."""
+    """Let each BatchNorm use threads, as large arrays do, and put the number of threads back."""
     monkeypatch.setattr(pool, "THREADED", 1)
     before = pool.get_num_threads()
     yield
@@ -29,7 +29,7 @@ def shared_by_threads(monkeypatch):
 
 
 def train(seed):
-    """Every loss and the final state, as bytes, of a model and data of this thread's own."""
+    """Return every loss and the final state, as bytes, of this thread's own model and data."""
     random = np.random.default_rng(seed)
     planes = seed % 2
     hidden = (
@@ -57,19 +57,19 @@ def train(seed):
 
 
 class Planes(nn.Module):
-    """(n, c * s) as (n, c, s)."""
+    """A Planes reshapes (n, c * s) to (n, c, s)."""
 
     def __init__(self, *shape):
         super().__init__()
         self.shape = shape
 
     def forward(self, x):
-        """Another shape."""
+        """Return x in the other shape."""
         return x.reshape(x.shape[0], *self.shape)
 
 
 def test_eight_threads_train_as_each_alone_while_the_number_of_workers_changes(monkeypatch):
-    """Bit for bit, on one thread alone and on any number together."""
+    """Every bit is the same, on one thread alone and on any number together."""
     pool.set_num_threads(1)
     alone = [train(seed) for seed in range(8)]
     assert len({results[0] for results in alone}) == 8

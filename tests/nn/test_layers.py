@@ -141,7 +141,7 @@ ANY_SIGN = ("leaky_relu: negative_slope", "LeakyReLU: negative_slope", "var: cor
 
 @pytest.mark.parametrize("name", NUMBERS)
 def test_a_number_is_one_of_its_domain(name):
-    """A Tensor too is refused: its gradient would be lost without a word."""
+    """A Tensor is refused, too, since its gradient would be lost without a warning."""
     trained = mg.tensor(0.5, requires_grad=True)
     wrong = [None, "0.5", True, np.True_, 1j, math.nan, math.inf, 10**400, [0.5], trained]
     for value in wrong if name in ANY_SIGN else [*wrong, -0.1]:

@@ -62,7 +62,7 @@ def test_losses_are_their_functions(name):
 
 
 def pair(torch):
-    """One mixed model in both libraries, without their losses."""
+    """Return one mixed model in both libraries, without their losses."""
 
     def build(m, tail):
         return m.Sequential(

@@ -191,7 +191,7 @@ def test_flags_and_indices_of_layers():
 
 
 def test_a_buffer_that_is_deleted_is_gone() -> None:
-    """From state_dict and all that asks a module for what it has, such as names in explanations."""
+    """It has gone from state_dict and from everything that lists a module's content."""
     layer = nn.BatchNorm1d(2)
     del layer.running_mean
     assert list(layer.state_dict()) == ["weight", "bias", "running_var", "num_batches_tracked"]

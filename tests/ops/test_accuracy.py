@@ -22,7 +22,7 @@ AXES = [None, 0, 1, 2, 3, (0, 1), (0, 2, 3), (1, 3), (0, 2), (1, 2), (2, 3), (0,
 
 
 def exact(x: np.ndarray, axis: Any) -> np.ndarray:
-    """Sums over axes, each rounded once."""
+    """Return sums over axes, each rounded once."""
     axes = range(x.ndim) if axis is None else np.atleast_1d(axis).tolist()
     rest = [i for i in range(x.ndim) if i not in axes]
     rows = x.transpose(*rest, *axes).reshape(*[x.shape[i] for i in rest], -1).astype(np.float64)
@@ -30,7 +30,7 @@ def exact(x: np.ndarray, axis: Any) -> np.ndarray:
 
 
 def ordered(x: np.ndarray, layout: str) -> np.ndarray:
-    """The same elements in another layout."""
+    """Return the same elements in another layout."""
     if layout == "strided":
         return np.repeat(x, 2, axis=-1)[..., ::2]
     return np.asarray(x, order=layout)
@@ -41,9 +41,9 @@ def ordered(x: np.ndarray, layout: str) -> np.ndarray:
 @pytest.mark.parametrize("axis", AXES, ids=str)
 @pytest.mark.parametrize("name", ["sum", "mean"])
 def test_float32_sums_are_rounded_once(name: str, axis: Any, layout: str) -> None:
-    """On data around 1e6, what float32 gives is the nearest float32 to the exact sum.
+    """On data around 1e6, a float32 sum is the float32 nearest to the exact sum.
 
-    float64's own error is some 1e-12 here, so that it can only tip a tie: one unit is allowed.
+    float64's own error is some 1e-12 here, so it can only tip a tie: one unit is allowed.
     """
     x = ordered((1e6 + rng.standard_normal((40, 13, 9, 11))).astype(np.float32), layout)
     total = exact(x, axis)
@@ -57,7 +57,7 @@ def test_float32_sums_are_rounded_once(name: str, axis: Any, layout: str) -> Non
 
 @pytest.mark.parametrize(("shape", "axis"), [((2**20 + 3,), 0), ((2**19, 2), 0), ((2, 2**19), 1)])
 def test_long_float32_sums(shape: tuple[int, ...], axis: int) -> None:
-    """A million terms, of a size at which float32 accumulators are off in the third digit."""
+    """A million terms are so large that float32 accumulators are wrong in the third digit."""
     x = (rng.random(shape) + 1e4).astype(np.float32)
     np.testing.assert_array_max_ulp(mg.sum(mg.tensor(x), axis).data,
                                     exact(x, axis).astype(np.float32), 1)  # fmt: skip
@@ -75,14 +75,14 @@ UNITS = 8.0 if numba.config.DISABLE_JIT else 3.0
 
 
 def assert_within(got: Any, expected: np.ndarray, size: np.ndarray, units: float) -> None:
-    """The results are this near to what was expected, in units in the last place of `size`."""
+    """Check that results are near what was expected, in units in the last place of `size`."""
     got = got.data if isinstance(got, mg.Tensor) else got
     assert got.dtype == np.float64
     assert np.max(np.abs(got - expected) / np.spacing(size)) <= units
 
 
 def far_from_zero(*shape: int) -> np.ndarray:
-    """Numbers around 1e7, which lose 24 of their 53 bits to it."""
+    """Return numbers around 1e7, which lose 24 of their 53 bits to it."""
     return 1e7 + np.random.default_rng(1).standard_normal(shape)
 
 
@@ -90,7 +90,7 @@ def far_from_zero(*shape: int) -> np.ndarray:
 @pytest.mark.parametrize("layout", ["C", "F", "strided", "reversed"])
 @pytest.mark.parametrize("axis", AXES, ids=str)
 def test_float64_sums_are_as_good_as_exact(axis: Any, layout: str) -> None:
-    """The error is that of a few additions, however many there are; sequential sums are 12 off."""
+    """The error is that of a few additions, however many there are."""
     x = far_from_zero(40, 13, 9, 11)
     x = x[::-1, :, ::-1] if layout == "reversed" else ordered(x, layout)
     total = exact(x, axis)
@@ -157,7 +157,7 @@ def test_rounding_errors_of_one_sign_do_not_pile_up(
 
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
 def test_sums_whose_terms_cancel(compiled: bool) -> None:
-    """What is left of large terms is off by their own rounding, not by that of large totals."""
+    """What is left of large terms has the error of their rounding, not of large totals."""
     large = far_from_zero(20_000) * np.random.default_rng(2).choice([-1.0, 1.0], 20_000)
     x = np.concatenate([large, rng.standard_normal(1), -large[::-1]])
     x = np.stack([x, x[::-1], rng.permutation(x)])
@@ -211,7 +211,7 @@ def test_sums_of_infinities_and_nan_are_numpys(compiled: bool, dtype: Any) -> No
 
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
 def test_composed_batch_norm_far_from_zero(compiled: bool) -> None:
-    """Normalised values are off by what rounding the mean is: a unit of 1e7, and a little."""
+    """Normalised values have the error of rounding the mean: a unit of 1e7, and a little."""
     x = far_from_zero(1001, 3)
     columns = [[Fraction(float(v)) for v in column] for column in x.T]
     means = [sum(column) / 1001 for column in columns]
@@ -228,7 +228,7 @@ def test_composed_batch_norm_far_from_zero(compiled: bool) -> None:
 
 
 def test_mean_and_var_of_nothing_are_nan() -> None:
-    """As PyTorch and NumPy have it, but without a warning; the sum is 0."""
+    """PyTorch and NumPy return the same, with a warning; the sum is 0."""
     for dtype in (np.float32, np.float64):
         x = mg.tensor(np.empty((0, 3), dtype), requires_grad=True)
         for fn in (mg.mean, mg.var):
@@ -254,7 +254,7 @@ NIST = {
 
 
 def exact_var(x: np.ndarray, correction: int) -> float:
-    """The variance of the numbers as they are stored, in exact arithmetic."""
+    """Return the variance of the numbers as they are stored, in exact arithmetic."""
     values = [Fraction(float(v)) for v in x]
     mean = sum(values) / len(values)
     return float(sum((v - mean) ** 2 for v in values) / (len(values) - correction))
@@ -263,7 +263,7 @@ def exact_var(x: np.ndarray, correction: int) -> float:
 @pytest.mark.parametrize("correction", [0, 1])
 @pytest.mark.parametrize("name", NIST)
 def test_variance_of_nists_sets(name: str, correction: int) -> None:
-    """Exact up to the rounding of the mean; E[x^2] - E[x]^2 would lose all digits of NumAcc4."""
+    """It is exact up to the mean's rounding; E[x^2] - E[x]^2 would lose all digits of NumAcc4."""
     data, deviation = NIST[name]
     x = np.array(data)
     expected = exact_var(x, correction)
@@ -282,7 +282,7 @@ def test_variance_of_nists_sets(name: str, correction: int) -> None:
 
 @pytest.mark.parametrize("axis", [0, 1, (0, 2)], ids=str)
 def test_float32_variance_far_from_zero(axis: Any) -> None:
-    """On data around 1e6 with deviation 1, as exact as float64 rounded once."""
+    """On data around 1e6 with deviation 1, it is as exact as float64 rounded once."""
     x = (1e6 + rng.standard_normal((60, 5, 7))).astype(np.float32)
     wide = x.astype(np.float64)
     expected = np.mean((wide - wide.mean(axis, keepdims=True)) ** 2, axis).astype(np.float32)
@@ -301,7 +301,7 @@ LOGITS = {
 @pytest.mark.parametrize("name", LOGITS)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_softmax_family_is_stable(name: str, dtype: Any) -> None:
-    """Finite and exact where exp would overflow or vanish; masked classes get nothing, not NaN."""
+    """Results are finite and exact where exp would overflow or vanish; masked classes get 0."""
     x = np.array(LOGITS[name], dtype)
     tolerance = 4 * np.finfo(dtype).eps
     p, log_p = (
@@ -339,7 +339,7 @@ EXTREMES = np.array([-1e308, -1e4, -750.0, -40.0, -1e-300, 0.0, 1e-20, 40.0, 750
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_sigmoid_and_softplus_at_extremes(dtype: Any) -> None:
-    """No warning, no NaN, no digits lost in either tail."""
+    """No digits are lost in either tail, and there is no warning and no NaN."""
     x = np.clip(EXTREMES, -1e38, 1e38).astype(dtype) if dtype is np.float32 else EXTREMES
     tolerance = 4 * np.finfo(dtype).eps
     sigmoid = special.expit(x.astype(np.float64))
@@ -357,7 +357,7 @@ def test_sigmoid_and_softplus_at_extremes(dtype: Any) -> None:
 
 
 def test_gelu_keeps_its_left_tail() -> None:
-    """x * Phi(x): 1 + erf would have lost Phi(-10) = 7.6e-24 wholly; its gradient may not jump."""
+    """x * Phi(x) keeps Phi(-10) = 7.6e-24, which 1 + erf would lose; its gradient has no jump."""
     x = np.array([-37.0, -10.0, -5.0, -1.0, 0.0, 1e-10, 1.0, 10.0, 1e5])
     t = mg.tensor(x, requires_grad=True)
     y = F.gelu(t)
@@ -371,7 +371,7 @@ def test_gelu_keeps_its_left_tail() -> None:
 
 
 def test_softplus_with_beta() -> None:
-    """log(1 + exp(b x)) / b for every b, also far beyond PyTorch's threshold."""
+    """It is log(1 + exp(b x)) / b for every b, also far beyond PyTorch's threshold."""
     x = np.array([-3.0, 0.0, 0.5, 100.0])
     for beta in (0.5, 1.0, 3.0):
         got = F.softplus(mg.tensor(x), beta=beta).data
@@ -379,7 +379,7 @@ def test_softplus_with_beta() -> None:
 
 
 def test_sums_do_not_depend_on_threads() -> None:
-    """The same bits, also while other threads compute theirs."""
+    """The bits are the same, also while other threads compute sums."""
     x = mg.tensor(np.random.default_rng(4).standard_normal((1000, 33)).astype(np.float32))
     alone = [mg.sum(x, axis).data for axis in (None, 0, 1)]
     with ThreadPoolExecutor(2) as pool:

@@ -18,7 +18,7 @@ nan, inf = math.nan, math.inf
 
 
 class Row(NamedTuple):
-    """ours(*inputs) is to be y, and the gradients of its sum those given; torch: its expression."""
+    """A Row says that ours(*inputs) is y, with these gradients of its sum; torch: its form."""
 
     ours: Callable[..., Any]
     torch: str
@@ -184,7 +184,7 @@ def test_values_and_gradients(row: Row) -> None:
 
 @pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
 def test_rows_are_what_pytorch_computes(row: Row) -> None:
-    """The numbers above, against PyTorch."""
+    """PyTorch gives the numbers of the table."""
     torch = pytest.importorskip("torch")
     inputs = [torch.tensor(x, dtype=torch.float64, requires_grad=True) for x in row.inputs]
     names = dict(zip("ab", inputs, strict=False))
@@ -212,7 +212,7 @@ def test_second_derivative_of_a_power_at_zero(n: float, second: float, as_array:
 
 @pytest.mark.parametrize("shape", [(), (3,), (2, 2)])
 def test_ties_share_equally_in_float32(shape: tuple[int, ...]) -> None:
-    """Equal parts that add up to the cotangent, in the dtype of the input."""
+    """The parts are equal and add up to the cotangent, in the dtype of the input."""
     x = mg.tensor(np.ones(shape, np.float32), requires_grad=True)
     x.max().backward()
     assert x.grad.dtype == np.float32

@@ -26,7 +26,7 @@ log2, half = math.log(2.0), [0.5] * 3
 
 
 class Row(NamedTuple):
-    """function(*inputs) is to be y, and the gradients of its sum those given."""
+    """A Row says that function(*inputs) is y, with these gradients of its sum."""
 
     function: Callable[..., Any]
     inputs: list[Any]
@@ -35,17 +35,17 @@ class Row(NamedTuple):
 
 
 def bce(**weights: Any) -> Any:
-    """Binary cross-entropy of each element."""
+    """Return the binary cross-entropy of each element."""
     return lambda x, t: F.binary_cross_entropy_with_logits(x, t, reduction="none", **weights)
 
 
 def by_row(a: Any) -> Any:
-    """Cross-entropy with label 0 of each row, by the fused kernel."""
+    """Return the cross-entropy with label 0 of each row, by the fused kernel."""
     return mg.stack([F.cross_entropy(a[i], np.array(0), reduction="sum") for i in range(len(a))])
 
 
 def table(dtype: Any) -> dict[str, Row]:
-    """All rows."""
+    """Return all rows."""
     info = np.finfo(dtype)
     big, small = float(info.max), float(info.smallest_subnormal)
 
@@ -273,7 +273,7 @@ NAMES = [*table(np.float64), *KINKS]
 
 
 def check(row: Row, y: Any, gradients: Any, dtype: Any) -> None:
-    """Value and gradients are those of the row, to 4 units in the last place."""
+    """Check value and gradients of a row, to 4 units in the last place."""
     tolerance = 4 * float(np.finfo(dtype).eps)
     for got, expected in zip((y, *gradients), (row.y, *row.gradients), strict=True):
         assert got.dtype == dtype
@@ -282,19 +282,19 @@ def check(row: Row, y: Any, gradients: Any, dtype: Any) -> None:
 
 
 def narrowed(numbers: Any, dtype: Any) -> np.ndarray:
-    """Numbers in a dtype, where the smallest of float64 stays above 0."""
+    """Return numbers in a dtype, where the smallest of float64 stays above 0."""
     a, smallest = np.array(numbers, np.float64), np.finfo(dtype).smallest_subnormal
     with np.errstate(over="ignore"):
         return np.where((a > 0) & (a < smallest), smallest, a).astype(dtype)
 
 
 def leaves(row: Row, dtype: Any) -> list[Any]:
-    """The row's inputs in a dtype."""
+    """Return the row's inputs in a dtype."""
     return [mg.Tensor(narrowed(x, dtype)).requires_grad_() for x in row.inputs]
 
 
 def computed(row: Row) -> Any:
-    """The row's function with its gradients."""
+    """Return the row's result and gradients."""
 
     def function(*inputs: Any) -> Any:
         y = row.function(*inputs)
@@ -306,7 +306,7 @@ def computed(row: Row) -> Any:
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("name", NAMES)
 def test_limits(name: str, dtype: Any) -> None:
-    """Forward and backward."""
+    """Forward and backward give the numbers of the row."""
     row = (table(dtype) | KINKS)[name]
     with np.errstate(all="ignore"):
         y, gradients = computed(row)(*leaves(row, dtype))
@@ -317,7 +317,7 @@ def test_limits(name: str, dtype: Any) -> None:
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("name", NAMES)
 def test_limits_compiled(name: str, dtype: Any) -> None:
-    """Traced at ones, and called with the row's inputs."""
+    """A function that is traced at ones gives them, too."""
     row = (table(dtype) | KINKS)[name]
     step = compile(computed(row))
     inputs = leaves(row, dtype)
@@ -328,7 +328,7 @@ def test_limits_compiled(name: str, dtype: Any) -> None:
 
 
 def second(function: Any, points: list[float]) -> list[float]:
-    """The second derivative at each point."""
+    """Return the second derivative at each point."""
     x = mg.tensor(np.array(points), requires_grad=True)
     (first,) = mg.grad(function(x).sum(), x, create_graph=True)
     found: list[float] = mg.grad(first.sum(), x)[0].tolist()

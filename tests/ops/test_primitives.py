@@ -23,14 +23,14 @@ CONSTANT = [p for p in ALL if not ops.TABLE[p.values[0]].differentiable]
 
 
 def is_float(x: Any) -> bool:
-    """Whether a case's input is one to differentiate."""
+    """Return whether a case's input is differentiated."""
     return isinstance(x, np.ndarray) and x.dtype == np.float64
 
 
 def tensors(case: Case, dtype: Any = np.float64) -> list[Any]:
-    """The inputs, copied, with Tensors that require grad in place of the float64 arrays.
+    """Return copies of the inputs, with Tensors that require grad in place of float64 arrays.
 
-    Arrays of other dtypes stay arrays beside those, and become Tensors where there are none.
+    Arrays of other dtypes stay arrays beside those, and become Tensors if there are none.
     """
     wrap = copy.deepcopy if any(map(is_float, case.inputs)) else mg.tensor
     return [
@@ -44,7 +44,7 @@ def tensors(case: Case, dtype: Any = np.float64) -> list[Any]:
 
 
 def run(case: Case, inputs: list[Any]) -> Tensor:
-    """The case's result for these inputs; the attributes are the test's own to keep."""
+    """Return the case's result for these inputs, with copies of its attributes."""
     return case.call(*inputs, **copy.deepcopy(case.attributes))
 
 
@@ -84,9 +84,9 @@ def test_no_gradient_from_what_has_no_rule(name: str, case: Case) -> None:
 
 
 def checked_gradients(case: Case, order: int) -> bool:
-    """Finite differences of the case, cubed for the second order.
+    """Check finite differences of the case, cubed for the second order.
 
-    A linear primitive's gradient is constant: cubed, there is something to differentiate.
+    The gradient of a linear primitive is constant, and has a derivative when cubed.
     """
 
     def fn(*inputs: Any) -> Any:
@@ -99,7 +99,7 @@ def checked_gradients(case: Case, order: int) -> bool:
 @pytest.mark.parametrize("order", [1, 2])
 @pytest.mark.parametrize(("name", "case"), SMOOTH)
 def test_gradients_equal_finite_differences(name: str, case: Case, order: int) -> None:
-    """First and second derivatives with respect to every float input."""
+    """First and second derivatives agree with respect to every float input."""
     if not case.differences:
         pytest.skip("finite differences do not apply")
     if case.flat:
@@ -110,13 +110,13 @@ def test_gradients_equal_finite_differences(name: str, case: Case, order: int) -
 
 
 def as_cotangent(g: Any, y: Tensor) -> Any:
-    """g, of y, as its record's rules take it: one for each output, with None for the others."""
+    """Return g, the cotangent of y, as rules take it: one for each output, None for the others."""
     n, position = y._record.primitive.outputs, y._node - y._record.number
     return g if n == 1 else tuple(g if i == position else None for i in range(n))
 
 
 def cotangents(y: Tensor, g: Any, operands: list[Any]) -> list[Any]:
-    """What the rules of y's record make of g, for operands (y's own array first); None for none."""
+    """Return what the rules of y's record make of g, for operands (y's own array first)."""
     primitive, attributes = y._record.primitive, y._record.attributes
     if primitive.joint:
         needs = y._record.needs
@@ -129,7 +129,7 @@ def cotangents(y: Tensor, g: Any, operands: list[Any]) -> list[Any]:
 
 
 def hidden(rule: Any, operands: list[Any]) -> list[Any]:
-    """The operands, but NaN in the shape and dtype of those whose parameter has an underscore."""
+    """Return the operands, with NaN in those whose parameter begins with an underscore."""
     parameters = list(inspect.signature(rule).parameters.values())[1:]
     result = []
     for i, x in enumerate(operands):
@@ -213,7 +213,7 @@ def test_backward_leaves_operands_as_they_were(name: str, case: Case) -> None:
 @pytest.mark.sampled(15, by="name")
 @pytest.mark.parametrize(("name", "case"), ALL)
 def test_float32_stays_float32(name: str, case: Case) -> None:
-    """Forward and gradients, also beside Python numbers, with float32's accuracy."""
+    """Forward and gradients have float32's accuracy, also beside Python numbers."""
     inputs = tensors(case, np.float32)
     y = run(case, inputs)
     rounded = [x.data.astype(np.float64) if isinstance(x, Tensor) else x for x in inputs]
@@ -233,7 +233,7 @@ def test_float32_stays_float32(name: str, case: Case) -> None:
 
 @pytest.mark.parametrize(("name", "case"), ALL)
 def test_integers_and_booleans_never_become_float16_or_float64(name: str, case: Case) -> None:
-    """Where they need to become floats they become float32, without a warning."""
+    """If they need to become floats, they become float32, without a warning."""
     if re.search("cross_entropy|batch_norm|ties|gated|astype", name):
         pytest.skip("takes floats only, or a dtype")
     for dtype in (np.int64, np.int8, np.uint8, np.bool_):
@@ -249,7 +249,7 @@ def test_integers_and_booleans_never_become_float16_or_float64(name: str, case: 
 
 
 def layouts(x: np.ndarray) -> list[np.ndarray]:
-    """x in Fortran's order, with gaps, reversed in memory, and not to be written to."""
+    """Return x in Fortran's order, with gaps, reversed in memory, and read-only."""
     if x.ndim == 0:
         return [x.copy()] * 4
     steps = (slice(None, None, 2),) * x.ndim
@@ -264,7 +264,7 @@ def layouts(x: np.ndarray) -> list[np.ndarray]:
 @pytest.mark.sampled(15, by="name")
 @pytest.mark.parametrize(("name", "case"), ALL)
 def test_any_memory_layout_gives_the_same(name: str, case: Case) -> None:
-    """Forward and gradients do not depend on strides, nor on being allowed to write."""
+    """Forward and gradients depend neither on strides nor on being allowed to write."""
     plain = tensors(case)
     y = run(case, plain)
     g = np.random.default_rng(3).standard_normal(y.shape).astype(y.dtype)
@@ -287,7 +287,7 @@ def test_any_memory_layout_gives_the_same(name: str, case: Case) -> None:
 
 
 def test_keep_mask_keeps_the_expected_part() -> None:
-    """Zeros with probability p, the rest scaled to a mean of one, drawn anew each time."""
+    """It is 0 with probability p, and the rest has a mean of one; each call draws anew."""
     mg.manual_seed(5)
     x = mg.tensor(np.ones((200, 500)))
     first, second = (ops.TABLE["keep_mask"](x, p=0.25).data for _ in range(2))
@@ -300,7 +300,7 @@ def test_keep_mask_keeps_the_expected_part() -> None:
 
 
 def test_products_of_matrices_say_nothing_of_inf_and_nan() -> None:
-    """As linear; BLAS computes with what lies past the ends of rows, and warned of that."""
+    """NumPy warns of what BLAS computes past the ends of rows; minigrad does not."""
     huge, inf = np.full((2, 3, 4), 3e38, np.float32), np.full(4, np.inf, np.float32)
     for x, y in ((huge, huge.swapaxes(1, 2)), (huge, huge[0, 0]), (huge * 0, inf)):
         assert not np.isfinite((Tensor(x) @ Tensor(y)).data).any()

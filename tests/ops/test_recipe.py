@@ -87,7 +87,7 @@ WRITERS = {"CALLS", "MOVES", "VIEWS"}
 
 
 def named(source: str) -> list[int]:
-    """The lines of collections that name primitives, and of comparisons with the name of one."""
+    """Yield lines of collections that name primitives, and of comparisons with such a name."""
     tree = ast.parse(source)
     fine = {
         id(inside)
@@ -109,7 +109,7 @@ def named(source: str) -> list[int]:
 
 
 def test_the_compiler_has_no_tables_of_primitives() -> None:
-    """What is known of a primitive stands in its declaration."""
+    """All knowledge of a primitive stands in its declaration."""
     folder = Path(mg.__file__).parent / "compiler"
     found = {path.name: named(path.read_text(encoding="utf-8")) for path in folder.rglob("*.py")}
     assert {name: lines for name, lines in found.items() if lines} == {}

@@ -35,17 +35,17 @@ SEVERAL = [p for p in SMOOTH if ops.TABLE[p.values[0]].joint or len(p.values[1].
 
 
 def subsets(items: Sequence[Any]) -> list[tuple[Any, ...]]:
-    """All that are not empty."""
+    """Return all subsets that are not empty."""
     return [s for n in range(len(items)) for s in itertools.combinations(items, n + 1)]
 
 
 def leaves(arrays: Sequence[np.ndarray]) -> list[Tensor]:
-    """Tensors of copies."""
+    """Return Tensors of copies."""
     return [Tensor(a.copy()).requires_grad_() for a in arrays]
 
 
 def weighted(y: Tensor) -> Tensor:
-    """A scalar that is not linear in y."""
+    """Return a scalar that is not linear in y."""
     weights = np.random.default_rng(1).standard_normal(y.shape).astype(y.dtype)
     return (y * y * y * weights).sum()
 
@@ -54,7 +54,7 @@ def weighted(y: Tensor) -> Tensor:
 @pytest.mark.parametrize(("name", "case"), SMOOTH)
 @pytest.mark.filterwarnings("ignore:compile. .* cannot be compiled")
 def test_second_derivatives_compiled(name: str, case: Case) -> None:
-    """The gradient of the gradient's square equals eager, on other data than were traced."""
+    """The gradient of the gradient's square equals the eager one, on data not traced."""
     call, first, other = split(case, np.float64)
 
     def step(*inputs: Any) -> Any:
@@ -76,7 +76,7 @@ def test_second_derivatives_compiled(name: str, case: Case) -> None:
 def pulled(
     primitive: Primitive, g: Any, y: Any, operands: Any, needs: Any, attributes: Any
 ) -> dict[int, Any]:
-    """What the rules return for the inputs at positions `needs`."""
+    """Return the rules' results for the inputs at positions `needs`."""
     if primitive.joint is not None:
         found = primitive.joint(g, y, *operands, needs=needs, **attributes)
         return {i: found[i] for i in needs}
@@ -85,8 +85,10 @@ def pulled(
 
 @pytest.mark.parametrize(("name", "case"), SMOOTH)
 def test_rules_for_every_subset(name: str, case: Case) -> None:
-    """Of inputs asked for and of outputs with a cotangent: an array, a Tensor or None where the
-    others have it, the same as when all are asked for."""
+    """Any inputs may be asked for, and any outputs have a cotangent.
+
+    Results are the same as when all are asked for, and are arrays, Tensors or None like those.
+    """
     call, first, _ = split(case, np.float64)
     y = call(*leaves(first))
     record = y._record
@@ -118,7 +120,7 @@ def test_rules_for_every_subset(name: str, case: Case) -> None:
 
 @pytest.mark.parametrize(("name", "case"), SEVERAL)
 def test_gradients_for_every_subset(name: str, case: Case) -> None:
-    """By mg.grad, recorded or not, and by mg.explain where there is a joint rule."""
+    """mg.grad, recorded or not, and mg.explain of a joint rule give them."""
     call, first, _ = split(case, np.float64)
     inputs = leaves(first)
     expected = mg.grad(weighted(call(*inputs)), inputs, allow_unused=True)
@@ -137,7 +139,7 @@ def test_gradients_for_every_subset(name: str, case: Case) -> None:
 
 
 def same(found: Sequence[Any], expected: Sequence[Any]) -> None:
-    """Gradients, or None."""
+    """Check that gradients agree, or that both are None."""
     for a, b in zip(found, expected, strict=True):
         assert (a is None) == (b is None)
         if a is not None:
@@ -151,7 +153,7 @@ def same(found: Sequence[Any], expected: Sequence[Any]) -> None:
 def test_penalties_on_gradients_of_batch_norm_are_explained(
     training: bool, shape: Any, relu: bool, chosen: Any
 ) -> None:
-    """On those with respect to any of x, weight and bias, to the values of mg.grad."""
+    """Explanations of penalties on dx, dweight and dbias have the values of mg.grad."""
     norm = (nn.BatchNorm1d if len(shape) == 2 else nn.BatchNorm2d)(3)
     model = nn.Sequential(norm, nn.ReLU()) if relu else norm
     model.train(training)
@@ -170,7 +172,7 @@ def test_penalties_on_gradients_of_batch_norm_are_explained(
 
 
 def test_an_input_without_a_derivative_is_unused() -> None:
-    """A fused rule finds so only in the backward pass; composed of matmul, the tape shows it."""
+    """A fused rule finds out only in the backward pass; composed of matmul, the tape shows it."""
     x = mg.tensor(np.ones((4, 3)), requires_grad=True)
     w = mg.tensor(np.ones((2, 3)), requires_grad=True)
     for y in (F.linear(x, w), x @ w.T):
@@ -182,7 +184,7 @@ def test_an_input_without_a_derivative_is_unused() -> None:
 
 @pytest.mark.parametrize("create_graph", [False, True])
 def test_a_rule_may_return_constants(create_graph: bool) -> None:
-    """An array becomes a Tensor where Tensors are walked, also in explanations."""
+    """An array becomes a Tensor where the pass works on Tensors, also in explanations."""
     slope = Primitive("slope", lambda a: a * 3.0, (lambda g, _y, _a: np.full(2, 3.0),), "3 * a")
     x = mg.tensor(np.ones(2), requires_grad=True)
     (first,) = mg.grad(slope(x).sum(), x, create_graph=create_graph)

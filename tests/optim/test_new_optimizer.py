@@ -35,7 +35,7 @@ def _adam(p, g, exp_avg, exp_avg_sq, step, hyper):
 
 
 def _adam_of_numpy(p, g, exp_avg, exp_avg_sq, step, hyper):
-    """The same without a kernel."""
+    """Update as _adam does, without a kernel."""
     lr, eps, b1, c1, b2, c2, log_b1, log_b2 = hyper.tolist()
     step += 1
     exp_avg[...] = b1 * exp_avg + c1 * g
@@ -48,7 +48,7 @@ STATE = {"buffers": ("exp_avg", "exp_avg_sq"), "counters": ("step",)}
 
 
 class Adam(optim.Optimizer):
-    """Adam with PyTorch's arguments and defaults."""
+    """Adam has PyTorch's arguments and defaults."""
 
     rules = (optim.Rule("adam", kernel(_adam), "p <- p - lr * m / (sqrt(v) + eps)", **STATE),)
 
@@ -70,7 +70,7 @@ class Adam(optim.Optimizer):
 
 
 class SlowAdam(Adam):
-    """The same without a kernel: NumPy runs its rule between compiled functions."""
+    """SlowAdam has no kernel: NumPy runs its rule between compiled functions."""
 
     rules = (optim.Rule("adam", _adam_of_numpy, "as that of Adam", **STATE),)
 
@@ -85,7 +85,7 @@ START, GRADIENTS = RNG.standard_normal((ROWS, 3)), RNG.standard_normal((COUNT, R
 
 
 def make(kind, dtype=np.float64, start=START, **options):
-    """A parameter, an optimizer, and a compiled step whose gradient is exactly its argument."""
+    """Return a parameter, an optimizer, and a compiled step whose gradient is its argument."""
     w = mg.tensor(start.astype(dtype), requires_grad=True)
     opt = kind([w], **{"lr": 0.1, **options})
 
@@ -112,7 +112,7 @@ def train(way, step, first, last, dtype=np.float64):
 
 
 def everything(w, opt):
-    """The bits of the parameter and of its state."""
+    """Return the bits of the parameter and of its state."""
     return [w.data.tobytes(), *((k, v.tobytes()) for k, v in opt.state[w].items())]
 
 

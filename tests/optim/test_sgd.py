@@ -12,7 +12,7 @@ from minigrad.errors import ArgumentError, DtypeError
 
 
 def leaf(data, dtype=np.float64):
-    """A leaf that requires grad."""
+    """Return a leaf that requires grad."""
     return mg.tensor(np.array(data, dtype), requires_grad=True)
 
 
@@ -41,7 +41,7 @@ def name_of(options):
 
 
 def naive_steps(p, gradients, lr, momentum, dampening, weight_decay, nesterov, maximize):
-    """The docstring's formulas, in float64."""
+    """Follow the formulas of the docstring, in float64."""
     buffer = None
     for g in gradients:
         g = (-g if maximize else g) + weight_decay * p

@@ -11,7 +11,7 @@ from minigrad.errors import ArgumentError, DtypeError, MinigradError, ShapeError
 
 
 def leaf(data, dtype=np.float64):
-    """A leaf that requires grad."""
+    """Return a leaf that requires grad."""
     return mg.tensor(np.array(data, dtype), requires_grad=True)
 
 
@@ -56,7 +56,7 @@ def test_a_loaded_state_goes_on_as_if_there_had_been_no_break(dtype):
 
 @pytest.mark.parametrize("before, after", [("float32", "float64"), ("float64", "float32")])
 def test_momentum_goes_on_in_the_dtype_that_a_module_is_converted_to(before, after):
-    """And is kept there: each step builds on the buffer that the last one left."""
+    """The buffer stays in that dtype, and each step builds on what the last one left."""
     module = nn.Linear(2, 1, bias=False).to(before)
     (p,) = module.parameters()
     p.data[...] = 0.0
@@ -86,7 +86,7 @@ def test_a_state_is_named_by_the_order_of_parameters():
 
 
 def spoil(path, value):
-    """A change to a state: the entry at `path` becomes `value`, or goes if that is None."""
+    """Return a change to a state: the entry at `path` becomes `value`, or goes if that is None."""
 
     def change(state):
         *way, last = path
@@ -101,7 +101,7 @@ def spoil(path, value):
 
 
 def spoilt_buffer(value):
-    """The second parameter's buffer, so that what was loaded before it would show."""
+    """Spoil the second parameter's buffer, so that what was loaded before it would show."""
     return spoil(["state", 1, "momentum_buffer"], value)
 
 

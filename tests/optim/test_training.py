@@ -14,7 +14,7 @@ from minigrad.data import DataLoader
 
 
 def spirals(n, seed):
-    """Three interleaved spirals in the plane, which no linear model separates."""
+    """Return three interleaved spirals in the plane, which no linear model separates."""
     random = np.random.default_rng(seed)
     labels = np.arange(n) % 3
     radius = random.uniform(0.2, 1.0, n)
@@ -24,7 +24,7 @@ def spirals(n, seed):
 
 
 def mlp(hidden=32, batch_norm=True, dropout=0.0):
-    """2 - hidden - hidden - 3, as the bench's models are built."""
+    """Return a network 2 - hidden - hidden - 3, built as the bench builds its models."""
     layers = []
     for width in (2, hidden):
         layers += [nn.Linear(width, hidden), *[nn.BatchNorm1d(hidden)] * batch_norm, nn.ReLU()]
@@ -32,7 +32,7 @@ def mlp(hidden=32, batch_norm=True, dropout=0.0):
 
 
 def fit(model, x, labels, epochs, lr=0.1, seed=0):
-    """The loss of every step."""
+    """Return the loss of every step."""
     sgd = optim.SGD(model.parameters(), lr=lr, momentum=0.9)
     losses = []
     loader = DataLoader(x, labels, batch_size=50, shuffle=True, seed=seed)
@@ -47,7 +47,7 @@ def fit(model, x, labels, epochs, lr=0.1, seed=0):
 
 
 def accuracy(model, x, labels):
-    """The share of x that the model, in eval(), puts into the right class."""
+    """Return the share of x that the model, in eval mode, puts into the right class."""
     model.eval()
     with mg.no_grad():
         predicted = model(x).argmax(1).numpy()

@@ -10,7 +10,7 @@ from minigrad import nn
 
 @pytest.fixture(params=[True, False], ids=["fused", "composed"], autouse=True)
 def fused(request, monkeypatch):
-    """Run each test of the file that imports this for both forms, by their default argument."""
+    """Run each test of the file that imports this with either form as the default."""
     monkeypatch.setattr(
         F.batch_norm, "__defaults__", (*F.batch_norm.__defaults__[:-2], request.param, None)
     )

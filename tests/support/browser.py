@@ -45,7 +45,7 @@ def start() -> Iterator[Any]:
 
 
 class Page:
-    """An open page: methods to use it, and to read what it shows."""
+    """A Page is open; its methods use it, and read what it shows."""
 
     def __init__(self, chromium: Any) -> None:
         self.chromium = chromium

@@ -20,7 +20,7 @@ T = ops.TABLE
 
 
 class Case(NamedTuple):
-    """A call(*inputs, **attributes) on Tensors that must equal oracle(*inputs, **attributes).
+    """A Case says that call(*inputs, **attributes) on Tensors equals the oracle's result.
 
     Arrays of float64 among the inputs are differentiated; all other inputs are constant.
     """

@@ -5,7 +5,7 @@ from minigrad import nn
 
 
 class Block(nn.Module):
-    """A module with parameters, buffers, children and plain values, made in a mixed order."""
+    """A Block has parameters, buffers, children and plain values, made in a mixed order."""
 
     def __init__(self):
         self.inner = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))

@@ -195,7 +195,7 @@ RESULTS = [
 
 
 class Step:
-    """The writer of the lines of a step.
+    """A Step writes the lines of a step.
 
     setup: lines before the step; before: lines of the loop, which end with the call; has_slots:
     whether updates by hand have Tensors of their own.

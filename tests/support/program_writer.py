@@ -12,7 +12,7 @@ Shape = tuple[int, ...]  # without the batch
 
 
 class Choices:
-    """Makes choices, each with a name.
+    """Choices are made one by one, each with a name.
 
     With a seed, choices are random. Without one, a choice is the option in `given`, or else the
     first and simplest.
@@ -53,7 +53,7 @@ STYLES = {  # how the model's functions refer to a part of it
 
 
 class Writer:
-    """Writes one program; blocks and steps use it."""
+    """A Writer writes one program; blocks and steps use it."""
 
     def __init__(self, choices: Choices) -> None:
         self.choices = choices

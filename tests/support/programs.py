@@ -168,7 +168,7 @@ def difference(got: dict[str, Any], wanted: dict[str, Any], loose: bool) -> str:
 
 
 class Outcome:
-    """The outcome of a program: a failure, unless `failure` and `kind` are empty.
+    """An Outcome is what came of a program: a failure, unless `failure` and `kind` are empty.
 
     kind: a text that is the same for similar failures; text: the program; notes: warnings.
     """
@@ -291,7 +291,7 @@ def at_most(seconds: float) -> Iterator[None]:
 
 
 class Log:
-    """A file with a line for each program that began and for each that ended.
+    """A Log is a file with a line for each program that began and for each that ended.
 
     A run can continue where it was stopped, and a program that killed the process is known.
     """

@@ -53,7 +53,7 @@ print(json.dumps({"out": out, "compiled": count("cache_misses"), "loaded": count
 
 
 class Small:
-    """A package with two kernels, one with a helper in another file; starts processes of it."""
+    """A Small is a package with two kernels, one with a helper in another file, and runs it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.package = folder, folder / "small" / "kernels"

@@ -37,7 +37,7 @@ def numbers(x):
 
 
 def run(bn, x, g):
-    """One forward and backward through a float64 layer, and its statistics afterwards."""
+    """Run forward and backward through a float64 layer; return results and statistics."""
     leaf = torch.tensor(x, requires_grad=True)
     bn.zero_grad()
     y = bn(leaf)
@@ -57,7 +57,7 @@ def run(bn, x, g):
 
 
 def make():
-    """The whole content of the file."""
+    """Return the whole content of the file."""
     # RandomState's stream is frozen, so the same seed will always give the same inputs.
     rng = np.random.RandomState(20150211)
     cases = {}

@@ -15,9 +15,12 @@ from typing import Any
 import pytest
 from browser import Page, start
 from hypothesis import HealthCheck, settings
+from interpreted import as_python as run_as_python
+from interpreted import interpreted
 from pages import digits_loss, small_loss
 
 import minigrad as mg
+from minigrad.kernels import codegen_runtime
 
 # A test must not fail because a machine is slow.
 settings.register_profile(
@@ -51,6 +54,16 @@ def old_objects_are_frozen() -> None:
     """Exclude what other files have left, such as compiled functions, from garbage collection."""
     gc.collect()
     gc.freeze()
+
+
+GENERATED = interpreted(vars(codegen_runtime), vars(codegen_runtime))
+
+
+@pytest.fixture
+def as_python() -> Iterator[None]:
+    """Run generated functions, and the kernels that they call, as Python."""
+    with run_as_python(GENERATED):
+        yield
 
 
 chromium = pytest.fixture(scope="session")(start)

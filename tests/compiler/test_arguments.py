@@ -26,7 +26,8 @@ from minigrad.compiler.runtime.executable import Executable
 from minigrad.engine.tracer import tracing
 from minigrad.errors import ArgumentError, DtypeError, TraceError
 
-from .test_table import as_python  # noqa: F401
+pytestmark = pytest.mark.usefixtures("as_python")
+
 
 X = np.arange(1.0, 4.0)
 

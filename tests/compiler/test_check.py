@@ -17,7 +17,8 @@ from minigrad.compiler.tracing.trace import Trace
 from minigrad.errors import ArgumentError, TraceError
 from minigrad.ops import index_steps, random
 
-from .test_table import as_python  # noqa: F401
+pytestmark = pytest.mark.usefixtures("as_python")
+
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((12, 8, 3)).astype(np.float32)

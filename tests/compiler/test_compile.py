@@ -6,55 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from small_networks import batches, network, same, state
 
 import minigrad as mg
 from minigrad import functional as F
-from minigrad import nn, optim
+from minigrad import optim
 from minigrad.errors import ArgumentError, DtypeError, OutOfRangeError, TraceError
-
-
-def make(fused=True, seed=0, sizes=(6, 5, 4), dropout=0.0, **options):
-    """Return a model with BatchNorm, its optimizer, and a step that trains it."""
-    mg.manual_seed(seed)
-    layers = [nn.Linear(sizes[0], sizes[1]), nn.BatchNorm1d(sizes[1], fused=fused), nn.ReLU()]
-    layers += [nn.Dropout(dropout)] if dropout else []
-    model = nn.Sequential(*layers, nn.Linear(sizes[1], sizes[2]))
-    opt = optim.SGD(model.parameters(), **{"lr": 0.1, "momentum": 0.9, **options})
-
-    def step(x, y):
-        opt.zero_grad()
-        loss = F.cross_entropy(model(x), y)
-        loss.backward()
-        opt.step()
-        return loss
-
-    return model, opt, step
-
-
-def batches(count, n=8, features=6, classes=4, dtype=np.float32, seed=1):
-    rng = np.random.default_rng(seed)
-    return [
-        (rng.standard_normal((n, features)).astype(dtype), rng.integers(0, classes, n))
-        for _ in range(count)
-    ]
-
-
-def state(model, opt):
-    """Return everything that training changes."""
-    found = dict(model.state_dict())
-    for i, p in enumerate(model.parameters()):
-        if p in opt.state:
-            found[f"momentum {i}"] = opt.state[p]["momentum_buffer"].copy()
-    return found
-
-
-def same(a, b, tolerance=0.0):
-    assert a.keys() == b.keys()
-    for name, x in a.items():
-        if tolerance:
-            np.testing.assert_allclose(x, b[name], rtol=tolerance, atol=tolerance, err_msg=name)
-        else:
-            np.testing.assert_array_equal(x, b[name], err_msg=name)
 
 
 @pytest.mark.sampled(3)
@@ -66,7 +23,7 @@ def test_training(fused, dtype):
     Compiled steps run the kernels that eager ones run, so every bit is the same; composed, rounding
     differs. Every 20th step is eager in both, and each 8th batch is a partial one.
     """
-    (m1, o1, eager), (m2, o2, plain) = make(fused), make(fused)
+    (m1, o1, eager), (m2, o2, plain) = network(fused=fused), network(fused=fused)
     for m in (m1, m2):
         m.to(dtype)
     compiled = mg.compile(plain)
@@ -95,7 +52,7 @@ def test_training(fused, dtype):
     ids=str,
 )
 def test_options_of_sgd(options):
-    (m1, o1, eager), (m2, o2, plain) = make(**options), make(**options)
+    (m1, o1, eager), (m2, o2, plain) = network(**options), network(**options)
     compiled = mg.compile(plain)
     for x, y in batches(4):
         eager(mg.tensor(x), mg.tensor(y))
@@ -105,7 +62,7 @@ def test_options_of_sgd(options):
 
 def test_groups_that_part():
     """Two groups begin with one lr, one of them gets another, and momentum goes and comes."""
-    pairs = [make(), make()]
+    pairs = [network(), network()]
     for i, (model, _, _) in enumerate(pairs):
         halves = list(model.parameters())
         groups = [{"params": halves[:3]}, {"params": halves[3:]}]
@@ -128,7 +85,7 @@ def test_groups_that_part():
 
 def test_modes_and_attributes():
     """Each call reads modes and attributes of modules; a mode seen before needs no new trace."""
-    (m1, o1, eager), (m2, o2, plain) = make(), make()
+    (m1, o1, eager), (m2, o2, plain) = network(), network()
     compiled = mg.compile(plain)
     data = batches(12)
     for i, (x, y) in enumerate(data):
@@ -144,7 +101,7 @@ def test_modes_and_attributes():
 
 def test_frozen_and_replaced():
     """A step follows requires_grad, parameters in new memory, and loaded states."""
-    (m1, o1, eager), (m2, o2, plain) = make(), make()
+    (m1, o1, eager), (m2, o2, plain) = network(), network()
     compiled = mg.compile(plain)
     saved = None
     for i, (x, y) in enumerate(batches(10)):
@@ -167,7 +124,7 @@ def test_frozen_and_replaced():
 
 def test_gradients_that_add_up():
     """Two backward passes add up for one update, and the caller may clear `.grad` between."""
-    (m1, o1, _), (m2, o2, _) = make(), make()
+    (m1, o1, _), (m2, o2, _) = network(), network()
 
     def half(model):
         def run(x, y):
@@ -188,7 +145,7 @@ def test_gradients_that_add_up():
 
 def test_a_bad_label_changes_no_parameter():
     """The error is that of the eager step, and the call leaves nothing behind."""
-    model, opt, plain = make()
+    model, opt, plain = network()
     compiled = mg.compile(plain)
     (x, y), (x2, y2) = batches(2)
     compiled(x, y)
@@ -216,7 +173,7 @@ def test_a_bad_label_changes_no_parameter():
 )
 def test_a_step_that_looks_at_a_value_is_refused(name, look):
     """The error says what to do, and everything that the step has done is taken back."""
-    model, opt, plain = make()
+    model, opt, plain = network()
 
     def step(x, y):
         loss = plain(x, y)
@@ -234,7 +191,7 @@ def test_a_step_that_looks_at_a_value_is_refused(name, look):
 
 def test_any_function():
     """Inference, nested results, keywords, static values and Hessian-vector products compile."""
-    model, *_ = make()
+    model, *_ = network()
     model.eval()
 
     def infer(x, scale=1.0, *, names=("a", "b")):
@@ -279,7 +236,7 @@ def test_results_are_the_callers_own():
 
 def test_dropout_draws_anew():
     """Each call draws new numbers, the same as an eager call after the same seed."""
-    (m1, o1, eager), (m2, o2, plain) = make(dropout=0.5), make(dropout=0.5)
+    (m1, o1, eager), (m2, o2, plain) = network(dropout=0.5), network(dropout=0.5)
     compiled = mg.compile(plain)
     data = batches(6)
     for run, x_of in ((eager, mg.tensor), (compiled, np.asarray)):
@@ -341,8 +298,8 @@ def test_refuses_what_it_cannot_take():
 
 def test_threads():
     """Threads train by a step of each, and call one that they share, while others run eagerly."""
-    runs = [make(seed=i) for i in range(4)]
-    expected = [make(seed=i) for i in range(4)]
+    runs = [network(seed=i) for i in range(4)]
+    expected = [network(seed=i) for i in range(4)]
     data = batches(12)
 
     def train(i):
@@ -381,7 +338,7 @@ def test_what_the_report_says_of_memory():
 
 def test_source_and_report():
     """The source is a file of Python without a size or a number that changes."""
-    *_, plain = make(fused=False)
+    *_, plain = network(fused=False)
     compiled = mg.compile(plain)
     sources = []
     for n in (8, 12):
@@ -404,7 +361,7 @@ def test_source_and_report():
 
 def test_composed_batch_norm_comes_to_the_closed_form():
     """Forward passes twice for the statistics and once for y, backward once for the sums and dx."""
-    *_, plain = make(fused=False)
+    *_, plain = network(fused=False)
     compiled = mg.compile(plain)
     for x, y in batches(2):
         compiled(x, y)
@@ -415,7 +372,7 @@ def test_composed_batch_norm_comes_to_the_closed_form():
 @pytest.mark.parametrize("drop_last", [False, True])
 def test_epochs(drop_last):
     """An epoch gives the bits of a loop of calls: losses, state, and the loader's place."""
-    (m1, o1, one), (m2, o2, two) = make(), make()
+    (m1, o1, one), (m2, o2, two) = network(), network()
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((203, 6)).astype(np.float32), rng.integers(0, 4, 203)
     loaders = [
@@ -438,11 +395,11 @@ def test_epochs(drop_last):
 
 def test_an_epoch_that_fails():
     """A label out of range ends an epoch before its batch, and the error names the label."""
-    model, opt, plain = make()
+    model, opt, plain = network()
     compiled = mg.compile(plain)
     ((x, y),) = batches(1, 400)
     compiled.epoch(x, y, batch_size=8)
-    (m1, o1, eager) = make()
+    (m1, o1, eager) = network()
     eager_again = mg.compile(eager)
     eager_again.epoch(x, y, batch_size=8)
     y = y.copy()
@@ -457,7 +414,7 @@ def test_an_epoch_that_fails():
 
 
 def test_an_epoch_that_is_not_one_function():
-    (m1, o1, one), (m2, o2, two) = make(dropout=0.5), make(dropout=0.5)
+    (m1, o1, one), (m2, o2, two) = network(dropout=0.5), network(dropout=0.5)
     ((x, y),) = batches(1, 60)
     step, whole = mg.compile(one), mg.compile(two)
     loader = mg.data.DataLoader(x, y, batch_size=10)
@@ -470,7 +427,7 @@ def test_an_epoch_that_is_not_one_function():
 
 def test_gradients_that_others_have_made():
     """A step may scale and apply gradients that eager backward passes have left."""
-    (m1, o1, _), (m2, o2, _) = make(), make()
+    (m1, o1, _), (m2, o2, _) = network(), network()
 
     def update(model, opt):
         def run(scale):
@@ -544,7 +501,7 @@ def test_averages_and_updates_by_hand():
 
 
 def test_another_group_of_parameters():
-    (m1, o1, eager), (m2, o2, plain) = make(), make()
+    (m1, o1, eager), (m2, o2, plain) = network(), network()
     compiled = mg.compile(plain)
     for i, (x, y) in enumerate(batches(6)):
         if i == 3:
@@ -598,7 +555,7 @@ def test_groups_that_are_replaced(change):
 
 def test_a_step_that_only_updates():
     """The update uses the gradients that are there at the call."""
-    (m1, o1, _), (m2, o2, _) = make(), make()
+    (m1, o1, _), (m2, o2, _) = network(), network()
     second = mg.compile(lambda: o2.step())
     for x, y in batches(5):
         for m, o in ((m1, o1), (m2, o2)):

@@ -20,12 +20,11 @@ from typing import Any
 import numba
 import numpy as np
 import pytest
+from small_networks import batches, network, same, state
 
 import minigrad as mg
 from minigrad import ops
 from minigrad.compiler.codegen.calls import CALLS
-
-from .test_compile import batches, make, same, state
 
 jit_only = pytest.mark.skipif(
     bool(numba.config.DISABLE_JIT),  # type: ignore[attr-defined]
@@ -210,7 +209,7 @@ class Stop(BaseException):
 )
 def test_an_interrupt_finds_an_epoch_between_two_batches() -> None:
     x, y = (np.concatenate(a) for a in zip(*batches(3000), strict=True))
-    (model, opt, step), (m2, o2, plain) = make(), make()
+    (model, opt, step), (m2, o2, plain) = network(), network()
     compiled, expected = mg.compile(step), mg.compile(plain)
 
     def stop(*_: Any) -> None:
@@ -241,7 +240,7 @@ def test_an_interrupt_finds_an_epoch_between_two_batches() -> None:
 def test_an_exception_between_two_parts_changes_nothing(monkeypatch: Any, fault: Any) -> None:
     """Updates come last, also where NumPy runs an operation between compiled parts."""
     monkeypatch.delitem(CALLS, "concat")
-    (model, opt, step), (m2, o2, eager) = make(), make()
+    (model, opt, step), (m2, o2, eager) = network(), network()
 
     def with_concat(inner: Any) -> Any:
         return lambda x, y: (inner(mg.concat([x[:4], x[4:]]), y), mg.concat([x, x]))
@@ -271,7 +270,7 @@ def test_an_exception_between_two_parts_changes_nothing(monkeypatch: Any, fault:
 
 
 def test_an_interrupt_of_a_trace_takes_it_back(monkeypatch: Any) -> None:
-    (model, opt, step), (m2, o2, eager) = make(), make()
+    (model, opt, step), (m2, o2, eager) = network(), network()
     compiled = mg.compile(lambda x, y: (step(x, y), interrupt())[0])
     before = state(model, opt)
     x, y = batches(1)[0]

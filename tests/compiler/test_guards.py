@@ -25,7 +25,8 @@ import minigrad as mg
 from minigrad import nn, optim
 from minigrad.compiler.tracing.guards import same
 
-from .test_table import as_python  # noqa: F401
+pytestmark = pytest.mark.usefixtures("as_python")
+
 
 X = np.arange(1.0, 4.0)
 

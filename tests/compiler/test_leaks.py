@@ -10,7 +10,8 @@ import minigrad as mg
 from minigrad import nn, optim
 from minigrad.errors import ArgumentError, TraceError
 
-from .test_table import as_python  # noqa: F401
+pytestmark = pytest.mark.usefixtures("as_python")
+
 
 X = np.arange(6.0, dtype=np.float32).reshape(2, 3)
 

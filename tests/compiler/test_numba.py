@@ -3,22 +3,19 @@
 A function has many cases, which takes less time than a function for each.
 """
 
+import dtype_cases
+import index_cases
 import numba
 import numpy as np
 import pytest
+from case_runs import LOOK, RANDOM, close_in_dtype, split
 from cases import CASES
+from dtype_cases import DTYPES
+from function_cases import FUNCTIONS, tensors
+from random_programs import BINARY, UNARY, program
 
 import minigrad as mg
 from minigrad import ops
-
-from .test_dtypes import BINARY as BINARY_OF_DTYPES
-from .test_dtypes import DTYPES, casts_agree, data, those_that_work
-from .test_dtypes import UNARY as UNARY_OF_DTYPES
-from .test_indices import agree as agree_at
-from .test_indices import arrangements
-from .test_ops import FUNCTIONS, tensors
-from .test_random_programs import BINARY, UNARY, program
-from .test_table import LOOK, RANDOM, close, split
 
 MANY = 30  # a primitive with more cases than this runs a quarter of them here
 TOGETHER = 10
@@ -33,7 +30,7 @@ def by_numba(function, *makers):
     compiled = mg.compile(function)
     for make, expected in zip(makers, eager, strict=True):
         for a, b in zip(compiled(*make()), expected, strict=True):
-            close(a, b, b.dtype if b.dtype.kind == "f" else np.float32)
+            close_in_dtype(a, b, b.dtype if b.dtype.kind == "f" else np.float32)
     as_python = bool(numba.config.DISABLE_JIT)  # type: ignore[attr-defined]
     assert ("run as Python" in compiled.report()) == as_python
 
@@ -118,14 +115,14 @@ def test_random_programs(seed):
 @pytest.mark.parametrize("first", [5, 150, 1000])
 def test_indices(first):
     """A sample of all arrangements of an index agrees."""
-    agree_at(4, list(arrangements(4))[first::120][:4])
+    index_cases.agree(4, list(index_cases.arrangements(4))[first::120][:4])
 
 
 @pytest.mark.exhaustive
 @pytest.mark.filterwarnings("ignore:compile. .* cannot be compiled")
 def test_casts():
     """The casts of test_dtypes.py, which run as Python there, agree in machine code."""
-    casts_agree()
+    dtype_cases.casts_agree()
 
 
 @pytest.mark.exhaustive
@@ -162,15 +159,15 @@ def test_transposes():
 def test_dtypes(shift):
     """Functions of one and of two arrays agree, of each dtype and one other."""
     pairs = list(zip(DTYPES, [*DTYPES[shift:], *DTYPES[:shift]], strict=True))
-    given = BINARY_OF_DTYPES[:15] if shift else UNARY_OF_DTYPES[:18]
+    given = dtype_cases.BINARY[:15] if shift else dtype_cases.UNARY[:18]
 
     def makes(seed):
         rng = np.random.default_rng(seed)
-        return [mg.tensor(data(rng, dtype, (3, 2))) for pair in pairs for dtype in pair]
+        return [mg.tensor(dtype_cases.data(rng, dtype, (3, 2))) for pair in pairs for dtype in pair]
 
     inputs = makes(0)
     works = [
-        those_that_work(given, *inputs[2 * i : 2 * i + (2 if shift else 1)])
+        dtype_cases.those_that_work(given, *inputs[2 * i : 2 * i + (2 if shift else 1)])
         for i in range(len(pairs))
     ]
 

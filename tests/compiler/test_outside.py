@@ -17,7 +17,8 @@ import minigrad as mg
 from minigrad import nn
 from minigrad.errors import TraceError
 
-from .test_table import as_python  # noqa: F401
+pytestmark = pytest.mark.usefixtures("as_python")
+
 
 RATE = 2.0
 X = np.arange(3.0)

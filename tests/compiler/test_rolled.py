@@ -8,6 +8,7 @@ import re
 
 import numpy as np
 import pytest
+import random_programs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,8 +20,7 @@ from minigrad.compiler.codegen import module as emit
 from minigrad.compiler.runtime import backend
 from minigrad.errors import OutOfRangeError
 
-from . import test_random_programs as random_programs
-from .test_table import as_python  # noqa: F401  runs generated functions as Python
+pytestmark = pytest.mark.usefixtures("as_python")
 
 REAL = backend.function
 FEATURES, HIDDEN, CLASSES = 3, 4, 5
@@ -109,7 +109,7 @@ def test_an_unrolled_loop_in_machine_code(monkeypatch):
 )
 @pytest.mark.usefixtures("short")
 def test_random_programs(steps, shapes, seed):
-    random_programs.test_random_programs.hypothesis.inner_test(steps, shapes, seed)
+    random_programs.compiled_is_eager(steps, shapes, seed)
 
 
 def test_code_does_not_grow_with_the_number_of_turns():

@@ -4,64 +4,19 @@ Generated functions run as Python here, since Numba takes long for each; test_co
 test_numba.py compile theirs.
 """
 
-import copy
 import warnings
 from typing import Any
 
 import numpy as np
-import programs
 import pytest
+from case_runs import ALL, LOOK, RANDOM, SMOOTH, close_in_dtype, split
 from cases import CASES, Case
 
 import minigrad as mg
-from minigrad import ops
 from minigrad.compiler import compile
 from minigrad.engine.tensor import Tensor
-from minigrad.kernels import codegen_runtime
 
-ALL = [pytest.param(n, c, id=f"{n}-{i}") for n, cs in CASES.items() for i, c in enumerate(cs)]
-SMOOTH = [p for p in ALL if ops.TABLE[p.values[0]].differentiable]
-RANDOM = {name for name, primitive in ops.TABLE.items() if primitive.random}
-# Their cases compute a constant from the values of an input.
-LOOK = {"batch_norm_grad", "label_cross_entropy_grad"}
-
-
-GENERATED = programs.interpreted(vars(codegen_runtime), vars(codegen_runtime))
-
-
-@pytest.fixture(autouse=True)
-def as_python():
-    """Run generated functions, and the kernels that they call, as Python."""
-    with programs.as_python(GENERATED):
-        yield
-
-
-def is_float(x: Any) -> bool:
-    return isinstance(x, np.ndarray) and x.dtype == np.float64
-
-
-def split(case: Case, dtype: Any) -> tuple[Any, list[Any], list[Any]]:
-    """Return a function of the arrays to differentiate, these arrays, and others like them."""
-    at = [i for i, x in enumerate(case.inputs) if is_float(x)]
-    first = [case.inputs[i].astype(dtype) for i in at]
-    # The same numbers in another order lie as far away from kinks and poles.
-    other = [a.ravel()[::-1].reshape(a.shape).copy() for a in first]
-
-    def call(*arrays: Any) -> Any:
-        inputs = [copy.deepcopy(x) for x in case.inputs]
-        for i, x in zip(at, arrays, strict=True):
-            inputs[i] = x
-        return case.call(*inputs, **copy.deepcopy(case.attributes))
-
-    return call, first, other
-
-
-def close(got: Any, expected: Any, dtype: Any) -> None:
-    assert got.dtype == expected.dtype
-    assert got.shape == expected.shape
-    unit = np.finfo(dtype).eps
-    # Sums, whose order differs, and functions of the math library, which NumPy has its own of.
-    np.testing.assert_allclose(got.data, expected.data, rtol=64 * unit, atol=32 * unit)
+pytestmark = pytest.mark.usefixtures("as_python")
 
 
 @pytest.mark.sampled(15, by="name")
@@ -76,7 +31,7 @@ def test_forward(name: str, case: Case, dtype: Any) -> None:
     compiled(*first)
     for arrays in (first, other):
         expected = call(*[Tensor(a) for a in arrays])
-        close(compiled(*arrays), expected, dtype)
+        close_in_dtype(compiled(*arrays), expected, dtype)
 
 
 @pytest.mark.sampled(15, by="name")
@@ -106,7 +61,7 @@ def test_gradient(name: str, case: Case, dtype: Any) -> None:
         for a, b in zip(compiled(*leaves(arrays)), gradients(*leaves(arrays)), strict=True):
             assert (a is None) == (b is None)
             if a is not None:
-                close(a, b, dtype)
+                close_in_dtype(a, b, dtype)
 
 
 @pytest.mark.exhaustive

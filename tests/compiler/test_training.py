@@ -4,18 +4,15 @@ The four named networks are trained for 200 steps, with both forms of BatchNorm,
 a changed lr; steps and inference also run in evaluation mode.
 """
 
-from itertools import pairwise
-
 import numba
 import numpy as np
 import pytest
+from small_networks import network, state
 
 import minigrad as mg
 from minigrad import functional as F
 from minigrad import nn, optim
 from minigrad.errors import OutOfRangeError
-
-from .test_compile import state
 
 COMPILED = not numba.config.DISABLE_JIT
 # As in bench/workloads.py, but for wide, whose every step would take 40 ms.
@@ -29,25 +26,6 @@ STEPS = 200
 if not COMPILED:  # the same, in sizes for which kernels can run as Python
     NETS = {name: ((6, 5, 4, 3)[-len(sizes) :], 8) for name, (sizes, _) in NETS.items()}
     STEPS = 40
-
-
-def make(sizes, fused, activation=nn.ReLU, dtype=np.float32, **options):
-    """Return a model of Linear, BatchNorm1d and activation, its optimizer, and a training step."""
-    mg.manual_seed(0)
-    layers = []
-    for n, m in pairwise(sizes[:-1]):
-        layers += [nn.Linear(n, m), nn.BatchNorm1d(m, fused=fused, **options), activation()]
-    model = nn.Sequential(*layers, nn.Linear(*sizes[-2:])).to(dtype)
-    opt = optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
-
-    def step(x, y):
-        opt.zero_grad()
-        loss = F.cross_entropy(model(x), y)
-        loss.backward()
-        opt.step()
-        return loss
-
-    return model, opt, step
 
 
 def batches(sizes, n, count):
@@ -85,7 +63,9 @@ def test_training(name, form):
     """
     sizes, n = NETS[name]
     fused, activation, dtype = FORMS[form]
-    (m1, o1, eager), (m2, o2, plain) = (make(sizes, fused, activation, dtype) for _ in range(2))
+    (m1, o1, eager), (m2, o2, plain) = (
+        network(sizes, fused, activation, dtype=dtype, lr=0.01) for _ in range(2)
+    )
     compiled, infer = mg.compile(plain), mg.compile(lambda x: m2(x))
     bound = 0.0 if fused else 32 * np.finfo(dtype).eps
     for i, (x, y) in enumerate(batches(sizes, n, STEPS)):
@@ -107,8 +87,8 @@ def test_training(name, form):
 def test_the_mean_of_all_batches(fused):
     """With momentum=None, the weight of a batch depends on how many there were."""
     sizes, n = (6, 5, 4), 8
-    m1, _, eager = make(sizes, fused, momentum=None)
-    m2, _, plain = make(sizes, fused, momentum=None)
+    m1, _, eager = network(sizes, fused, average=None, lr=0.01)
+    m2, _, plain = network(sizes, fused, average=None, lr=0.01)
     compiled = mg.compile(plain)
     for i, (x, y) in enumerate(batches(sizes, n, 12)):
         if i == 8:

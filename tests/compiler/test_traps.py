@@ -15,7 +15,7 @@ from minigrad import functional as F
 from minigrad import nn, optim
 from minigrad.errors import TraceError
 
-from .test_table import as_python  # noqa: F401
+pytestmark = pytest.mark.usefixtures("as_python")
 
 
 def square(seed):

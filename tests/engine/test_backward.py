@@ -4,6 +4,7 @@ import weakref
 
 import numpy as np
 import pytest
+from leaves import assert_tensor, leaf
 
 import minigrad as mg
 from minigrad import nn
@@ -11,18 +12,6 @@ from minigrad.engine.backward import backward_pass
 from minigrad.engine.tape import tape
 from minigrad.errors import ArgumentError, DtypeError, GradError, ShapeError
 from minigrad.ops.primitive import TABLE, Primitive, primitive
-
-
-def leaf(data, dtype=np.float64):
-    """Return a leaf that requires grad."""
-    return mg.tensor(np.array(data, dtype), requires_grad=True)
-
-
-def assert_tensor(actual, expected, dtype=np.float64):
-    """Check the exact values, shape and dtype."""
-    assert actual.dtype == dtype
-    np.testing.assert_array_equal(actual.numpy(), np.array(expected, dtype), strict=True)
-
 
 # --- backward -----------------------------------------------------------------------------------
 

@@ -7,21 +7,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from leaves import assert_tensor, leaf
 
 import minigrad as mg
 from minigrad.errors import DtypeError, GradError
-
-
-def leaf(data, dtype=np.float64):
-    """Return a leaf that requires grad."""
-    return mg.tensor(np.array(data, dtype), requires_grad=True)
-
-
-def assert_tensor(actual, expected, dtype=np.float64):
-    """Check the exact values, shape and dtype."""
-    assert actual.dtype == dtype
-    np.testing.assert_array_equal(actual.numpy(), np.array(expected, dtype), strict=True)
-
 
 # --- mg.grad and higher derivatives -------------------------------------------------------------
 

@@ -4,23 +4,12 @@ import operator
 
 import numpy as np
 import pytest
+from leaves import assert_tensor, leaf
 
 import minigrad as mg
 from minigrad import functional as F
 from minigrad import optim
 from minigrad.errors import DtypeError, GradError, ShapeError
-
-
-def leaf(data, dtype=np.float64):
-    """Return a leaf that requires grad."""
-    return mg.tensor(np.array(data, dtype), requires_grad=True)
-
-
-def assert_tensor(actual, expected, dtype=np.float64):
-    """Check the exact values, shape and dtype."""
-    assert actual.dtype == dtype
-    np.testing.assert_array_equal(actual.numpy(), np.array(expected, dtype), strict=True)
-
 
 # --- memory -------------------------------------------------------------------------------------
 

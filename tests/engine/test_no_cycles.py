@@ -10,6 +10,7 @@ import weakref
 
 import numpy as np
 import pytest
+from leaves import leaf
 
 import minigrad as mg
 from minigrad import functional as F
@@ -18,11 +19,6 @@ from minigrad.engine.tape import Record
 from minigrad.errors import GradError, MinigradError
 
 ENGINE = sys.modules["minigrad.engine.dispatch"]
-
-
-def leaf(data):
-    """Return a float64 leaf that requires grad."""
-    return mg.tensor(np.array(data, np.float64), requires_grad=True)
 
 
 # --- leaks --------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from leaves import leaf
 
 import minigrad as mg
 from minigrad import functional as F
@@ -17,11 +18,6 @@ from minigrad.engine.tape import Record, tape
 from minigrad.errors import DtypeError, GradError, MinigradError
 
 ENGINE = sys.modules["minigrad.engine.dispatch"]
-
-
-def leaf(data):
-    """Return a float64 leaf that requires grad."""
-    return mg.tensor(np.array(data, np.float64), requires_grad=True)
 
 
 # --- modes --------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from explained import close, network
 
 import minigrad as mg
 from minigrad import nn
@@ -18,8 +19,6 @@ from minigrad.errors import ArgumentError
 from minigrad.explainer import evaluate
 from minigrad.explainer.analysis.folding import Dataflow, folded_variables, sections_of
 from minigrad.explainer.analysis.paths import distinct_paths
-
-from .test_explain import close, network
 
 
 def test_a_gradient_is_the_sum_over_its_paths() -> None:

@@ -7,13 +7,12 @@ import re
 
 import numpy as np
 import pytest
+from case_runs import SMOOTH, run, tensors
 from cases import Case
+from explained import network
 
 import minigrad as mg
 from minigrad.explainer.render.latex import Latex
-from tests.ops.test_primitives import SMOOTH, run, tensors
-
-from .test_explain import network
 
 
 def maths(text: str) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from explained import close, network
 
 import minigrad as mg
 from minigrad import functional as F
@@ -12,8 +13,6 @@ from minigrad import nn
 from minigrad.errors import DtypeError
 from minigrad.explainer import evaluate, ladder
 from minigrad.ops.primitive import Primitive
-
-from .test_explain import close, network
 
 
 def test_names_of_the_caller_and_names_given() -> None:

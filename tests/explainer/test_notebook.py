@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from case_runs import SMOOTH, run, tensors
 from cases import Case
 from pages import digits_loss
 
@@ -17,7 +18,6 @@ from minigrad import nn
 from minigrad.explainer.render.heatmap import summary
 from minigrad.explainer.render.mathml import MathML
 from minigrad.ops.primitive import Primitive
-from tests.ops.test_primitives import SMOOTH, run, tensors
 
 EVIL = '<script>alert("1")</script>&\'\n`|$'
 

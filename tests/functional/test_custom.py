@@ -7,6 +7,7 @@ import itertools
 
 import numpy as np
 import pytest
+from leaves import leaf
 
 import minigrad as mg
 from minigrad import ops
@@ -40,10 +41,6 @@ def scaled():
     """Declare a primitive with two broadcast inputs, a rule for each, and an attribute."""
     rules = (lambda g, _y, _a, b, by: g * b * by, lambda g, _y, a, _b, by: g * a * by)
     return mg.primitive("scaled", lambda a, b, by: a * b * by, rules, formula="a * b * by")
-
-
-def leaf(x, dtype=np.float64):
-    return mg.tensor(np.array(x, dtype), requires_grad=True)
 
 
 def test_it_takes_what_functions_of_minigrad_take():

@@ -1,6 +1,6 @@
 """Values and derivatives at infinity, NaN, both zeros, and the largest and smallest numbers.
 
-One table holds them, with that of test_kinks.py: mathematical limits, NaN where there is none. Each
+One table holds them, with that of kinks.py: mathematical limits, NaN where there is none. Each
 row is computed eagerly and by compiled code, in both dtypes.
 """
 
@@ -9,6 +9,7 @@ import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import kinks
 import numpy as np
 import pytest
 
@@ -17,9 +18,8 @@ from minigrad import functional as F
 from minigrad import ops
 from minigrad.compiler import compile
 from minigrad.ops import TABLE
-from tests.compiler.test_table import as_python  # noqa: F401  a fixture, for all tests here
 
-from . import test_kinks
+pytestmark = pytest.mark.usefixtures("as_python")
 
 nan, inf = math.nan, math.inf
 log2, half = math.log(2.0), [0.5] * 3
@@ -267,7 +267,7 @@ def table(dtype: Any) -> dict[str, Row]:
 
 KINKS = {
     f"kink: {name}": Row(row.ours, row.inputs, row.y, row.gradients)
-    for name, row in test_kinks.ROWS.items()
+    for name, row in kinks.ROWS.items()
 }
 NAMES = [*table(np.float64), *KINKS]
 

@@ -3,49 +3,19 @@
 A primitive without a case, or a case without a primitive, fails here.
 """
 
-import copy
 import inspect
 import re
 from typing import Any
 
 import numpy as np
 import pytest
+from case_runs import ALL, CONSTANT, SMOOTH, run, tensors
 from cases import CASES, Case
 
 import minigrad as mg
 from minigrad import ops
 from minigrad.engine.backward import outputs_of
 from minigrad.engine.tensor import Tensor
-
-ALL = [pytest.param(n, c, id=f"{n}-{i}") for n, cs in CASES.items() for i, c in enumerate(cs)]
-SMOOTH = [p for p in ALL if ops.TABLE[p.values[0]].differentiable]
-CONSTANT = [p for p in ALL if not ops.TABLE[p.values[0]].differentiable]
-
-
-def is_float(x: Any) -> bool:
-    """Return whether a case's input is differentiated."""
-    return isinstance(x, np.ndarray) and x.dtype == np.float64
-
-
-def tensors(case: Case, dtype: Any = np.float64) -> list[Any]:
-    """Return copies of the inputs, with Tensors that require grad in place of float64 arrays.
-
-    Arrays of other dtypes stay arrays beside those, and become Tensors if there are none.
-    """
-    wrap = copy.deepcopy if any(map(is_float, case.inputs)) else mg.tensor
-    return [
-        Tensor(x.astype(dtype)).requires_grad_()
-        if is_float(x)
-        else wrap(x)
-        if isinstance(x, np.ndarray)
-        else x
-        for x in case.inputs
-    ]
-
-
-def run(case: Case, inputs: list[Any]) -> Tensor:
-    """Return the case's result for these inputs, with copies of its attributes."""
-    return case.call(*inputs, **copy.deepcopy(case.attributes))
 
 
 def test_each_primitive_has_cases_and_each_case_a_primitive() -> None:

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cases import CASES, Case
+from case_runs import SMOOTH, split
+from cases import Case
 
 import minigrad as mg
 from minigrad import functional as F
@@ -20,17 +21,9 @@ from minigrad.engine.backward import outputs_of
 from minigrad.engine.tensor import Tensor
 from minigrad.errors import GradError
 from minigrad.ops.primitive import Primitive
-from tests.compiler.test_table import (
-    as_python,  # noqa: F401  a fixture, for all tests here
-    split,
-)
 
-SMOOTH = [
-    pytest.param(n, c, id=f"{n}-{i}")
-    for n, cases in CASES.items()
-    for i, c in enumerate(cases)
-    if ops.TABLE[n].differentiable
-]
+pytestmark = pytest.mark.usefixtures("as_python")
+
 SEVERAL = [p for p in SMOOTH if ops.TABLE[p.values[0]].joint or len(p.values[1].inputs) > 1]
 
 

@@ -5,21 +5,11 @@ import re
 
 import numpy as np
 import pytest
+from leaves import leaf, set_grad
 
 import minigrad as mg
 from minigrad import optim
 from minigrad.errors import ArgumentError, DtypeError
-
-
-def leaf(data, dtype=np.float64):
-    """Return a leaf that requires grad."""
-    return mg.tensor(np.array(data, dtype), requires_grad=True)
-
-
-def set_grad(p, values):
-    """Give p a gradient of its own dtype."""
-    p.grad = mg.tensor(np.broadcast_to(values, p.shape).astype(p.dtype))
-
 
 COMBINATIONS = [
     {

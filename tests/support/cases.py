@@ -1,7 +1,7 @@
 """Inputs, attributes and an oracle for every primitive in `minigrad.ops.TABLE`.
 
 The oracles use NumPy and SciPy alone; if a primitive is one call of NumPy, its oracle is another.
-Inputs lie away from kinks and ties, which test_kinks.py has, so that finite differences hold.
+Inputs lie away from kinks and ties, which kinks.py has, so that finite differences hold.
 """
 
 import operator

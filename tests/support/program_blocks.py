@@ -24,7 +24,7 @@ def block(*dimensions: int, weight: int = 2) -> Callable[[Block], Block]:
 
 def weight_matrix(p: Writer, n: int, m: int) -> str:
     """Return an expression of shape (n, m) for `h @ ...`, in one of the forms that users write."""
-    form = p.pick("form", *(FORMS if not p.is_plain else ["W", "W.T"]))
+    form = p.pick("form", *FORMS)
     new = p.parameter
     match form:
         case "W":

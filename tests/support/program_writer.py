@@ -57,7 +57,6 @@ class Writer:
 
     def __init__(self, choices: Choices) -> None:
         self.choices = choices
-        self.is_plain = False
         self._scope: list[str] = []
         self.style = self.pick("style", *STYLES)
         self.dtype = self.pick("dtype", *["float64"] * 8, "float32", "mixed")

@@ -31,11 +31,11 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
+from interpreted import as_python
 from program_text import alone, write
 from program_writer import Choices
 
 import minigrad as mg
-from minigrad.compiler.runtime import backend
 from minigrad.engine.tensor import Tensor, as_tensor
 
 PASSED, FAILED, UNFINISHED = 0, 1, 2  # exit statuses
@@ -58,43 +58,6 @@ def eager(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def lifted(x: Any) -> Any:
     return as_tensor(x, "step") if isinstance(x, np.ndarray) else x
-
-
-def interpreted(names: dict[str, Any], within: dict[str, Any]) -> dict[str, Any]:
-    """Return the objects of these names, with Numba's functions replaced by Python's.
-
-    Functions whose globals are `within` call the replaced ones.
-    """
-    found: dict[str, Any] = {}
-    for name, x in names.items():
-        python = getattr(x, "py_func", x)
-        own = isinstance(python, types.FunctionType) and python.__globals__ is within
-        x = types.FunctionType(python.__code__, found) if own and not python.__closure__ else x
-        found[name] = getattr(x, "in_python", x)
-    return found
-
-
-@contextlib.contextmanager
-def as_python(kernels: dict[str, Any] | None = None, files: bool = True) -> Iterator[None]:
-    """Run generated functions as Python inside the `with` block.
-
-    kernels: functions to call instead of the compiled kernels of the same names; files: whether
-    the source is kept in files.
-    """
-    kernels = kernels or {}
-
-    def plain(module: Any, name: str, bare: bool = False) -> Any:
-        names = {k: kernels.get(k, x) for k, x in vars(module).items()}
-        return np.errstate(all="ignore")(interpreted(names, vars(module))[name])
-
-    before = backend.function, backend.write_generated
-    backend.function = plain
-    if not files:
-        backend.write_generated = lambda name, content: None
-    try:
-        yield
-    finally:
-        backend.function, backend.write_generated = before
 
 
 def seen(x: Any, name: str, found: dict[str, Any]) -> None:

@@ -1,0 +1,103 @@
+"""Random programs of two arrays, each step of which uses results so far, and a check of one."""
+
+import warnings
+
+import numpy as np
+from hypothesis import strategies as st
+
+import minigrad as mg
+from minigrad import functional as F
+
+UNARY = [
+    lambda a: a.exp() * 0.1,
+    lambda a: a.tanh(),
+    lambda a: a.relu(),
+    lambda a: a.sigmoid(),
+    lambda a: -a,
+    lambda a: a * a,
+    lambda a: a.abs(),
+    lambda a: F.softplus(a),
+    lambda a: F.softmax(a, -1) if a.ndim else a,
+    lambda a: a.clip(-0.5, None),
+    lambda a: mg.where(a > 0.1, a, a * 0.3),
+    lambda a: a - a.mean(),
+    lambda a: a.sum(0, keepdims=True) if a.ndim else a,
+    lambda a: a.mean(-1) if a.ndim else a,
+    lambda a: a.max(0) if a.ndim else a,
+    lambda a: a.var(0) if a.ndim and a.shape[0] > 1 else a,
+    lambda a: a.reshape(-1),
+    lambda a: a.T @ a * 0.1 if a.ndim == 2 else a,
+    lambda a: a[0] if a.ndim else a,
+    lambda a: a.detach() * a,
+    lambda a: a.unsqueeze(0),
+    lambda a: a.flatten(),
+]
+
+
+BINARY = [
+    lambda a, b: a + b,
+    lambda a, b: a - b * 0.5,
+    lambda a, b: a * b,
+    lambda a, b: a / (b * b + 1.0),
+    mg.maximum,
+    mg.minimum,
+    lambda a, b: mg.where(a > b, a, 2.0 * b),
+]
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just(1), st.integers(0, len(UNARY) - 1), st.integers(0, 9), st.just(0)),
+        st.tuples(
+            st.just(2), st.integers(0, len(BINARY) - 1), st.integers(0, 9), st.integers(0, 9)
+        ),
+    ),
+    min_size=1,
+    max_size=10,
+)
+
+
+SHAPES = [(3, 4), (4,), (1, 4), (3, 1), (), (2, 3, 4)]
+
+
+def program(steps, inputs):
+    """Apply the steps to results so far; if shapes do not fit, apply them to the first alone."""
+    found = list(inputs)
+    for arity, which, i, j in steps:
+        a, b = found[i % len(found)], found[j % len(found)]
+        try:
+            np.broadcast_shapes(a.shape, b.shape)
+        except ValueError:
+            b = a
+        found.append(UNARY[which](a) if arity == 1 else BINARY[which](a, b))
+    return found[-1]
+
+
+def compiled_is_eager(steps, shapes, seed):
+    """Check that a program's results and gradients agree compiled and eagerly, in float64."""
+
+    def both(*inputs):
+        y = program(steps, inputs)
+        grads = mg.grad((y * y).sum(), inputs, allow_unused=True)
+        return y, [g for g in grads if g is not None]
+
+    def arrays(seed):
+        rng = np.random.default_rng(seed)
+        return [
+            mg.tensor(rng.standard_normal(s).astype(np.float64)).requires_grad_() for s in shapes
+        ]
+
+    compiled = mg.compile(both)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            compiled(*arrays(100))
+    except mg.errors.GradError:  # the result may depend on neither
+        return
+    for other in (seed, seed + 10):
+        y, grads = compiled(*arrays(other))
+        expected, expected_grads = both(*arrays(other))
+        np.testing.assert_allclose(y.data, expected.data, rtol=1e-10, atol=1e-12)
+        for a, b in zip(grads, expected_grads, strict=True):
+            scale = 1e-3 + np.abs(b.data).max(initial=0.0)  # where terms cancel, of the terms
+            np.testing.assert_allclose(a.data / scale, b.data / scale, rtol=1e-10, atol=1e-10)

@@ -4,6 +4,7 @@ No fault, race or interrupt may make them crash, hang or leave half a step.
 """
 
 import copy
+import itertools
 import json
 import multiprocessing
 import os
@@ -12,7 +13,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,13 @@ from typing import Any
 import numba
 import numpy as np
 import pytest
+from calls import call_in_progress
 from small_networks import batches, network, same, state
 
 import minigrad as mg
 from minigrad import ops
 from minigrad.compiler.codegen.calls import CALLS
+from minigrad.compiler.runtime import executable
 
 jit_only = pytest.mark.skipif(
     bool(numba.config.DISABLE_JIT),  # type: ignore[attr-defined]
@@ -44,10 +46,7 @@ def use():
     return step(x).data.tolist()
 """
 FINISH = """
-(executable,) = step._executables.popitem()[1]
-from minigrad.compiler.runtime import backend
-kept = backend.function(executable.module, "step").stats
-print(json.dumps([out, str(step.path), sum(kept.cache_misses.values())]))
+print(json.dumps([out, str(step.path), "step: compiled by Numba" in step.report()]))
 """
 
 
@@ -69,16 +68,16 @@ class Folder:
             text=True,
         )
 
-    def run(self, script: str = "out = use()") -> tuple[Any, str, int, str]:
+    def run(self, script: str = "out = use()") -> tuple[Any, str, bool, str]:
         """Return the step's result, its file, whether it was compiled, and what stderr says."""
         process = self.start(script)
         output, errors = process.communicate(timeout=100)
         assert process.returncode == 0, errors
         return (*json.loads(output), errors)
 
-    def check(self, compiled: int, script: str = "out = use()") -> None:
-        out, path, count, errors = self.run(script)
-        assert (out, count, errors) == ([1.0] * 3, compiled, "") and Path(path).is_file()
+    def check(self, compiled: bool, script: str = "out = use()") -> None:
+        out, path, is_new, errors = self.run(script)
+        assert (out, is_new, errors) == ([1.0] * 3, compiled, "") and Path(path).is_file()
 
     def one(self, pattern: str) -> Path:
         (found,) = self.path.rglob(pattern)
@@ -92,18 +91,18 @@ def folder(tmp_path: Path) -> Folder:
 
 @jit_only
 def test_broken_files_are_written_anew(folder: Folder) -> None:
-    folder.check(1)
+    folder.check(compiled=True)
     source, code = folder.one("minigrad_*.py"), folder.one("minigrad_*.nbc")
     text, machine = source.read_bytes(), code.read_bytes()
     source.write_bytes(text[: len(text) // 2])
     code.write_bytes(machine[: len(machine) // 2])
-    folder.check(1)
+    folder.check(compiled=True)
     assert source.read_bytes() == text
     source.write_bytes(text.replace(b"2", b"3"))  # whoever edits it does not change what runs
     code.write_bytes(machine[:-1] + b"x")
-    folder.check(1)
+    folder.check(compiled=True)
     source.unlink()
-    folder.check(0)
+    folder.check(compiled=False)
 
 
 @pytest.mark.exhaustive
@@ -123,9 +122,9 @@ def test_killed_and_interrupted_while_compiling(folder: Folder) -> None:
         "try:\n    use(); raise SystemExit('in time')\n"
         "except KeyboardInterrupt:\n    out = use()"
     )
-    out, _, count, errors = folder.run(interrupted)
-    assert (out, count >= 1, errors) == ([1.0] * 3, True, "")
-    folder.check(0)
+    out, _, is_new, errors = folder.run(interrupted)
+    assert (out, is_new, errors) == ([1.0] * 3, True, "")
+    folder.check(compiled=False)
 
 
 @pytest.mark.exhaustive
@@ -141,7 +140,7 @@ def test_racing_processes(folder: Folder) -> None:
         output, errors = process.communicate(timeout=100)
         assert (process.returncode, errors) == (0, "")
         assert json.loads(output)[0] == [1.0] * 3
-    folder.check(0)
+    folder.check(compiled=False)
     assert list(folder.path.rglob("*.tmp")) == []
 
 
@@ -168,11 +167,11 @@ def test_an_edited_helper_is_compiled_anew(folder: Folder) -> None:
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(folder.package / "minigrad", package / "minigrad", ignore=ignored)
     folder.package = package
-    folder.check(1)
+    folder.check(compiled=True)
     helper = package / "minigrad" / "kernels" / "codegen_runtime.py"
     helper.write_text(helper.read_text().replace("(function(a))", "(0 * function(a))"))
-    out, _, count, _ = folder.run()
-    assert (out, count) == ([2.0] * 3, 1)  # of exp(-0) = 0
+    out, _, is_new, _ = folder.run()
+    assert (out, is_new) == ([2.0] * 3, True)  # of exp(-0) = 0
 
 
 PRODUCT = """
@@ -187,10 +186,10 @@ def test_what_is_loaded_brings_neither_scipy_nor_the_compiler(folder: Folder) ->
     names = ["numba.np.arraymath", "numba.np.arrayobj"]
     looked = f"[name for name in ['scipy.linalg', *{names}] if name in sys.modules]"
     script = f"{PRODUCT}out = {looked}"
-    out, _, count, _ = folder.run(script)
-    assert (out, count) == (names, 1)
-    out, _, count, _ = folder.run(script)
-    assert (out, count) == ([], 0)
+    out, _, is_new, _ = folder.run(script)
+    assert (out, is_new) == (names, True)
+    out, _, is_new, _ = folder.run(script)
+    assert (out, is_new) == ([], False)
     both = "from scipy.linalg import cython_blas, lu; lu(x); out = [step(x).data[0, 0].item()]"
     assert folder.run(f"{PRODUCT}{both}; out += [step(x).data[1, 1].item()]")[0] == [4.0, 4.0]
 
@@ -235,9 +234,22 @@ def test_an_interrupt_finds_an_epoch_between_two_batches() -> None:
     assert stopped
 
 
+def failing(function: Any, turns: Any, k: int, fault: Any) -> Any:
+    """Return the function with a fault in its k-th turn."""
+
+    def call(*given: Any) -> Any:
+        if next(turns) == k:
+            raise fault
+        return function(*given)
+
+    return call
+
+
 @pytest.mark.parametrize("fault", [Stop, MemoryError])
 @pytest.mark.filterwarnings("ignore:compile. .* cannot be compiled")
-def test_an_exception_between_two_parts_changes_nothing(monkeypatch: Any, fault: Any) -> None:
+def test_an_exception_between_two_parts_changes_nothing(
+    monkeypatch: Any, executables: Any, fault: Any
+) -> None:
     """Updates come last, also where NumPy runs an operation between compiled parts."""
     monkeypatch.delitem(CALLS, "concat")
     (model, opt, step), (m2, o2, eager) = network(), network()
@@ -250,19 +262,16 @@ def test_an_exception_between_two_parts_changes_nothing(monkeypatch: Any, fault:
     for x, y in data[:2]:
         compiled(x, y)
         expected(mg.tensor(x), mg.tensor(y))
-    executable = compiled._last
-    assert executable is not None and len(executable._steps) > 1
-    whole, before = executable._steps, state(model, opt)
-    for k in range(len(whole)):
-
-        def fail(_: Any) -> None:
-            raise fault
-
-        executable._steps = [*whole[:k], fail, *whole[k:]]
-        with pytest.raises(fault):
-            compiled(*data[2])
+    before, parts = state(model, opt), len(executables[0].emitted.steps)
+    assert parts > 1
+    for k in range(parts):
+        with monkeypatch.context() as patch:
+            turns = itertools.count()
+            for name in ("current_pool", "results_of"):  # one is called for each part
+                patch.setattr(executable, name, failing(getattr(executable, name), turns, k, fault))
+            with pytest.raises(fault):
+                compiled(*data[2])
         same(state(model, opt), before)
-    executable._steps = whole
     for x, y in data[2:]:
         compiled(x, y)
         expected(mg.tensor(x), mg.tensor(y))
@@ -306,19 +315,9 @@ def test_pickled_by_name_and_not_copied() -> None:
 @posix
 def test_a_child_of_a_process_in_a_compiled_call() -> None:
     """The child inherits a lock whose thread it does not have."""
-    inside, leave = threading.Event(), threading.Event()
-
-    def hold() -> None:
-        with doubled._running:
-            inside.set()
-            leave.wait(30)
-
     doubled(np.zeros(2))
     doubled(np.zeros(2))
-    thread = threading.Thread(target=hold)
-    thread.start()
-    inside.wait(30)
-    try:
+    with call_in_progress(doubled, np.zeros(2)):
         child = os.fork()
         if child == 0:
             os._exit(0 if (doubled(np.zeros(2)).data == 0).all() else 1)
@@ -332,9 +331,6 @@ def test_a_child_of_a_process_in_a_compiled_call() -> None:
             os.waitpid(child, 0)
             pytest.fail("the child waits")
         assert status == 0
-    finally:
-        leave.set()
-        thread.join()
 
 
 @jit_only

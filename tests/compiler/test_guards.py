@@ -765,7 +765,7 @@ def library(tmp_path, monkeypatch):
     del sys.modules["a_large_library"]
 
 
-def test_libraries_are_frozen(library):
+def test_libraries_are_frozen(library, executables):
     """Guards do not follow a library, however large, but follow what the user passes to it."""
     config = Config()
     function = lambda x: library.scaled(x, lambda y: y * config.rate)  # noqa: E731
@@ -775,10 +775,10 @@ def test_libraries_are_frozen(library):
     agree(compiled, function)
     library.RATE = 5.0
     np.testing.assert_array_equal(compiled(X).data, X * 6)
-    assert len(compiled._last._guards) < 50
+    assert len(executables[-1].captures.guards) < 50
 
 
-def test_what_is_traced_twice_takes_as_long():
+def test_what_is_traced_twice_takes_as_long(executables):
     """Guards cover the functions that run, not all that could."""
     names = {f"f{i}": None for i in range(300)}
     source = "\n".join(f"def f{i}(x):\n    return f{(i + 1) % 300}(x) * c.rate" for i in range(300))
@@ -788,7 +788,7 @@ def test_what_is_traced_twice_takes_as_long():
     exec(source + "\ndef step(x):\n    return x * c.rate if x is not None else f0(x)", space)
     compiled = mg.compile(space["step"])
     agree(compiled, space["step"])
-    assert len(compiled._last._guards) < 50
+    assert len(executables[-1].captures.guards) < 50
 
 
 @pytest.mark.parametrize("raising", [False, True])

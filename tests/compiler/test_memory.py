@@ -4,7 +4,6 @@ Other cases are several updates in one step, and what is left after an error.
 """
 
 import gc
-import sys
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -302,7 +301,7 @@ def test_parameters_of_another_dtype_or_order(change: Any) -> None:
     np.testing.assert_allclose(model.weight.data, m2.weight.data, rtol=1e-6)
 
 
-def test_a_compiled_call_counts_as_a_change_in_place() -> None:
+def test_a_compiled_call_counts_as_a_change_in_place(executables: Any) -> None:
     """This holds for one step, and for an epoch, whose first batch alone is a call."""
     model, _, step = trained()
     compiled = mg.compile(step)
@@ -313,8 +312,7 @@ def test_a_compiled_call_counts_as_a_change_in_place() -> None:
         run()
         with pytest.raises(GradError, match="was changed in place"):
             loss.backward()
-    executable = compiled._last
-    assert executable is not None
+    executable = executables[0]  # for one row
     loss = (model(mg.tensor(X, requires_grad=True)) ** 2).sum()
     if executable.emitted.epoch:
         executable.run_rows([X], np.array([[0], [1]]))
@@ -415,7 +413,7 @@ def test_an_error_in_the_second_update_leaves_the_first_as_without_compile() -> 
     np.testing.assert_allclose(w.data, w2.data, rtol=1e-6)
 
 
-def test_large_results_are_computed_where_the_caller_has_them() -> None:
+def test_large_results_are_computed_where_the_caller_has_them(executables: Any) -> None:
     """Each result has its own array, which no later call writes; views and repeats have, too."""
 
     def several(x: Any) -> Any:
@@ -425,12 +423,13 @@ def test_large_results_are_computed_where_the_caller_has_them() -> None:
     compiled = mg.compile(several)
     first, second = (np.full((200, 300), value) for value in (1.0, 2.0))
     compiled(first)
-    assert (buffers := compiled._last.buffer_bytes) < first.nbytes, buffers
+    (executable,) = executables
+    assert (buffers := executable.buffer_bytes) < first.nbytes, buffers
     calls = [(x, compiled(x)) for x in (first, second, first)]
     for x, found in calls:
         for a, b in zip(found, several(mg.tensor(x)), strict=True):
             np.testing.assert_array_equal(a.data, b.data)
-    assert calls[-1][1][0].data.ctypes.data in compiled._last.memory.places  # nothing was copied
+    assert calls[-1][1][0].data.ctypes.data in executable.memory.places  # nothing was copied
     arrays = [y.data for _, found in calls for y in found]
     for i, a in enumerate(arrays):
         assert not any(np.shares_memory(a, b) for b in arrays[:i])
@@ -461,7 +460,7 @@ def test_large_results_that_something_else_has_are_copied() -> None:
     assert (one[1].data != two[1].data).any()
 
 
-def test_a_large_result_of_a_refused_call_is_let_go() -> None:
+def test_a_large_result_of_a_refused_call_is_let_go(executables: Any) -> None:
     @mg.compile
     def chosen(x: Any, i: Any) -> Any:
         return x * 2.0, x[0].sum() + F.embedding(i, x).sum()
@@ -470,7 +469,9 @@ def test_a_large_result_of_a_refused_call_is_let_go() -> None:
     chosen(x, np.array([1, 2]))
     with pytest.raises(OutOfRangeError):
         chosen(x, np.array([1, 200]))
-    assert chosen._last.memory._arrays.keys().isdisjoint(chosen._last.memory._handed)
+    ((memory, program),) = [(each.memory, each.program) for each in executables]
+    large = [v for v in program.results if memory.hands_over(v)]
+    assert large and all(memory.find(v) is None for v in large)
     np.testing.assert_array_equal(chosen(x, np.array([1, 2]))[0].data, 2.0)
 
 
@@ -497,7 +498,7 @@ def test_a_refused_call_leaves_no_large_gradient() -> None:
 # --- many shapes ---------------------------------------------------------------------------------
 
 
-def test_plans_of_many_shapes_share_one_block() -> None:
+def test_traces_of_many_shapes_share_one_block(executables: Any) -> None:
     """The block is as large as the largest trace needs, and the oldest traces go."""
     w = mg.tensor(np.ones((3, 4), np.float32), requires_grad=True)
 
@@ -517,11 +518,11 @@ def test_plans_of_many_shapes_share_one_block() -> None:
         np.testing.assert_allclose(loss.data, (y * y).sum(), rtol=1e-5)
         np.testing.assert_allclose(g.data, x.T @ (2 * y * (1 - y * y)), rtol=1e-4)
         gradients.add(id(w.grad.data))  # type: ignore[union-attr]
-    executables = [executable for kept in step._executables.values() for executable in kept]
-    assert len(executables) == MOST_EXECUTABLES
+    assert step.traces == MOST_EXECUTABLES < len(executables)
     assert len(gradients) == 1
     sizes = [executable.buffer_bytes for executable in executables]
-    assert max(sizes) <= step._workspace.block.size < 2 * max(sizes)
+    (block,) = {id(each.workspace.block): each.workspace.block for each in executables}.values()
+    assert max(sizes) <= block.size < 2 * max(sizes)
 
 
 def test_a_gradient_outlives_a_call_that_makes_another_thing() -> None:
@@ -550,9 +551,9 @@ def test_modules_are_let_go() -> None:
     """They go with the compiled function that used them."""
     compiled = mg.compile(lambda x: (x + 12.25).exp().sum(0) * 7.5 - x)
     compiled(X)
-    gone = weakref.ref(compiled), weakref.ref(compiled._last.module)
-    name = compiled._last.module.__name__
-    del compiled
+    module, _ = backend.load(compiled.source, "<lambda>")
+    assert vars(module)["__name__"] == compiled.path.stem
+    gone = weakref.ref(compiled), weakref.ref(module)
+    del compiled, module
     gc.collect()
     assert [made() for made in gone] == [None, None]
-    assert name not in backend._built and name not in sys.modules

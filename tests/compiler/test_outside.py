@@ -410,41 +410,41 @@ def test_slots_that_are_set_and_deleted():
 class Special:
     """A Special gives its rate through what operators and statements call."""
 
-    __match_args__ = ("_rate",)
+    __match_args__ = ("hidden",)
 
     def __init__(self):
-        self._rate = 2.0
+        self.hidden = 2.0
 
     def __len__(self):
-        return int(self._rate)
+        return int(self.hidden)
 
     def __getitem__(self, i):
-        return self._rate
+        return self.hidden
 
     def __getattr__(self, name):
         if name != "found":
             raise AttributeError(name)
-        return self._rate
+        return self.hidden
 
     def __rmul__(self, x):
-        return x.__mul__(self._rate)
+        return x.__mul__(self.hidden)
 
     def __bool__(self):
-        return self._rate > 2.5
+        return self.hidden > 2.5
 
     def __eq__(self, other):
-        return self._rate == other
+        return self.hidden == other
 
     __hash__ = None
 
     def __enter__(self):
-        return self._rate
+        return self.hidden
 
     def __exit__(self, *_):
         pass
 
     def __iter__(self):
-        yield self._rate
+        yield self.hidden
 
 
 class Listed(list):
@@ -458,7 +458,7 @@ def in_a_block(s, x):
 
 def matched(s, x):
     match s:
-        case Special(_rate=rate):
+        case Special(hidden=rate):
             return x * rate
 
 
@@ -518,7 +518,7 @@ def test_what_is_reached_without_its_name(use, monkeypatch):
     s.held = Listed()
     compiled = mg.compile(lambda x: use(s, x))
     for value in (2.0, 3.0, 3.0, 5.0):
-        s._rate = s.held.rate = with_attribute.rate = module.RATE = value
+        s.hidden = s.held.rate = with_attribute.rate = module.RATE = value
         if value == 5.0:
             s.later = True
         for _ in range(2):

@@ -83,9 +83,10 @@ def functions(source):
 
 
 @pytest.mark.parametrize(("turns", "is_rolled"), [(3, False), (30, True), (200, True)])
-def test_unrolled_loops(turns, is_rolled):
+def test_unrolled_loops(turns, is_rolled, executables):
     compiled = agree(turns)
-    assert (len(compiled._last.emitted.groups) > rolled.LONG) == is_rolled
+    (executable,) = executables
+    assert (len(executable.emitted.groups) > rolled.LONG) == is_rolled
     assert ("(at, " in compiled.source) == is_rolled
 
 
@@ -118,7 +119,7 @@ def test_code_does_not_grow_with_the_number_of_turns():
     assert counts[0] == counts[1]
 
 
-def test_nests_do_not_grow_with_the_number_of_turns():
+def test_nests_do_not_grow_with_the_number_of_turns(executables):
     """A loop of elements alone, which would be one nest, is cut into nests that are alike."""
 
     def compiled(turns):
@@ -138,15 +139,16 @@ def test_nests_do_not_grow_with_the_number_of_turns():
 
     first, second = compiled(120), compiled(200)
     assert functions(first.source) == functions(second.source)
-    longest = max(len(stage.operations) for stage in second._last.emitted.groups)
+    longest = max(len(stage.operations) for stage in executables[-1].emitted.groups)
     assert longest < 100  # of about 2,000 operations
 
 
 @pytest.mark.filterwarnings("ignore:compile. .* cannot be compiled")
-def test_an_operation_of_numpy_between():
+def test_an_operation_of_numpy_between(executables):
     """It splits the program into parts, which share functions."""
     compiled = agree(30, between=lambda h, t: h[True][0] if t in (10, 20) else h)
-    steps = [step.name for step in compiled._last.emitted.steps]
+    (executable,) = executables
+    steps = [step.name for step in executable.emitted.steps]
     assert steps == ["part_1", "getitem", "part_2", "getitem", "part_3", "scatter", "part_4"] + [
         *("scatter", "part_5")
     ]
@@ -169,12 +171,12 @@ def test_a_label_out_of_range(turn):
         np.testing.assert_array_equal(p.data, kept)
 
 
-def test_an_epoch():
+def test_an_epoch(executables):
     (ours, step, batch), (theirs, other, _) = make(30, every=True), make(30, every=True)
     x, labels = batch(0, n=12)
     compiled, called = mg.compile(step), mg.compile(other)
     losses = compiled.epoch(x, labels, batch_size=2, seed=3)
-    assert compiled._last.emitted.epoch
+    assert executables[0].emitted.epoch
     loader = mg.data.DataLoader(x, labels, batch_size=2, seed=3)
     expected = [called(*given).data.item() for given in loader]
     np.testing.assert_array_equal(losses.data, expected)
@@ -182,26 +184,27 @@ def test_an_epoch():
         np.testing.assert_array_equal(p.data, q.data)
 
 
-def test_another_batch_size_has_the_same_code():
+def test_another_batch_size_has_the_same_code(executables):
     _, step, batch = make(30, every=True)
     compiled = mg.compile(step)
     compiled(*batch(0, n=2))
-    first = compiled._last
     compiled(*batch(0, n=7))
-    assert compiled._last is not first and compiled._last.module is first.module
+    first, second = executables
+    assert first.module is second.module
 
 
-def test_arguments_are_found_anew_in_each_call():
+def test_arguments_are_found_anew_in_each_call(executables):
     """A table has their addresses, also those of arrays other than in the last call."""
     _, step, batch = make(30)
     compiled = mg.compile(step)
     x, labels = batch(0)
     compiled(x, labels)
+    ((places,),) = [[each.memory.places] for each in executables]
     for seed in range(3):
         given = batch(seed)
-        probe = compiled._last.memory.places.copy()
+        probe = places.copy()
         compiled(*given)
-        assert (compiled._last.memory.places != probe).any()
+        assert (places != probe).any()
 
 
 def test_views_of_views():

@@ -1,8 +1,11 @@
 """Freed memory is used again, but not while it can still be seen, and only up to a limit."""
 
+import contextlib
 import gc
 import signal
+import sys
 import threading
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -20,18 +23,35 @@ FLOAT = np.dtype(np.float32)
 def nothing_kept():
     """Let each test begin without blocks of others, and leave none."""
     gc.collect()
-    allocator._blocks.clear()
+    forget_blocks()
     yield
-    allocator._blocks.clear()
+    forget_blocks()
+
+
+def forget_blocks():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(allocator, "CAPACITY", 0)
+        allocator.empty((N,), FLOAT)
 
 
 def address(a):
     return a.__array_interface__["data"][0]
 
 
-def kept(free=False):
-    """Return the sizes of the known blocks, or only of the free ones."""
-    return [block.size for block in allocator._blocks if not free or block.is_free()]
+@contextlib.contextmanager
+def blocks():
+    """Yield a function that returns the sizes of all blocks made in the context, used or free."""
+    numpys = tracemalloc.DomainFilter(inclusive=True, domain=np.lib.tracemalloc_domain)
+
+    def sizes():
+        traces = tracemalloc.take_snapshot().filter_traces([numpys]).traces
+        return sorted(trace.size - allocator.PAGE for trace in traces if trace.size > 4 * N)
+
+    tracemalloc.start()
+    try:
+        yield sizes
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (3, 4), (N,), (2, N), (1 << 9, 1 << 8, 2)], ids=str)
@@ -98,20 +118,21 @@ def test_not_more_than_the_limit_is_known(monkeypatch):
     """Of the free blocks the oldest goes first, and blocks beyond the limit are not kept."""
     monkeypatch.setattr(allocator, "CAPACITY", 10 * N)
     sizes = [4 * (N + i) for i in range(4)]
-    arrays = [allocator.empty((size // 4,), FLOAT) for size in sizes]
-    assert kept() == sizes[:2] and kept(free=True) == []
-    assert all(allocator.is_whole(a) for a in arrays)
-    arrays.clear()
-    assert kept(free=True) == sizes[:2]
-    a = allocator.empty((N + 2,), FLOAT)
-    assert kept() == [sizes[1], sizes[2]] and kept(free=True) == [sizes[1]]
-    b = allocator.empty((N + 1,), FLOAT)
-    assert sorted(kept()) == [sizes[1], sizes[2]] and kept(free=True) == []
-    allocator.empty((4 * N,), FLOAT)
-    assert sorted(kept()) == [sizes[1], sizes[2]] and kept(free=True) == []
-    del a, b
-    allocator.empty((2 * N + 8,), FLOAT)
-    assert kept() == [4 * (2 * N + 8)]
+    with blocks() as kept:
+        arrays = [allocator.empty((size // 4,), FLOAT) for size in sizes]
+        assert kept() == sizes
+        assert all(allocator.is_whole(a) for a in arrays)
+        arrays.clear()
+        assert kept() == sizes[:2]
+        a = allocator.empty((N + 2,), FLOAT)
+        assert kept() == sizes[1:3]
+        b = allocator.empty((N + 1,), FLOAT)
+        assert kept() == sizes[1:3]
+        allocator.empty((4 * N,), FLOAT)
+        assert kept() == sizes[1:3]
+        del a, b
+        allocator.empty((2 * N + 8,), FLOAT)
+        assert kept() == [4 * (2 * N + 8)]
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs POSIX")
@@ -141,17 +162,34 @@ def test_ctrl_c_is_not_lost_where_memory_is_given_back(capsys):
 
 
 def test_another_thread_may_take_the_last_block():
-    class Blocks(type(allocator._blocks)):
-        def pop(self):
-            self.clear()
-            return super().pop()
+    popped, done, taken = threading.Event(), threading.Event(), []
 
-    allocator.empty((N,), FLOAT)
-    known = Blocks(allocator._blocks)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(allocator, "_blocks", known)
+    def pause(frame, event, function):
+        if event == "c_return" and function.__name__ == "pop":
+            popped.set()
+            done.wait(10)
+
+    def take():
+        sys.setprofile(pause)
+        taken.append(allocator.empty((N,), FLOAT))
+
+    other = threading.Thread(target=take)
+
+    def let_take(frame, event, function):
+        if event == "c_call" and function.__name__ == "pop" and not popped.is_set():
+            other.start()
+            popped.wait(10)
+
+    place = address(allocator.empty((N,), FLOAT))
+    sys.setprofile(let_take)
+    try:
         a = allocator.empty((N,), FLOAT)
-    assert len(known) == 1 and allocator.is_whole(a)
+    finally:
+        sys.setprofile(None)
+        done.set()
+        other.join(10)
+    assert address(taken[0]) == place and allocator.is_whole(a)
+    assert not np.may_share_memory(a, taken[0])
 
 
 def test_threads_never_get_the_same():
@@ -171,7 +209,6 @@ def test_threads_never_get_the_same():
 
     with ThreadPoolExecutor(4) as pool:
         assert all(pool.map(work, range(4)))
-    assert len({id(block) for block in allocator._blocks}) == len(allocator._blocks)
 
 
 def test_results_of_training_stay_as_they_were():

@@ -15,7 +15,7 @@ from leaves import leaf
 import minigrad as mg
 from minigrad import functional as F
 from minigrad import nn, optim
-from minigrad.engine.tape import Record
+from minigrad.engine.tape import Record, tape
 from minigrad.errors import GradError, MinigradError
 
 ENGINE = sys.modules["minigrad.engine.dispatch"]
@@ -80,7 +80,7 @@ def test_nothing_is_alive_after_a_step(made):
     assert len(alive(made, keep)) > 10
     loss.backward()
     sgd.step()
-    keep += [loss, loss.numpy(), loss._record]
+    keep += [loss, loss.numpy(), *tape([loss])]
     assert alive(made, keep) == []
     last = weakref.ref(loss)
     del loss, keep[-3:]

@@ -177,7 +177,13 @@ def test_the_kernel_does_what_is_said_of_it() -> None:
     assert inspect.getsource(_row_dx).strip() in ladder.report(ladder.rungs(batch), [], batch)
 
 
-def test_nothing_is_printed_where_there_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_printed_where_there_is_no_terminal(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """Python has no sys.stdout there, and print() does nothing."""
+    monkeypatch.setattr(ladder, "rungs", lambda batch: [])
+    monkeypatch.setattr(ladder, "measured", lambda *given: [])
+    monkeypatch.setattr(ladder, "report", lambda *given: "é")
     monkeypatch.setattr(sys, "stdout", None)
-    __main__._print("é")
+    page = str(tmp_path / "page.html")
+    assert __main__.main(["explain", "batchnorm", "--rows", "4", "--page", page]) == 0

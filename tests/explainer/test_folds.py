@@ -101,7 +101,7 @@ def test_paths_through_a_folded_module_name_its_line() -> None:
     hidden = {v.name for s in explanation.derivation.steps if s.scopes for v in s.outputs
               if s.scopes[-1].label == "model.1"} - {"v8"}  # fmt: skip
     assert hidden and not hidden & set(re.findall(r"\w+", gradients))
-    sections = sections_of(explanation.derivation.steps, folded._folds)
+    sections = sections_of(explanation.derivation.steps, lambda scope: scope.label == "model.1")
     hidden_variables = folded_variables(sections, Dataflow(explanation.derivation))
     found = distinct_paths(explanation.paths("x"), hidden_variables)
     assert len(found) == 3

@@ -386,17 +386,20 @@ def test_a_fork_while_workers_begin(monkeypatch):
 @forks
 @quiet
 @compiled
-def test_a_fork_while_another_thread_holds_the_lock():
+def test_a_fork_while_another_thread_holds_the_lock(monkeypatch):
     """That thread is not in the child to release it."""
-    held, done = threading.Event(), threading.Event()
+    held, done, start = threading.Event(), threading.Event(), threading.Thread.start
 
-    def hold():
-        with pool._lock:
+    def start_late(thread):  # workers are started under the lock
+        if not held.is_set():
             held.set()
             done.wait(60)
+        start(thread)
 
-    holder = threading.Thread(target=hold)
-    holder.start()
+    pool.set_num_threads(2)
+    holder = threading.Thread(target=pool.current_pool)
+    monkeypatch.setattr(threading.Thread, "start", start_late)
+    start(holder)
     try:
         assert held.wait(10)
         in_a_child(meet)

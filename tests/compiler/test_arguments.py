@@ -24,6 +24,7 @@ import minigrad as mg
 from minigrad import functional as F
 from minigrad.compiler.runtime import epoch, executable
 from minigrad.compiler.runtime.executable import Executable
+from minigrad.compiler.runtime.trace_cache import MOST_ALIKE
 from minigrad.engine.tracer import tracing
 from minigrad.errors import ArgumentError, DtypeError, TraceError
 
@@ -80,23 +81,23 @@ def test_infinities_where_nothing_is_compiled():
 
 def test_a_static_argument_that_always_changes_is_told_of(executables):
     """The warning comes once, and only the latest traces are kept."""
-    f = mg.compile(lambda x, i: x * i)
-    with pytest.warns(RuntimeWarning, match="traced more than 16 times") as caught:
-        for i in range(40):
+    f, count = mg.compile(lambda x, i: x * i), MOST_ALIKE + 24
+    with pytest.warns(RuntimeWarning, match=f"traced more than {MOST_ALIKE} times") as caught:
+        for i in range(count):
             np.testing.assert_array_equal(f(X, i).data, X * i)
     assert len(caught) == 1 and caught[0].filename == __file__
-    assert f.traces == 16
-    f(X, 39), f(X, 24)
-    assert len(executables) == 40  # the latest 16 are there still
+    assert f.traces == MOST_ALIKE
+    f(X, count - 1), f(X, count - MOST_ALIKE)
+    assert len(executables) == count  # the latest traces are there still
 
 
 def test_traces_for_other_shapes_are_not_counted():
     f = mg.compile(lambda x, i: x * i)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        for n in range(1, 25):
+        for n in range(MOST_ALIKE + 8):
             f(np.ones(n), 1)
-    assert f.traces == 24
+    assert f.traces == MOST_ALIKE + 8
 
 
 def test_requires_grad_of_an_argument_tells():

@@ -152,7 +152,8 @@ def test_an_operation_of_numpy_between(executables):
     assert steps == ["part_1", "getitem", "part_2", "getitem", "part_3", "scatter", "part_4"] + [
         *("scatter", "part_5")
     ]
-    assert compiled.source.count("in range(sizes[") == 5
+    parts = [name for name in steps if name.startswith("part_")]
+    assert compiled.source.count("in range(sizes[") == len(parts)
 
 
 @pytest.mark.parametrize("turn", [0, 13, 29])

@@ -13,6 +13,7 @@ import pytest
 import minigrad as mg
 from minigrad import functional as F
 from minigrad import nn, optim
+from minigrad.compiler.runtime.trace_cache import MOST_ALIKE
 from minigrad.errors import TraceError
 
 pytestmark = pytest.mark.usefixtures("as_python")
@@ -273,12 +274,12 @@ def test_endless_traces_are_told_of():
     module = Counting()
     module.scale = 0
     g = mg.compile(lambda x: module(x))
-    with pytest.warns(RuntimeWarning, match="traced more than 16 times") as caught:
-        for n in range(40):
+    with pytest.warns(RuntimeWarning, match=f"traced more than {MOST_ALIKE} times") as caught:
+        for n in range(MOST_ALIKE + 24):
             module.scale = n
             np.testing.assert_array_equal(g(np.ones(2)).data, n)
     assert len(caught) == 1
-    assert g.traces == 16
+    assert g.traces == MOST_ALIKE
 
 
 def test_traces_in_several_threads_leave_no_trace():

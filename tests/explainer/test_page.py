@@ -52,7 +52,7 @@ def test_the_keyboard_steps_through_all_records_and_rules(
     explained, path = digits
     page.open(path)
     expected = lines_of(explained)
-    assert len(expected) == 20 + 1 + 33
+    assert len(expected) > len(explained.derivation.steps)  # forward, and a step for each rule
     assert page.text("#count") == f"1 of {len(expected) + 2}"
     seen = []
     for _ in expected:
@@ -91,7 +91,7 @@ def test_final_gradients_are_the_engine_s(page: Page, digits: tuple[Any, Path]) 
     page.open(digits[1])
     page.press(END)
     shown = page.run(STATISTICS)
-    assert len(shown) == 10
+    assert len(shown) == len(list(net.parameters()))
     for name, parameter in net.named_parameters():
         g = parameter.grad.numpy().astype(np.float64)
         expected = [g.min(), g.mean(), g.max(), np.sqrt((g * g).sum())]
@@ -148,7 +148,7 @@ def test_gradients_grow_and_paths_add_up(page: Page, small: tuple[Any, Path]) ->
     page.press(ENTER)
     page.wait("document.querySelector('li[data-gradient=x].open')")
     total, *parts = numbers(page, "li[data-gradient=x] figure")
-    assert len(parts) == len(explained.paths("x")) == 6
+    assert len(parts) == len(explained.paths("x")) > 1
     np.testing.assert_allclose(sum(parts), total, rtol=1e-12, atol=1e-15)
     assert page.all("li[data-gradient=x] > details .name") == [
         way.text for way in distinct_paths(explained.paths("x"))

@@ -12,21 +12,18 @@ import os
 import re
 import subprocess
 import sys
-import threading
 import types
 import warnings
 
 import numpy as np
 import pytest
-from calls import call_in_progress
 
 import minigrad as mg
 from minigrad import functional as F
-from minigrad.compiler.runtime import epoch, executable
-from minigrad.compiler.runtime.executable import Executable
+from minigrad.compiler.runtime import executable
 from minigrad.compiler.runtime.trace_cache import MOST_ALIKE
 from minigrad.engine.tracer import tracing
-from minigrad.errors import ArgumentError, DtypeError, TraceError
+from minigrad.errors import DtypeError, TraceError
 
 pytestmark = pytest.mark.usefixtures("as_python")
 
@@ -278,79 +275,7 @@ def test_array_likes_that_cannot_be_read(x, message):
             compiled(x)
 
 
-# --- epochs -------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("data", "options", "message"),
-    [
-        ((mg.data.DataLoader(X),), {"batch_size": 3}, "neither options .* got batch_size"),
-        ((mg.data.DataLoader(X), X), {}, "nor arrays besides, got 1 more"),
-        ((X,), {"bs": 3, "batch_size": 1}, "named bs; there are batch_size, shuffle, drop_last, s"),
-    ],
-)
-def test_options_of_epochs(data, options, message):
-    with pytest.raises(ArgumentError, match=f"epoch: .*{message}"):
-        mg.compile(lambda x: x.sum()).epoch(*data, **options)
-
-
-@pytest.mark.parametrize("called", [False, True], ids=["traced", "run"])
-@pytest.mark.parametrize(
-    ("wrap", "got"),
-    [
-        (lambda y: (y.sum(), y.max()), "tuple"),
-        (lambda y: [y.sum()], "list"),
-        (lambda y: y, r"\(2,\)"),
-        (lambda y: None, "NoneType"),
-    ],
-)
-def test_a_step_without_a_number_is_refused_before_it_changes_anything(wrap, got, called):
-    total = mg.tensor(np.zeros(2))
-
-    def step(x):
-        total.copy_(total + x)
-        return wrap(total * 2)
-
-    compiled = mg.compile(step)
-    for _ in range(2 * called):
-        compiled(np.ones(2))
-    before = total.data.copy()
-    with pytest.raises(ArgumentError, match=f"expected step to return one number.* got {got}"):
-        compiled.epoch(np.ones((4, 2)).reshape(-1), batch_size=2)
-    np.testing.assert_array_equal(total.data, before)
-
-
-def test_how_many_batches_run_at_once(monkeypatch):
-    """The first batch runs alone, then as many run at once as take up to PATIENCE."""
-    assert [epoch.at_once(s) for s in (0.0, 1.0, 0.0099, 1e-9)] == [1, 1, 5, epoch.AT_ONCE]
-    whole, sizes = Executable.run_rows, []
-
-    def run_rows(executable, arrays, rows):
-        sizes.append(len(rows))
-        return whole(executable, arrays, rows)
-
-    monkeypatch.setattr(Executable, "run_rows", run_rows)
-    double = mg.compile(lambda x: (x * 2).sum())
-    x = np.arange(300.0)
-    monkeypatch.setattr(epoch, "PATIENCE", 1e9)
-    np.testing.assert_array_equal(double.epoch(x).data, x * 2)
-    assert sizes == [epoch.AT_ONCE - 1, 300 - 1 - epoch.AT_ONCE - 1]
-    monkeypatch.setattr(epoch, "PATIENCE", 0.0)
-    np.testing.assert_array_equal(double.epoch(x).data, x * 2)
-    assert len(sizes) == 2
-
-
-def test_an_epoch_waits_for_a_call_in_another_thread():
-    double = mg.compile(lambda x: (x * 2).sum())
-    double(X[:1])
-    done = []
-    thread = threading.Thread(target=lambda: done.append(double.epoch(X)))
-    with call_in_progress(double, X[:1]):
-        thread.start()
-        thread.join(0.3)
-        assert not done and thread.is_alive()
-    thread.join(30)
-    np.testing.assert_array_equal(done[0].data, X * 2)
+# --- names, equality and results -----------------------------------------------------------------
 
 
 Pair = collections.namedtuple("Pair", "one two")

@@ -1,668 +1,24 @@
-"""A compiled step notices every change that Python can make to what it names.
+"""Guards tell threads and contexts apart, and cover what a step reads and nothing else.
 
-Among these are objects that run code when they are looked at, and state by thread and context;
-libraries are frozen. Generated functions run as Python.
+Libraries are frozen, profilers go on, and elements of arrays are guarded if Python reads them.
+Generated functions run as Python.
 """
 
-import collections
 import contextlib
 import contextvars
 import cProfile
-import functools
 import importlib
-import operator
 import sys
 import threading
 import time
-import types
-import unittest.mock
-import weakref
 
 import numpy as np
 import pytest
+from guarded import Rated, Scaled, X, agree
 
 import minigrad as mg
-from minigrad import nn, optim
-from minigrad.compiler.tracing.guards import same
 
 pytestmark = pytest.mark.usefixtures("as_python")
-
-
-X = np.arange(1.0, 4.0)
-
-
-def traces(compiled):
-    return compiled.traces
-
-
-def agree(compiled, function, x=X, calls=3):
-    """Check that compiled calls return what the function does."""
-    for _ in range(calls):
-        np.testing.assert_array_equal(compiled(x).data, function(mg.tensor(x)).data)
-
-
-class Scaled(nn.Module):
-    scale = 1.5  # of the class
-
-    def __init__(self):
-        self.scale = 2.0
-
-    def forward(self, x):
-        return x * self.scale
-
-
-class Twice(Scaled):
-    def forward(self, x):
-        return x * self.scale * 2
-
-
-class Slotted(nn.Module):
-    __slots__ = ("slot",)
-
-    def __init__(self):
-        self.slot = 2.0
-
-    def forward(self, x):
-        return x * getattr(self, "slot", 7.0)
-
-
-def delete_behind(m):
-    object.__delattr__(m, "scale")
-
-
-def replace_dict(m):
-    m.__dict__ = {"scale": 5.0}
-
-
-def rename_behind(m):
-    vars(m)["scales"] = vars(m).pop("scale")
-
-
-CHANGES = {
-    "object.__setattr__": lambda m: object.__setattr__(m, "scale", 5.0),
-    "another type of number": lambda m: object.__setattr__(m, "scale", 2),
-    "object.__delattr__": delete_behind,
-    "vars": lambda m: vars(m).__setitem__("scale", 5.0),
-    "__dict__.update": lambda m: m.__dict__.update(scale=5.0),
-    "__dict__.pop": lambda m: m.__dict__.pop("scale"),
-    "__dict__.clear": lambda m: m.__dict__.clear(),
-    "another __dict__": replace_dict,
-    "renamed": rename_behind,
-    "__class__": lambda m: setattr(m, "__class__", Twice),
-    "__class__ behind": lambda m: object.__setattr__(m, "__class__", Twice),
-}
-
-
-@pytest.mark.parametrize("name", CHANGES)
-@pytest.mark.parametrize("inside", [False, True], ids=["alone", "inside"])
-def test_what_a_module_holds(name, inside):
-    """A compiled step sees changes that go past `__setattr__`, too."""
-    model = Scaled()
-    net = nn.Sequential(nn.ReLU(), model) if inside else model
-    function = lambda x: net(x) * 1.0  # noqa: E731
-    compiled = mg.compile(function)
-    agree(compiled, function)
-    CHANGES[name](model)
-    agree(compiled, function)
-    vars(model)["scale"] = 3.0
-    agree(compiled, function)
-    assert traces(compiled) == 3
-
-
-def test_names_that_are_swapped():
-    """A change of names counts even if all values are the same, in the same order."""
-    model = Scaled()
-    model.other = 2.0
-    function = lambda x: model(x) * getattr(model, "late", 3.0)  # noqa: E731
-    compiled = mg.compile(function)
-    agree(compiled, function)
-    vars(model)["late"] = vars(model).pop("other")
-    agree(compiled, function)
-    assert traces(compiled) == 2
-
-
-class InTurn(nn.Module):
-    """An InTurn calls its children in the order of its attributes."""
-
-    def __init__(self):
-        self.scaled, self.shifted = Scaled(), Shifted()
-
-    def forward(self, x):
-        for child in self.children():
-            x = child(x)
-        return x
-
-
-class Shifted(nn.Module):
-    def forward(self, x):
-        return x + 1.0
-
-
-def test_attributes_of_a_module_in_another_order():
-    """The order counts even if the same names have the same values."""
-    net = InTurn()
-    function = lambda x: net(x) * 1.0  # noqa: E731
-    compiled = mg.compile(function)
-    agree(compiled, function)
-    child = net.scaled
-    del net.scaled
-    net.scaled = child
-    agree(compiled, function)
-    assert traces(compiled) == 2
-
-
-def test_slots_of_a_module():
-    model = Slotted()
-    function = lambda x: model(x) * 1.0  # noqa: E731
-    compiled = mg.compile(function)
-    member = Slotted.__dict__["slot"]
-    agree(compiled, function)
-    for value in (3.0, 4.0):
-        object.__setattr__(model, "slot", value)
-        agree(compiled, function)
-    member.__delete__(model)
-    agree(compiled, function)
-    assert traces(compiled) == 4
-
-
-def test_classes_of_modules(monkeypatch):
-    """Changes of their attributes, methods and bases count."""
-    model = Twice()
-    del model.scale
-    function = lambda x: model(x) * 1.0  # noqa: E731
-    compiled = mg.compile(function)
-    agree(compiled, function)
-    monkeypatch.setattr(Scaled, "scale", 4.0)
-    agree(compiled, function)
-    monkeypatch.setattr(Twice, "scale", 5.0, raising=False)
-    agree(compiled, function)
-    monkeypatch.setattr(Twice, "forward", lambda self, x: x + self.scale)
-    agree(compiled, function)
-    bases = Twice.__bases__
-    try:
-        Twice.__bases__ = (type("Base", (nn.Module,), {"scale": 6.0}),)
-        del Twice.scale
-        agree(compiled, function)
-    finally:
-        Twice.__bases__ = bases
-        Twice.scale = 5.0  # which monkeypatch takes away
-    assert traces(compiled) == 5
-
-
-class Meta(type):
-    rate = 2.0
-
-    @property
-    def doubled(cls):
-        return cls.own * cls.rate
-
-
-class Made(metaclass=Meta):
-    own = 1.5
-
-
-class Descriptor:
-    def __init__(self, rate):
-        self.rate = rate
-
-    def __get__(self, owner, kind=None):
-        return self.rate
-
-
-class Config:
-    described = Descriptor(2.0)
-
-    def __init__(self):
-        self.rate, self.mode, self.table = 2.0, "first", {"rate": 2.0}
-        self.allowed, self.frozen = {"first"}, frozenset(["first"])
-        self.deque = collections.deque([1.0, 2.0])
-        self.ordered = collections.OrderedDict(rate=2.0)
-        self.default = collections.defaultdict(lambda: 9.0, rate=2.0)
-        self.counts = collections.Counter(rate=2)
-        self.pair = collections.namedtuple("Pair", "rate other")(2.0, 1.0)
-        self.own_list = type("Own", (list,), {"rate": 2.0})([2.0])
-
-    def scaled(self, x, by):
-        return x * self.rate * by
-
-    third = functools.partialmethod(scaled, by=1.5)
-
-    @functools.cached_property
-    def cached(self):
-        return self.rate * 2
-
-    @classmethod
-    def of_class(cls, x):
-        return x * cls.described
-
-    @staticmethod
-    def static(x):
-        return x * RATE
-
-    @functools.singledispatchmethod
-    def single(self, x):
-        return x * self.rate
-
-    def _first_step(self, x):
-        return x * self.rate
-
-    def computed(self, x):
-        return getattr(self, f"_{self.mode}_step")(x)
-
-
-RATE, ROWS = 2.0, (1.0, [2.0, 3.0])
-get_rate, get_item = operator.attrgetter("table", "rate"), operator.itemgetter("rate")
-get_deep = operator.attrgetter("inner.rate")
-call = operator.methodcaller("scaled", X, by=2.0)
-
-
-def set_global(c, value):
-    globals()["RATE"] = value
-
-
-def uncache(c, value):
-    c.rate = value
-    vars(c).pop("cached", None)
-
-
-def set_keyword(c, value):
-    Config.__dict__["third"].keywords["by"] = value
-
-
-def with_default(x, rate=2.0, *, by=1.0):
-    return x * rate * by
-
-
-def set_defaults(c, value):
-    with_default.__defaults__ = (value,)
-
-
-def set_keyword_default(c, value):
-    with_default.__kwdefaults__["by"] = value
-
-
-def first_code(x):
-    return x * 2.0
-
-
-def set_code(c, value):
-    first_code.__code__ = (lambda x: x * 5.0).__code__ if value == 3.0 else (lambda x: x).__code__
-
-
-def set_in(name):
-    return lambda c, value: getattr(c, name).__setitem__(0 if name == "own_list" else "rate", value)
-
-
-class Inner:
-    rate = 2.0
-
-
-WAYS = {
-    "partialmethod": (lambda c: lambda x: c.third(x), set_keyword),
-    "partialmethod's method": (lambda c: lambda x: c.third(x), lambda c, v: setattr(c, "rate", v)),
-    "metaclass property": (
-        lambda c: lambda x: x * Made.doubled, lambda c, v: setattr(Meta, "rate", v),
-    ),
-    "metaclass property's class": (
-        lambda c: lambda x: x * Made.doubled, lambda c, v: setattr(Made, "own", v),
-    ),
-    "descriptor": (
-        lambda c: lambda x: x * c.described,
-        lambda c, v: setattr(Config.__dict__["described"], "rate", v),
-    ),
-    "classmethod": (
-        lambda c: c.of_class, lambda c, v: setattr(Config.__dict__["described"], "rate", v),
-    ),
-    "staticmethod": (lambda c: lambda x: c.static(x), set_global),
-    "cached_property": (lambda c: lambda x: x * c.cached, uncache),
-    "singledispatchmethod": (lambda c: lambda x: c.single(x), lambda c, v: setattr(c, "rate", v)),
-    "computed method": (lambda c: c.computed, lambda c, v: setattr(c, "rate", v)),
-    "set": (
-        lambda c: lambda x: x * (2.0 if c.mode in c.allowed else 1.0),
-        lambda c, v: (c.allowed.clear(), c.allowed.add("first" if v == 5.0 else v)),
-    ),
-    "set that loses": (
-        lambda c: lambda x: x * (2.0 if c.mode in c.allowed else 1.0),
-        lambda c, v: c.allowed.clear() if v == 3.0 else c.allowed.update(["first", v]),
-    ),
-    "frozenset": (
-        lambda c: lambda x: x * (2.0 if c.mode in c.frozen else 1.0),
-        lambda c, v: setattr(c, "frozen", frozenset([v] if v == 3.0 else ["first"])),
-    ),
-    "dict keys": (
-        lambda c: (lambda keys: lambda x: x * (2.0 if "late" in keys else 1.0))(c.table.keys()),
-        lambda c, v: c.table.__setitem__("late" if v == 3.0 else "later", 2.0),
-    ),
-    "attrgetter": (lambda c: lambda x: x * get_rate(c)[1], lambda c, v: setattr(c, "rate", v)),
-    "deep attrgetter": (
-        lambda c: (lambda s: lambda x: x * get_deep(s))(types.SimpleNamespace(inner=Inner)),
-        lambda c, v: setattr(Inner, "rate", v),
-    ),
-    "itemgetter": (lambda c: lambda x: x * get_item(c.table), set_in("table")),
-    "methodcaller": (lambda c: lambda x: x * call(c), lambda c, v: setattr(c, "rate", v)),
-    "globals": (lambda c: lambda x: x * globals()["RATE"], set_global),
-    "vars": (lambda c: lambda x: x * vars(c)["rate"], lambda c, v: setattr(c, "rate", v)),
-    "__dict__": (lambda c: lambda x: x * c.__dict__["rate"], lambda c, v: setattr(c, "rate", v)),
-    "__getattribute__": (
-        lambda c: lambda x: x * object.__getattribute__(c, "rate"),
-        lambda c, v: setattr(c, "rate", v),
-    ),
-    "deque": (
-        lambda c: lambda x: x * c.deque[1], lambda c, v: c.deque.append(c.deque.popleft() + v),
-    ),
-    "OrderedDict": (lambda c: lambda x: x * c.ordered["rate"], set_in("ordered")),
-    "defaultdict": (lambda c: lambda x: x * c.default["rate"], set_in("default")),
-    "Counter": (lambda c: lambda x: x * c.counts["rate"], set_in("counts")),
-    "namedtuple": (
-        lambda c: lambda x: x * c.pair.rate,
-        lambda c, v: setattr(c, "pair", c.pair._replace(rate=v)),
-    ),
-    "class of the user's list": (lambda c: lambda x: x * c.own_list[0], set_in("own_list")),
-    "attribute of the user's list": (
-        lambda c: lambda x: x * c.own_list.rate, lambda c, v: setattr(c.own_list, "rate", v),
-    ),
-    "weak reference": (
-        lambda c: (lambda ref: lambda x: x * ref().rate)(weakref.ref(c)),
-        lambda c, v: setattr(c, "rate", v),
-    ),
-    "tuple outside": (lambda c: lambda x: x * ROWS[1][0], lambda c, v: ROWS[1].__setitem__(0, v)),
-    "defaults": (lambda c: lambda x: with_default(x), set_defaults),
-    "keyword defaults": (lambda c: lambda x: with_default(x), set_keyword_default),
-    "code": (lambda c: lambda x: first_code(x), set_code),
-    "callback": (
-        lambda c: lambda x: functools.reduce(lambda y, k: y * c.rate, range(2), x),
-        lambda c, v: setattr(c, "rate", v),
-    ),
-    "generator": (
-        lambda c: lambda x: sum(y for y in (x * c.rate for _ in range(2))),
-        lambda c, v: setattr(c, "rate", v),
-    ),
-    "builtin that is shadowed": (
-        lambda c: lambda x: x * abs(2.0), lambda c, v: globals().__setitem__("abs", lambda y: v),
-    ),
-    "bound method of a list": (
-        lambda c: (lambda get: lambda x: x * get(0))(c.own_list.__getitem__), set_in("own_list"),
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("way", WAYS)
-def test_what_a_step_names(way, monkeypatch):
-    make, change = WAYS[way]
-    monkeypatch.setitem(globals(), "RATE", 2.0)
-    monkeypatch.setitem(globals(), "ROWS", (1.0, [2.0, 3.0]))
-    monkeypatch.setattr(Meta, "rate", 2.0)
-    monkeypatch.setattr(Made, "own", 1.5)
-    monkeypatch.setattr(Inner, "rate", 2.0)
-    monkeypatch.setattr(Config.__dict__["described"], "rate", 2.0)
-    monkeypatch.setitem(Config.__dict__["third"].keywords, "by", 1.5)
-    monkeypatch.setattr(with_default, "__defaults__", (2.0,))
-    monkeypatch.setitem(with_default.__kwdefaults__, "by", 1.0)
-    monkeypatch.setattr(first_code, "__code__", first_code.__code__)
-    monkeypatch.setitem(globals(), "abs", abs)
-    monkeypatch.delitem(globals(), "abs")
-    config = Config()
-    function = make(config)
-    compiled = mg.compile(function)
-    agree(compiled, function)
-    found = compiled(X).data
-    change(config, 3.0)
-    agree(compiled, function)
-    assert not np.array_equal(compiled(X).data, found)  # the change was one
-    change(config, 5.0)
-    agree(compiled, function)
-    settled = traces(compiled)
-    agree(compiled, function)
-    assert traces(compiled) == settled  # nothing is traced anew without a change
-
-
-def test_what_is_not_named_is_not_watched():
-    """Histories and counters of the caller may grow in the objects that a step uses."""
-    config = Config()
-    config.history, config.calls = [], 0
-    function = lambda x: x * config.rate  # noqa: E731
-    compiled = mg.compile(function)
-    for _ in range(5):
-        config.calls += 1
-        config.history.append(compiled(X))
-        globals()["later"] = config.calls
-    assert traces(compiled) == 1
-
-
-def test_a_key_that_was_deleted_stays_away():
-    table = collections.defaultdict(lambda: 9.0, rate=2.0)
-    function = lambda x: x * table.get("rate", 4.0)  # noqa: E731
-    compiled = mg.compile(function)
-    agree(compiled, function)
-    del table["rate"]
-    agree(compiled, function)
-    assert "rate" not in table
-
-
-# --- optimizers ---------------------------------------------------------------------------------
-
-
-def regroup(o):
-    o.param_groups = [type(o.param_groups[0])(o.param_groups[0], lr=0.25)]
-
-
-def rebuffer(o):
-    for state in o.state.values():
-        state["momentum_buffer"] = state["momentum_buffer"] * 0.5
-
-
-OPTIMIZERS = {
-    "item": lambda o: o.param_groups[0].__setitem__("lr", 0.25),
-    "behind": lambda o: dict.__setitem__(o.param_groups[0], "lr", 0.25),
-    "momentum behind": lambda o: dict.__setitem__(o.param_groups[0], "momentum", 0.0),
-    "parameters": lambda o: o.param_groups[0]["params"].pop(),
-    "groups": regroup,
-    "weight_decay": lambda o: dict.update(o.param_groups[0], weight_decay=0.5),
-    "maximize": lambda o: dict.__setitem__(o.param_groups[0], "maximize", True),
-    "state cleared": lambda o: o.state.clear(),
-    "another state": lambda o: setattr(o, "state", {}),
-    "another buffer": rebuffer,
-    "a buffer less": lambda o: o.state.pop(o.param_groups[0]["params"][0]),
-}
-
-
-@pytest.mark.parametrize("way", OPTIMIZERS)
-def test_what_an_optimizer_holds(way):
-    def made():
-        w, b = (mg.tensor(X * k, requires_grad=True) for k in (1.0, 2.0))
-        opt = optim.SGD([w, b], lr=0.5, momentum=0.5)
-
-        def step(x):
-            opt.zero_grad()
-            loss = ((w * x + b) ** 2).sum()
-            loss.backward()
-            opt.step()
-            return loss
-
-        return step, opt, (w, b)
-
-    (eager, first, expected), (step, second, found) = made(), made()
-    compiled = mg.compile(step)
-    for i in range(8):
-        if i == 4:
-            OPTIMIZERS[way](first)
-            OPTIMIZERS[way](second)
-        x = X * 0.1 * i
-        np.testing.assert_allclose(compiled(x).item(), eager(mg.tensor(x)).item(), rtol=1e-12)
-        for a, b in zip(found, expected, strict=True):
-            np.testing.assert_allclose(a.data, b.data, rtol=1e-12)
-
-
-def test_a_step_that_reads_a_hyper_parameter():
-    opt = optim.SGD([mg.tensor(X, requires_grad=True)], lr=0.5)
-    function = lambda x: x * opt.param_groups[0]["lr"]  # noqa: E731
-    compiled = mg.compile(function)
-    for lr in (0.5, 0.25):
-        opt.param_groups[0]["lr"] = lr
-        agree(compiled, function)
-    dict.__setitem__(opt.param_groups[0], "lr", 2.0)
-    agree(compiled, function)
-
-
-REBOUND = {
-    "data": lambda w: setattr(w, "data", w.data * 3.0),
-    "dtype": lambda w: w.convert_(np.float32),
-    "requires_grad": lambda w: setattr(w, "requires_grad", False),
-}
-
-
-@pytest.mark.parametrize("way", REBOUND)
-def test_what_a_tensor_is_bound_to(way):
-    w = mg.tensor(X, requires_grad=True)
-
-    def step(x):
-        loss = (w * x).sum()
-        if w.requires_grad:
-            loss.backward()
-        return loss * 2.0
-
-    compiled, x = mg.compile(step), X.astype(np.float32)
-    for i in range(4):
-        w.grad = None
-        if i == 2:
-            REBOUND[way](w)
-        found, grad = compiled(x), w.grad
-        w.grad = None
-        expected = step(mg.tensor(x))
-        assert found.dtype == expected.dtype and found.item() == expected.item()
-        assert (grad is None) == (w.grad is None)
-    assert traces(compiled) == (1 if way == "data" else 2)
-
-
-# --- objects that run code when they are looked at ----------------------------------------------
-
-
-class Looked(Exception):
-    pass
-
-
-def refuse(*_):
-    raise Looked
-
-
-class Answers:
-    """An Answers has every attribute."""
-
-    def __init__(self):
-        self.rate = 2.0
-
-    def __getattr__(self, name):
-        return lambda *args: self
-
-
-class Hostile:
-    """A Hostile raises for everything but its rate."""
-
-    def __init__(self):
-        object.__setattr__(self, "rate", 2.0)
-
-    __eq__ = __len__ = __iter__ = __bool__ = __contains__ = __hash__ = __repr__ = refuse
-    __class__ = __dict__ = __wrapped__ = __module__ = __func__ = property(refuse)
-
-    def __getattribute__(self, name):
-        if name != "rate":
-            raise KeyError(name)
-        return object.__getattribute__(self, name)
-
-
-class HostileMeta(type):
-    __eq__ = __hash__ = __instancecheck__ = __subclasscheck__ = __getattribute__ = refuse
-
-
-class HostileKind(metaclass=HostileMeta):
-    def __init__(self):
-        self.rate = 2.0
-
-
-class HostileDict(dict):
-    __iter__ = __len__ = __contains__ = keys = values = items = get = __eq__ = refuse
-    __getattr__ = dict.__getitem__
-    __setattr__ = dict.__setitem__
-
-
-class HostileList(list):
-    __iter__ = __len__ = __contains__ = __eq__ = refuse
-
-    @property
-    def rate(self):
-        return list.__getitem__(self, 0)
-
-    @rate.setter
-    def rate(self, value):
-        list.__setitem__(self, 0, value)
-
-
-class HostileKey:
-    __eq__ = __repr__ = refuse
-
-    def __hash__(self):
-        return 1
-
-
-class Keyed(dict):
-    rate = property(lambda self: self["rate"], lambda self, value: self.update(rate=value))
-
-
-class Proxy:
-    __slots__ = ("_found",)
-
-    def __init__(self, found):
-        object.__setattr__(self, "_found", found)
-
-    def __getattr__(self, name):
-        return getattr(object.__getattribute__(self, "_found"), name)
-
-    def __setattr__(self, name, value):
-        setattr(object.__getattribute__(self, "_found"), name, value)
-
-    __class__ = property(lambda self: type(object.__getattribute__(self, "_found")))
-    __dict__ = property(lambda self: vars(object.__getattribute__(self, "_found")))
-
-
-STRANGE = {
-    "answers": Answers,
-    "hostile": Hostile,
-    "hostile class": HostileKind,
-    "attribute dict": lambda: HostileDict(rate=2.0),
-    "list": lambda: HostileList([2.0]),
-    "keys": lambda: Keyed({"rate": 2.0, HostileKey(): 1.0}),
-    "proxy": lambda: Proxy(Config()),
-    "proxy of a module": lambda: Proxy(type("Rated", (nn.Module,), {"rate": 2.0})()),
-    "mock": lambda: unittest.mock.Mock(rate=2.0),
-    "magic mock": lambda: unittest.mock.MagicMock(rate=2.0),
-}
-
-
-@pytest.mark.parametrize("kind", STRANGE)
-def test_objects_that_run_code_when_they_are_looked_at(kind):
-    """A trace runs none of their code, and notices their changes all the same."""
-    x = STRANGE[kind]()
-    function = lambda y: y * x.rate  # noqa: E731
-    compiled = mg.compile(function)
-    agree(compiled, function)
-    for value in (3.0, 5.0):
-        if kind == "hostile":
-            object.__setattr__(x, "rate", value)
-        else:
-            x.rate = value
-        agree(compiled, function)
-
-
-def test_equal_objects_that_are_others():
-    """Objects that their class calls equal are compared by identity."""
-    anything = type("Anything", (), {"__eq__": lambda a, b: True, "__hash__": None})
-    config = Config()
-    function = lambda x: x * (2.0 if type(config.rate) is float else 3.0)  # noqa: E731
-    compiled = mg.compile(function)
-    agree(compiled, function)
-    config.rate = anything()
-    agree(compiled, function)
-    assert same((1, (0.0,)), (1, (0.0,))) and not same((1, (0.0,)), (1, (-0.0,)))
 
 
 # --- threads and contexts -----------------------------------------------------------------------
@@ -767,7 +123,7 @@ def library(tmp_path, monkeypatch):
 
 def test_libraries_are_frozen(library, executables):
     """Guards do not follow a library, however large, but follow what the user passes to it."""
-    config = Config()
+    config = Rated()
     function = lambda x: library.scaled(x, lambda y: y * config.rate)  # noqa: E731
     compiled = mg.compile(function)
     agree(compiled, function)
@@ -782,7 +138,7 @@ def test_what_is_traced_twice_takes_as_long(executables):
     """Guards cover the functions that run, not all that could."""
     names = {f"f{i}": None for i in range(300)}
     source = "\n".join(f"def f{i}(x):\n    return f{(i + 1) % 300}(x) * c.rate" for i in range(300))
-    c = Config()
+    c = Rated()
     exec(source, names | {"c": c}, names)
     space = {**names, "c": c, "mg": mg}
     exec(source + "\ndef step(x):\n    return x * c.rate if x is not None else f0(x)", space)
@@ -801,14 +157,14 @@ def test_a_profiler_goes_on(raising):
 
     def seen_by_both(x):
         if raising:
-            raise Looked
+            raise ValueError
         return x * 2.0
 
     compiled = mg.compile(seen_by_both)
     before = sys.getprofile()
     sys.setprofile(profiler)
     try:
-        with contextlib.suppress(Looked):
+        with contextlib.suppress(ValueError):
             compiled(X)
         assert sys.getprofile() is profiler
     finally:
@@ -817,7 +173,7 @@ def test_a_profiler_goes_on(raising):
 
 
 def test_within_a_profile():
-    function = lambda x: x * RATE  # noqa: E731
+    function = lambda x: x * 2.0  # noqa: E731
     compiled = mg.compile(function)
     profile = cProfile.Profile()
     profile.enable()
@@ -852,7 +208,7 @@ def test_elements_that_python_reads(use):
     for i in range(1, 4):
         v[...] = i
         agree(compiled, function)
-    assert traces(compiled) == 3
+    assert compiled.traces == 3
 
 
 def test_elements_that_the_step_changes():
@@ -878,4 +234,4 @@ def test_operands_are_not_traced_anew():
     for i in range(3):
         v[0] = i
         agree(compiled, function)
-    assert traces(compiled) == 1
+    assert compiled.traces == 1

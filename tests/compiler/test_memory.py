@@ -1,10 +1,8 @@
-"""Compiled steps are right where memory is shared: views, arguments, gradients, replaced arrays.
+"""Compiled steps are right where memory is shared: views, arguments, gradients and Tensors.
 
 Other cases are several updates in one step, and what is left after an error.
 """
 
-import gc
-import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -14,12 +12,11 @@ from small_networks import network
 
 import minigrad as mg
 from minigrad import functional as F
-from minigrad import nn, optim
-from minigrad.compiler.runtime import backend
-from minigrad.compiler.runtime.trace_cache import MOST_EXECUTABLES
+from minigrad import optim
 from minigrad.errors import GradError, OutOfRangeError, TraceError
 
 X = np.arange(4, dtype=np.float32).reshape(2, 2)
+ROW = np.arange(3.0)
 
 
 def both(make: Callable[[], Callable[..., Any]], calls: list[tuple[Any, ...]]) -> None:
@@ -249,120 +246,6 @@ def test_arrays_that_overlap_are_named() -> None:
         mg.compile(lambda x: (p.copy_(x), q * 1.0)[1])(X)
 
 
-# --- what others replace ------------------------------------------------------------------------
-
-
-def trained() -> tuple[nn.Linear, Any, Any]:
-    model = nn.Linear(2, 2)
-    opt = optim.SGD(model.parameters(), lr=0.1)
-
-    def step(x: Any) -> Any:
-        opt.zero_grad()
-        loss = (model(x) ** 2).sum()
-        loss.backward()
-        opt.step()
-        return loss
-
-    return model, opt, step
-
-
-def test_a_frozen_tensor_gets_no_gradient() -> None:
-    w, v = mg.tensor(X, requires_grad=True), mg.tensor(X, requires_grad=True)
-
-    @mg.compile
-    def step(x: Any) -> Any:
-        w.grad = v.grad = None
-        (w * v * x).sum().backward()
-
-    step(X)
-    step(X)
-    w.requires_grad = False
-    step(X)
-    assert w.grad is None and v.grad is not None
-
-
-def in_fortran_order(module: nn.Module) -> None:
-    for p in module.parameters():
-        p.data = np.asfortranarray(p.data)
-
-
-@pytest.mark.filterwarnings("ignore:compile. linear_grad cannot be compiled")  # of two dtypes
-@pytest.mark.parametrize("change", [nn.Module.double, in_fortran_order])
-def test_parameters_of_another_dtype_or_order(change: Any) -> None:
-    (model, _, plain), (m2, _, step) = trained(), trained()
-    m2.load_state_dict(model.state_dict())
-    compiled = mg.compile(step)
-    compiled(X), compiled(X), plain(mg.tensor(X)), plain(mg.tensor(X))
-    for m in (model, m2):
-        change(m)
-        m.zero_grad()
-    for _ in range(2):
-        np.testing.assert_allclose(compiled(X).data, plain(mg.tensor(X)).data, rtol=1e-6)
-    np.testing.assert_allclose(model.weight.data, m2.weight.data, rtol=1e-6)
-
-
-def test_a_compiled_call_counts_as_a_change_in_place(executables: Any) -> None:
-    """This holds for one step, and for an epoch, whose first batch alone is a call."""
-    model, _, step = trained()
-    compiled = mg.compile(step)
-    compiled.epoch(X, batch_size=1)
-    for run in (lambda: compiled(X), lambda: compiled.epoch(X, batch_size=1)):
-        run()
-        loss = (model(mg.tensor(X, requires_grad=True)) ** 2).sum()
-        run()
-        with pytest.raises(GradError, match="was changed in place"):
-            loss.backward()
-    executable = executables[0]  # for one row
-    loss = (model(mg.tensor(X, requires_grad=True)) ** 2).sum()
-    if executable.emitted.epoch:
-        executable.run_rows([X], np.array([[0], [1]]))
-        with pytest.raises(GradError, match="was changed in place"):
-            loss.backward()
-
-
-@pytest.mark.parametrize("when", [0, 1])
-def test_an_epoch_with_parameters_in_another_order(when: int) -> None:
-    (model, _, plain), (m2, _, step) = trained(), trained()
-    m2.load_state_dict(model.state_dict())
-    for m in (model, m2):
-        m.double()
-    compiled = mg.compile(step)
-    rows = np.arange(8, dtype=np.float64).reshape(4, 2) / 8
-    for turn in range(3):
-        if turn == when:
-            for p in (model.weight, m2.weight):
-                p.data = np.asfortranarray(p.data)
-        expected = [plain(mg.tensor(row)).item() for row in rows[:, None]]
-        found = compiled.epoch(rows, batch_size=1, shuffle=False)
-        np.testing.assert_allclose(found.data, expected, rtol=1e-12)
-    np.testing.assert_allclose(m2.weight.data, model.weight.data, rtol=1e-12)
-
-
-def test_an_epoch_that_accumulates_gradients() -> None:
-    def make() -> tuple[Any, Any]:
-        w = mg.tensor(np.ones(2, np.float32), requires_grad=True)
-        opt = optim.SGD([w], lr=0.125)
-
-        def step(x: Any) -> Any:
-            loss = ((x * w) ** 2).sum()
-            loss.backward()
-            opt.step()
-            return loss
-
-        return w, step
-
-    (w, plain), (v, step) = make(), make()
-    compiled = mg.compile(step)
-    rows = np.arange(8, dtype=np.float32).reshape(4, 2) / 8
-    for _ in range(2):
-        expected = [plain(mg.tensor(row)).item() for row in rows[:, None]]
-        found = compiled.epoch(rows, batch_size=1, shuffle=False)
-        np.testing.assert_allclose(found.data, expected, rtol=1e-6)
-    np.testing.assert_allclose(v.data, w.data, rtol=1e-6)
-    assert v.grad is not None and w.grad is not None
-    np.testing.assert_allclose(v.grad.data, w.grad.data, rtol=1e-6)
-
-
 # --- what an error leaves -----------------------------------------------------------------------
 
 
@@ -413,147 +296,48 @@ def test_an_error_in_the_second_update_leaves_the_first_as_without_compile() -> 
     np.testing.assert_allclose(w.data, w2.data, rtol=1e-6)
 
 
-def test_large_results_are_computed_where_the_caller_has_them(executables: Any) -> None:
-    """Each result has its own array, which no later call writes; views and repeats have, too."""
-
-    def several(x: Any) -> Any:
-        y = x * 2.0
-        return y, y, y.T, y.sum(), mg.exp(y)
-
-    compiled = mg.compile(several)
-    first, second = (np.full((200, 300), value) for value in (1.0, 2.0))
-    compiled(first)
-    (executable,) = executables
-    assert (buffers := executable.buffer_bytes) < first.nbytes, buffers
-    calls = [(x, compiled(x)) for x in (first, second, first)]
-    for x, found in calls:
-        for a, b in zip(found, several(mg.tensor(x)), strict=True):
-            np.testing.assert_array_equal(a.data, b.data)
-    assert calls[-1][1][0].data.ctypes.data in executable.memory.places  # nothing was copied
-    arrays = [y.data for _, found in calls for y in found]
-    for i, a in enumerate(arrays):
-        assert not any(np.shares_memory(a, b) for b in arrays[:i])
-    again = compiled(compiled(second)[0])  # as an argument, it is not copied, nor written
-    np.testing.assert_array_equal(again[0].data, 8.0)
+# --- Tensors that come to share memory ----------------------------------------------------------
 
 
-def test_large_results_that_something_else_has_are_copied() -> None:
-    """These are gradients, arguments and parameters; random results differ in each call."""
-    w = mg.tensor(np.ones((200, 300)), requires_grad=True)
-
-    @mg.compile
-    def step(x: Any) -> Any:
-        w.grad = None
-        loss = (w * x).sum()
-        loss.backward()
-        return w.grad, F.dropout(x, 0.5), x, w
-
-    x = np.full((200, 300), 3.0)
-    step(x)
-    one, two = step(x), step(x * 2)
-    for a, b in zip(one, two, strict=True):
-        assert not np.shares_memory(a.data, b.data)
-    for a, b in zip((two[0].data, one[2].data, one[3].data), (w.grad.data, x, w.data), strict=True):
-        assert not np.shares_memory(a, b)
-    np.testing.assert_array_equal(one[0].data, x)
-    np.testing.assert_array_equal(w.grad.data, x * 2)
-    assert (one[1].data != two[1].data).any()
+@pytest.mark.usefixtures("as_python")
+def test_a_tensor_and_its_detached_twin() -> None:
+    """They share one array, until one of them gets another."""
+    w = mg.tensor(ROW, requires_grad=True)
+    twin = w.detach()
+    compiled = mg.compile(lambda x: w * 2 + twin * x)
+    for i in range(6):
+        if i == 2:
+            w.data = ROW + 10
+        if i == 4:
+            twin.data = ROW - 5
+        expected = w.data * 2 + twin.data * ROW
+        np.testing.assert_array_equal(compiled(ROW).data, expected)
 
 
-def test_a_large_result_of_a_refused_call_is_let_go(executables: Any) -> None:
-    @mg.compile
-    def chosen(x: Any, i: Any) -> Any:
-        return x * 2.0, x[0].sum() + F.embedding(i, x).sum()
+@pytest.mark.usefixtures("as_python")
+def test_tensors_that_come_to_share_memory() -> None:
+    """A change in place of one is then a change of the other, which the program does not know.
 
-    x = np.ones((200, 300))
-    chosen(x, np.array([1, 2]))
-    with pytest.raises(OutOfRangeError):
-        chosen(x, np.array([1, 200]))
-    ((memory, program),) = [(each.memory, each.program) for each in executables]
-    large = [v for v in program.results if memory.hands_over(v)]
-    assert large and all(memory.find(v) is None for v in large)
-    np.testing.assert_array_equal(chosen(x, np.array([1, 2]))[0].data, 2.0)
+    For one array there is a new trace, and two that overlap are refused.
+    """
+    a, b = mg.tensor(ROW), mg.tensor(ROW)
 
+    def step(x):
+        before = b * 1.0
+        a.copy_(a + x)
+        return before, b * 1.0
 
-def test_a_refused_call_leaves_no_large_gradient() -> None:
-    """A result that was such a gradient keeps the values of the call before."""
-    w = mg.tensor(np.ones((256, 160), np.float32), requires_grad=True)
-
-    @mg.compile
-    def step(x: Any, labels: Any) -> Any:
-        w.grad = None
-        F.cross_entropy(x * w, labels).backward()
-        return w.grad
-
-    x, labels = np.ones((256, 160), np.float32), np.arange(256) % 160
-    first, second = step(x, labels), step(x, labels)
-    np.testing.assert_array_equal(first.data, second.data)
-    labels[0] = 160
-    with pytest.raises(OutOfRangeError):
-        step(x, labels)
-    assert w.grad is None
-    np.testing.assert_array_equal(first.data, second.data)
-
-
-# --- many shapes ---------------------------------------------------------------------------------
-
-
-def test_traces_of_many_shapes_share_one_block(executables: Any) -> None:
-    """The block is as large as the largest trace needs, and the oldest traces go."""
-    w = mg.tensor(np.ones((3, 4), np.float32), requires_grad=True)
-
-    @mg.compile
-    def step(x: Any) -> Any:
-        w.grad = None
-        loss = ((x @ w).tanh() ** 2).sum()
-        loss.backward()
-        return loss, w.grad
-
-    lengths = [*range(1, 200), 3000, *range(200, 150, -1)]
-    gradients = set()
-    for n in lengths:
-        x = np.full((n, 3), 0.1, np.float32)
-        loss, g = step(x)
-        y = np.tanh(x @ w.data)
-        np.testing.assert_allclose(loss.data, (y * y).sum(), rtol=1e-5)
-        np.testing.assert_allclose(g.data, x.T @ (2 * y * (1 - y * y)), rtol=1e-4)
-        gradients.add(id(w.grad.data))  # type: ignore[union-attr]
-    assert step.traces == MOST_EXECUTABLES < len(executables)
-    assert len(gradients) == 1
-    sizes = [executable.buffer_bytes for executable in executables]
-    (block,) = {id(each.workspace.block): each.workspace.block for each in executables}.values()
-    assert max(sizes) <= block.size < 2 * max(sizes)
-
-
-def test_a_gradient_outlives_a_call_that_makes_another_thing() -> None:
-    """Traces of one function share memory, but not that of gradients."""
-    w = mg.tensor(np.ones(50, np.float32), requires_grad=True)
-
-    @mg.compile
-    def step(x: Any, what: str) -> Any:
-        if what == "gradient":
-            w.grad = None
-            (w * x).sum().backward()
-            return None
-        y = ((x * 3.0).exp() + x).tanh().sum()
-        return y * w.grad if what == "use" else y
-
-    for k in range(3):
-        x = np.full(50, 0.1 * k, np.float32)
-        step(x, "gradient")
-        step(np.full(70, 5.0, np.float32), "other")
-        np.testing.assert_array_equal(w.grad.data, x)  # type: ignore[union-attr]
-        expected = np.tanh(np.exp(x * 3) + x).sum() * x
-        np.testing.assert_allclose(step(x, "use").data, expected, rtol=1e-5)
-
-
-def test_modules_are_let_go() -> None:
-    """They go with the compiled function that used them."""
-    compiled = mg.compile(lambda x: (x + 12.25).exp().sum(0) * 7.5 - x)
-    compiled(X)
-    module, _ = backend.load(compiled.source, "<lambda>")
-    assert vars(module)["__name__"] == compiled.path.stem
-    gone = weakref.ref(compiled), weakref.ref(module)
-    del compiled, module
-    gc.collect()
-    assert [made() for made in gone] == [None, None]
+    compiled = mg.compile(step)
+    for i in range(6):
+        if i == 3:
+            b.data = a.data
+        kept = a.data.copy(), b.data.copy()
+        expected = [y.data for y in step(mg.tensor(ROW))]
+        a.data[...], b.data[...] = kept[0], kept[1] if i < 3 else kept[0]
+        for found, wanted in zip(compiled(ROW), expected, strict=True):
+            np.testing.assert_array_equal(found.data, wanted)
+    both = np.zeros(5)
+    a.data, b.data = both[:3], both[1:4]
+    with pytest.raises(TraceError, match="a and b share memory, and the step changes one"):
+        compiled(ROW)
+    np.testing.assert_array_equal(both, 0)

@@ -9,83 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 import numba
 import numpy as np
 import pytest
+from pool_loops import compiled, meet_in_pool, met, nested, note, noted, slept, wait
 
 import minigrad as mg
 from minigrad.errors import ArgumentError
 from minigrad.kernels.threading import parallel_for, pool
 
-compiled = pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="nothing is compiled")
-jit = numba.njit(nogil=True)
-
-
-@pytest.fixture(autouse=True)
-def two_threads():
-    """Set two threads for each test, and put the number back afterwards."""
-    before = pool.get_num_threads()
-    pool.set_num_threads(2)
-    yield
-    pool.set_num_threads(before)
-
-
-def _note(part, thread, counts, by):
-    counts[part] += 1
-    by[part] = thread
-
-
-def _meet(_part, thread, met, by):
-    """End when another part is running as well, or after some seconds."""
-    place = parallel_for.fetch_add(met, 0, 1)
-    by[place] = thread
-    patience = 3_000_000_000
-    while parallel_for.atomic_load(met, 0) < 2 and patience > 0:
-        patience -= 1
-
-
-def _wait(_part, _thread, begun, end):
-    """End when the caller says so."""
-    parallel_for.fetch_add(begun, 0, 1)
-    while parallel_for.atomic_load(end, 0) == 0:
-        pass
-
-
-def _nested(part, _thread, members, counts, by):
-    note_in_kernel(members, 3, 3, (counts[part], by[part]))
-
-
-def shared(function):
-    """Return the loop that parallel_for makes, compiled so that Python can call it."""
-    loop = parallel_for.parallel_for(jit(function))
-    return jit(lambda members, parts, elements, given: loop(members, parts, elements, given))
-
-
-note_in_kernel = parallel_for.parallel_for(jit(_note))
-note, meet_in_pool, wait = shared(_note), shared(_meet), shared(_wait)
-nested = shared(_nested)
-
-
-def noted(parts, members=None):
-    """Return how often each part was run, and by which thread."""
-    counts, by = np.zeros(parts, np.int64), np.full(parts, -1)
-    note(pool.current_pool() if members is None else members, parts, parts, (counts, by))
-    return counts.tolist(), set(by.tolist())
-
-
-def met():
-    """Return the threads that met at work."""
-    by = np.full(2, -1)
-    pool.current_pool()[parallel_for.QUIET] = 0  # workers are woken in any case
-    meet_in_pool(pool.current_pool(), 2, 2, (np.zeros(1, np.int64), by))
-    return by.tolist()
-
-
-def slept():
-    """Return the pool once its worker has fallen asleep."""
-    members = pool.current_pool()
-    end = time.monotonic() + 20.0
-    while not members[parallel_for.ASLEEP + parallel_for.LINE] and time.monotonic() < end:
-        time.sleep(0.001)
-    assert members[parallel_for.ASLEEP + parallel_for.LINE]
-    return members
+pytestmark = pytest.mark.usefixtures("two_threads")
 
 
 def test_each_part_is_done_once():
@@ -309,104 +239,6 @@ def test_a_pool_that_is_stopped_in_mid_job_ends_it():
     assert not caller.is_alive() and begun[0] == 5
     assert noted(4, old)[0] == [1] * 4
     assert sorted(met()) == [0, 1]
-
-
-def in_a_child(job):
-    """Run `job` in a forked process, and check that it ends well."""
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            job()
-            code = 0
-        finally:
-            os._exit(code)
-    pause = threading.Event()
-    for _ in range(200):
-        ended, status = os.waitpid(pid, os.WNOHANG)
-        if ended:
-            assert status == 0
-            return
-        pause.wait(0.05)
-    os.kill(pid, 9)
-    os.waitpid(pid, 0)
-    pytest.fail("the child hangs")
-
-
-forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-# Fork in a process with threads.
-quiet = pytest.mark.filterwarnings("ignore::DeprecationWarning")
-
-
-def meet():
-    """Let two threads meet, or break."""
-    assert sorted(met()) == [0, 1]
-
-
-@forks
-@quiet
-@compiled
-def test_a_forked_child_has_workers_of_its_own():
-    meet()  # the parent's are running
-    in_a_child(meet)
-
-
-@forks
-@quiet
-@compiled
-def test_a_fork_while_another_thread_runs_a_loop():
-    begun, end = np.zeros(1, np.int64), np.zeros(1, np.int64)
-    caller = threading.Thread(target=wait, args=(pool.current_pool(), 2, 2, (begun, end)))
-    caller.start()
-    try:
-        while begun[0] < 2:
-            time.sleep(0.001)
-        in_a_child(meet)
-    finally:
-        end[0] = 1
-        caller.join()
-    meet()
-
-
-@forks
-@quiet
-@compiled
-def test_a_fork_while_workers_begin(monkeypatch):
-    """They do not hold Numba's lock, as if compiling what they run, when the fork happens."""
-    serve = jit(parallel_for.serve.py_func)
-    monkeypatch.setattr(pool, "serve", serve)
-    pool.set_num_threads(2)
-    pool.current_pool()
-    time.sleep(0.02)
-    in_a_child(lambda: jit(lambda: 1)())
-    meet()
-    assert len(serve.signatures) == 1
-
-
-@forks
-@quiet
-@compiled
-def test_a_fork_while_another_thread_holds_the_lock(monkeypatch):
-    """That thread is not in the child to release it."""
-    held, done, start = threading.Event(), threading.Event(), threading.Thread.start
-
-    def start_late(thread):  # workers are started under the lock
-        if not held.is_set():
-            held.set()
-            done.wait(60)
-        start(thread)
-
-    pool.set_num_threads(2)
-    holder = threading.Thread(target=pool.current_pool)
-    monkeypatch.setattr(threading.Thread, "start", start_late)
-    start(holder)
-    try:
-        assert held.wait(10)
-        in_a_child(meet)
-    finally:
-        done.set()
-        holder.join()
-    meet()  # the parent's lock is as it was
 
 
 @compiled

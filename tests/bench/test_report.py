@@ -76,7 +76,7 @@ def run(tmp_path: Path) -> Path:
     return path
 
 
-def test_tables(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_tables_show_the_run(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Rows have the order of the run, columns are what was measured, and the machine is named."""
     report.main([str(run)])
     text = capsys.readouterr().out
@@ -93,7 +93,9 @@ def test_without_pytorch_there_is_no_ratio() -> None:
         "| network | minigrad |", "| --- | ---: |", "| tiny | 1,234 |"]  # fmt: skip
 
 
-def test_readme(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_readme_is_replaced_between_its_marks(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Only the text between the marks is replaced, and a second time changes nothing."""
     drawn = []
     monkeypatch.setattr(report, "plot", lambda run, path: drawn.append(path))
@@ -129,7 +131,7 @@ def test_a_file_without_marks_is_refused(
     assert readme.read_text() == text
 
 
-def test_plot(tmp_path: Path) -> None:
+def test_the_plot_is_drawn(tmp_path: Path) -> None:
     """The plot has the rows that have all three forms."""
     pytest.importorskip("matplotlib")
     run = made()

@@ -32,7 +32,7 @@ X = np.arange(1.0, 4.0)
 
 
 @pytest.mark.parametrize("kind", [float, np.float32, np.float64, complex, lambda x: (x, 1)])
-def test_zeros_and_nans_as_static_arguments(kind):
+def test_static_zeros_are_two_and_nans_are_one(kind):
     """0.0 and -0.0 are two arguments, and all NaNs are one."""
     first = lambda n: (n[0] if isinstance(n, tuple) else n).real  # noqa: E731
     f = mg.compile(lambda x, n: x * float(first(n)))
@@ -51,14 +51,14 @@ def test_zeros_and_nans_as_static_arguments(kind):
     ids=["matrix", "masked"],
 )
 @pytest.mark.filterwarnings("ignore:the matrix subclass")
-def test_arrays_of_other_classes(wrap):
+def test_arrays_of_other_classes_are_read_as_arrays(wrap):
     """They are read as plain arrays, in the calls after the traced one as well."""
     double = mg.compile(lambda x: x * 2)
     for _ in range(3):
         np.testing.assert_array_equal(double(wrap([[1.0, 2.0]])).data, [[2.0, 4.0]])
 
 
-def test_infinities_where_nothing_is_compiled():
+def test_infinities_are_numpys_where_nothing_is_compiled():
     """Results are those of NumPy, where Python's functions of numbers would raise."""
     code = (
         "import numpy as np, minigrad as mg\n"
@@ -106,7 +106,7 @@ def test_requires_grad_of_an_argument_tells():
         np.testing.assert_array_equal(f(x).data, X * (2 if needs else 1))
 
 
-def test_arrays_for_a_compiled_function_within_another():
+def test_arrays_for_an_inner_compiled_function_are_tensors():
     """The inner function sees Tensors, whichever way the arrays are passed."""
     inner = mg.compile(lambda a, *, b: a.exp() + b.exp())
     outer = mg.compile(lambda x: inner(X, b=X) * x)
@@ -153,7 +153,7 @@ LIKE = {
 @pytest.mark.parametrize("kind", LIKE)
 @pytest.mark.parametrize("way", ["positional", "keyword", "inside another"])
 @pytest.mark.filterwarnings("ignore:the matrix subclass")
-def test_what_is_like_an_array(kind, way):
+def test_what_is_like_an_array_is_taken_as_one(kind, way):
     """It is taken as an array: each call reads its values, and other values cause no new trace."""
     if (kind, way) == ("not contiguous", "inside another"):
         pytest.skip("what a trace captures has to lie in C order")
@@ -170,7 +170,7 @@ def test_what_is_like_an_array(kind, way):
     assert compiled.traces == (0 if way == "inside another" else 1)
 
 
-def test_the_same_array_like_with_other_values():
+def test_an_array_like_is_read_in_each_call():
     values = array.array("d", [1.0, 2.0])
     compiled = mg.compile(lambda x: x * 2.0)
     for values[1] in (2.0, 3.0, 4.0):
@@ -199,7 +199,7 @@ def look(x):
 
 
 @pytest.mark.parametrize("way", [look, lambda x: np.array(x), lambda x: np.argsort(x)])
-def test_where_a_step_looks_at_a_value(way):
+def test_a_look_at_a_value_is_told_with_its_line(way):
     """The error names the line of the user's code, also where NumPy reads the value."""
     line = way.__code__.co_firstlineno + (way is look)
     with pytest.raises(TraceError, match=rf"in {re.escape(__file__)}, line {line}, looks at"):
@@ -245,7 +245,7 @@ def test_a_step_that_seeds_is_refused():
     ],
     ids=range(6),
 )
-def test_which_argument_cannot_be_hashed(args, kwargs, message):
+def test_the_argument_that_cannot_be_hashed_is_named(args, kwargs, message):
     f = mg.compile(lambda a, b, *rest, named=None: 0)
     with pytest.raises(DtypeError, match=message):
         f(*args, **kwargs)
@@ -268,7 +268,7 @@ class Unreadable:
     ],
     ids=["raises", "texts", "characters"],
 )
-def test_array_likes_that_cannot_be_read(x, message):
+def test_array_likes_that_cannot_be_read_are_refused(x, message):
     compiled = mg.compile(lambda x: 0)
     for _ in range(2):
         with pytest.raises(DtypeError, match=message):
@@ -353,7 +353,7 @@ class Named:
         return hash(self.name)
 
 
-def test_static_arguments_that_are_equal_and_not_the_same():
+def test_static_arguments_that_are_equal_are_told_apart():
     compiled = mg.compile(lambda x, c: x * (c.scale * c.other))
     x = np.arange(3)
     for c in (Scaled(1), Scaled(1.0), Scaled(1, 2), Scaled(1, 3), Named("a", 2), Named("a", 3)):
@@ -366,7 +366,7 @@ def test_static_arguments_that_are_equal_and_not_the_same():
     assert compiled.traces == before
 
 
-def test_names_that_python_takes_for_one():
+def test_any_name_of_a_keyword_is_taken():
     """Python reads \ufb01 as fi; other keys are no names at all, or more than a line of source."""
     t = {"\ufb01": mg.tensor([1.0, 2.0]), "fi": mg.tensor([10.0, 20.0])}
     t |= {name: mg.tensor([i, 1.0]) for i, name in enumerate(["\u00b2", "a\nb", "\ud800", "a\0b"])}
@@ -398,7 +398,7 @@ def test_results_that_cannot_be_made_anew_are_refused(kind):
         mg.compile(lambda x: kind(y=x * 2))(X)
 
 
-def test_a_call_within_a_call(monkeypatch):
+def test_a_call_within_a_call_shares_no_memory(monkeypatch):
     """A call that interrupts another, as a signal handler does, uses none of the other's memory."""
     compiled = mg.compile(lambda x: x * 2.0 + 1.0)
     large, other = np.ones((200, 200)), np.zeros((200, 200))

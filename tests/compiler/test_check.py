@@ -73,7 +73,7 @@ def test_a_check_changes_nothing(check):
     assert found[0] == found[1]
 
 
-def test_how_often_the_function_runs():
+def test_every_nth_call_is_checked():
     counts, noted = [], queue.SimpleQueue()  # which no guard looks into
 
     def noting(x):
@@ -190,12 +190,12 @@ def test_faults_of_machine_code_are_told(monkeypatch):
 
 
 @pytest.mark.parametrize("check", [0, -1, 1.5, True, "2"])
-def test_wrong_values_of_check(check):
+def test_wrong_values_of_check_are_refused(check):
     with pytest.raises(ArgumentError, match="check must be an integer of at least 1"):
         mg.compile(lambda x: x, check=check)
 
 
-def test_as_a_decorator():
+def test_it_is_a_decorator_with_options():
     @mg.compile(check=2)
     def double(x):
         return x * 2

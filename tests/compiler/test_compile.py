@@ -13,7 +13,7 @@ from minigrad.errors import OutOfRangeError, TraceError
 @pytest.mark.sampled(3)
 @pytest.mark.parametrize("fused", [True, False])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_training(fused, dtype):
+def test_trained_networks_agree_to_the_bit_or_to_rounding(fused, dtype):
     """Eager and compiled training agree over 200 steps, with changes of batch size and lr.
 
     Compiled steps run the kernels that eager ones run, so every bit is the same; composed, rounding
@@ -47,7 +47,7 @@ def test_training(fused, dtype):
     ],
     ids=str,
 )
-def test_options_of_sgd(options):
+def test_every_option_of_sgd_compiles(options):
     (m1, o1, eager), (m2, o2, plain) = network(**options), network(**options)
     compiled = mg.compile(plain)
     for x, y in batches(4):
@@ -56,7 +56,7 @@ def test_options_of_sgd(options):
     same(state(m1, o1), state(m2, o2))
 
 
-def test_groups_that_part():
+def test_groups_that_part_are_followed():
     """Two groups begin with one lr, one of them gets another, and momentum goes and comes."""
     pairs = [network(), network()]
     for i, (model, _, _) in enumerate(pairs):
@@ -79,7 +79,7 @@ def test_groups_that_part():
     same(state(*pairs[0][:2]), state(*pairs[1][:2]))
 
 
-def test_modes_and_attributes():
+def test_modes_and_attributes_are_followed():
     """Each call reads modes and attributes of modules; a mode seen before needs no new trace."""
     (m1, o1, eager), (m2, o2, plain) = network(), network()
     compiled = mg.compile(plain)
@@ -95,7 +95,7 @@ def test_modes_and_attributes():
     assert compiled.traces == 4  # two modes, for two momenta
 
 
-def test_frozen_and_replaced():
+def test_frozen_and_replaced_parameters_are_followed():
     """A step follows requires_grad, parameters in new memory, and loaded states."""
     (m1, o1, eager), (m2, o2, plain) = network(), network()
     compiled = mg.compile(plain)
@@ -118,7 +118,7 @@ def test_frozen_and_replaced():
     same(state(m1, o1), state(m2, o2))
 
 
-def test_gradients_that_add_up():
+def test_gradients_add_up_over_calls():
     """Two backward passes add up for one update, and the caller may clear `.grad` between."""
     (m1, o1, _), (m2, o2, _) = network(), network()
 
@@ -185,7 +185,7 @@ def test_a_step_that_looks_at_a_value_is_refused(name, look):
     look(plain(mg.tensor(x), mg.tensor(y)))  # eager, it may
 
 
-def test_gradients_that_others_have_made():
+def test_a_step_uses_gradients_that_others_have_made():
     """A step may scale and apply gradients that eager backward passes have left."""
     (m1, o1, _), (m2, o2, _) = network(), network()
 
@@ -219,7 +219,7 @@ def scaled(x):
     return x * RATE
 
 
-def test_names_that_are_bound_anew(monkeypatch):
+def test_names_that_are_bound_anew_are_read(monkeypatch):
     """A step reads the new values of a global and of a variable of the enclosing function."""
     outer = mg.compile(scaled)
     x = np.ones(3, np.float32)
@@ -232,7 +232,7 @@ def test_names_that_are_bound_anew(monkeypatch):
         np.testing.assert_array_equal(inner(x).data, x + value)
 
 
-def test_averages_and_updates_by_hand():
+def test_averages_and_updates_by_hand_agree():
     """A step may change Tensors in place that it has read before and reads again."""
 
     def make_one():
@@ -260,7 +260,7 @@ def test_averages_and_updates_by_hand():
     np.testing.assert_allclose(a2.data, a1.data, rtol=1e-12)
 
 
-def test_another_group_of_parameters():
+def test_another_group_of_parameters_is_followed():
     (m1, o1, eager), (m2, o2, plain) = network(), network()
     compiled = mg.compile(plain)
     for i, (x, y) in enumerate(batches(6)):
@@ -286,7 +286,7 @@ def other_parameter(opt):
 
 
 @pytest.mark.parametrize("change", [other_group, other_list, other_parameter])
-def test_groups_that_are_replaced(change):
+def test_groups_that_are_replaced_are_followed(change):
     """The change counts also if the step only clears gradients and the caller updates."""
 
     def losses(wrap):
@@ -313,7 +313,7 @@ def test_groups_that_are_replaced(change):
     np.testing.assert_allclose(losses(mg.compile), losses(lambda step: step), rtol=1e-6)
 
 
-def test_a_step_that_only_updates():
+def test_a_step_may_only_update():
     """The update uses the gradients that are there at the call."""
     (m1, o1, _), (m2, o2, _) = network(), network()
     second = mg.compile(lambda: o2.step())

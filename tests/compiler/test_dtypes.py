@@ -43,7 +43,7 @@ def agree(functions, *kinds):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("shapes", SHAPES, ids=str)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_two(dtype, shapes):
+def test_functions_of_two_agree(dtype, shapes):
     """Each elementwise function of two arrays agrees for each pair of dtypes."""
     for other in DTYPES:
         agree(BINARY, (dtype, shapes[0]), (other, shapes[1]))
@@ -53,7 +53,7 @@ def test_two(dtype, shapes):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("shape", [(3, 2), (3,), (), (1, 1)], ids=str)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_one(dtype, shape):
+def test_functions_of_one_agree(dtype, shape):
     """Each function of one array, alone and with a Python number, agrees."""
     pairs = list(itertools.product(NUMBERS, BINARY[:15]))
     numbers = [lambda a, n=n, f=f: f(a, n) for n, f in pairs]
@@ -64,7 +64,7 @@ def test_one(dtype, shape):
 @pytest.mark.sampled(10)
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("seed", range(60))
-def test_expressions(seed):
+def test_expressions_agree(seed):
     """Compositions of functions agree, of arrays of any two dtypes, also without dimensions."""
     rng = np.random.default_rng(seed)
     shapes = SHAPES[rng.integers(len(SHAPES))]
@@ -83,6 +83,6 @@ def test_expressions(seed):
 
 
 @pytest.mark.filterwarnings("ignore:compile. .* cannot be compiled")
-def test_casts():
+def test_casts_agree():
     """Numbers may lie beyond what a dtype holds; no form warns, which would be an error here."""
     casts_agree()

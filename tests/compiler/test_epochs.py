@@ -16,7 +16,7 @@ X = np.arange(1.0, 4.0)
 
 
 @pytest.mark.parametrize("drop_last", [False, True])
-def test_epochs(drop_last):
+def test_an_epoch_is_a_loop_of_calls(drop_last):
     """An epoch gives the bits of a loop of calls: losses, state, and the loader's place."""
     (m1, o1, one), (m2, o2, two) = network(), network()
     rng = np.random.default_rng(0)
@@ -39,7 +39,7 @@ def test_epochs(drop_last):
     assert whole.epoch(x[:0], y[:0], batch_size=4).shape == (0,)
 
 
-def test_an_epoch_that_fails():
+def test_an_epoch_fails_before_the_bad_batch():
     """A label out of range ends an epoch before its batch, and the error names the label."""
     model, opt, plain = network()
     compiled = mg.compile(plain)
@@ -59,7 +59,7 @@ def test_an_epoch_that_fails():
         mg.compile(lambda x: x * 2).epoch(x, batch_size=3)
 
 
-def test_an_epoch_that_is_not_one_function():
+def test_an_epoch_of_several_functions_is_a_loop_of_calls():
     (m1, o1, one), (m2, o2, two) = network(dropout=0.5), network(dropout=0.5)
     ((x, y),) = batches(1, 60)
     step, whole = mg.compile(one), mg.compile(two)
@@ -80,7 +80,7 @@ def test_an_epoch_that_is_not_one_function():
         ((X,), {"bs": 3, "batch_size": 1}, "named bs; there are batch_size, shuffle, drop_last, s"),
     ],
 )
-def test_options_of_epochs(data, options, message):
+def test_wrong_options_of_epochs_are_named(data, options, message):
     with pytest.raises(ArgumentError, match=f"epoch: .*{message}"):
         mg.compile(lambda x: x.sum()).epoch(*data, **options)
 
@@ -113,7 +113,7 @@ def test_a_step_without_a_number_is_refused_before_it_changes_anything(wrap, got
 
 
 @pytest.mark.usefixtures("as_python")
-def test_how_many_batches_run_at_once(monkeypatch):
+def test_batches_run_at_once_for_up_to_patience(monkeypatch):
     """The first batch runs alone, then as many run at once as take up to PATIENCE."""
     assert [epoch.at_once(s) for s in (0.0, 1.0, 0.0099, 1e-9)] == [1, 1, 5, epoch.AT_ONCE]
     whole, sizes = Executable.run_rows, []

@@ -12,7 +12,7 @@ from minigrad import functional as F
 from minigrad.errors import DtypeError, TraceError
 
 
-def test_any_function():
+def test_functions_of_any_kind_agree():
     """Inference, nested results, keywords, static values and Hessian-vector products compile."""
     model, *_ = network()
     model.eval()
@@ -83,7 +83,7 @@ def test_what_cannot_be_compiled_is_said_once():
     np.testing.assert_array_equal(got.data, np.argmax((x + np.eye(4, 5))[None], 1) + 1)
 
 
-def test_strided_and_equal_arguments():
+def test_arguments_may_be_strided_or_equal():
     """Arguments may lie in any order in memory, and one array may be passed twice."""
     f = mg.compile(lambda a, b: a @ b.T + a.sum())
     rng = np.random.default_rng(0)
@@ -94,7 +94,7 @@ def test_strided_and_equal_arguments():
 
 
 @pytest.mark.parametrize("way", ["positional", "keyword", "epoch"])
-def test_arrays_in_another_byte_order(way):
+def test_arrays_in_another_byte_order_are_converted(way):
     """Numba does not know other byte orders, so such arrays are converted."""
     f = mg.compile(lambda a: (a * 2).sum())
     for order in "><>>":
@@ -119,7 +119,7 @@ def test_refuses_what_it_cannot_take():
         print(f.source)
 
 
-def test_threads():
+def test_threads_may_share_a_compiled_function():
     """Threads train by a step of each, and call one that they share, while others run eagerly."""
     runs = [network(seed=i) for i in range(4)]
     expected = [network(seed=i) for i in range(4)]

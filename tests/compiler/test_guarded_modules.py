@@ -56,7 +56,7 @@ CHANGES = {
 
 @pytest.mark.parametrize("name", CHANGES)
 @pytest.mark.parametrize("inside", [False, True], ids=["alone", "inside"])
-def test_what_a_module_holds(name, inside):
+def test_what_a_module_holds_is_guarded(name, inside):
     """A compiled step sees changes that go past `__setattr__`, too."""
     model = Scaled()
     net = nn.Sequential(nn.ReLU(), model) if inside else model
@@ -70,7 +70,7 @@ def test_what_a_module_holds(name, inside):
     assert compiled.traces == 3
 
 
-def test_names_that_are_swapped():
+def test_names_that_are_swapped_are_noticed():
     """A change of names counts even if all values are the same, in the same order."""
     model = Scaled()
     model.other = 2.0
@@ -99,7 +99,7 @@ class Shifted(nn.Module):
         return x + 1.0
 
 
-def test_attributes_of_a_module_in_another_order():
+def test_another_order_of_attributes_is_noticed():
     """The order counts even if the same names have the same values."""
     net = InTurn()
     function = lambda x: net(x) * 1.0  # noqa: E731
@@ -112,7 +112,7 @@ def test_attributes_of_a_module_in_another_order():
     assert compiled.traces == 2
 
 
-def test_slots_of_a_module():
+def test_slots_of_a_module_are_guarded():
     model = Slotted()
     function = lambda x: model(x) * 1.0  # noqa: E731
     compiled = mg.compile(function)
@@ -126,7 +126,7 @@ def test_slots_of_a_module():
     assert compiled.traces == 4
 
 
-def test_classes_of_modules(monkeypatch):
+def test_classes_of_modules_are_guarded(monkeypatch):
     """Changes of their attributes, methods and bases count."""
     model = Twice()
     del model.scale

@@ -222,7 +222,7 @@ WAYS = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_what_a_step_names(way, monkeypatch):
+def test_what_a_step_names_is_guarded(way, monkeypatch):
     make, change = WAYS[way]
     monkeypatch.setitem(globals(), "RATE", 2.0)
     monkeypatch.setitem(globals(), "ROWS", (1.0, [2.0, 3.0]))

@@ -120,7 +120,7 @@ STRANGE = {
 
 
 @pytest.mark.parametrize("kind", STRANGE)
-def test_objects_that_run_code_when_they_are_looked_at(kind):
+def test_objects_that_run_code_when_looked_at_are_guarded(kind):
     """A trace runs none of their code, and notices their changes all the same."""
     x = STRANGE[kind]()
     function = lambda y: y * x.rate  # noqa: E731
@@ -134,7 +134,7 @@ def test_objects_that_run_code_when_they_are_looked_at(kind):
         agree(compiled, function)
 
 
-def test_equal_objects_that_are_others():
+def test_equal_objects_are_told_apart():
     """Objects that their class calls equal are compared by identity."""
     anything = type("Anything", (), {"__eq__": lambda a, b: True, "__hash__": None})
     config = Rated()
@@ -250,7 +250,7 @@ def importing_a_name(x):
         "from",
     ],
 )
-def test_what_is_reached_without_its_name(use, monkeypatch):
+def test_what_is_reached_without_its_name_is_guarded(use, monkeypatch):
     module = types.ModuleType("rates_of_a_test")
     monkeypatch.setitem(sys.modules, module.__name__, module)
     s = Special()

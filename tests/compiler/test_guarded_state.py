@@ -38,7 +38,7 @@ OPTIMIZERS = {
 
 
 @pytest.mark.parametrize("way", OPTIMIZERS)
-def test_what_an_optimizer_holds(way):
+def test_what_an_optimizer_holds_is_followed(way):
     def made():
         w, b = (mg.tensor(X * k, requires_grad=True) for k in (1.0, 2.0))
         opt = optim.SGD([w, b], lr=0.5, momentum=0.5)
@@ -64,7 +64,7 @@ def test_what_an_optimizer_holds(way):
             np.testing.assert_allclose(a.data, b.data, rtol=1e-12)
 
 
-def test_a_step_that_reads_a_hyper_parameter():
+def test_a_hyper_parameter_that_a_step_reads_is_guarded():
     opt = optim.SGD([mg.tensor(X, requires_grad=True)], lr=0.5)
     function = lambda x: x * opt.param_groups[0]["lr"]  # noqa: E731
     compiled = mg.compile(function)
@@ -83,7 +83,7 @@ REBOUND = {
 
 
 @pytest.mark.parametrize("way", REBOUND)
-def test_what_a_tensor_is_bound_to(way):
+def test_what_a_tensor_is_bound_to_is_followed(way):
     w = mg.tensor(X, requires_grad=True)
 
     def step(x):

@@ -48,7 +48,7 @@ def in_thread(function):
     return result
 
 
-def test_state_of_each_thread():
+def test_each_thread_has_its_own_state():
     compiled = mg.compile(through_local)
 
     def work(value):
@@ -69,7 +69,7 @@ def test_state_of_each_thread():
     agree(compiled, through_local)  # the first thread's again
 
 
-def test_a_class_of_thread_locals():
+def test_attributes_of_thread_locals_are_guarded():
     local = Locals()
     function = lambda x: x * local.rate  # noqa: E731
     compiled = mg.compile(function)
@@ -80,7 +80,7 @@ def test_a_class_of_thread_locals():
     agree(compiled, function)
 
 
-def test_state_of_each_context():
+def test_each_context_has_its_own_state():
     compiled = mg.compile(through_context)
 
     def work(value):
@@ -134,7 +134,7 @@ def test_libraries_are_frozen(library, executables):
     assert len(executables[-1].captures.guards) < 50
 
 
-def test_what_is_traced_twice_takes_as_long(executables):
+def test_guards_cover_what_runs(executables):
     """Guards cover the functions that run, not all that could."""
     names = {f"f{i}": None for i in range(300)}
     source = "\n".join(f"def f{i}(x):\n    return f{(i + 1) % 300}(x) * c.rate" for i in range(300))
@@ -172,7 +172,7 @@ def test_a_profiler_goes_on(raising):
     assert "seen_by_both" in entered
 
 
-def test_within_a_profile():
+def test_a_step_is_traced_within_a_profile():
     function = lambda x: x * 2.0  # noqa: E731
     compiled = mg.compile(function)
     profile = cProfile.Profile()
@@ -200,7 +200,7 @@ def test_within_a_profile():
         lambda x, v: x * 2.0 if v[0] > 1.0 else x,
     ],
 )
-def test_elements_that_python_reads(use):
+def test_elements_that_python_reads_are_guarded(use):
     """The elements of an array that is changed in place between calls are guarded."""
     v = np.ones(3, np.float32)
     function = lambda x: use(x, v)  # noqa: E731
@@ -211,7 +211,7 @@ def test_elements_that_python_reads(use):
     assert compiled.traces == 3
 
 
-def test_elements_that_the_step_changes():
+def test_elements_that_the_step_changes_are_read_in_each_call():
     """Each call sees the elements that the call before has left."""
 
     def make():

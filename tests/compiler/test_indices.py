@@ -16,6 +16,6 @@ PARTS = {ndim: -(-len(cases) // 150) for ndim, cases in ALL.items()}
 
 @pytest.mark.sampled(100, by="ndim")
 @pytest.mark.parametrize(("ndim", "part"), [(n, i) for n in ALL for i in range(PARTS[n])])
-def test_all_arrangements(ndim, part):
+def test_every_arrangement_agrees(ndim, part):
     """Each part takes arrangements from the whole list, so one part alone is a sample."""
     agree(ndim, ALL[ndim][part :: PARTS[ndim]])

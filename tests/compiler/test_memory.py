@@ -32,7 +32,7 @@ def both(make: Callable[[], Callable[..., Any]], calls: list[tuple[Any, ...]]) -
             np.testing.assert_array_equal(a.numpy(), b.numpy())
 
 
-def test_booleans_that_are_added() -> None:
+def test_booleans_that_are_added_are_booleans() -> None:
     """Their sum is a boolean, also in the loop that computes them."""
 
     def make() -> Callable[..., Any]:
@@ -46,7 +46,7 @@ def test_booleans_that_are_added() -> None:
     both(make, [(X - 1, X - 2), (X, X), (X - 3, -X)])
 
 
-def test_a_tensor_gets_part_of_itself() -> None:
+def test_a_tensor_may_get_part_of_itself() -> None:
     """The copy reads the part as it was, also where it has overwritten it by then."""
 
     def make() -> Callable[..., Any]:
@@ -67,7 +67,7 @@ def test_a_tensor_gets_part_of_itself() -> None:
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("shape", [(2, 3), (8, 64), (64, 10)])
-def test_an_extreme_of_what_is_computed_twice(shape: tuple[int, int], dtype: Any) -> None:
+def test_an_extreme_of_what_is_computed_twice_agrees(shape: tuple[int, int], dtype: Any) -> None:
     rng = np.random.default_rng(0)
     s = mg.tensor(rng.normal(size=shape[1]).astype(dtype), requires_grad=True)
 
@@ -133,7 +133,7 @@ def test_a_conversion_to_its_own_dtype_keeps_what_was_there() -> None:
 
 
 @pytest.mark.parametrize("dampening", [0.0, 0.5])
-def test_several_updates_in_one_step(dampening: float) -> None:
+def test_several_updates_in_one_step_agree(dampening: float) -> None:
     """Only the very first update is not dampened."""
 
     def make() -> Any:
@@ -300,7 +300,7 @@ def test_an_error_in_the_second_update_leaves_the_first_as_without_compile() -> 
 
 
 @pytest.mark.usefixtures("as_python")
-def test_a_tensor_and_its_detached_twin() -> None:
+def test_a_detached_twin_shares_memory_until_one_is_replaced() -> None:
     """They share one array, until one of them gets another."""
     w = mg.tensor(ROW, requires_grad=True)
     twin = w.detach()
@@ -315,7 +315,7 @@ def test_a_tensor_and_its_detached_twin() -> None:
 
 
 @pytest.mark.usefixtures("as_python")
-def test_tensors_that_come_to_share_memory() -> None:
+def test_tensors_that_come_to_share_memory_are_noticed() -> None:
     """A change in place of one is then a change of the other, which the program does not know.
 
     For one array there is a new trace, and two that overlap are refused.

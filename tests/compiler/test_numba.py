@@ -54,7 +54,7 @@ def table():
 @pytest.mark.sampled(12)
 @pytest.mark.filterwarnings("ignore:compile. .* cannot be compiled")
 @pytest.mark.parametrize("group", table(), ids=lambda group: f"{group[0][0]}-{group[-1][0]}")
-def test_table(group):
+def test_each_primitive_agrees(group):
     """Each primitive and its derivative agree, as in test_table.py."""
     entries = [(call, len(first), ops.TABLE[name].differentiable) for name, call, first, _ in group]
 
@@ -77,7 +77,7 @@ def test_table(group):
 
 @pytest.mark.sampled(9)
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_functions(name):
+def test_functions_of_several_primitives_agree(name):
     """The functions of test_ops.py, which run as Python there, agree in machine code."""
     function, *makers = FUNCTIONS[name]
     by_numba(function, *(lambda seed=seed: tensors(makers, seed) for seed in (0, 0, 1)))
@@ -85,7 +85,7 @@ def test_functions(name):
 
 @pytest.mark.sampled(8)
 @pytest.mark.parametrize("seed", range(8))
-def test_random_programs(seed):
+def test_random_programs_agree(seed):
     """Five random programs and their gradients agree."""
     rng = np.random.default_rng(seed)
     shapes = [(3, 4), (4,), ()]
@@ -113,20 +113,20 @@ def test_random_programs(seed):
 
 @pytest.mark.sampled(3)
 @pytest.mark.parametrize("first", [5, 150, 1000])
-def test_indices(first):
+def test_indices_agree(first):
     """A sample of all arrangements of an index agrees."""
     index_cases.agree(4, list(index_cases.arrangements(4))[first::120][:4])
 
 
 @pytest.mark.exhaustive
 @pytest.mark.filterwarnings("ignore:compile. .* cannot be compiled")
-def test_casts():
+def test_casts_agree():
     """The casts of test_dtypes.py, which run as Python there, agree in machine code."""
     dtype_cases.casts_agree()
 
 
 @pytest.mark.exhaustive
-def test_transposes():
+def test_transposes_agree():
     """Loops, products, losses and reductions read transposes of three and more dimensions."""
     labels = np.array([[[0, 2], [1, 0]], [[2, 2], [1, 1]]])
 
@@ -156,7 +156,7 @@ def test_transposes():
 @pytest.mark.sampled(3)
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("shift", [0, 4, 7])  # 0: functions of one
-def test_dtypes(shift):
+def test_functions_of_each_dtype_agree(shift):
     """Functions of one and of two arrays agree, of each dtype and one other."""
     pairs = list(zip(DTYPES, [*DTYPES[shift:], *DTYPES[:shift]], strict=True))
     given = dtype_cases.BINARY[:15] if shift else dtype_cases.UNARY[:18]

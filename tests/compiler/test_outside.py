@@ -185,7 +185,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_numbers_outside(name, monkeypatch):
+def test_numbers_outside_are_guarded(name, monkeypatch):
     """A new value counts from the next call on; an equal one causes no new trace."""
     make, change = CASES[name]
     monkeypatch.setattr(Config, "shared", 2.0)
@@ -202,7 +202,7 @@ def test_numbers_outside(name, monkeypatch):
 
 
 @pytest.mark.parametrize("way", ["positional", "keyword", "in a tuple", "to a module"])
-def test_objects_among_the_arguments(way):
+def test_objects_among_the_arguments_are_guarded(way):
     """They may change between calls, like objects outside the step."""
     config = Config()
     function = {
@@ -223,7 +223,7 @@ def test_objects_among_the_arguments(way):
     assert compiled.traces == 6  # each pair of numbers that there was
 
 
-def test_modules_among_the_arguments():
+def test_modules_among_the_arguments_are_guarded():
     """The modes of modules that are not called, or deep inside objects, count as well."""
     net, holder = Net(Config()), Config()
     holder.model = nn.ReLU()
@@ -253,7 +253,7 @@ def test_attributes_of_modules_are_told_apart():
     assert gone() is not None
 
 
-def test_an_attribute_of_a_module_that_is_deleted(monkeypatch):
+def test_a_deleted_attribute_uncovers_that_of_the_class(monkeypatch):
     """The attribute of its class counts again."""
     monkeypatch.setattr(Net, "shared", 2.0, raising=False)
     net = Net(Config())
@@ -275,7 +275,7 @@ def test_zeros_outside_are_told_apart():
             np.testing.assert_array_equal(compiled(X + 1).data, 1 / ((X + 1) * config.rate))
 
 
-def test_items_that_come_and_go():
+def test_items_that_come_and_go_are_noticed():
     parts = {"a": lambda x: x + 1}
     compiled = mg.compile(lambda x: sum(part(x) for part in parts.values()))
     np.testing.assert_array_equal(compiled(X).data, X + 1)
@@ -287,7 +287,7 @@ def test_items_that_come_and_go():
     assert compiled(X) == 0
 
 
-def test_a_module_of_the_user(monkeypatch):
+def test_modules_of_the_user_are_guarded(monkeypatch):
     settings = types.ModuleType("settings")
     settings.rate = 2.0
     monkeypatch.setitem(globals(), "settings", settings)
@@ -297,7 +297,7 @@ def test_a_module_of_the_user(monkeypatch):
         np.testing.assert_array_equal(compiled(X).data, X * value)
 
 
-def test_containers_of_any_size():
+def test_containers_of_any_size_are_guarded():
     """All items count, even the last of thousands, and what objects among them hold."""
     many = {i: float(i) for i in range(5000)}
     deep = [types.SimpleNamespace(rate=float(i)) for i in range(3000)]
@@ -309,7 +309,7 @@ def test_containers_of_any_size():
 
 
 @pytest.mark.parametrize("owner", [types.SimpleNamespace(), nn.Module()], ids=["object", "module"])
-def test_counters_and_first_calls(owner):
+def test_counters_and_first_calls_count(owner):
     """What the step itself changes outside is as it would be without compile."""
     owner.calls, owner.first = 0, True
 
@@ -331,7 +331,7 @@ def test_counters_and_first_calls(owner):
     assert step.traces == 2  # the last of them holds
 
 
-def test_slots_that_are_set_and_deleted():
+def test_slots_that_are_set_and_deleted_are_noticed():
     """The user may set them; a step that puts a Tensor there is refused, and takes it back."""
     owner = Slotted()
 
@@ -359,7 +359,7 @@ def test_slots_that_are_set_and_deleted():
 
 
 @pytest.mark.parametrize("buffer", [bytearray([2, 3]), array.array("d", [2, 3])], ids=str)
-def test_buffers_that_are_no_arrays(buffer):
+def test_buffers_that_are_no_arrays_are_guarded(buffer):
     compiled = mg.compile(lambda x: x * buffer[1])
     for value in (3, 3, 5, 3):
         buffer[1] = value

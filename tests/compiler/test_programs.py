@@ -20,13 +20,13 @@ def check(seed: int, folder: Path, numba: bool = False) -> None:
 
 @pytest.mark.sampled(20)
 @pytest.mark.parametrize("seed", range(200))
-def test_as_python(seed: int, tmp_path: Path) -> None:
+def test_programs_agree_as_python(seed: int, tmp_path: Path) -> None:
     check(seed, tmp_path)
 
 
 @pytest.mark.sampled(10)
 @pytest.mark.parametrize("part", range(10))
-def test_each_option_by_itself(part: int, tmp_path: Path) -> None:
+def test_each_option_agrees_by_itself(part: int, tmp_path: Path) -> None:
     failed = []
     for what, text in list(alone())[part::10]:
         outcome = programs.run(text, tmp_path)
@@ -37,7 +37,7 @@ def test_each_option_by_itself(part: int, tmp_path: Path) -> None:
 # Of the seeds from 200 on, some whose compiled steps are short: others take Numba minutes.
 @pytest.mark.sampled(5)
 @pytest.mark.parametrize("seed", [203, 212, 227, 240, 248])
-def test_by_numba(seed: int, tmp_path: Path) -> None:
+def test_programs_agree_by_numba(seed: int, tmp_path: Path) -> None:
     check(seed, tmp_path, numba=True)
 
 

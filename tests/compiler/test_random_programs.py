@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("as_python")
 
 @settings(max_examples=150)
 @given(STEPS, st.tuples(*[st.sampled_from(SHAPES)] * 2), st.integers(0, 3))
-def test_random_programs(steps, shapes, seed):
+def test_random_programs_agree(steps, shapes, seed):
     """Results and gradients agree, in float64."""
     compiled_is_eager(steps, shapes, seed)
 
@@ -28,7 +28,7 @@ GOLDEN = Path(__file__).parent / "golden"
 
 
 @pytest.mark.parametrize("fused", [True, False], ids=["fused", "composed"])
-def test_the_source_of_a_step(fused):
+def test_the_source_of_a_step_is_as_stored(fused):
     """The source equals its copy in golden/, which MINIGRAD_WRITE_GOLDEN=1 writes anew."""
     *_, step = network((64, 32, 10), fused)
     compiled = mg.compile(step)

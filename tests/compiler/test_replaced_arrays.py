@@ -48,7 +48,7 @@ def in_fortran_order(module: nn.Module) -> None:
 
 @pytest.mark.filterwarnings("ignore:compile. linear_grad cannot be compiled")  # of two dtypes
 @pytest.mark.parametrize("change", [nn.Module.double, in_fortran_order])
-def test_parameters_of_another_dtype_or_order(change: Any) -> None:
+def test_parameters_of_another_dtype_or_order_are_followed(change: Any) -> None:
     (model, _, plain), (m2, _, step) = trained(), trained()
     m2.load_state_dict(model.state_dict())
     compiled = mg.compile(step)
@@ -81,7 +81,7 @@ def test_a_compiled_call_counts_as_a_change_in_place(executables: Any) -> None:
 
 
 @pytest.mark.parametrize("when", [0, 1])
-def test_an_epoch_with_parameters_in_another_order(when: int) -> None:
+def test_an_epoch_takes_parameters_in_another_order(when: int) -> None:
     (model, _, plain), (m2, _, step) = trained(), trained()
     m2.load_state_dict(model.state_dict())
     for m in (model, m2):
@@ -98,7 +98,7 @@ def test_an_epoch_with_parameters_in_another_order(when: int) -> None:
     np.testing.assert_allclose(m2.weight.data, model.weight.data, rtol=1e-12)
 
 
-def test_an_epoch_that_accumulates_gradients() -> None:
+def test_an_epoch_may_accumulate_gradients() -> None:
     def make() -> tuple[Any, Any]:
         w = mg.tensor(np.ones(2, np.float32), requires_grad=True)
         opt = optim.SGD([w], lr=0.125)

@@ -8,7 +8,7 @@ from small_networks import batches, network
 import minigrad as mg
 
 
-def test_what_the_report_says_of_memory():
+def test_the_report_counts_what_loops_read_and_write():
     """The loops read the argument and write the result, and nothing else."""
     compiled = mg.compile(lambda x: mg.relu(x * 2 + 1).sum(0).exp() @ x)
     compiled(np.ones((3, 3)))
@@ -19,7 +19,7 @@ def test_what_the_report_says_of_memory():
     assert calls == "1 calls of kernels and BLAS: matmul"
 
 
-def test_source_and_report():
+def test_source_and_report_show_what_runs():
     """The source is a file of Python without a size or a number that changes."""
     *_, plain = network(fused=False)
     compiled = mg.compile(plain)

@@ -83,7 +83,7 @@ def functions(source):
 
 
 @pytest.mark.parametrize(("turns", "is_rolled"), [(3, False), (30, True), (200, True)])
-def test_unrolled_loops(turns, is_rolled, executables):
+def test_unrolled_loops_agree(turns, is_rolled, executables):
     compiled = agree(turns)
     (executable,) = executables
     assert (len(executable.emitted.groups) > rolled.LONG) == is_rolled
@@ -91,7 +91,7 @@ def test_unrolled_loops(turns, is_rolled, executables):
 
 
 @pytest.mark.usefixtures("short")
-def test_a_short_loop_in_the_long_form():
+def test_a_short_loop_may_have_the_long_form():
     assert "(at, " in agree(3, every=True).source
 
 
@@ -109,7 +109,7 @@ def test_an_unrolled_loop_in_machine_code(monkeypatch):
     st.integers(0, 3),
 )
 @pytest.mark.usefixtures("short")
-def test_random_programs(steps, shapes, seed):
+def test_random_programs_agree(steps, shapes, seed):
     random_programs.compiled_is_eager(steps, shapes, seed)
 
 
@@ -144,7 +144,7 @@ def test_nests_do_not_grow_with_the_number_of_turns(executables):
 
 
 @pytest.mark.filterwarnings("ignore:compile. .* cannot be compiled")
-def test_an_operation_of_numpy_between(executables):
+def test_an_operation_of_numpy_splits_the_program(executables):
     """It splits the program into parts, which share functions."""
     compiled = agree(30, between=lambda h, t: h[True][0] if t in (10, 20) else h)
     (executable,) = executables
@@ -157,7 +157,7 @@ def test_an_operation_of_numpy_between(executables):
 
 
 @pytest.mark.parametrize("turn", [0, 13, 29])
-def test_a_label_out_of_range(turn):
+def test_a_label_out_of_range_changes_nothing(turn):
     """The error is that of the turn, as eager, and nothing has changed."""
     parameters, step, batch = make(30, every=True)
     compiled = mg.compile(step)
@@ -172,7 +172,7 @@ def test_a_label_out_of_range(turn):
         np.testing.assert_array_equal(p.data, kept)
 
 
-def test_an_epoch(executables):
+def test_an_epoch_is_a_loop_of_calls(executables):
     (ours, step, batch), (theirs, other, _) = make(30, every=True), make(30, every=True)
     x, labels = batch(0, n=12)
     compiled, called = mg.compile(step), mg.compile(other)
@@ -208,7 +208,7 @@ def test_arguments_are_found_anew_in_each_call(executables):
         assert (places != probe).any()
 
 
-def test_views_of_views():
+def test_long_chains_of_views_compile():
     """Generated code finds a chain of views without recursion, from the array of all."""
 
     def step(x):

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("as_python")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(("name", "case"), ALL)
 @pytest.mark.filterwarnings("ignore:compile. .* cannot be compiled")
-def test_forward(name: str, case: Case, dtype: Any) -> None:
+def test_each_primitive_agrees(name: str, case: Case, dtype: Any) -> None:
     call, first, other = split(case, dtype)
     if not first or name in RANDOM | LOOK:
         pytest.skip("has no input that varies, or is random, or the case looks at one")
@@ -38,7 +38,7 @@ def test_forward(name: str, case: Case, dtype: Any) -> None:
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(("name", "case"), SMOOTH)
 @pytest.mark.filterwarnings("ignore:compile. .* cannot be compiled")
-def test_gradient(name: str, case: Case, dtype: Any) -> None:
+def test_each_gradient_agrees(name: str, case: Case, dtype: Any) -> None:
     """Gradients of a random functional agree, with respect to each input."""
     if name in LOOK:
         pytest.skip("the case looks at an input's value")

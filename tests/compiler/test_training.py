@@ -54,7 +54,7 @@ FORMS = {
 @pytest.mark.sampled(4, by="form")
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("name", NETS)
-def test_training(name, form):
+def test_trained_networks_agree(name, form):
     """Fused steps have the bits of eager ones, and composed ones differ by rounding alone.
 
     Composed sums are added in another order, so steps differ by some units in the last place, which
@@ -84,7 +84,7 @@ def test_training(name, form):
 
 
 @pytest.mark.parametrize("fused", [True, False], ids=["fused", "composed"])
-def test_the_mean_of_all_batches(fused):
+def test_the_mean_of_all_batches_agrees(fused):
     """With momentum=None, the weight of a batch depends on how many there were."""
     sizes, n = (6, 5, 4), 8
     m1, _, eager = network(sizes, fused, average=None, lr=0.01)
@@ -101,7 +101,7 @@ def test_the_mean_of_all_batches(fused):
 
 
 @pytest.mark.exhaustive
-def test_a_network_of_many_parts():
+def test_a_network_of_many_parts_agrees():
     """Numba compiles embedding, attention, dropout and indices, as Python in test_ops.py."""
 
     def make_one():

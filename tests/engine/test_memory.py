@@ -56,7 +56,7 @@ def blocks():
 
 @pytest.mark.parametrize("shape", [(), (0,), (3, 4), (N,), (2, N), (1 << 9, 1 << 8, 2)], ids=str)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_as_numpys(shape, dtype):
+def test_empty_arrays_are_as_numpys(shape, dtype):
     a = allocator.empty(shape, np.dtype(dtype))
     expected = np.empty(shape, dtype)
     assert (a.shape, a.dtype, a.strides) == (shape, dtype, expected.strides)
@@ -66,7 +66,7 @@ def test_as_numpys(shape, dtype):
     assert (a == 7).all()
 
 
-def test_it_serves_again():
+def test_freed_memory_serves_again():
     """A block serves the same size in any shape and dtype; other sizes have their own memory."""
     a = allocator.empty((N, 2), FLOAT)
     place = address(a)

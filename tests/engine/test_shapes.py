@@ -86,7 +86,7 @@ BINARY = {
 @pytest.mark.parametrize("name", BINARY)
 @given(pairs(), SEED)
 @few
-def test_broadcasting(name: str, pair: Any, seed: int) -> None:
+def test_broadcasting_sums_gradients_back(name: str, pair: Any, seed: int) -> None:
     """Forward is NumPy's; each gradient is the explicit sum over what was stretched."""
     a, b, shape = pair
     ours, numpys, partials = BINARY[name]
@@ -105,7 +105,7 @@ def test_broadcasting(name: str, pair: Any, seed: int) -> None:
 
 @given(st.data())
 @few
-def test_broadcast_to(data: Any) -> None:
+def test_broadcast_to_is_a_view_with_its_adjoint(data: Any) -> None:
     """The result is a view of NumPy's shape, with the adjoint <g, B x> = <B' g, x>."""
     a, _, shape = data.draw(pairs())
     x, g = leaf(a), data.draw(arrays(shape))
@@ -119,7 +119,7 @@ def test_broadcast_to(data: Any) -> None:
 @pytest.mark.parametrize("name", ["exp", "relu", "sigmoid", "neg"])
 @given(st.data())
 @few
-def test_elementwise(name: str, data: Any) -> None:
+def test_elementwise_functions_ignore_strides(name: str, data: Any) -> None:
     """Strides change neither the forward nor the gradient of functions of one array."""
     a = data.draw(arrays(data.draw(SHAPE), data.draw(st.sampled_from([np.float32, np.float64]))))
     numpys, derivative = {
@@ -140,7 +140,7 @@ def test_elementwise(name: str, data: Any) -> None:
 @pytest.mark.parametrize("name", ["sum", "mean", "var"])
 @given(reductions(), SEED)
 @few
-def test_sums(name: str, drawn: Any, seed: int) -> None:
+def test_sums_over_any_axes_are_numpys(name: str, drawn: Any, seed: int) -> None:
     """Sums, means and variances over any axes agree with NumPy and with written derivatives."""
     a, axis, keepdims = drawn
     n = a.size / max(a.sum(axis, keepdims=True).size, 1) if a.size else 0
@@ -163,7 +163,7 @@ def test_sums(name: str, drawn: Any, seed: int) -> None:
 
 @given(reductions(FULL), SEED)
 @few
-def test_extremes(drawn: Any, seed: int) -> None:
+def test_extremes_pass_gradients_to_where_they_are_attained(drawn: Any, seed: int) -> None:
     """max and min pass g to where they are attained; normal draws have no ties."""
     a, axis, keepdims = drawn
     for sign, ours in ((1, mg.max), (-1, mg.min)):
@@ -221,7 +221,7 @@ def factors(draw: Any) -> tuple[np.ndarray, np.ndarray]:
 
 @given(factors(), SEED)
 @many
-def test_matmul(drawn: Any, seed: int) -> None:
+def test_matmul_is_numpys_with_its_adjoint(drawn: Any, seed: int) -> None:
     """Shapes and values are those of np.matmul; gradients satisfy their adjoint identity."""
     a, b = drawn
     x, z = leaf(a), leaf(b)
@@ -244,7 +244,7 @@ def test_matmul(drawn: Any, seed: int) -> None:
 
 @given(st.data())
 @few
-def test_round_trips(data: Any) -> None:
+def test_round_trips_give_the_array_again(data: Any) -> None:
     """Moving elements there and back gives the array again, and g again as its gradient."""
     a = data.draw(arrays(data.draw(SHAPE)))
     axes = data.draw(st.permutations(range(a.ndim)))

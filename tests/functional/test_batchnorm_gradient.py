@@ -114,7 +114,7 @@ def test_a_sum_of_squares_has_next_to_none(eps):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_complex_step(shape):
+def test_the_complex_step_gives_the_same_dx(shape):
     """Im f(x + ih) / h with h = 1e-30 has no cancellation: it is exact to rounding."""
     x, gamma, beta, g = sample(shape)
     eps, step = 1e-3, 1e-30

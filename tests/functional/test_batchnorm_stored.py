@@ -35,7 +35,7 @@ def assert_close(actual, exact, rtol=1e-13):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_stored_results(case):
+def test_results_are_as_stored(case):
     """They are those of training batches in turn, then of eval, with gradients and statistics."""
     stored = CASES[case]
     channels = np.shape(stored["batches"][0]["x"])[1]

@@ -89,7 +89,7 @@ OPTIONS = list(itertools.product(REDUCTIONS, [None, WEIGHT], [0.0, 0.1, 1.0]))
 @pytest.mark.parametrize(("reduction", "weight", "smoothing"), OPTIONS)
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("soft", [False, True])
-def test_cross_entropy(
+def test_cross_entropy_is_its_definition(
     soft: bool, shape: Any, reduction: str, weight: Any, smoothing: float
 ) -> None:
     """It takes indices and probabilities, each option with each other, in all shapes."""
@@ -104,7 +104,7 @@ def test_cross_entropy(
 
 @pytest.mark.parametrize(("reduction", "weight", "smoothing"), OPTIONS)
 @pytest.mark.parametrize("shape", SHAPES)
-def test_cross_entropy_as_in_pytorch(
+def test_cross_entropy_is_pytorchs(
     shape: Any, reduction: str, weight: Any, smoothing: float
 ) -> None:
     """Gradients of the probabilities agree as well."""
@@ -123,7 +123,9 @@ def test_cross_entropy_as_in_pytorch(
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("weight", [None, WEIGHT])
-def test_nll_loss(shape: Any, reduction: str, weight: Any) -> None:
+def test_nll_loss_of_log_probabilities_is_cross_entropy(
+    shape: Any, reduction: str, weight: Any
+) -> None:
     """nll_loss of log-probabilities is cross_entropy of logits, and is PyTorch's."""
     labels = LABELS[shape]
     log_p = special.log_softmax(logits(shape), 1 if len(shape) > 1 else 0)
@@ -138,7 +140,7 @@ def test_nll_loss(shape: Any, reduction: str, weight: Any) -> None:
 
 
 @pytest.mark.parametrize("loss", [F.cross_entropy, F.nll_loss])
-def test_ignored_labels(loss: Any) -> None:
+def test_ignored_labels_count_nowhere(loss: Any) -> None:
     """They count in neither loss, gradient nor divisor; if all are ignored, the mean is NaN."""
     x = mg.tensor(logits((5, 4)), requires_grad=True)
     labels = np.array([0, 7, 2, 7, 1])
@@ -165,7 +167,7 @@ def test_ignored_labels(loss: Any) -> None:
 
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
-def test_mse_loss(reduction: str) -> None:
+def test_mse_loss_is_its_definition(reduction: str) -> None:
     """It is the mean, the sum or each of (a - b)^2, with gradients for both."""
     a, b = logits((3, 4)), probabilities((3, 4))
     square = (a - b) ** 2
@@ -184,7 +186,9 @@ def test_mse_loss(reduction: str) -> None:
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize("weight", [None, (3, 4), (4,), (3, 1)])
 @pytest.mark.parametrize("pos_weight", [None, (4,), (3, 4)])
-def test_binary_cross_entropy_with_logits(reduction: str, weight: Any, pos_weight: Any) -> None:
+def test_binary_cross_entropy_with_logits_is_its_definition(
+    reduction: str, weight: Any, pos_weight: Any
+) -> None:
     """For small logits in float64, it equals its definition by logarithms of probabilities."""
     loss = F.binary_cross_entropy_with_logits
     a, t = logits((3, 4)), probabilities((3, 4))

@@ -28,7 +28,7 @@ SHAPES = ROWS + PLANES
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.usefixtures("threaded")
-def test_training(shape, dtype, relu):
+def test_training_is_the_oracles(shape, dtype, relu):
     """Forward, running statistics and backward agree with the oracle."""
     x, g, gamma, beta = sample(shape, dtype)
     running = np.full(shape[1], 0.5, dtype), np.full(shape[1], 2.0, dtype)
@@ -57,7 +57,7 @@ def test_training(shape, dtype, relu):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", [(32, 64), (300, 7), (4, 5, 6), (2, 3, 700)], ids=str)
 @pytest.mark.usefixtures("threaded")
-def test_evaluation(shape, dtype, relu):
+def test_evaluation_is_the_oracles(shape, dtype, relu):
     """The running statistics are used, and are constants to the gradient."""
     x, g, gamma, beta = sample(shape, dtype)
     rng = np.random.default_rng(1)
@@ -78,7 +78,7 @@ def test_evaluation(shape, dtype, relu):
 
 @pytest.mark.parametrize("shape", [(12, 5), (3, 5, 4)], ids=str)
 @pytest.mark.parametrize("eval", [False, True])
-def test_without_gamma_or_beta(shape, eval):
+def test_an_absent_gamma_is_one_and_an_absent_beta_zero(shape, eval):
     """An absent gamma is 1 and an absent beta 0, each by itself."""
     x, g, gamma, beta = sample(shape, np.float64)
     running = np.full(shape[1], 0.5), np.full(shape[1], 2.0)
@@ -137,7 +137,7 @@ LARGE_SHAPES = (
 
 @pytest.mark.parametrize("shape", [(2, 3, 9_000), (530, 65), *LARGE_SHAPES], ids=str)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_large(shape, dtype):
+def test_large_arrays_are_exact(shape, dtype):
     """Large arrays agree with the formulas in extended precision."""
     x, g, gamma, beta = sample(shape, dtype)
     y, stats = forward(x, gamma, beta)
@@ -160,7 +160,7 @@ def test_large(shape, dtype):
 
 @pytest.mark.parametrize("shape", [(0, 3), (0, 3, 4), (4, 3, 0), (4, 0), (2, 0, 5)], ids=str)
 @pytest.mark.parametrize("eval", [False, True])
-def test_empty_batch(shape, eval):
+def test_an_empty_batch_has_zero_gradients(shape, eval):
     """dgamma and dbeta are 0, and running statistics stay."""
     x, c = np.empty(shape, np.float32), shape[1]
     running = np.full(c, 0.5, np.float32), np.full(c, 2.0, np.float32)
@@ -173,7 +173,7 @@ def test_empty_batch(shape, eval):
 
 @pytest.mark.sampled(2)
 @pytest.mark.parametrize("shape", [(33, 10), (5, 7, 30)], ids=str)
-def test_read_only_inputs_and_wide_buffers(shape):
+def test_read_only_inputs_and_wide_buffers_are_taken(shape):
     """x, g, y may be read-only; running statistics may be float64 beside a float32 x."""
     x, g, gamma, beta = sample(shape, np.float32)
     expected, stats = forward(x, gamma, beta, relu=True)

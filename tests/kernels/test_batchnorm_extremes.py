@@ -11,7 +11,7 @@ pytestmark = pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize("ratio", [1e2, 1e4, 1e6])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", [(64, 4), (700, 3), (8, 3, 50)], ids=str)
-def test_mean_far_from_zero(shape, dtype, ratio):
+def test_a_mean_far_from_zero_costs_no_digit(shape, dtype, ratio):
     """Exact arithmetic on the stored input is the reference."""
     x = (np.random.default_rng(3).standard_normal(shape) + ratio).astype(dtype)
     y, stats = forward(x)
@@ -27,7 +27,7 @@ def test_mean_far_from_zero(shape, dtype, ratio):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("far", [1e6, -1e12])
 @pytest.mark.parametrize("shape", [(700, 3), (1, 3, 700), (70, 3, 10)], ids=str)
-def test_first_value_is_an_outlier(shape, dtype, far):
+def test_an_outlier_as_the_first_value_costs_little(shape, dtype, far):
     """The shift K is then far from the mean, and var may lose 256 units, no more."""
     x = np.random.default_rng(4).standard_normal(shape).astype(dtype)
     x[0] = far
@@ -75,7 +75,7 @@ NIST = {
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("planes", [False, True])
 @pytest.mark.parametrize("name", NIST)
-def test_nists_sets(name, planes, dtype):
+def test_nists_sets_are_exact(name, planes, dtype):
     """No digit of NIST's variances is lost beyond rounding."""
     x = np.array(NIST[name], dtype)
     x = x.reshape(1, 1, -1) if planes else x.reshape(-1, 1)
@@ -92,7 +92,7 @@ def test_nists_sets(name, planes, dtype):
     [(np.float32, 1e30), (np.float32, 1e37), (np.float64, 1e150), (np.float64, 1e-150)],
 )
 @pytest.mark.parametrize("shape", [(300, 3), (3, 3, 100)], ids=str)
-def test_huge_and_tiny_values(shape, dtype, size):
+def test_huge_and_tiny_values_stay_finite(shape, dtype, size):
     """Results are finite and right where squares leave the dtype's range."""
     x = (size * np.random.default_rng(5).standard_normal(shape)).astype(dtype)
     g = np.random.default_rng(6).standard_normal(shape).astype(dtype)
@@ -107,7 +107,7 @@ def test_huge_and_tiny_values(shape, dtype, size):
     assert np.isfinite(y).all()
 
 
-def test_subnormal_values():
+def test_subnormal_values_are_centred():
     """Subnormal float32 values are centred exactly."""
     x = np.array([[1e-45], [3e-45], [0.0], [-4e-45]], np.float32)
     y, _ = forward(x, eps=1e-20)
@@ -148,7 +148,7 @@ def test_constant_g_and_constant_channel_give_no_dx(shape):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", [(64, 4), (300, 3), (8, 3, 50)], ids=str)
 @pytest.mark.usefixtures("threaded")
-def test_mean_of_g_far_from_zero(shape, dtype):
+def test_a_mean_of_g_far_from_zero_costs_no_digit(shape, dtype):
     """The mean of g counts in two parts; x_hat, which may round, is 0 in one channel."""
     x, g, gamma, _ = sample(shape, dtype)
     x[...] = 0.3
@@ -230,7 +230,7 @@ def test_sums_over_g_are_in_float64(shape):
 
 @pytest.mark.parametrize("planes", [False, True])
 @pytest.mark.parametrize("training", [False, True])
-def test_infinity_in_g(planes, training):
+def test_infinity_in_g_goes_where_the_formula_has_it(planes, training):
     """dgamma and dbeta are infinite unless another infinity meets it; dx follows the formula."""
     rng = np.random.default_rng(7)
     shape = (2, 2, 20) if planes else (40, 2)

@@ -305,7 +305,7 @@ def computed(row: Row) -> Any:
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("name", NAMES)
-def test_limits(name: str, dtype: Any) -> None:
+def test_limits_are_those_of_the_table(name: str, dtype: Any) -> None:
     """Forward and backward give the numbers of the row."""
     row = (table(dtype) | KINKS)[name]
     with np.errstate(all="ignore"):
@@ -316,7 +316,7 @@ def test_limits(name: str, dtype: Any) -> None:
 @pytest.mark.sampled(3)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("name", NAMES)
-def test_limits_compiled(name: str, dtype: Any) -> None:
+def test_compiled_limits_are_those_of_the_table(name: str, dtype: Any) -> None:
     """A function that is traced at ones gives them, too."""
     row = (table(dtype) | KINKS)[name]
     step = compile(computed(row))

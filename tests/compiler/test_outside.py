@@ -299,12 +299,12 @@ def test_modules_of_the_user_are_guarded(monkeypatch):
 
 def test_containers_of_any_size_are_guarded():
     """All items count, even the last of thousands, and what objects among them hold."""
-    many = {i: float(i) for i in range(5000)}
-    deep = [types.SimpleNamespace(rate=float(i)) for i in range(3000)]
-    compiled = mg.compile(lambda x: x * many[4999] + x * deep[2999].rate)
-    for many[4999], deep[2999].rate in ((1.0, 2.0), (1.0, 2.0), (3.0, 2.0), (3.0, 5.0)):
+    many = {i: float(i) for i in range(2000)}
+    deep = [types.SimpleNamespace(rate=float(i)) for i in range(1000)]
+    compiled = mg.compile(lambda x: x * many[1999] + x * deep[999].rate)
+    for many[1999], deep[999].rate in ((1.0, 2.0), (1.0, 2.0), (3.0, 2.0), (3.0, 5.0)):
         for _ in range(2):
-            np.testing.assert_array_equal(compiled(X).data, X * many[4999] + X * deep[2999].rate)
+            np.testing.assert_array_equal(compiled(X).data, X * many[1999] + X * deep[999].rate)
     assert compiled.traces == 3
 
 

@@ -46,10 +46,12 @@ def lines_of(explained: Any) -> list[tuple[list[str], str]]:
     return found
 
 
+@pytest.mark.sampled(2)
+@pytest.mark.parametrize("which", ["small", "digits"])
 def test_the_keyboard_steps_through_all_records_and_rules(
-    page: Page, digits: tuple[Any, Path]
+    page: Page, which: str, request: pytest.FixtureRequest
 ) -> None:
-    explained, path = digits
+    explained, path = request.getfixturevalue(which)
     page.open(path)
     expected = lines_of(explained)
     assert len(expected) > len(explained.derivation.steps)  # forward, and a step for each rule

@@ -11,9 +11,19 @@ import numpy as np
 
 def statistics(values):
     """Return the mean and the biased variance of floats, as fractions."""
-    exact = [Fraction(float(v)) for v in values]
-    mean = sum(exact) / len(exact)
-    return mean, sum((v - mean) ** 2 for v in exact) / len(exact)
+    ratios = [float(v).as_integer_ratio() for v in values]
+    unit = max(below for _, below in ratios)  # all are powers of two
+    whole = [above * (unit // below) for above, below in ratios]  # the values, times unit
+    n, total = len(whole), sum(whole)
+    squares = sum((n * v - total) ** 2 for v in whole)
+    return Fraction(total, n * unit), Fraction(squares, n**3 * unit**2)
+
+
+def deviation(value, mean):
+    """Return a float minus a fraction, rounded once."""
+    above, below = float(value).as_integer_ratio()
+    p, q = mean.numerator, mean.denominator
+    return (above * q - p * below) / (below * q)  # Python rounds quotients of integers once
 
 
 def batch_norm(x, gamma, beta, eps, relu=False, given=None):
@@ -34,7 +44,7 @@ def batch_norm(x, gamma, beta, eps, relu=False, given=None):
         means[j], variances[j], inv_stds[j] = mean, var, inv_std
         for i in range(n):
             for k in range(flat.shape[2]):
-                hat = float(Fraction(float(flat[i, j, k])) - mean) * inv_std
+                hat = deviation(flat[i, j, k], mean) * inv_std
                 value = hat * (1.0 if gamma is None else float(gamma[j]))
                 value += 0.0 if beta is None else float(beta[j])
                 x_hat[i, j, k] = hat

@@ -67,19 +67,19 @@ def _planes(a: Array) -> Array:
 
 def _vjp(
     g: Any,
-    kept: Any,
+    y: Any,
     x: Any,
     gamma: Any,
     _beta: Any,
     _mean: Any = None,
     _var: Any = None,
     *,
-    needs: Any,
+    wrt: Any,
     eps: float,
     relu: bool,
 ) -> tuple[Any, ...]:
-    stats, gate = kept[1]
-    wanted, batch = (0 in needs, 1 in needs, 2 in needs), _mean is None
+    stats, gate = y[1]
+    wanted, batch = (0 in wrt, 1 in wrt, 2 in wrt), _mean is None
     # Only the formula reads given statistics; the kernel reads the copy in `stats`.
     given = () if batch else (_mean, _var)
     how = {"wanted": wanted, "batch": batch, "eps": eps}
@@ -134,7 +134,7 @@ def _grad_vjp(
     _mean: Any = None,
     _var: Any = None,
     *,
-    needs: Any,
+    wrt: Any,
     wanted: tuple[bool, bool, bool],
     batch: bool,
     eps: float,
@@ -185,12 +185,12 @@ def _grad_vjp(
         projected = project(gated_g)
         wrt_g = factor * project(ux)
         wrt_gamma = sum_over(ux * (scale * projected), axis=axes, keepdims=False)
-    if ux is not None and batch and 1 in needs:
+    if ux is not None and batch and 1 in wrt:
         h = -factor * (ux * mean(gated_g * x_hat) + gated_g * mean(ux * x_hat))
         wrt_x = -(factor * scale) * x_hat * mean(ux * projected)
     if ugamma is not None:
         wrt_g = _sum(wrt_g, spread(ugamma) * x_hat)
-        h = _sum(h, spread(ugamma) * gated_g) if 1 in needs else None
+        h = _sum(h, spread(ugamma) * gated_g) if 1 in wrt else None
     if ubeta is not None:
         wrt_g = _sum(wrt_g, spread(ubeta))
     if y is not None:
@@ -283,6 +283,6 @@ batch_norm = primitive(
     _vjp,
     "gamma * (x - mean) / sqrt(var + eps) + beta by channel, with the mean and biased variance of "
     "the batch, or those given, and relu of it; it saves the statistics",
-    saves=True,
+    has_residuals=True,
     formula=_formula,
 )

@@ -67,14 +67,12 @@ def _getitem_add(total: NDArray[Any], g: Any, _y: Any, _a: Any, *arrays: Any, in
     _add_at(total, g, arrays, index)
 
 
-def _getitem_vjp(
-    g: Any, _y: Any, _a: Any, *arrays: Any, needs: Any, index: Index
-) -> tuple[Any, ...]:
+def _getitem_vjp(g: Any, _y: Any, _a: Any, *arrays: Any, wrt: Any, index: Index) -> tuple[Any, ...]:
     return _scatter(g, *arrays, index=index, shape=_a.shape), *[None for _ in arrays]
 
 
 def _scatter_vjp(
-    g: Any, _y: Any, _a: Any, *arrays: Any, needs: Any, index: Index, shape: tuple[int, ...]
+    g: Any, _y: Any, _a: Any, *arrays: Any, wrt: Any, index: Index, shape: tuple[int, ...]
 ) -> tuple[Any, ...]:
     return _getitem(g, *arrays, index=index), *[None for _ in arrays]
 

@@ -156,7 +156,7 @@ def _linear_grad_forward(
 
 
 def _linear_grad_vjp(
-    u: Any, _y: Any, g: Any, x: Any, w: Any, *, needs: Any, wanted: Any
+    u: Any, _y: Any, g: Any, x: Any, w: Any, *, wrt: Any, wanted: Any
 ) -> tuple[Any, ...]:
     """Differentiate sum(ux * dx) + sum(uw * dw) + sum(ub * db), which is linear in g, x and w."""
     ux, uw, ub = u
@@ -216,9 +216,7 @@ def _write_linear(write: Builder, x: Any, w: Any, b: Any) -> bool:
 linear: Primitive = primitive(
     "linear",
     _linear_forward,
-    lambda g, _y, x, w, _b, *, needs: linear_grad(
-        g, x, w, wanted=(0 in needs, 1 in needs, 2 in needs)
-    ),
+    lambda g, _y, x, w, _b, *, wrt: linear_grad(g, x, w, wanted=(0 in wrt, 1 in wrt, 2 in wrt)),
     "x @ weight.T + bias, for x (..., in), weight (out, in), bias (out,) or None",
     formula=lambda x, w, b: "x @ w.T" if b is None else "x @ w.T + b",
     promotes=True,

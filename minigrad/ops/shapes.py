@@ -96,7 +96,7 @@ _broadcast_to = primitive(
 )
 
 
-def _concat_vjp(g: Any, _y: Any, *_inputs: Any, needs: Any, axis: int) -> tuple[Any, ...]:
+def _concat_vjp(g: Any, _y: Any, *_inputs: Any, wrt: Any, axis: int) -> tuple[Any, ...]:
     start, parts = 0, []
     for a in _inputs:  # only their shapes are read
         stop = start + a.shape[axis]

@@ -190,7 +190,7 @@ def _label_cross_entropy_forward(
 
 
 def _label_cross_entropy_vjp(
-    g: Any, y: Any, a: Any, labels: Any, *, needs: Any, ignore_index: int, mean: bool
+    g: Any, y: Any, a: Any, labels: Any, *, wrt: Any, ignore_index: int, mean: bool
 ) -> tuple[Any, ...]:
     gradient = label_cross_entropy_grad(g, a, labels, y[1], ignore_index=ignore_index, mean=mean)
     return gradient, None
@@ -260,7 +260,7 @@ label_cross_entropy = primitive(
     _label_cross_entropy_vjp,
     "sum or mean over (n, c) of -log p at the labels (n,), those ignored left out, p = softmax(a), "
     "which it saves",
-    saves=True,
+    has_residuals=True,
     formula=_label_formula,
     kept=True,
 )

@@ -71,12 +71,12 @@ def forward(x, gamma=None, beta=None, running=None, factor=0.1, eps=EPS, relu=Fa
     return y, stats
 
 
-def backward(g, x, stats, gamma=None, y=None, training=True, needs=(True, True, True)):
+def backward(g, x, stats, gamma=None, y=None, training=True, wanted=(True, True, True)):
     """dx, dgamma, dbeta; an empty array for what is not needed."""
     gamma = empty(x) if gamma is None else gamma
     y = empty(x, x.ndim) if y is None else y
-    dx = np.full(x.shape, 77, x.dtype) if needs[0] else empty(x, x.ndim)
-    dgamma, dbeta = (np.full(x.shape[1], 77, x.dtype) if n else empty(x) for n in needs[1:])
+    dx = np.full(x.shape, 77, x.dtype) if wanted[0] else empty(x, x.ndim)
+    dgamma, dbeta = (np.full(x.shape[1], 77, x.dtype) if n else empty(x) for n in wanted[1:])
     with np.errstate(all="ignore"):
         dispatch.backward(g, x, y, gamma, stats, training, dx, dgamma, dbeta)
     return dx, dgamma, dbeta
@@ -502,9 +502,9 @@ def test_subsets_equal_the_full_run(shape, dtype, training):
     y, stats = forward(x, gamma, beta, running, relu=True, eval=not training)
     full = backward(g, x, stats, gamma, y, training)
     for mask in range(1, 8):
-        needs = tuple(bool(mask >> i & 1) for i in range(3))
+        wanted = tuple(bool(mask >> i & 1) for i in range(3))
         for part, whole, need in zip(
-            backward(g, x, stats, gamma, y, training, needs), full, needs, strict=True
+            backward(g, x, stats, gamma, y, training, wanted), full, wanted, strict=True
         ):
             assert part.tobytes() == (whole.tobytes() if need else b"")
 

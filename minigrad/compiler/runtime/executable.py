@@ -102,7 +102,7 @@ class Executable:
             found = [(v, fetch()) for fetch, _, v in self._fetches]
         except Exception:  # the state is gone
             return False
-        if any(x._requires_grad is not needs for x, _, needs, _ in self._tensors):
+        if any(x._requires_grad is not requires_grad for x, _, requires_grad, _ in self._tensors):
             return False
         if not self.memory.replace([(v, x._data) for x, _, _, v in self._tensors] + found):
             return False

@@ -32,17 +32,17 @@ def signature_of(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[list[A
     for x in (*args, *kwargs.values()) if kwargs else args:  # runs in each call, so it must be fast
         if isinstance(x, Tensor):
             a = x._data
-            needs: Any = x._requires_grad
+            requires_grad: Any = x._requires_grad
         elif isinstance(x, np.ndarray):
             # Only the memory of a subclass of ndarray counts, as in eager calls.
-            a, needs = x if type(x) is np.ndarray else np.asarray(x), False
+            a, requires_grad = x if type(x) is np.ndarray else np.asarray(x), False
         else:
             key.append(_TO_CONVERT if is_array_like(x) else _static(x))
             continue
         if not a.flags.c_contiguous:
             a = np.ascontiguousarray(a)
         arrays.append(a)
-        key.append((a.shape, a.dtype, needs))
+        key.append((a.shape, a.dtype, requires_grad))
     key.append(grad_mode.get())
     if kwargs:
         key += kwargs

@@ -84,12 +84,12 @@ class Trace(StepTracer):
                 return primitive(*inputs, **attributes)  # all inputs are numbers
         whole = self._noted(primitive, values, attributes)
         self.applied.add(self.operations[-1])
-        needs = [i for i, x in enumerate(given) if isinstance(x, Tensor) and x._requires_grad]
+        wrt = [i for i, x in enumerate(given) if isinstance(x, Tensor) and x._requires_grad]
         if primitive.partial:
-            needs = [i for i in needs if primitive.rules[i] is not None]
+            wrt = [i for i in wrt if primitive.rules[i] is not None]
         record = None
-        if needs and primitive.differentiable and grad_mode.get():
-            record = Record(primitive, given, values, attributes, whole, needs)
+        if wrt and primitive.differentiable and grad_mode.get():
+            record = Record(primitive, given, values, attributes, whole, wrt)
         outputs, residuals = primitive.unpack(whole)
         results = on_tape(outputs, record)
         if primitive.is_view and whole in self._views and results[0] is not None:

@@ -113,8 +113,8 @@ class _End(NamedTuple):
 
 def _continued(path: _End, step: Step, reached: set[str]) -> Iterator[_End]:
     """Yield the path continued to each input of the step that is among `reached`."""
-    needs = step.record.needs
-    positions = [i for i in needs if (v := step.inputs[i]) is not None and v.name in reached]
+    wrt = step.record.wrt
+    positions = [i for i in wrt if (v := step.inputs[i]) is not None and v.name in reached]
     names = step.record.primitive.operands(len(step.inputs))
     for i, contribution in step.pull(path.variable, path.contribution, positions):
         v = step.inputs[i]

@@ -160,7 +160,7 @@ class Derivation:
         records = [step.record for step in self.steps]
         gradients = backward_pass([(loss, start)], records, True, False, observe=self._observe)
         for step in self.steps:
-            for i in step.record.needs:
+            for i in step.record.wrt:
                 total, variable = gradients.get(node_of(step.record.inputs[i])), step.inputs[i]
                 if total is not None and variable is not None:
                     self.values[variable.cotangent] = total._data

@@ -272,8 +272,8 @@ batch_norm_grad: Primitive = primitive(
     "batch_norm_grad",
     _grad_forward,
     _grad_vjp,
-    "dx, dgamma and dbeta, those that are wanted: the derivative of batch_norm; y, given after "
-    "relu, gates g; statistics that were given, too, come last",
+    "the derivative of batch_norm: those that are wanted of dx, dgamma and dbeta; if relu was "
+    "applied, y is its result, and g counts as 0 where y <= 0",
     outputs=3,
     formula=_grad_formula,
 )
@@ -281,8 +281,9 @@ batch_norm = primitive(
     "batch_norm",
     _forward,
     _vjp,
-    "gamma * (x - mean) / sqrt(var + eps) + beta by channel, with the mean and biased variance of "
-    "the batch, or those given, and relu of it; it saves the statistics",
+    "gamma * (x - mean) / sqrt(var + eps) + beta for each channel, followed by relu if asked for; "
+    "unless given, mean and var are the mean and biased variance of the batch; the statistics are "
+    "residuals",
     has_residuals=True,
     formula=_formula,
 )

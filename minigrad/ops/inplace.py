@@ -54,7 +54,7 @@ RUNNING = Update(
     "running",
     kernels.running,
     (0, 1),
-    "running <- (1 - momentum) * running + momentum * batch, the variance unbiased",
+    "running <- (1 - momentum) * running + momentum * batch, with the unbiased variance",
     numbers=(4, 5),
 )
 INCREMENT = Update("increment", kernels.increment, (0,), "counter <- counter + 1")

@@ -45,7 +45,11 @@ def _keep_mask_forward(a: Any, p: float) -> Any:
 
 # Not in the table, since only compiled steps use it; they draw before generated code runs.
 uniform = Primitive(
-    "uniform", _uniform_forward, None, "numbers from 0 to below 1, in float32", random=True
+    "uniform",
+    _uniform_forward,
+    None,
+    "random numbers of at least 0 and less than 1, in float32",
+    random=True,
 )
 
 
@@ -61,7 +65,7 @@ keep_mask = primitive(
     "keep_mask",
     _keep_mask_forward,
     None,
-    "1 / (1 - p) with probability 1 - p, else 0, in the shape of a",
+    "a mask in the shape of a: 1 / (1 - p) with probability 1 - p, otherwise 0",
     decompose=_write_keep_mask,
     random=True,
 )

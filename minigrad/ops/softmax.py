@@ -94,7 +94,7 @@ softmax = primitive(
     "softmax",
     _softmax_forward,
     (lambda g, y, _a, axis: y * (g - sum_over(g * y, axis=(axis,), keepdims=True)),),
-    "exp(a) / (sum of exp(a) along one axis)",
+    "exp(a), divided by the sum of exp(a) along one axis",
     promotes=True,
     decompose=_write_softmax,
 )
@@ -102,7 +102,7 @@ log_softmax = primitive(
     "log_softmax",
     _log_softmax_forward,
     (lambda g, y, _a, axis: g - exp(y) * sum_over(g, axis=(axis,), keepdims=True),),
-    "a - log(sum of exp(a) along one axis)",
+    "the logarithm of softmax: a minus the logarithm of the sum of exp(a) along one axis",
     promotes=True,
     decompose=_write_log_softmax,
 )
@@ -160,7 +160,8 @@ cross_entropy_grad = primitive(
     "cross_entropy_grad",
     _cross_entropy_grad_forward,
     (_grad_wrt_g, _grad_wrt_a, _grad_wrt_q, None),
-    "g / divisor * (softmax(a) * (sum of q in the row) - q): the derivative of cross_entropy",
+    "the derivative of cross_entropy: g / divisor * (softmax(a) * r - q), where r is the sum of q "
+    "in each row",
     formula=_grad_formula,
 )
 cross_entropy = primitive(
@@ -171,7 +172,8 @@ cross_entropy = primitive(
         lambda g, _y, a, _q, divisor, per_row: log_softmax(a, axis=1) * (_by_row(g) / -divisor),
         None,
     ),
-    "-(sum of q * log_softmax(a)) / divisor over the classes, per row (n, c) or over all",
+    "the sum of -q * log_softmax(a), divided by the divisor; the sum is over the classes of each "
+    "row or over all elements",
     formula=lambda a, q, divisor, per_row: (
         f"-sum(q * log_softmax(a, axis=1){', axis=1' if per_row else ''}) / divisor"
     ),
@@ -251,15 +253,16 @@ label_cross_entropy_grad = primitive(
     "label_cross_entropy_grad",
     _label_cross_entropy_grad_forward,
     (_label_grad_wrt_g, _label_grad_wrt_a, None, None),
-    "g * (p - one-hot of the labels), p = softmax(a): the derivative of label_cross_entropy",
+    "the derivative of label_cross_entropy: g * (p - one_hot(labels)), where p is softmax(a), "
+    "but 0 in rows that are ignored; for a mean, it is divided by the number of the other rows",
     formula=_label_grad_formula,
 )
 label_cross_entropy = primitive(
     "label_cross_entropy",
     _label_cross_entropy_forward,
     _label_cross_entropy_vjp,
-    "sum or mean over (n, c) of -log p at the labels (n,), those ignored left out, p = softmax(a), "
-    "which it saves",
+    "the sum or mean of -log(p) at the label of each row that is not ignored, where p is "
+    "softmax(a), the residual",
     has_residuals=True,
     formula=_label_formula,
     kept=True,

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arrays import as_carray
 from ..kernels.allocator import empty
-from ..kernels.batchnorm import dispatch as kernels
-from ..kernels.jit.decorators import plain
+from ..kernels.batchnorm import entry_points as kernels
 from .elementwise import astype, gated, inv_std
 from .indexing import getitem
 from .primitive import Primitive, primitive
@@ -45,12 +45,12 @@ def _forward(
     out = y
     if x.ndim != 2 or not x.flags.carray:
         x, out = _planes(x), _planes(y)
-    gamma = absent if gamma is None else plain(gamma)
-    beta = absent if beta is None else plain(beta)
+    gamma = absent if gamma is None else as_carray(gamma)
+    beta = absent if beta is None else as_carray(beta)
     if mean is None or var is None:
         kernels.forward_train(x, gamma, beta, eps, relu, out, stats)
     else:
-        kernels.forward_eval(x, gamma, beta, plain(mean), plain(var), eps, relu, out, stats)
+        kernels.forward_eval(x, gamma, beta, as_carray(mean), as_carray(var), eps, relu, out, stats)
     return y, (stats, y if relu else None)
 
 
@@ -62,7 +62,7 @@ def _planes(a: Array) -> Array:
     n, c, *space = a.shape
     s = math.prod(space)
     shape = (n, c) if s == 1 else (n, c, s)
-    return plain(a).reshape(shape)  # type: ignore[no-any-return]
+    return as_carray(a).reshape(shape)  # type: ignore[no-any-return]
 
 
 def _vjp(
@@ -113,7 +113,7 @@ def _grad_forward(
         g,
         x,
         none if y is None else y,
-        absent if gamma is None else plain(gamma),
+        absent if gamma is None else as_carray(gamma),
         stats,
         batch,
         none if out is None else out,

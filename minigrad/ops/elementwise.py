@@ -244,8 +244,8 @@ where: Primitive = pointwise(
 
 def _gate(g: NDArray[Any], y: NDArray[Any]) -> NDArray[Any]:
     out = empty(y.shape, g.dtype)
-    plain = type(g) is type(y) is np.ndarray and g.flags.carray and y.flags.carray
-    if not plain or g.shape != y.shape:
+    ready = type(g) is type(y) is np.ndarray and g.flags.carray and y.flags.carray
+    if not ready or g.shape != y.shape:
         g, y = (np.ascontiguousarray(np.broadcast_to(a, out.shape)) for a in (g, y))
     kernels.gate(g, y, out)
     return out

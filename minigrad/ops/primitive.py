@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from string import ascii_lowercase
 from typing import Any, NamedTuple, ParamSpec, TypeVar, overload
 
-Given = ParamSpec("Given")
+P = ParamSpec("P")
 Rule = Callable[..., Any]
 Formula = str | Callable[..., str | None] | None
 # A function of a primitive, its inputs and its attributes, which returns the result of the call.
@@ -220,10 +220,10 @@ def letters(n: int) -> list[str]:
     return [f"{ascii_lowercase[i % 26]}{i // 26 or ''}" for i in range(n)]
 
 
-def _declaring(make: Callable[Given, Primitive]) -> Callable[Given, Primitive]:
-    def primitive(*given: Given.args, **known: Given.kwargs) -> Primitive:
+def _declaring(make: Callable[P, Primitive]) -> Callable[P, Primitive]:
+    def primitive(*given: P.args, **options: P.kwargs) -> Primitive:
         """Declare a primitive and enter it into the table; the arguments are Primitive's."""
-        made = make(*given, **known)
+        made = make(*given, **options)
         if made.name in TABLE:
             raise ValueError(f"primitive {made.name!r} is declared twice")
         TABLE[made.name] = made

@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays import FLOAT32
+from ..arrays import FLOAT32, as_carray
 from ..checks import number
 from ..errors import ArgumentError, ShapeError
-from ..kernels.jit.decorators import plain
 from ..kernels.reductions import mean_square_rows, sum_along, sum_between, sum_rows
 from .builder import Builder
 from .elementwise import div, equal, mul, sqrt, sub
@@ -108,7 +107,7 @@ def _total_of_any(a: NDArray[Any], axis: tuple[int, ...]) -> NDArray[Any]:
     steps, shape, _ = _steps(
         tuple([once.shape[i] for i in order]), tuple([order.index(i) for i in axis]), True
     )
-    total = _add(plain(once.transpose(order)), steps, 1, np.empty(shape))
+    total = _add(as_carray(once.transpose(order)), steps, 1, np.empty(shape))
     back = total.transpose([order.index(i) for i in range(a.ndim)])
     repeated = _count(a.shape, axis) // _count(once.shape, axis)
     return np.broadcast_to(back * repeated, _kept(a.shape, axis))

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arrays import as_carray
 from ..kernels import softmax as kernels
-from ..kernels.jit.decorators import plain
 from .activations import as_float
 from .builder import Builder
 from .elementwise import (
@@ -109,7 +109,7 @@ log_softmax = primitive(
 
 
 def _cross_entropy_forward(a: NDArray[Any], q: NDArray[Any], divisor: Any, per_row: bool) -> Any:
-    a, q = plain(a), plain(q)
+    a, q = as_carray(a), as_carray(q)
     losses = np.empty(a.shape[0], np.float64)
     kernels.cross_entropy(a, q, losses)
     losses = losses if per_row else np.add.reduce(losses)
@@ -119,7 +119,7 @@ def _cross_entropy_forward(a: NDArray[Any], q: NDArray[Any], divisor: Any, per_r
 def _cross_entropy_grad_forward(
     g: NDArray[Any], a: NDArray[Any], q: NDArray[Any], divisor: Any, per_row: bool
 ) -> Any:
-    a, q = plain(a), plain(q)
+    a, q = as_carray(a), as_carray(q)
     out = np.empty_like(a)
     kernels.cross_entropy_grad(np.asarray(g).reshape(-1), a, q, float(divisor), out)
     return out
@@ -183,7 +183,7 @@ cross_entropy = primitive(
 def _label_cross_entropy_forward(
     a: NDArray[Any], labels: NDArray[Any], ignore_index: int, mean: bool
 ) -> tuple[Any, Any]:
-    a = plain(a)
+    a = as_carray(a)
     loss, p = np.empty((), a.dtype), np.empty(a.shape, a.dtype)
     bad = kernels.label_cross_entropy(a, labels, ignore_index, mean, loss, p)
     if bad >= 0:
@@ -202,7 +202,7 @@ def _label_cross_entropy_grad_forward(
     g: Any, a: NDArray[Any], labels: NDArray[Any], p: NDArray[Any], ignore_index: int, mean: bool
 ) -> NDArray[Any]:
     out = np.empty(a.shape, a.dtype)
-    kernels.label_cross_entropy_grad(float(g), labels, plain(p), ignore_index, mean, out)
+    kernels.label_cross_entropy_grad(float(g), labels, as_carray(p), ignore_index, mean, out)
     return out
 
 

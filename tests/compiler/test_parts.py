@@ -169,7 +169,7 @@ def test_what_makes_nests_alike():
     made = {"a", "b", "c", "n", "d", "e", "f", "m"}
 
     def key(line, **given):
-        return Loops(["# loops over x", line], given).alike(made)
+        return Loops(["# loops over x", line], given).shared_key(made)
 
     first, arguments = key("c[i] = a[i] + b[i]  # add, from x", a="F", b="F", c="F")
     assert arguments == ["c", "a", "b"]

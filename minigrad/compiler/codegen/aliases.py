@@ -11,7 +11,7 @@ from .fusion import iteration_shape
 from .indexing import VIEWS
 
 
-def is_python(operation: Operation) -> bool:
+def runs_in_numpy(operation: Operation) -> bool:
     """Return whether NumPy runs the operation, since generated code has no loop or call for it."""
     return iteration_shape(operation) is None and lines_of(operation, lambda _, like="": "") is None
 
@@ -49,15 +49,17 @@ class Aliases:
             return False  # loops would read elements that they have overwritten
         if op.what is ops.TABLE["reshape"] or row:
             return self.root(source).origin != "argument" or self._inside(target)
-        plain = op.attributes.get("axes") == (1, 0)
+        is_transpose = op.attributes.get("axes") == (1, 0)
         # Loops can read arrays in any order, and products can read a transpose.
-        fine = all(iteration_shape(r) is not None or (plain and _is_product(r)) for r in readers)
-        return fine and self._inside(target)
+        readable = all(
+            iteration_shape(r) is not None or (is_transpose and _is_product(r)) for r in readers
+        )
+        return readable and self._inside(target)
 
     def _inside(self, v: Value) -> bool:
         """Return whether only generated code reads v."""
         readers = self._readers.get(v, [])
-        return v not in self._wanted and not any(map(is_python, readers))
+        return v not in self._wanted and not any(map(runs_in_numpy, readers))
 
 
 def _is_product(operation: Operation) -> bool:

@@ -98,11 +98,11 @@ def fusion_groups(operations: Sequence[Operation], root: Root) -> list[FusionGro
             first = max(first, changed.get(v, -1) + 1)
         chosen = len(done)
         if shape is not None:
-            known = nests.setdefault(shape, [])
-            at = bisect_left(known, first)
-            if at == len(known):
-                known.append(chosen)
-            chosen = known[at]
+            starts = nests.setdefault(shape, [])
+            at = bisect_left(starts, first)
+            if at == len(starts):
+                starts.append(chosen)
+            chosen = starts[at]
         if chosen == len(done):
             done.append(FusionGroup(shape))
         done[chosen].operations.append(operation)

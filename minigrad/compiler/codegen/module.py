@@ -26,7 +26,7 @@ from ...ops.inplace import Update
 from ...ops.random import uniform
 from ..ir.names import Names
 from ..ir.program import Operation, Program, Value, printable
-from .aliases import Aliases, is_python
+from .aliases import Aliases, runs_in_numpy
 from .function import TABLES, Code, Loops, Straight, definition
 from .fusion import FusionGroup, fusion_groups, stored_values
 from .rolled import LONG, Rolled
@@ -111,7 +111,7 @@ class _Emitter:
         self.kernels = self._kernels()
         self._taken = {*TAKEN, *self.kernels.values()}
         self.names = Names(self._taken)
-        self._alike: dict[object, list[Loops]] = {}
+        self._nests: dict[object, list[Loops]] = {}
         self._shared: dict[object, str] = {}  # by key, the function that nests share
         self._functions: list[str] = []  # the source of each
         self._place: dict[Value, int] = {}
@@ -134,7 +134,7 @@ class _Emitter:
         functions: list[Straight | Rolled] = []
         for group in done:
             self._now += 1
-            if group.shape is None and is_python(group.operations[0]):
+            if group.shape is None and runs_in_numpy(group.operations[0]):
                 self.out.steps.append(group.operations[0])
                 for v in (*group.operations[0].reads, *group.operations[0].makes):
                     self.mark_used(v)
@@ -240,7 +240,7 @@ class _Emitter:
 
     def noted(self, loops: Loops) -> Loops:
         """Note a nest; once all nests are known, `called` decides whether it shares a function."""
-        self._alike.setdefault(loops.alike(self.names.made)[0], []).append(loops)
+        self._nests.setdefault(loops.shared_key(self.names.made)[0], []).append(loops)
         return loops
 
     def called(self, loops: Loops) -> list[str]:
@@ -248,8 +248,8 @@ class _Emitter:
 
         The layers of a network, for example, share functions, so Numba compiles each only once.
         """
-        key, arguments = loops.alike(self.names.made)
-        if len(self._alike[key]) == 1:
+        key, arguments = loops.shared_key(self.names.made)
+        if len(self._nests[key]) == 1:
             return loops.lines
         name = self.shared(key, "loops", arguments, loops.lines)
         what = loops.lines[0].removeprefix("# loops over ")
@@ -273,9 +273,9 @@ class _Emitter:
 
     def checked(self, operation: Operation) -> int:
         """Return the number of an operation that generated code may refuse."""
-        known = self._checked.setdefault(operation, len(self._checked))
-        self.out.checked += [operation] if known == len(self.out.checked) else []
-        return known
+        number = self._checked.setdefault(operation, len(self._checked))
+        self.out.checked += [operation] if number == len(self.out.checked) else []
+        return number
 
     def mark_used(self, v: Value) -> None:
         """Note that the current group reads or writes v."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ...arrays import checked, plain
+from ...arrays import checked, to_ndarray
 from ...engine.tape import grad_mode
 from ...engine.tensor import Tensor, as_tensor
 from ...errors import DtypeError
@@ -188,7 +188,7 @@ class TracedArguments:
         if not isinstance(x, (Tensor, np.ndarray)):
             self.statics[name] = x
             return x
-        own = x._data if isinstance(x, Tensor) else checked(plain(x, "compile"), "compile")
+        own = x._data if isinstance(x, Tensor) else checked(to_ndarray(x, "compile"), "compile")
         made = Tensor(np.ascontiguousarray(own).reshape(own.shape))
         if isinstance(x, Tensor):
             made._requires_grad = x._requires_grad

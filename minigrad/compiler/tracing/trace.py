@@ -43,15 +43,15 @@ class Trace(StepTracer):
         self.owners: dict[Value, Tensor] = {}  # the Tensor that has the array of each state
         self._sources: dict[Fetch, Value] = {}  # the states that `source` has made
         self._values: dict[int, Value] = {}  # the Values of arrays from outside, by identity
-        self._held: list[Any] = []  # the arrays, kept alive so that identities stay unique
+        self._kept_alive: list[Any] = []  # the arrays, kept alive so that identities stay unique
         # Each constant, with the checksum that its array had at the first use.
         self._checksums: list[tuple[Value, int]] = []
         self._views: dict[Value, Operation] = {}  # the operation that made each view
         self._stand_ins: dict[Value, Any] = {}  # arrays that lie in memory as eager ones do
         self._replaced: dict[Value, Value] = {}  # what overwritten results have become
         self._stale: set[Value] = set()  # views whose memory has changed since they were made
-        self._known: dict[int, str] = {}  # names of the user's Tensors, by identity
-        self._names: dict[int, str] = {}  # names of the arrays of these Tensors
+        self._tensor_names: dict[int, str] = {}  # names of the user's Tensors, by identity
+        self._array_names: dict[int, str] = {}  # names of the arrays of these Tensors
         self._fresh_name = Names().fresh_name
         self._gradients: dict[int, tuple[Tensor, Any]] = {}  # leaves, with .grad before the step
         self._undo: list[Callable[[], Any]] = []
@@ -147,10 +147,10 @@ class Trace(StepTracer):
         if all(look != known for known, _ in self.guards):
             self.guards.append((look, look()))
 
-    def know(self, name: str, x: Tensor) -> None:
+    def name_tensor(self, name: str, x: Tensor) -> None:
         """Give a name to a Tensor that the step may meet."""
-        self._known.setdefault(id(x), name)
-        self._names.setdefault(id(x._data), name)
+        self._tensor_names.setdefault(id(x), name)
+        self._array_names.setdefault(id(x._data), name)
 
     def undo(self, action: Callable[[], Any]) -> None:
         """Keep an action that will undo a change that is about to be made."""
@@ -194,12 +194,12 @@ class Trace(StepTracer):
 
     def has_met(self, array: Any) -> bool:
         """Return whether an operation has read this array, or other memory of the same owner."""
-        return any(memory_of(array) is memory_of(held) for held in self._held)
+        return any(memory_of(array) is memory_of(other) for other in self._kept_alive)
 
-    def is_known(self, state: Value) -> bool:
+    def existed_before(self, state: Value) -> bool:
         """Return whether the Tensor of a state, if it has one, existed before the step."""
         owner = self.owners.get(state)
-        return owner is None or id(owner) in self._known
+        return owner is None or id(owner) in self._tensor_names
 
     # --- what it comes to ----------------------------------------------------------------------
 
@@ -237,12 +237,12 @@ class Trace(StepTracer):
         """
         left = [x for x in tensors if isinstance(x._data, Value)]
         if left:
-            known = Interpreter({})
+            interpreter = Interpreter({})
             for operation in self.operations:
-                if all(map(known.knows, operation.inputs)) and not operation.changes:
-                    known.run(operation)
+                if all(map(interpreter.knows, operation.inputs)) and not operation.changes:
+                    interpreter.run(operation)
             for x in left:
-                x._data = known.array(x._data)
+                x._data = interpreter.array(x._data)
 
     def take_back(self) -> None:
         """Undo every change that Python code has made while the step was traced."""
@@ -271,7 +271,7 @@ class Trace(StepTracer):
             if owner is not None and owner is not x:  # the two Tensors have one array
                 self.guard(lambda: (x._data is owner._data, x._requires_grad))
             return known
-        name = self._known.get(id(x)) or self._names.get(id(array)) or "tensor"
+        name = self._tensor_names.get(id(x)) or self._array_names.get(id(array)) or "tensor"
         value = Value(self._fresh_name(name), array, "state", partial(attrgetter("_data"), x))
         self.owners[value] = x
         return self._enter(array, value)
@@ -282,13 +282,13 @@ class Trace(StepTracer):
         if known is not None:
             return known
         checked(array[:0] if array.ndim else array, name)
-        value = Value(self._fresh_name(self._names.get(id(array), "constant")), array, "constant")
+        value = Value(self._fresh_name(self._array_names.get(id(array), "constant")), array, "constant")
         self._checksums.append((value, _checksum(array)))
         return self._enter(array, value)
 
     def _enter(self, array: Any, value: Value) -> Value:
         self._values[id(array)] = value
-        self._held.append(array)
+        self._kept_alive.append(array)
         return value
 
     def _noted(

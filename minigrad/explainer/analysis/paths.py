@@ -157,13 +157,13 @@ def distinct_paths(
         stops: ", ".join(name for name, call, _ in reversed(stops) if (name, call) not in common)
         for stops in together
     }
-    alike: dict[str, list[tuple[Stop, ...]]] = {}
+    namesakes: dict[str, list[tuple[Stop, ...]]] = {}
     for stops, through in own.items():
-        alike.setdefault(through, []).append(stops)
+        namesakes.setdefault(through, []).append(stops)
     found = []
     for stops, same in together.items():
         text = f"through {own[stops]}" if own[stops] else "directly"
-        if len(others := alike[own[stops]]) > 1:
+        if len(others := namesakes[own[stops]]) > 1:
             text += f", as {_differing_operand(stops, others)}"
         if len(same) > 1:
             calls = dict.fromkeys(name for name, call, _ in reversed(stops) if call is not None)

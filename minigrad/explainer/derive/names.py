@@ -31,7 +31,7 @@ class Names:
                 "names={'x': x}"
             )
         self._of: dict[Any, str] = {}
-        self._held: list[Any] = []  # keeps alive what is named, so that its identity stays its own
+        self._kept_alive: list[Any] = []  # what is named, so that identities stay unique
         self._near: dict[int, list[tuple[Any, str]]] = {}  # by the memory that they are views of
         self._labels: dict[int, list[tuple[Array, str]]] = {}  # integer arrays, by size
         for name, x in given.items():
@@ -95,7 +95,7 @@ class Names:
         for path, thing in _inside(name, x):
             if id(thing) not in self._of:
                 self._of[id(thing)] = path = one_line(path)
-                self._held.append(thing)
+                self._kept_alive.append(thing)
                 if not isinstance(thing, Module):
                     array = _array(thing)
                     self._near.setdefault(_owner(array), []).append((thing, path))

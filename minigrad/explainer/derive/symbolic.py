@@ -38,7 +38,7 @@ class SymbolicTracer(Tracer):
         self._names: dict[int, str] = {}  # by the identity of a Tensor or array
         self._made: dict[int, tuple[Primitive, Sequence[Any], dict[str, Any], int]] = {}
         self._uses: dict[int, int] = {}
-        self._held: list[Any] = []  # keeps objects alive, so that their identities stay theirs
+        self._kept_alive: list[Any] = []  # so that identities stay unique
         self._parts: dict[str, str] = {}  # names of parts, by the text of their expressions
 
     def apply(self, primitive: Primitive, inputs: Sequence[Any], attributes: dict[str, Any]) -> Any:
@@ -50,7 +50,7 @@ class SymbolicTracer(Tracer):
         for i, y in enumerate(primitive.unpack(result)[0]):
             if y is not None:
                 self._made[id(y)] = primitive, inputs, attributes, i
-                self._held.append(y)
+                self._kept_alive.append(y)
         return result
 
     def name(self, x: Tensor | Array, name: str) -> None:
@@ -58,7 +58,7 @@ class SymbolicTracer(Tracer):
         if isinstance(x, Tensor):
             self._names[id(x)] = name
         self._names.setdefault(id(_array(x)), name)
-        self._held.append(x)
+        self._kept_alive.append(x)
 
     def expression(self, x: Any, target: str, number: int) -> tuple[list[Part], ast.expr]:
         """Return the new parts that the expression of x needs, and the expression.

@@ -114,7 +114,7 @@ class Writer(ABC):
         while x not in self._loaded:
             self._loaded.add(x)
             missing.append(x)
-            view = self.emitter.out.aliases.of.get(x)
+            view = self.emitter.out.views.of.get(x)
             x = x if view is None else view.inputs[0]
         for v in reversed(missing):
             self._bring(v, self.emitter.identifier(v))
@@ -147,7 +147,7 @@ class Writer(ABC):
         return [begin, "# sizes and numbers", *self.numbers, "# memory", *self.memory]
 
     def _bring(self, v: Value, text: str) -> None:
-        view = self.emitter.out.aliases.of.get(v)
+        view = self.emitter.out.views.of.get(v)
         if v.origin == "argument":
             self.load_argument(v, text)
         elif view is None:

@@ -118,7 +118,7 @@ class Executable:
 
     def tensors(self) -> list[Tensor]:
         """Return the user's Tensors: those of states, and others that the captures have found."""
-        return list({id(x): x for x in (*self._owners.values(), *self.captured)}.values())
+        return list(dict.fromkeys((*self._owners.values(), *self.captured)))
 
     def owner(self, v: Value) -> Tensor | None:
         """Return the user's Tensor that has the array of a state, or None."""
@@ -127,7 +127,7 @@ class Executable:
     def optimizers(self) -> list[Optimizer]:
         """Return the optimizers whose state a call changes."""
         live = [fetch for fetch, _, _ in self._fetches if isinstance(fetch, LiveState)]
-        return list({id(each.optimizer): each.optimizer for each in live}.values())
+        return list(dict.fromkeys(each.optimizer for each in live))
 
     def _note_states(self) -> None:
         """Note the current arrays of states, and the optimizer state that the next call creates."""

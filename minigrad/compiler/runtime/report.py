@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable
 from itertools import chain
 
-from ..codegen.aliases import runs_in_numpy
+from ..codegen.calls import runs_in_numpy
 from ..codegen.fusion import FusionGroup
 from ..ir.program import Operation, Value
 from .executable import Executable

@@ -20,10 +20,10 @@ from ...engine.tape import Record, grad_mode
 from ...engine.tensor import Tensor, share
 from ...engine.tracer import StepTracer, tracing, users_line
 from ...errors import TraceError
+from ...names import Names
 from ...ops import BUILTIN, Primitive
 from ...ops.inplace import COPY, Update
 from ..ir.interpreter import Interpreter, results_of
-from ..ir.names import Names
 from ..ir.program import Fetch, Operation, Program, Value
 
 
@@ -50,10 +50,10 @@ class Trace(StepTracer):
         self._stand_ins: dict[Value, Any] = {}  # arrays that lie in memory as eager ones do
         self._replaced: dict[Value, Value] = {}  # what overwritten results have become
         self._stale: set[Value] = set()  # views whose memory has changed since they were made
-        self._tensor_names: dict[int, str] = {}  # names of the user's Tensors, by identity
-        self._array_names: dict[int, str] = {}  # names of the arrays of these Tensors
+        self._tensor_names: dict[Tensor, str] = {}  # of the user's Tensors
+        self._array_names: dict[int, str] = {}  # of their arrays, by identity
         self._fresh_name = Names().fresh_name
-        self._gradients: dict[int, tuple[Tensor, Any]] = {}  # leaves, with .grad before the step
+        self._gradients: dict[Tensor, Any] = {}  # by leaf, its .grad before the step
         self._undo: list[Callable[[], Any]] = []
         # Callbacks: for each Module that is called; whether an array existed before the step.
         self.note_module: Callable[[Any], None] = lambda module: None
@@ -149,7 +149,7 @@ class Trace(StepTracer):
 
     def name_tensor(self, name: str, x: Tensor) -> None:
         """Give a name to a Tensor that the step may meet."""
-        self._tensor_names.setdefault(id(x), name)
+        self._tensor_names.setdefault(x, name)
         self._array_names.setdefault(id(x._data), name)
 
     def undo(self, action: Callable[[], Any]) -> None:
@@ -158,14 +158,14 @@ class Trace(StepTracer):
 
     def cleared(self, leaf: Tensor) -> None:
         """Keep the gradient of a leaf, which is about to be overwritten."""
-        self._gradients.setdefault(id(leaf), (leaf, leaf._grad))
+        self._gradients.setdefault(leaf, leaf._grad)
 
     def reads_gradient(self, leaf: Tensor) -> None:
         """Make a state for the gradient of a leaf, which is about to be read or added to."""
-        if id(leaf) in self._gradients:
+        if leaf in self._gradients:
             return
         gradient = leaf._grad
-        self._gradients[id(leaf)] = leaf, gradient
+        self._gradients[leaf] = gradient
         self.guard(lambda: leaf._grad is None)
         if gradient is not None:
             self.source(partial(attrgetter("_grad._data"), leaf), "grad", leaf)
@@ -199,7 +199,7 @@ class Trace(StepTracer):
     def existed_before(self, state: Value) -> bool:
         """Return whether the Tensor of a state, if it has one, existed before the step."""
         owner = self.owners.get(state)
-        return owner is None or id(owner) in self._tensor_names
+        return owner is None or owner in self._tensor_names
 
     # --- what it comes to ----------------------------------------------------------------------
 
@@ -208,7 +208,7 @@ class Trace(StepTracer):
 
         Errors: TraceError if the step sets `.grad` of an argument, or changes a constant.
         """
-        for leaf, _ in self._gradients.values():
+        for leaf in self._gradients:
             if any(leaf is x for x in self._given) and leaf._grad is not None:
                 raise TraceError(
                     "compile: backward reaches an argument of the step, whose .grad the caller "
@@ -222,7 +222,7 @@ class Trace(StepTracer):
                 )
         grads = [  # without leaves that the step has made, which no caller sees
             (leaf, None if leaf._grad is None else self._value(leaf._grad))
-            for leaf, _ in self._gradients.values()
+            for leaf in self._gradients
             if not isinstance(leaf._data, Value)
         ]
         returned = [self._value(x) for x in results]
@@ -248,7 +248,7 @@ class Trace(StepTracer):
         """Undo every change that Python code has made while the step was traced."""
         for action in reversed(self._undo):
             action()
-        for leaf, gradient in self._gradients.values():
+        for leaf, gradient in self._gradients.items():
             leaf._grad = gradient
         self.is_outside = lambda array: False
         self.note_module = lambda module: None  # the old function refers to the captures
@@ -271,7 +271,7 @@ class Trace(StepTracer):
             if owner is not None and owner is not x:  # the two Tensors have one array
                 self.guard(lambda: (x._data is owner._data, x._requires_grad))
             return known
-        name = self._tensor_names.get(id(x)) or self._array_names.get(id(array)) or "tensor"
+        name = self._tensor_names.get(x) or self._array_names.get(id(array)) or "tensor"
         value = Value(self._fresh_name(name), array, "state", partial(attrgetter("_data"), x))
         self.owners[value] = x
         return self._enter(array, value)
@@ -282,7 +282,8 @@ class Trace(StepTracer):
         if known is not None:
             return known
         checked(array[:0] if array.ndim else array, name)
-        value = Value(self._fresh_name(self._array_names.get(id(array), "constant")), array, "constant")
+        name = self._array_names.get(id(array), "constant")
+        value = Value(self._fresh_name(name), array, "constant")
         self._checksums.append((value, _checksum(array)))
         return self._enter(array, value)
 

@@ -15,6 +15,7 @@ from ...engine.tracer import Tracer, tracing
 from ...ops.primitive import Primitive
 from .expressions import formula_of, is_index, is_number, literal, renamed, replaced, text_of
 from .identifiers import Identifiers
+from .user_names import array_of
 
 Part = tuple[str, ast.expr]  # a part of an expression that has a name of its own
 
@@ -57,7 +58,7 @@ class SymbolicTracer(Tracer):
         """Give a Tensor a name; its array keeps the first name that it gets."""
         if isinstance(x, Tensor):
             self._names[id(x)] = name
-        self._names.setdefault(id(_array(x)), name)
+        self._names.setdefault(id(array_of(x)), name)
         self._kept_alive.append(x)
 
     def expression(self, x: Any, target: str, number: int) -> tuple[list[Part], ast.expr]:
@@ -78,7 +79,7 @@ class SymbolicTracer(Tracer):
         return parts, [self._shortened(node, "v000", number, parts) for node in outputs]
 
     def _expression(self, x: Any, number: int, parts: list[Part]) -> ast.expr:
-        for known in (x, _array(x)):
+        for known in (x, array_of(x)):
             if id(known) in self._names:
                 return ast.Name(self._names[id(known)])
             if id(known) in self._made:
@@ -87,7 +88,7 @@ class SymbolicTracer(Tracer):
                 if self._uses.get(id(known), 0) > 1 and len(text_of(node)) > SHORT:
                     node = ast.Name(self._part("t", node, number, parts))
                 return node
-        x = _array(x)
+        x = array_of(x)
         return self._named_constant(x) if isinstance(x, np.ndarray) else literal(x, None)
 
     def _formula(
@@ -105,7 +106,7 @@ class SymbolicTracer(Tracer):
         """
         named, outputs = formula_of(
             primitive,
-            [_array(x) for x in inputs],
+            [array_of(x) for x in inputs],
             attributes,
             lambda i: self._expression(inputs[i], number, parts),
             self._named_constant,
@@ -164,7 +165,3 @@ def _nested(node: ast.expr) -> list[ast.expr]:
     kinds = (ast.BinOp, ast.UnaryOp, ast.Call, ast.Subscript, ast.Compare)
     inside = (n for n in ast.walk(node) if isinstance(n, kinds) and n is not node)
     return [n for n in inside if not (is_index(n) or is_number(n))]
-
-
-def _array(x: Any) -> Any:
-    return x._data if isinstance(x, Tensor) else x

@@ -1,23 +1,18 @@
-"""Alias analysis for codegen decides which results are views, and what is left to NumPy.
+"""In generated code, some results are views of other arrays; Views decides which.
 
-ir/aliasing.py, for passes, finds what may share memory; this module decides what does share it.
+ir/may_alias.py tells passes which Values may share memory, before this is decided.
 """
 
 from ... import ops
 from ...ops.index_steps import is_one_step
 from ..ir.program import Operation, Program, Value
-from .calls import lines_of
+from .calls import runs_in_numpy
 from .fusion import iteration_shape
 from .indexing import VIEWS
 
 
-def runs_in_numpy(operation: Operation) -> bool:
-    """Return whether NumPy runs the operation, since generated code has no loop or call for it."""
-    return iteration_shape(operation) is None and lines_of(operation, lambda _, like="": "") is None
-
-
-class Aliases:
-    """Aliases knows the results that are views; `of` has the operation that makes each view."""
+class Views:
+    """Views knows the results that are views; `of` has the operation that makes each view."""
 
     def __init__(self, program: Program) -> None:
         self._program = program
@@ -29,7 +24,7 @@ class Aliases:
         self.of: dict[Value, Operation] = {}
         self._root: dict[Value, Value] = {}
         for operation in program.operations:
-            if self._is_alias(operation):
+            if self._is_view(operation):
                 self.of[operation.makes[0]] = operation
                 self._root[operation.makes[0]] = self.root(operation.inputs[0])
 
@@ -37,7 +32,7 @@ class Aliases:
         """Return the Value whose memory v has; for a Value that is no view, v itself."""
         return self._root.get(v, v)
 
-    def _is_alias(self, op: Operation) -> bool:
+    def _is_view(self, op: Operation) -> bool:
         if op.name not in VIEWS or not op.makes:
             return False
         (source, *arrays), (target,), index = op.inputs, op.makes, op.attributes.get("index")

@@ -10,7 +10,7 @@ from minigrad import ops
 from minigrad.compiler.codegen.function import Loops
 from minigrad.compiler.ir.program import Operation, Program, Value
 from minigrad.compiler.passes import pipeline, reductions
-from minigrad.compiler.runtime.layout import laid_out
+from minigrad.compiler.runtime.memory_layout import laid_out
 from minigrad.compiler.tracing.trace import Trace
 from minigrad.engine.tensor import Tensor
 from minigrad.engine.tracer import tracing

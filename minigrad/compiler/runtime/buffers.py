@@ -17,7 +17,7 @@ from ...errors import TraceError
 from ...kernels.allocator import SMALL, empty
 from ..codegen.module import Emitted
 from ..ir.program import Program, Value
-from .layout import laid_out
+from .memory_layout import laid_out
 
 LINE = 64  # bytes; each piece begins at a cache line
 _BYTE = np.dtype(np.uint8)

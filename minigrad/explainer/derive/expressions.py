@@ -110,7 +110,7 @@ def is_index(node: ast.AST) -> bool:
     return isinstance(whole, ast.Name) and whole.id == INDEX
 
 
-def is_number(node: ast.AST) -> bool:
+def is_numeral(node: ast.AST) -> bool:
     """Return whether the node is a number, with or without a sign."""
     return isinstance(node.operand if isinstance(node, ast.UnaryOp) else node, ast.Constant)
 

@@ -13,7 +13,7 @@ from ...arrays import Array
 from ...engine.tensor import Tensor
 from ...engine.tracer import Tracer, tracing
 from ...ops.primitive import Primitive
-from .expressions import formula_of, is_index, is_number, literal, renamed, replaced, text_of
+from .expressions import formula_of, is_index, is_numeral, literal, renamed, replaced, text_of
 from .identifiers import Identifiers
 from .user_names import array_of
 
@@ -164,4 +164,4 @@ def _nested(node: ast.expr) -> list[ast.expr]:
     """Return the expressions inside this one that may get a name: no numbers and no indices."""
     kinds = (ast.BinOp, ast.UnaryOp, ast.Call, ast.Subscript, ast.Compare)
     inside = (n for n in ast.walk(node) if isinstance(n, kinds) and n is not node)
-    return [n for n in inside if not (is_index(n) or is_number(n))]
+    return [n for n in inside if not (is_index(n) or is_numeral(n))]

@@ -101,9 +101,9 @@ def test_requires_grad_of_an_argument_tells():
     """A trace for an argument that is a constant does not run for one that requires grad."""
     f = mg.compile(lambda x: mg.grad((x * x).sum(), [x])[0] if x.requires_grad else x * 1.0)
     x = mg.tensor(X)
-    for needs in (False, True, False, True):
-        x.requires_grad = needs
-        np.testing.assert_array_equal(f(x).data, X * (2 if needs else 1))
+    for requires_grad in (False, True, False, True):
+        x.requires_grad = requires_grad
+        np.testing.assert_array_equal(f(x).data, X * (2 if requires_grad else 1))
 
 
 def test_arrays_for_an_inner_compiled_function_are_tensors():

@@ -1,4 +1,4 @@
-"""Compiled functions of any kind: arguments, results, random numbers, refusals and threads."""
+"""Compiled functions agree with eager ones in arguments, results, random numbers and threads."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""Shapes, strides, broadcasting and indices drawn at random, against NumPy and adjoint identities.
+"""Shapes, strides, broadcasting and indices, drawn at random, agree with NumPy and with adjoints.
 
 Dimensions of 0 and 1 and arrays of no dimensions are drawn as often as others; inputs come
 transposed, sliced and reversed.

@@ -1,4 +1,4 @@
-"""The gradients of slices gather in one array."""
+"""The gradients of slices gather in one array, instead of an array of zeros for each."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""examples/batchnorm_questions.py: each answer's evidence says what the answer says."""
+"""In examples/batchnorm_questions.py, each answer's evidence says what the answer says."""
 
 import importlib
 import inspect

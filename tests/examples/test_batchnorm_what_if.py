@@ -1,4 +1,4 @@
-"""examples/batchnorm_what_if.py: what it prints is computed, and is what the mathematics says."""
+"""What examples/batchnorm_what_if.py prints is computed, and is what the mathematics says."""
 
 import importlib
 import re

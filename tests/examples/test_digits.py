@@ -1,4 +1,4 @@
-"""examples/digits.py: run as its users run it, in a process of its own, where it trains.
+"""Users' commands with examples/digits.py work; where it trains, it has its own process.
 
 What needs no training runs in this process, which saves an import of scikit-learn each time.
 """

@@ -1,4 +1,4 @@
-"""The graph of an explanation, as Graphviz text and as SVG: complete, escaped, nothing overlaps."""
+"""Graphs of explanations, as Graphviz text and SVG, are complete and escaped; nothing overlaps."""
 
 import cProfile
 import os

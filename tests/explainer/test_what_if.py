@@ -1,4 +1,4 @@
-"""`ladder.what_if(..., detach=...)`: the same y, and dx without the paths through what is detached.
+"""`ladder.what_if` gives the same y, and dx without the paths through what is detached.
 
 The oracle is the complex step (exact to rounding) on formulas in which a detached statistic keeps
 the value that it has at x, while x moves.

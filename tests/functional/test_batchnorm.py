@@ -1,4 +1,4 @@
-"""BatchNorm, fused and composed: what the layers are made of, compute and remember."""
+"""Layers of BatchNorm, fused and composed, have, compute and remember what they should."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""The formulas that learners are given for gamma and beta, as they stand, against the engine.
+"""The formulas that learners are given for gamma and beta agree, as they stand, with the engine.
 
     y = gamma * x_hat + beta,  x_hat = (x - mu) / sqrt(sigma^2 + eps)
     dy/dgamma = x_hat,  dy/dbeta = 1

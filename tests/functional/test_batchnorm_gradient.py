@@ -1,4 +1,4 @@
-"""The gradient of both BatchNorms: finite differences, complex step, closed form, invariants.
+"""Gradients of both BatchNorms agree with differences, complex step, closed form and invariants.
 
 `sum(BN(x))` has no gradient and `sum(BN(x)**2)` next to none, so a backward that returned zeros
 would pass with them: every check here weighs the output by a random cotangent, in float64.

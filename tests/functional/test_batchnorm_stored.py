@@ -136,7 +136,7 @@ def test_second_derivatives_agree_with_pytorch(torch, shape, training):
 @pytest.mark.parametrize("offset", [0, 1, 10, 1000])
 @pytest.mark.parametrize("shape", [(16, 8), (256, 8), (8, 8, 7, 7)])
 def test_float32_is_as_exact_as_pytorch(torch, shape, offset):
-    """Root mean square errors against PyTorch's float64 on the same input are no larger.
+    """Errors against PyTorch's float64, as root mean squares, are those of PyTorch's float32.
 
     Subtracting, scaling twice and shifting round four times for each element. PyTorch folds them
     into x * a + b, which rounds twice: a factor of sqrt(2), and more where its sums are exact by

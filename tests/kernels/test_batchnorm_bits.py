@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from batchnorm_kernels import COMPILED, DTYPES, backward, empty, forward, sample
 
-from minigrad.kernels.batchnorm import dispatch
+from minigrad.kernels.batchnorm import entry_points
 from minigrad.kernels.threading import pool
 
 pytestmark = pytest.mark.usefixtures("two_threads")
@@ -29,9 +29,9 @@ def test_subsets_equal_the_full_run(shape, dtype, training):
     y, stats = forward(x, gamma, beta, running, relu=True, eval=not training)
     full = backward(g, x, stats, gamma, y, training)
     for mask in range(1, 8):
-        needs = tuple(bool(mask >> i & 1) for i in range(3))
+        wanted = tuple(bool(mask >> i & 1) for i in range(3))
         for part, whole, need in zip(
-            backward(g, x, stats, gamma, y, training, needs), full, needs, strict=True
+            backward(g, x, stats, gamma, y, training, wanted), full, wanted, strict=True
         ):
             assert part.tobytes() == (whole.tobytes() if need else b"")
 
@@ -48,7 +48,7 @@ def test_where_empty_arrays_lie_does_not_count(shape):
         for over in (np.empty(1), stats, gamma, x):
             absent = over.reshape(-1)[:0]
             dx = np.empty_like(x)
-            dispatch.backward(g, x, none, gamma, stats, True, dx, absent, absent)
+            entry_points.backward(g, x, none, gamma, stats, True, dx, absent, absent)
             results.append(dx.tobytes())
         assert len(set(results)) == 1
 
@@ -98,16 +98,16 @@ ONLY_LOADS = """
 import sys
 from pathlib import Path
 import numpy as np
-from minigrad.kernels.batchnorm import dispatch
+from minigrad.kernels.batchnorm import entry_points
 from minigrad.kernels.jit.decorators import KERNELS
 
 def step(shape):
     x, p, stats = np.ones(shape, "f"), np.ones(shape[1], "f"), np.empty((5, shape[1]))
     y, absent = np.empty_like(x), np.empty(0, "f")
-    dispatch.forward_train(x, p, p, 1e-5, False, y, stats)
+    entry_points.forward_train(x, p, p, 1e-5, False, y, stats)
     none = np.empty((0,) * x.ndim, "f")
-    dispatch.backward(x, x, none, p, stats, True, y.copy(), p.copy(), p.copy())
-    dispatch.forward_eval(x, p, p, p, p, 1e-5, False, y, stats)
+    entry_points.backward(x, x, none, p, stats, True, y.copy(), p.copy(), p.copy())
+    entry_points.forward_eval(x, p, p, p, p, 1e-5, False, y, stats)
 
 for shape in (8, 4), (1 << 18, 4), (2, 3, 5):
     step(shape)

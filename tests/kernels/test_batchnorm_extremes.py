@@ -206,7 +206,7 @@ def test_statistics_at_the_limits_of_evaluation(dtype, planes):
 @pytest.mark.parametrize("shape", [(64, 64), (64, 5), (4, 64, 16)], ids=str)
 @pytest.mark.usefixtures("threaded")
 def test_sums_over_g_are_in_float64(shape):
-    """2**24 + 1 is no float32, nor is 3e38 + 3e38, and each sum needs such numbers."""
+    """2**24 + 1 is no float32, nor is 3e38 + 3e38, and each sum wanted such numbers."""
     x = np.ones(shape, np.float32)
     x[::2] = -1.0
     _, stats = forward(x)

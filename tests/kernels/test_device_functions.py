@@ -1,4 +1,4 @@
-"""Device functions, which are compiled to be inlined into kernels."""
+"""Device functions are compiled into kernels, and have no machine code of their own."""
 
 from typing import Any
 

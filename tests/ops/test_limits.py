@@ -1,4 +1,4 @@
-"""Values and derivatives at infinity, NaN, both zeros, and the largest and smallest numbers.
+"""Values and derivatives at infinity, NaN, zeros and the largest and smallest numbers are right.
 
 One table holds them, with that of kinks.py: mathematical limits, NaN where there is none. Each
 row is computed eagerly and by compiled code, in both dtypes.

@@ -4,7 +4,7 @@ import numba
 import numpy as np
 
 from minigrad.kernels import inplace
-from minigrad.kernels.batchnorm import dispatch
+from minigrad.kernels.batchnorm import entry_points
 
 COMPILED = not numba.config.DISABLE_JIT
 
@@ -38,23 +38,23 @@ def forward(x, gamma=None, beta=None, running=None, factor=0.1, eps=EPS, relu=Fa
     y, stats = np.full(x.shape, 77, x.dtype), np.full((5, x.shape[1]), 77.0)
     with np.errstate(all="ignore"):
         if eval:
-            dispatch.forward_eval(x, gamma, beta, mean, var, eps, relu, y, stats)
+            entry_points.forward_eval(x, gamma, beta, mean, var, eps, relu, y, stats)
         else:
-            dispatch.forward_train(x, gamma, beta, eps, relu, y, stats)
+            entry_points.forward_train(x, gamma, beta, eps, relu, y, stats)
             n = x.size // max(x.shape[1], 1)
             if running is not None and n:
                 inplace.running(mean, var, stats[4], stats[3], factor, n / max(n - 1, 1))
     return y, stats
 
 
-def backward(g, x, stats, gamma=None, y=None, training=True, needs=(True, True, True)):
+def backward(g, x, stats, gamma=None, y=None, training=True, wanted=(True, True, True)):
     """Return dx, dgamma and dbeta, and an empty array for what is not needed."""
     gamma = empty(x) if gamma is None else gamma
     y = empty(x, x.ndim) if y is None else y
-    dx = np.full(x.shape, 77, x.dtype) if needs[0] else empty(x, x.ndim)
-    dgamma, dbeta = (np.full(x.shape[1], 77, x.dtype) if n else empty(x) for n in needs[1:])
+    dx = np.full(x.shape, 77, x.dtype) if wanted[0] else empty(x, x.ndim)
+    dgamma, dbeta = (np.full(x.shape[1], 77, x.dtype) if n else empty(x) for n in wanted[1:])
     with np.errstate(all="ignore"):
-        dispatch.backward(g, x, y, gamma, stats, training, dx, dgamma, dbeta)
+        entry_points.backward(g, x, y, gamma, stats, training, dx, dgamma, dbeta)
     return dx, dgamma, dbeta
 
 

@@ -57,7 +57,9 @@ class LiveState:
 
 
 class LiveNumbers:
-    """LiveNumbers is a function that returns a group's numbers, or None if the rule has changed.
+    """LiveNumbers is a function that returns an array with the numbers that a group has now.
+
+    It is the same array in each call. The function returns None if the rule has changed.
 
     begins: whether this is the parameter's first update in the traced step, so that it may be the
         first update ever.
@@ -70,6 +72,8 @@ class LiveNumbers:
         self.begins = begins and self.settings.differs
         one = id(parameter) if self.begins else None
         self._key = id(group), self.dtype, self.settings.structure, one
+        self._written: Any = None  # the numbers that the array has
+        self._array: NDArray[Any] = np.empty_like(self.settings.later[self.dtype])
 
     def __call__(self) -> NDArray[np.floating[Any]] | None:
         now = self.optimizer.values(self.group)
@@ -79,8 +83,10 @@ class LiveNumbers:
                 return None
             self.seen, self.settings = now, settings
         first = self.begins and self.parameter not in self.optimizer.state
-        found: dict[Any, Any] = self.settings.first if first else self.settings.later
-        return found[self.dtype]  # type: ignore[no-any-return]
+        found = (self.settings.first if first else self.settings.later)[self.dtype]
+        if found is not self._written:
+            self._array[...] = self._written = found
+        return self._array
 
     def reads(self) -> list[tuple[str, tuple[Any, ...]]]:
         """Return the expressions, with their objects, that determine what a call returns."""

@@ -17,6 +17,7 @@ from ..engine.tape import enable_grad
 from ..engine.tensor import Tensor, change_all, tensor
 from ..engine.tracer import compiling, refuse_in_trace
 from ..errors import ArgumentError, DtypeError, MinigradError, ShapeError, StateDictError
+from ..kernels.jit.decorators import name_of
 from ..ops.inplace import Update
 from .live_state import LiveNumbers, LiveState, SameGroups
 
@@ -29,6 +30,7 @@ class Rule(Update):
     name, doc: the name in listings of compiled steps, and the formula.
     kernel, threads: see Update. The kernel gets arrays in C order, the parameter and its gradient
         first; the numbers are an array of the parameter's dtype.
+    hyper: the names of the numbers, in the order in which the kernel takes them.
     buffers: the names of state arrays with the parameter's shape and dtype.
     counters: the names of state arrays of int64 and shape (). Buffers and counters are zero before
         the first step, and the kernel changes them.
@@ -39,10 +41,12 @@ class Rule(Update):
         name: str,
         kernel: Callable[..., Any],
         doc: str,
+        hyper: Sequence[str],
         buffers: Sequence[str] = (),
         counters: Sequence[str] = (),
         threads: bool = False,
     ) -> None:
+        self.hyper = tuple(hyper)
         self.buffers, self.counters = tuple(buffers), tuple(counters)
         self.state = (*self.buffers, *self.counters)
         changes = (0, *range(2, 2 + len(self.state)))
@@ -122,8 +126,9 @@ class Optimizer(ABC):
         self.defaults: dict[str, Any] = dict(defaults)
         self._names = names = tuple(defaults)
         # Returns a group's values. The first name is repeated, since one name would give no tuple.
-        self.values = operator.itemgetter(*names, names[0])
-        self.check(self.defaults)
+        self.values = operator.itemgetter(*names, names[0]) if names else _no_values
+        self._may_raise = any(name_of(rule.kernel) is None for rule in self.rules)
+        self._check(self.defaults)
         self.param_groups: list[ParamGroup] = []
         self.state: dict[Tensor, dict[str, NDArray[Any]]] = {}
         if isinstance(params, Tensor):
@@ -180,7 +185,7 @@ class Optimizer(ABC):
         one = isinstance(group["params"], Tensor)
         params = [group["params"]] if one else self._listed(group["params"])
         new = ParamGroup({**self.defaults, **group, "params": params})
-        self.check(new)
+        self._check(new)
         if not params:
             raise ArgumentError(f"{self._name}: a group has an empty parameter list")
         seen = {id(p) for g in self.param_groups for p in g["params"]}
@@ -193,6 +198,18 @@ class Optimizer(ABC):
                 )
             seen.add(id(p))
         self.param_groups.append(new)
+
+    @classmethod
+    def _check(cls, group: Mapping[str, Any]) -> None:
+        """Raise an error unless the hyper-parameters of a group can be used."""
+        for name, value in group.items():
+            if name != "params" and not _is_fixed(value):
+                raise DtypeError(
+                    f"{cls.__name__}: {name} must be a number, a str or a tuple of these, got "
+                    f"{type(value).__name__} {value!r:.60}, which may change unseen; pass a tuple "
+                    "for a list, and .item() of a Tensor or an array"
+                )
+        cls.check(group)
 
     def _check_parameter(self, i: int, p: Any) -> None:
         if not isinstance(p, Tensor):
@@ -222,8 +239,8 @@ class Optimizer(ABC):
         """Return the rule and the numbers of a group. Errors: those of `check`."""
         try:
             return _settings(type(self), self._names, *self.values(group))
-        except TypeError:  # a value that cannot be hashed; `check` raises a better error
-            self.check(group)
+        except TypeError:  # a value that cannot be hashed; `_check` raises a better error
+            self._check({name: group[name] for name in self._names})
             raise
 
     # --- training ------------------------------------------------------------------------------
@@ -295,9 +312,10 @@ class Optimizer(ABC):
                         inputs.append(array)
                 inputs.append(numbers[dtype])
                 updates.append((rule if fits else rule.in_any_order, inputs))
+        change = _change_or_restore if self._may_raise and trace is None else change_all
+        change(updates, changed)
         for p, state in states.items():
             self.state.setdefault(p, {}).update(state)
-        change_all(updates, changed)
         return loss
 
     def _live(self, trace: Any, p: Tensor, group: ParamGroup, settings: Settings) -> list[Any]:
@@ -348,24 +366,39 @@ class Optimizer(ABC):
         """
         name, order = f"{self._name}.load_state_dict", self._parameters()
         refuse_in_trace(name, "would load once; load outside the step")
+        rules = {frozenset(rule.state): rule for rule in self.rules}
         try:
-            groups, saved = state["param_groups"], dict(state["state"])
+            groups, saved = list(state["param_groups"]), dict(state["state"])
             sizes = [len(g["params"]) for g in groups]
+            for i, g in enumerate(groups):
+                if lacking := [k for k in self.defaults if k not in g]:
+                    raise StateDictError(
+                        f"{name}: group {i} lacks {lacking}, it has {[*g]}; expected a state of "
+                        f"{self._name}"
+                    )
             loaded = [{k: g[k] for k in self.defaults} for g in groups]
-            kept = {
-                int(i): {k: np.array(s[k]) for k in self._rule_of(s).state}
-                for i, s in saved.items()
-                if s
-            }
+            for i, s in saved.items():
+                if s and frozenset(s) not in rules:
+                    expected = " or ".join(str([*r.state]) for r in self.rules if r.state)
+                    raise StateDictError(
+                        f"{name}: the state of parameter {i} has {[*s]}, expected "
+                        f"{expected or 'none'}; was it saved by another optimizer?"
+                    )
+            kept = {int(i): {k: np.array(a) for k, a in s.items()} for i, s in saved.items() if s}
         except (KeyError, TypeError, ValueError) as error:
-            raise StateDictError(f"{name}: not a state of {self._name}: {error!r}") from error
-        expected = [len(g["params"]) for g in self.param_groups]
-        if sizes != expected:
-            raise StateDictError(f"{name}: groups of {sizes} parameters, expected {expected}")
+            raise StateDictError(
+                f"{name}: expected what state_dict of {self._name} returns, a dict of "
+                f"'param_groups' and 'state', got {state!r:.60}: {error!r}"
+            ) from error
+        known = [len(g["params"]) for g in self.param_groups]
+        if sizes != known:
+            raise StateDictError(f"{name}: groups of {sizes} parameters, expected {known}")
         states: dict[Tensor, dict[str, NDArray[Any]]] = {}
         for i, arrays in kept.items():
-            for key, array in arrays.items():
-                fresh = self._rule_of(arrays).new(key, order[i]) if 0 <= i < len(order) else None
+            rule = rules[frozenset(arrays)]
+            for key in rule.state:
+                array = arrays[key]
+                fresh = rule.new(key, order[i]) if 0 <= i < len(order) else None
                 if fresh is None or array.shape != fresh.shape or array.dtype.kind not in "fiu":
                     raise StateDictError(
                         f"{name}: {key} {i} of shape {array.shape}, {array.dtype}, fits no "
@@ -375,16 +408,12 @@ class Optimizer(ABC):
                 states.setdefault(order[i], {})[key] = fresh
         try:
             for group in loaded:
-                self.check(group)
+                self._check(group)
         except MinigradError as error:
             raise StateDictError(f"{name}: {error}") from error
         for group, values in zip(self.param_groups, loaded, strict=True):
             group.update(values)
         self.state = states
-
-    def _rule_of(self, state: Mapping[str, Any]) -> Rule:
-        """Return the rule whose state arrays have these names. Errors: KeyError."""
-        return {frozenset(rule.state): rule for rule in self.rules}[frozenset(state)]
 
     def _parameters(self) -> list[Tensor]:
         return [p for group in self.param_groups for p in group["params"]]
@@ -401,15 +430,54 @@ class Optimizer(ABC):
         return f"{self._name}({'; '.join(values)})"
 
 
+def _no_values(group: Mapping[str, Any]) -> tuple[()]:
+    """Return the hyper-parameters of a group of an optimizer that has none."""
+    return ()
+
+
+def _is_fixed(value: Any) -> bool:
+    """Return whether a hyper-parameter can be compared with its value in the step before."""
+    if isinstance(value, tuple):
+        return all(map(_is_fixed, value))
+    return type(value).__hash__ is not None and not isinstance(value, Tensor)
+
+
+def _change_or_restore(
+    updates: Sequence[tuple[Update, Sequence[Any]]], changed: Sequence[Tensor]
+) -> None:
+    """Run updates that may raise an error, after which all arrays have their elements back."""
+    arrays = [inputs[i] for update, inputs in updates for i in update.changes]
+    copies = [array.copy() for array in arrays]
+    try:
+        change_all(updates, changed)
+    except BaseException:
+        for array, copy in zip(arrays, copies, strict=True):
+            np.copyto(array, copy)
+        raise
+
+
 @functools.lru_cache(maxsize=64, typed=True)
 def _settings(kind: type[Optimizer], names: tuple[str, ...], *values: Any) -> Settings:
     group = dict(zip(names, values, strict=False))
-    kind.check(group)
+    kind._check(group)
     rule = kind.rule(group)
-    later = tuple(kind.numbers(group, False))
-    first = tuple(kind.numbers(group, True)) if rule.state else later
+    later = _numbers(kind, rule, group, False)
+    first = _numbers(kind, rule, group, True) if rule.state else later
     arrays = _arrays_of(later)
     return Settings(rule, arrays if first == later else _arrays_of(first), arrays)
+
+
+def _numbers(
+    kind: type[Optimizer], rule: Rule, group: Mapping[str, Any], first: bool
+) -> tuple[float, ...]:
+    """Return the numbers of a group. Errors: ArgumentError unless the kernel takes as many."""
+    numbers = tuple(kind.numbers(group, first))
+    if len(numbers) != len(rule.hyper):  # a kernel does not check what it reads
+        raise ArgumentError(
+            f"{kind.__name__}.numbers: expected {len(rule.hyper)} numbers, which the rule "
+            f"{rule.name} takes ({', '.join(rule.hyper)}), got {len(numbers)}"
+        )
+    return numbers
 
 
 def _arrays_of(numbers: Sequence[float]) -> dict[Any, NDArray[Any]]:

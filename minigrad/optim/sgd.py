@@ -16,6 +16,7 @@ PLAIN = Rule(
     "sgd",
     kernels.sgd,
     "d <- sign * g + weight_decay * p, p <- p - lr * d",
+    kernels.HYPER,
     threads=True,
 )
 MOMENTUM = Rule(
@@ -23,6 +24,7 @@ MOMENTUM = Rule(
     kernels.sgd_momentum,
     "buffer <- momentum * buffer + (1 - dampening) * d, "
     "p <- p - lr * (d + momentum * buffer with nesterov, else buffer)",
+    kernels.HYPER,
     buffers=("momentum_buffer",),
     threads=True,
 )

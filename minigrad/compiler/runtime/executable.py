@@ -13,8 +13,8 @@ from ...engine.tensor import Tensor, change, mark_changed
 from ...errors import MinigradError, TraceError
 from ...kernels.threading.pool import current_pool
 from ...ops.inplace import Update
-from ...optim.live_state import LiveState
-from ...optim.optimizer import Optimizer
+from ...optim.live_state import LiveNumbers, LiveState
+from ...optim.optimizer import Optimizer, Rule
 from ..codegen.function import Code
 from ..codegen.module import emit
 from ..ir.interpreter import results_of
@@ -56,22 +56,28 @@ class Executable:
         self._tensors: list[tuple[Tensor, Any, bool, Value]] = []
         self._fetches: list[tuple[Callable[[], Any], Any, Value]] = []
         self._live = Guards()  # the readings that decide which arrays the states have
+        self._hyper = Guards()  # the readings that decide which numbers optimizers have
         self._pending: list[LiveState] = []  # state that the next call creates
         self.built: dict[
             str, tuple[str, float]
         ] = {}  # by function, what Numba did, and the seconds
+        self._changed = list(dict.fromkeys(v for op in self.program.operations for v in op.changes))
         self._batch: list[Any] | None = None  # the arrays that run_rows gathers batches into
         self.memory = Memory(self.program, self.emitted, workspace)
         self.buffer_bytes = self.memory.buffer_bytes
         self._note_states()
         self._live.read(ITEM, bindings, 0)
         for fetch, _, _ in self._fetches:
-            self._live.depend(fetch)
+            numbers = isinstance(fetch, LiveNumbers)
+            (self._hyper if numbers else self._live).depend(fetch)
+        # What gets its elements back if a rule of NumPy raises an error between two parameters.
+        by_numpy = [op.what for op in self.emitted.steps if isinstance(op, Operation)]
+        self._at_risk = self._changed if any(isinstance(what, Rule) for what in by_numpy) else []
         self._draws = [self._draw(operation) for operation in self.emitted.draws]
         self._steps = [self._step(step) for step in self.emitted.steps]
         self._sizes = np.array(self.emitted.sizes, np.int64)
         self._numbers = np.array(self.emitted.numbers, np.float64)
-        self._changed = self._changed_tensors(trace)
+        self._changed_tensors = [self._owners[v] for v in self._changed if v in self._owners]
         self._bind()
         self.compile_seconds = time.perf_counter() - began
 
@@ -89,8 +95,10 @@ class Executable:
 
         If an array of a state has been replaced by another that fits, later calls use the new one.
         """
-        return (self._guards.unchanged() or self._guards()) and (
-            self._live.unchanged() or self._renew_states()
+        return (
+            (self._guards.unchanged() or self._guards())
+            and (self._live.unchanged() or self._renew_states())
+            and (self._hyper.unchanged() or self._renew_numbers())
         )
 
     def _renew_states(self) -> bool:
@@ -110,6 +118,14 @@ class Executable:
         self._live.accept(now)
         return True
 
+    def _renew_numbers(self) -> bool:
+        """Use the hyper-parameters that optimizers have now, and return whether they fit."""
+        now = self._hyper.now()
+        if any(fetch() is None for fetch, _, _ in self._fetches if isinstance(fetch, LiveNumbers)):
+            return False
+        self._hyper.accept(now)
+        return True
+
     def states(self) -> list[tuple[Value, Any]]:
         """Return the states, with the current array of each."""
         return [(v, array) for _, array, _, v in self._tensors] + [
@@ -119,6 +135,10 @@ class Executable:
     def tensors(self) -> list[Tensor]:
         """Return the user's Tensors: those of states, and others that the captures have found."""
         return list({id(x): x for x in (*self._owners.values(), *self.known)}.values())
+
+    def changed_constants(self) -> list[Any]:
+        """Return the NumPy arrays from outside that a call changes in place."""
+        return [self.memory.outer(v) for v in self._changed if v.origin == "constant"]
 
     def owner(self, v: Value) -> Tensor | None:
         """Return the user's Tensor that has the array of a state, or None."""
@@ -149,6 +169,7 @@ class Executable:
         if self.memory.settle():
             self._bind()
         arguments = self.memory.apart(arguments)
+        at_risk = [(array, array.copy()) for array in map(self.memory.outer, self._at_risk)]
         self.memory.begin()
         for draw in self._draws:
             draw()
@@ -157,10 +178,12 @@ class Executable:
                 step(arguments)
         except BaseException:
             self._leave()
+            for array, copy in at_risk:
+                np.copyto(array, copy)
             raise
         for leaf, gradient in self._grads:
             leaf._grad = gradient(arguments)
-        mark_changed(*self._changed)
+        mark_changed(*self._changed_tensors)
         results = [result(arguments) for result in self._results]
         self._end()
         return self.unflatten(results)
@@ -198,7 +221,7 @@ class Executable:
         done, status = compiled(*given)
         for leaf, gradient in self._grads:
             leaf._grad = gradient(self._batch)
-        mark_changed(*self._changed)
+        mark_changed(*self._changed_tensors)
         if status >= 0:
             self._leave()
             self._refuse(status, [a.take(rows[done], axis=0) for a in whole])
@@ -226,7 +249,7 @@ class Executable:
         for leaf, held in self._held:
             if leaf._grad is held:
                 leaf._grad = None
-        mark_changed(*self._changed)
+        mark_changed(*self._changed_tensors)
 
     def _tables(self) -> tuple[Any, ...]:
         """Return the arguments of generated functions that follow the user's arguments."""
@@ -297,10 +320,6 @@ class Executable:
         raise TraceError(f"compile: {self.emitted.checked[status]} was refused")
 
     # --- what comes of it ----------------------------------------------------------------------
-
-    def _changed_tensors(self, trace: Trace) -> list[Tensor]:
-        changed = dict.fromkeys(v for op in self.program.operations for v in op.changes)
-        return [trace.owners[v] for v in changed if v in trace.owners]
 
     def _gradient(
         self, leaf: Tensor, v: Value | None

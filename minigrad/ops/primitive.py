@@ -18,6 +18,8 @@ Dispatcher = Callable[["Primitive", tuple[Any, ...], dict[str, Any]], Any]
 X = TypeVar("X")
 
 TABLE: dict[str, "Primitive"] = {}
+# What lines of explanations may name besides primitives and functions of ops.
+FORMULA_WORDS = ("ones_like", "one_hot", "s_", "inf", "nan")
 MAX_OUTPUTS = 4  # records are numbered in steps of this, so that each output has a number
 
 
@@ -167,6 +169,14 @@ class Primitive:
                 code = _code(rule)
                 names = [v.lstrip("_") for v in code.co_varnames[2 : code.co_argcount]]
         return names[:n] if len(names) >= n else letters(n)
+
+    def defaults(self, n: int) -> dict[str, Any]:
+        """Return the attributes that the forward has defaults for, in a call with n inputs."""
+        try:
+            parameters = list(inspect.signature(self.forward).parameters.values())[n:]
+        except ValueError:  # a function of NumPy that does not tell
+            return {}
+        return {p.name: p.default for p in parameters if p.default is not p.empty}
 
     def unpack(self, result: Any) -> tuple[Sequence[Any], Any]:
         """Split the result of the forward, or of a call, into the outputs and the residuals.

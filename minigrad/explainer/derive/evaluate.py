@@ -12,6 +12,7 @@ from ...arrays import Array
 from ...engine.tensor import Tensor
 from ...errors import ArgumentError, DtypeError
 from ...functional import array_functions
+from ...ops.primitive import FORMULA_WORDS
 
 # name = expression, or name += expression, and a remark after three spaces
 LINE = re.compile(r"\s*(?P<target>\S+) (?P<sign>=|\+=) (?P<expression>.+?)(?:   .*)?")
@@ -42,9 +43,9 @@ def _functions() -> dict[str, Any]:
     functions = {name: getattr(ops, name) for name in names if hasattr(ops, name)}
     found |= {name: f for name, f in functions.items() if isinstance(f, types.FunctionType)}
     found["reshape"] = np.reshape  # it takes numbers, too
-    found["ones_like"] = np.ones_like
     found["astype"] = lambda a, dtype: np.asarray(a).astype(dtype)
-    return found | {"one_hot": _one_hot, "s_": np.s_, "inf": np.inf, "nan": np.nan}
+    words = (np.ones_like, _one_hot, np.s_, np.inf, np.nan)
+    return found | dict(zip(FORMULA_WORDS, words, strict=True))
 
 
 FUNCTIONS = _functions()

@@ -52,6 +52,7 @@ def formula_of(
         return Formula(
             [], [ast.Subscript(whole, ast.Constant(i)) for i in range(primitive.outputs)]
         )
+    attributes = {**primitive.defaults(len(inputs)), **attributes}
     positions = {name: i for i, name in enumerate(primitive.operands(len(inputs)))}
     parts: dict[str, ast.expr] = {}
 

@@ -1,4 +1,4 @@
-"""An object keeps its compiled methods, which live as long as the object.
+"""An object keeps its compiled methods, which live as long as the object if it has a `__dict__`.
 
 This module also pickles compiled functions: by name or, if another process may not find the name,
 by value.
@@ -25,14 +25,20 @@ class Methods(dict[Any, Any]):
         return Methods, ()
 
 
-_elsewhere: dict[int, Methods] = {}  # for objects without `__dict__`, by identity; never freed
+# For objects without `__dict__`, by identity: traces keep an object alive, so it cannot be known
+# when all others have let it go, and only the methods that were used last are kept.
+_elsewhere: dict[int, Methods] = {}
+MOST_ELSEWHERE = 64
 
 
 def methods_of(owner: Any) -> Methods:
     """Return the compiled methods of an object; the caller may add others."""
     held = getattr(owner, "__dict__", None)
     if not isinstance(held, dict):
-        return _elsewhere.setdefault(id(owner), Methods(owner))
+        kept = _elsewhere[id(owner)] = _elsewhere.pop(id(owner), Methods(owner))
+        if len(_elsewhere) > MOST_ELSEWHERE:
+            del _elsewhere[next(iter(_elsewhere))]
+        return kept
     methods = held.get(NAME)
     if methods is None:
         methods = held.setdefault(NAME, Methods(owner))

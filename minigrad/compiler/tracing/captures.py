@@ -39,10 +39,12 @@ from .guards import CELL, OF, SLOT, TYPE, Guards
 from .inspection import (
     ABSENT,
     PARTS,
+    builtins_of,
     class_dict,
     comes_from,
     dict_code,
     dict_getter,
+    is_builtin,
     is_foreign,
     is_hidden,
     is_iterator,
@@ -61,8 +63,7 @@ from .inspection import (
 _HOLDERS = frozenset(["builtins", "collections", "functools", "operator", "_operator"])
 # Objects of these classes are not looked into: they change in use, or lead to everything.
 _CLOSED = (
-    AsyncGeneratorType, CodeType, CoroutineType, FrameType, GeneratorType, TracebackType,
-    _lru_cache_wrapper,
+    AsyncGeneratorType, CodeType, CoroutineType, FrameType, GeneratorType, TracebackType
 )  # fmt: skip
 
 _nbytes: Any = np.ndarray.nbytes.__get__
@@ -104,7 +105,8 @@ class Captures:
         self._names = {"__wrapped__"}
         # For each object with attributes: the names, and a function that captures one of them.
         self._spaces: list[tuple[Any, Callable[[str], None]]] = []
-        self._codes: dict[int, CodeType] = {}
+        # The code and globals of each function that runs: by identity, and of the user's in order.
+        self._entered: dict[tuple[int, int], tuple[CodeType, dict[str, Any]]] = {}
         self._runs: list[tuple[CodeType, dict[str, Any]]] = []
         self._inner: set[int] = set()  # code of functions that a running function defines
         self._functions: dict[int, list[FunctionType]] = {}  # by the identity of their code
@@ -119,7 +121,7 @@ class Captures:
         before = sys.getprofile()
 
         def entered(frame: FrameType, event: Any, arg: Any) -> None:
-            if event == "call" and id(frame.f_code) not in self._codes:
+            if event == "call":
                 self._enter(frame.f_code, frame.f_globals)
             if callable(before):
                 before(frame, event, arg)
@@ -176,7 +178,10 @@ class Captures:
 
     def _enter(self, code: CodeType, space: dict[str, Any]) -> None:
         """Capture what a function names, before it runs for the first time."""
-        self._codes[id(code)] = code
+        key = id(code), id(space)
+        if key in self._entered:
+            return
+        self._entered[key] = code, space
         made = str(space.get("__name__")).startswith("namedtuple_")  # made by namedtuple
         if made or is_library(code.co_filename):
             return
@@ -184,7 +189,7 @@ class Captures:
         self._inner.update(id(x) for x in code.co_consts if type(x) is CodeType)
         outside, attributes = names_of(code)
         for name in sorted(outside):
-            self._add(self.guards.item(space, name), name, space, name)
+            self._global(space, name)
         for name in sorted(outside | attributes):  # modules that the function may import itself
             if comes_from(sys.modules.get(name), ModuleType):
                 self._add(sys.modules[name], name)
@@ -196,6 +201,15 @@ class Captures:
         for function in self._functions.get(id(code), ()):
             self._run(function)
         self._drain()
+
+    def _global(self, space: dict[str, Any], name: str) -> None:
+        """Capture what a function finds under a name in its globals or else in `builtins`."""
+        found = self.guards.item(space, name)
+        if found is ABSENT:
+            below = builtins_of(space)
+            if not is_builtin(name, below.get(name, ABSENT)):
+                space, found = below, self.guards.item(below, name)
+        self._add(found, name, space, name)
 
     def _run(self, function: FunctionType) -> None:
         """Capture the closure and defaults of a function that runs."""
@@ -275,8 +289,16 @@ class Captures:
             if own(x) or not is_library(x.__code__.co_filename):
                 self._items(own(x), name, own(x), self.guards)
             self._functions.setdefault(id(x.__code__), []).append(x)
-            if id(x.__code__) in self._codes and not is_library(x.__code__.co_filename):
+            runs = (id(x.__code__), id(x.__globals__)) in self._entered
+            if runs and not is_library(x.__code__.co_filename):
                 self._run(x)
+        elif kind is _lru_cache_wrapper:
+            # A cache that has the result calls nothing, but may be without it in the next call.
+            self._attributes(x, name)
+            function = x
+            while (function := (own(function) or {}).get("__wrapped__")) is not None:
+                if type(function) is FunctionType:
+                    self._enter(function.__code__, function.__globals__)
         elif kind is ContextVar:
             self._add(self.guards.read("{0}.get({1})", x, ABSENT), name, x)
         elif kind is weakref.ref:

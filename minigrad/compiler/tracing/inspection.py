@@ -3,6 +3,7 @@
 They call no `__getattr__`, property, `__eq__`, `__iter__` or `__class__` of an object.
 """
 
+import builtins
 import dis
 import gc
 import os
@@ -13,7 +14,13 @@ from collections import deque
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path, PurePath
-from types import CodeType, GetSetDescriptorType, MemberDescriptorType, ModuleType
+from types import (
+    BuiltinFunctionType,
+    CodeType,
+    GetSetDescriptorType,
+    MemberDescriptorType,
+    ModuleType,
+)
 from typing import Any
 
 ABSENT: Any = object()  # stands for a missing value
@@ -53,6 +60,19 @@ def is_library(file: str) -> bool:
     parts = PurePath(file).parts
     installed = "site-packages" in parts or "dist-packages" in parts
     return installed or file.startswith(("<frozen ", "<__array_function__", *_LIBRARIES))
+
+
+def builtins_of(space: dict[str, Any]) -> dict[str, Any]:
+    """Return the dict in which functions with these globals look up names that are not global."""
+    found = dict.get(space, "__builtins__", builtins)
+    return vars(found) if type(found) is ModuleType else found
+
+
+def is_builtin(name: str, x: Any) -> bool:
+    """Return whether x is the function or class that Python itself has under this name."""
+    from_python = type(x) is BuiltinFunctionType and x.__self__ is builtins
+    from_python |= type(x) is type and module_of(x) == "builtins"
+    return from_python and x.__name__ == name
 
 
 def is_foreign(name: Any) -> bool:

@@ -38,9 +38,9 @@ def compile(function: Any = None, *, check: int | None = None) -> Any:
 
     function: a training step with forward, backward and update, or any function of Tensors.
         Without it, `compile` returns a decorator with the options.
-    check: the first call, and every check-th call after it, also runs the function eagerly, on the
-        same data and state, and compares all results, gradients and state. Such a call costs an
-        additional eager call. None: no call is checked.
+    check: the first call, and every check-th call after it, also runs the function itself, twice,
+        on the same data and state. What Python gives to each operation must be equal, and all
+        results, gradients and state must agree up to rounding. None: no call is checked.
 
     Live values, which each call reads, are the arrays among the arguments, and the state, modes and
     hyper-parameters of the Modules that are called and of the Optimizers that step. Guarded values,
@@ -49,28 +49,31 @@ def compile(function: Any = None, *, check: int | None = None) -> Any:
     defaults and attributes. Everything else, including libraries, is frozen: calls use what the
     trace has found.
 
-    An array among the arguments reaches the step as a Tensor; a memoryview, or an object with
-    `__array__`, counts as an array. The items of a container are guarded with the container, and
-    the contents of a threading.local or ContextVar likewise. NumPy arrays that the step names are
-    live as operands of minigrad's operations. If Python or NumPy reads their elements (`v[0]`,
-    `v * 2`, a mask as an index), arrays of at most 8 KB are guarded, and larger ones are frozen.
-    These are frozen, too: values under computed names, the time, prints, draws from random
-    generators other than mg's, and the order of a Module's attributes if its `__dict__` is edited
-    by hand. Pass a value that changes as an argument, and one that changes often as an array, which
-    needs no new trace.
+    An array among the arguments, or an object with `__array__`, reaches the step as a Tensor. The
+    items of a container are guarded with it. A NumPy array that the step names is live as an
+    operand; if Python or NumPy reads its elements (`v[0]`, `v * 2`), it is guarded up to 8 KB, and
+    frozen above. Values under computed names, the time, prints and random numbers that are not mg's
+    are frozen. Pass what changes as an argument, and as an array if it changes often.
 
     Eager and compiled calls may alternate, since both change the same parameters, buffers and
     optimizer state. Results are copies without a tape. `.grad` is valid until the next call. Each
     object has its own traces of a compiled method. The latest 16 traces for arrays of the same
-    shapes are kept. A step that changes what is guarded, such as its own counter, is traced in each
-    call until it changes nothing.
+    shapes are kept, and 128 in all. A step that changes what is guarded, such as its own counter,
+    is traced in each call until it changes nothing.
 
     Errors: DtypeError if `function` is not callable, or for an argument that is neither a Tensor,
-    an array nor hashable; ArgumentError for a bad `check`; TraceError for a step that reads the
-    value of a Tensor (a print reads it, too), puts a Tensor outside itself (`self.h = h`), seeds
-    the random generator, or sets the `lr` of a group; TraceError for a checked call that differs by
-    more than rounding, with the name of the first operation that differs. After a TraceError, no
-    state of minigrad has changed. Operations raise the same errors as in eager calls.
+    an array nor hashable; ArgumentError for a bad `check`; TraceError for a step that
+    - reads the value of a Tensor (a print reads it, too), or takes items of an iterator from
+      outside or of a DataLoader;
+    - puts a Tensor outside itself (`self.h = h`), or returns an object other than Tensors, numbers
+      and texts in tuples, lists and dicts;
+    - changes in place what it was given or has made, an array that it has used before, or one of
+      two arrays that share memory; or calls backward so that an argument gets a `.grad`;
+    - makes a Parameter or an optimizer, converts or loads a Module, assigns to `.data`, seeds the
+      random generator, or sets the `lr` of a group;
+    and for a checked call that differs, with the name of the first operation that does. After a
+    TraceError, no state of minigrad has changed. Operations raise the same errors as in eager
+    calls.
 
     >>> @mg.compile
     ... def gradient(x, y):

@@ -40,7 +40,7 @@ class Interpreter:
         """Compute the results of an operation, or make an update. Errors: as in an eager call."""
         given = [self.array(x) for x in operation.inputs]
         if isinstance(operation.what, Update):
-            change(operation.what, *given)
+            change(operation.what.in_any_order, *given)
             return
         with np.errstate(all="ignore"):
             result = operation.what(*given, **operation.attributes)

@@ -14,15 +14,15 @@ Array = NDArray[Any]
 def as_array(data: Any, name: str) -> Array:
     """Return data itself if it is an ndarray, else a float32 array, or a boolean one of booleans.
 
-    Errors: those of `plain` and `checked`.
+    Errors: those of `to_ndarray` and `checked`.
     """
-    array = checked(plain(data, name), name)
+    array = checked(to_ndarray(data, name), name)
     if isinstance(data, (np.ndarray, np.generic)) or array.dtype.kind == "b":
         return array
     return array.astype(FLOAT32)
 
 
-def plain(data: Any, name: str) -> Array:
+def to_ndarray(data: Any, name: str) -> Array:
     """Return np.asarray(data), in any dtype. Errors: ShapeError for a ragged list."""
     try:
         return np.asarray(data)
@@ -43,6 +43,11 @@ def checked(array: Array, name: str) -> Array:
         f"{name}: {dtype}{value} is not supported; convert to float32 or float64 "
         "(integers and booleans serve as labels, indices and masks)"
     )
+
+
+def as_carray(a: Any) -> Any:
+    """Return a, or a copy that is aligned, writeable and in C order, as kernels require."""
+    return a if a.flags.carray else a.copy()
 
 
 def checked_dtype(dtype: Any, name: str) -> "np.dtype[Any]":

@@ -33,17 +33,17 @@ MOST_ELSEWHERE = 64
 
 def methods_of(owner: Any) -> Methods:
     """Return the compiled methods of an object; the caller may add others."""
-    held = getattr(owner, "__dict__", None)
-    if not isinstance(held, dict):
+    attributes = getattr(owner, "__dict__", None)
+    if not isinstance(attributes, dict):
         kept = _elsewhere[id(owner)] = _elsewhere.pop(id(owner), Methods(owner))
         if len(_elsewhere) > MOST_ELSEWHERE:
             del _elsewhere[next(iter(_elsewhere))]
         return kept
-    methods = held.get(NAME)
+    methods = attributes.get(NAME)
     if methods is None:
-        methods = held.setdefault(NAME, Methods(owner))
+        methods = attributes.setdefault(NAME, Methods(owner))
     if methods.owner is not owner:  # the object is a copy, made by copy.copy
-        methods = held[NAME] = Methods(owner)
+        methods = attributes[NAME] = Methods(owner)
     return methods
 
 

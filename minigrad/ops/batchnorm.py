@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arrays import as_carray
 from ..kernels.allocator import empty
-from ..kernels.batchnorm import dispatch as kernels
-from ..kernels.jit.decorators import plain
+from ..kernels.batchnorm import entry_points as kernels
 from .elementwise import astype, gated, inv_std
 from .indexing import getitem
 from .primitive import Primitive, primitive
@@ -45,12 +45,12 @@ def _forward(
     out = y
     if x.ndim != 2 or not x.flags.carray:
         x, out = _planes(x), _planes(y)
-    gamma = absent if gamma is None else plain(gamma)
-    beta = absent if beta is None else plain(beta)
+    gamma = absent if gamma is None else as_carray(gamma)
+    beta = absent if beta is None else as_carray(beta)
     if mean is None or var is None:
         kernels.forward_train(x, gamma, beta, eps, relu, out, stats)
     else:
-        kernels.forward_eval(x, gamma, beta, plain(mean), plain(var), eps, relu, out, stats)
+        kernels.forward_eval(x, gamma, beta, as_carray(mean), as_carray(var), eps, relu, out, stats)
     return y, (stats, y if relu else None)
 
 
@@ -62,24 +62,24 @@ def _planes(a: Array) -> Array:
     n, c, *space = a.shape
     s = math.prod(space)
     shape = (n, c) if s == 1 else (n, c, s)
-    return plain(a).reshape(shape)  # type: ignore[no-any-return]
+    return as_carray(a).reshape(shape)  # type: ignore[no-any-return]
 
 
 def _vjp(
     g: Any,
-    kept: Any,
+    y: Any,
     x: Any,
     gamma: Any,
     _beta: Any,
     _mean: Any = None,
     _var: Any = None,
     *,
-    needs: Any,
+    wrt: Any,
     eps: float,
     relu: bool,
 ) -> tuple[Any, ...]:
-    stats, gate = kept[1]
-    wanted, batch = (0 in needs, 1 in needs, 2 in needs), _mean is None
+    stats, gate = y[1]
+    wanted, batch = (0 in wrt, 1 in wrt, 2 in wrt), _mean is None
     # Only the formula reads given statistics; the kernel reads the copy in `stats`.
     given = () if batch else (_mean, _var)
     how = {"wanted": wanted, "batch": batch, "eps": eps}
@@ -113,7 +113,7 @@ def _grad_forward(
         g,
         x,
         none if y is None else y,
-        absent if gamma is None else plain(gamma),
+        absent if gamma is None else as_carray(gamma),
         stats,
         batch,
         none if out is None else out,
@@ -134,7 +134,7 @@ def _grad_vjp(
     _mean: Any = None,
     _var: Any = None,
     *,
-    needs: Any,
+    wrt: Any,
     wanted: tuple[bool, bool, bool],
     batch: bool,
     eps: float,
@@ -185,12 +185,12 @@ def _grad_vjp(
         projected = project(gated_g)
         wrt_g = factor * project(ux)
         wrt_gamma = sum_over(ux * (scale * projected), axis=axes, keepdims=False)
-    if ux is not None and batch and 1 in needs:
+    if ux is not None and batch and 1 in wrt:
         h = -factor * (ux * mean(gated_g * x_hat) + gated_g * mean(ux * x_hat))
         wrt_x = -(factor * scale) * x_hat * mean(ux * projected)
     if ugamma is not None:
         wrt_g = _sum(wrt_g, spread(ugamma) * x_hat)
-        h = _sum(h, spread(ugamma) * gated_g) if 1 in needs else None
+        h = _sum(h, spread(ugamma) * gated_g) if 1 in wrt else None
     if ubeta is not None:
         wrt_g = _sum(wrt_g, spread(ubeta))
     if y is not None:
@@ -272,8 +272,8 @@ batch_norm_grad: Primitive = primitive(
     "batch_norm_grad",
     _grad_forward,
     _grad_vjp,
-    "dx, dgamma and dbeta, those that are wanted: the derivative of batch_norm; y, given after "
-    "relu, gates g; statistics that were given, too, come last",
+    "the derivative of batch_norm: those that are wanted of dx, dgamma and dbeta; if relu was "
+    "applied, y is its result, and g counts as 0 where y <= 0",
     outputs=3,
     formula=_grad_formula,
 )
@@ -281,8 +281,9 @@ batch_norm = primitive(
     "batch_norm",
     _forward,
     _vjp,
-    "gamma * (x - mean) / sqrt(var + eps) + beta by channel, with the mean and biased variance of "
-    "the batch, or those given, and relu of it; it saves the statistics",
-    saves=True,
+    "gamma * (x - mean) / sqrt(var + eps) + beta for each channel, followed by relu if asked for; "
+    "unless given, mean and var are the mean and biased variance of the batch; the statistics are "
+    "residuals",
+    has_residuals=True,
     formula=_formula,
 )

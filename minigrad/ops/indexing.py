@@ -67,14 +67,12 @@ def _getitem_add(total: NDArray[Any], g: Any, _y: Any, _a: Any, *arrays: Any, in
     _add_at(total, g, arrays, index)
 
 
-def _getitem_vjp(
-    g: Any, _y: Any, _a: Any, *arrays: Any, needs: Any, index: Index
-) -> tuple[Any, ...]:
+def _getitem_vjp(g: Any, _y: Any, _a: Any, *arrays: Any, wrt: Any, index: Index) -> tuple[Any, ...]:
     return _scatter(g, *arrays, index=index, shape=_a.shape), *[None for _ in arrays]
 
 
 def _scatter_vjp(
-    g: Any, _y: Any, _a: Any, *arrays: Any, needs: Any, index: Index, shape: tuple[int, ...]
+    g: Any, _y: Any, _a: Any, *arrays: Any, wrt: Any, index: Index, shape: tuple[int, ...]
 ) -> tuple[Any, ...]:
     return _getitem(g, *arrays, index=index), *[None for _ in arrays]
 
@@ -142,7 +140,7 @@ _getitem: Primitive = primitive(
     "getitem",
     _getitem_forward,
     _getitem_vjp,
-    "elements of a at an index, whose arrays are inputs",
+    "the elements of a at an index; arrays in the index are inputs, too",
     formula=_getitem_formula,
     is_view=True,
     add_cotangent=_getitem_add,
@@ -152,7 +150,7 @@ _scatter: Primitive = primitive(
     "scatter",
     _scatter_forward,
     _scatter_vjp,
-    "zeros of a shape, with a added at an index, repeatedly where it repeats",
+    "zeros of a shape with a added at an index; an element selected repeatedly gets every term",
     formula=_scatter_formula,
     decompose=_write_scatter,
 )
@@ -234,7 +232,7 @@ _in_range = primitive(
     "in_range",
     _in_range_forward,
     None,
-    "the indices, after a check that they are 0 to n - 1, or ignore_index",
+    "the indices, after a check that each is 0 to n - 1 or ignore_index",
     kept=True,
 )
 

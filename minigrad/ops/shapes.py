@@ -53,7 +53,7 @@ _reshape: Primitive = primitive(
     "reshape",
     lambda a, shape: a.reshape(shape),
     (lambda g, _y, _a, shape: _reshape(g, shape=_a.shape),),
-    "the same elements in C order under another shape",
+    "the elements of a in C order, in another shape",
     formula="reshape(a, shape)",
     is_view=True,
 )
@@ -89,14 +89,14 @@ _broadcast_to = primitive(
     "broadcast_to",
     _broadcast_forward,
     (lambda g, _y, _a, shape: g,),  # the backward pass sums g to the shape of a
-    "a repeated along new and unit dimensions",
+    "a repeated along new dimensions and along those of size 1",
     formula="broadcast_to(a, shape)",
     is_view=True,
     scalar=Scalar("{0}", cheap=True, integers=True),
 )
 
 
-def _concat_vjp(g: Any, _y: Any, *_inputs: Any, needs: Any, axis: int) -> tuple[Any, ...]:
+def _concat_vjp(g: Any, _y: Any, *_inputs: Any, wrt: Any, axis: int) -> tuple[Any, ...]:
     start, parts = 0, []
     for a in _inputs:  # only their shapes are read
         stop = start + a.shape[axis]
@@ -109,7 +109,7 @@ _concat = primitive(
     "concat",
     lambda *arrays, axis: np.concatenate(arrays, axis=axis),
     _concat_vjp,
-    "the inputs one after the other along one axis",
+    "the inputs, joined one after the other along one axis",
     promotes=True,
     formula=lambda *a, axis: f"concat(({', '.join(letters(len(a)))},), axis={axis})",
 )

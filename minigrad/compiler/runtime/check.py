@@ -56,9 +56,9 @@ def run_checked(
         alike = len(ours) == len(theirs)
         if alike and all(map(close, ours, theirs)):
             return made
-        random.go_back(before.random)
+        random.set_state(before.random)
         noise = Noise(executable, arguments, states)
-        random.go_back(now.random)
+        random.set_state(now.random)
         values = [*executable.traced.results, *now.values(executable)]
         if alike and all(map(noise.explains, values, ours, theirs)):
             return made
@@ -67,7 +67,7 @@ def run_checked(
         try:
             with tracing(log):
                 eager()
-            random.go_back(before.random)
+            random.set_state(before.random)
             part = _where_they_part(executable, arguments, states, log.entries, after, noise)
         finally:
             before.put_back()
@@ -220,7 +220,7 @@ class State:
             for buffer in state.values()
         ]
         self._buffers = [(x, x.copy()) for x in (*buffers, *executable.changed_constants())]
-        self.random = random.place()
+        self.random = random.get_state()
 
     def put_back(self) -> None:
         """Restore everything from the copies."""
@@ -236,7 +236,7 @@ class State:
             optimizer.state.update({p: dict(state) for p, state in states.items()})
         for buffer, copy in self._buffers:
             np.copyto(buffer, copy)
-        random.go_back(self.random)
+        random.set_state(self.random)
 
     def elements(self) -> list[Any]:
         """Return all copies, in the same order for each State of one executable."""
@@ -282,10 +282,10 @@ class Noise:
             return (a * (1.0 + digits)).astype(a.dtype)
 
         given = dict(zip(executable.program.arguments, arguments, strict=True)) | states
-        place = random.place()
+        drawn = random.get_state()
         self._runs: list[Interpreter] = []
         for i in range(1 + SHAKEN):
-            random.go_back(place)
+            random.set_state(drawn)
             run = Interpreter({v: shaken(a) if i else np.copy(a) for v, a in given.items()})
             for operation in executable.traced.operations:
                 run.run(operation)
@@ -330,7 +330,7 @@ def _where_they_part(
     First the traced program is compared with the eager call, then the program after all passes with
     the traced one. If all agree, the machine code is to blame.
     """
-    place = random.place()
+    drawn = random.get_state()
     given = dict(zip(executable.program.arguments, arguments, strict=True))
     traced = Interpreter({**given, **{v: a.copy() for v, a in states.items()}})
     entries = iter(log)
@@ -353,7 +353,7 @@ def _where_they_part(
             owner = executable.owner(v)
             if owner is not None and not noise.explains(v, traced.array(v), after.of(owner)):
                 return _told(operation, traced.array(v), after.of(owner))
-    random.go_back(place)
+    random.set_state(drawn)
     passed = Interpreter({**given, **{v: a.copy() for v, a in states.items()}})
     for operation in executable.program.operations:
         passed.run(operation)

@@ -51,7 +51,7 @@ class Executable:
         self.module, self.path = backend.load(self.emitted.source, title)
         self.unflatten, self.applied = unflatten, trace.applied
         self._guards, self._bound = captures.guards, captures.bound
-        self.known = [x for _, x in captures.tensors]
+        self.captured = [x for _, x in captures.tensors]
         self._owners = trace.owners
         self._tensors: list[tuple[Tensor, Any, bool, Value]] = []
         self._fetches: list[tuple[Callable[[], Any], Any, Value]] = []
@@ -83,7 +83,7 @@ class Executable:
 
     def _bind(self) -> None:
         """Prepare the functions that give gradients and results, for the current memory."""
-        self._held: list[tuple[Tensor, Tensor]] = []  # gradients that each call overwrites
+        self._reused: list[tuple[Tensor, Tensor]] = []  # gradients that each call overwrites
         self._grads = [self._gradient(leaf, v) for leaf, v in self.program.grads]
         given = self.program.results
         self._results = [self._result(v, given[:i]) for i, v in enumerate(given)]
@@ -110,7 +110,7 @@ class Executable:
             found = [(v, fetch()) for fetch, _, v in self._fetches]
         except Exception:  # the state is gone
             return False
-        if any(x._requires_grad is not needs for x, _, needs, _ in self._tensors):
+        if any(x._requires_grad is not requires_grad for x, _, requires_grad, _ in self._tensors):
             return False
         if not self.memory.replace([(v, x._data) for x, _, _, v in self._tensors] + found):
             return False
@@ -134,7 +134,7 @@ class Executable:
 
     def tensors(self) -> list[Tensor]:
         """Return the user's Tensors: those of states, and others that the captures have found."""
-        return list({id(x): x for x in (*self._owners.values(), *self.known)}.values())
+        return list(dict.fromkeys((*self._owners.values(), *self.captured)))
 
     def changed_constants(self) -> list[Any]:
         """Return the NumPy arrays from outside that a call changes in place."""
@@ -147,7 +147,7 @@ class Executable:
     def optimizers(self) -> list[Optimizer]:
         """Return the optimizers whose state a call changes."""
         live = [fetch for fetch, _, _ in self._fetches if isinstance(fetch, LiveState)]
-        return list({id(each.optimizer): each.optimizer for each in live}.values())
+        return list(dict.fromkeys(each.optimizer for each in live))
 
     def _note_states(self) -> None:
         """Note the current arrays of states, and the optimizer state that the next call creates."""
@@ -246,8 +246,8 @@ class Executable:
         for state in self._pending:
             state.forget()
         bindings[0] = object()  # as in _end: look up all states again
-        for leaf, held in self._held:
-            if leaf._grad is held:
+        for leaf, gradient in self._reused:
+            if leaf._grad is gradient:
                 leaf._grad = None
         mark_changed(*self._changed_tensors)
 
@@ -261,7 +261,7 @@ class Executable:
 
     def _step(self, step: Code | Operation) -> Callable[[Sequence[Any]], None]:
         if isinstance(step, Operation):
-            return lambda arguments: self._by_python(step, arguments)
+            return lambda arguments: self._by_numpy(step, arguments)
         compiled, places = backend.function(self.module, step.name), self.memory.places
         order = self._order(step)
 
@@ -289,7 +289,7 @@ class Executable:
                 raise
             raise refusal(operation, given, error) from error
 
-    def _by_python(self, operation: Operation, arguments: Sequence[Any]) -> None:
+    def _by_numpy(self, operation: Operation, arguments: Sequence[Any]) -> None:
         """Run an operation that is left to NumPy: the forward of a primitive, or an update."""
         if isinstance(operation.what, Update):
             change(operation.what, *[self._array(x, arguments) for x in operation.inputs])
@@ -327,9 +327,9 @@ class Executable:
         if v is None:
             return leaf, lambda _: None
         if self.memory.keeps_gradient(v):
-            held = Tensor(self.memory.find(v))
-            self._held.append((leaf, held))
-            return leaf, lambda _: held
+            gradient = Tensor(self.memory.find(v))
+            self._reused.append((leaf, gradient))
+            return leaf, lambda _: gradient
         return leaf, lambda arguments: Tensor(self.memory.array(v, arguments).copy())
 
     def _result(self, v: Value, before: Sequence[Value]) -> Callable[[Sequence[Any]], Tensor]:

@@ -21,10 +21,10 @@ from ...ops.primitive import Primitive
 from .evaluate import FUNCTIONS, function_of, value_of
 from .expressions import text_of
 from .identifiers import Identifiers, one_line
-from .names import Names, memory
 from .scopes import scopes_of
 from .steps import Line, Step, Variable
 from .symbolic import SymbolicTracer
+from .user_names import UserNames, memory
 
 
 class Derivation:
@@ -36,7 +36,7 @@ class Derivation:
     """
 
     def __init__(
-        self, loss: Tensor, start: Tensor, given: bool, records: Sequence[Record], names: Names
+        self, loss: Tensor, start: Tensor, given: bool, records: Sequence[Record], names: UserNames
     ) -> None:
         """Derive the gradients of `loss`, whose tape is `records`, from its cotangent `start`.
 
@@ -160,7 +160,7 @@ class Derivation:
         records = [step.record for step in self.steps]
         gradients = backward_pass([(loss, start)], records, True, False, observe=self._observe)
         for step in self.steps:
-            for i in step.record.needs:
+            for i in step.record.wrt:
                 total, variable = gradients.get(node_of(step.record.inputs[i])), step.inputs[i]
                 if total is not None and variable is not None:
                     self.values[variable.cotangent] = total._data
@@ -182,7 +182,7 @@ class Derivation:
         )
 
 
-def _labels(loss: Tensor, records: Sequence[Record], names: Names) -> dict[Node, str | None]:
+def _labels(loss: Tensor, records: Sequence[Record], names: UserNames) -> dict[Node, str | None]:
     """Return the user's names of the loss and of the records' inputs that are results, by node."""
     labels = {node_of(loss): names.of(loss)}
     for record in records:

@@ -101,11 +101,6 @@ def external(kernel: F) -> F:
     return external_calls.external(kernel)  # type: ignore[no-any-return]
 
 
-def plain(a: Any) -> Any:
-    """Return a, or a copy that is writeable and in C order, as kernels require."""
-    return a if a.flags.carray else a.copy()
-
-
 def _save_on_disk(dispatcher: Any) -> None:
     if DiskCache is not None and hasattr(dispatcher, "_cache"):
         dispatcher._cache = DiskCache(dispatcher)

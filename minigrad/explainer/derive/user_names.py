@@ -17,7 +17,7 @@ ANONYMOUS = frozenset("abcgwx")  # names of operands that say nothing about them
 MOST_ELEMENTS = 100  # of a list that get names; a longer dict is skipped
 
 
-class Names:
+class UserNames:
     """The names of Tensors, arrays and modules, by identity; the first name found is kept."""
 
     def __init__(self, given: Mapping[str, Any], namespaces: Iterable[Mapping[str, Any]]) -> None:
@@ -31,7 +31,7 @@ class Names:
                 "names={'x': x}"
             )
         self._of: dict[Any, str] = {}
-        self._held: list[Any] = []  # keeps alive what is named, so that its identity stays its own
+        self._kept_alive: list[Any] = []  # what is named, so that identities stay unique
         self._near: dict[int, list[tuple[Any, str]]] = {}  # by the memory that they are views of
         self._labels: dict[int, list[tuple[Array, str]]] = {}  # integer arrays, by size
         for name, x in given.items():
@@ -57,17 +57,17 @@ class Names:
 
         A view, a detached Tensor and a copy of labels are named after their original.
         """
-        array = _array(x)
+        array = array_of(x)
         name = self.of(x) or self.of(array)
         if name is not None:
             return name
         near = [
             (thing, name)
             for thing, name in self._near.get(_owner(array), ())
-            if np.may_share_memory(_array(thing), array)
+            if np.may_share_memory(array_of(thing), array)
         ]
         for thing, name in near:
-            if memory(_array(thing)) == memory(array):
+            if memory(array_of(thing)) == memory(array):
                 return f"{name} detached" if getattr(thing, "_requires_grad", False) else name
         if near:
             return f"{near[0][1]} view"
@@ -95,9 +95,9 @@ class Names:
         for path, thing in _inside(name, x):
             if id(thing) not in self._of:
                 self._of[id(thing)] = path = one_line(path)
-                self._held.append(thing)
+                self._kept_alive.append(thing)
                 if not isinstance(thing, Module):
-                    array = _array(thing)
+                    array = array_of(thing)
                     self._near.setdefault(_owner(array), []).append((thing, path))
                     if array.dtype.kind in LABELS and array.ndim:
                         self._labels.setdefault(array.size, []).append((array, path))
@@ -142,6 +142,6 @@ def _owner(array: Array) -> int:
     return int(array.__array_interface__["data"][0])
 
 
-def _array(x: Any) -> Array:
-    array: Array = x._data if isinstance(x, Tensor) else x
-    return array
+def array_of(x: Any) -> Any:
+    """Return the array of a Tensor, or x itself if it is none."""
+    return x._data if isinstance(x, Tensor) else x

@@ -77,7 +77,7 @@ class LiveNumbers:
 
     def __call__(self) -> NDArray[np.floating[Any]] | None:
         now = self.optimizer.values(self.group)
-        if now != self.seen:
+        if not all(map(is_, now, self.seen)):  # Tensors and arrays cannot be compared
             settings = self.optimizer.settings(self.group)
             if settings.structure != self.settings.structure:
                 return None

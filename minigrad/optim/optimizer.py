@@ -206,8 +206,8 @@ class Optimizer(ABC):
             if name != "params" and not _is_fixed(value):
                 raise DtypeError(
                     f"{cls.__name__}: {name} must be a number, a str or a tuple of these, got "
-                    f"{type(value).__name__} {value!r:.60}, which may change unseen; pass a tuple "
-                    "for a list, and .item() of a Tensor or an array"
+                    f"{_kind(value)}, which may change unseen; pass a tuple for a list, and "
+                    ".item() of a Tensor or an array"
                 )
         cls.check(group)
 
@@ -236,12 +236,16 @@ class Optimizer(ABC):
         return list(params)
 
     def settings(self, group: Mapping[str, Any]) -> Settings:
-        """Return the rule and the numbers of a group. Errors: those of `check`."""
+        """Return the rule and the numbers of a group. Errors: ArgumentError, those of `check`."""
         try:
             return _settings(type(self), self._names, *self.values(group))
         except TypeError:  # a value that cannot be hashed; `_check` raises a better error
             self._check({name: group[name] for name in self._names})
             raise
+        except KeyError as error:
+            raise ArgumentError(
+                f"{self._name}: a group lacks {error}, it has {[*group]}; set it again"
+            ) from error
 
     # --- training ------------------------------------------------------------------------------
 
@@ -437,6 +441,12 @@ def _is_fixed(value: Any) -> bool:
     if isinstance(value, tuple):
         return all(map(_is_fixed, value))
     return type(value).__hash__ is not None and not isinstance(value, Tensor)
+
+
+def _kind(value: Any) -> str:
+    """Return the class of a value, or the classes in a tuple; a trace cannot show Tensors."""
+    kinds = ", ".join(map(_kind, value)) if isinstance(value, tuple) else ""
+    return f"{type(value).__name__}({kinds})" if kinds else type(value).__name__
 
 
 def _change_or_restore(

@@ -138,7 +138,7 @@ def test_a_result_never_shares_memory_with_an_input():
         (
             ("swish", np.exp, None),
             ArgumentError,
-            "'swish' is your own already, by .*custom, in s",
+            "'swish' is your own already, .*custom, in s",
         ),
         (("lambda", np.exp, None), ArgumentError, "'lambda' is a keyword of Python, .* lambda_"),
         (("True", np.exp, None), ArgumentError, "'True' is a keyword of Python"),

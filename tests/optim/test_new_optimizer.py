@@ -349,7 +349,7 @@ CHANGEABLE = {
 
 @pytest.mark.parametrize("kind", CHANGEABLE)
 def test_hyper_parameters_that_may_change_unseen_are_named(kind):
-    message = rf"^Loose: rate must be a number, .* got {kind} .*; pass a tuple for a list, and"
+    message = rf"^Loose: rate must be a number, .* got {kind}[,(].*; pass a tuple for a list, and"
     w, value = mg.tensor(START, requires_grad=True), CHANGEABLE[kind]
     with pytest.raises(DtypeError, match=message):
         Loose([w], value)
@@ -363,6 +363,34 @@ def test_hyper_parameters_that_may_change_unseen_are_named(kind):
     opt.param_groups[0]["rate"] = value
     with pytest.raises(DtypeError, match=message):
         opt.step()
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("kind", CHANGEABLE)
+def test_hyper_parameters_that_become_so_stop_compiled_steps(kind, momentum):
+    w = mg.tensor(START, requires_grad=True)
+    opt = optim.SGD([w], lr=0.1, momentum=momentum, dampening=momentum)
+
+    @mg.compile
+    def step(x):
+        opt.zero_grad()
+        (w * x).sum().backward()
+        opt.step()
+
+    train("compiled", step, 0, 2)
+    before = w.tolist()
+    opt.param_groups[0]["lr"] = CHANGEABLE[kind]
+    for way in ("compiled", "eager"):
+        with pytest.raises(DtypeError, match=f"^SGD: lr must be a number, .* got {kind}[,(]"):
+            train(way, step, 2, 3)
+    opt.param_groups[0].pop("lr")
+    for way in ("compiled", "eager"):
+        with pytest.raises(ArgumentError, match=r"^SGD: a group lacks 'lr', it has \['mom"):
+            train(way, step, 2, 3)
+    assert w.tolist() == before
+    opt.param_groups[0]["lr"] = np.float32(0.1)
+    train("compiled", step, 2, 3)
+    assert w.tolist() != before and step.traces == 1
 
 
 @pytest.mark.parametrize("value", [np.float32(0.5), np.float64(0.5), np.int64(2), (0.5, 1)])

@@ -121,7 +121,11 @@ class Executable:
     def _renew_numbers(self) -> bool:
         """Use the hyper-parameters that optimizers have now, and return whether they fit."""
         now = self._hyper.now()
-        if any(fetch() is None for fetch, _, _ in self._fetches if isinstance(fetch, LiveNumbers)):
+        numbers = [fetch for fetch, _, _ in self._fetches if isinstance(fetch, LiveNumbers)]
+        try:
+            if any(fetch() is None for fetch in numbers):
+                return False
+        except Exception:  # a value that cannot be used: a new trace raises the error
             return False
         self._hyper.accept(now)
         return True

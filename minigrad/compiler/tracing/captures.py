@@ -105,7 +105,7 @@ class Captures:
         self._names = {"__wrapped__"}
         # For each object with attributes: the names, and a function that captures one of them.
         self._namespaces: list[tuple[Any, Callable[[str], None]]] = []
-        # The code and globals of all functions that run, and in order those of the user's functions.
+        # The code and globals of all functions that run, and those of the user's in order.
         self._entered: dict[tuple[int, int], tuple[CodeType, dict[str, Any]]] = {}
         self._runs: list[tuple[CodeType, dict[str, Any]]] = []
         self._inner: set[int] = set()  # code of functions that a running function defines

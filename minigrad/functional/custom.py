@@ -142,7 +142,7 @@ def _checked_forward(
 ) -> Callable[..., Any]:
     """Return a forward that checks inputs and result, and gets copies of the inputs."""
 
-    @functools.wraps(forward)
+    @functools.wraps(forward, updated=())
     def run(*arrays: Any, **attributes: Any) -> Any:
         if rules is not None and len(arrays) != len(rules):
             raise ArgumentError(

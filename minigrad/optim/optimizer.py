@@ -379,10 +379,11 @@ class Optimizer(ABC):
                     )
             loaded = [{k: g[k] for k in self.defaults} for g in groups]
             for i, s in saved.items():
-                if s and frozenset(s) not in rules:
+                if s and not (isinstance(s, Mapping) and frozenset(s) in rules):
+                    found = [*s] if isinstance(s, Mapping) else type(s).__name__
                     expected = " or ".join(str([*r.state]) for r in self.rules if r.state)
                     raise StateDictError(
-                        f"{name}: the state of parameter {i} has {[*s]}, expected "
+                        f"{name}: the state of parameter {i} has {found}, expected "
                         f"{expected or 'none'}; was it saved by another optimizer?"
                     )
             kept = {int(i): {k: np.array(a) for k, a in s.items()} for i, s in saved.items() if s}
@@ -479,10 +480,11 @@ def _numbers(
 ) -> tuple[float, ...]:
     """Return the numbers of a group. Errors: ArgumentError unless the kernel takes as many."""
     numbers = tuple(kind.numbers(group, first))
-    if len(numbers) != len(rule.hyper):  # a kernel does not check what it reads
+    alike = all(isinstance(x, (float, int, np.number)) for x in numbers)
+    if len(numbers) != len(rule.hyper) or not alike:  # a kernel does not check what it reads
         raise ArgumentError(
             f"{kind.__name__}.numbers: expected {len(rule.hyper)} numbers, which the rule "
-            f"{rule.name} takes ({', '.join(rule.hyper)}), got {len(numbers)}"
+            f"{rule.name} takes ({', '.join(rule.hyper)}), got {_kind(numbers)}"
         )
     return numbers
 

@@ -5,6 +5,7 @@ The optimizer runs eagerly, compiled, by epoch and from state dicts, without a c
 
 import copy
 import math
+import re
 
 import numpy as np
 import pytest
@@ -400,16 +401,18 @@ def test_scalars_of_numpy_and_tuples_are_hyper_parameters(value):
     assert opt.settings(opt.param_groups[0]).later[np.dtype("float64")] == np.ravel(value)[0]
 
 
-@pytest.mark.parametrize("found", [(), (1.0, 2.0)])
+WRONG = {"tuple": (), "tuple(float, float)": (1.0, 2.0), "tuple(NoneType": (None,) * 8}
+
+
+@pytest.mark.parametrize("shown", WRONG)
 @pytest.mark.parametrize("way", ["eager", "compiled"])
-def test_a_wrong_number_of_numbers_never_reaches_the_kernel(found, way):
+def test_wrong_numbers_never_reach_the_kernel(shown, way):
     class Short(Adam):
-        numbers = staticmethod(lambda group, first: found)
+        numbers = staticmethod(lambda group, first: WRONG[shown])
 
     w, opt, step = make(Short)
-    with pytest.raises(
-        ArgumentError, match=rf"^Short\.numbers: expected 8 .* adam .*lr, eps.* got {len(found)}$"
-    ):
+    message = rf"^Short\.numbers: expected 8 .* adam .*lr, eps.* got {re.escape(shown)}"
+    with pytest.raises(ArgumentError, match=message):
         train(way, step, 0, 1)
     assert w.tolist() == START.tolist() and opt.state == {}
 

@@ -57,6 +57,7 @@ from .inspection import (
     own,
     slots,
     texts,
+    wrapped_by,
 )
 
 # Objects of these modules' classes only hold other objects, and all of those are guarded.
@@ -297,8 +298,7 @@ class Captures:
         elif kind is _lru_cache_wrapper:
             # A cache that has the result calls nothing, but may be without it in the next call.
             self._attributes(x, name)
-            function = x
-            while (function := (own(function) or {}).get("__wrapped__")) is not None:
+            for function in wrapped_by(x):
                 if type(function) is FunctionType:
                     self._enter(function.__code__, function.__globals__)
         elif kind is ContextVar:

@@ -128,6 +128,14 @@ def is_hidden(x: Any) -> bool:
     return dict_getter(x) is None and any("__dict__" in class_dict(k) for k in mro(type(x))[:-1])
 
 
+def wrapped_by(x: Any) -> list[Any]:
+    """Return what x wraps, from the outside to the inside, according to `__wrapped__`."""
+    found: dict[int, Any] = {}
+    while id(x) not in found and (space := own(x)) and "__wrapped__" in space:
+        found[id(x)] = x = space["__wrapped__"]
+    return list(found.values())
+
+
 def slots(x: Any) -> dict[str, MemberDescriptorType]:
     """Return the slots of an object, by name."""
     return {

@@ -21,7 +21,7 @@ PACKAGE = Path(__file__).parents[1] / "minigrad"
 # From the bottom up; a part may import the parts of lower layers. A part is a file, or a folder
 # with all that is in it but the folders named here themselves.
 LAYERS = [
-    {"errors", "system"},
+    {"errors", "system", "types"},
     {"arrays", "checks"},
     {"kernels.jit"},
     {"kernels.threading"},
@@ -45,7 +45,10 @@ LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 OUTSIDE = {"numpy", "numba", "scipy"}
 # Folders and files that may import less than what is below them, besides themselves and the
 # standard library.
-ONLY = {"kernels": {"numpy", "numba", "system"}, "data": {"numpy", "errors", "checks", "engine"}}
+ONLY = {
+    "kernels": {"numpy", "numba", "system", "types"},
+    "data": {"numpy", "errors", "checks", "engine", "types"},
+}
 APART = [("compiler", "explainer"), ("explainer", "compiler")]  # neither imports the other
 
 

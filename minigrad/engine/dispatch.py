@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import FLOAT32, FLOAT64, Array, as_array, checked
+from ..arrays import FLOAT32, FLOAT64, as_array, checked
 from ..errors import ArgumentError, DtypeError, MinigradError, ShapeError
 from ..ops.primitive import Primitive, set_dispatcher
+from ..types import Array
 from .tape import Record, grad_mode
 from .tensor import TENSORS, Tensor, share
 from .tracer import tracer

@@ -3,7 +3,7 @@
 import functools
 import inspect
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,16 +11,15 @@ import numpy as np
 from .. import ops
 from ..engine.tensor import Tensor
 from ..errors import ArgumentError, DtypeError, ShapeError
-from ..ops.primitive import Formula, Rule
+from ..ops.primitive import Attributes, Formula, Forward, Operand, Rule
+from ..types import Array, Shape
 from . import array_functions
 from ._public import Function, public
-
-Shape = tuple[int, ...]
 
 
 def primitive(
     name: str,
-    forward: Callable[..., Any],
+    forward: Forward,
     vjp: Rule | Sequence[Rule | None] | None,
     formula: Formula = None,
 ) -> Function:
@@ -75,7 +74,7 @@ def primitive(
     return public(declared, f"Declared by mg.primitive({name!r}, ...).")
 
 
-def _check_name(name: Any) -> None:
+def _check_name(name: object) -> None:
     if not isinstance(name, str):
         raise DtypeError(f"primitive: the name must be a str, got {name!r:.60}")
     if not name.isidentifier():
@@ -91,7 +90,7 @@ def _check_name(name: Any) -> None:
         )
 
 
-def _check_formula(name: str, formula: Any) -> None:
+def _check_formula(name: str, formula: object) -> None:
     if formula is None or callable(formula):
         return
     if not isinstance(formula, str):
@@ -107,12 +106,10 @@ def _check_formula(name: str, formula: Any) -> None:
         ) from error
 
 
-def _checked_forward(
-    name: str, forward: Callable[..., Any], rules: tuple[Rule | None, ...] | None
-) -> Callable[..., Any]:
+def _checked_forward(name: str, forward: Forward, rules: tuple[Rule | None, ...] | None) -> Forward:
     """Return a forward that checks inputs and result, and copies a result that is a view."""
 
-    def checked(*arrays: Any, **attributes: Any) -> Any:
+    def checked(*arrays: Operand, **attributes: Any) -> Array:
         if rules is not None and len(arrays) != len(rules):
             raise ArgumentError(
                 f"{name}: got {len(arrays)} inputs, but its vjp has {len(rules)} rules; give one "
@@ -136,7 +133,9 @@ def _checked_joint(name: str, vjp: Rule | None) -> Rule | None:
         return None
 
     @functools.wraps(vjp)
-    def joint(g: Any, y: Any, *inputs: Any, needs: Sequence[int], **attributes: Any) -> Any:
+    def joint(
+        g: Operand, y: Operand, *inputs: Operand, needs: Sequence[int], **attributes: Any
+    ) -> list[Operand]:
         found = _run(name, vjp, g, y, inputs, attributes)
         if not isinstance(found, (tuple, list)) or len(found) != len(inputs):
             what = type(found).__name__
@@ -158,7 +157,7 @@ def _checked_rules(name: str, rules: tuple[Rule | None, ...]) -> tuple[Rule | No
 
     def checked(i: int, rule: Rule) -> Rule:
         @functools.wraps(rule)
-        def one(g: Any, y: Any, *inputs: Any, **attributes: Any) -> Any:
+        def one(g: Operand, y: Operand, *inputs: Operand, **attributes: Any) -> Operand:
             return _cotangent(name, i, _run(name, rule, g, y, inputs, attributes), g, y, inputs[i])
 
         return one
@@ -166,7 +165,14 @@ def _checked_rules(name: str, rules: tuple[Rule | None, ...]) -> tuple[Rule | No
     return tuple(None if rule is None else checked(i, rule) for i, rule in enumerate(rules))
 
 
-def _run(name: str, rule: Rule, g: Any, y: Any, inputs: Sequence[Any], attributes: Any) -> Any:
+def _run(
+    name: str,
+    rule: Rule,
+    g: Operand,
+    y: Operand,
+    inputs: Sequence[Operand],
+    attributes: Attributes,
+) -> Operand:
     try:
         inspect.signature(rule).bind(g, y, *inputs, **attributes)
     except TypeError as error:
@@ -185,7 +191,7 @@ def _run(name: str, rule: Rule, g: Any, y: Any, inputs: Sequence[Any], attribute
         ) from error
 
 
-def _cotangent(name: str, i: int, gx: Any, g: Any, y: Any, x: Any) -> Any:
+def _cotangent(name: str, i: int, gx: Operand, g: Operand, y: Operand, x: Operand) -> Operand:
     """Return the cotangent gx of input i after checks, as an array if g is one."""
     if gx is None:
         return None

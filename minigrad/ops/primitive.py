@@ -8,13 +8,21 @@ and never name the class Tensor.
 import inspect
 from collections.abc import Callable, Sequence
 from string import ascii_lowercase
-from typing import Any, NamedTuple, ParamSpec, TypeVar, overload
+from typing import Any, NamedTuple, ParamSpec, TypeAlias, TypeVar, overload
 
+# What forwards and rules compute with: an array, a number, None for an absent operand, or a Tensor
+# where a rule is recorded. It stands for Any, since arrays and Tensors have no type in common that
+# has their operators.
+Operand: TypeAlias = Any
+# The keyword arguments of a primitive; each has its own type.
+Attributes: TypeAlias = dict[str, Any]
 Given = ParamSpec("Given")
-Rule = Callable[..., Any]
-Formula = str | Callable[..., str | None] | None
+# forward(*arrays, **attributes), and a rule(g, y, *inputs, **attributes): see Primitive.
+Forward: TypeAlias = Callable[..., Operand]
+Rule: TypeAlias = Callable[..., Operand]
+Formula: TypeAlias = str | Callable[..., str | None] | None
 # A function of a primitive, its inputs and its attributes, which returns the result of the call.
-Dispatcher = Callable[["Primitive", tuple[Any, ...], dict[str, Any]], Any]
+Dispatcher: TypeAlias = Callable[["Primitive", tuple[Operand, ...], Attributes], Operand]
 X = TypeVar("X")
 
 TABLE: dict[str, "Primitive"] = {}

@@ -10,12 +10,12 @@ import numpy as np
 
 from ...arrays import as_array
 from ...engine.tensor import Tensor, change
-from ...engine.tracer import tracing
+from ...engine.tracer import Fetch, tracing
 from ...errors import TraceError
 from ...ops import Primitive, random
 from ...ops.inplace import Update
 from ..ir.interpreter import Interpreter, results_of
-from ..ir.program import Fetch, Operation, Value
+from ..ir.program import Operation, Value
 from ..tracing.pytree import flatten
 from ..tracing.trace import Trace
 from .executable import Executable

@@ -260,11 +260,11 @@ class Executable:
         given = [self._array(x, arguments) for x in operation.inputs]
         try:
             with np.errstate(all="ignore"):
-                return operation.what.forward(*given, **operation.attributes)  # type: ignore[union-attr]
+                return operation.forward(*given, **operation.attributes)
         except (ValueError, TypeError, OverflowError) as error:
             if isinstance(error, MinigradError):
                 raise
-            raise refusal(operation, given, error) from error
+            raise refusal(operation.name, given, error) from error
 
     def _by_python(self, operation: Operation, arguments: Sequence[Any]) -> None:
         """Run an operation that is left to NumPy: the forward of a primitive, or an update."""
@@ -282,7 +282,7 @@ class Executable:
 
         Unused numbers are drawn, too, so that the generator advances as in an eager call.
         """
-        forward, attributes = operation.what.forward, operation.attributes  # type: ignore[union-attr]
+        forward, attributes = operation.forward, operation.attributes
 
         def draw() -> None:
             drawn, array = forward(**attributes), self.memory.find(operation.makes[0])
@@ -308,7 +308,7 @@ class Executable:
         if v is None:
             return leaf, lambda _: None
         if self.memory.keeps_gradient(v):
-            held = Tensor(self.memory.find(v))
+            held = Tensor(self.memory.array(v, ()))
             self._held.append((leaf, held))
             return leaf, lambda _: held
         return leaf, lambda arguments: Tensor(self.memory.array(v, arguments).copy())

@@ -234,7 +234,7 @@ class CompiledFunction:
             refuse_leaks(before, after, trace)
             known = [x for _, x in after.tensors]
             trace.give_elements(known)
-            if not before.guards():  # the step changes what it reads
+            if not (before.guards() and before.bound()):  # the step changes what it reads
                 after.guards.never()
             elements = [(look, True) for look in before.elements(trace.has_met)]
             for look, seen in (*trace.guards, *elements):

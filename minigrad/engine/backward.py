@@ -132,7 +132,9 @@ def initial_cotangent(root: Tensor, gradient: TensorLike | None, name: str) -> T
                 f"{name}: only a single element needs no gradient, got shape {root.shape}; pass "
                 "one of that shape, or reduce it with .sum() or .mean()"
             )
-        return Tensor(np.ones(root._data.shape, root._data.dtype))
+        one = np.empty(root._data.shape, root._data.dtype)
+        one.fill(1.0)  # np.ones is slower
+        return Tensor(one)
     g = gradient
     if not isinstance(g, Tensor):
         g = as_tensor(g, f"{name}: the gradient")

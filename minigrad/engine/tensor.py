@@ -281,11 +281,10 @@ def change(update: Update, *inputs: Operand) -> None:
 
     While a compiler traces, the update is recorded instead, and every compiled call runs it.
     """
+    changed = [inputs[i] for i in update.changes]
     if compiling() is None:
-        given = [x._data if isinstance(x, Tensor) else x for x in inputs]
-    else:
-        given = list(inputs)
-    change_all([(update, given)], [inputs[i] for i in update.changes])
+        inputs = tuple([x._data if isinstance(x, Tensor) else x for x in inputs])
+    change_all([(update, inputs)], changed)
 
 
 def change_all(

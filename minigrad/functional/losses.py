@@ -45,7 +45,9 @@ def cross_entropy(
     """
     name = "cross_entropy"
     _check_reduction(name, reduction)
-    label_smoothing = number(name, "label_smoothing", label_smoothing, 0, 1)
+    # Usual values pass these fast checks; for others, the functions convert or raise.
+    if type(label_smoothing) is not float or not 0.0 <= label_smoothing <= 1.0:
+        label_smoothing = number(name, "label_smoothing", label_smoothing, 0, 1)
     if type(ignore_index) is not int or not _INT64[0] <= ignore_index <= _INT64[1]:
         ignore_index = integer(name, "ignore_index", ignore_index, *_INT64)
     x = as_tensor(input, name)
@@ -211,22 +213,24 @@ def _rows(x: Tensor, name: str) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
 
     The function reshapes M results to the shape of x without C.
     """
-    if x.dtype.kind != "f":
+    array = x._data
+    shape, ndim = array.shape, array.ndim
+    if array.dtype.kind != "f":
         raise DtypeError(
             f"{name}: expected floats as input, got {x.dtype}; convert with .astype('float32')"
         )
-    if x.ndim == 0:
+    if ndim == 0:
         raise ShapeError(
             f"{name}: expected an input of shape (N, C, ...), got (); it needs an axis of classes"
         )
-    if x._data.shape[min(1, x.ndim - 1)] == 0:
-        raise ShapeError(f"{name}: input {x.shape} has no classes; it needs at least one")
-    if x.ndim == 2:
+    if shape[ndim > 1] == 0:
+        raise ShapeError(f"{name}: input {shape} has no classes; it needs at least one")
+    if ndim == 2:
         return x, lambda losses: losses
-    if x.ndim == 1:
+    if ndim == 1:
         return x.reshape(1, -1), lambda losses: losses.reshape(())
-    rest = (x.shape[0], *x.shape[2:])
-    rows = x.permute(0, *range(2, x.ndim), 1).reshape(int(np.prod(rest)), x.shape[1])
+    rest = (shape[0], *shape[2:])
+    rows = x.permute(0, *range(2, ndim), 1).reshape(math.prod(rest), shape[1])
     return rows, lambda losses: losses.reshape(rest)
 
 

@@ -39,7 +39,7 @@ class Sequential(Module):
 
     def forward(self, x: Any) -> Any:
         """Return the output of the last module."""
-        modules = list(self)
+        modules = self._chain()
         fused = False  # whether the module before has computed this one
         for module, following in zip_longest(modules, modules[1:]):
             if fused:
@@ -49,14 +49,17 @@ class Sequential(Module):
             x, fused = module(x, **options), bool(options)
         return x
 
+    def _chain(self) -> list[Module]:
+        return [v for v in vars(self).values() if isinstance(v, Module)]
+
     def __iter__(self) -> Iterator[Module]:
-        return iter([v for v in vars(self).values() if isinstance(v, Module)])
+        return iter(self._chain())
 
     def __len__(self) -> int:
-        return len(list(self.children()))
+        return len(self._chain())
 
     def __getitem__(self, i: int | slice) -> Any:
-        modules = list(self.children())
+        modules = self._chain()
         if isinstance(i, slice):
             return Sequential(dict(list(self.named_children())[i]))
         if not is_integer(i):

@@ -108,6 +108,42 @@ def test_what_a_module_holds(name, inside):
     assert traces(compiled) == 3
 
 
+LAYER_CHANGES = {
+    "a number": lambda net: setattr(net[1], "eps", 0.5),
+    "a weight": lambda net: setattr(net[0], "weight", nn.Parameter(net[0].weight.data * 2)),
+    "a bias less": lambda net: setattr(net[0], "bias", None),
+    "the mode": lambda net: net.train(),
+    "another layer": lambda net: setattr(net, "2", nn.Sigmoid()),
+    "one more layer": lambda net: setattr(net, "3", nn.Sigmoid()),
+    "another class": lambda net: setattr(net[2], "__class__", nn.Sigmoid),
+    "another __dict__": lambda net: setattr(net[1], "__dict__", vars(nn.BatchNorm1d(3, eps=0.5))),
+}
+
+
+@pytest.mark.parametrize("name", LAYER_CHANGES)
+def test_assignments_to_the_layers_of_minigrad(name):
+    """A compiled function is traced again after an assignment to a layer that it calls."""
+    net = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3), nn.ReLU()).eval()
+    function = lambda x: net(x) * 1.0  # noqa: E731
+    compiled = mg.compile(function)
+    x = np.linspace(-1, 1, 12, dtype=np.float32).reshape(4, 3)
+    for _ in range(2):
+        np.testing.assert_allclose(compiled(x).data, function(x).data, rtol=1e-6, atol=1e-6)
+    LAYER_CHANGES[name](net)
+    np.testing.assert_allclose(compiled(x).data, function(x).data, rtol=1e-6, atol=1e-6)
+    assert compiled.traces == 2
+
+
+def test_a_buffer_that_was_deleted():
+    """A compiled function raises the same error as the function."""
+    layer = nn.BatchNorm1d(3).eval()
+    compiled = mg.compile(lambda x: layer(x))
+    compiled(np.ones((4, 3), np.float32))
+    del layer.running_mean
+    with pytest.raises(AttributeError, match="running_mean"):
+        compiled(np.ones((4, 3), np.float32))
+
+
 def test_names_that_are_swapped():
     """All values of a Module are the same, in the same order."""
     model = Scaled()

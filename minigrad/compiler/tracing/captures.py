@@ -96,7 +96,7 @@ class Captures:
         self, roots: Mapping[str, Any], know: Callable[[str, Tensor], None] = lambda *_: None
     ) -> None:
         self.guards = Guards()
-        self.bound = Guards()  # for what changes only if `bindings` of the tape does
+        self.bound = Guards()  # for what changes only together with `bindings` of the tape
         self.tensors: list[tuple[Place, Tensor]] = []
         self.arrays: dict[int, tuple[Any, int | None]] = {}  # with checksums of small ones
         self.held: dict[Any, Any] = {}  # the first object found, by identity of its place
@@ -226,14 +226,16 @@ class Captures:
         for name in sorted(self._names.intersection(there)):
             read(name)
 
-    def _items(self, space: Any, name: str, owner: Any, guards: Guards) -> None:
+    def _items(
+        self, space: Any, name: str, owner: Any, guards: Guards, order: Guards | None = None
+    ) -> None:
         """Capture the named items of a dict that holds the attributes of an object or class.
 
-        guards: the Guards that guard the keys of the dict.
+        guards: the Guards of the items; order: those of the keys and their order, if others.
         """
-        guards.names(space)
+        (guards if order is None else order).names(space)
         self._space(
-            space, lambda key: self._add(self.guards.item(space, key), f"{name}.{key}", owner, key)
+            space, lambda key: self._add(guards.item(space, key), f"{name}.{key}", owner, key)
         )
 
     # --- objects -------------------------------------------------------------------------------
@@ -314,16 +316,18 @@ class Captures:
 
     def _attributes(self, x: Any, name: str) -> None:
         """Capture the named attributes of an object and its class, and all that a Module holds."""
-        self.guards.read(TYPE, x)
+        module = comes_from(x, Module)
+        # A layer of a library changes by assignments only, which Module notes in `bindings`.
+        guards = self.bound if module and is_foreign(module_of(type(x))) else self.guards
+        guards.read(TYPE, x)
         getter = dict_getter(x)
         if getter is not None:
-            space = self.guards.read(dict_code(x), x, getter)
-            module = comes_from(x, Module)
-            self._items(space, name, space, self.bound if module else self.guards)
+            space = guards.read(dict_code(x), x, getter)
+            self._items(space, name, space, guards, self.bound if module else guards)
             if module:
-                self.guards.read("len({0})", space)
+                guards.read("len({0})", space)
                 for key, value in dict.items(space):
-                    self.guards.item(space, key)
+                    guards.item(space, key)
                     self.held[Place(name, space, key).identity] = value
                     if comes_from(value, Tensor, Module):
                         self._add(value, f"{name}.{key}", space, key)

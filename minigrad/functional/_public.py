@@ -3,10 +3,11 @@
 import functools
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from .. import ops
 from ..engine.tensor import Tensor, TensorLike, as_tensor
+from ..ops.primitive import Attribute
 
 Function: TypeAlias = Callable[..., Tensor]
 
@@ -26,7 +27,7 @@ def public(function: Function, more: str = "") -> Function:
     """
     name = getattr(function, "name", None) or function.__name__
 
-    def called(*inputs: TensorLike, **options: Any) -> Tensor:
+    def called(*inputs: TensorLike, **options: Attribute) -> Tensor:
         if inputs and not any(isinstance(x, Tensor) for x in inputs):
             inputs = (as_tensor(inputs[0], name), *inputs[1:])
         return function(*inputs, **options)

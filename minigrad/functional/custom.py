@@ -4,14 +4,13 @@ import functools
 import inspect
 import types
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from .. import ops
 from ..engine.tensor import Tensor
 from ..errors import ArgumentError, DtypeError, ShapeError
-from ..ops.primitive import Attributes, Formula, Forward, Operand, Rule
+from ..ops.primitive import Attribute, Attributes, Formula, Forward, Operand, Rule
 from ..types import Array, Shape
 from . import array_functions
 from ._public import Function, public
@@ -109,7 +108,7 @@ def _check_formula(name: str, formula: object) -> None:
 def _checked_forward(name: str, forward: Forward, rules: tuple[Rule | None, ...] | None) -> Forward:
     """Return a forward that checks inputs and result, and copies a result that is a view."""
 
-    def checked(*arrays: Operand, **attributes: Any) -> Array:
+    def checked(*arrays: Operand, **attributes: Attribute) -> Array:
         if rules is not None and len(arrays) != len(rules):
             raise ArgumentError(
                 f"{name}: got {len(arrays)} inputs, but its vjp has {len(rules)} rules; give one "
@@ -134,7 +133,7 @@ def _checked_joint(name: str, vjp: Rule | None) -> Rule | None:
 
     @functools.wraps(vjp)
     def joint(
-        g: Operand, y: Operand, *inputs: Operand, needs: Sequence[int], **attributes: Any
+        g: Operand, y: Operand, *inputs: Operand, needs: Sequence[int], **attributes: Attribute
     ) -> list[Operand]:
         found = _run(name, vjp, g, y, inputs, attributes)
         if not isinstance(found, (tuple, list)) or len(found) != len(inputs):
@@ -157,7 +156,7 @@ def _checked_rules(name: str, rules: tuple[Rule | None, ...]) -> tuple[Rule | No
 
     def checked(i: int, rule: Rule) -> Rule:
         @functools.wraps(rule)
-        def one(g: Operand, y: Operand, *inputs: Operand, **attributes: Any) -> Operand:
+        def one(g: Operand, y: Operand, *inputs: Operand, **attributes: Attribute) -> Operand:
             return _cotangent(name, i, _run(name, rule, g, y, inputs, attributes), g, y, inputs[i])
 
         return one

@@ -9,13 +9,13 @@ import inspect
 import textwrap
 import timeit
 from collections.abc import Callable, Collection
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from .. import functional as F
 from .. import ops
-from ..compiler import compile
+from ..compiler import CompiledFunction, compile
 from ..engine.backward import grad
 from ..engine.tensor import Tensor, TensorLike, as_tensor, tensor
 from ..errors import ArgumentError, DtypeError
@@ -132,7 +132,7 @@ def by_kernel(batch: Batch) -> Gradients:
     return by_tape(batch, fused=True)
 
 
-def compiled() -> Any:
+def compiled() -> CompiledFunction:
     """Return a compiled function of x, gamma, beta and g, made of the composed form."""
 
     @compile

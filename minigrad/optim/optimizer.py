@@ -7,20 +7,25 @@ import functools
 import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..arrays import FLOAT32, FLOAT64
 from ..engine.tape import enable_grad
 from ..engine.tensor import Tensor, change_all, tensor
-from ..engine.tracer import compiling, refuse_in_trace
+from ..engine.tracer import StandIn, StepTracer, compiling, refuse_in_trace
 from ..errors import ArgumentError, DtypeError, MinigradError, ShapeError, StateDictError
 from ..ops.inplace import Update
+from ..ops.primitive import Operand
+from ..types import Array, DType
 from .live_state import LiveNumbers, LiveState, SameGroups
 
 __all__ = ["Optimizer", "Rule"]
+
+X = TypeVar("X")
+Group: TypeAlias = Mapping[str, Any]  # "params", and values of different types by name
+Params: TypeAlias = Iterable[Tensor] | Iterable[Group]
 
 
 class Rule(Update):
@@ -37,7 +42,7 @@ class Rule(Update):
     def __init__(
         self,
         name: str,
-        kernel: Callable[..., Any],
+        kernel: Callable[..., object],
         doc: str,
         buffers: Sequence[str] = (),
         counters: Sequence[str] = (),
@@ -48,11 +53,11 @@ class Rule(Update):
         changes = (0, *range(2, 2 + len(self.state)))
         super().__init__(name, kernel, changes, doc, threads=threads)
 
-    def new(self, name: str, p: Tensor) -> NDArray[Any]:
+    def new(self, name: str, p: Tensor) -> Array:
         """Return a new state array of this name, for the first step of p."""
         return np.zeros(p.shape, p.dtype) if name in self.buffers else np.zeros((), np.int64)
 
-    def renewed(self, name: str, array: NDArray[Any] | None, p: Tensor) -> NDArray[Any]:
+    def renewed(self, name: str, array: Array | None, p: Tensor) -> Array:
         """Return the state array of this name, or a new one if `array` is None.
 
         A buffer is converted to the dtype of p, which Module.to may have changed.
@@ -65,7 +70,7 @@ class Rule(Update):
 class ParamGroup(dict[str, Any]):
     """A ParamGroup holds parameters and hyper-parameters, which each compiled call reads again."""
 
-    def __setitem__(self, name: str, value: Any) -> None:
+    def __setitem__(self, name: str, value: object) -> None:
         refuse_in_trace(
             f"setting {name!r} of a group", "would set it once; set it outside the step"
         )
@@ -89,8 +94,8 @@ class Settings(NamedTuple):
     """
 
     rule: Rule
-    first: dict[Any, NDArray[Any]]
-    later: dict[Any, NDArray[Any]]
+    first: dict[DType, Array]
+    later: dict[DType, Array]
 
     @property
     def differs(self) -> bool:
@@ -117,7 +122,7 @@ class Optimizer(ABC):
 
     rules: ClassVar[tuple[Rule, ...]]
 
-    def __init__(self, params: Iterable[Any], defaults: Mapping[str, Any]) -> None:
+    def __init__(self, params: Params, defaults: Group) -> None:
         refuse_in_trace(f"a new {self._name}", "would be made once; build it outside the step")
         self.defaults: dict[str, Any] = dict(defaults)
         self._names = names = tuple(defaults)
@@ -125,7 +130,7 @@ class Optimizer(ABC):
         self.values = operator.itemgetter(*names, names[0])
         self.check(self.defaults)
         self.param_groups: list[ParamGroup] = []
-        self.state: dict[Tensor, dict[str, NDArray[Any]]] = {}
+        self.state: dict[Tensor, dict[str, Array]] = {}
         if isinstance(params, Tensor):
             raise DtypeError(
                 f"{self._name}: params must be a list of Tensors, got one Tensor; use [tensor]"
@@ -143,11 +148,11 @@ class Optimizer(ABC):
 
     @staticmethod
     @abstractmethod
-    def check(group: Mapping[str, Any]) -> None:
+    def check(group: Group) -> None:
         """Raise an ArgumentError or a DtypeError if a group has invalid values."""
 
     @classmethod
-    def rule(cls, group: Mapping[str, Any]) -> Rule:
+    def rule(cls, group: Group) -> Rule:
         """Return the rule for a group, one of `rules`; the default returns the only one.
 
         Compiled steps are traced again when the rule of a group changes.
@@ -157,7 +162,7 @@ class Optimizer(ABC):
 
     @staticmethod
     @abstractmethod
-    def numbers(group: Mapping[str, Any], first: bool) -> Sequence[float]:
+    def numbers(group: Group, first: bool) -> Sequence[float]:
         """Return the numbers that the rule's kernel takes for the parameters of a group.
 
         first: whether the step is the first one of a parameter; asked only if the rule has a state.
@@ -165,7 +170,7 @@ class Optimizer(ABC):
 
     # --- groups --------------------------------------------------------------------------------
 
-    def add_param_group(self, group: Mapping[str, Any]) -> None:
+    def add_param_group(self, group: Group) -> None:
         """Add `group`, a dict of "params" and hyper-parameters; missing ones get the defaults.
 
         Errors: ArgumentError, DtypeError; a parameter may be in one group only.
@@ -194,7 +199,7 @@ class Optimizer(ABC):
             seen.add(id(p))
         self.param_groups.append(new)
 
-    def _check_parameter(self, i: int, p: Any) -> None:
+    def _check_parameter(self, i: int, p: object) -> None:
         if not isinstance(p, Tensor):
             raise DtypeError(
                 f"{self._name}: parameter {i} is a {type(p).__name__}, expected a Tensor; pass "
@@ -207,7 +212,7 @@ class Optimizer(ABC):
                 "that mg.tensor or nn.Parameter made"
             )
 
-    def _listed(self, params: Any) -> list[Any]:
+    def _listed(self, params: object) -> list[Any]:
         if isinstance(params, (set, frozenset)):
             raise DtypeError(
                 f"{self._name}: params must be in an order, which a set has not; pass a list"
@@ -218,7 +223,7 @@ class Optimizer(ABC):
             )
         return list(params)
 
-    def settings(self, group: Mapping[str, Any]) -> Settings:
+    def settings(self, group: Group) -> Settings:
         """Return the rule and the numbers of a group. Errors: those of `check`."""
         try:
             return _settings(type(self), self._names, *self.values(group))
@@ -242,14 +247,14 @@ class Optimizer(ABC):
                 else:
                     p.grad = tensor(np.zeros(p.shape, p.dtype))
 
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+    def step(self, closure: Callable[[], X] | None = None) -> X | None:
         """Update every parameter that has a gradient, and return the result of `closure()`.
 
         closure: a function that computes the loss and calls backward; it runs before the update.
         None: nothing runs, and the result is None. Errors: ShapeError for a gradient that does not
         fit, ArgumentError, DtypeError. A step that raises has changed nothing.
         """
-        loss = None
+        loss: X | None = None
         if closure is not None and not callable(closure):
             raise DtypeError(
                 f"{self._name}.step: closure must be a function, got {type(closure).__name__}"
@@ -260,9 +265,9 @@ class Optimizer(ABC):
         trace = compiling()
         if trace is not None:
             trace.guard(SameGroups(self))
-        updates: list[tuple[Update, list[Any]]] = []  # all are checked before the first one runs
+        updates: list[tuple[Update, list[Operand]]] = []  # all are checked first
         changed: list[Tensor] = []
-        states: dict[Tensor, dict[str, NDArray[Any]]] = {}  # new or converted state arrays
+        states: dict[Tensor, dict[str, Array]] = {}  # new or converted state arrays
         for group in self.param_groups:
             settings = self.settings(group)
             rule, first, later = settings
@@ -300,7 +305,9 @@ class Optimizer(ABC):
         change_all(updates, changed)
         return loss
 
-    def _live(self, trace: Any, p: Tensor, group: ParamGroup, settings: Settings) -> list[Any]:
+    def _live(
+        self, trace: StepTracer, p: Tensor, group: ParamGroup, settings: Settings
+    ) -> list[StandIn]:
         """Return stand-ins for the state of p and the numbers of its group.
 
         Each call of the compiled step looks them up again.
@@ -313,7 +320,7 @@ class Optimizer(ABC):
         numbers = trace.source(LiveNumbers(self, group, p, begins), "hyper")
         return [*(trace.source(each, each.name, p) for each in live), numbers]
 
-    def _check_gradient(self, p: NDArray[Any], g: NDArray[Any]) -> None:
+    def _check_gradient(self, p: Array, g: Array) -> None:
         """Raise an error unless the kernel may run on a parameter and its gradient."""
         if g.shape != p.shape or (g.dtype is not p.dtype and g.dtype != p.dtype):
             raise ShapeError(
@@ -362,7 +369,7 @@ class Optimizer(ABC):
         expected = [len(g["params"]) for g in self.param_groups]
         if sizes != expected:
             raise StateDictError(f"{name}: groups of {sizes} parameters, expected {expected}")
-        states: dict[Tensor, dict[str, NDArray[Any]]] = {}
+        states: dict[Tensor, dict[str, Array]] = {}
         for i, arrays in kept.items():
             for key, array in arrays.items():
                 fresh = self._rule_of(arrays).new(key, order[i]) if 0 <= i < len(order) else None
@@ -402,7 +409,7 @@ class Optimizer(ABC):
 
 
 @functools.lru_cache(maxsize=64, typed=True)
-def _settings(kind: type[Optimizer], names: tuple[str, ...], *values: Any) -> Settings:
+def _settings(kind: type[Optimizer], names: tuple[str, ...], *values: object) -> Settings:
     group = dict(zip(names, values, strict=False))
     kind.check(group)
     rule = kind.rule(group)
@@ -412,5 +419,5 @@ def _settings(kind: type[Optimizer], names: tuple[str, ...], *values: Any) -> Se
     return Settings(rule, arrays if first == later else _arrays_of(first), arrays)
 
 
-def _arrays_of(numbers: Sequence[float]) -> dict[Any, NDArray[Any]]:
+def _arrays_of(numbers: Sequence[float]) -> dict[DType, Array]:
     return {dtype: np.array(numbers, dtype) for dtype in (FLOAT32, FLOAT64)}

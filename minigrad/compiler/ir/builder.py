@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from ... import ops
-from .program import Operation, Value
-
-Shape = tuple[int, ...]
+from ...ops.primitive import Attribute, Attributes
+from ...types import Array, Shape
+from .program import Input, Operation, Value
 
 _RESHAPE, _BROADCAST_TO = ops.TABLE["reshape"], ops.TABLE["broadcast_to"]
 
@@ -41,10 +42,10 @@ class Builder:
     def __call__(
         self,
         what: ops.Primitive,
-        *inputs: Any,
-        to: Any = None,
-        like: Any = None,
-        **attributes: Any,
+        *inputs: Input,
+        to: Value | list[Value | None] | None = None,
+        like: tuple[Sequence[int], DTypeLike] | None = None,
+        **attributes: Attribute,
     ) -> Any:
         """Write an operation, and return the Value that it makes."""
         if to is None:
@@ -54,7 +55,9 @@ class Builder:
         self.operations.append(Operation(what, inputs, attributes, outputs, self.of.rule))
         return to
 
-    def _made(self, what: ops.Primitive, inputs: Sequence[Any], attributes: dict[str, Any]) -> Any:
+    def _made(
+        self, what: ops.Primitive, inputs: Sequence[Input], attributes: Attributes
+    ) -> tuple[Shape, DTypeLike]:
         shape = np.broadcast_shapes(*[x.shape for x in inputs if isinstance(x, Value)])
         if "axis" in attributes:
             axes = attributes["axis"]
@@ -63,11 +66,11 @@ class Builder:
         compares = what.scalar is not None and what.scalar.compares
         return shape, bool if compares else self.result.dtype
 
-    def new(self, name: str, shape: Sequence[int], dtype: Any) -> Value:
+    def new(self, name: str, shape: Sequence[int], dtype: DTypeLike) -> Value:
         """Return a new Value that an operation can make."""
         return Value.like(name, tuple(shape), dtype)
 
-    def constant(self, array: Any) -> Value:
+    def constant(self, array: Array) -> Value:
         """Return the Value of an array that is the same in each call."""
         name = f"{self.result.name}_index_{self._constants}"
         self._constants += 1
@@ -79,7 +82,7 @@ class Builder:
             return x
         return self(_RESHAPE, x, to=to, like=(shape, x.dtype), shape=shape)
 
-    def cast(self, x: Value, dtype: Any) -> Any:
+    def cast(self, x: Value, dtype: DTypeLike) -> Any:
         """Write x in another dtype, and return the result."""
         if x.dtype == dtype:
             return x

@@ -4,25 +4,29 @@ A difference raises an error that names the first operation with another result.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from ...arrays import as_array
-from ...engine.tensor import Tensor, change
-from ...engine.tracer import Fetch, tracing
+from ...engine.tensor import Tensor, TensorLike, change
+from ...engine.tracer import Fetch, StandIn, tracing
 from ...errors import TraceError
 from ...ops import Primitive, random
 from ...ops.inplace import Update
+from ...ops.primitive import Attributes, Operand
+from ...types import Array
 from ..ir.interpreter import Interpreter, results_of
 from ..ir.program import Operation, Value
 from ..tracing.pytree import flatten
 from ..tracing.trace import Trace
 from .executable import Executable
 
+Entry: TypeAlias = tuple[str, list[Array | None]]  # a primitive's name, and what it has returned
+
 
 def run_checked(
-    executable: Executable, arguments: list[Any], eager: Callable[[], Any], title: str
+    executable: Executable, arguments: list[Array], eager: Callable[[], object], title: str
 ) -> Any:
     """Run the executable and the function, and return the executable's result if the two agree.
 
@@ -67,17 +71,19 @@ class Log(Trace):
 
     def __init__(self) -> None:
         super().__init__()
-        self.entries: list[tuple[str, list[Any]]] = []
+        self.entries: list[Entry] = []
 
-    def data(self, x: Tensor) -> Any:
+    def data(self, x: Tensor) -> StandIn:
         """Return the array of x."""
         return x._data
 
-    def tensor(self, x: Any, name: str) -> Tensor:
+    def tensor(self, x: TensorLike, name: str) -> Tensor:
         """Return x as a Tensor with its elements."""
         return Tensor(as_array(x, name))
 
-    def apply(self, primitive: Primitive, inputs: Sequence[Any], attributes: dict[str, Any]) -> Any:
+    def apply(
+        self, primitive: Primitive, inputs: Sequence[Operand], attributes: Attributes
+    ) -> Operand:
         """Apply the primitive, and keep copies of its results."""
         given = [self.lift(x, primitive.name) for x in inputs]
         with tracing(None):
@@ -87,12 +93,12 @@ class Log(Trace):
             self.entries.append((primitive.name, [x if x is None else np.array(x) for x in found]))
         return result
 
-    def update(self, update: Update, *inputs: Any) -> None:
+    def update(self, update: Update, *inputs: Operand) -> None:
         """Run the update."""
         with tracing(None):
             change(update, *inputs)
 
-    def source(self, fetch: Fetch, name: str, owner: Tensor | None = None) -> Any:
+    def source(self, fetch: Fetch, name: str, owner: Tensor | None = None) -> StandIn:
         """Return the array that `fetch` returns now."""
         self._sources[fetch] = array = fetch()
         return array
@@ -135,18 +141,18 @@ class State:
             np.copyto(buffer, copy)
         random.go_back(self.random)
 
-    def elements(self) -> list[Any]:
+    def elements(self) -> list[Array | None]:
         """Return all copies, in the same order for each State of one executable."""
         tensors = [copy for _, copy in self._tensors]
         gradients = [copy for _, _, copy in self._gradients]
         return [*tensors, *gradients, *(copy for _, copy in self._buffers)]
 
-    def of(self, x: Tensor) -> Any:
+    def of(self, x: Tensor) -> Array:
         """Return the copy of a Tensor's array."""
         return next(copy for tensor, copy in self._tensors if tensor is x)
 
 
-def close(a: Any, b: Any) -> bool:
+def close(a: Array | None, b: Array | None) -> bool:
     """Return whether two arrays are equal up to rounding, relative to the largest element."""
     if a is None or b is None:
         return a is b
@@ -161,9 +167,9 @@ def close(a: Any, b: Any) -> bool:
 
 def _where_they_part(
     executable: Executable,
-    arguments: list[Any],
-    states: dict[Value, Any],
-    log: list[Any],
+    arguments: list[Array],
+    states: dict[Value, Array],
+    log: list[Entry],
     after: State,
 ) -> str:
     """Return a sentence that names the first operation with another result.
@@ -204,7 +210,7 @@ def _where_they_part(
     return f"The machine code of {executable.path} is to blame: its program agrees with eager."
 
 
-def _told(operation: Operation, found: Any, wanted: Any) -> str:
+def _told(operation: Operation, found: Array, wanted: Array) -> str:
     if found.shape != wanted.shape:
         return f"They part at {operation}: shape {found.shape}, and {wanted.shape} eagerly."
     at = np.argwhere(~np.isclose(found, wanted, rtol=1e-4, atol=0.0, equal_nan=True))

@@ -47,7 +47,7 @@ def _varying(trace: Trace) -> set[Value | None]:
     return found
 
 
-def _put(place: Place, value: Any) -> None:
+def _put(place: Place, value: object) -> None:
     """Put a value back into its place, or clear the place, without running the user's code."""
     owner: Any = place.owner
     key: Any = place.key

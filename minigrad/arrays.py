@@ -12,15 +12,15 @@ FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 def as_array(data: ArrayLike, name: str) -> Array:
     """Return data itself if it is an ndarray, else a float32 array, or a boolean one of booleans.
 
-    Errors: those of `plain` and `checked`.
+    Errors: those of `to_ndarray` and `checked`.
     """
-    array = checked(plain(data, name), name)
+    array = checked(to_ndarray(data, name), name)
     if isinstance(data, (np.ndarray, np.generic)) or array.dtype.kind == "b":
         return array
     return array.astype(FLOAT32)
 
 
-def plain(data: ArrayLike, name: str) -> Array:
+def to_ndarray(data: ArrayLike, name: str) -> Array:
     """Return np.asarray(data), in any dtype. Errors: ShapeError for a ragged list."""
     try:
         return np.asarray(data)
@@ -41,6 +41,11 @@ def checked(array: Array, name: str) -> Array:
         f"{name}: {dtype}{value} is not supported; convert to float32 or float64 "
         "(integers and booleans serve as labels, indices and masks)"
     )
+
+
+def as_carray(a: Array) -> Array:
+    """Return a, or a copy that is aligned, writeable and in C order, as kernels require."""
+    return a if a.flags.carray else a.copy()
 
 
 def checked_dtype(dtype: DTypeLike, name: str) -> DType:

@@ -243,8 +243,8 @@ class CompiledFunction:
         trace = Trace(given.tensors)
         # Objects among the arguments may change, like objects outside the step.
         label = "model" if isinstance(self._function, Module) else "self"
-        before = Captures({label: self._function, **given.statics}, trace.know)
-        trace.undo(functools.partial(random.go_back, random.place()))
+        before = Captures({label: self._function, **given.statics}, trace.name_tensor)
+        trace.undo(functools.partial(random.set_state, random.get_state()))
         try:
             trace.note_module = before.call
             trace.is_outside = lambda array: id(array) in before.arrays
@@ -255,14 +255,14 @@ class CompiledFunction:
             unflatten = flatten(result, found)
             after = before.again()
             refuse_leaks(before, after, trace)
-            known = [x for _, x in after.tensors]
-            trace.give_elements(known)
+            captured = [x for _, x in after.tensors]
+            trace.give_elements(captured)
             if not (before.guards() and before.bound()):  # the step changes what it reads
                 after.guards.never()
             elements = [(look, True) for look in before.elements(trace.has_met)]
             for look, seen in (*trace.guards, *elements):
                 after.guards.expect(look, seen)
-            for look in sharing(known):
+            for look in sharing(captured):
                 after.bound.expect(look, True)
             program = trace.program(found)
         finally:

@@ -33,14 +33,14 @@ _elsewhere: dict[int, Methods] = {}  # for objects without `__dict__`, by identi
 
 def methods_of(owner: object) -> Methods:
     """Return the compiled methods of an object; the caller may add others."""
-    held = getattr(owner, "__dict__", None)
-    if not isinstance(held, dict):
+    attributes = getattr(owner, "__dict__", None)
+    if not isinstance(attributes, dict):
         return _elsewhere.setdefault(id(owner), Methods(owner))
-    methods = held.get(NAME)
+    methods = attributes.get(NAME)
     if methods is None:
-        methods = held.setdefault(NAME, Methods(owner))
+        methods = attributes.setdefault(NAME, Methods(owner))
     if methods.owner is not owner:  # the object is a copy, made by copy.copy
-        methods = held[NAME] = Methods(owner)
+        methods = attributes[NAME] = Methods(owner)
     return methods
 
 

@@ -164,7 +164,7 @@ def check_tape(records: list[Record], name: str = "backward") -> None:
             )
         if record.number > changed:
             continue  # nothing was changed after this record was made
-        if record.changed and record.primitive.reads_result(record.y, record.needs):
+        if record.changed and record.primitive.reads_result(record.y, record.wrt):
             raise GradError(
                 f"{name}: the result of '{record.primitive.name}' was changed in place, and its "
                 "derivative is computed from it; compute the result again, or change it after "
@@ -173,7 +173,7 @@ def check_tape(records: list[Record], name: str = "backward") -> None:
         for i, x in enumerate(record.inputs):
             if isinstance(x, Tensor):
                 owner = x if x._base is None else x._base
-                if owner._changed > record.number and record.primitive.reads(i, record.needs):
+                if owner._changed > record.number and record.primitive.reads(i, record.wrt):
                     raise GradError(
                         f"{name}: input {i} of '{record.primitive.name}', shape {x.shape}, was "
                         "changed in place after it was used; compute the result again, or change "
@@ -216,7 +216,7 @@ def leading_to(
     for record in records:
         # A freed record hides its inputs: it is kept, so that check_tape names the real error.
         leads = record.inputs is None
-        for i in record.needs:
+        for i in record.wrt:
             node = node_of(record.inputs[i])
             if node in active:
                 leads = True
@@ -296,10 +296,10 @@ def _pull_back(
     trace = None
     if tensors:
         operands, y, trace = inputs, outputs_of(record), compiling()
-    needs = record.needs
+    wrt = record.wrt
     if active is not None:
-        needs = [i for i in needs if node_of(inputs[i]) in active]
-    if primitive.add_cotangent is not None and needs and not tensors:
+        wrt = [i for i in wrt if node_of(inputs[i]) in active]
+    if primitive.add_cotangent is not None and wrt and not tensors:
         # From the second cotangent on, the rule or an addition has allocated the sum.
         node = node_of(inputs[0])
         if node in own and type(sums[node]) is np.ndarray:
@@ -308,11 +308,11 @@ def _pull_back(
         own.add(node)
     rules: Any = primitive.rules  # an input that needs a gradient always has a rule
     together = None
-    if primitive.joint is not None:
+    if primitive.vjp is not None:
         if trace is not None:
             trace.rule = primitive, None
-        together = primitive.joint(g, y, *operands, needs=needs, **attributes)
-    for i in needs:
+        together = primitive.vjp(g, y, *operands, wrt=wrt, **attributes)
+    for i in wrt:
         if together is not None:
             gx = together[i]
         else:

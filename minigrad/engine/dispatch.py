@@ -38,13 +38,13 @@ def dispatch(primitive: Primitive, inputs: tuple[Operand, ...], attributes: Attr
     if mode is None and TENSORS.isdisjoint(map(type, inputs)):
         return primitive.forward(*inputs, **attributes)
     arrays: list[Operand] = []
-    needs: list[int] = []
+    wrt: list[int] = []
     lifted = foreign = False
     for x in inputs:
         if isinstance(x, Tensor):
             lifted = True
             if x._requires_grad:
-                needs.append(len(arrays))
+                wrt.append(len(arrays))
             arrays.append(x._data)
         else:
             arrays.append(x)
@@ -65,9 +65,9 @@ def dispatch(primitive: Primitive, inputs: tuple[Operand, ...], attributes: Attr
         y = _settled(primitive, y, arrays, attributes)
     record = None
     if primitive.partial:
-        needs = [i for i in needs if primitive.rules[i] is not None]
-    if needs and primitive.differentiable and mode:
-        record = Record(primitive, inputs, arrays, attributes, y, needs)
+        wrt = [i for i in wrt if primitive.rules[i] is not None]
+    if wrt and primitive.differentiable and mode:
+        record = Record(primitive, inputs, arrays, attributes, y, wrt)
     if not primitive.single:
         outputs, residuals = primitive.unpack(y)
         return primitive.pack(on_tape(outputs, record), residuals)

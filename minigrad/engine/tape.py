@@ -59,7 +59,7 @@ class Record:
     y: the result of the forward, for rules that read it. It holds arrays, since a reference to the
         result's Tensor would make a cycle. inputs, arrays and y are None after backward has freed
         the record.
-    needs: the positions of the inputs that gradients flow to.
+    wrt: the positions of the inputs that gradients flow to.
     number: the number of the first output; other outputs have the numbers that follow.
     changed: whether an output was changed in place after it was made.
     scopes: the module calls that were running when the record was made, innermost first, as
@@ -71,10 +71,10 @@ class Record:
         "attributes",
         "changed",
         "inputs",
-        "needs",
         "number",
         "primitive",
         "scopes",
+        "wrt",
         "y",
     )
 
@@ -85,14 +85,14 @@ class Record:
         arrays: Sequence[Operand],
         attributes: Attributes,
         y: Operand,
-        needs: Sequence[int],
+        wrt: Sequence[int],
     ) -> None:
         self.primitive = primitive
         self.inputs: Any = inputs  # Any, since it is None when the record has been freed
         self.arrays: Any = arrays
         self.attributes = attributes
         self.y = y
-        self.needs = needs
+        self.wrt = wrt
         self.scopes: Scopes = None
         self.changed = False
         self.number = next(clock)
@@ -100,7 +100,7 @@ class Record:
     def free(self) -> None:
         """Drop the inputs and the result; the record itself stays, so a second backward raises."""
         self.inputs = self.arrays = self.y = None
-        self.needs = ()
+        self.wrt = ()
 
     def __repr__(self) -> str:
         return f"<record {self.number}: {self.primitive.name}>"
@@ -118,7 +118,7 @@ def tape(roots: Iterable["Tensor"]) -> list[Record]:
         record = stack.pop()
         if record.number not in found:
             found[record.number] = record
-            for i in record.needs:
+            for i in record.wrt:
                 parent = record.inputs[i]._record
                 if parent is not None:
                     stack.append(parent)

@@ -6,7 +6,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from ..arrays import FLOAT32, as_array, checked, checked_dtype, plain
+from ..arrays import FLOAT32, as_array, checked, checked_dtype, to_ndarray
 from ..checks import flag
 from ..errors import DtypeError, GradError, ShapeError
 from ..kernels.threading.pool import pool_for
@@ -199,7 +199,7 @@ class Tensor(Operators):
                 f"{name}: a leaf that requires grad may change only inside mg.no_grad(); elsewhere "
                 "make a new Tensor, as x = x + y does"
             )
-        new = other if isinstance(other, Tensor) else checked(plain(other, name), name)
+        new = other if isinstance(other, Tensor) else checked(to_ndarray(other, name), name)
         if not np.can_cast(new.dtype, self.dtype, "same_kind"):
             raise DtypeError(
                 f"{name}: cannot copy {new.dtype} into {self.dtype}; use .astype first"
@@ -329,7 +329,9 @@ def tensor(data: TensorLike, dtype: DTypeLike | None = None, requires_grad: bool
     (tensor([1., 2.]), tensor([1, 2], dtype=int64), dtype('bool'))
     """
     if runs_again() and not isinstance(data, (Tensor, np.ndarray)):
-        data = np.array(as_array(data, "tensor") if dtype is None else plain(data, "tensor"), dtype)
+        data = np.array(
+            as_array(data, "tensor") if dtype is None else to_ndarray(data, "tensor"), dtype
+        )
     if runs_again():  # copy by an operation, so that the trace records it
         x = as_tensor(data, "tensor").detach()
         copy = x.astype(x.dtype if dtype is None else dtype)
@@ -339,7 +341,7 @@ def tensor(data: TensorLike, dtype: DTypeLike | None = None, requires_grad: bool
     if dtype is None:
         given = as_array(data, "tensor")
     else:
-        given, dtype = plain(data, "tensor"), checked_dtype(dtype, "tensor")
+        given, dtype = to_ndarray(data, "tensor"), checked_dtype(dtype, "tensor")
     if given.dtype.kind not in "biuf":
         checked(given, "tensor")  # NumPy would parse text and drop imaginary parts
     result = Tensor(checked(np.array(given, dtype, order="C"), "tensor"))

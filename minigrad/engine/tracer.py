@@ -43,7 +43,7 @@ class StepTracer(Tracer, Protocol):
     """
 
     # During a backward pass: the primitive whose rule is running, and the position of the rule's
-    # input (None for a joint rule); None outside a backward pass.
+    # input (None for a rule for all inputs); None outside a backward pass.
     rule: tuple[Primitive, int | None] | None
 
     def data(self, x: "Tensor") -> StandIn:

@@ -14,9 +14,9 @@ from .analysis.paths import MAX_PATHS, Path, count_paths, paths_to
 from .analysis.wording import counted
 from .derive.derivation import Derivation
 from .derive.evaluate import Values
-from .derive.names import Named, Names
 from .derive.scopes import Scope
 from .derive.steps import Variable
+from .derive.user_names import Named, UserNames
 from .graph.dot import dot
 from .graph.graph import Graph, graph_of
 from .graph.svg import draw
@@ -229,7 +229,11 @@ def explain(
     frame = sys._getframe(1)
     seen = (frame.f_locals, frame.f_globals) if names is None else ()
     derivation = Derivation(
-        result, start, gradient is not None, records, Names({} if names is None else names, seen)
+        result,
+        start,
+        gradient is not None,
+        records,
+        UserNames({} if names is None else names, seen),
     )
     return Explanation(derivation)
 

@@ -26,7 +26,7 @@ from ..checks import ABOVE_0, flag, number
 from ..engine.tensor import Tensor, TensorLike, as_tensor, change
 from ..engine.tracer import runs_again
 from ..errors import ArgumentError, DtypeError, ShapeError
-from ..kernels.batchnorm.dispatch import MEAN, VAR
+from ..kernels.batchnorm.entry_points import MEAN, VAR
 from ..ops.inplace import RUNNING
 from ..ops.primitive import Operand
 from ..types import Array

@@ -66,7 +66,7 @@ def primitive(
     declared = ops.primitive(
         name,
         _checked_forward(name, forward, rules),
-        _checked_joint(name, vjp) if rules is None else _checked_rules(name, rules),  # type: ignore[arg-type]
+        _checked_vjp(name, vjp) if rules is None else _checked_rules(name, rules),  # type: ignore[arg-type]
         formula=formula,
         promotes=True,
     )
@@ -126,14 +126,14 @@ def _checked_forward(name: str, forward: Forward, rules: tuple[Rule | None, ...]
     return checked
 
 
-def _checked_joint(name: str, vjp: Rule | None) -> Rule | None:
-    """Return a joint rule that calls the user's vjp and checks its result."""
+def _checked_vjp(name: str, vjp: Rule | None) -> Rule | None:
+    """Return a rule for all inputs that calls the user's vjp and checks its result."""
     if vjp is None:
         return None
 
     @functools.wraps(vjp)
-    def joint(
-        g: Operand, y: Operand, *inputs: Operand, needs: Sequence[int], **attributes: Attribute
+    def checked(
+        g: Operand, y: Operand, *inputs: Operand, wrt: Sequence[int], **attributes: Attribute
     ) -> list[Operand]:
         found = _run(name, vjp, g, y, inputs, attributes)
         if not isinstance(found, (tuple, list)) or len(found) != len(inputs):
@@ -144,11 +144,11 @@ def _checked_joint(name: str, vjp: Rule | None) -> Rule | None:
                 f"{len(inputs)} inputs, None where there is none"
             )
         return [
-            _cotangent(name, i, gx, g, y, x) if i in needs else None
+            _cotangent(name, i, gx, g, y, x) if i in wrt else None
             for i, (gx, x) in enumerate(zip(found, inputs, strict=True))
         ]
 
-    return joint
+    return checked
 
 
 def _checked_rules(name: str, rules: tuple[Rule | None, ...]) -> tuple[Rule | None, ...]:

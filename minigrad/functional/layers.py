@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from .. import ops
-from ..arrays import plain
+from ..arrays import to_ndarray
 from ..checks import ABOVE_0, integer, number
 from ..engine.tensor import Tensor, TensorLike, as_tensor
 from ..errors import ShapeError
@@ -84,7 +84,7 @@ def embedding(input: TensorLike, weight: TensorLike, padding_idx: int | None = N
     input: indices of any shape (...). weight: (n, d). padding_idx: a row that gets no gradient, or
     None. Errors: OutOfRangeError, ShapeError, DtypeError, ArgumentError.
     """
-    indices = input if isinstance(input, Tensor) else plain(input, "embedding")
+    indices = input if isinstance(input, Tensor) else to_ndarray(input, "embedding")
     w = as_tensor(weight, "embedding: weight")
     if w.ndim != 2:
         raise ShapeError(f"embedding: weight must be (rows, columns), got {w.shape}")

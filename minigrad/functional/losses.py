@@ -7,7 +7,7 @@ from typing import TypeAlias
 import numpy as np
 
 from .. import ops
-from ..arrays import checked, plain
+from ..arrays import checked, to_ndarray
 from ..checks import integer, number
 from ..engine.tensor import Tensor, TensorLike, as_tensor
 from ..engine.tracer import refuse_in_trace, runs_again
@@ -185,8 +185,8 @@ def _given(x: TensorLike, name: str) -> Given:
     The step must read the values again in each call.
     """
     if not runs_again():
-        return x._data if isinstance(x, Tensor) else plain(x, name)
-    return x.detach() if isinstance(x, Tensor) else Tensor(plain(x, name))
+        return x._data if isinstance(x, Tensor) else to_ndarray(x, name)
+    return x.detach() if isinstance(x, Tensor) else Tensor(to_ndarray(x, name))
 
 
 def _total(factors: Given) -> float | Tensor:

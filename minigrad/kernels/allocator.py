@@ -80,7 +80,7 @@ def _lend(size: int) -> _Lent:
     A new block is kept for reuse if there is room for it. To make room, free blocks of other sizes
     are dropped, the oldest first.
     """
-    block, known = None, size
+    block, total = None, size
     for _ in range(len(_blocks)):
         try:
             last = _blocks.pop()
@@ -90,11 +90,11 @@ def _lend(size: int) -> _Lent:
         if is_free and last.size == size:
             block = last
             break
-        if not is_free or known + last.size <= CAPACITY:
-            known += last.size
+        if not is_free or total + last.size <= CAPACITY:
+            total += last.size
             _blocks.appendleft(last)
     block = _Block(size) if block is None else block
     lent = block.lend()
-    if known <= CAPACITY:
+    if total <= CAPACITY:
         _blocks.append(block)
     return lent

@@ -40,7 +40,7 @@ leaky_relu = pointwise(
     "leaky_relu",
     _leaky_relu,
     (lambda g, _y, a, negative_slope=0.01: where(greater(a, 0), g, g * negative_slope),),
-    "a where a > 0, else negative_slope * a; its derivative at 0 is negative_slope",
+    "a where a > 0, negative_slope * a elsewhere; its derivative at 0 is negative_slope",
     formula=lambda a, negative_slope=0.01: (
         "where(a > 0, a, negative_slope * a)" if negative_slope else "maximum(a, 0)"
     ),
@@ -57,7 +57,7 @@ tanh = pointwise(
     "tanh",
     np.tanh,
     (lambda g, y, _a: g * (1.0 - y * y),),
-    "hyperbolic tangent of a",
+    "the hyperbolic tangent of a",
     scalar=Scalar("tanh({0})"),
 )
 
@@ -92,7 +92,7 @@ softplus = pointwise(
     "softplus",
     _softplus,
     (lambda g, _y, a: g * sigmoid(a),),
-    "log(1 + exp(a)), without overflow",
+    "log(1 + exp(a)), computed without overflow",
     scalar=Scalar("({zero} if {0} <= {zero} else {0}) + log1p(exp(-abs({0})))"),
 )
 
@@ -115,7 +115,7 @@ gelu = pointwise(
     "gelu",
     _gelu,
     (_gelu_vjp,),
-    "a * Phi(a), Phi the standard normal distribution function",
+    "a * Phi(a), where Phi is the standard normal distribution function",
     scalar=Scalar(
         "low = {dtype}(-40.0)\n"
         "phi = {dtype}(0.5) * erfc({0} * {dtype}(-0.7071067811865476))\n"
@@ -164,8 +164,8 @@ binary_cross_entropy: Primitive = pointwise(
         lambda g, _y, x, t, _positive, _negative: g * binary_cross_entropy(x, t, 1.0, 0.0),
         lambda g, _y, x, t, _positive, _negative: g * binary_cross_entropy(x, t, 0.0, 1.0),
     ),
-    "-(positive * t * log(p) + negative * (1 - t) * log(1 - p)), p = sigmoid(x); a term whose "
-    "factor is 0 is 0, also where its logarithm is infinite",
+    "-(positive * t * log(p) + negative * (1 - t) * log(1 - p)), where p is sigmoid(x); a term "
+    "whose factor is 0 is 0, even if its logarithm is infinite",
     formula=_bce_formula,
     scalar=Scalar(
         "positive = {2} * {1}\n"

@@ -14,9 +14,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from ..arrays import as_carray
 from ..kernels.allocator import empty
-from ..kernels.batchnorm import dispatch as kernels
-from ..kernels.jit.decorators import plain
+from ..kernels.batchnorm import entry_points as kernels
 from ..types import Array
 from .elementwise import astype, gated, inv_std
 from .indexing import getitem
@@ -43,12 +43,12 @@ def _forward(
     out = y
     if x.ndim != 2 or not x.flags.carray:
         x, out = _planes(x), _planes(y)
-    gamma = absent if gamma is None else plain(gamma)
-    beta = absent if beta is None else plain(beta)
+    gamma = absent if gamma is None else as_carray(gamma)
+    beta = absent if beta is None else as_carray(beta)
     if mean is None or var is None:
         kernels.forward_train(x, gamma, beta, eps, relu, out, stats)
     else:
-        kernels.forward_eval(x, gamma, beta, plain(mean), plain(var), eps, relu, out, stats)
+        kernels.forward_eval(x, gamma, beta, as_carray(mean), as_carray(var), eps, relu, out, stats)
     return y, (stats, y if relu else None)
 
 
@@ -60,24 +60,24 @@ def _planes(a: Array) -> Array:
     n, c, *space = a.shape
     s = math.prod(space)
     shape = (n, c) if s == 1 else (n, c, s)
-    return plain(a).reshape(shape)
+    return as_carray(a).reshape(shape)
 
 
 def _vjp(
     g: Operand,
-    kept: Operand,
+    y: Operand,
     x: Operand,
     gamma: Operand,
     _beta: Operand,
     _mean: Operand = None,
     _var: Operand = None,
     *,
-    needs: Sequence[int],
+    wrt: Sequence[int],
     eps: float,
     relu: bool,
 ) -> tuple[Operand, ...]:
-    stats, gate = kept[1]
-    wanted, batch = (0 in needs, 1 in needs, 2 in needs), _mean is None
+    stats, gate = y[1]
+    wanted, batch = (0 in wrt, 1 in wrt, 2 in wrt), _mean is None
     # Only the formula reads given statistics; the kernel reads the copy in `stats`.
     given = () if batch else (_mean, _var)
     how = {"wanted": wanted, "batch": batch, "eps": eps}
@@ -111,7 +111,7 @@ def _grad_forward(
         g,
         x,
         none if y is None else y,
-        absent if gamma is None else plain(gamma),
+        absent if gamma is None else as_carray(gamma),
         stats,
         batch,
         none if out is None else out,
@@ -132,7 +132,7 @@ def _grad_vjp(
     _mean: Operand = None,
     _var: Operand = None,
     *,
-    needs: Sequence[int],
+    wrt: Sequence[int],
     wanted: tuple[bool, bool, bool],
     batch: bool,
     eps: float,
@@ -183,12 +183,12 @@ def _grad_vjp(
         projected = project(gated_g)
         wrt_g = factor * project(ux)
         wrt_gamma = sum_over(ux * (scale * projected), axis=axes, keepdims=False)
-    if ux is not None and batch and 1 in needs:
+    if ux is not None and batch and 1 in wrt:
         h = -factor * (ux * mean(gated_g * x_hat) + gated_g * mean(ux * x_hat))
         wrt_x = -(factor * scale) * x_hat * mean(ux * projected)
     if ugamma is not None:
         wrt_g = _sum(wrt_g, spread(ugamma) * x_hat)
-        h = _sum(h, spread(ugamma) * gated_g) if 1 in needs else None
+        h = _sum(h, spread(ugamma) * gated_g) if 1 in wrt else None
     if ubeta is not None:
         wrt_g = _sum(wrt_g, spread(ubeta))
     if y is not None:
@@ -277,8 +277,8 @@ batch_norm_grad: Primitive = primitive(
     "batch_norm_grad",
     _grad_forward,
     _grad_vjp,
-    "dx, dgamma and dbeta, those that are wanted: the derivative of batch_norm; y, given after "
-    "relu, gates g; statistics that were given, too, come last",
+    "the derivative of batch_norm: those that are wanted of dx, dgamma and dbeta; if relu was "
+    "applied, y is its result, and g counts as 0 where y <= 0",
     outputs=3,
     formula=_grad_formula,
 )
@@ -286,8 +286,9 @@ batch_norm = primitive(
     "batch_norm",
     _forward,
     _vjp,
-    "gamma * (x - mean) / sqrt(var + eps) + beta by channel, with the mean and biased variance of "
-    "the batch, or those given, and relu of it; it saves the statistics",
-    saves=True,
+    "gamma * (x - mean) / sqrt(var + eps) + beta for each channel, followed by relu if asked for; "
+    "unless given, mean and var are the mean and biased variance of the batch; the statistics are "
+    "residuals",
+    has_residuals=True,
     formula=_formula,
 )

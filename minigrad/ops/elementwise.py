@@ -118,7 +118,7 @@ pow = pointwise(
     "pow",
     _pow,
     (_pow_wrt_base, _pow_wrt_exponent),
-    "a ** b; 0 ** 0 is 1, with derivative 0",
+    "a ** b, where 0 ** 0 is 1 with derivative 0",
     formula="a ** b",
     scalar=Scalar(lambda a, b: _POWERS.get(b, "{0} ** {1}")),
 )
@@ -140,14 +140,14 @@ sign = pointwise(
     "sign",
     np.sign,
     (lambda g, _y, _a: g * 0.0,),
-    "sign of a: -1, 0 or 1",
+    "the sign of a: -1, 0 or 1",
     scalar=Scalar("sign({0})"),
 )
 abs = pointwise(
     "abs",
     np.abs,
     (lambda g, _y, a: g * sign(a),),
-    "absolute value; its derivative at 0 is 0",
+    "the absolute value of a; its derivative at 0 is 0",
     scalar=Scalar("abs({0})", cheap=True),
 )
 
@@ -157,13 +157,17 @@ exp = pointwise(
     "exp", np.exp, (lambda g, y, _a: g * y,), "e to the power of a", scalar=Scalar("exp({0})")
 )
 log = pointwise(
-    "log", np.log, (lambda g, _y, a: g / a,), "natural logarithm of a", scalar=Scalar("log({0})")
+    "log",
+    np.log,
+    (lambda g, _y, a: g / a,),
+    "the natural logarithm of a",
+    scalar=Scalar("log({0})"),
 )
 sqrt = pointwise(
     "sqrt",
     np.sqrt,
     (lambda g, y, _a: g * (0.5 / y),),
-    "square root of a; derivative inf at 0",
+    "the square root of a; its derivative at 0 is inf",
     scalar=Scalar("sqrt({0})"),
 )
 rsqrt = pointwise(
@@ -192,7 +196,7 @@ erf = pointwise(
     "erf",
     _erf,
     (lambda g, _y, a: g * (2.0 / math.sqrt(math.pi)) * exp(-(a * a)),),
-    "Gauss error function of a",
+    "the Gauss error function of a",
     scalar=Scalar("erf({0})"),
 )
 
@@ -212,7 +216,7 @@ maximum = pointwise(
         lambda g, _y, a, b: _share(g, a, b, less),
         lambda g, _y, a, b: _share(g, b, a, less),
     ),
-    "the larger of a and b; at ties each gets half of the cotangent",
+    "the larger of a and b; at ties, each gets half of the cotangent",
     scalar=Scalar("maximum({0}, {1})", cheap=True, integers=True),
 )
 minimum = pointwise(
@@ -222,7 +226,7 @@ minimum = pointwise(
         lambda g, _y, a, b: _share(g, a, b, greater),
         lambda g, _y, a, b: _share(g, b, a, greater),
     ),
-    "the smaller of a and b; at ties each gets half of the cotangent",
+    "the smaller of a and b; at ties, each gets half of the cotangent",
     scalar=Scalar("minimum({0}, {1})", cheap=True, integers=True),
 )
 where: Primitive = pointwise(
@@ -233,15 +237,15 @@ where: Primitive = pointwise(
         lambda g, _y, c, _a, _b: where(c, g, 0.0),
         lambda g, _y, c, _a, _b: where(c, 0.0, g),
     ),
-    "a where the condition holds, else b",
+    "a where the condition is true, b elsewhere",
     scalar=Scalar("{1} if {0} else {2}", cheap=True, integers=True, raw=(0,)),
 )
 
 
 def _gate(g: Array, y: Array) -> Array:
     out = empty(y.shape, g.dtype)
-    plain = type(g) is type(y) is np.ndarray and g.flags.carray and y.flags.carray
-    if not plain or g.shape != y.shape:
+    ready = type(g) is type(y) is np.ndarray and g.flags.carray and y.flags.carray
+    if not ready or g.shape != y.shape:
         g, y = (np.ascontiguousarray(np.broadcast_to(a, out.shape)) for a in (g, y))
     kernels.gate(g, y, out)
     return out
@@ -251,7 +255,7 @@ gated: Primitive = primitive(
     "gated",
     _gate,
     (lambda g, _y, _a, b: gated(g, b), None),
-    "a where b > 0 (or NaN), else 0: the derivative of relu, applied to a",
+    "a where b is positive or NaN, 0 elsewhere; relu's rule calls it with a = g and b = y",
     formula="where(b > 0, a, 0)",
     scalar=Scalar("{zero} if {1} <= {zero} else {0}", cheap=True),
 )
@@ -280,7 +284,7 @@ _clip = pointwise(
     "clip",
     _clip_forward,
     (_clip_vjp,),
-    "a, raised to low and lowered to high where beyond",
+    "a, limited to the range from low to high",
     formula="clip(a, low, high)",
     scalar=Scalar(_clip_scalar, cheap=True),
 )
@@ -322,13 +326,21 @@ less_equal = comparison("less_equal", np.less_equal, "{0} <= {1}")
 greater: Primitive = comparison("greater", np.greater, "{0} > {1}")
 greater_equal = comparison("greater_equal", np.greater_equal, "{0} >= {1}")
 logical_and = comparison(
-    "logical_and", np.logical_and, "bool({0}) and bool({1})", "a and b, a boolean constant"
+    "logical_and",
+    np.logical_and,
+    "bool({0}) and bool({1})",
+    "the logical AND of a and b, a boolean constant",
 )
 logical_or = comparison(
-    "logical_or", np.logical_or, "bool({0}) or bool({1})", "a or b, a boolean constant"
+    "logical_or",
+    np.logical_or,
+    "bool({0}) or bool({1})",
+    "the logical OR of a and b, a boolean constant",
 )
-logical_not = comparison("logical_not", np.logical_not, "not {0}", "not a, a boolean constant")
-isnan = comparison("isnan", np.isnan, "{0} != {0}", "whether a is NaN, a boolean constant")
+logical_not = comparison(
+    "logical_not", np.logical_not, "not {0}", "the logical NOT of a, a boolean constant"
+)
+isnan = comparison("isnan", np.isnan, "{0} != {0}", "whether a is NaN, as a boolean constant")
 
 
 def _astype_forward(a: Array, dtype: DTypeLike) -> Array:

@@ -68,7 +68,7 @@ def _getitem_add(
 
 
 def _getitem_vjp(
-    g: Operand, _y: Operand, _a: Operand, *arrays: Operand, needs: Sequence[int], index: Index
+    g: Operand, _y: Operand, _a: Operand, *arrays: Operand, wrt: Sequence[int], index: Index
 ) -> tuple[Operand, ...]:
     return _scatter(g, *arrays, index=index, shape=_a.shape), *[None for _ in arrays]
 
@@ -78,7 +78,7 @@ def _scatter_vjp(
     _y: Operand,
     _a: Operand,
     *arrays: Operand,
-    needs: Sequence[int],
+    wrt: Sequence[int],
     index: Index,
     shape: Shape,
 ) -> tuple[Operand, ...]:
@@ -146,7 +146,7 @@ _getitem: Primitive = primitive(
     "getitem",
     _getitem_forward,
     _getitem_vjp,
-    "elements of a at an index, whose arrays are inputs",
+    "the elements of a at an index; arrays in the index are inputs, too",
     formula=_getitem_formula,
     is_view=True,
     add_cotangent=_getitem_add,
@@ -156,7 +156,7 @@ _scatter: Primitive = primitive(
     "scatter",
     _scatter_forward,
     _scatter_vjp,
-    "zeros of a shape, with a added at an index, repeatedly where it repeats",
+    "zeros of a shape with a added at an index; an element selected repeatedly gets every term",
     formula=_scatter_formula,
     decompose=_write_scatter,
 )
@@ -236,7 +236,7 @@ _in_range = primitive(
     "in_range",
     _in_range_forward,
     None,
-    "the indices, after a check that they are 0 to n - 1, or ignore_index",
+    "the indices, after a check that each is 0 to n - 1 or ignore_index",
     kept=True,
 )
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..arrays import as_carray
 from ..kernels import inplace as kernels
-from ..kernels.jit.decorators import plain
 from .primitive import Operand
 
 
@@ -39,7 +39,7 @@ class Update:
         return Update(self.name, kernel, self.changes, self.doc, self.numbers, self.threads)
 
     def _change_copies(self, *inputs: Operand) -> None:
-        copies = [plain(x) if isinstance(x, np.ndarray) else x for x in inputs]
+        copies = [as_carray(x) if isinstance(x, np.ndarray) else x for x in inputs]
         self.kernel(*copies)
         for i in self.changes:
             if copies[i] is not inputs[i]:
@@ -54,7 +54,7 @@ RUNNING = Update(
     "running",
     kernels.running,
     (0, 1),
-    "running <- (1 - momentum) * running + momentum * batch, the variance unbiased",
+    "running <- (1 - momentum) * running + momentum * batch, with the unbiased variance",
     numbers=(4, 5),
 )
 INCREMENT = Update("increment", kernels.increment, (0,), "counter <- counter + 1")

@@ -104,7 +104,8 @@ matmul: Primitive = primitive(
     "matmul",
     _matmul_forward,
     (_matmul_wrt_a, _matmul_wrt_b),
-    "matrix product of the last two dimensions, the others broadcast; 1-D operands are vectors",
+    "the matrix product over the last two dimensions; the others broadcast, and 1-D operands are "
+    "vectors",
     formula="a @ b",
     promotes=True,
     decompose=_write_matmul,
@@ -162,7 +163,7 @@ def _linear_grad_vjp(
     x: Operand,
     w: Operand,
     *,
-    needs: Sequence[int],
+    wrt: Sequence[int],
     wanted: tuple[bool, bool, bool],
 ) -> tuple[Operand, ...]:
     """Differentiate sum(ux * dx) + sum(uw * dw) + sum(ub * db), which is linear in g, x and w."""
@@ -205,8 +206,8 @@ linear_grad: Primitive = primitive(
     "linear_grad",
     _linear_grad_forward,
     _linear_grad_vjp,
-    "g @ weight, g.T @ x and the sum of g over its rows, those that are wanted: the derivative of "
-    "linear",
+    "the derivative of linear: those that are wanted of g @ weight, g.T @ x and the sum of g over "
+    "its rows",
     outputs=3,
     formula=_linear_grad_formula,
     decompose=_write_linear_grad,
@@ -227,10 +228,8 @@ def _write_linear(write: Builder, x: Value, w: Value, b: Value) -> bool:
 linear: Primitive = primitive(
     "linear",
     _linear_forward,
-    lambda g, _y, x, w, _b, *, needs: linear_grad(
-        g, x, w, wanted=(0 in needs, 1 in needs, 2 in needs)
-    ),
-    "x @ weight.T + bias, for x (..., in), weight (out, in), bias (out,) or None",
+    lambda g, _y, x, w, _b, *, wrt: linear_grad(g, x, w, wanted=(0 in wrt, 1 in wrt, 2 in wrt)),
+    "x @ weight.T + bias, where x is (..., in), weight (out, in), and bias (out,) or None",
     formula=lambda x, w, b: "x @ w.T" if b is None else "x @ w.T + b",
     promotes=True,
     decompose=_write_linear,

@@ -15,7 +15,7 @@ State: TypeAlias = tuple[np.random.Generator, Mapping[str, Any]]  # a generator,
 _generator = np.random.default_rng()
 
 
-def start(seed: int) -> None:
+def reseed(seed: int) -> None:
     """Replace the generator by a new one with this seed."""
     global _generator
     _generator = np.random.default_rng(seed)
@@ -26,15 +26,15 @@ def generator() -> np.random.Generator:
     return _generator
 
 
-def place() -> State:
-    """Return the generator and its state, for `go_back`."""
+def get_state() -> State:
+    """Return the generator and its state, for `set_state`."""
     return _generator, _generator.bit_generator.state
 
 
-def go_back(there: State) -> None:
-    """Restore a state from `place`, so that the numbers drawn since then are drawn again."""
-    drawn, state = there
-    drawn.bit_generator.state = state
+def set_state(saved: State) -> None:
+    """Restore a state from `get_state`, so that the numbers drawn since then are drawn again."""
+    generator, state = saved
+    generator.bit_generator.state = state
 
 
 def _uniform_forward(shape: Shape) -> Operand:
@@ -49,7 +49,11 @@ def _keep_mask_forward(a: Operand, p: float) -> Operand:
 
 # Not in the table, since only compiled steps use it; they draw before generated code runs.
 uniform = Primitive(
-    "uniform", _uniform_forward, None, "numbers from 0 to below 1, in float32", random=True
+    "uniform",
+    _uniform_forward,
+    None,
+    "random numbers of at least 0 and less than 1, in float32",
+    random=True,
 )
 
 
@@ -65,7 +69,7 @@ keep_mask = primitive(
     "keep_mask",
     _keep_mask_forward,
     None,
-    "1 / (1 - p) with probability 1 - p, else 0, in the shape of a",
+    "a mask in the shape of a: 1 / (1 - p) with probability 1 - p, otherwise 0",
     decompose=_write_keep_mask,
     random=True,
 )

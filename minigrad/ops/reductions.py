@@ -10,10 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import FLOAT32
+from ..arrays import FLOAT32, as_carray
 from ..checks import number
 from ..errors import ArgumentError, ShapeError
-from ..kernels.jit.decorators import plain
 from ..kernels.reductions import mean_square_rows, sum_along, sum_between, sum_rows
 from ..types import Array, Shape
 from .builder import Builder, Value
@@ -108,7 +107,7 @@ def _total_of_any(a: Array, axis: tuple[int, ...]) -> Array:
     steps, shape, _ = _steps(
         tuple([once.shape[i] for i in order]), tuple([order.index(i) for i in axis]), True
     )
-    total = _add(plain(once.transpose(order)), steps, 1, np.empty(shape))
+    total = _add(as_carray(once.transpose(order)), steps, 1, np.empty(shape))
     back = total.transpose([order.index(i) for i in range(a.ndim)])
     repeated = _count(a.shape, axis) // _count(once.shape, axis)
     return np.broadcast_to(back * repeated, _kept(a.shape, axis))
@@ -246,21 +245,21 @@ sum_over = primitive(
     "sum",
     _sum_forward,
     (lambda g, _y, _a, axis, keepdims: _keep(g, _a, axis, keepdims),),
-    "sum of a over axes",
+    "the sum of a over axes",
     reduction=Reduction(),
 )
 mean_over = primitive(
     "mean",
     _mean_forward,
     (_mean_vjp,),
-    "sum of a over axes, divided by the number of terms",
+    "the mean of a over axes",
     reduction=Reduction(mean=True),
 )
 mean_square = primitive(
     "mean_square",
     _mean_square_forward,
     (_mean_square_vjp,),
-    "sum of a * a over axes, divided by the number of terms",
+    "the mean of a ** 2 over axes",
     formula="mean(a ** 2, axis=axis, keepdims=keepdims)",
     promotes=True,
     reduction=Reduction("{0} * {0}", mean=True),
@@ -269,34 +268,42 @@ _var = primitive(
     "var",
     _var_forward,
     (_var_vjp,),
-    "sum of (a - mean)^2 / (n - correction)",
+    "the variance of a over axes: the sum of (a - mean) ** 2, divided by n - correction",
     decompose=_write_var,
 )
 max_over = primitive(
     "max",
     lambda a, axis, keepdims: np.maximum.reduce(a, axis=axis, keepdims=keepdims),
     (_extreme_vjp,),
-    "largest element over axes; ties share the cotangent equally",
+    "the largest element over axes; ties share the cotangent equally",
     reduction=Reduction(extreme=("maximum", "-inf")),
 )
 min_over = primitive(
     "min",
     lambda a, axis, keepdims: np.minimum.reduce(a, axis=axis, keepdims=keepdims),
     (_extreme_vjp,),
-    "smallest element over axes; ties share the cotangent equally",
+    "the smallest element over axes; ties share the cotangent equally",
     reduction=Reduction(extreme=("minimum", "inf")),
 )
 _ties = primitive(
     "ties",
     _ties_forward,
     None,
-    "1 / (number of ties) where a attains y, else 0; NaN where y is NaN, which nothing equals",
+    "1 / (number of ties) where a equals y, 0 elsewhere; NaN where y is NaN",
     formula=_ties_formula,
     decompose=_write_ties,
 )
-_argmax = primitive("argmax", lambda a, axis: np.argmax(a, axis=axis), None, "index of the largest")
+_argmax = primitive(
+    "argmax",
+    lambda a, axis: np.argmax(a, axis=axis),
+    None,
+    "the index of the first largest element",
+)
 _argmin = primitive(
-    "argmin", lambda a, axis: np.argmin(a, axis=axis), None, "index of the smallest"
+    "argmin",
+    lambda a, axis: np.argmin(a, axis=axis),
+    None,
+    "the index of the first smallest element",
 )
 
 # --- functions ----------------------------------------------------------------------------------

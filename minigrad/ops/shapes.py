@@ -52,7 +52,7 @@ _reshape: Primitive = primitive(
     "reshape",
     lambda a, shape: a.reshape(shape),
     (lambda g, _y, _a, shape: _reshape(g, shape=_a.shape),),
-    "the same elements in C order under another shape",
+    "the elements of a in C order, in another shape",
     formula="reshape(a, shape)",
     is_view=True,
 )
@@ -77,7 +77,7 @@ def _broadcast_forward(a: Array, shape: Shape) -> Array:
 
 
 @functools.lru_cache(maxsize=1024)
-def _broadcast_strides(shape: Shape, strides: Shape, ndim: int) -> Shape:
+def _broadcast_strides(shape: Shape, strides: tuple[int, ...], ndim: int) -> tuple[int, ...]:
     steps = [0 if n == 1 else stride for n, stride in zip(shape, strides, strict=True)]
     return (0,) * (ndim - len(shape)) + tuple(steps)
 
@@ -86,7 +86,7 @@ _broadcast_to = primitive(
     "broadcast_to",
     _broadcast_forward,
     (lambda g, _y, _a, shape: g,),  # the backward pass sums g to the shape of a
-    "a repeated along new and unit dimensions",
+    "a repeated along new dimensions and along those of size 1",
     formula="broadcast_to(a, shape)",
     is_view=True,
     scalar=Scalar("{0}", cheap=True, integers=True),
@@ -94,7 +94,7 @@ _broadcast_to = primitive(
 
 
 def _concat_vjp(
-    g: Operand, _y: Operand, *_inputs: Operand, needs: Sequence[int], axis: int
+    g: Operand, _y: Operand, *_inputs: Operand, wrt: Sequence[int], axis: int
 ) -> tuple[Operand, ...]:
     start, parts = 0, []
     for a in _inputs:  # only their shapes are read
@@ -108,7 +108,7 @@ _concat = primitive(
     "concat",
     lambda *arrays, axis: np.concatenate(arrays, axis=axis),
     _concat_vjp,
-    "the inputs one after the other along one axis",
+    "the inputs, joined one after the other along one axis",
     promotes=True,
     formula=lambda *a, axis: f"concat(({', '.join(letters(len(a)))},), axis={axis})",
 )

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..arrays import as_carray
 from ..kernels import softmax as kernels
-from ..kernels.jit.decorators import plain
 from ..types import Array
 from .activations import as_float
 from .builder import Builder, Value
@@ -94,7 +94,7 @@ softmax = primitive(
     "softmax",
     _softmax_forward,
     (lambda g, y, _a, axis: y * (g - sum_over(g * y, axis=(axis,), keepdims=True)),),
-    "exp(a) / (sum of exp(a) along one axis)",
+    "exp(a), divided by the sum of exp(a) along one axis",
     promotes=True,
     decompose=_write_softmax,
 )
@@ -102,14 +102,14 @@ log_softmax = primitive(
     "log_softmax",
     _log_softmax_forward,
     (lambda g, y, _a, axis: g - exp(y) * sum_over(g, axis=(axis,), keepdims=True),),
-    "a - log(sum of exp(a) along one axis)",
+    "the logarithm of softmax: a minus the logarithm of the sum of exp(a) along one axis",
     promotes=True,
     decompose=_write_log_softmax,
 )
 
 
 def _cross_entropy_forward(a: Array, q: Array, divisor: Operand, per_row: bool) -> Operand:
-    a, q = plain(a), plain(q)
+    a, q = as_carray(a), as_carray(q)
     losses = np.empty(a.shape[0], np.float64)
     kernels.cross_entropy(a, q, losses)
     losses = losses if per_row else np.add.reduce(losses)
@@ -119,7 +119,7 @@ def _cross_entropy_forward(a: Array, q: Array, divisor: Operand, per_row: bool) 
 def _cross_entropy_grad_forward(
     g: Array, a: Array, q: Array, divisor: Operand, per_row: bool
 ) -> Operand:
-    a, q = plain(a), plain(q)
+    a, q = as_carray(a), as_carray(q)
     out = np.empty_like(a)
     kernels.cross_entropy_grad(np.asarray(g).reshape(-1), a, q, float(divisor), out)
     return out
@@ -166,7 +166,8 @@ cross_entropy_grad = primitive(
     "cross_entropy_grad",
     _cross_entropy_grad_forward,
     (_grad_wrt_g, _grad_wrt_a, _grad_wrt_q, None),
-    "g / divisor * (softmax(a) * (sum of q in the row) - q): the derivative of cross_entropy",
+    "the derivative of cross_entropy: g / divisor * (softmax(a) * r - q), where r is the sum of q "
+    "in each row",
     formula=_grad_formula,
 )
 cross_entropy = primitive(
@@ -177,7 +178,8 @@ cross_entropy = primitive(
         lambda g, _y, a, _q, divisor, per_row: log_softmax(a, axis=1) * (_by_row(g) / -divisor),
         None,
     ),
-    "-(sum of q * log_softmax(a)) / divisor over the classes, per row (n, c) or over all",
+    "the sum of -q * log_softmax(a), divided by the divisor; the sum is over the classes of each "
+    "row or over all elements",
     formula=lambda a, q, divisor, per_row: (
         f"-sum(q * log_softmax(a, axis=1){', axis=1' if per_row else ''}) / divisor"
     ),
@@ -187,7 +189,7 @@ cross_entropy = primitive(
 def _label_cross_entropy_forward(
     a: Array, labels: Array, ignore_index: int, mean: bool
 ) -> tuple[Operand, Operand]:
-    a = plain(a)
+    a = as_carray(a)
     loss, p = np.empty((), a.dtype), np.empty(a.shape, a.dtype)
     bad = kernels.label_cross_entropy(a, labels, ignore_index, mean, loss, p)
     if bad >= 0:
@@ -201,7 +203,7 @@ def _label_cross_entropy_vjp(
     a: Operand,
     labels: Operand,
     *,
-    needs: Sequence[int],
+    wrt: Sequence[int],
     ignore_index: int,
     mean: bool,
 ) -> tuple[Operand, ...]:
@@ -213,7 +215,7 @@ def _label_cross_entropy_grad_forward(
     g: Operand, a: Array, labels: Array, p: Array, ignore_index: int, mean: bool
 ) -> Array:
     out = np.empty(a.shape, a.dtype)
-    kernels.label_cross_entropy_grad(float(g), labels, plain(p), ignore_index, mean, out)
+    kernels.label_cross_entropy_grad(float(g), labels, as_carray(p), ignore_index, mean, out)
     return out
 
 
@@ -280,16 +282,17 @@ label_cross_entropy_grad = primitive(
     "label_cross_entropy_grad",
     _label_cross_entropy_grad_forward,
     (_label_grad_wrt_g, _label_grad_wrt_a, None, None),
-    "g * (p - one-hot of the labels), p = softmax(a): the derivative of label_cross_entropy",
+    "the derivative of label_cross_entropy: g * (p - one_hot(labels)), where p is softmax(a), "
+    "but 0 in rows that are ignored; for a mean, it is divided by the number of the other rows",
     formula=_label_grad_formula,
 )
 label_cross_entropy = primitive(
     "label_cross_entropy",
     _label_cross_entropy_forward,
     _label_cross_entropy_vjp,
-    "sum or mean over (n, c) of -log p at the labels (n,), those ignored left out, p = softmax(a), "
-    "which it saves",
-    saves=True,
+    "the sum or mean of -log(p) at the label of each row that is not ignored, where p is "
+    "softmax(a), the residual",
+    has_residuals=True,
     formula=_label_formula,
     kept=True,
 )

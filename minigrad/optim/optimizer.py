@@ -188,15 +188,15 @@ class Optimizer(ABC):
         self.check(new)
         if not params:
             raise ArgumentError(f"{self._name}: a group has an empty parameter list")
-        seen = {id(p) for g in self.param_groups for p in g["params"]}
+        seen = {p for g in self.param_groups for p in g["params"]}
         for i, p in enumerate(params):
             self._check_parameter(i, p)
-            if id(p) in seen:
+            if p in seen:
                 raise ArgumentError(
                     f"{self._name}: parameter {i}, shape {p.shape}, is given twice; leave one out "
                     "(a shared one comes once from model.parameters())"
                 )
-            seen.add(id(p))
+            seen.add(p)
         self.param_groups.append(new)
 
     def _check_parameter(self, i: int, p: object) -> None:
@@ -255,11 +255,10 @@ class Optimizer(ABC):
         fit, ArgumentError, DtypeError. A step that raises has changed nothing.
         """
         loss: X | None = None
-        if closure is not None and not callable(closure):
-            raise DtypeError(
-                f"{self._name}.step: closure must be a function, got {type(closure).__name__}"
-            )
         if closure is not None:
+            if not callable(closure):
+                kind = type(closure).__name__
+                raise DtypeError(f"{self._name}.step: closure must be a function, got {kind}")
             with enable_grad():
                 loss = closure()
         trace = compiling()
@@ -337,13 +336,11 @@ class Optimizer(ABC):
     def state_dict(self) -> dict[str, Any]:
         """Return copies of all state and hyper-parameters, with indices in place of parameters."""
         refuse_in_trace(f"{self._name}.state_dict")
-        index = {id(p): i for i, p in enumerate(self._parameters())}
+        index = {p: i for i, p in enumerate(self._parameters())}
         return {
-            "state": {
-                index[id(p)]: {k: v.copy() for k, v in s.items()} for p, s in self.state.items()
-            },
+            "state": {index[p]: {k: v.copy() for k, v in s.items()} for p, s in self.state.items()},
             "param_groups": [
-                {**group, "params": [index[id(p)] for p in group["params"]]}
+                {**group, "params": [index[p] for p in group["params"]]}
                 for group in self.param_groups
             ],
         }

@@ -9,13 +9,13 @@ from .optimizer import Group, Optimizer, Params, Rule
 
 __all__ = ["SGD"]
 
-PLAIN = Rule(
+WITHOUT_MOMENTUM = Rule(
     "sgd",
     kernels.sgd,
     "d <- sign * g + weight_decay * p, p <- p - lr * d",
     threads=True,
 )
-MOMENTUM = Rule(
+WITH_MOMENTUM = Rule(
     "sgd_momentum",
     kernels.sgd_momentum,
     "buffer <- momentum * buffer + (1 - dampening) * d, "
@@ -48,7 +48,7 @@ class SGD(Optimizer):
     tensor([0.25], requires_grad=True)
     """
 
-    rules = (PLAIN, MOMENTUM)
+    rules = (WITHOUT_MOMENTUM, WITH_MOMENTUM)
 
     def __init__(
         self,
@@ -87,8 +87,8 @@ class SGD(Optimizer):
 
     @staticmethod
     def rule(group: Group) -> Rule:
-        """Return the rule with momentum if the group's momentum is not 0, else the plain one."""
-        return MOMENTUM if group["momentum"] else PLAIN
+        """Return the rule with momentum if the group's momentum is not 0, else the one without."""
+        return WITH_MOMENTUM if group["momentum"] else WITHOUT_MOMENTUM
 
     @staticmethod
     def numbers(group: Group, first: bool) -> tuple[float, ...]:

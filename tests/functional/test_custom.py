@@ -118,7 +118,7 @@ def test_a_forward_that_zeros_would_stop_compiles():
 def test_an_ordinary_backward_pass_gets_arrays():
     """Although functions of minigrad, with which the vjp is written, return Tensors."""
     y = swish()(X)
-    (gx,) = ops.TABLE["swish"].joint(np.ones(3), y.data, X, needs=[0])
+    (gx,) = ops.TABLE["swish"].vjp(np.ones(3), y.data, X, wrt=[0])
     assert type(gx) is np.ndarray
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from ...kernels.jit.decorators import name_of
 from ...ops.inplace import COPY, Update
 from ..ir.program import Input, Operation, Value
+from .fusion import iteration_shape
 from .indexing import MOVES, Lines, Name, flat
 
 # --- products -----------------------------------------------------------------------------------
@@ -197,3 +198,8 @@ def lines_of(op: Operation, name: Name) -> Lines:
         return None if name_of(op.what.kernel) is None else _update(op, name)
     call = CALLS.get(op.name)
     return None if call is None else call(op, name)
+
+
+def runs_in_numpy(op: Operation) -> bool:
+    """Return whether NumPy runs the operation, since generated code has no loop or call for it."""
+    return iteration_shape(op) is None and lines_of(op, lambda _, like="": "") is None

@@ -50,7 +50,7 @@ class Loops:
     lines: list[str] = field(default_factory=list)
     given: dict[str, str] = field(default_factory=dict)  # the type of each input, by name
 
-    def alike(self, made: Collection[str]) -> tuple[object, list[str]]:
+    def shared_key(self, made: Collection[str]) -> tuple[object, list[str]]:
         """Return a key that is equal for nests that can share a function, and the nest's inputs.
 
         The inputs are in the order in which the shared function takes them.
@@ -72,7 +72,7 @@ class Writer(ABC):
         self.emitter = emitter
         self.memory: list[str] = []
         self.numbers: list[str] = []
-        self._known: set[Value] = set()
+        self._loaded: set[Value] = set()
 
     @abstractmethod
     def place_text(self, v: Value) -> str:
@@ -117,10 +117,10 @@ class Writer(ABC):
         text = self.emitter.identifier(x)
         self.emitter.mark_used(x)
         missing = []  # x, and the Values that it is a view of
-        while x not in self._known:
-            self._known.add(x)
+        while x not in self._loaded:
+            self._loaded.add(x)
             missing.append(x)
-            view = self.emitter.out.aliases.of.get(x)
+            view = self.emitter.out.views.of.get(x)
             x = x if view is None else view.inputs[0]
         for v in reversed(missing):
             self._bring(v, self.emitter.identifier(v))
@@ -153,7 +153,7 @@ class Writer(ABC):
         return [begin, "# sizes and numbers", *self.numbers, "# memory", *self.memory]
 
     def _bring(self, v: Value, text: str) -> None:
-        view = self.emitter.out.aliases.of.get(v)
+        view = self.emitter.out.views.of.get(v)
         if v.origin == "argument":
             self.load_argument(v, text)
         elif view is None:

@@ -18,8 +18,8 @@ import numpy as np
 
 from ... import ops
 from ...types import DType, Shape
-from ..ir.casts import casts_as_numpy
 from ..ir.program import Operation, Program, Value
+from .casts import casts_as_numpy
 
 # Storing and reading a result moves two arrays; computing it again reads its inputs, which the nest
 # mostly reads anyway.
@@ -98,11 +98,11 @@ def fusion_groups(operations: Sequence[Operation], root: Root) -> list[FusionGro
             first = max(first, changed.get(v, -1) + 1)
         chosen = len(done)
         if shape is not None:
-            known = nests.setdefault(shape, [])
-            at = bisect_left(known, first)
-            if at == len(known):
-                known.append(chosen)
-            chosen = known[at]
+            open_groups = nests.setdefault(shape, [])
+            at = bisect_left(open_groups, first)
+            if at == len(open_groups):
+                open_groups.append(chosen)
+            chosen = open_groups[at]
         if chosen == len(done):
             done.append(FusionGroup(shape))
         done[chosen].operations.append(operation)

@@ -40,9 +40,9 @@ class Rolled:
         with self.emitter.scope():
             written = _Turn(self)
             lines = written.lines(group)
-            alike = anonymous(lines, self.emitter.names.made)[0]
+            key = anonymous(lines, self.emitter.names.made)[0]
         like = "loops" if group.shape is not None else group.operations[0].name
-        name = self.emitter.shared(alike, like, ["at", *TABLES], lines)
+        name = self.emitter.shared(key, like, ["at", *TABLES], lines)
         self._turns.append((name, self.emitter.region(written.region)))
 
     def argument(self, v: Value) -> int:

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from ... import ops
+from ...names import Names
 from ...ops.inplace import Update
-from ..ir.aliasing import Views
-from ..ir.names import Names
+from ..ir.may_alias import MayAlias
 from ..ir.program import Operation, Program, Value
 from .decompose import decomposed
 from .reductions import sums_of_sums, wide_sums
@@ -48,7 +48,7 @@ def dead(operations: Operations, wanted: Wanted) -> Operations:
 
 def common(operations: Operations, wanted: Wanted) -> Operations:
     """Eliminate common subexpressions: apply the same primitive to the same inputs only once."""
-    views = Views(operations)
+    aliases = MayAlias(operations)
     keep = set(wanted)
     first: dict[object, Operation] = {}
     kept, same = [], Same()
@@ -56,7 +56,7 @@ def common(operations: Operations, wanted: Wanted) -> Operations:
         operation = same.renamed(operation)
         key = _key(operation)
         known = first.get(key)
-        fixed = not views.changes(*operation.reads)
+        fixed = not aliases.changes(*operation.reads)
         if known is None or not fixed or not keep.isdisjoint(operation.makes):
             kept.append(operation)
             if fixed and not isinstance(operation.what, Update) and not operation.what.random:
@@ -70,14 +70,14 @@ def common(operations: Operations, wanted: Wanted) -> Operations:
 
 def same_dtype(operations: Operations, wanted: Wanted) -> Operations:
     """Eliminate casts to the dtype of the input, unless the input is changed in place."""
-    views = Views(operations)
+    aliases = MayAlias(operations)
     keep = set(wanted)
     kept, same = [], Same()
     for operation in operations:
         operation = same.renamed(operation)
         if operation.what is ops.astype and operation.makes:
             (source,), (target,) = operation.reads, operation.makes
-            fixed = not views.changes(source) and target not in keep
+            fixed = not aliases.changes(source) and target not in keep
             if source.dtype == target.dtype and fixed:
                 same.put(target, source)
                 continue
@@ -93,7 +93,7 @@ def updates_last(operations: Operations, wanted: Wanted) -> Operations:
     order: Operations = []
     late: Operations = []
     changed: set[Value] = set()  # the Values that late updates change
-    root = Views(operations).root
+    root = MayAlias(operations).root
     for operation in operations:
         if isinstance(operation.what, Update):
             late.append(operation)

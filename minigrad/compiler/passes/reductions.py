@@ -10,8 +10,8 @@ import numpy as np
 
 from ... import ops
 from ...types import Shape
-from ..ir.aliasing import Views
 from ..ir.builder import Builder
+from ..ir.may_alias import MayAlias
 from ..ir.program import Input, Operation, Value
 
 Operations = list[Operation]
@@ -68,12 +68,12 @@ def sums_of_sums(operations: Operations, wanted: Wanted) -> Operations:
     The sum over the batch in the derivative of a mean then becomes sums that exist already, which
     saves a pass over memory. Textbooks derive their closed form in the same way.
     """
-    views = Views(operations)
+    aliases = MayAlias(operations)
     maker = {
         v: operation
         for operation in operations
         for v in operation.makes
-        if not views.changes(v, *operation.reads)
+        if not aliases.changes(v, *operation.reads)
     }
     distributed = _Distributed(maker)
     kept: Operations = []

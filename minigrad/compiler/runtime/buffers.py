@@ -18,7 +18,7 @@ from ...kernels.allocator import SMALL, empty
 from ...types import Array, DType, Shape
 from ..codegen.module import Emitted
 from ..ir.program import Program, Value
-from .layout import laid_out
+from .memory_layout import laid_out
 
 LINE = 64  # bytes; each piece begins at a cache line
 _BYTE = np.dtype(np.uint8)
@@ -55,7 +55,7 @@ class Memory:
     """
 
     def __init__(self, program: Program, emitted: Emitted, workspace: Workspace) -> None:
-        self._program, self._aliases, self._workspace = program, emitted.aliases, workspace
+        self._program, self._views, self._workspace = program, emitted.views, workspace
         self._place_of = {v: i for i, v in enumerate(emitted.places)}
         self._written = {v for op in program.operations for v in op.changes}
         self._outer: dict[Value, Array] = {}  # the user's arrays
@@ -93,7 +93,7 @@ class Memory:
         elsewhere = {*self._handed, *self._gradients}
         own = [v for v in emitted.places if v.origin == "result" and v not in elsewhere]
         sizes = [-(-v.dtype.itemsize * math.prod(v.shape) // LINE) * LINE for v in own]
-        keep = set(map(emitted.aliases.root, self._program.wanted))
+        keep = set(map(emitted.views.root, self._program.wanted))
         spans = [emitted.lives[v] for v in own]
         lives = [
             (first, math.inf if v in keep else last)
@@ -190,7 +190,7 @@ class Memory:
         for argument, value in zip(arguments, self._program.arguments, strict=True):
             if value is v:
                 return argument
-        view = self._aliases.of.get(v)
+        view = self._views.of.get(v)
         if view is None:  # generated code neither reads nor makes it
             self._arrays[v] = np.empty(v.shape, v.dtype)
             return self._arrays[v]

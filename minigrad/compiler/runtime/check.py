@@ -55,7 +55,7 @@ def run_checked(
     try:
         with tracing(log):
             eager()
-        random.go_back(before.random)
+        random.set_state(before.random)
         part = _where_they_part(executable, arguments, states, log.entries, after)
     finally:
         before.put_back()
@@ -123,7 +123,7 @@ class State:
             for state in states.values()
             for buffer in state.values()
         ]
-        self.random = random.place()
+        self.random = random.get_state()
 
     def put_back(self) -> None:
         """Restore everything from the copies."""
@@ -139,7 +139,7 @@ class State:
             optimizer.state.update({p: dict(state) for p, state in states.items()})
         for buffer, copy in self._buffers:
             np.copyto(buffer, copy)
-        random.go_back(self.random)
+        random.set_state(self.random)
 
     def elements(self) -> list[Array | None]:
         """Return all copies, in the same order for each State of one executable."""
@@ -177,7 +177,7 @@ def _where_they_part(
     First the traced program is compared with the eager call, then the program after all passes with
     the traced one. If all agree, the machine code is to blame.
     """
-    place = random.place()
+    drawn = random.get_state()
     given = dict(zip(executable.program.arguments, arguments, strict=True))
     traced = Interpreter({**given, **{v: a.copy() for v, a in states.items()}})
     entries = iter(log)
@@ -198,7 +198,7 @@ def _where_they_part(
             owner = executable.owner(v)
             if owner is not None and not close(traced.array(v), after.of(owner)):
                 return _told(operation, traced.array(v), after.of(owner))
-    random.go_back(place)
+    random.set_state(drawn)
     passed = Interpreter({**given, **{v: a.copy() for v, a in states.items()}})
     for operation in executable.program.operations:
         passed.run(operation)

@@ -56,7 +56,7 @@ class Executable:
         self.module, self.path = backend.load(self.emitted.source, title)
         self.unflatten, self.applied = unflatten, trace.applied
         self._guards, self._bound = captures.guards, captures.bound
-        self.known = [x for _, x in captures.tensors]
+        self.captured = [x for _, x in captures.tensors]
         self._owners = trace.owners
         self._tensors: list[tuple[Tensor, Array, bool, Value]] = []
         self._fetches: list[tuple[Fetch, Array, Value]] = []
@@ -82,7 +82,7 @@ class Executable:
 
     def _bind(self) -> None:
         """Prepare the functions that give gradients and results, for the current memory."""
-        self._held: list[tuple[Tensor, Tensor]] = []  # gradients that each call overwrites
+        self._reused: list[tuple[Tensor, Tensor]] = []  # gradients that each call overwrites
         self._grads = [self._gradient(leaf, v) for leaf, v in self.program.grads]
         given = self.program.results
         self._results = [self._result(v, given[:i]) for i, v in enumerate(given)]
@@ -107,7 +107,7 @@ class Executable:
             found = [(v, fetch()) for fetch, _, v in self._fetches]
         except Exception:  # the state is gone
             return False
-        if any(x._requires_grad is not needs for x, _, needs, _ in self._tensors):
+        if any(x._requires_grad is not requires_grad for x, _, requires_grad, _ in self._tensors):
             return False
         if not self.memory.replace([(v, x._data) for x, _, _, v in self._tensors] + found):
             return False
@@ -123,7 +123,7 @@ class Executable:
 
     def tensors(self) -> list[Tensor]:
         """Return the user's Tensors: those of states, and others that the captures have found."""
-        return list({id(x): x for x in (*self._owners.values(), *self.known)}.values())
+        return list(dict.fromkeys((*self._owners.values(), *self.captured)))
 
     def owner(self, v: Value) -> Tensor | None:
         """Return the user's Tensor that has the array of a state, or None."""
@@ -132,7 +132,7 @@ class Executable:
     def optimizers(self) -> list[Optimizer]:
         """Return the optimizers whose state a call changes."""
         live = [fetch for fetch, _, _ in self._fetches if isinstance(fetch, LiveState)]
-        return list({id(each.optimizer): each.optimizer for each in live}.values())
+        return list(dict.fromkeys(each.optimizer for each in live))
 
     def _note_states(self) -> None:
         """Note the current arrays of states, and the optimizer state that the next call creates."""
@@ -228,8 +228,8 @@ class Executable:
         for state in self._pending:
             state.forget()
         bindings[0] = object()  # as in _end: look up all states again
-        for leaf, held in self._held:
-            if leaf._grad is held:
+        for leaf, gradient in self._reused:
+            if leaf._grad is gradient:
                 leaf._grad = None
         mark_changed(*self._changed)
 
@@ -243,7 +243,7 @@ class Executable:
 
     def _step(self, step: Code | Operation) -> Callable[[Sequence[Array]], None]:
         if isinstance(step, Operation):
-            return lambda arguments: self._by_python(step, arguments)
+            return lambda arguments: self._by_numpy(step, arguments)
         compiled, places = backend.function(self.module, step.name), self.memory.places
         order = self._order(step)
 
@@ -271,7 +271,7 @@ class Executable:
                 raise
             raise refusal(operation.name, given, error) from error
 
-    def _by_python(self, operation: Operation, arguments: Sequence[Array]) -> None:
+    def _by_numpy(self, operation: Operation, arguments: Sequence[Array]) -> None:
         """Run an operation that is left to NumPy: the forward of a primitive, or an update."""
         if isinstance(operation.what, Update):
             change(operation.what, *[self._array(x, arguments) for x in operation.inputs])
@@ -313,9 +313,9 @@ class Executable:
         if v is None:
             return leaf, lambda _: None
         if self.memory.keeps_gradient(v):
-            held = Tensor(self.memory.array(v, ()))
-            self._held.append((leaf, held))
-            return leaf, lambda _: held
+            gradient = Tensor(self.memory.array(v, ()))
+            self._reused.append((leaf, gradient))
+            return leaf, lambda _: gradient
         return leaf, lambda arguments: Tensor(self.memory.array(v, arguments).copy())
 
     def _result(self, v: Value, before: Sequence[Value]) -> Callable[[Sequence[Array]], Tensor]:

@@ -25,9 +25,9 @@ class TraceCache(dict[Signature, list[Executable]]):
         self._tell(executable)
         self[signature] = [*self.pop(signature, []), executable]
         shapes = shapes_of(signature)
-        alike = [other for other in self if shapes_of(other) == shapes]
-        if sum(len(self[other]) for other in alike) > MOST_ALIKE:
-            self._drop(alike[0])
+        same_shapes = [other for other in self if shapes_of(other) == shapes]
+        if sum(len(self[other]) for other in same_shapes) > MOST_ALIKE:
+            self._drop(same_shapes[0])
             self._complain()
         if sum(map(len, self.values())) > MOST_EXECUTABLES:
             self._drop(next(iter(self)))

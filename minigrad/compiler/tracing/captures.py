@@ -76,8 +76,8 @@ ITEMS: Final = object()  # the key of each item of a list or deque, where positi
 Identity: TypeAlias = tuple[int, str | int]
 
 
-class Place(NamedTuple):
-    """A Place is where an object was found: its name, the object that holds it, and the key."""
+class Location(NamedTuple):
+    """A Location is where an object was found: its name, the object that holds it, and the key."""
 
     name: str
     owner: object = None
@@ -85,36 +85,38 @@ class Place(NamedTuple):
 
     @property
     def identity(self) -> Identity:
-        """Return the place without its name, so that places can be compared."""
+        """Return the location without its name, so that locations can be compared."""
         return id(self.owner), self.key if type(self.key) is str else id(self.key)
 
 
 class Captures:
     """Captures finds what the step reads outside itself; `guards` tells whether it is unchanged.
 
-    roots: the step, and the objects among its arguments, by name; know: called with the name of
-        each Tensor that is found, and the Tensor.
+    roots: the step, and the objects among its arguments, by name; name_tensor: called with the
+        name of each Tensor that is found, and the Tensor.
     """
 
     def __init__(
-        self, roots: Mapping[str, object], know: Callable[[str, Tensor], None] = lambda *_: None
+        self,
+        roots: Mapping[str, object],
+        name_tensor: Callable[[str, Tensor], None] = lambda *_: None,
     ) -> None:
         self.guards = Guards()
         self.bound = Guards()  # for what changes only together with `bindings` of the tape
-        self.tensors: list[tuple[Place, Tensor]] = []
+        self.tensors: list[tuple[Location, Tensor]] = []
         self.arrays: dict[int, tuple[Array, int | None]] = {}  # with checksums of small ones
-        # The first object found, by identity of its place.
-        self.held: dict[Identity, object] = {}
-        self._roots, self._know = dict(roots), know
+        # The first object found, by identity of its location.
+        self.originals: dict[Identity, object] = {}
+        self._roots, self._name_tensor = dict(roots), name_tensor
         self._names = {"__wrapped__"}
         # For each object with attributes: the names, and a function that captures one of them.
-        self._spaces: list[tuple[Iterable[str], Callable[[str], None]]] = []
+        self._namespaces: list[tuple[Iterable[str], Callable[[str], None]]] = []
         self._codes: dict[int, CodeType] = {}
         self._runs: list[tuple[CodeType, Space]] = []
         self._inner: set[int] = set()  # code of functions that a running function defines
         self._functions: dict[int, list[FunctionType]] = {}  # by the identity of their code
         self._met: dict[int | tuple[str, int], object] = {}  # kept alive
-        self._queue: deque[tuple[object, Place]] = deque()
+        self._queue: deque[tuple[object, Location]] = deque()
         for name, x in roots.items():
             self.meet(x, name)
 
@@ -169,9 +171,9 @@ class Captures:
         ]
 
     def _add(self, x: object, name: str, owner: object = None, key: object = None) -> None:
-        place = Place(name, owner, key)
-        self.held.setdefault(place.identity, x)
-        self._queue.append((x, place))
+        location = Location(name, owner, key)
+        self.originals.setdefault(location.identity, x)
+        self._queue.append((x, location))
 
     def _drain(self) -> None:
         while self._queue:
@@ -193,7 +195,7 @@ class Captures:
         for name in sorted(outside | attributes):  # modules that the function may import itself
             if comes_from(sys.modules.get(name), ModuleType):
                 self._add(sys.modules[name], name)
-        self._learn(attributes)
+        self._add_names(attributes)
         if code.co_freevars and id(code) not in self._functions and id(code) not in self._inner:
             for function in gc.get_referrers(code):
                 if type(function) is FunctionType:
@@ -214,24 +216,24 @@ class Captures:
             if found is not None:  # otherwise each call gives all arguments
                 self._add(self.guards.read(code, function), f"{function.__name__}.default")
 
-    def _learn(self, names: set[str]) -> None:
+    def _add_names(self, names: set[str]) -> None:
         """Capture the attributes of these names in all objects, also in objects found later."""
         new = names - self._names
         self._names |= new
-        for there, read in list(self._spaces):
+        for there, read in list(self._namespaces):
             for name in sorted(new.intersection(there)):
                 read(name)
 
-    def _space(self, there: Iterable[str], read: Callable[[str], None]) -> None:
+    def _namespace(self, there: Iterable[str], read: Callable[[str], None]) -> None:
         """Capture the attributes of an object whose names a function uses, now or later.
 
         there: the names of all its attributes; read: captures the attribute of a name.
         """
-        self._spaces.append((there, read))
+        self._namespaces.append((there, read))
         for name in sorted(self._names.intersection(there)):
             read(name)
 
-    def _items(
+    def _dict_items(
         self, space: Space, name: str, owner: object, guards: Guards, order: Guards | None = None
     ) -> None:
         """Capture the named items of a dict that holds the attributes of an object or class.
@@ -239,13 +241,13 @@ class Captures:
         guards: the Guards of the items; order: those of the keys and their order, if others.
         """
         (guards if order is None else order).names(space)
-        self._space(
+        self._namespace(
             space, lambda key: self._add(guards.item(space, key), f"{name}.{key}", owner, key)
         )
 
     # --- objects -------------------------------------------------------------------------------
 
-    def _visit(self, x: Any, place: Place) -> None:
+    def _visit(self, x: Any, location: Location) -> None:
         if is_plain(x) or x is ABSENT or comes_from(x, np.generic):
             return
         if comes_from(x, np.ndarray):
@@ -254,16 +256,16 @@ class Captures:
         elif comes_from(x, bytearray, array):
             self.guards.read("(bytes({0}) == {1})", x, bytes(x))
         elif comes_from(x, Tensor):
-            self.tensors.append((place, x))
-            self._know(place.name, x)
+            self.tensors.append((location, x))
+            self._name_tensor(location.name, x)
             self.bound.read("{0}._requires_grad", x)
             self.bound.read("{0}._data.dtype", x)
-        elif type(x) is tuple:  # its parts have the place of the tuple
+        elif type(x) is tuple:  # its parts have the location of the tuple
             for i, part in enumerate(x):
-                self._visit(part, place._replace(name=f"{place.name}[{i}]"))
+                self._visit(part, location._replace(name=f"{location.name}[{i}]"))
         elif id(x) not in self._met:
             self._met[id(x)] = x
-            self._object(x, place.name)
+            self._object(x, location.name)
 
     def _object(self, x: Any, name: str) -> None:
         kind, module = type(x), module_of(type(x))
@@ -275,12 +277,12 @@ class Captures:
             )
         if comes_from(x, ModuleType):
             if not is_foreign(own(x).get("__name__")):
-                self._items(own(x), name, own(x), self.guards)
+                self._dict_items(own(x), name, own(x), self.guards)
         elif comes_from(x, type):
             self._class(x, name)
         elif kind is FunctionType:
             if own(x) or not is_library(x.__code__.co_filename):
-                self._items(own(x), name, own(x), self.guards)
+                self._dict_items(own(x), name, own(x), self.guards)
             self._functions.setdefault(id(x.__code__), []).append(x)
             if id(x.__code__) in self._codes and not is_library(x.__code__.co_filename):
                 self._run(x)
@@ -293,7 +295,7 @@ class Captures:
             if comes_from(x, dict) and (
                 dict.__contains__(x, "__builtins__") or (library and not holder)
             ):
-                self._items(x, name, x, self.guards)
+                self._dict_items(x, name, x, self.guards)
             elif _is_holder(x):
                 self._parts(x, name)
             if not holder:
@@ -310,11 +312,11 @@ class Captures:
                 self._add(part, f"{name}[{text}]", x, key)
                 self._add(key, name)
         elif base is list or base is deque:
-            self.held[id(x), id(ITEMS)] = parts
+            self.originals[id(x), id(ITEMS)] = parts
             for i, part in enumerate(parts):
                 self._add(part, f"{name}[{i}]", x, ITEMS)
         else:
-            self._learn(texts(parts))  # an attrgetter, for example, has names
+            self._add_names(texts(parts))  # an attrgetter, for example, has names
             for part in parts:
                 bound = type(x) is MethodType and part is x.__self__
                 self._add(part, "self" if bound else name)
@@ -328,18 +330,18 @@ class Captures:
         getter = dict_getter(x)
         if getter is not None:
             space = guards.read(dict_code(x), x, getter)
-            self._items(space, name, space, guards, self.bound if module else guards)
+            self._dict_items(space, name, space, guards, self.bound if module else guards)
             if module:
                 guards.read("len({0})", space)
                 for key, value in dict.items(space):
                     guards.item(space, key)
-                    self.held[Place(name, space, key).identity] = value
+                    self.originals[Location(name, space, key).identity] = value
                     if comes_from(value, Tensor, Module):
                         self._add(value, f"{name}.{key}", space, key)
         elif is_hidden(x):
             self._parts(x, name)
         members = slots(x)
-        self._space(
+        self._namespace(
             members,
             lambda key: self._add(
                 self.guards.read(SLOT, x, members[key]), f"{name}.{key}", x, members[key]
@@ -352,7 +354,7 @@ class Captures:
         for kind in mro(x):
             if ("class", id(kind)) not in self._met and not is_foreign(module_of(kind)):
                 self._met["class", id(kind)] = self.guards.read(OF, kind, mro)
-                self._items(class_dict(kind), name, None, self.guards)  # read-only
+                self._dict_items(class_dict(kind), name, None, self.guards)  # read-only
                 self._class(type(kind), name)
 
 

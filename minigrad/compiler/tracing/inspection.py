@@ -96,8 +96,8 @@ def _thread_dict(x: threading.local) -> Space:
 def dict_code(x: object) -> str:
     """Return the expression that reads the true `__dict__` of x; {0} is x, and {1} its getter."""
     own = (class_dict(kind).get(name) for kind in mro(type(x))[:-1] for name in _LOOKUPS)
-    plain = all(found is None or type(found) is GetSetDescriptorType for found in own)
-    return "{0}.__dict__" if plain else "{1}({0})"
+    standard = all(found is None or type(found) is GetSetDescriptorType for found in own)
+    return "{0}.__dict__" if standard else "{1}({0})"
 
 
 def own(x: object) -> Space:

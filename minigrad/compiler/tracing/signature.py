@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from ...arrays import checked, plain
+from ...arrays import checked, to_ndarray
 from ...engine.tape import grad_mode
 from ...engine.tensor import Tensor, as_tensor
 from ...errors import DtypeError
@@ -37,17 +37,17 @@ def signature_of(
     for x in (*args, *kwargs.values()) if kwargs else args:  # runs in each call, so it must be fast
         if isinstance(x, Tensor):
             a = x._data
-            needs: bool = x._requires_grad
+            requires_grad: bool = x._requires_grad
         elif isinstance(x, np.ndarray):
             # Only the memory of a subclass of ndarray counts, as in eager calls.
-            a, needs = x if type(x) is np.ndarray else np.asarray(x), False
+            a, requires_grad = x if type(x) is np.ndarray else np.asarray(x), False
         else:
             key.append(_TO_CONVERT if is_array_like(x) else _static(x))
             continue
         if not a.flags.c_contiguous:
             a = np.ascontiguousarray(a)
         arrays.append(a)
-        key.append((a.shape, a.dtype, needs))
+        key.append((a.shape, a.dtype, requires_grad))
     key.append(grad_mode.get())
     if kwargs:
         key += kwargs
@@ -195,7 +195,7 @@ class TracedArguments:
         if not isinstance(x, (Tensor, np.ndarray)):
             self.statics[name] = x
             return x
-        own = x._data if isinstance(x, Tensor) else checked(plain(x, "compile"), "compile")
+        own = x._data if isinstance(x, Tensor) else checked(to_ndarray(x, "compile"), "compile")
         made = Tensor(np.ascontiguousarray(own).reshape(own.shape))
         if isinstance(x, Tensor):
             made._requires_grad = x._requires_grad

@@ -20,12 +20,12 @@ from ...engine.tape import Record, grad_mode
 from ...engine.tensor import Tensor, TensorLike, share
 from ...engine.tracer import Fetch, StandIn, StepTracer, tracing, users_line
 from ...errors import TraceError
+from ...names import Names
 from ...ops import BUILTIN, Primitive
 from ...ops.inplace import COPY, Update
 from ...ops.primitive import Attributes, Operand
 from ...types import Array
 from ..ir.interpreter import Interpreter, results_of
-from ..ir.names import Names
 from ..ir.program import Input, Operation, Program, Value
 from .guards import Look
 
@@ -46,17 +46,17 @@ class Trace(StepTracer):
         self.owners: dict[Value, Tensor] = {}  # the Tensor that has the array of each state
         self._sources: dict[Fetch, Value] = {}  # the states that `source` has made
         self._values: dict[int, Value] = {}  # the Values of arrays from outside, by identity
-        self._held: list[Array] = []  # the arrays, kept alive so that identities stay unique
+        self._kept_alive: list[Array] = []  # the arrays, kept alive so that identities stay unique
         # Each constant, with the checksum that its array had at the first use.
         self._checksums: list[tuple[Value, int]] = []
         self._views: dict[Value, Operation] = {}  # the operation that made each view
         self._stand_ins: dict[Value, Array] = {}  # arrays that lie in memory as eager ones do
         self._replaced: dict[Value, Value] = {}  # what overwritten results have become
         self._stale: set[Value] = set()  # views whose memory has changed since they were made
-        self._known: dict[int, str] = {}  # names of the user's Tensors, by identity
-        self._names: dict[int, str] = {}  # names of the arrays of these Tensors
+        self._tensor_names: dict[Tensor, str] = {}  # of the user's Tensors
+        self._array_names: dict[int, str] = {}  # of their arrays, by identity
         self._fresh_name = Names().fresh_name
-        self._gradients: dict[int, tuple[Tensor, Tensor | None]] = {}  # with .grad before
+        self._gradients: dict[Tensor, Tensor | None] = {}  # by leaf, its .grad before the step
         self._undo: list[Callable[[], object]] = []
         # Callbacks: for each Module that is called; whether an array existed before the step.
         self.note_module: Callable[[Any], None] = lambda module: None
@@ -89,12 +89,12 @@ class Trace(StepTracer):
                 return primitive(*inputs, **attributes)  # all inputs are numbers
         whole = self._noted(primitive, values, attributes)
         self.applied.add(self.operations[-1])
-        needs = [i for i, x in enumerate(given) if isinstance(x, Tensor) and x._requires_grad]
+        wrt = [i for i, x in enumerate(given) if isinstance(x, Tensor) and x._requires_grad]
         if primitive.partial:
-            needs = [i for i in needs if primitive.rules[i] is not None]
+            wrt = [i for i in wrt if primitive.rules[i] is not None]
         record = None
-        if needs and primitive.differentiable and grad_mode.get():
-            record = Record(primitive, given, values, attributes, whole, needs)
+        if wrt and primitive.differentiable and grad_mode.get():
+            record = Record(primitive, given, values, attributes, whole, wrt)
         outputs, residuals = primitive.unpack(whole)
         results = on_tape(outputs, record)
         if primitive.is_view and whole in self._views and results[0] is not None:
@@ -152,10 +152,10 @@ class Trace(StepTracer):
         if all(look != known for known, _ in self.guards):
             self.guards.append((look, look()))
 
-    def know(self, name: str, x: Tensor) -> None:
+    def name_tensor(self, name: str, x: Tensor) -> None:
         """Give a name to a Tensor that the step may meet."""
-        self._known.setdefault(id(x), name)
-        self._names.setdefault(id(x._data), name)
+        self._tensor_names.setdefault(x, name)
+        self._array_names.setdefault(id(x._data), name)
 
     def undo(self, action: Callable[[], object]) -> None:
         """Keep an action that will undo a change that is about to be made."""
@@ -163,14 +163,14 @@ class Trace(StepTracer):
 
     def cleared(self, leaf: Tensor) -> None:
         """Keep the gradient of a leaf, which is about to be overwritten."""
-        self._gradients.setdefault(id(leaf), (leaf, leaf._grad))
+        self._gradients.setdefault(leaf, leaf._grad)
 
     def reads_gradient(self, leaf: Tensor) -> None:
         """Make a state for the gradient of a leaf, which is about to be read or added to."""
-        if id(leaf) in self._gradients:
+        if leaf in self._gradients:
             return
         gradient = leaf._grad
-        self._gradients[id(leaf)] = leaf, gradient
+        self._gradients[leaf] = gradient
         self.guard(lambda: leaf._grad is None)
         if gradient is not None:
             self.source(partial(attrgetter("_grad._data"), leaf), "grad", leaf)
@@ -199,12 +199,12 @@ class Trace(StepTracer):
 
     def has_met(self, array: Array) -> bool:
         """Return whether an operation has read this array, or other memory of the same owner."""
-        return any(memory_of(array) is memory_of(held) for held in self._held)
+        return any(memory_of(array) is memory_of(other) for other in self._kept_alive)
 
-    def is_known(self, state: Value) -> bool:
+    def existed_before(self, state: Value) -> bool:
         """Return whether the Tensor of a state, if it has one, existed before the step."""
         owner = self.owners.get(state)
-        return owner is None or id(owner) in self._known
+        return owner is None or owner in self._tensor_names
 
     # --- what it comes to ----------------------------------------------------------------------
 
@@ -213,7 +213,7 @@ class Trace(StepTracer):
 
         Errors: TraceError if the step sets `.grad` of an argument, or changes a constant.
         """
-        for leaf, _ in self._gradients.values():
+        for leaf in self._gradients:
             if any(leaf is x for x in self._given) and leaf._grad is not None:
                 raise TraceError(
                     "compile: backward reaches an argument of the step, whose .grad the caller "
@@ -227,7 +227,7 @@ class Trace(StepTracer):
                 )
         grads = [  # without leaves that the step has made, which no caller sees
             (leaf, None if leaf._grad is None else self._value(leaf._grad))
-            for leaf, _ in self._gradients.values()
+            for leaf in self._gradients
             if not isinstance(leaf._data, Value)
         ]
         returned = [self._value(x) for x in results]
@@ -242,18 +242,18 @@ class Trace(StepTracer):
         """
         left = [x for x in tensors if isinstance(x._data, Value)]
         if left:
-            known = Interpreter({})
+            interpreter = Interpreter({})
             for operation in self.operations:
-                if all(map(known.knows, operation.inputs)) and not operation.changes:
-                    known.run(operation)
+                if all(map(interpreter.knows, operation.inputs)) and not operation.changes:
+                    interpreter.run(operation)
             for x in left:
-                x._data = known.array(x._data)
+                x._data = interpreter.array(x._data)
 
     def take_back(self) -> None:
         """Undo every change that Python code has made while the step was traced."""
         for action in reversed(self._undo):
             action()
-        for leaf, gradient in self._gradients.values():
+        for leaf, gradient in self._gradients.items():
             leaf._grad = gradient
         self.is_outside = lambda array: False
         self.note_module = lambda module: None  # the old function refers to the captures
@@ -276,7 +276,7 @@ class Trace(StepTracer):
             if owner is not None and owner is not x:  # the two Tensors have one array
                 self.guard(lambda: (x._data is owner._data, x._requires_grad))
             return known
-        name = self._known.get(id(x)) or self._names.get(id(array)) or "tensor"
+        name = self._tensor_names.get(x) or self._array_names.get(id(array)) or "tensor"
         value = Value(self._fresh_name(name), array, "state", partial(attrgetter("_data"), x))
         self.owners[value] = x
         return self._enter(array, value)
@@ -287,13 +287,14 @@ class Trace(StepTracer):
         if known is not None:
             return known
         checked(array[:0] if array.ndim else array, name)
-        value = Value(self._fresh_name(self._names.get(id(array), "constant")), array, "constant")
+        name = self._array_names.get(id(array), "constant")
+        value = Value(self._fresh_name(name), array, "constant")
         self._checksums.append((value, _checksum(array)))
         return self._enter(array, value)
 
     def _enter(self, array: Array, value: Value) -> Value:
         self._values[id(array)] = value
-        self._held.append(array)
+        self._kept_alive.append(array)
         return value
 
     def _noted(

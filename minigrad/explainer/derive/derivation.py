@@ -20,10 +20,10 @@ from ...types import Array
 from .evaluate import FUNCTIONS, Values, function_of, value_of
 from .expressions import text_of
 from .identifiers import Identifiers, one_line
-from .names import Memory, Names, memory
 from .scopes import scopes_of
 from .steps import Line, Step, Variable
 from .symbolic import SymbolicTracer
+from .user_names import MemoryLayout, UserNames, memory
 
 
 class Derivation:
@@ -35,7 +35,7 @@ class Derivation:
     """
 
     def __init__(
-        self, loss: Tensor, start: Tensor, given: bool, records: Sequence[Record], names: Names
+        self, loss: Tensor, start: Tensor, given: bool, records: Sequence[Record], names: UserNames
     ) -> None:
         """Derive the gradients of `loss`, whose tape is `records`, from its cotangent `start`.
 
@@ -44,8 +44,8 @@ class Derivation:
         self._names, self._identifiers = names, Identifiers(FUNCTIONS)
         self._symbolic = SymbolicTracer(self._constant, self._function, self._identifiers)
         # By the node of a Tensor, or the memory of a constant.
-        self._of: dict[Node | Memory, Variable] = {}
-        self._results: dict[Memory, Variable] = {}  # by their memory
+        self._of: dict[Node | MemoryLayout, Variable] = {}
+        self._results: dict[MemoryLayout, Variable] = {}  # by their memory
         self.variables: list[Variable] = []
         self.values: Values = {}
         self.functions: dict[str, Primitive] = {}
@@ -109,7 +109,7 @@ class Derivation:
         return variable
 
     def _variable(
-        self, node: Node | Memory, label: str | None, kind: str, array: Array
+        self, node: Node | MemoryLayout, label: str | None, kind: str, array: Array
     ) -> Variable:
         """Return a new variable, with an identifier made of its label."""
         name = self._identifiers.new(label)
@@ -162,7 +162,7 @@ class Derivation:
         records = [step.record for step in self.steps]
         gradients = backward_pass([(loss, start)], records, True, False, observe=self._observe)
         for step in self.steps:
-            for i in step.record.needs:
+            for i in step.record.wrt:
                 total, variable = gradients.get(node_of(step.record.inputs[i])), step.inputs[i]
                 if total is not None and variable is not None:
                     self.values[variable.cotangent] = total._data
@@ -184,7 +184,7 @@ class Derivation:
         )
 
 
-def _labels(loss: Tensor, records: Sequence[Record], names: Names) -> dict[Node, str | None]:
+def _labels(loss: Tensor, records: Sequence[Record], names: UserNames) -> dict[Node, str | None]:
     """Return the user's names of the loss and of the records' inputs that are results, by node."""
     labels = {node_of(loss): names.of(loss)}
     for record in records:

@@ -30,7 +30,7 @@ def _one_hot(labels: ArrayLike, n: int) -> Array:
 
 def function_of(primitive: ops.Primitive) -> Forward:
     """Return the primitive as expressions call it: a function that returns no residuals."""
-    if not primitive.saves:
+    if not primitive.has_residuals:
         return primitive
     return lambda *inputs, **attributes: primitive(*inputs, **attributes)[0]
 

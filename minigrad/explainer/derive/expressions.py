@@ -102,8 +102,8 @@ def replaced(node: ast.expr, old: ast.expr, new: ast.expr) -> ast.expr:
 
 def names_in(node: ast.expr) -> list[str]:
     """Return the names of the variables in an expression, each once; functions are left out."""
-    called = {id(n.func) for n in ast.walk(node) if isinstance(n, ast.Call)}
-    names = [n.id for n in ast.walk(node) if isinstance(n, ast.Name) and id(n) not in called]
+    called = {n.func for n in ast.walk(node) if isinstance(n, ast.Call)}
+    names = [n.id for n in ast.walk(node) if isinstance(n, ast.Name) and n not in called]
     return list(dict.fromkeys(names))
 
 
@@ -113,7 +113,7 @@ def is_index(node: ast.AST) -> bool:
     return isinstance(whole, ast.Name) and whole.id == INDEX
 
 
-def is_number(node: ast.AST) -> bool:
+def is_numeral(node: ast.AST) -> bool:
     """Return whether the node is a number, with or without a sign."""
     return isinstance(node.operand if isinstance(node, ast.UnaryOp) else node, ast.Constant)
 

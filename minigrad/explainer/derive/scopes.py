@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from ...engine.tape import Record
 from .identifiers import one_line
-from .names import Names
+from .user_names import UserNames
 
 LABEL = 30  # characters of a module's name in a line of text
 
@@ -28,7 +28,7 @@ class Scope(NamedTuple):
         return self.label if len(self.label) <= LABEL else f"…{self.label[1 - LABEL :]}"
 
 
-def scopes_of(records: Sequence[Record], names: Names) -> list[tuple[Scope, ...]]:
+def scopes_of(records: Sequence[Record], names: UserNames) -> list[tuple[Scope, ...]]:
     """Return the scopes around each record, outermost first.
 
     The records that return results of a call know the call; it lasts from its time to the last of

@@ -1,6 +1,6 @@
 """This is the arithmetic of one channel for both layouts, with sums over consecutive values.
 
-The terms are explained in dispatch.py.
+The terms are explained in entry_points.py.
 """
 
 import numpy as np

@@ -1,7 +1,7 @@
 """In BatchNorm of (n, c, s), a channel has n planes of s values; the inner loops run over planes.
 
-The terms are explained in dispatch.py. The parts of the parallel loops are groups of channels. All
-passes over a group are made one after the other, while its values are in the cache.
+The terms are explained in entry_points.py. The parts of the parallel loops are groups of channels.
+All passes over a group are made one after the other, while its values are in the cache.
 """
 
 import numpy as np
@@ -200,7 +200,7 @@ backward_group = parallel_for(device_function(_backward_group, exact=True))
 def _plane_train(
     x: Array, gamma: Array, beta: Array, eps: float, relu: bool, y: Array, stats: Array, pool: Pool
 ) -> None:
-    """Compute what forward_train in dispatch.py describes."""
+    """Compute what forward_train in entry_points.py describes."""
     sums, p = np.empty((2, x.shape[1])), np.empty((3, x.shape[1]), x.dtype)
     train_group(pool, groups(x), x.size, (x, gamma, beta, eps, relu, y, stats, sums, p))
 
@@ -217,7 +217,7 @@ def _plane_eval(
     stats: Array,
     pool: Pool,
 ) -> None:
-    """Compute what forward_eval in dispatch.py describes."""
+    """Compute what forward_eval in entry_points.py describes."""
     running_stats(x, running_mean, running_var, eps, stats)
     p = np.empty((3, x.shape[1]), x.dtype)
     eval_group(pool, groups(x), x.size, (x, gamma, beta, relu, y, stats, p))
@@ -235,7 +235,7 @@ def _plane_backward(
     dbeta: Array,
     pool: Pool,
 ) -> None:
-    """Compute what backward in dispatch.py describes."""
+    """Compute what backward in entry_points.py describes."""
     sums, p = np.zeros((2, x.shape[1])), np.empty((5, x.shape[1]), x.dtype)
     arguments = g, x, y, gamma, stats, training, dx, dgamma, dbeta, sums, p
     backward_group(pool, groups(x), x.size, arguments)

@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 import numba
 import numpy as np
 
-from ...types import Array
 from .interrupts import defer_interrupts
 from .numba_types import Dispatcher
 
@@ -101,11 +100,6 @@ def external(kernel: F) -> F:
     if DiskCache is None or not hasattr(kernel, "py_func"):
         return kernel
     return external_calls.external(kernel)  # type: ignore[no-any-return]
-
-
-def plain(a: Array) -> Array:
-    """Return a, or a copy that is writeable and in C order, as kernels require."""
-    return a if a.flags.carray else a.copy()
 
 
 def _save_on_disk(dispatcher: Dispatcher) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from ...engine.tensor import Tensor
 from ...errors import DtypeError
 from ...nn.module import Module
+from ...ops.primitive import Operand
 from ...types import Array, Shape
 from .identifiers import one_line
 
@@ -18,10 +19,10 @@ MOST_ELEMENTS = 100  # of a list that get names; a longer dict is skipped
 
 Named: TypeAlias = Tensor | Array | Module  # what may have a name
 # The address of an array's first element, and its shape, strides and dtype.
-Memory: TypeAlias = tuple[int, Shape, Shape, str]
+MemoryLayout: TypeAlias = tuple[int, Shape, Shape, str]
 
 
-class Names:
+class UserNames:
     """The names of Tensors, arrays and modules, by identity; the first name found is kept."""
 
     def __init__(
@@ -37,7 +38,7 @@ class Names:
                 "names={'x': x}"
             )
         self._of: dict[int, str] = {}
-        self._held: list[Named] = []  # keeps alive what is named, so that identities stay unique
+        self._kept_alive: list[Named] = []  # what is named, so that identities stay unique
         # Tensors and arrays, by the memory that they are views of.
         self._near: dict[int, list[tuple[Tensor | Array, str]]] = {}
         self._labels: dict[int, list[tuple[Array, str]]] = {}  # integer arrays, by size
@@ -64,17 +65,17 @@ class Names:
 
         A view, a detached Tensor and a copy of labels are named after their original.
         """
-        array = _array(x)
+        array = array_of(x)
         name = self.of(x) or self.of(array)
         if name is not None:
             return name
         near = [
             (thing, name)
             for thing, name in self._near.get(_owner(array), ())
-            if np.may_share_memory(_array(thing), array)
+            if np.may_share_memory(array_of(thing), array)
         ]
         for thing, name in near:
-            if memory(_array(thing)) == memory(array):
+            if memory(array_of(thing)) == memory(array):
                 return f"{name} detached" if getattr(thing, "_requires_grad", False) else name
         if near:
             return f"{near[0][1]} view"
@@ -102,9 +103,9 @@ class Names:
         for path, thing in _inside(name, x):
             if id(thing) not in self._of:
                 self._of[id(thing)] = path = one_line(path)
-                self._held.append(thing)
+                self._kept_alive.append(thing)
                 if not isinstance(thing, Module):
-                    array = _array(thing)
+                    array = array_of(thing)
                     self._near.setdefault(_owner(array), []).append((thing, path))
                     if array.dtype.kind in LABELS and array.ndim:
                         self._labels.setdefault(array.size, []).append((array, path))
@@ -137,7 +138,7 @@ def _elements(name: str, x: object) -> Iterator[tuple[str, Named]]:
             yield f"{name}{place}", element
 
 
-def memory(array: Array) -> Memory:
+def memory(array: Array) -> MemoryLayout:
     """Return a key that is the same for arrays of the same memory, shape, strides and dtype."""
     return array.__array_interface__["data"][0], array.shape, array.strides, array.dtype.str
 
@@ -149,6 +150,6 @@ def _owner(array: Array) -> int:
     return int(array.__array_interface__["data"][0])
 
 
-def _array(x: Tensor | Array) -> Array:
-    array: Array = x._data if isinstance(x, Tensor) else x
-    return array
+def array_of(x: Operand) -> Operand:
+    """Return the array of a Tensor, or x itself if it is none."""
+    return x._data if isinstance(x, Tensor) else x

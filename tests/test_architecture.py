@@ -237,6 +237,7 @@ def test_a_violation_is_caught(module: str, source: str, expected: str) -> None:
         ("minigrad.kernels.sums", "import numpy as np\nfrom numba import prange"),
         ("minigrad.kernels.sums", "from __future__ import annotations\nfrom . import jit"),
         ("minigrad.kernels.jit.some", "from ...system import after_fork"),
+        ("minigrad.kernels.relu", "from ..types import Array"),
         ("minigrad.ops.some", "if TYPE_CHECKING:\n    import typing_extensions"),
         ("minigrad.gradcheck", "import math, numpy, scipy.special"),
     ],

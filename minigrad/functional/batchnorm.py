@@ -184,8 +184,11 @@ def _by_channel(name: str, p: TensorLike | None, x: Tensor, wide: bool = False) 
     """
     if p is None:
         return None
-    shape, dtype = x._data.shape[1:2], x._data.dtype
-    if isinstance(p, Tensor) and p._data.dtype is dtype and p._data.shape == shape:
+    if (
+        isinstance(p, Tensor)
+        and p._data.dtype is x._data.dtype
+        and p._data.shape == x._data.shape[1:2]
+    ):
         return p
     array = _array(name, p, x)
     p = as_tensor(p, f"batch_norm: {name}")

@@ -23,7 +23,7 @@ from .identifiers import Identifiers, one_line
 from .scopes import scopes_of
 from .steps import Line, Step, Variable
 from .symbolic import SymbolicTracer
-from .user_names import MemoryLayout, UserNames, memory
+from .user_names import MemoryKey, UserNames, memory
 
 
 class Derivation:
@@ -44,8 +44,8 @@ class Derivation:
         self._names, self._identifiers = names, Identifiers(FUNCTIONS)
         self._symbolic = SymbolicTracer(self._constant, self._function, self._identifiers)
         # By the node of a Tensor, or the memory of a constant.
-        self._of: dict[Node | MemoryLayout, Variable] = {}
-        self._results: dict[MemoryLayout, Variable] = {}  # by their memory
+        self._of: dict[Node | MemoryKey, Variable] = {}
+        self._results: dict[MemoryKey, Variable] = {}  # by their memory
         self.variables: list[Variable] = []
         self.values: Values = {}
         self.functions: dict[str, Primitive] = {}
@@ -109,7 +109,7 @@ class Derivation:
         return variable
 
     def _variable(
-        self, node: Node | MemoryLayout, label: str | None, kind: str, array: Array
+        self, node: Node | MemoryKey, label: str | None, kind: str, array: Array
     ) -> Variable:
         """Return a new variable, with an identifier made of its label."""
         name = self._identifiers.new(label)

@@ -19,7 +19,7 @@ MOST_ELEMENTS = 100  # of a list that get names; a longer dict is skipped
 
 Named: TypeAlias = Tensor | Array | Module  # what may have a name
 # The address of an array's first element, and its shape, strides and dtype.
-MemoryLayout: TypeAlias = tuple[int, Shape, Shape, str]
+MemoryKey: TypeAlias = tuple[int, Shape, Shape, str]
 
 
 class UserNames:
@@ -138,7 +138,7 @@ def _elements(name: str, x: object) -> Iterator[tuple[str, Named]]:
             yield f"{name}{place}", element
 
 
-def memory(array: Array) -> MemoryLayout:
+def memory(array: Array) -> MemoryKey:
     """Return a key that is the same for arrays of the same memory, shape, strides and dtype."""
     return array.__array_interface__["data"][0], array.shape, array.strides, array.dtype.str
 

@@ -8,16 +8,21 @@ import inspect
 import threading
 import types
 import weakref
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, overload
+
+from numpy.typing import ArrayLike
 
 from ..checks import integer
+from ..data import DataLoader
 from ..engine.tensor import Tensor
 from ..engine.tracer import tracer, tracing
 from ..errors import DtypeError, TraceError
 from ..nn.module import Module
 from ..ops import random
 from ..system import after_fork
+from ..types import Array
 from .methods import methods_of, reduced
 from .runtime.buffers import Workspace
 from .runtime.check import run_checked
@@ -29,11 +34,23 @@ from .tracing.captures import Captures
 from .tracing.guards import sharing
 from .tracing.leaks import refuse_leaks
 from .tracing.pytree import flatten
-from .tracing.signature import TracedArguments, is_native, lifted, native, signature_of, unhashable
+from .tracing.signature import (
+    Signature,
+    TracedArguments,
+    is_native,
+    lifted,
+    native,
+    signature_of,
+    unhashable,
+)
 from .tracing.trace import Trace
 
 
-def compile(function: Any = None, *, check: int | None = None) -> Any:
+@overload
+def compile(function: Callable[..., Any], *, check: int | None = None) -> "CompiledFunction": ...
+@overload
+def compile(*, check: int | None = None) -> Callable[[Callable[..., Any]], "CompiledFunction"]: ...
+def compile(function: Callable[..., Any] | None = None, *, check: int | None = None) -> object:
     """Return a compiled function: its first call traces `function`; each call runs machine code.
 
     function: a training step with forward, backward and update, or any function of Tensors.
@@ -127,7 +144,7 @@ class CompiledFunction:
         """Return the number of traces kept: one for each signature and set of guarded values."""
         return sum(map(len, self._executables.values()))
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: object, **kwargs: object) -> Any:
         if tracer.get() is not None:  # the call becomes part of another trace
             return self._eagerly(args, kwargs)
         arrays, signature = signature_of(args, kwargs)
@@ -144,13 +161,17 @@ class CompiledFunction:
         # No executable is kept for arguments that need a conversion, so each such call comes here.
         return self(*map(native, args), **{name: native(x) for name, x in kwargs.items()})
 
-    def _eagerly(self, args: Any, kwargs: Mapping[str, Any]) -> Any:
+    def _eagerly(self, args: Sequence[object], kwargs: Mapping[str, object]) -> Any:
         """Call the original function, with Tensors in place of arrays."""
         named = {name: lifted(x) for name, x in kwargs.items()}
         return self._function(*map(lifted, args), **named)
 
     def _run_checked(
-        self, executable: Executable, arrays: list[Any], args: Any, kwargs: Any
+        self,
+        executable: Executable,
+        arrays: list[Array],
+        args: Sequence[object],
+        kwargs: Mapping[str, object],
     ) -> Any:
         """Run the executable, and in every check-th call also the function."""
         self._calls += 1
@@ -161,7 +182,9 @@ class CompiledFunction:
         eager = functools.partial(self._function, *given.args, **given.kwargs)
         return run_checked(executable, arrays, eager, self._title)
 
-    def _holding(self, signature: Any, args: Any, kwargs: Any) -> Executable | None:
+    def _holding(
+        self, signature: Signature, args: Sequence[object], kwargs: Mapping[str, object]
+    ) -> Executable | None:
         """Return an executable with this signature whose guards hold, or None."""
         try:
             executables = self._executables.get(signature, ())
@@ -173,7 +196,7 @@ class CompiledFunction:
                 return executable
         return None
 
-    def epoch(self, *data: Any, **options: Any) -> Tensor:
+    def epoch(self, *data: ArrayLike | DataLoader, **options: Any) -> Tensor:
         """Run the step on each mini-batch of an epoch; return its results, shape (batches,).
 
         data: a DataLoader, to run its next epoch; or arrays, to run the first epoch of a new
@@ -191,7 +214,7 @@ class CompiledFunction:
         with self._running:
             return run_epoch(self._number, loader, whole=self._check is None)
 
-    def _number(self, batch: list[Any]) -> tuple[Any, Executable]:
+    def _number(self, batch: list[Array]) -> tuple[Array, Executable]:
         """Call the step on a batch; return the result, of shape (1,), and the executable."""
         arrays, signature = signature_of(batch, {})
         executable = self._holding(signature, batch, {})
@@ -210,10 +233,10 @@ class CompiledFunction:
 
     def _trace(
         self,
-        signature: Any,
-        args: Any,
-        kwargs: Mapping[str, Any],
-        check: Callable[[Any], None] = lambda result: None,
+        signature: Signature,
+        args: Sequence[object],
+        kwargs: Mapping[str, object],
+        check: Callable[[object], None] = lambda result: None,
     ) -> Executable:
         """Trace the function, and return a new executable for calls like this one.
 
@@ -252,7 +275,7 @@ class CompiledFunction:
         self._last = executable
         return executable
 
-    def __get__(self, owner: Any, kind: Any = None) -> Any:
+    def __get__(self, owner: object, kind: type | None = None) -> "CompiledFunction":
         """Return the compiled method of an object, with its own traces."""
         if owner is None:
             return self
@@ -261,7 +284,7 @@ class CompiledFunction:
             self, Bound(self._function, owner, self._check)
         )
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> str | tuple[object, ...]:
         """Return what pickle needs: the name of the function, or the function itself."""
         return reduced(self, self._function, functools.partial(compile, check=self._check))
 
@@ -269,7 +292,7 @@ class CompiledFunction:
         """Return itself, since copies of functions are the functions themselves."""
         return self
 
-    def __deepcopy__(self, memo: Any) -> "CompiledFunction":
+    def __deepcopy__(self, memo: object) -> "CompiledFunction":
         """Return itself, since copies of functions are the functions themselves."""
         return self
 
@@ -284,7 +307,7 @@ class CompiledFunction:
         return self._latest().emitted.source
 
     @property
-    def path(self) -> Any:
+    def path(self) -> Path | None:
         """Return the path of the file with `source`, or None if no folder is writable.
 
         Errors: as source.
@@ -316,16 +339,16 @@ class CompiledFunction:
 class Bound(CompiledFunction):
     """A Bound is a compiled method of one object."""
 
-    def __init__(self, function: Callable[..., Any], owner: Any, check: int | None) -> None:
+    def __init__(self, function: Callable[..., Any], owner: object, check: int | None) -> None:
         super().__init__(types.MethodType(function, owner), check)
         self.__self__ = owner
 
-    def __get__(self, owner: Any, kind: Any = None) -> "Bound":
+    def __get__(self, owner: object, kind: type | None = None) -> "Bound":
         """Return the method itself, since it is bound already."""
         return self
 
     __copy__ = __deepcopy__ = None  # type: ignore[assignment]
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> tuple[object, ...]:
         """Return what pickle and copy need: the object and the name, as for other bound methods."""
         return getattr, (self.__self__, self.__name__)  # type: ignore[attr-defined]

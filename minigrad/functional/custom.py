@@ -5,8 +5,7 @@ import inspect
 import keyword
 import sys
 import types
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -14,11 +13,18 @@ from .. import ops
 from ..arrays import checked
 from ..engine.tensor import Tensor
 from ..errors import ArgumentError, DtypeError, MinigradError, ShapeError
-from ..ops.primitive import FORMULA_WORDS, Formula, Rule
+from ..ops.primitive import (
+    FORMULA_WORDS,
+    Attribute,
+    Attributes,
+    Formula,
+    Forward,
+    Operand,
+    Rule,
+)
+from ..types import Array, Shape
 from . import array_functions
 from ._public import Function, public
-
-Shape = tuple[int, ...]
 
 # Where each of the user's primitives is declared: the module and the qualified name of the code.
 _places: dict[str, tuple[str, str]] = {}
@@ -26,7 +32,7 @@ _places: dict[str, tuple[str, str]] = {}
 
 def primitive(
     name: str,
-    forward: Callable[..., Any],
+    forward: Forward,
     vjp: Rule | Sequence[Rule | None] | None,
     formula: Formula = None,
 ) -> Function:
@@ -95,7 +101,7 @@ def _place_of(frame: types.FrameType) -> tuple[str, str]:
     return frame.f_globals.get("__name__", ""), "" if name.startswith("<") else name
 
 
-def _check_name(name: Any, place: tuple[str, str]) -> None:
+def _check_name(name: object, place: tuple[str, str]) -> None:
     if not isinstance(name, str):
         raise DtypeError(f"primitive: the name must be a str, got {name!r:.60}")
     if not name.isidentifier():
@@ -121,7 +127,7 @@ def _check_name(name: Any, place: tuple[str, str]) -> None:
         )
 
 
-def _check_formula(name: str, formula: Any) -> None:
+def _check_formula(name: str, formula: object) -> None:
     if formula is None or callable(formula):
         return
     if not isinstance(formula, str):
@@ -137,13 +143,11 @@ def _check_formula(name: str, formula: Any) -> None:
         ) from error
 
 
-def _checked_forward(
-    name: str, forward: Callable[..., Any], rules: tuple[Rule | None, ...] | None
-) -> Callable[..., Any]:
+def _checked_forward(name: str, forward: Forward, rules: tuple[Rule | None, ...] | None) -> Forward:
     """Return a forward that checks inputs and result, and gets copies of the inputs."""
 
     @functools.wraps(forward, updated=())
-    def run(*arrays: Any, **attributes: Any) -> Any:
+    def run(*arrays: Operand, **attributes: Attribute) -> Array:
         if rules is not None and len(arrays) != len(rules):
             raise ArgumentError(
                 f"{name}: got {len(arrays)} inputs, but its vjp has {len(rules)} rules; give one "
@@ -168,7 +172,9 @@ def _checked_vjp(name: str, vjp: Rule | None) -> Rule | None:
         return None
 
     @functools.wraps(vjp)
-    def checked(g: Any, y: Any, *inputs: Any, wrt: Sequence[int], **attributes: Any) -> Any:
+    def checked(
+        g: Operand, y: Operand, *inputs: Operand, wrt: Sequence[int], **attributes: Attribute
+    ) -> list[Operand]:
         found = _run(name, vjp, g, y, inputs, attributes)
         if not isinstance(found, (tuple, list)) or len(found) != len(inputs):
             what = type(found).__name__
@@ -190,7 +196,7 @@ def _checked_rules(name: str, rules: tuple[Rule | None, ...]) -> tuple[Rule | No
 
     def safe(i: int, rule: Rule) -> Rule:
         @functools.wraps(rule)
-        def one(g: Any, y: Any, *inputs: Any, **attributes: Any) -> Any:
+        def one(g: Operand, y: Operand, *inputs: Operand, **attributes: Attribute) -> Operand:
             return _cotangent(name, i, _run(name, rule, g, y, inputs, attributes), g, y, inputs[i])
 
         return one
@@ -198,7 +204,14 @@ def _checked_rules(name: str, rules: tuple[Rule | None, ...]) -> tuple[Rule | No
     return tuple(None if rule is None else safe(i, rule) for i, rule in enumerate(rules))
 
 
-def _run(name: str, rule: Rule, g: Any, y: Any, inputs: Sequence[Any], attributes: Any) -> Any:
+def _run(
+    name: str,
+    rule: Rule,
+    g: Operand,
+    y: Operand,
+    inputs: Sequence[Operand],
+    attributes: Attributes,
+) -> Operand:
     try:
         inspect.signature(rule).bind(g, y, *inputs, **attributes)
     except TypeError as error:
@@ -228,7 +241,7 @@ def _run(name: str, rule: Rule, g: Any, y: Any, inputs: Sequence[Any], attribute
         ) from error
 
 
-def _read_only(x: Any) -> Any:
+def _read_only(x: Operand) -> Operand:
     """Return a view of an array that cannot be written to, and anything else as it is."""
     if isinstance(x, np.ndarray):
         x = x.view()
@@ -236,7 +249,7 @@ def _read_only(x: Any) -> Any:
     return x
 
 
-def _cotangent(name: str, i: int, gx: Any, g: Any, y: Any, x: Any) -> Any:
+def _cotangent(name: str, i: int, gx: Operand, g: Operand, y: Operand, x: Operand) -> Operand:
     """Return the cotangent gx of input i after checks, as an array if g is one."""
     if gx is None:
         return None

@@ -5,25 +5,29 @@ rounding what comes out. A difference raises an error that names the operation.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from ...arrays import as_array
-from ...engine.tensor import Tensor, change
-from ...engine.tracer import tracing
+from ...engine.tensor import Tensor, TensorLike, change
+from ...engine.tracer import Fetch, StandIn, tracing
 from ...errors import TraceError
 from ...ops import TABLE, Primitive, random
 from ...ops.inplace import Update
+from ...ops.primitive import Attributes, Operand
+from ...types import Array
 from ..ir.interpreter import Interpreter, results_of
-from ..ir.program import Fetch, Operation, Value
+from ..ir.program import Operation, Value
 from ..tracing.pytree import flatten
 from ..tracing.trace import Trace
 from .executable import Executable
 
+Entry: TypeAlias = tuple[str, list[Array | None]]  # a primitive's name, and what it has returned
+
 
 def run_checked(
-    executable: Executable, arguments: list[Any], eager: Callable[[], Any], title: str
+    executable: Executable, arguments: list[Array], eager: Callable[[], object], title: str
 ) -> Any:
     """Run the executable and the function, and return the executable's result if the two agree.
 
@@ -83,17 +87,19 @@ class Log(Trace):
 
     def __init__(self) -> None:
         super().__init__()
-        self.entries: list[tuple[str, list[Any]]] = []
+        self.entries: list[Entry] = []
 
-    def data(self, x: Tensor) -> Any:
+    def data(self, x: Tensor) -> StandIn:
         """Return the array of x."""
         return x._data
 
-    def tensor(self, x: Any, name: str) -> Tensor:
+    def tensor(self, x: TensorLike, name: str) -> Tensor:
         """Return x as a Tensor with its elements."""
         return Tensor(as_array(x, name))
 
-    def apply(self, primitive: Primitive, inputs: Sequence[Any], attributes: dict[str, Any]) -> Any:
+    def apply(
+        self, primitive: Primitive, inputs: Sequence[Operand], attributes: Attributes
+    ) -> Operand:
         """Apply the primitive, and keep copies of its results."""
         given = [self.lift(x, primitive.name) for x in inputs]
         with tracing(None):
@@ -105,19 +111,19 @@ class Log(Trace):
     def _keep(
         self,
         primitive: Primitive,
-        inputs: Sequence[Any],
-        attributes: dict[str, Any],
-        result: Any,
+        inputs: Sequence[Operand],
+        attributes: Attributes,
+        result: Operand,
     ) -> None:
         found = [x._data if isinstance(x, Tensor) else x for x in results_of(primitive, result)]
         self.entries.append((primitive.name, [x if x is None else np.array(x) for x in found]))
 
-    def update(self, update: Update, *inputs: Any) -> None:
+    def update(self, update: Update, *inputs: Operand) -> None:
         """Run the update."""
         with tracing(None):
             change(update.in_any_order, *inputs)
 
-    def source(self, fetch: Fetch, name: str, owner: Tensor | None = None) -> Any:
+    def source(self, fetch: Fetch, name: str, owner: Tensor | None = None) -> StandIn:
         """Return the array that `fetch` returns now."""
         self._sources[fetch] = array = fetch()
         return array
@@ -141,10 +147,10 @@ class Comparison(Log):
         self._expected = iter(
             [op for op in applied if op.what is not _ASTYPE or op.inputs[0].origin == "constant"]
         )
-        self._constants: dict[int, Any] = {}  # by identity
+        self._constants: dict[int, Array] = {}  # by identity
         self.difference: str | None = None
 
-    def tensor(self, x: Any, name: str) -> Tensor:
+    def tensor(self, x: TensorLike, name: str) -> Tensor:
         """Return x as a Tensor with its elements, and note that it is a constant."""
         made = super().tensor(x, name)
         self._constants[id(made._data)] = made._data
@@ -153,9 +159,9 @@ class Comparison(Log):
     def _keep(
         self,
         primitive: Primitive,
-        inputs: Sequence[Any],
-        attributes: dict[str, Any],
-        result: Any,
+        inputs: Sequence[Operand],
+        attributes: Attributes,
+        result: Operand,
     ) -> None:
         if primitive is _ASTYPE and id(inputs[0]._data) not in self._constants:
             return  # the backward pass clones what an eager call has in another order in memory
@@ -173,17 +179,15 @@ class Comparison(Log):
                 )
 
 
-def _is_same(frozen: Any, now: Any) -> bool:
+def _is_same(frozen: object, now: object) -> bool:
     """Return whether an input or attribute of an operation is what the trace has frozen.
 
     Values that the program computes or looks up, and objects of unknown classes, are the same.
     """
     now = now._data if isinstance(now, Tensor) else now
-    if isinstance(frozen, Value) and frozen.origin == "constant":
-        frozen, now = frozen.array, np.asarray(now, frozen.dtype)
-    if isinstance(frozen, np.ndarray) or isinstance(now, np.ndarray):
-        ours = isinstance(frozen, np.ndarray) and isinstance(now, np.ndarray)
-        return not ours or np.array_equal(frozen, now, equal_nan=frozen.dtype.kind == "f")
+    frozen = frozen.array if isinstance(frozen, Value) and frozen.origin == "constant" else frozen
+    if isinstance(frozen, np.ndarray) and isinstance(now, np.ndarray):
+        return np.array_equal(frozen, now, equal_nan=frozen.dtype.kind == "f")
     if isinstance(frozen, (tuple, list)) and isinstance(now, (tuple, list)):
         return len(frozen) == len(now) and all(map(_is_same, frozen, now))
     if isinstance(frozen, slice) and isinstance(now, slice):
@@ -195,7 +199,7 @@ def _is_same(frozen: Any, now: Any) -> bool:
     return True
 
 
-def _shown(x: Any) -> str:
+def _shown(x: object) -> str:
     x = x._data if isinstance(x, Tensor) else x
     return f"other elements, shape {x.shape}," if hasattr(x, "shape") and x.shape else f"{x!r:.60}"
 
@@ -238,7 +242,7 @@ class State:
             np.copyto(buffer, copy)
         random.set_state(self.random)
 
-    def elements(self) -> list[Any]:
+    def elements(self) -> list[Array | None]:
         """Return all copies, in the same order for each State of one executable."""
         tensors = [copy for _, copy in self._tensors]
         gradients = [copy for _, _, copy in self._gradients]
@@ -254,7 +258,7 @@ class State:
             *(states.get(id(buffer)) for buffer, _ in self._buffers),
         ]
 
-    def of(self, x: Tensor) -> Any:
+    def of(self, x: Tensor) -> Array:
         """Return the copy of a Tensor's array."""
         return next(copy for tensor, copy in self._tensors if tensor is x)
 
@@ -271,15 +275,15 @@ class Noise:
     """
 
     def __init__(
-        self, executable: Executable, arguments: list[Any], states: dict[Value, Any]
+        self, executable: Executable, arguments: list[Array], states: dict[Value, Array]
     ) -> None:
         draw = np.random.default_rng(0)
 
-        def shaken(a: Any) -> Any:
+        def shaken(a: Array) -> Array:
             if a.dtype.kind != "f":
                 return np.copy(a)
             digits = np.finfo(a.dtype).eps * draw.choice([-1.0, 1.0], a.shape)
-            return (a * (1.0 + digits)).astype(a.dtype)
+            return np.asarray(a * (1.0 + digits), a.dtype)
 
         given = dict(zip(executable.program.arguments, arguments, strict=True)) | states
         drawn = random.get_state()
@@ -291,7 +295,7 @@ class Noise:
                 run.run(operation)
             self._runs.append(run)
 
-    def explains(self, v: Value | None, a: Any, b: Any) -> bool:
+    def explains(self, v: Value | None, a: Array | None, b: Array | None) -> bool:
         """Return whether two arrays for v are equal up to rounding."""
         if v is None or v.dtype.kind != "f":
             return close(a, b)
@@ -301,7 +305,7 @@ class Noise:
         return close(a, b, 64.0 * float(moved[np.isfinite(moved)].max(initial=0.0)))
 
 
-def close(a: Any, b: Any, noise: float = 0.0) -> bool:
+def close(a: Array | None, b: Array | None, noise: float = 0.0) -> bool:
     """Return whether two arrays are equal up to rounding, relative to the largest element.
 
     noise: a difference that is allowed in addition.
@@ -319,9 +323,9 @@ def close(a: Any, b: Any, noise: float = 0.0) -> bool:
 
 def _where_they_part(
     executable: Executable,
-    arguments: list[Any],
-    states: dict[Value, Any],
-    log: list[Any],
+    arguments: list[Array],
+    states: dict[Value, Array],
+    log: list[Entry],
     after: State,
     noise: Noise,
 ) -> str:
@@ -367,7 +371,7 @@ def _where_they_part(
     return f"The machine code of {executable.path} is to blame: its program agrees with eager."
 
 
-def _told(operation: Operation, found: Any, wanted: Any) -> str:
+def _told(operation: Operation, found: Array, wanted: Array) -> str:
     if found.shape != wanted.shape:
         return f"They part at {operation}: shape {found.shape}, and {wanted.shape} eagerly."
     at = np.argwhere(~np.isclose(found, wanted, rtol=1e-4, atol=0.0, equal_nan=True))

@@ -330,9 +330,24 @@ def cached_rate(by):
     return RATE * by
 
 
-def clear_cache(c, value):
+def decorated(function):
+    @functools.wraps(function)
+    def inner(by):
+        return function(by)
+
+    return inner
+
+
+@functools.lru_cache
+@decorated
+def decorated_rate(by):
+    return RATE * by
+
+
+def clear_caches(c, value):
     set_global(c, value)
     cached_rate.cache_clear()
+    decorated_rate.cache_clear()
 
 
 def cached_closure(c):
@@ -465,7 +480,10 @@ WAYS = {
     "builtin that is put there later": (
         lambda c: lambda x: by_late(x), lambda c, v: setattr(builtins, "LATE_RATE", v),
     ),
-    "lru_cache": (lambda c: (cached_rate(2.0), lambda x: x * cached_rate(2.0))[1], clear_cache),
+    "lru_cache": (lambda c: (cached_rate(2.0), lambda x: x * cached_rate(2.0))[1], clear_caches),
+    "lru_cache of a decorated function": (
+        lambda c: (decorated_rate(2.0), lambda x: x * decorated_rate(2.0))[1], clear_caches,
+    ),
     "cache's closure": (cached_closure, change_closure),
     "code with two sets of globals": (
         lambda c: lambda x: by_rate(x) + elsewhere(x),
@@ -495,6 +513,7 @@ def test_what_a_step_names(way, monkeypatch):
     monkeypatch.delattr(builtins, "LATE_RATE")
     monkeypatch.setitem(elsewhere.__globals__, "RATE", 2.0)
     cached_rate.cache_clear()
+    decorated_rate.cache_clear()
     monkeypatch.setitem(globals(), "abs", abs)
     monkeypatch.delitem(globals(), "abs")
     config = Config()

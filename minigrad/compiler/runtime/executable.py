@@ -145,7 +145,7 @@ class Executable:
         """Return the user's Tensors: those of states, and others that the captures have found."""
         return list(dict.fromkeys((*self._owners.values(), *self.captured)))
 
-    def changed_constants(self) -> list[Any]:
+    def changed_constants(self) -> list[Array]:
         """Return the NumPy arrays from outside that a call changes in place."""
         return [self.memory.outer(v) for v in self._changed if v.origin == "constant"]
 

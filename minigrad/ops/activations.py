@@ -4,17 +4,16 @@ elementwise.py states what they return at kinks, infinity and NaN.
 """
 
 import math
-from typing import Any
 
 import numpy as np
 
 from ..kernels import relu as kernels
 from ..kernels.allocator import empty
 from .elementwise import erf, exp, gated, greater, maximum, minimum, pointwise, where
-from .primitive import Primitive, Scalar
+from .primitive import Operand, Primitive, Scalar
 
 
-def _relu(a: Any) -> Any:
+def _relu(a: Operand) -> Operand:
     if not isinstance(a, np.ndarray) or a.dtype.kind != "f" or not a.flags.carray:
         return np.maximum(a, 0)
     out = empty(a.shape, a.dtype)
@@ -31,7 +30,7 @@ relu = pointwise(
 )
 
 
-def _leaky_relu(a: Any, negative_slope: float = 0.01) -> Any:
+def _leaky_relu(a: Operand, negative_slope: float = 0.01) -> Operand:
     if negative_slope == 0:
         return np.maximum(a, 0)  # the product would be NaN at -inf
     return np.where(a > 0, a, a * negative_slope)
@@ -63,13 +62,13 @@ tanh = pointwise(
 )
 
 
-def as_float(a: Any) -> Any:
+def as_float(a: Operand) -> Operand:
     """Return a, as float32 unless it holds floats, since -a wraps for unsigned integers."""
     a = np.asarray(a)
     return a if a.dtype.kind == "f" else a.astype(np.float32)
 
 
-def _sigmoid(a: Any) -> Any:
+def _sigmoid(a: Operand) -> Operand:
     a = as_float(a)
     e = np.exp(-np.abs(a))  # at most 1: cannot overflow
     return np.where(a >= 0, 1.0, e) / (1.0 + e)
@@ -84,7 +83,7 @@ sigmoid = pointwise(
 )
 
 
-def _softplus(a: Any) -> Any:
+def _softplus(a: Operand) -> Operand:
     a = as_float(a)
     return np.maximum(a, 0) + np.log1p(np.exp(-np.abs(a)))
 
@@ -98,13 +97,13 @@ softplus = pointwise(
 )
 
 
-def _gelu(a: Any) -> Any:
+def _gelu(a: Operand) -> Operand:
     from scipy.special import erfc  # imported late, as in _erf; 1 + erf(a) would cancel for a < 0
 
     return np.maximum(a, -40.0) * (0.5 * erfc(a * -math.sqrt(0.5)))
 
 
-def _gelu_vjp(g: Any, _y: Any, a: Any) -> Any:
+def _gelu_vjp(g: Operand, _y: Operand, a: Operand) -> Operand:
     # Beyond 40, Phi is 0 or 1 and its derivative is 0, and 0 * inf would be NaN.
     a = minimum(maximum(a, -40.0), 40.0)
     cdf = 0.5 * (1.0 + erf(a * math.sqrt(0.5)))
@@ -125,20 +124,24 @@ gelu = pointwise(
 )
 
 
-def _binary_cross_entropy(x: Any, t: Any, positive: Any, negative: Any) -> Any:
+def _binary_cross_entropy(x: Operand, t: Operand, positive: Operand, negative: Operand) -> Operand:
     """Return the loss: a term that is linear in |x|, plus a log1p term that both classes share."""
     x = as_float(x)
     positive, negative = positive * t, negative * (1.0 - t)
-    growing = np.where(x >= 0, negative, positive)
+    growing: Operand = np.where(x >= 0, negative, positive)
     linear = growing * np.where(growing == 0, 0.0, np.abs(x))  # 0 * inf would be NaN
     return linear + (positive + negative) * np.log1p(np.exp(-np.abs(x)))
 
 
-def _bce_wrt_x(g: Any, _y: Any, x: Any, t: Any, positive: Any, negative: Any) -> Any:
+def _bce_wrt_x(
+    g: Operand, _y: Operand, x: Operand, t: Operand, positive: Operand, negative: Operand
+) -> Operand:
     return g * (negative * (1.0 - t) * sigmoid(x) - positive * t * sigmoid(-x))
 
 
-def _bce_wrt_t(g: Any, _y: Any, x: Any, _t: Any, positive: Any, negative: Any) -> Any:
+def _bce_wrt_t(
+    g: Operand, _y: Operand, x: Operand, _t: Operand, positive: Operand, negative: Operand
+) -> Operand:
     """Return g times the loss at t = 1 minus the loss at t = 0, since the loss is linear in t."""
     if type(positive) is type(negative) is float and positive == negative:
         return g * (-positive * x)
@@ -146,7 +149,7 @@ def _bce_wrt_t(g: Any, _y: Any, x: Any, _t: Any, positive: Any, negative: Any) -
     return g * (at_1 - binary_cross_entropy(x, 0.0, positive, negative))
 
 
-def _bce_formula(x: Any, t: Any, positive: Any, negative: Any) -> str | None:
+def _bce_formula(x: Operand, t: Operand, positive: Operand, negative: Operand) -> str | None:
     if np.isinf(x).any():
         return None  # the expression would be NaN where a factor is 0
     return "positive * t * softplus(-x) + negative * (1 - t) * softplus(x)"

@@ -13,21 +13,21 @@ it.
 
 import math
 import operator
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike
 
 from ..checks import is_number
 from ..errors import DtypeError
 from ..kernels import relu as kernels
 from ..kernels.allocator import empty
-from .primitive import Formula, Primitive, Rule, Scalar, primitive
+from ..types import Array
+from .primitive import Formula, Forward, Operand, Primitive, Rule, Scalar, primitive
 
 
 def pointwise(
     name: str,
-    forward: Any,
+    forward: Forward,
     vjp: tuple[Rule | None, ...] | None,
     doc: str = "",
     formula: Formula = None,
@@ -70,7 +70,7 @@ div = pointwise(
 )
 
 
-def _pow_wrt_base(g: Any, _y: Any, a: Any, b: Any) -> Any:
+def _pow_wrt_base(g: Operand, _y: Operand, a: Operand, b: Operand) -> Operand:
     """Return g * b * a**(b - 1).
 
     The result is 0 where b is 0, for every a, and where b is infinite and the power is 0.
@@ -86,7 +86,7 @@ def _pow_wrt_base(g: Any, _y: Any, a: Any, b: Any) -> Any:
     return g * 0.0 if b == 0 else g * (b * (a if b == 2 else a ** (b - 1)))
 
 
-def _pow_wrt_exponent(g: Any, y: Any, a: Any, b: Any) -> Any:
+def _pow_wrt_exponent(g: Operand, y: Operand, a: Operand, b: Operand) -> Operand:
     """Return g * y * log(a).
 
     The result is 0 where a is 0 and b >= 0, and where a is inf and b < 0.
@@ -104,7 +104,7 @@ def _pow_wrt_exponent(g: Any, y: Any, a: Any, b: Any) -> Any:
     return g * (y * (math.log(a) if a > 0 else math.nan))
 
 
-def _pow(a: Any, b: Any) -> Any:
+def _pow(a: Operand, b: Operand) -> Operand:
     if isinstance(b, int) and b < 0:
         b = float(b)  # NumPy refuses an integer to a negative integer
     return operator.pow(a, b)  # unlike np.power, it computes a square as a product
@@ -186,7 +186,7 @@ inv_std = pointwise(
 )
 
 
-def _erf(a: Any) -> Any:
+def _erf(a: Operand) -> Operand:
     from scipy.special import erf  # imported late: it would double the time to import minigrad
 
     return erf(a)
@@ -204,7 +204,7 @@ erf = pointwise(
 # --- choices ------------------------------------------------------------------------------------
 
 
-def _share(g: Any, a: Any, b: Any, loses: Any) -> Any:
+def _share(g: Operand, a: Operand, b: Operand, loses: Primitive) -> Operand:
     """Return the cotangent of a: g where a wins against b, g / 2 at ties, else 0."""
     return where(equal(a, b), 0.5 * g, where(loses(a, b), 0.0, g))
 
@@ -242,7 +242,7 @@ where: Primitive = pointwise(
 )
 
 
-def _gate(g: NDArray[Any], y: NDArray[Any]) -> NDArray[Any]:
+def _gate(g: Array, y: Array) -> Array:
     out = empty(y.shape, g.dtype)
     ready = type(g) is type(y) is np.ndarray and g.flags.carray and y.flags.carray
     if not ready or g.shape != y.shape:
@@ -261,19 +261,21 @@ gated: Primitive = primitive(
 )
 
 
-def _clip_forward(a: Any, low: float | None, high: float | None) -> Any:
+def _clip_forward(a: Operand, low: float | None, high: float | None) -> Operand:
     y = a.copy() if low is None else np.maximum(a, low)
     return y if high is None else np.minimum(y, high)
 
 
-def _clip_vjp(g: Any, _y: Any, a: Any, low: float | None, high: float | None) -> Any:
+def _clip_vjp(
+    g: Operand, _y: Operand, a: Operand, low: float | None, high: float | None
+) -> Operand:
     """Return g where low <= a <= high, and 0 elsewhere, also where a is NaN."""
     if low is not None:
         g = where(greater_equal(a, low), g, 0.0)
     return g if high is None else where(less_equal(a, high), g, 0.0)
 
 
-def _clip_scalar(_a: Any, low: float | None, high: float | None) -> str:
+def _clip_scalar(_a: Operand, low: float | None, high: float | None) -> str:
     raised = "{0}" if low is None else "maximum({0}, {low})"
     return raised if high is None else f"minimum({raised}, {{high}})"
 
@@ -288,7 +290,7 @@ _clip = pointwise(
 )
 
 
-def clip(x: Any, min: float | None = None, max: float | None = None) -> Any:
+def clip(x: Operand, min: float | None = None, max: float | None = None) -> Operand:
     """Return x between the bounds `min` and `max`; the derivative at a bound is 1.
 
     min, max: Python numbers; None means no bound. Errors: DtypeError for anything else.
@@ -307,7 +309,7 @@ def clip(x: Any, min: float | None = None, max: float | None = None) -> Any:
 # --- comparisons and casts ----------------------------------------------------------------------
 
 
-def comparison(name: str, forward: Any, scalar: str, doc: str = "") -> Primitive:
+def comparison(name: str, forward: Forward, scalar: str, doc: str = "") -> Primitive:
     """Declare a primitive that returns a boolean constant.
 
     Without a `doc`, the formula is the scalar expression with a and b as its operands.
@@ -341,7 +343,7 @@ logical_not = comparison(
 isnan = comparison("isnan", np.isnan, "{0} != {0}", "whether a is NaN, as a boolean constant")
 
 
-def _astype_forward(a: NDArray[Any], dtype: Any) -> NDArray[Any]:
+def _astype_forward(a: Array, dtype: DTypeLike) -> Array:
     """Convert without NumPy's warning about floats that do not fit the integer dtype."""
     if a.dtype.kind != "f" or np.dtype(dtype).kind not in "iu":
         return a.astype(dtype, "C")

@@ -8,16 +8,28 @@ and never name the class Tensor.
 import inspect
 from collections.abc import Callable, Sequence
 from string import ascii_lowercase
-from typing import Any, NamedTuple, ParamSpec, TypeVar, overload
+from types import CodeType
+from typing import Any, NamedTuple, ParamSpec, TypeAlias, TypeVar, overload
 
-P = ParamSpec("P")
-Rule = Callable[..., Any]
-Formula = str | Callable[..., str | None] | None
+# What forwards and rules compute with: an array, a number, None for an absent operand, or a Tensor
+# where a rule is recorded. It stands for Any, since arrays and Tensors have no type in common that
+# has their operators.
+Operand: TypeAlias = Any
+# A keyword argument of a primitive; each has its own type.
+Attribute: TypeAlias = Any
+Attributes: TypeAlias = dict[str, Attribute]
+# forward(*arrays, **attributes), and a rule(g, y, *inputs, **attributes): see Primitive.
+Forward: TypeAlias = Callable[..., Operand]
+Rule: TypeAlias = Callable[..., Operand]
+Formula: TypeAlias = str | Callable[..., str | None] | None
 # A function of a primitive, its inputs and its attributes, which returns the result of the call.
-Dispatcher = Callable[["Primitive", tuple[Any, ...], dict[str, Any]], Any]
+Dispatcher: TypeAlias = Callable[["Primitive", tuple[Operand, ...], Attributes], Operand]
+P = ParamSpec("P")
 X = TypeVar("X")
 
 TABLE: dict[str, "Primitive"] = {}
+# What lines of explanations may name besides primitives and functions of ops.
+FORMULA_WORDS = ("ones_like", "one_hot", "s_", "inf", "nan")
 MAX_OUTPUTS = 4  # records are numbered in steps of this, so that each output has a number
 
 
@@ -105,7 +117,7 @@ class Primitive:
     def __init__(
         self,
         name: str,
-        forward: Callable[..., Any],
+        forward: Forward,
         vjp: tuple[Rule | None, ...] | Rule | None,
         doc: str = "",
         *,
@@ -147,7 +159,7 @@ class Primitive:
         """Return whether the rules for the inputs at positions `wrt` read elements of input i."""
         return any(_reads(rule, i) for rule in self._rules_for(wrt))
 
-    def reads_result(self, y: Any, wrt: Sequence[int]) -> bool:
+    def reads_result(self, y: Operand, wrt: Sequence[int]) -> bool:
         """Return whether these rules read elements of y, the result of the forward."""
         if self.has_residuals:
             result, residuals = y
@@ -169,7 +181,15 @@ class Primitive:
                 names = [v.lstrip("_") for v in code.co_varnames[2 : code.co_argcount]]
         return names[:n] if len(names) >= n else letters(n)
 
-    def unpack(self, result: Any) -> tuple[Sequence[Any], Any]:
+    def defaults(self, n: int) -> Attributes:
+        """Return the attributes that the forward has defaults for, in a call with n inputs."""
+        try:
+            parameters = list(inspect.signature(self.forward).parameters.values())[n:]
+        except ValueError:  # a function of NumPy that does not tell
+            return {}
+        return {p.name: p.default for p in parameters if p.default is not p.empty}
+
+    def unpack(self, result: Operand) -> tuple[Sequence[Operand], Operand]:
         """Split the result of the forward, or of a call, into the outputs and the residuals.
 
         The residuals are a tuple, a single array, or () if the primitive has none.
@@ -179,17 +199,17 @@ class Primitive:
             return (y,), residuals
         return (result if self.outputs > 1 else (result,)), ()
 
-    def pack(self, outputs: Sequence[Any], residuals: Any) -> Any:
+    def pack(self, outputs: Sequence[Operand], residuals: Operand) -> Operand:
         """Return outputs and residuals in the form in which the forward returns them."""
         if self.has_residuals:
             return outputs[0], residuals
         return tuple(outputs) if self.outputs > 1 else outputs[0]
 
     @overload
-    def __call__(self, first: X, /, *others: Any, **attributes: Any) -> X: ...
+    def __call__(self, first: X, /, *others: Operand, **attributes: Attribute) -> X: ...
     @overload
-    def __call__(self, **attributes: Any) -> Any: ...
-    def __call__(self, *inputs: Any, **attributes: Any) -> Any:
+    def __call__(self, **attributes: Attribute) -> Any: ...
+    def __call__(self, *inputs: Operand, **attributes: Attribute) -> Operand:
         """Apply the primitive: the result is a Tensor if an input is one, else an array.
 
         The overloads declare the result to have the type of the first input, which is true for a
@@ -201,7 +221,9 @@ class Primitive:
         return f"<primitive {self.name}>"
 
 
-def _run_forward(primitive: Primitive, inputs: tuple[Any, ...], attributes: dict[str, Any]) -> Any:
+def _run_forward(
+    primitive: Primitive, inputs: tuple[Operand, ...], attributes: Attributes
+) -> Operand:
     """Run the forward on arrays; this is the dispatcher until the engine sets another."""
     return primitive.forward(*inputs, **attributes)
 
@@ -235,9 +257,10 @@ def _declaring(make: Callable[P, Primitive]) -> Callable[P, Primitive]:
 primitive = _declaring(Primitive)  # a decorated class, so that type checkers know the arguments
 
 
-def _code(rule: Rule) -> Any:
+def _code(rule: Rule) -> CodeType:
     """Return the code object of a rule, without its decorators."""
-    return inspect.unwrap(rule).__code__
+    code: CodeType = inspect.unwrap(rule).__code__
+    return code
 
 
 def _reads(rule: Rule, i: int) -> bool:

@@ -1,12 +1,16 @@
 """Random primitives draw from one generator of the process in each call."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from .builder import Builder
+from ..types import Shape
+from .builder import Builder, Value
 from .elementwise import greater_equal, mul
-from .primitive import Primitive, primitive
+from .primitive import Operand, Primitive, primitive
+
+State: TypeAlias = tuple[np.random.Generator, Mapping[str, Any]]  # a generator, and where it is
 
 _generator = np.random.default_rng()
 
@@ -22,22 +26,22 @@ def generator() -> np.random.Generator:
     return _generator
 
 
-def get_state() -> tuple[np.random.Generator, Any]:
+def get_state() -> State:
     """Return the generator and its state, for `set_state`."""
     return _generator, _generator.bit_generator.state
 
 
-def set_state(saved: tuple[np.random.Generator, Any]) -> None:
+def set_state(saved: State) -> None:
     """Restore a state from `get_state`, so that the numbers drawn since then are drawn again."""
     generator, state = saved
     generator.bit_generator.state = state
 
 
-def _uniform_forward(shape: tuple[int, ...]) -> Any:
+def _uniform_forward(shape: Shape) -> Operand:
     return generator().random(shape, dtype=np.float32)
 
 
-def _keep_mask_forward(a: Any, p: float) -> Any:
+def _keep_mask_forward(a: Operand, p: float) -> Operand:
     drawn = _uniform_forward(a.shape)
     dtype = a.dtype if a.dtype.kind == "f" else np.float32
     return (drawn >= p).astype(dtype) * (1.0 / (1.0 - p) if p < 1.0 else 0.0)
@@ -53,7 +57,7 @@ uniform = Primitive(
 )
 
 
-def _write_keep_mask(write: Builder, a: Any, p: float) -> bool:
+def _write_keep_mask(write: Builder, a: Value, p: float) -> bool:
     """Write a mask as a loop over uniform numbers, which are drawn before compiled code runs."""
     drawn = write(uniform, like=(a.shape, np.float32), shape=a.shape)
     kept = write.cast(write(greater_equal, drawn, p), write.result.dtype)

@@ -7,6 +7,7 @@ import pytest
 
 import minigrad as mg
 from minigrad import nn, optim
+from minigrad.compiler.runtime.buffers import Memory
 from minigrad.errors import GradError
 
 X = np.arange(4, dtype=np.float32).reshape(2, 2)
@@ -121,3 +122,27 @@ def test_an_epoch_may_accumulate_gradients() -> None:
     np.testing.assert_allclose(v.data, w.data, rtol=1e-6)
     assert v.grad is not None and w.grad is not None
     np.testing.assert_allclose(v.grad.data, w.grad.data, rtol=1e-6)
+
+
+@pytest.mark.parametrize("options", [{}, {"momentum": 0.9, "dampening": 0.5}], ids=str)
+def test_a_new_lr_is_written_into_the_array_that_is_there(options, monkeypatch):
+    """No state moves, since a schedule may change the lr before each call."""
+    found = []
+    for way in ("eager", "compiled"):
+        w = mg.tensor(np.ones(3), requires_grad=True)
+        opt = optim.SGD([w], lr=0.1, **options)
+
+        def step(x, w=w, opt=opt):
+            opt.zero_grad()
+            (w * w * x).sum().backward()
+            opt.step()
+
+        run = mg.compile(step) if way == "compiled" else step
+        for i in range(8):
+            if i == 2:  # the first step has given the momentum to the optimizer
+                monkeypatch.setattr(Memory, "replace", None)
+            opt.param_groups[0]["lr"] = 0.1 / (i + 1)
+            run(mg.tensor(np.full(3, i + 1.0)))
+        monkeypatch.undo()
+        found.append(w.tolist())
+    assert found[0] == found[1] and run.traces == 1

@@ -12,11 +12,12 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 
 from ... import ops
+from ...types import DType, Shape
 from ..ir.program import Operation, Program, Value
 from .casts import casts_as_numpy
 
@@ -27,8 +28,7 @@ MOST_LEAVES, MOST_STEPS = 3, 8
 # Numba's compile time grows faster than the nest, and LLVM does not vectorise a very long nest.
 MOST_OPERATIONS = 32
 
-Shape = tuple[int, ...]
-Root = Callable[[Value], Value]
+Root: TypeAlias = Callable[[Value], Value]
 
 
 @dataclass
@@ -39,7 +39,7 @@ class FusionGroup:
     operations: list[Operation] = field(default_factory=list)
 
 
-def compared_in(operation: Operation) -> Any:
+def compared_in(operation: Operation) -> DType | None:
     """Return the dtype in which NumPy compares the inputs; Python's numbers are weak.
 
     Return None if NumPy compares in no common dtype: if a number does not fit the integer dtype

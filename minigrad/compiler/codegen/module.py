@@ -82,7 +82,7 @@ class Emitted:
 
 def emit(program: Program, title: str) -> Emitted:
     """Return the source of a program, with the contents of its tables."""
-    return _Emitter(program, title).run()
+    return Emitter(program, title).run()
 
 
 def _imports(bodies: Sequence[str]) -> str:
@@ -103,7 +103,7 @@ def _is_draw(operation: Operation) -> bool:
     return operation.what is uniform
 
 
-class _Emitter:
+class Emitter:
     def __init__(self, program: Program, title: str) -> None:
         self.program, self.title = program, title
         self.out = Emitted(views=Views(program))

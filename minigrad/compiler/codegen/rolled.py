@@ -7,12 +7,15 @@ code grows with the number of different groups, not with the length of the progr
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..ir.program import Operation, Value
 from .function import TABLES, Code, Writer, anonymous, definition
 from .fusion import FusionGroup
 from .loops import loop_nest
+
+if TYPE_CHECKING:
+    from .module import Emitter
 
 # With more groups, Numba compiles one long function more slowly than one function for each group.
 LONG = 64
@@ -25,7 +28,7 @@ class Rolled:
     its region. Two more entries of `sizes`, at `_head`, are the begin and end of the list.
     """
 
-    def __init__(self, emitter: Any, name: str) -> None:
+    def __init__(self, emitter: "Emitter", name: str) -> None:
         self.emitter = emitter
         self.code = Code(name, [])
         self._head = emitter.region([0, 0])

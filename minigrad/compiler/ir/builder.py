@@ -4,9 +4,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from ...ops import Primitive, builder
-from .program import Operation, Value
+from ...ops.primitive import Attribute, Attributes
+from ...types import Array, Shape
+from .program import Input, Operation, Value
 
 
 class Builder(builder.Builder):
@@ -35,10 +38,10 @@ class Builder(builder.Builder):
     def __call__(
         self,
         what: Primitive,
-        *inputs: Any,
-        to: Any = None,
-        like: Any = None,
-        **attributes: Any,
+        *inputs: Input,
+        to: Value | list[Value | None] | None = None,
+        like: tuple[Sequence[int], DTypeLike] | None = None,
+        **attributes: Attribute,
     ) -> Any:
         if to is None:
             shape, dtype = like or self._made(what, inputs, attributes)
@@ -47,7 +50,9 @@ class Builder(builder.Builder):
         self.operations.append(Operation(what, inputs, attributes, outputs, self.of.rule))
         return to
 
-    def _made(self, what: Primitive, inputs: Sequence[Any], attributes: dict[str, Any]) -> Any:
+    def _made(
+        self, what: Primitive, inputs: Sequence[Input], attributes: Attributes
+    ) -> tuple[Shape, DTypeLike]:
         shape = np.broadcast_shapes(*[x.shape for x in inputs if isinstance(x, Value)])
         if "axis" in attributes:
             axes = attributes["axis"]
@@ -56,10 +61,10 @@ class Builder(builder.Builder):
         compares = what.scalar is not None and what.scalar.compares
         return shape, bool if compares else self.result.dtype
 
-    def new(self, name: str, shape: Sequence[int], dtype: Any) -> Value:
+    def new(self, name: str, shape: Sequence[int], dtype: DTypeLike) -> Value:
         return Value.like(name, tuple(shape), dtype)
 
-    def constant(self, array: Any) -> Value:
+    def constant(self, array: Array) -> Value:
         name = f"{self.result.name}_index_{self._constants}"
         self._constants += 1
         return Value(name, np.ascontiguousarray(array).reshape(array.shape), "constant")

@@ -5,7 +5,6 @@ Values that it changes.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -51,7 +50,7 @@ def common(operations: Operations, wanted: Wanted) -> Operations:
     """Eliminate common subexpressions: apply the same primitive to the same inputs only once."""
     aliases = MayAlias(operations)
     keep = set(wanted)
-    first: dict[Any, Operation] = {}
+    first: dict[object, Operation] = {}
     kept, same = [], Same()
     for operation in operations:
         operation = same.renamed(operation)
@@ -136,7 +135,7 @@ class Same:
         )
 
 
-def _key(operation: Operation) -> Any:
+def _key(operation: Operation) -> object:
     inputs = tuple(x if isinstance(x, Value) else (type(x), repr(x)) for x in operation.inputs)
     attributes = tuple(
         (k, id(v) if isinstance(v, np.ndarray) else repr(v))

@@ -47,7 +47,7 @@ def _varying(trace: Trace) -> set[Value | None]:
     return found
 
 
-def _put(location: Location, value: Any) -> None:
+def _put(location: Location, value: object) -> None:
     """Put a value back into its location, or clear that, without running the user's code."""
     owner: Any = location.owner
     key: Any = location.key

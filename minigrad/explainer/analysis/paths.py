@@ -5,11 +5,11 @@ followed alone.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from ...arrays import Array
+from ...types import Array
 from ..derive.derivation import Derivation
 from ..derive.steps import Step, Variable
 from .folding import FoldedVariable
@@ -97,7 +97,7 @@ class _End(NamedTuple):
 
     variable: Variable
     operand: str
-    contribution: Any
+    contribution: Array
     before: "_End | None"
 
     def path(self) -> Path:

@@ -39,8 +39,8 @@ def scopes_of(records: Sequence[Record], names: UserNames) -> list[tuple[Scope, 
     for last, record in enumerate(records, 1):
         scopes = record.scopes
         while scopes is not None:
-            module, time, scopes = scopes
-            if (module := module()) is not None:
+            reference, time, scopes = scopes
+            if (module := reference()) is not None:
                 kind = one_line(type(module).__name__)
                 first = bisect.bisect(numbers, time)
                 calls[Scope(names.of(module) or kind, kind, time)] = first, last

@@ -6,11 +6,11 @@ import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ...arrays import Array
 from ...engine.backward import grad
 from ...engine.dispatch import on_tape
 from ...engine.tape import Record
 from ...engine.tensor import Tensor
+from ...types import Array
 from .expressions import text_of
 from .identifiers import cotangent, one_line
 from .scopes import Scope

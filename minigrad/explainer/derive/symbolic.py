@@ -5,14 +5,13 @@ The rule that computes a derivative thus writes its text as well, and the two ca
 
 import ast
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
 import numpy as np
 
-from ...arrays import Array
 from ...engine.tensor import Tensor
 from ...engine.tracer import Tracer, tracing
-from ...ops.primitive import Primitive
+from ...ops.primitive import Attributes, Operand, Primitive
+from ...types import Array
 from .expressions import formula_of, is_index, is_numeral, literal, renamed, replaced, text_of
 from .identifiers import Identifiers
 from .user_names import array_of
@@ -37,12 +36,14 @@ class SymbolicTracer(Tracer):
         """Start without names. constant, function: they name an array, and a primitive."""
         self._constant, self._function, self._identifiers = constant, function, identifiers
         self._names: dict[int, str] = {}  # by the identity of a Tensor or array
-        self._made: dict[int, tuple[Primitive, Sequence[Any], dict[str, Any], int]] = {}
+        self._made: dict[int, tuple[Primitive, Sequence[Operand], Attributes, int]] = {}
         self._uses: dict[int, int] = {}
-        self._kept_alive: list[Any] = []  # so that identities stay unique
+        self._kept_alive: list[Operand] = []  # so that identities stay unique
         self._parts: dict[str, str] = {}  # names of parts, by the text of their expressions
 
-    def apply(self, primitive: Primitive, inputs: Sequence[Any], attributes: dict[str, Any]) -> Any:
+    def apply(
+        self, primitive: Primitive, inputs: Sequence[Operand], attributes: Attributes
+    ) -> Operand:
         """Apply the primitive, and remember what its results are made of."""
         for x in inputs:
             self._uses[id(x)] = self._uses.get(id(x), 0) + 1
@@ -61,7 +62,7 @@ class SymbolicTracer(Tracer):
         self._names.setdefault(id(array_of(x)), name)
         self._kept_alive.append(x)
 
-    def expression(self, x: Any, target: str, number: int) -> tuple[list[Part], ast.expr]:
+    def expression(self, x: Operand, target: str, number: int) -> tuple[list[Part], ast.expr]:
         """Return the new parts that the expression of x needs, and the expression.
 
         x: a Tensor, array or number; target: the name that the line assigns to; number: the step's
@@ -71,14 +72,14 @@ class SymbolicTracer(Tracer):
         return parts, self._shortened(self._expression(x, number, parts), target, number, parts)
 
     def formula(
-        self, primitive: Primitive, inputs: Sequence[Any], attributes: dict[str, Any], number: int
+        self, primitive: Primitive, inputs: Sequence[Operand], attributes: Attributes, number: int
     ) -> tuple[list[Part], list[ast.expr]]:
         """Return the new parts that a primitive's outputs need, and the outputs' expressions."""
         parts: list[Part] = []
         outputs = self._formula(primitive, inputs, attributes, number, parts, None)
         return parts, [self._shortened(node, "v000", number, parts) for node in outputs]
 
-    def _expression(self, x: Any, number: int, parts: list[Part]) -> ast.expr:
+    def _expression(self, x: Operand, number: int, parts: list[Part]) -> ast.expr:
         for known in (x, array_of(x)):
             if id(known) in self._names:
                 return ast.Name(self._names[id(known)])
@@ -94,8 +95,8 @@ class SymbolicTracer(Tracer):
     def _formula(
         self,
         primitive: Primitive,
-        inputs: Sequence[Any],
-        attributes: dict[str, Any],
+        inputs: Sequence[Operand],
+        attributes: Attributes,
         number: int,
         parts: list[Part],
         output: int | None,

@@ -20,15 +20,11 @@ in order, and planes channel by channel. So the bits are the same for any number
 vectorises the loops over channels (rows.py) and over space (planes.py).
 """
 
-from typing import Any
-
-from numpy.typing import NDArray
-
+from ...types import Array
 from ..threading.pool import pool_for
 from .planes import plane_backward, plane_eval, plane_train
 from .rows import row_backward, row_eval, row_train
 
-Array = NDArray[Any]
 MEAN, VAR = 4, 3  # rows of stats
 
 

@@ -4,11 +4,9 @@ The terms are explained in entry_points.py. The parts of the parallel loops are 
 All passes over a group are made one after the other, while its values are in the cache.
 """
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
+from ...types import Array
 from ..jit.decorators import device_function, kernel
 from ..threading.parallel_for import Pool, parallel_for
 from .channel import (
@@ -21,8 +19,6 @@ from .channel import (
     running_stats,
     sample_size,
 )
-
-Array = NDArray[Any]
 
 # The number of values of a plane that are summed before they are added to the total.
 SEGMENT = 4096

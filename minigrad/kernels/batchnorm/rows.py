@@ -7,16 +7,12 @@ backward each make two passes. The second pass takes the blocks in reverse order
 the first pass read last may still be in the cache.
 """
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
+from ...types import Array, Number
 from ..jit.decorators import device_function, kernel
 from ..threading.parallel_for import Pool, parallel_for, threads
 from .channel import affine, batch_stats, finite, gradients, running_stats, sample_size
-
-Array = NDArray[Any]
 
 # A block has this many rows or, if they are short, this many values. Each block has its own sums,
 # which are then added to the total.
@@ -158,7 +154,7 @@ def _row_sums(
 
 
 def _row_scale(
-    b: int, _thread: int, x: Array, p: Array, w: int, low: Any, size: int, last: int, y: Array
+    b: int, _thread: int, x: Array, p: Array, w: int, low: Number, size: int, last: int, y: Array
 ) -> None:
     """Set y to (x - p0) * p1 + p2, but at least low, for block last - b of the flat arrays.
 

@@ -10,7 +10,7 @@ functional) and the array API standard's (functions of Tensors). Examples in doc
     from minigrad import nn, optim, functional as F
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from . import data as data
 from . import errors as errors
@@ -45,9 +45,9 @@ else:  # type checkers take the imports above, which say `as`, and all of array_
         ]
     )
 
-    def __getattr__(name: str) -> Any:
+    def __getattr__(name: str) -> object:
         """Import compiler and explainer when they are first used: not every program needs them."""
-        found: Any
+        found: object
         if name == "compile":
             from .compiler import compile as found
         elif name == "explain":

@@ -1,28 +1,26 @@
 """Conversion of what users pass to arrays of a dtype that minigrad supports."""
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, DTypeLike
 
 from .errors import DtypeError, ShapeError
+from .types import Array, DType
 
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
-Array = NDArray[Any]
 
 
-def as_array(data: Any, name: str) -> Array:
+def as_array(data: ArrayLike, name: str) -> Array:
     """Return data itself if it is an ndarray, else a float32 array, or a boolean one of booleans.
 
-    Errors: those of `plain` and `checked`.
+    Errors: those of `to_ndarray` and `checked`.
     """
-    array = checked(plain(data, name), name)
+    array = checked(to_ndarray(data, name), name)
     if isinstance(data, (np.ndarray, np.generic)) or array.dtype.kind == "b":
         return array
     return array.astype(FLOAT32)
 
 
-def plain(data: Any, name: str) -> Array:
+def to_ndarray(data: ArrayLike, name: str) -> Array:
     """Return np.asarray(data), in any dtype. Errors: ShapeError for a ragged list."""
     try:
         return np.asarray(data)
@@ -45,7 +43,12 @@ def checked(array: Array, name: str) -> Array:
     )
 
 
-def checked_dtype(dtype: Any, name: str) -> "np.dtype[Any]":
+def as_carray(a: Array) -> Array:
+    """Return a, or a copy that is aligned, writeable and in C order, as kernels require."""
+    return a if a.flags.carray else a.copy()
+
+
+def checked_dtype(dtype: DTypeLike, name: str) -> DType:
     """Return the dtype of that name.
 
     Errors: DtypeError if it is not supported or does not exist.
@@ -60,6 +63,6 @@ def checked_dtype(dtype: Any, name: str) -> "np.dtype[Any]":
     return checked(np.empty(0, wanted), name).dtype
 
 
-def memory_of(a: Array) -> Any:
+def memory_of(a: Array) -> object:
     """Return the array that owns the memory of this one, according to NumPy."""
     return a if a.base is None else a.base

@@ -5,7 +5,7 @@ A bool is an int in Python, but `padding_idx=True` is a mistake, and is refused 
 
 import math
 import sys
-from typing import Any
+from typing import TypeGuard
 
 import numpy as np
 
@@ -15,18 +15,18 @@ LARGEST = sys.float_info.max  # a bound that refuses infinities, NaN and ints be
 ABOVE_0 = math.ulp(0.0)  # the smallest positive float: as a lower bound it refuses only 0
 
 
-def is_integer(value: Any) -> bool:
+def is_integer(value: object) -> TypeGuard[int]:
     """Return whether value is an int or an integer of NumPy, and not a bool."""
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: object) -> TypeGuard[float]:
     """Return whether value is a real number of Python or NumPy, and not a bool."""
     return isinstance(value, (float, int, np.floating, np.integer)) and not isinstance(value, bool)
 
 
 def integer(
-    operation: str, name: str, value: Any, low: int, high: int | None = None, hint: str = ""
+    operation: str, name: str, value: object, low: int, high: int | None = None, hint: str = ""
 ) -> int:
     """Return value as an int. Errors: ArgumentError unless it is one with low <= value <= high."""
     if is_integer(value) and low <= value and (high is None or value <= high):
@@ -38,7 +38,7 @@ def integer(
 def number(
     operation: str,
     name: str,
-    value: Any,
+    value: object,
     low: float = -LARGEST,
     high: float = LARGEST,
     hint: str = "",
@@ -62,14 +62,14 @@ def number(
     raise _refusal(operation, name, domain, value, hint)
 
 
-def flag(operation: str, name: str, value: Any) -> bool:
+def flag(operation: str, name: str, value: object) -> bool:
     """Return value as a bool. Errors: DtypeError unless it is True or False."""
     if isinstance(value, (bool, np.bool_)):
         return bool(value)
     raise DtypeError(f"{operation}: {name} must be True or False, got {value!r:.40}")
 
 
-def _exact(value: Any) -> float | None:
+def _exact(value: object) -> float | None:
     """Return a number as Python's, which compares with LARGEST (float32 does not), or None."""
     if not is_number(value):
         return None
@@ -77,6 +77,6 @@ def _exact(value: Any) -> float | None:
     return exact
 
 
-def _refusal(operation: str, name: str, domain: str, value: Any, hint: str) -> ArgumentError:
+def _refusal(operation: str, name: str, domain: str, value: object, hint: str) -> ArgumentError:
     remedy = f"; {hint}" if hint else ""
     return ArgumentError(f"{operation}: {name} must be {domain}, got {value!r:.40}{remedy}")

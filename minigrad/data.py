@@ -4,7 +4,7 @@ A loader knows nothing of Tensors: it yields ndarrays, which models and losses t
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,10 +12,11 @@ from numpy.typing import ArrayLike, NDArray
 from .checks import flag, integer
 from .engine.tracer import refuse_in_trace
 from .errors import ArgumentError, ShapeError, StateDictError
+from .types import Array
 
 __all__ = ["DataLoader"]
 
-Batch: TypeAlias = NDArray[Any] | tuple[NDArray[Any], ...]
+Batch: TypeAlias = Array | tuple[Array, ...]
 
 
 class DataLoader:
@@ -53,7 +54,7 @@ class DataLoader:
     """
 
     # Fixed at construction: under other settings a saved position would mean other samples.
-    arrays: Final[tuple[NDArray[Any], ...]]
+    arrays: Final[tuple[Array, ...]]
     batch_size: Final[int]
     shuffle: Final[bool]
     drop_last: Final[bool]
@@ -154,7 +155,7 @@ class DataLoader:
         epoch, batches_yielded = self._position
         return {"epoch": epoch, "batches_yielded": batches_yielded, **self._settings()}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
         """Let the next iterator continue where `state` was saved; the one after it is a new epoch.
 
         The samples are not in the state: make the loader with the same arrays. Iterators that
@@ -192,7 +193,7 @@ class DataLoader:
         return {name: getattr(self, name) for name in names}
 
 
-def _as_array(value: ArrayLike, i: int) -> NDArray[Any]:
+def _as_array(value: ArrayLike, i: int) -> Array:
     try:
         array = np.asarray(value)
     except ValueError as error:  # NumPy says what is ragged, but not in which argument

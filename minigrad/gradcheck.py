@@ -2,23 +2,24 @@
 
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .checks import ABOVE_0, integer, number
 from .engine.backward import grad
 from .engine.tape import enable_grad
 from .engine.tensor import Tensor, as_tensor
 from .errors import ArgumentError, DtypeError, GradError
+from .ops.primitive import Operand
+from .types import Array
 
-Array = NDArray[Any]
+# A function to check: it returns one Tensor or several.
+Function = Callable[..., Tensor | Sequence[Tensor]]
 
 
 def gradcheck(
-    fn: Callable[..., Any],
-    inputs: Tensor | Sequence[Any],
+    fn: Function,
+    inputs: Tensor | Sequence[Operand],
     *,
     eps: float = 1e-6,
     atol: float = 1e-8,
@@ -63,7 +64,7 @@ def gradcheck(
         _check(fn, given, active, rng, eps, atol, rtol, "gradcheck")
         if order == 2:
 
-            def gradient(*args: Any) -> list[Any]:
+            def gradient(*args: Operand) -> list[Tensor]:
                 outputs = [y for y in _outputs(fn, args) if y.requires_grad]
                 xs = [args[i] for i in active]
                 found = grad(outputs, xs, cotangents, create_graph=True, allow_unused=True)
@@ -78,8 +79,8 @@ def gradcheck(
 
 
 def _check(
-    fn: Callable[..., Any],
-    inputs: list[Any],
+    fn: Function,
+    inputs: list[Operand],
     active: list[int],
     rng: np.random.Generator,
     eps: float,
@@ -123,14 +124,14 @@ def _check(
         )
 
 
-def _outputs(fn: Callable[..., Any], args: Sequence[Any]) -> list[Tensor]:
+def _outputs(fn: Function, args: Sequence[Operand]) -> list[Tensor]:
     result = fn(*args)
     many = result if isinstance(result, (tuple, list)) else [result]
     return [as_tensor(y, "gradcheck") for y in many]
 
 
 def _differences(
-    fn: Callable[..., Any], args: list[Any], x: Tensor, cotangents: list[Array], eps: float
+    fn: Function, args: list[Operand], x: Tensor, cotangents: list[Array], eps: float
 ) -> Array:
     """Return central differences of sum(cotangent * output) along each element of x."""
 

@@ -12,12 +12,13 @@ from typing import Any
 import numba
 import numpy as np
 
-from . import compile, nn, no_grad, optim, permute_dims, tensor
+from . import Tensor, compile, nn, no_grad, optim, permute_dims, tensor
 from . import functional as F
 from .kernels.jit.decorators import KERNELS
 from .kernels.threading.pool import THREADED
+from .types import Array, Shape
 
-Array = Any
+Loss = Callable[[Tensor], Tensor]
 N, C, CLASSES = 8, 4, 3
 LABELS = np.arange(N) % CLASSES
 
@@ -26,7 +27,7 @@ def _floats(dtype: str, *shape: int) -> Array:
     return np.linspace(-1.0, 1.0, int(np.prod(shape))).reshape(shape).astype(dtype)
 
 
-def _train(model: nn.Module, loss: Callable[[Any], Any], x: Array, **options: Any) -> None:
+def _train(model: nn.Module, loss: Loss, x: Array, **options: Any) -> None:
     """Run two steps, because the first with momentum may differ, and an evaluation."""
     opt = optim.SGD(model.parameters(), lr=0.01, **options)
     for _ in range(2):
@@ -38,7 +39,7 @@ def _train(model: nn.Module, loss: Callable[[Any], Any], x: Array, **options: An
         loss(model(x))
 
 
-def _cross_entropy(output: Any) -> Any:
+def _cross_entropy(output: Tensor) -> Tensor:
     return F.cross_entropy(output, LABELS)
 
 
@@ -52,7 +53,7 @@ def _classifier(dtype: str) -> None:
 
 def _batch_norm(dtype: str) -> None:
     """Train each layer in each layout, fused and composed, with and without its options."""
-    made: list[tuple[Callable[..., nn.Module], tuple[int, ...]]] = [
+    made: list[tuple[Callable[..., nn.Module], Shape]] = [
         (nn.BatchNorm1d, (N, C)),
         (nn.BatchNorm1d, (N, C, 2)),
         (nn.BatchNorm2d, (N, C, 2, 2)),
@@ -76,7 +77,7 @@ def _large_batch_norm(dtype: str) -> None:
 
 def _losses(dtype: str) -> None:
     logits, target = _floats(dtype, N, CLASSES), abs(_floats(dtype, N, CLASSES))
-    losses: list[Callable[[Any], Any]] = [
+    losses: list[Loss] = [
         lambda y: F.nll_loss(F.log_softmax(y), LABELS),
         lambda y: F.mse_loss(y, target),
         lambda y: F.binary_cross_entropy_with_logits(y, target),
@@ -109,7 +110,7 @@ def _compiled(dtype: str) -> None:
     model = nn.Linear(C, CLASSES).to(dtype)
     opt = optim.SGD(model.parameters(), lr=0.01)
 
-    def step(x: Any) -> Any:
+    def step(x: Tensor) -> Tensor:
         opt.zero_grad()
         loss = _cross_entropy(model(x * 1.0))  # so that x has a gradient
         loss.backward()

@@ -21,7 +21,7 @@ PACKAGE = Path(__file__).parents[1] / "minigrad"
 # From the bottom up; a part may import the parts of lower layers. A part is a file, or a folder
 # with all that is in it but the folders named here themselves.
 LAYERS = [
-    {"errors", "system"},
+    {"errors", "names", "system", "types"},
     {"arrays", "checks"},
     {"kernels.jit"},
     {"kernels.threading"},
@@ -45,7 +45,10 @@ LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 OUTSIDE = {"numpy", "numba", "scipy"}
 # Folders and files that may import less than what is below them, besides themselves and the
 # standard library.
-ONLY = {"kernels": {"numpy", "numba", "system"}, "data": {"numpy", "errors", "checks", "engine"}}
+ONLY = {
+    "kernels": {"numpy", "numba", "system", "types"},
+    "data": {"numpy", "errors", "checks", "engine", "types"},
+}
 APART = [("compiler", "explainer"), ("explainer", "compiler")]  # neither imports the other
 
 
@@ -197,8 +200,12 @@ def test_a_cycle_of_files_is_found() -> None:
         ("minigrad.ops.some", "if TYPE_CHECKING:\n    from .. import engine", "engine points up"),
         ("minigrad.ops.some", "import_module('minigrad.engine.tensor')", "tensor points up"),
         ("minigrad.optim.sgd", "from ..nn import Parameter", "minigrad.nn points up or sideways"),
-        ("minigrad.compiler.ir.program", "from ...explainer.derive import names", "sideways"),
-        ("minigrad.compiler.runtime.report", "from ...explainer.derive import names", "does not"),
+        ("minigrad.compiler.ir.program", "from ...explainer.derive import identifiers", "sideways"),
+        (
+            "minigrad.compiler.runtime.report",
+            "from ...explainer.derive import identifiers",
+            "does not",
+        ),
         ("minigrad.compiler.ir.program", "from ..codegen import loops", "points up or sideways"),
         ("minigrad.explainer", "import minigrad.compiler", "points up or sideways"),
         ("minigrad.explainer.render.text", "from ...compiler.ir import program", "does not"),
@@ -230,6 +237,7 @@ def test_a_violation_is_caught(module: str, source: str, expected: str) -> None:
         ("minigrad.kernels.sums", "import numpy as np\nfrom numba import prange"),
         ("minigrad.kernels.sums", "from __future__ import annotations\nfrom . import jit"),
         ("minigrad.kernels.jit.some", "from ...system import after_fork"),
+        ("minigrad.kernels.relu", "from ..types import Array"),
         ("minigrad.ops.some", "if TYPE_CHECKING:\n    import typing_extensions"),
         ("minigrad.gradcheck", "import math, numpy, scipy.special"),
     ],

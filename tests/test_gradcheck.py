@@ -22,9 +22,9 @@ def leaf(array: Any) -> mg.Tensor:
     return mg.tensor(np.array(array), requires_grad=True)
 
 
-def unlisted(forward: Any, *rules: Any, joint: Any = None) -> Primitive:
+def unlisted(forward: Any, *rules: Any, vjp: Any = None) -> Primitive:
     """A primitive that the table never sees."""
-    return Primitive("wrong", forward, joint or rules, "for this test only", promotes=True)
+    return Primitive("wrong", forward, vjp or rules, "for this test only", promotes=True)
 
 
 def scale_all(x: Any, w: Any) -> Any:
@@ -56,8 +56,8 @@ WRONG = {
     "zero": (unlisted(np.exp, lambda g, _y, _a: g * 0.0), (X,)),
     "NaN": (unlisted(np.exp, lambda g, _y, _a: g * np.nan), (X,)),
     "an absent rule": (unlisted(np.multiply, lambda g, _y, _a, b: g * b, None), (X, W)),
-    "a wrong joint rule": (
-        unlisted(np.add, joint=lambda g, _y, *_inputs, needs: (g, -g)), (X, W)),
+    "a wrong rule for all inputs": (
+        unlisted(np.add, vjp=lambda g, _y, *_inputs, wrt: (g, -g)), (X, W)),
     # Sums to the right total over the outputs, which a cotangent of ones would not see through.
     "outputs mixed up": (unlisted(np.exp, lambda g, y, _a: (g * y)[::-1]), (X,)),
 }  # fmt: skip

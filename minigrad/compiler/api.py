@@ -8,16 +8,21 @@ import inspect
 import threading
 import types
 import weakref
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, overload
+
+from numpy.typing import ArrayLike
 
 from ..checks import integer
+from ..data import DataLoader
 from ..engine.tensor import Tensor
 from ..engine.tracer import tracer, tracing
 from ..errors import DtypeError, TraceError
 from ..nn.module import Module
 from ..ops import random
 from ..system import after_fork
+from ..types import Array
 from .methods import methods_of, reduced
 from .runtime.buffers import Workspace
 from .runtime.check import run_checked
@@ -29,18 +34,30 @@ from .tracing.captures import Captures
 from .tracing.guards import sharing
 from .tracing.leaks import refuse_leaks
 from .tracing.pytree import flatten
-from .tracing.signature import TracedArguments, is_native, lifted, native, signature_of, unhashable
+from .tracing.signature import (
+    Signature,
+    TracedArguments,
+    is_native,
+    lifted,
+    native,
+    signature_of,
+    unhashable,
+)
 from .tracing.trace import Trace
 
 
-def compile(function: Any = None, *, check: int | None = None) -> Any:
+@overload
+def compile(function: Callable[..., Any], *, check: int | None = None) -> "CompiledFunction": ...
+@overload
+def compile(*, check: int | None = None) -> Callable[[Callable[..., Any]], "CompiledFunction"]: ...
+def compile(function: Callable[..., Any] | None = None, *, check: int | None = None) -> object:
     """Return a compiled function: its first call traces `function`; each call runs machine code.
 
     function: a training step with forward, backward and update, or any function of Tensors.
         Without it, `compile` returns a decorator with the options.
-    check: the first call, and every check-th call after it, also runs the function eagerly, on the
-        same data and state, and compares all results, gradients and state. Such a call costs an
-        additional eager call. None: no call is checked.
+    check: the first call, and every check-th call after it, also runs the function itself, twice,
+        on the same data and state. What Python gives to each operation must be equal, and all
+        results, gradients and state must agree up to rounding. None: no call is checked.
 
     Live values, which each call reads, are the arrays among the arguments, and the state, modes and
     hyper-parameters of the Modules that are called and of the Optimizers that step. Guarded values,
@@ -49,28 +66,31 @@ def compile(function: Any = None, *, check: int | None = None) -> Any:
     defaults and attributes. Everything else, including libraries, is frozen: calls use what the
     trace has found.
 
-    An array among the arguments reaches the step as a Tensor; a memoryview, or an object with
-    `__array__`, counts as an array. The items of a container are guarded with the container, and
-    the contents of a threading.local or ContextVar likewise. NumPy arrays that the step names are
-    live as operands of minigrad's operations. If Python or NumPy reads their elements (`v[0]`,
-    `v * 2`, a mask as an index), arrays of at most 8 KB are guarded, and larger ones are frozen.
-    These are frozen, too: values under computed names, the time, prints, draws from random
-    generators other than mg's, and the order of a Module's attributes if its `__dict__` is edited
-    by hand. Pass a value that changes as an argument, and one that changes often as an array, which
-    needs no new trace.
+    An array among the arguments, or an object with `__array__`, reaches the step as a Tensor. The
+    items of a container are guarded with it. A NumPy array that the step names is live as an
+    operand; if Python or NumPy reads its elements (`v[0]`, `v * 2`), it is guarded up to 8 KB, and
+    frozen above. Values under computed names, the time, prints and random numbers that are not mg's
+    are frozen. Pass what changes as an argument, and as an array if it changes often.
 
     Eager and compiled calls may alternate, since both change the same parameters, buffers and
     optimizer state. Results are copies without a tape. `.grad` is valid until the next call. Each
     object has its own traces of a compiled method. The latest 16 traces for arrays of the same
-    shapes are kept. A step that changes what is guarded, such as its own counter, is traced in each
-    call until it changes nothing.
+    shapes are kept, and 128 in all. A step that changes what is guarded, such as its own counter,
+    is traced in each call until it changes nothing.
 
     Errors: DtypeError if `function` is not callable, or for an argument that is neither a Tensor,
-    an array nor hashable; ArgumentError for a bad `check`; TraceError for a step that reads the
-    value of a Tensor (a print reads it, too), puts a Tensor outside itself (`self.h = h`), seeds
-    the random generator, or sets the `lr` of a group; TraceError for a checked call that differs by
-    more than rounding, with the name of the first operation that differs. After a TraceError, no
-    state of minigrad has changed. Operations raise the same errors as in eager calls.
+    an array nor hashable; ArgumentError for a bad `check`; TraceError for a step that
+    - reads the value of a Tensor (a print reads it, too), or takes items of an iterator from
+      outside or of a DataLoader;
+    - puts a Tensor outside itself (`self.h = h`), or returns an object other than Tensors, numbers
+      and texts in tuples, lists and dicts;
+    - changes in place what it was given or has made, an array that it has used before, or one of
+      two arrays that share memory; or calls backward so that an argument gets a `.grad`;
+    - makes a Parameter or an optimizer, converts or loads a Module, assigns to `.data`, seeds the
+      random generator, or sets the `lr` of a group;
+    and for a checked call that differs, with the name of the first operation that does. After a
+    TraceError, no state of minigrad has changed. Operations raise the same errors as in eager
+    calls.
 
     >>> @mg.compile
     ... def gradient(x, y):
@@ -124,7 +144,7 @@ class CompiledFunction:
         """Return the number of traces kept: one for each signature and set of guarded values."""
         return sum(map(len, self._executables.values()))
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: object, **kwargs: object) -> Any:
         if tracer.get() is not None:  # the call becomes part of another trace
             return self._eagerly(args, kwargs)
         arrays, signature = signature_of(args, kwargs)
@@ -141,13 +161,17 @@ class CompiledFunction:
         # No executable is kept for arguments that need a conversion, so each such call comes here.
         return self(*map(native, args), **{name: native(x) for name, x in kwargs.items()})
 
-    def _eagerly(self, args: Any, kwargs: Mapping[str, Any]) -> Any:
+    def _eagerly(self, args: Sequence[object], kwargs: Mapping[str, object]) -> Any:
         """Call the original function, with Tensors in place of arrays."""
         named = {name: lifted(x) for name, x in kwargs.items()}
         return self._function(*map(lifted, args), **named)
 
     def _run_checked(
-        self, executable: Executable, arrays: list[Any], args: Any, kwargs: Any
+        self,
+        executable: Executable,
+        arrays: list[Array],
+        args: Sequence[object],
+        kwargs: Mapping[str, object],
     ) -> Any:
         """Run the executable, and in every check-th call also the function."""
         self._calls += 1
@@ -158,7 +182,9 @@ class CompiledFunction:
         eager = functools.partial(self._function, *given.args, **given.kwargs)
         return run_checked(executable, arrays, eager, self._title)
 
-    def _holding(self, signature: Any, args: Any, kwargs: Any) -> Executable | None:
+    def _holding(
+        self, signature: Signature, args: Sequence[object], kwargs: Mapping[str, object]
+    ) -> Executable | None:
         """Return an executable with this signature whose guards hold, or None."""
         try:
             executables = self._executables.get(signature, ())
@@ -170,7 +196,7 @@ class CompiledFunction:
                 return executable
         return None
 
-    def epoch(self, *data: Any, **options: Any) -> Tensor:
+    def epoch(self, *data: ArrayLike | DataLoader, **options: Any) -> Tensor:
         """Run the step on each mini-batch of an epoch; return its results, shape (batches,).
 
         data: a DataLoader, to run its next epoch; or arrays, to run the first epoch of a new
@@ -188,7 +214,7 @@ class CompiledFunction:
         with self._running:
             return run_epoch(self._number, loader, whole=self._check is None)
 
-    def _number(self, batch: list[Any]) -> tuple[Any, Executable]:
+    def _number(self, batch: list[Array]) -> tuple[Array, Executable]:
         """Call the step on a batch; return the result, of shape (1,), and the executable."""
         arrays, signature = signature_of(batch, {})
         executable = self._holding(signature, batch, {})
@@ -207,10 +233,10 @@ class CompiledFunction:
 
     def _trace(
         self,
-        signature: Any,
-        args: Any,
-        kwargs: Mapping[str, Any],
-        check: Callable[[Any], None] = lambda result: None,
+        signature: Signature,
+        args: Sequence[object],
+        kwargs: Mapping[str, object],
+        check: Callable[[object], None] = lambda result: None,
     ) -> Executable:
         """Trace the function, and return a new executable for calls like this one.
 
@@ -220,8 +246,8 @@ class CompiledFunction:
         trace = Trace(given.tensors)
         # Objects among the arguments may change, like objects outside the step.
         label = "model" if isinstance(self._function, Module) else "self"
-        before = Captures({label: self._function, **given.statics}, trace.know)
-        trace.undo(functools.partial(random.go_back, random.place()))
+        before = Captures({label: self._function, **given.statics}, trace.name_tensor)
+        trace.undo(functools.partial(random.set_state, random.get_state()))
         try:
             trace.note_module = before.call
             trace.is_outside = lambda array: id(array) in before.arrays
@@ -232,14 +258,14 @@ class CompiledFunction:
             unflatten = flatten(result, found)
             after = before.again()
             refuse_leaks(before, after, trace)
-            known = [x for _, x in after.tensors]
-            trace.give_elements(known)
+            captured = [x for _, x in after.tensors]
+            trace.give_elements(captured)
             if not (before.guards() and before.bound()):  # the step changes what it reads
                 after.guards.never()
             elements = [(look, True) for look in before.elements(trace.has_met)]
             for look, seen in (*trace.guards, *elements):
                 after.guards.expect(look, seen)
-            for look in sharing(known):
+            for look in sharing(captured):
                 after.bound.expect(look, True)
             program = trace.program(found)
         finally:
@@ -249,7 +275,7 @@ class CompiledFunction:
         self._last = executable
         return executable
 
-    def __get__(self, owner: Any, kind: Any = None) -> Any:
+    def __get__(self, owner: object, kind: type | None = None) -> "CompiledFunction":
         """Return the compiled method of an object, with its own traces."""
         if owner is None:
             return self
@@ -258,7 +284,7 @@ class CompiledFunction:
             self, Bound(self._function, owner, self._check)
         )
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> str | tuple[object, ...]:
         """Return what pickle needs: the name of the function, or the function itself."""
         return reduced(self, self._function, functools.partial(compile, check=self._check))
 
@@ -266,7 +292,7 @@ class CompiledFunction:
         """Return itself, since copies of functions are the functions themselves."""
         return self
 
-    def __deepcopy__(self, memo: Any) -> "CompiledFunction":
+    def __deepcopy__(self, memo: object) -> "CompiledFunction":
         """Return itself, since copies of functions are the functions themselves."""
         return self
 
@@ -281,7 +307,7 @@ class CompiledFunction:
         return self._latest().emitted.source
 
     @property
-    def path(self) -> Any:
+    def path(self) -> Path | None:
         """Return the path of the file with `source`, or None if no folder is writable.
 
         Errors: as source.
@@ -313,16 +339,16 @@ class CompiledFunction:
 class Bound(CompiledFunction):
     """A Bound is a compiled method of one object."""
 
-    def __init__(self, function: Callable[..., Any], owner: Any, check: int | None) -> None:
+    def __init__(self, function: Callable[..., Any], owner: object, check: int | None) -> None:
         super().__init__(types.MethodType(function, owner), check)
         self.__self__ = owner
 
-    def __get__(self, owner: Any, kind: Any = None) -> "Bound":
+    def __get__(self, owner: object, kind: type | None = None) -> "Bound":
         """Return the method itself, since it is bound already."""
         return self
 
     __copy__ = __deepcopy__ = None  # type: ignore[assignment]
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> tuple[object, ...]:
         """Return what pickle and copy need: the object and the name, as for other bound methods."""
         return getattr, (self.__self__, self.__name__)  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""An object keeps its compiled methods, which live as long as the object.
+"""An object keeps its compiled methods, which live as long as the object if it has a `__dict__`.
 
 This module also pickles compiled functions: by name or, if another process may not find the name,
 by value.
@@ -7,48 +7,61 @@ by value.
 import pickle
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 from numba import cloudpickle
+
+if TYPE_CHECKING:
+    from .api import CompiledFunction
 
 NAME = "_minigrad_compiled"
 
 
-class Methods(dict[Any, Any]):
+class Methods(dict["CompiledFunction", "CompiledFunction"]):
     """Methods has the compiled methods of an object, by function; a copy of it has none."""
 
-    def __init__(self, owner: Any = None) -> None:
+    def __init__(self, owner: object = None) -> None:
         super().__init__()
         self.owner = owner
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> tuple[object, ...]:
         return Methods, ()
 
 
-_elsewhere: dict[int, Methods] = {}  # for objects without `__dict__`, by identity; never freed
+# For objects without `__dict__`, by identity: traces keep an object alive, so it cannot be known
+# when all others have let it go, and only the methods that were used last are kept.
+_elsewhere: dict[int, Methods] = {}
+MOST_ELSEWHERE = 64
 
 
-def methods_of(owner: Any) -> Methods:
+def methods_of(owner: object) -> Methods:
     """Return the compiled methods of an object; the caller may add others."""
-    held = getattr(owner, "__dict__", None)
-    if not isinstance(held, dict):
-        return _elsewhere.setdefault(id(owner), Methods(owner))
-    methods = held.get(NAME)
+    attributes = getattr(owner, "__dict__", None)
+    if not isinstance(attributes, dict):
+        kept = _elsewhere[id(owner)] = _elsewhere.pop(id(owner), Methods(owner))
+        if len(_elsewhere) > MOST_ELSEWHERE:
+            del _elsewhere[next(iter(_elsewhere))]
+        return kept
+    methods = attributes.get(NAME)
     if methods is None:
-        methods = held.setdefault(NAME, Methods(owner))
+        methods = attributes.setdefault(NAME, Methods(owner))
     if methods.owner is not owner:  # the object is a copy, made by copy.copy
-        methods = held[NAME] = Methods(owner)
+        methods = attributes[NAME] = Methods(owner)
     return methods
 
 
-def reduced(compiled: Any, function: Any, compile: Callable[[Any], Any]) -> Any:
+def reduced(
+    compiled: object,
+    function: Callable[..., object],
+    compile: Callable[[Callable[..., object]], object],
+) -> str | tuple[object, ...]:
     """Return what pickle needs for a compiled function: its name, or else the pickled function.
 
     A pickler that can pickle functions by value, such as cloudpickle's, pickles the function itself
     if another process may not find the name. For other picklers, cloudpickle pickles it.
     """
     module, name = function.__module__, getattr(function, "__qualname__", "")
-    found: Any = sys.modules.get(module)
+    found: object = sys.modules.get(module)
     for part in name.split("."):
         found = getattr(found, part, None)
     if _takes_functions_apart():

@@ -14,9 +14,11 @@ import numpy as np
 from .. import ops
 from ..errors import ArgumentError, DtypeError, GradError, ShapeError
 from ..kernels.allocator import is_whole
+from ..ops.primitive import Operand
+from ..types import Shape
 from .dispatch import on_tape
 from .tape import Record, grad_mode, last_change, tape
-from .tensor import Tensor, as_tensor, set_backward
+from .tensor import Tensor, TensorLike, as_tensor, set_backward
 from .tracer import compiling, tracer
 
 # The key of a Tensor's sum of cotangents: for a leaf the Tensor itself, for another Tensor the
@@ -27,10 +29,12 @@ Node: TypeAlias = int | Tensor
 # arguments are the record, g (the cotangent of its output, or a tuple of those of several outputs),
 # the position of the input, and the contribution: the rule's result as a Tensor, already cast to
 # the input's dtype and, if the input was broadcast, summed to its shape.
-Observer = Callable[[Record, Any, int, Tensor], None]
+Observer: TypeAlias = Callable[[Record, Operand, int, Tensor], None]
 
 
-def backward(root: Tensor, gradient: Any, retain_graph: bool | None, create_graph: bool) -> None:
+def backward(
+    root: Tensor, gradient: TensorLike | None, retain_graph: bool | None, create_graph: bool
+) -> None:
     """Run the backward pass for Tensor.backward, and add the gradients to `.grad` of the leaves."""
     start = initial_cotangent(root, gradient, "backward")
     records = tape([root])
@@ -59,7 +63,7 @@ set_backward(backward)
 def grad(
     outputs: Tensor | Sequence[Tensor],
     inputs: Tensor | Sequence[Tensor],
-    grad_outputs: Any = None,
+    grad_outputs: TensorLike | Sequence[TensorLike | None] | None = None,
     create_graph: bool = False,
     retain_graph: bool | None = None,
     allow_unused: bool = False,
@@ -82,8 +86,7 @@ def grad(
     if grad_outputs is None:
         starts: list[Any] = [None] * len(roots)
     else:
-        one = not isinstance(grad_outputs, (list, tuple))
-        starts = [grad_outputs] if one else list(grad_outputs)
+        starts = list(grad_outputs) if isinstance(grad_outputs, (list, tuple)) else [grad_outputs]
     if not roots or not wanted or len(starts) != len(roots):
         raise ArgumentError(
             f"grad: expected outputs, inputs and a grad_output for each output; got {len(roots)} "
@@ -112,7 +115,7 @@ def grad(
     return tuple([found.get(node) for node in nodes])
 
 
-def initial_cotangent(root: Tensor, gradient: Any, name: str) -> Tensor:
+def initial_cotangent(root: Tensor, gradient: TensorLike | None, name: str) -> Tensor:
     """Return the cotangent of the result `root`: `gradient`, after checks, or 1 if it is None.
 
     name: the name of the function, with which errors begin. Errors: GradError, ShapeError,
@@ -161,7 +164,7 @@ def check_tape(records: list[Record], name: str = "backward") -> None:
             )
         if record.number > changed:
             continue  # nothing was changed after this record was made
-        if record.changed and record.primitive.reads_result(record.y, record.needs):
+        if record.changed and record.primitive.reads_result(record.y, record.wrt):
             raise GradError(
                 f"{name}: the result of '{record.primitive.name}' was changed in place, and its "
                 "derivative is computed from it; compute the result again, or change it after "
@@ -170,7 +173,7 @@ def check_tape(records: list[Record], name: str = "backward") -> None:
         for i, x in enumerate(record.inputs):
             if isinstance(x, Tensor):
                 owner = x if x._base is None else x._base
-                if owner._changed > record.number and record.primitive.reads(i, record.needs):
+                if owner._changed > record.number and record.primitive.reads(i, record.wrt):
                     raise GradError(
                         f"{name}: input {i} of '{record.primitive.name}', shape {x.shape}, was "
                         "changed in place after it was used; compute the result again, or change "
@@ -213,7 +216,7 @@ def leading_to(
     for record in records:
         # A freed record hides its inputs: it is kept, so that check_tape names the real error.
         leads = record.inputs is None
-        for i in record.needs:
+        for i in record.wrt:
             node = node_of(record.inputs[i])
             if node in active:
                 leads = True
@@ -246,14 +249,14 @@ def backward_pass(
     tensors, mode, trace = create_graph, True if create_graph else None, compiling()
     if tracer.get() is not None or observe is not None:
         tensors, mode = True, create_graph
-    sums: dict[Node, Any] = {}
+    sums: dict[Node, Operand] = {}
     lent: set[Node] = set()  # the nodes whose sum is an array that something else may hold, too
     own: set[Node] = set()  # the nodes whose sum is an array that only this pass holds
     before = grad_mode.get()
     try:  # an interrupt inside set() must restore the mode, too
         grad_mode.set(mode)
         for root, start in roots:
-            g: Any = start if tensors else start._data
+            g: Operand = start if tensors else start._data
             _accumulate(sums, lent, root, g, g)
         for record in reversed(records):
             if record.primitive.outputs > 1:
@@ -279,10 +282,10 @@ def backward_pass(
 
 def _pull_back(
     record: Record,
-    g: Any,
+    g: Operand,
     active: set[Node] | None,
     tensors: bool,
-    sums: dict[Node, Any],
+    sums: dict[Node, Operand],
     lent: set[Node],
     own: set[Node],
     observe: Observer | None,
@@ -293,10 +296,10 @@ def _pull_back(
     trace = None
     if tensors:
         operands, y, trace = inputs, outputs_of(record), compiling()
-    needs = record.needs
+    wrt = record.wrt
     if active is not None:
-        needs = [i for i in needs if node_of(inputs[i]) in active]
-    if primitive.add_cotangent is not None and needs and not tensors:
+        wrt = [i for i in wrt if node_of(inputs[i]) in active]
+    if primitive.add_cotangent is not None and wrt and not tensors:
         # From the second cotangent on, the rule or an addition has allocated the sum.
         node = node_of(inputs[0])
         if node in own and type(sums[node]) is np.ndarray:
@@ -305,11 +308,11 @@ def _pull_back(
         own.add(node)
     rules: Any = primitive.rules  # an input that needs a gradient always has a rule
     together = None
-    if primitive.joint is not None:
+    if primitive.vjp is not None:
         if trace is not None:
             trace.rule = primitive, None
-        together = primitive.joint(g, y, *operands, needs=needs, **attributes)
-    for i in needs:
+        together = primitive.vjp(g, y, *operands, wrt=wrt, **attributes)
+    for i in wrt:
         if together is not None:
             gx = together[i]
         else:
@@ -322,7 +325,7 @@ def _pull_back(
         _accumulate(sums, lent, inputs[i], gx, g, seen)
 
 
-def _gathered(sums: dict[Node, Any], record: Record, targets: set[Node] | None) -> Any:
+def _gathered(sums: dict[Node, Operand], record: Record, targets: set[Node] | None) -> Operand:
     """Return the cotangents of a record's outputs as a tuple, or None if no output has one."""
     parts = tuple(
         [
@@ -333,19 +336,19 @@ def _gathered(sums: dict[Node, Any], record: Record, targets: set[Node] | None) 
     return parts if any(part is not None for part in parts) else None
 
 
-def outputs_of(record: Record) -> Any:
+def outputs_of(record: Record) -> Operand:
     """Return the result of a record's primitive, with its outputs as Tensors on the tape."""
     outputs, residuals = record.primitive.unpack(record.y)
     return record.primitive.pack(on_tape(outputs, record), residuals)
 
 
 def _accumulate(
-    sums: dict[Node, Any],
+    sums: dict[Node, Operand],
     lent: set[Node],
     x: Tensor,
-    gx: Any,
-    g: Any,
-    observe: Callable[[Any], None] | None = None,
+    gx: Operand,
+    g: Operand,
+    observe: Callable[[Operand], None] | None = None,
 ) -> None:
     """Add gx to the cotangent of x, in the shape and dtype of x, unless gx is None.
 
@@ -371,7 +374,7 @@ def _accumulate(
     sums[node] = gx
 
 
-def _unbroadcast(g: Any, shape: tuple[int, ...], alone: bool) -> Any:
+def _unbroadcast(g: Operand, shape: Shape, alone: bool) -> Operand:
     """Return g summed to the shape of an input, over the dimensions that broadcasting added or
     stretched.
 
@@ -388,7 +391,7 @@ def _unbroadcast(g: Any, shape: tuple[int, ...], alone: bool) -> Any:
 
 
 @functools.lru_cache(maxsize=1024)
-def _axes_to_sum(given: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...] | None:
+def _axes_to_sum(given: Shape, shape: Shape) -> tuple[int, ...] | None:
     """Return the axes along which broadcasting repeated `shape` to give `given`, or None."""
     extra = len(given) - len(shape)
     if extra < 0:
@@ -397,7 +400,7 @@ def _axes_to_sum(given: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, .
     return (*range(extra), *stretched) or None
 
 
-def _owned(g: Any, lent: bool) -> Tensor:
+def _owned(g: Operand, lent: bool) -> Tensor:
     """Return g as a Tensor whose array is in C order and belongs to no other object."""
     if isinstance(g, Tensor):
         a = g._data

@@ -4,13 +4,13 @@ Every call of a primitive comes here, including calls in rules, which are writte
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
-from ..arrays import FLOAT32, FLOAT64, Array, as_array, checked
+from ..arrays import FLOAT32, FLOAT64, as_array, checked
 from ..errors import ArgumentError, DtypeError, MinigradError, ShapeError
-from ..ops.primitive import Primitive, set_dispatcher
+from ..ops.primitive import Attributes, Operand, Primitive, set_dispatcher
+from ..types import Array
 from .tape import Record, grad_mode
 from .tensor import TENSORS, Tensor, share
 from .tracer import tracer
@@ -22,7 +22,7 @@ ndarray = np.ndarray
 _WEAK = frozenset({float, int, bool, type(None)})
 
 
-def dispatch(primitive: Primitive, inputs: tuple[Any, ...], attributes: dict[str, Any]) -> Any:
+def dispatch(primitive: Primitive, inputs: tuple[Operand, ...], attributes: Attributes) -> Operand:
     """Run the primitive's forward, and record it if a gradient can flow and recording is on.
 
     If this thread or task has a tracer, the tracer does this instead. The result is a Tensor if an
@@ -37,14 +37,14 @@ def dispatch(primitive: Primitive, inputs: tuple[Any, ...], attributes: dict[str
     # during the pass may compute with Tensors.
     if mode is None and TENSORS.isdisjoint(map(type, inputs)):
         return primitive.forward(*inputs, **attributes)
-    arrays: list[Any] = []
-    needs: list[int] = []
+    arrays: list[Operand] = []
+    wrt: list[int] = []
     lifted = foreign = False
     for x in inputs:
         if isinstance(x, Tensor):
             lifted = True
             if x._requires_grad:
-                needs.append(len(arrays))
+                wrt.append(len(arrays))
             arrays.append(x._data)
         else:
             arrays.append(x)
@@ -58,16 +58,16 @@ def dispatch(primitive: Primitive, inputs: tuple[Any, ...], attributes: dict[str
     except (ValueError, TypeError, OverflowError) as error:
         if isinstance(error, MinigradError):
             raise
-        raise refusal(primitive, arrays, error) from error
+        raise refusal(primitive.name, arrays, error) from error
     if not lifted:
         return y
     if primitive.single and (type(y) is not ndarray or y.dtype is not FLOAT32):
         y = _settled(primitive, y, arrays, attributes)
     record = None
     if primitive.partial:
-        needs = [i for i in needs if primitive.rules[i] is not None]
-    if needs and primitive.differentiable and mode:
-        record = Record(primitive, inputs, arrays, attributes, y, needs)
+        wrt = [i for i in wrt if primitive.rules[i] is not None]
+    if wrt and primitive.differentiable and mode:
+        record = Record(primitive, inputs, arrays, attributes, y, wrt)
     if not primitive.single:
         outputs, residuals = primitive.unpack(y)
         return primitive.pack(on_tape(outputs, record), residuals)
@@ -97,7 +97,7 @@ def on_tape(arrays: Sequence[Array | None], record: Record | None) -> tuple[Tens
     return results
 
 
-def _constant(x: Any, name: str) -> Any:
+def _constant(x: Operand, name: str) -> Operand:
     """Return an input in the form that a record holds: a Tensor, None or a Python number.
 
     NumPy's scalars become Python numbers, so that all numbers are weak.
@@ -112,7 +112,7 @@ def _constant(x: Any, name: str) -> Any:
 
 
 def _settled(
-    primitive: Primitive, y: Any, arrays: Sequence[Any], attributes: dict[str, Any]
+    primitive: Primitive, y: Operand, arrays: Sequence[Operand], attributes: Attributes
 ) -> Array:
     """Return the forward's result as an ndarray of the right dtype.
 
@@ -121,7 +121,7 @@ def _settled(
     """
     array: Array = np.asarray(y)
     if array.dtype.kind == "O":  # NumPy returns objects if an operand is None
-        raise refusal(primitive, arrays, TypeError("NumPy would make Python objects of them"))
+        raise refusal(primitive.name, arrays, TypeError("NumPy would make Python objects of them"))
     if not primitive.promotes or array.dtype.kind != "f" or array.dtype == FLOAT32:
         return array
     given = [a for a in arrays if isinstance(a, np.ndarray)]
@@ -131,26 +131,26 @@ def _settled(
     return np.asarray(primitive.forward(*floats, **attributes)).astype(FLOAT32, copy=False)
 
 
-def refusal(primitive: Any, arrays: Sequence[Any], error: Exception) -> MinigradError:
+def refusal(name: str, arrays: Sequence[Operand], error: Exception) -> MinigradError:
     """Return an error of minigrad for NumPy's error; it names the operation and its operands."""
     shapes = [np.shape(a) for a in arrays if a is not None]
     listed = " and ".join(str(s) for s in shapes)
     if isinstance(error, OverflowError):
         dtypes = " and ".join(str(getattr(a, "dtype", type(a).__name__)) for a in arrays)
         return ArgumentError(
-            f"{primitive.name}: a number does not fit the dtypes, {dtypes}: {error}; use a smaller "
+            f"{name}: a number does not fit the dtypes, {dtypes}: {error}; use a smaller "
             "one, or .astype first"
         )
     if isinstance(error, TypeError):
         dtypes = " and ".join(str(getattr(a, "dtype", type(a).__name__)) for a in arrays)
-        return DtypeError(f"{primitive.name}: not defined for {dtypes}: {error}")
+        return DtypeError(f"{name}: not defined for {dtypes}: {error}")
     try:
         np.broadcast_shapes(*shapes)
     except ValueError:
         return ShapeError(
-            f"{primitive.name}: shapes {listed} do not broadcast; dimensions, aligned at the last, "
+            f"{name}: shapes {listed} do not broadcast; dimensions, aligned at the last, "
             "must be equal or 1 (reshape or unsqueeze one?)"
         )
     if len({s for s in shapes if s}) < 2:
-        return ArgumentError(f"{primitive.name}: {error}")
-    return ShapeError(f"{primitive.name}: shapes {listed} do not fit: {error}")
+        return ArgumentError(f"{name}: {error}")
+    return ShapeError(f"{name}: shapes {listed} do not fit: {error}")

@@ -1,23 +1,25 @@
 """The operators and methods of a Tensor call primitives, or functions made of primitives."""
 
 import builtins
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from .. import ops
-from ..arrays import FLOAT32, FLOAT64, Array, checked_dtype
+from ..arrays import FLOAT32, FLOAT64, checked_dtype
 from ..errors import DtypeError, ShapeError
+from ..ops.primitive import Operand
+from ..types import Array
 from .tape import grad_mode
 from .tracer import refuse_in_trace
 
 if TYPE_CHECKING:
-    from .tensor import Tensor
+    from .tensor import Tensor, TensorLike
 
-Binary = Callable[[Any, Any], "Tensor"]
-Method = Callable[..., "Tensor"]
+Binary: TypeAlias = Callable[[Operand, "TensorLike"], "Tensor"]
+Method: TypeAlias = Callable[..., "Tensor"]
 
 
 def _binary(function: Method) -> Binary:
@@ -34,7 +36,7 @@ def _method(function: Method) -> Method:
 
 
 def _unary(primitive: ops.Primitive) -> Method:
-    def method(self: Any) -> Any:
+    def method(self: "Tensor") -> "Tensor":
         return primitive(self)
 
     method.__doc__ = f"{primitive.__doc__}; elementwise, see mg.{primitive.name}"
@@ -47,7 +49,7 @@ def _logical(primitive: ops.Primitive, symbol: str) -> Binary:
     Integers are refused, since NumPy and PyTorch apply these operators to their bits.
     """
 
-    def method(self: Any, *other: Any) -> Any:
+    def method(self: "Tensor", *other: "TensorLike") -> "Tensor":
         for x in (self, *other):
             dtype = x.dtype if hasattr(x, "dtype") else np.asarray(x).dtype
             if dtype.kind != "b":
@@ -69,7 +71,7 @@ def _in_place(function: Method, symbol: str) -> Binary:
 
     name = f"{symbol}, which writes in place"
 
-    def method(self: Any, other: Any) -> Any:
+    def method(self: "Tensor", other: "TensorLike") -> "Tensor":
         if self._record is None and self._requires_grad and grad_mode.get():
             return self._overwrite(self, name)  # raises an error that asks for no_grad
         result = function(self, other)
@@ -117,7 +119,7 @@ class Operators:
     flatten, transpose = _method(ops.flatten), _method(ops.transpose)
     broadcast_to = _method(ops.broadcast_to)
 
-    def reshape(self, *shape: Any) -> "Tensor":
+    def reshape(self, *shape: int | Sequence[int]) -> "Tensor":
         """Return the elements in C order in another shape, given as ints or as one tuple.
 
         One size may be -1 and is then computed from the others. The result shares the memory of
@@ -126,7 +128,7 @@ class Operators:
         y: Tensor = ops.reshape(self, _sizes(shape))
         return y
 
-    def permute(self, *axes: Any) -> "Tensor":
+    def permute(self, *axes: int | Sequence[int]) -> "Tensor":
         """Return a view whose dimension i is dimension axes[i] of this Tensor.
 
         axes: ints, or one tuple of them. Errors: ArgumentError.
@@ -149,7 +151,7 @@ class Operators:
         """Return a copy through which gradients flow."""
         return self.astype(self._data.dtype)
 
-    def astype(self: Any, dtype: DTypeLike) -> "Tensor":
+    def astype(self: Operand, dtype: DTypeLike) -> "Tensor":
         """Return a copy in another dtype; gradients flow back in the old. Errors: DtypeError."""
         y: Tensor = ops.astype(self, dtype=checked_dtype(dtype, "astype"))
         return y
@@ -215,5 +217,5 @@ class Operators:
         return np.asarray(self._data, dtype)
 
 
-def _sizes(given: tuple[Any, ...]) -> Any:
+def _sizes(given: tuple[Any, ...]) -> Sequence[int]:
     return given[0] if len(given) == 1 and isinstance(given[0], (tuple, list)) else given

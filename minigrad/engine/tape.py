@@ -8,16 +8,22 @@ of their numbers. This file also has the modes that turn recording off and on.
 import inspect
 import itertools
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ContextDecorator
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from weakref import ref
 
 from ..errors import DtypeError
-from ..ops.primitive import MAX_OUTPUTS, Primitive
+from ..ops.primitive import MAX_OUTPUTS, Attributes, Operand, Primitive
 
 if TYPE_CHECKING:
     from .tensor import Tensor
+
+F = TypeVar("F", bound=Callable[..., object])
+# The module calls that are running, innermost first: a reference to the module, the time of the
+# call, and the outer calls.
+Scopes: TypeAlias = "tuple[ref[Any], int, Scopes] | None"
 
 # One clock numbers records and changes in place, so that one comparison tells whether a Tensor was
 # changed after it was recorded. next() is atomic in CPython. The clock advances by MAX_OUTPUTS, so
@@ -53,7 +59,7 @@ class Record:
     y: the result of the forward, for rules that read it. It holds arrays, since a reference to the
         result's Tensor would make a cycle. inputs, arrays and y are None after backward has freed
         the record.
-    needs: the positions of the inputs that gradients flow to.
+    wrt: the positions of the inputs that gradients flow to.
     number: the number of the first output; other outputs have the numbers that follow.
     changed: whether an output was changed in place after it was made.
     scopes: the module calls that were running when the record was made, innermost first, as
@@ -65,36 +71,36 @@ class Record:
         "attributes",
         "changed",
         "inputs",
-        "needs",
         "number",
         "primitive",
         "scopes",
+        "wrt",
         "y",
     )
 
     def __init__(
         self,
         primitive: Primitive,
-        inputs: Any,
-        arrays: Any,
-        attributes: dict[str, Any],
-        y: Any,
-        needs: Sequence[int],
+        inputs: Sequence[Operand],
+        arrays: Sequence[Operand],
+        attributes: Attributes,
+        y: Operand,
+        wrt: Sequence[int],
     ) -> None:
         self.primitive = primitive
-        self.inputs = inputs
-        self.arrays = arrays
+        self.inputs: Any = inputs  # Any, since it is None when the record has been freed
+        self.arrays: Any = arrays
         self.attributes = attributes
         self.y = y
-        self.needs = needs
-        self.scopes: Any = None
+        self.wrt = wrt
+        self.scopes: Scopes = None
         self.changed = False
         self.number = next(clock)
 
     def free(self) -> None:
         """Drop the inputs and the result; the record itself stays, so a second backward raises."""
         self.inputs = self.arrays = self.y = None
-        self.needs = ()
+        self.wrt = ()
 
     def __repr__(self) -> str:
         return f"<record {self.number}: {self.primitive.name}>"
@@ -112,7 +118,7 @@ def tape(roots: Iterable["Tensor"]) -> list[Record]:
         record = stack.pop()
         if record.number not in found:
             found[record.number] = record
-            for i in record.needs:
+            for i in record.wrt:
                 parent = record.inputs[i]._record
                 if parent is not None:
                     stack.append(parent)
@@ -141,7 +147,7 @@ class _GradMode(ContextDecorator):
 
     _enabled: bool
 
-    def __new__(cls, function: Any = None) -> Any:
+    def __new__(cls, function: Callable[..., object] | None = None) -> Any:
         """Return a context manager, or the decorated function if used without parentheses."""
         return super().__new__(cls) if function is None else cls()(function)
 
@@ -161,7 +167,7 @@ class _GradMode(ContextDecorator):
         grad_mode.set(mode)
         _before.set(rest)
 
-    def __call__(self, function: Any) -> Any:
+    def __call__(self, function: F) -> F:
         if not callable(function):
             raise DtypeError(
                 f"{type(self).__name__}: expected a function to decorate, got "

@@ -1,16 +1,18 @@
 """A Tensor holds an array, its gradient and the record that made it; `tensor` makes one."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from ..arrays import FLOAT32, Array, as_array, checked, checked_dtype, plain
+from ..arrays import FLOAT32, as_array, checked, checked_dtype, to_ndarray
 from ..checks import flag
 from ..errors import DtypeError, GradError, ShapeError
 from ..kernels.threading.pool import pool_for
 from ..ops.inplace import COPY, Update
+from ..ops.primitive import Operand
+from ..types import Array
 from .operators import Operators
 from .tape import Record, bindings, grad_mode, stamp_change
 from .tracer import compiling, refuse_in_trace, runs_again
@@ -64,7 +66,7 @@ class Tensor(Operators):
         return self._data
 
     @data.setter
-    def data(self, value: Any) -> None:
+    def data(self, value: ArrayLike) -> None:
         refuse_in_trace("assigning to .data")
         new = checked(np.asarray(value), "Tensor.data")
         if new.shape != self.shape or new.dtype != self.dtype:
@@ -178,7 +180,7 @@ class Tensor(Operators):
 
     # --- changes in place -----------------------------------------------------------------------
 
-    def copy_(self, other: Any) -> "Tensor":
+    def copy_(self, other: "TensorLike") -> "Tensor":
         """Overwrite the elements with those of `other`, broadcast and converted; return self.
 
         Errors: GradError on the result of an operation, or, unless in no_grad, on a Tensor that
@@ -186,7 +188,7 @@ class Tensor(Operators):
         """
         return self._overwrite(other, "copy_")
 
-    def _overwrite(self, other: Any, name: str) -> "Tensor":
+    def _overwrite(self, other: "TensorLike", name: str) -> "Tensor":
         owner = self if self._base is None else self._base
         if owner._record is not None:
             raise GradError(
@@ -197,7 +199,7 @@ class Tensor(Operators):
                 f"{name}: a leaf that requires grad may change only inside mg.no_grad(); elsewhere "
                 "make a new Tensor, as x = x + y does"
             )
-        new = other if isinstance(other, Tensor) else checked(plain(other, name), name)
+        new = other if isinstance(other, Tensor) else checked(to_ndarray(other, name), name)
         if not np.can_cast(new.dtype, self.dtype, "same_kind"):
             raise DtypeError(
                 f"{name}: cannot copy {new.dtype} into {self.dtype}; use .astype first"
@@ -228,7 +230,7 @@ class Tensor(Operators):
         dtype = "" if self.dtype == FLOAT32 else f", dtype={self.dtype}"
         return f"{name}({text}{dtype}{', requires_grad=True' if self._requires_grad else ''})"
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         """Support pickle and copy.deepcopy, which copy the data without tape and gradient."""
         refuse_in_trace("copying or pickling a Tensor")
         if self._record is not None:
@@ -240,7 +242,7 @@ class Tensor(Operators):
 TensorLike: TypeAlias = Tensor | ArrayLike
 
 # The type of the function that Tensor.backward calls, which backward.py defines.
-Backward = Callable[[Tensor, Any, bool | None, bool], None]
+Backward = Callable[[Tensor, Tensor | Array | None, bool | None, bool], None]
 _backward: Backward
 
 
@@ -261,7 +263,7 @@ def _rebuild(cls: type[Tensor], data: Array, requires_grad: bool) -> Tensor:
     return result
 
 
-def mark_changed(*changed: Any) -> None:
+def mark_changed(*changed: object) -> None:
     """Mark the Tensors among `changed` as changed in place, all at the same time of the clock."""
     if not changed:
         return
@@ -274,7 +276,7 @@ def mark_changed(*changed: Any) -> None:
                 owner._record.changed = True
 
 
-def change(update: Update, *inputs: Any) -> None:
+def change(update: Update, *inputs: Operand) -> None:
     """Run an update in place on Tensors, arrays and numbers, and mark the Tensors that it changes.
 
     While a compiler traces, the update is recorded instead, and every compiled call runs it.
@@ -285,7 +287,9 @@ def change(update: Update, *inputs: Any) -> None:
     change_all([(update, inputs)], changed)
 
 
-def change_all(updates: Sequence[tuple[Update, Sequence[Any]]], changed: Sequence[Any]) -> None:
+def change_all(
+    updates: Sequence[tuple[Update, Sequence[Operand]]], changed: Sequence[object]
+) -> None:
     """Run updates in place with their inputs, in order, and mark the Tensors among `changed`.
 
     The inputs are arrays and numbers. While a compiler traces, the inputs may be Tensors, and the
@@ -313,7 +317,7 @@ def share(view: Tensor, source: Tensor) -> Tensor:
 # --- making Tensors -----------------------------------------------------------------------------
 
 
-def tensor(data: Any, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
+def tensor(data: TensorLike, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
     """Return a Tensor with a copy of `data`.
 
     Lists and Python numbers become float32, but lists of booleans stay boolean; arrays keep their
@@ -325,7 +329,9 @@ def tensor(data: Any, dtype: DTypeLike | None = None, requires_grad: bool = Fals
     (tensor([1., 2.]), tensor([1, 2], dtype=int64), dtype('bool'))
     """
     if runs_again() and not isinstance(data, (Tensor, np.ndarray)):
-        data = np.array(as_array(data, "tensor") if dtype is None else plain(data, "tensor"), dtype)
+        data = np.array(
+            as_array(data, "tensor") if dtype is None else to_ndarray(data, "tensor"), dtype
+        )
     if runs_again():  # copy by an operation, so that the trace records it
         x = as_tensor(data, "tensor").detach()
         copy = x.astype(x.dtype if dtype is None else dtype)
@@ -335,7 +341,7 @@ def tensor(data: Any, dtype: DTypeLike | None = None, requires_grad: bool = Fals
     if dtype is None:
         given = as_array(data, "tensor")
     else:
-        given, dtype = plain(data, "tensor"), checked_dtype(dtype, "tensor")
+        given, dtype = to_ndarray(data, "tensor"), checked_dtype(dtype, "tensor")
     if given.dtype.kind not in "biuf":
         checked(given, "tensor")  # NumPy would parse text and drop imaginary parts
     result = Tensor(checked(np.array(given, dtype, order="C"), "tensor"))
@@ -344,7 +350,7 @@ def tensor(data: Any, dtype: DTypeLike | None = None, requires_grad: bool = Fals
     return result
 
 
-def as_tensor(x: Any, name: str) -> Tensor:
+def as_tensor(x: TensorLike, name: str) -> Tensor:
     """Return x itself if it is a Tensor, else a constant, which shares the memory of an array x.
 
     name: the operation that errors name. Errors: those of `tensor`.

@@ -9,14 +9,20 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
 from ..errors import TraceError
 from ..ops.inplace import Update
-from ..ops.primitive import Primitive
+from ..ops.primitive import Attributes, Operand, Primitive
 
 if TYPE_CHECKING:
-    from .tensor import Tensor
+    from .tensor import Tensor, TensorLike
+
+# What stands for an array while a compiler traces: it has a shape and a dtype, but no elements. It
+# stands for Any, since a Tensor holds it in place of an array.
+StandIn: TypeAlias = Any
+# A function that returns an array, or a number, which may be another one in each call.
+Fetch: TypeAlias = Callable[[], Any]
 
 
 class Tracer(Protocol):
@@ -24,28 +30,29 @@ class Tracer(Protocol):
 
     runs_again: bool  # whether this is a StepTracer
 
-    def apply(self, primitive: Primitive, inputs: Sequence[Any], attributes: dict[str, Any]) -> Any:
+    def apply(
+        self, primitive: Primitive, inputs: Sequence[Operand], attributes: Attributes
+    ) -> Operand:
         """Apply the primitive, and return the result of its call."""
 
 
 class StepTracer(Tracer, Protocol):
     """A StepTracer records a step for a compiler, so that it can run again with other values.
 
-    A Tensor that a traced operation returns holds a stand-in instead of an array. A stand-in has a
-    shape and a dtype, but no elements.
+    A Tensor that a traced operation returns holds a stand-in instead of an array.
     """
 
     # During a backward pass: the primitive whose rule is running, and the position of the rule's
-    # input (None for a joint rule); None outside a backward pass.
+    # input (None for a rule for all inputs); None outside a backward pass.
     rule: tuple[Primitive, int | None] | None
 
-    def data(self, x: "Tensor") -> Any:
+    def data(self, x: "Tensor") -> StandIn:
         """Return the stand-in for the array of a Tensor, also if it comes from outside the step."""
 
-    def tensor(self, x: Any, name: str) -> "Tensor":
+    def tensor(self, x: "TensorLike", name: str) -> "Tensor":
         """Return an array, list or number as a Tensor; `name`: the operation that errors name."""
 
-    def update(self, update: Update, *inputs: Any) -> None:
+    def update(self, update: Update, *inputs: Operand) -> None:
         """Record an update in place of Tensors and arrays; the caller does not run it."""
 
     def reads_gradient(self, leaf: "Tensor") -> None:
@@ -54,16 +61,16 @@ class StepTracer(Tracer, Protocol):
     def cleared(self, leaf: "Tensor") -> None:
         """Record that the step will overwrite `.grad` of a leaf."""
 
-    def source(self, fetch: Callable[[], Any], name: str, owner: "Tensor | None" = None) -> Any:
+    def source(self, fetch: Fetch, name: str, owner: "Tensor | None" = None) -> StandIn:
         """Return the stand-in for an array that every call of the step gets from `fetch`."""
 
-    def has_source(self, fetch: Callable[[], Any]) -> bool:
+    def has_source(self, fetch: Fetch) -> bool:
         """Return whether the step has called `source` with an equal `fetch` before."""
 
-    def guard(self, look: Callable[[], Any]) -> None:
+    def guard(self, look: Callable[[], object]) -> None:
         """Make the trace valid only while `look` returns the same as now."""
 
-    note_module: Callable[[Any], None]  # called with each Module before the Module is called
+    note_module: Callable[[object], None]  # called with each Module before the Module is called
 
 
 # The tracer of this thread or task.

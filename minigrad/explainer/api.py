@@ -3,20 +3,20 @@
 import os
 import sys
 from collections.abc import Mapping
-from typing import Any
 
-from ..arrays import Array
 from ..engine.backward import initial_cotangent
 from ..engine.tape import Record, tape
-from ..engine.tensor import Tensor
+from ..engine.tensor import Tensor, TensorLike
 from ..engine.tracer import refuse_in_trace
 from ..errors import ArgumentError, DtypeError, GradError
+from ..types import Array
 from .analysis.paths import MAX_PATHS, Path, count_paths, paths_to
 from .analysis.wording import counted
 from .derive.derivation import Derivation
-from .derive.names import Names
+from .derive.evaluate import Values
 from .derive.scopes import Scope
 from .derive.steps import Variable
+from .derive.user_names import Named, UserNames
 from .graph.dot import dot
 from .graph.graph import Graph, graph_of
 from .graph.svg import draw
@@ -123,7 +123,7 @@ class Explanation:
     # --- values --------------------------------------------------------------------------------
 
     @property
-    def given(self) -> dict[str, Any]:
+    def given(self) -> Values:
         """Return what `evaluate` needs besides the text: the values that no line computes.
 
         They are copies of arrays, and the primitives that minigrad does not declare itself.
@@ -173,7 +173,7 @@ class Explanation:
 
 
 def explain(
-    result: Tensor, gradient: Any = None, *, names: Mapping[str, Any] | None = None
+    result: Tensor, gradient: TensorLike | None = None, *, names: Mapping[str, Named] | None = None
 ) -> Explanation:
     """Explain how `result` was computed and how its gradients follow, rule by rule; print it.
 
@@ -229,7 +229,11 @@ def explain(
     frame = sys._getframe(1)
     seen = (frame.f_locals, frame.f_globals) if names is None else ()
     derivation = Derivation(
-        result, start, gradient is not None, records, Names({} if names is None else names, seen)
+        result,
+        start,
+        gradient is not None,
+        records,
+        UserNames({} if names is None else names, seen),
     )
     return Explanation(derivation)
 

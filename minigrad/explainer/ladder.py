@@ -9,18 +9,18 @@ import inspect
 import textwrap
 import timeit
 from collections.abc import Callable, Collection
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from .. import functional as F
 from .. import ops
-from ..arrays import Array
-from ..compiler import compile
+from ..compiler import CompiledFunction, compile
 from ..engine.backward import grad
-from ..engine.tensor import Tensor, as_tensor, tensor
+from ..engine.tensor import Tensor, TensorLike, as_tensor, tensor
 from ..errors import ArgumentError, DtypeError
 from ..kernels.batchnorm import rows as kernels
+from ..types import Array
 from . import evaluate, explain
 from .api import Explanation
 
@@ -76,7 +76,7 @@ def explained(batch: Batch) -> Explanation:
     """Return the derivation of the composed form, under the names of mathematics."""
     x, gamma, beta = (tensor(a, requires_grad=True) for a in batch[:3])
     y = F.batch_norm(x, weight=gamma, bias=beta, training=True, eps=EPS, fused=False)
-    names = {"x": x, "gamma": gamma, "beta": beta, "y": y, "g": batch.g}
+    names: dict[str, Tensor | Array] = {"x": x, "gamma": gamma, "beta": beta, "y": y, "g": batch.g}
     return explain(y, batch.g, names=names)
 
 
@@ -132,11 +132,11 @@ def by_kernel(batch: Batch) -> Gradients:
     return by_tape(batch, fused=True)
 
 
-def compiled() -> Any:
+def compiled() -> CompiledFunction:
     """Return a compiled function of x, gamma, beta and g, made of the composed form."""
 
     @compile
-    def gradients(x: Tensor, gamma: Tensor, beta: Tensor, g: Tensor) -> Any:
+    def gradients(x: Tensor, gamma: Tensor, beta: Tensor, g: Tensor) -> tuple[Tensor | None, ...]:
         inputs = [p.requires_grad_() for p in (x.detach(), gamma.detach(), beta.detach())]
         x, gamma, beta = inputs
         y = F.batch_norm(x, weight=gamma, bias=beta, training=True, eps=EPS, fused=False)
@@ -153,7 +153,12 @@ STATISTICS = ("mean", "var", "mean_in_var")
 
 
 def what_if(
-    x: Any, gamma: Any = None, beta: Any = None, *, detach: Collection[str] = (), eps: float = EPS
+    x: TensorLike,
+    gamma: TensorLike | None = None,
+    beta: TensorLike | None = None,
+    *,
+    detach: Collection[str] = (),
+    eps: float = EPS,
 ) -> Tensor:
     """Return F.batch_norm of x in training, with some statistics taken for constants.
 
@@ -260,7 +265,7 @@ def rungs(batch: Batch) -> list[Rung]:
     ]
 
 
-def _source(function: Callable[..., Any]) -> str:
+def _source(function: Callable[..., object]) -> str:
     return textwrap.dedent(inspect.getsource(function)).strip()
 
 

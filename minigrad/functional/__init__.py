@@ -1,8 +1,9 @@
 """The public functions take Tensors or arrays (constants), and return Tensors.
 
 Names, arguments and defaults are PyTorch's, but an axis is called `axis`, not `dim`. Error messages
-name the function, what it got and what it expected. Read activations.py, layers.py, losses.py,
-batchnorm.py, then array_functions.py, custom.py and settings.py, which `minigrad` itself exports.
+name the function, what it got and what it expected. Read activations.py, layers.py, losses.py and
+batchnorm.py. `minigrad` itself exports what the other files define: array_functions.py (mg.exp and
+the like), custom.py (mg.primitive) and settings.py (mg.manual_seed, mg.set_num_threads).
 """
 
 from .activations import (

@@ -2,13 +2,14 @@
 
 import functools
 import inspect
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 from .. import ops
-from ..engine.tensor import Tensor, as_tensor
+from ..engine.tensor import Tensor, TensorLike, as_tensor
+from ..ops.primitive import Attribute
 
-Function = Callable[..., Tensor]
+Function: TypeAlias = Callable[..., Tensor]
 
 # The end of the docstring of every elementwise function.
 ELEMENTWISE = (
@@ -26,7 +27,7 @@ def public(function: Function, more: str = "") -> Function:
     """
     name = getattr(function, "name", None) or function.__name__
 
-    def called(*inputs: Any, **options: Any) -> Tensor:
+    def called(*inputs: TensorLike, **options: Attribute) -> Tensor:
         if inputs and not any(isinstance(x, Tensor) for x in inputs):
             inputs = (as_tensor(inputs[0], name), *inputs[1:])
         return function(*inputs, **options)
@@ -45,7 +46,7 @@ def joining(function: Function) -> Function:
     """Return a public version of a function of a list of tensors, which converts each of them."""
 
     @functools.wraps(function)
-    def public(tensors: Any, axis: int = 0) -> Tensor:
+    def public(tensors: Sequence[TensorLike], axis: int = 0) -> Tensor:
         return function([as_tensor(t, function.__name__) for t in tensors], axis)
 
     public.__module__ = "minigrad"

@@ -17,10 +17,8 @@ public names are F.batch_norm and nn.BatchNorm1d/2d/3d.
 """
 
 import math
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .. import ops
 from ..arrays import FLOAT32, FLOAT64
@@ -28,8 +26,10 @@ from ..checks import ABOVE_0, flag, number
 from ..engine.tensor import Tensor, TensorLike, as_tensor, change
 from ..engine.tracer import runs_again
 from ..errors import ArgumentError, DtypeError, ShapeError
-from ..kernels.batchnorm.dispatch import MEAN, VAR
+from ..kernels.batchnorm.entry_points import MEAN, VAR
 from ..ops.inplace import RUNNING
+from ..ops.primitive import Operand
+from ..types import Array
 
 
 def batch_norm(
@@ -39,7 +39,7 @@ def batch_norm(
     weight: TensorLike | None = None,
     bias: TensorLike | None = None,
     training: bool = False,
-    momentum: Any = 0.1,
+    momentum: float | Tensor = 0.1,
     eps: float = 1e-5,
     fused: bool = True,
     activation: str | None = None,
@@ -82,7 +82,8 @@ def batch_norm(
         raise ArgumentError(f"batch_norm: activation is 'relu' or None, got {activation!r:.40}")
     relu = activation is not None
     gamma, beta = _by_channel("weight", weight, x), _by_channel("bias", bias, x)
-    mean = var = None
+    mean: Operand = None
+    var: Operand = None
     if not training:
         mean = _by_channel("running_mean", running_mean, x, wide=True)
         var = _by_channel("running_var", running_var, x, wide=True)
@@ -94,7 +95,7 @@ def batch_norm(
     y: Tensor
     if fused:
         given = () if training else (mean, var)
-        result: Any = ops.batch_norm(x, gamma, beta, *given, eps=eps, relu=relu)
+        result: Operand = ops.batch_norm(x, gamma, beta, *given, eps=eps, relu=relu)
         y, (stats, _) = result
         rows = Tensor(stats) if runs_again() else stats
         batch_mean, batch_var = rows[MEAN], rows[VAR]
@@ -109,7 +110,7 @@ def batch_norm(
 
 
 def _composed(
-    x: Tensor, gamma: Any, beta: Any, mean: Any, var: Any, eps: float
+    x: Tensor, gamma: Operand, beta: Operand, mean: Operand, var: Operand, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return y, the mean and the variance; if `mean` is None, these are the batch's."""
     axes = (0, *range(2, x.ndim))
@@ -159,14 +160,14 @@ def _check(x: Tensor, running_mean: object, running_var: object, training: bool)
         )
 
 
-def _array(name: str, p: Any, x: Tensor) -> NDArray[Any]:
+def _array(name: str, p: TensorLike | None, x: Tensor) -> Array:
     """Return the array of a parameter or statistic.
 
     Errors: ShapeError unless it has shape (C,), DtypeError unless it is a Tensor or an array.
     """
     if not isinstance(p, (Tensor, np.ndarray)):
         raise DtypeError(f"batch_norm: {name} must be a Tensor or an array, got {type(p).__name__}")
-    array: NDArray[Any] = p._data if isinstance(p, Tensor) else p
+    array: Array = p._data if isinstance(p, Tensor) else p
     shape = x._data.shape
     if array.shape != shape[1:2]:
         raise ShapeError(
@@ -176,15 +177,18 @@ def _array(name: str, p: Any, x: Tensor) -> NDArray[Any]:
     return array
 
 
-def _by_channel(name: str, p: Any, x: Tensor, wide: bool = False) -> Any:
+def _by_channel(name: str, p: TensorLike | None, x: Tensor, wide: bool = False) -> Tensor | None:
     """Return a parameter or statistic as a Tensor of shape (C,) in the dtype of x, or None.
 
     wide: whether to keep float64 if x is float32.
     """
     if p is None:
         return None
-    like = isinstance(p, Tensor) and p._data.dtype is x._data.dtype
-    if like and p._data.shape == x._data.shape[1:2]:
+    if (
+        isinstance(p, Tensor)
+        and p._data.dtype is x._data.dtype
+        and p._data.shape == x._data.shape[1:2]
+    ):
         return p
     array = _array(name, p, x)
     p = as_tensor(p, f"batch_norm: {name}")
@@ -193,7 +197,7 @@ def _by_channel(name: str, p: Any, x: Tensor, wide: bool = False) -> Any:
     return p.astype(x.dtype)
 
 
-def _check_update(name: str, p: Any, x: Tensor) -> None:
+def _check_update(name: str, p: TensorLike | None, x: Tensor) -> None:
     """Raise an ArgumentError unless a running statistic can be updated in place."""
     array = _array(name, p, x)
     if not array.flags.writeable or array.dtype not in (FLOAT32, FLOAT64):
@@ -203,7 +207,7 @@ def _check_update(name: str, p: Any, x: Tensor) -> None:
         )
 
 
-def check_eps(operation: str, eps: Any, training: bool) -> float:
+def check_eps(operation: str, eps: object, training: bool) -> float:
     """Return eps as a float.
 
     Errors: ArgumentError unless it is finite and at least 0, or above 0 in training.
@@ -212,7 +216,7 @@ def check_eps(operation: str, eps: Any, training: bool) -> float:
     return number(operation, "eps", eps, ABOVE_0 if training else 0, hint=hint)
 
 
-def check_momentum(operation: str, momentum: Any) -> Any:
+def check_momentum(operation: str, momentum: float | Tensor) -> float | Tensor:
     """Return momentum as a float; while a compiler traces, a Tensor is returned unchanged.
 
     Errors: ArgumentError unless 0 <= momentum <= 1.

@@ -2,25 +2,37 @@
 
 import functools
 import inspect
+import keyword
+import sys
 import types
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
 from .. import ops
+from ..arrays import checked
 from ..engine.tensor import Tensor
-from ..errors import ArgumentError, DtypeError, ShapeError
-from ..ops.primitive import Formula, Rule
+from ..errors import ArgumentError, DtypeError, MinigradError, ShapeError
+from ..ops.primitive import (
+    FORMULA_WORDS,
+    Attribute,
+    Attributes,
+    Formula,
+    Forward,
+    Operand,
+    Rule,
+)
+from ..types import Array, Shape
 from . import array_functions
 from ._public import Function, public
 
-Shape = tuple[int, ...]
+# Where each of the user's primitives is declared: the module and the qualified name of the code.
+_places: dict[str, tuple[str, str]] = {}
 
 
 def primitive(
     name: str,
-    forward: Callable[..., Any],
+    forward: Forward,
     vjp: Rule | Sequence[Rule | None] | None,
     formula: Formula = None,
 ) -> Function:
@@ -29,9 +41,12 @@ def primitive(
     It is differentiated, to any order, explained and traced like minigrad's own operations.
     mg.compile runs its forward in NumPy, between compiled functions.
 
-    name: a new name, which errors and explanations use.
+    name: a new name, which errors and explanations use. A declaration that runs again, such as a
+        cell of a notebook, replaces its primitive: functions that it has returned before, and what
+        was recorded or compiled with them, keep the old one.
     forward: `forward(*arrays, **attributes) -> array`, a pure function of NumPy arrays of any
-        shapes; inputs that are no arrays, such as numbers, are passed unchanged.
+        shapes, which are copies; inputs that are no arrays, such as numbers, are passed unchanged.
+        The result is an array of float32, float64, integers or booleans.
     vjp: the vector-Jacobian products. A function `vjp(g, y, *inputs, **attributes)` returns a tuple
         with a cotangent for each input, or None for an input without a derivative. g is the
         cotangent of the result y, in the shape of y. The cotangent of an input has the shape of the
@@ -41,8 +56,8 @@ def primitive(
         and functions of minigrad, not of NumPy, since derivatives of higher order are recorded from
         them. None: the result is a constant.
     formula: the forward as an expression, which explanations print and evaluate. Its names are the
-        input names in the vjp, the attributes, and functions of minigrad. Without a formula,
-        explanations print a call by name.
+        input names in the vjp, the attributes, which may have defaults in the forward, and
+        functions of minigrad. Without a formula, explanations print a call by name.
 
     Integers become float32 where the result has fractions. Errors: ArgumentError for a name that is
     taken or no identifier, and for the wrong number of rules, inputs or cotangents; ShapeError for
@@ -54,7 +69,8 @@ def primitive(
     >>> dx.tolist(), mg.grad(dx.sum(), x)[0].tolist()
     ([3.0, 12.0], [6.0, 12.0])
     """
-    _check_name(name)
+    place = _place_of(sys._getframe(1))
+    _check_name(name, place)
     if not callable(forward):
         raise DtypeError(f"primitive {name!r}: forward must be a function, got {forward!r:.60}")
     rules = tuple(vjp) if isinstance(vjp, (tuple, list)) else None
@@ -65,17 +81,27 @@ def primitive(
                 f"functions or None, got {rule!r:.60}"
             )
     _check_formula(name, formula)
+    ops.TABLE.pop(name, None)
     declared = ops.primitive(
         name,
         _checked_forward(name, forward, rules),
-        _checked_joint(name, vjp) if rules is None else _checked_rules(name, rules),  # type: ignore[arg-type]
+        _checked_vjp(name, vjp) if rules is None else _checked_rules(name, rules),  # type: ignore[arg-type]
         formula=formula,
         promotes=True,
     )
+    _places[name] = place
     return public(declared, f"Declared by mg.primitive({name!r}, ...).")
 
 
-def _check_name(name: Any) -> None:
+def _place_of(frame: types.FrameType) -> tuple[str, str]:
+    """Return the module and the qualified name of the code that a frame runs."""
+    code = frame.f_code
+    name = getattr(code, "co_qualname", code.co_name)  # new in Python 3.11
+    # IPython numbers the lines of cells in this name.
+    return frame.f_globals.get("__name__", ""), "" if name.startswith("<") else name
+
+
+def _check_name(name: object, place: tuple[str, str]) -> None:
     if not isinstance(name, str):
         raise DtypeError(f"primitive: the name must be a str, got {name!r:.60}")
     if not name.isidentifier():
@@ -83,15 +109,25 @@ def _check_name(name: Any) -> None:
             f"primitive: {name!r} is no identifier, which explanations need; use letters, digits "
             "and underscores"
         )
-    if name in ops.TABLE or hasattr(array_functions, name):
-        known = ops.TABLE.get(name)
-        whose = "your own" if known is not None and name not in ops.BUILTIN else "minigrad's"
+    if keyword.iskeyword(name):
         raise ArgumentError(
-            f"primitive: {name!r} is {whose} already; choose a name that no primitive has"
+            f"primitive: {name!r} is a keyword of Python, which no formula can call; choose "
+            f"another name, such as {name}_"
+        )
+    if name in ops.BUILTIN or name in FORMULA_WORDS or hasattr(array_functions, name):
+        raise ArgumentError(
+            f"primitive: {name!r} is minigrad's already; choose a name that no primitive has"
+        )
+    if name in ops.TABLE and _places.get(name) != place:
+        module, function = _places.get(name, ("another module", ""))
+        where = f"{module}, in {function}" if function else module
+        raise ArgumentError(
+            f"primitive: {name!r} is your own already, declared by {where}; only that declaration "
+            "may run again; choose another name"
         )
 
 
-def _check_formula(name: str, formula: Any) -> None:
+def _check_formula(name: str, formula: object) -> None:
     if formula is None or callable(formula):
         return
     if not isinstance(formula, str):
@@ -107,36 +143,38 @@ def _check_formula(name: str, formula: Any) -> None:
         ) from error
 
 
-def _checked_forward(
-    name: str, forward: Callable[..., Any], rules: tuple[Rule | None, ...] | None
-) -> Callable[..., Any]:
-    """Return a forward that checks inputs and result, and copies a result that is a view."""
+def _checked_forward(name: str, forward: Forward, rules: tuple[Rule | None, ...] | None) -> Forward:
+    """Return a forward that checks inputs and result, and gets copies of the inputs."""
 
-    def checked(*arrays: Any, **attributes: Any) -> Any:
+    @functools.wraps(forward, updated=())
+    def run(*arrays: Operand, **attributes: Attribute) -> Array:
         if rules is not None and len(arrays) != len(rules):
             raise ArgumentError(
                 f"{name}: got {len(arrays)} inputs, but its vjp has {len(rules)} rules; give one "
                 "for each input, None where there is no gradient"
             )
-        y = forward(*arrays, **attributes)
+        # A forward may overwrite its inputs, and return one of them.
+        copies = [np.array(a) if isinstance(a, np.ndarray) else a for a in arrays]
+        y = forward(*copies, **attributes)
         if not isinstance(y, (np.ndarray, np.generic, float, int)):
             raise DtypeError(
                 f"{name}: its forward returned {type(y).__name__}, expected an array; write it "
                 "with functions of NumPy"
             )
-        y = np.asarray(y)
-        return y.copy() if any(np.may_share_memory(y, a) for a in arrays if a is not None) else y
+        return checked(np.asarray(y), name)
 
-    return checked
+    return run
 
 
-def _checked_joint(name: str, vjp: Rule | None) -> Rule | None:
-    """Return a joint rule that calls the user's vjp and checks its result."""
+def _checked_vjp(name: str, vjp: Rule | None) -> Rule | None:
+    """Return a rule for all inputs that calls the user's vjp and checks its result."""
     if vjp is None:
         return None
 
     @functools.wraps(vjp)
-    def joint(g: Any, y: Any, *inputs: Any, needs: Sequence[int], **attributes: Any) -> Any:
+    def checked(
+        g: Operand, y: Operand, *inputs: Operand, wrt: Sequence[int], **attributes: Attribute
+    ) -> list[Operand]:
         found = _run(name, vjp, g, y, inputs, attributes)
         if not isinstance(found, (tuple, list)) or len(found) != len(inputs):
             what = type(found).__name__
@@ -146,27 +184,34 @@ def _checked_joint(name: str, vjp: Rule | None) -> Rule | None:
                 f"{len(inputs)} inputs, None where there is none"
             )
         return [
-            _cotangent(name, i, gx, g, y, x) if i in needs else None
+            _cotangent(name, i, gx, g, y, x) if i in wrt else None
             for i, (gx, x) in enumerate(zip(found, inputs, strict=True))
         ]
 
-    return joint
+    return checked
 
 
 def _checked_rules(name: str, rules: tuple[Rule | None, ...]) -> tuple[Rule | None, ...]:
     """Return rules that call the user's rules and check their results."""
 
-    def checked(i: int, rule: Rule) -> Rule:
+    def safe(i: int, rule: Rule) -> Rule:
         @functools.wraps(rule)
-        def one(g: Any, y: Any, *inputs: Any, **attributes: Any) -> Any:
+        def one(g: Operand, y: Operand, *inputs: Operand, **attributes: Attribute) -> Operand:
             return _cotangent(name, i, _run(name, rule, g, y, inputs, attributes), g, y, inputs[i])
 
         return one
 
-    return tuple(None if rule is None else checked(i, rule) for i, rule in enumerate(rules))
+    return tuple(None if rule is None else safe(i, rule) for i, rule in enumerate(rules))
 
 
-def _run(name: str, rule: Rule, g: Any, y: Any, inputs: Sequence[Any], attributes: Any) -> Any:
+def _run(
+    name: str,
+    rule: Rule,
+    g: Operand,
+    y: Operand,
+    inputs: Sequence[Operand],
+    attributes: Attributes,
+) -> Operand:
     try:
         inspect.signature(rule).bind(g, y, *inputs, **attributes)
     except TypeError as error:
@@ -175,17 +220,36 @@ def _run(name: str, rule: Rule, g: Any, y: Any, inputs: Sequence[Any], attribute
             f"{sorted(attributes)}: {error}"
         ) from error
     try:
-        return rule(g, y, *inputs, **attributes)
-    except TypeError as error:
-        if not isinstance(g, Tensor) or isinstance(error, DtypeError):
+        return rule(*map(_read_only, (g, y, *inputs)), **attributes)
+    except (TypeError, AttributeError, ValueError) as error:
+        if isinstance(error, MinigradError):
             raise
+        if isinstance(error, ValueError):
+            if "read-only" not in str(error):
+                raise
+            raise ArgumentError(
+                f"{name}: its vjp changes g, y or an input in place: {error}; compute a new one, "
+                "as g = g * a does"
+            ) from error
+        if isinstance(g, Tensor):
+            why = "cannot be recorded, as higher derivatives, mg.explain and mg.compile need it"
+        else:
+            why = "fails on arrays of NumPy, which it gets in an ordinary backward pass"
         raise DtypeError(
-            f"{name}: its vjp cannot be recorded, as higher derivatives, mg.explain and mg.compile "
-            f"need it: {error}; write it with operators and functions of minigrad, not of NumPy"
+            f"{name}: its vjp {why}: {error}; write it with operators and functions of minigrad, "
+            "not of NumPy, on g, y and the inputs themselves, not on their .data"
         ) from error
 
 
-def _cotangent(name: str, i: int, gx: Any, g: Any, y: Any, x: Any) -> Any:
+def _read_only(x: Operand) -> Operand:
+    """Return a view of an array that cannot be written to, and anything else as it is."""
+    if isinstance(x, np.ndarray):
+        x = x.view()
+        x.flags.writeable = False
+    return x
+
+
+def _cotangent(name: str, i: int, gx: Operand, g: Operand, y: Operand, x: Operand) -> Operand:
     """Return the cotangent gx of input i after checks, as an array if g is one."""
     if gx is None:
         return None
@@ -199,7 +263,16 @@ def _cotangent(name: str, i: int, gx: Any, g: Any, y: Any, x: Any) -> Any:
             f"{name}: its vjp returned shape {gx.shape} for input {i}, expected {x.shape}, the "
             f"shape of the input, or {y.shape}, that of the result, where the input was broadcast"
         )
-    return gx._data if isinstance(gx, Tensor) and not isinstance(g, Tensor) else gx
+    if not isinstance(g, Tensor):
+        array = gx._data if isinstance(gx, Tensor) else np.asarray(gx)
+        return array if array.flags.writeable else array.copy()
+    if not isinstance(gx, Tensor) and np.any(gx):
+        raise DtypeError(
+            f"{name}: its vjp returned an array for input {i} where it got Tensors, so that higher "
+            "derivatives would be lost; use g itself with operators and functions of minigrad, "
+            "not .data or .numpy()"
+        )
+    return gx
 
 
 def _fits(given: Shape, shape: Shape, result: Shape) -> bool:

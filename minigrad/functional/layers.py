@@ -1,14 +1,14 @@
 """The layers of nn apply these functions to their input and parameters."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from .. import ops
-from ..arrays import plain
+from ..arrays import to_ndarray
 from ..checks import ABOVE_0, integer, number
 from ..engine.tensor import Tensor, TensorLike, as_tensor
 from ..errors import ShapeError
 from ..ops.shapes import normalize_shape
+from ..types import Shape
 
 
 def linear(input: TensorLike, weight: TensorLike, bias: TensorLike | None = None) -> Tensor:
@@ -69,7 +69,7 @@ def layer_norm(
     return y if beta is None else y + beta
 
 
-def _affine(name: str, given: Any, shape: tuple[int, ...]) -> Tensor | None:
+def _affine(name: str, given: TensorLike | None, shape: Shape) -> Tensor | None:
     p = None if given is None else as_tensor(given, f"layer_norm: {name}")
     if p is not None and p.shape != shape:
         raise ShapeError(
@@ -84,7 +84,7 @@ def embedding(input: TensorLike, weight: TensorLike, padding_idx: int | None = N
     input: indices of any shape (...). weight: (n, d). padding_idx: a row that gets no gradient, or
     None. Errors: OutOfRangeError, ShapeError, DtypeError, ArgumentError.
     """
-    indices = input if isinstance(input, Tensor) else plain(input, "embedding")
+    indices = input if isinstance(input, Tensor) else to_ndarray(input, "embedding")
     w = as_tensor(weight, "embedding: weight")
     if w.ndim != 2:
         raise ShapeError(f"embedding: weight must be (rows, columns), got {w.shape}")

@@ -2,17 +2,19 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 
 from .. import ops
-from ..arrays import checked, plain
+from ..arrays import checked, to_ndarray
 from ..checks import integer, number
 from ..engine.tensor import Tensor, TensorLike, as_tensor
 from ..engine.tracer import refuse_in_trace, runs_again
 from ..errors import ArgumentError, DtypeError, OutOfRangeError, ShapeError
+from ..types import Array, DType, Shape
 
+Given: TypeAlias = Array | Tensor  # a constant input: a Tensor only while a compiler traces
 _INT64 = -(2**63), 2**63 - 1
 
 
@@ -54,7 +56,7 @@ def cross_entropy(
     n_classes = logits._data.shape[1]
     factors = None if weight is None else _class_weight(name, weight, n_classes, logits.dtype)
     given = _given(target, name)
-    count: Any = float(logits.shape[0])
+    count: float | Tensor = float(logits.shape[0])
     if given.dtype.kind == "f" and given.shape == shape:
         q, _ = _rows(as_tensor(target, name), name)
         if label_smoothing:
@@ -106,7 +108,7 @@ def nll_loss(
     labels = ops.checked_indices(name, labels, log_p.shape[1], ignore_index)
     kept = ops.not_equal(labels, ignore_index)
     labels = ops.where(kept, labels, 0)
-    factors: Any = ops.astype(kept, dtype=log_p.dtype)
+    factors: Tensor = ops.astype(kept, dtype=log_p.dtype)
     if weight is not None:
         weights = _class_weight(name, weight, log_p.shape[1], log_p.dtype)
         factors = factors * ops.getitem(weights, labels)
@@ -151,7 +153,7 @@ def binary_cross_entropy_with_logits(
     _check_reduction(name, reduction)
     x, t = as_tensor(input, name), as_tensor(target, name)
     _check_same_shape(name, x, t)
-    negative: Any = 1.0 if weight is None else as_tensor(weight, name)
+    negative: float | Tensor = 1.0 if weight is None else as_tensor(weight, name)
     positive = negative if pos_weight is None else as_tensor(pos_weight, name) * negative
     return _reduced(ops.binary_cross_entropy(x, t, positive, negative), reduction)
 
@@ -177,23 +179,23 @@ def _reduced(losses: Tensor, reduction: str) -> Tensor:
     return losses.mean() if reduction == "mean" else losses.sum()
 
 
-def _given(x: Any, name: str) -> Any:
+def _given(x: TensorLike, name: str) -> Given:
     """Return the array of a constant input; while a compiler traces, return a Tensor.
 
     The step must read the values again in each call.
     """
     if not runs_again():
-        return x._data if isinstance(x, Tensor) else plain(x, name)
-    return x.detach() if isinstance(x, Tensor) else Tensor(plain(x, name))
+        return x._data if isinstance(x, Tensor) else to_ndarray(x, name)
+    return x.detach() if isinstance(x, Tensor) else Tensor(to_ndarray(x, name))
 
 
-def _total(factors: Any) -> Any:
+def _total(factors: Given) -> float | Tensor:
     """Return the sum in float64: a Tensor for a Tensor, else a number."""
     total = factors.astype(np.float64).sum()
     return total if isinstance(total, Tensor) else float(total)
 
 
-def _mean(divided: Callable[[Any], Tensor], count: Any) -> Tensor:
+def _mean(divided: Callable[[float | Tensor], Tensor], count: float | Tensor) -> Tensor:
     """Return a sum divided by the count of its terms, or NaN with a gradient of 0 if that is 0.
 
     divided: a function that returns the sum divided by its argument. count: a number, or a Tensor
@@ -232,7 +234,7 @@ def _rows(x: Tensor, name: str) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
     return rows, lambda losses: losses.reshape(rest)
 
 
-def _labels(name: str, labels: Any, shape: tuple[int, ...]) -> Any:
+def _labels(name: str, labels: Given, shape: Shape) -> Given:
     """Return a flat int64 copy of the labels, so that a later change cannot alter the gradient.
 
     Errors: DtypeError and ShapeError unless they are integers in the input's shape without C;
@@ -260,7 +262,7 @@ def _labels(name: str, labels: Any, shape: tuple[int, ...]) -> Any:
     return labels.astype(np.int64).reshape(-1)
 
 
-def _class_weight(name: str, weight: TensorLike, n_classes: int, dtype: Any) -> Any:
+def _class_weight(name: str, weight: TensorLike, n_classes: int, dtype: DType) -> Given:
     """Return the factor for each class, a constant of shape (n_classes,)."""
     factors = _given(weight, f"{name}: weight")
     checked(factors._data if isinstance(factors, Tensor) else factors, f"{name}: weight")

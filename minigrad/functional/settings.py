@@ -34,4 +34,4 @@ def manual_seed(seed: int) -> None:
     True
     """
     refuse_in_trace("mg.manual_seed", "would seed the first call alone; seed before the step")
-    random.start(integer("manual_seed", "seed", seed, 0))
+    random.reseed(integer("manual_seed", "seed", seed, 0))

@@ -1,4 +1,4 @@
-"""Kernels are Numba loops on arrays; they import minigrad.system, NumPy, Numba and each other.
+"""Kernels are Numba loops on arrays; they import NumPy, Numba, and minigrad's system and types.
 
 A kernel is a function `_k(inputs..., outputs...)`, compiled by `k = kernel(_k)`. It fills arrays
 that its caller has allocated and checked; it never raises and never allocates a result. Products

@@ -12,7 +12,8 @@ from typing import Any
 from weakref import ref
 
 import numpy as np
-from numpy.typing import NDArray
+
+from ..types import Array, DType, Shape
 
 # Below SMALL elements, np.empty is faster. All known blocks, used or free, have at most CAPACITY
 # bytes together.
@@ -25,7 +26,7 @@ PAGE, OFFSET = 4096, 2112
 BYTE = np.dtype(np.uint8)
 
 
-class _Lent(np.ndarray[Any, Any]):
+class _Lent(np.ndarray[Shape, DType]):
     """A _Lent array owns a block's memory; every view keeps it alive.
 
     NumPy sets the base of a view to the last array of another class, which is this one.
@@ -42,6 +43,7 @@ class _Block:
         fresh = np.empty(size + PAGE, BYTE)
         self.size, self._start = size, (OFFSET - fresh.ctypes.data) % PAGE
         # Not an array, since NumPy would make that array the base of all views.
+        # Any, since to NumPy's stubs a buffer of ctypes is none.
         self._memory: Any = (c_char * fresh.size).from_buffer(fresh.data)
         self._lent: ref[_Lent] | None = None
 
@@ -59,7 +61,7 @@ class _Block:
 _blocks: deque[_Block] = deque()  # its methods are atomic, so two threads never get the same block
 
 
-def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+def empty(shape: Shape, dtype: DType) -> Array:
     """Return a C-ordered array with arbitrary content, like np.empty. Errors: MemoryError."""
     size = math.prod(shape)
     if size < SMALL:
@@ -67,7 +69,7 @@ def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
     return np.ndarray(shape, dtype, _lend(size * dtype.itemsize))
 
 
-def is_whole(a: NDArray[Any]) -> bool:
+def is_whole(a: Array) -> bool:
     """Return whether the array is not a view of another array."""
     return a.base is None or isinstance(a.base, _Lent)
 
@@ -78,7 +80,7 @@ def _lend(size: int) -> _Lent:
     A new block is kept for reuse if there is room for it. To make room, free blocks of other sizes
     are dropped, the oldest first.
     """
-    block, known = None, size
+    block, total = None, size
     for _ in range(len(_blocks)):
         try:
             last = _blocks.pop()
@@ -88,11 +90,11 @@ def _lend(size: int) -> _Lent:
         if is_free and last.size == size:
             block = last
             break
-        if not is_free or known + last.size <= CAPACITY:
-            known += last.size
+        if not is_free or total + last.size <= CAPACITY:
+            total += last.size
             _blocks.appendleft(last)
     block = _Block(size) if block is None else block
     lent = block.lend()
-    if known <= CAPACITY:
+    if total <= CAPACITY:
         _blocks.append(block)
     return lent

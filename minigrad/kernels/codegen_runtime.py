@@ -6,19 +6,33 @@ Generated code may also run as Python, so no device function here is `bare`.
 import ctypes
 import importlib
 import math
-from typing import Any
+from collections.abc import Callable
 
 import numba
 import numba.core.cgutils
 import numpy as np
 from numba.extending import intrinsic
 
+from ..types import Array, DType, Number, Shape
 from . import indexing, linear, reductions, softmax
 from .batchnorm import planes, rows
-from .jit.decorators import device_function, external, kernel
+from .jit.decorators import F, device_function, external, kernel
+from .jit.numba_types import (
+    Builder,
+    Context,
+    Dispatcher,
+    Intrinsic,
+    NumbaType,
+    Signature,
+    TypingContext,
+    Untyped,
+    Value,
+    Values,
+)
+from .threading.parallel_for import Pool
 from .threading.pool import THREADED
 
-nb: Any = numba  # Numba has no types
+nb: Untyped = numba  # Numba has no types
 
 _OWN = set(globals())  # the names that this module imports
 
@@ -38,14 +52,14 @@ add_bias, sum_rows = external(linear.add_bias), external(reductions.sum_rows)
 # --- memory -------------------------------------------------------------------------------------
 
 
-def _elements(_typing: Any, array: Any) -> Any:
-    def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+def _elements(_typing: TypingContext, array: NumbaType) -> Intrinsic:
+    def generate(context: Context, builder: Builder, _: Signature, arguments: Values) -> Value:
         return context.make_array(array)(context, builder, arguments[0]).data
 
     return nb.types.CPointer(array.dtype)(array), generate
 
 
-def _table(a: Any) -> Any:
+def _table(a: Array) -> Array:
     """Return the elements of a C-ordered array, for reads at indices that are known to be valid.
 
     Numba compiles such reads faster than those of an array.
@@ -53,28 +67,28 @@ def _table(a: Any) -> Any:
     return a
 
 
-def _pointer(_typing: Any, array: Any) -> Any:
-    def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+def _pointer(_typing: TypingContext, array: NumbaType) -> Intrinsic:
+    def generate(context: Context, builder: Builder, _: Signature, arguments: Values) -> Value:
         data = context.make_array(array)(context, builder, arguments[0]).data
         return builder.ptrtoint(data, context.get_value_type(nb.types.intp))
 
     return nb.types.intp(array), generate
 
 
-def _address(a: Any) -> Any:
+def _address(a: Array) -> int:
     """Return the address of an array's elements."""
     return a.ctypes.data
 
 
-def _at(_typing: Any, place: Any, shape: Any, dtype: Any) -> Any:
+def _at(_typing: TypingContext, place: NumbaType, shape: NumbaType, dtype: NumbaType) -> Intrinsic:
     kind = nb.types.Array(dtype.dtype, len(shape), "C")
 
-    def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        arrayobj: Any = importlib.import_module("numba.np.arrayobj")  # only to compile
+    def generate(context: Context, builder: Builder, _: Signature, arguments: Values) -> Value:
+        arrayobj: Untyped = importlib.import_module("numba.np.arrayobj")  # only to compile
         size = context.get_abi_sizeof(context.get_data_type(kind.dtype))
         sizes = nb.core.cgutils.unpack_tuple(builder, arguments[1], kind.ndim)
         step = context.get_constant(nb.types.intp, size)
-        steps: list[Any] = []
+        steps: list[Value] = []
         for n in reversed(sizes):
             steps.insert(0, step)
             step = builder.mul(step, n)
@@ -92,16 +106,16 @@ def _at(_typing: Any, place: Any, shape: Any, dtype: Any) -> Any:
     return kind(place, shape, dtype), generate
 
 
-def _array(place: int, shape: Any, dtype: Any) -> Any:
+def _array(place: int, shape: Shape, dtype: DType) -> Array:
     """Return the C-ordered array at an address; the address 0 gives an array without elements."""
     return nb.carray(ctypes.c_void_p(int(place)), shape, dtype) if place else np.empty(shape, dtype)
 
 
-def _moved(_typing: Any, a: Any, axes: Any) -> Any:
+def _moved(_typing: TypingContext, a: NumbaType, axes: NumbaType) -> Intrinsic:
     order = [axis.literal_value for axis in axes.types]
     kind = nb.types.Array(a.dtype, a.ndim, "A")
 
-    def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+    def generate(context: Context, builder: Builder, _: Signature, arguments: Values) -> Value:
         cgutils = nb.core.cgutils
         given = context.make_array(a)(context, builder, arguments[0])
         array = context.make_array(kind)(context, builder)
@@ -115,17 +129,17 @@ def _moved(_typing: Any, a: Any, axes: Any) -> Any:
     return kind(a, axes), generate
 
 
-def _permuted(a: Any, axes: Any) -> Any:
+def _permuted(a: Array, axes: Shape) -> Array:
     """Return a view of a with permuted dimensions, without the allocation of Numba's transpose."""
     return a.transpose(axes)
 
 
-def _dot(a: Any, b: Any, out: Any) -> None:
+def _dot(a: Array, b: Array, out: Array) -> None:
     """Set out to a @ b, computed by BLAS."""
     np.dot(a, b, out)
 
 
-def _copy(source: Any, target: Any) -> None:
+def _copy(source: Array, target: Array) -> None:
     """Copy the elements of source in order to target, which may have another shape.
 
     Both arrays are in C order.
@@ -135,7 +149,7 @@ def _copy(source: Any, target: Any) -> None:
         targets[i] = sources[i]
 
 
-def _gather(source: Any, rows: Any, target: Any) -> None:
+def _gather(source: Array, rows: Array, target: Array) -> None:
     """Set target[i] to source[rows[i]], for arrays in C order."""
     width = target.size // max(rows.size, 1)
     sources, targets = source.reshape(source.size), target.reshape(target.size)
@@ -146,10 +160,10 @@ def _gather(source: Any, rows: Any, target: Any) -> None:
             into[j] = row[j]
 
 
-def _compiled(intrinsic_: Any, python: Any) -> Any:
+def _compiled(intrinsic_: Callable[..., Intrinsic], python: Callable[..., object]) -> Dispatcher:
     if nb.config.DISABLE_JIT:
         return python
-    made: Any = intrinsic(prefer_literal=True)(intrinsic_)
+    made: Dispatcher = intrinsic(prefer_literal=True)(intrinsic_)
     made.in_python = python
     return made
 
@@ -163,8 +177,8 @@ dot = external(kernel(_dot, allocates=True))
 # --- threads ------------------------------------------------------------------------------------
 
 
-def _serial_for_few(_typing: Any, pool: Any, values: Any) -> Any:
-    def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+def _serial_for_few(_typing: TypingContext, pool: NumbaType, values: NumbaType) -> Intrinsic:
+    def generate(context: Context, builder: Builder, _: Signature, arguments: Values) -> Value:
         array = context.make_array(pool)(context, builder, arguments[0])
         few = builder.icmp_signed("<", arguments[1], context.get_constant(values, THREADED))
         none = context.get_constant(nb.types.intp, 0)
@@ -175,7 +189,7 @@ def _serial_for_few(_typing: Any, pool: Any, values: Any) -> Any:
     return pool(pool, values), generate
 
 
-def _pool_for(pool: Any, values: int) -> Any:
+def _pool_for(pool: Pool, values: int) -> Pool:
     """Return the pool, or one without workers for an array of few values."""
     return pool if values >= THREADED else pool[:0]
 
@@ -185,7 +199,7 @@ pool_for = _compiled(_serial_for_few, _pool_for)
 # --- indices ------------------------------------------------------------------------------------
 
 
-def _locate(indices: Any, n: int, places: Any) -> int:
+def _locate(indices: Array, n: int, places: Array) -> int:
     """Set places[i] to places[i] * n + indices[i]; a negative index counts from the end.
 
     Return the position of the first index that is out of range, or -1.
@@ -198,7 +212,7 @@ def _locate(indices: Any, n: int, places: Any) -> int:
     return -1
 
 
-def _take(a: Any, places: Any, y: Any) -> None:
+def _take(a: Array, places: Array, y: Array) -> None:
     """Set y[i, j] to a[i, places[j]], for arrays of three dimensions."""
     for i in range(a.shape[0]):
         for j in range(places.size):
@@ -207,7 +221,7 @@ def _take(a: Any, places: Any, y: Any) -> None:
                 target[k] = source[k]
 
 
-def _put(g: Any, places: Any, out: Any) -> None:
+def _put(g: Array, places: Array, out: Array) -> None:
     """Set out to zeros, then add g[i, j] to out[i, places[j]] in order, for three dimensions."""
     out[...] = 0
     for i in range(out.shape[0]):
@@ -217,7 +231,7 @@ def _put(g: Any, places: Any, out: Any) -> None:
                 target[k] += source[k]
 
 
-def _first_extreme(a: Any, largest: bool, y: Any) -> None:
+def _first_extreme(a: Array, largest: bool, y: Array) -> None:
     """Set y[i, k] to the first j where a[i, j, k] is NaN or, if none is, largest or smallest."""
     for i in range(a.shape[0]):
         for k in range(a.shape[2]):
@@ -235,26 +249,26 @@ put, first_extreme = device_function(_put, bare=False), device_function(_first_e
 # --- scalar functions ---------------------------------------------------------------------------
 
 
-def _element(function: Any) -> Any:
+def _element(function: F) -> F:
     return device_function(function, literal=True, bare=False)
 
 
-def _of_math(name: str) -> Any:
+def _of_math(name: str) -> Dispatcher:
     """Return Python's math function of this name, with a result of the argument's dtype."""
     function = getattr(math, name)
     # Plain Python uses NumPy's function: math's raises where compiled code gives inf or NaN.
     numpys = getattr(np, name, getattr(np, name.replace("a", "arc", 1), function))
 
-    def element(a: Any) -> Any:
+    def element(a: Number) -> Number:
         return type(a)(function(a))
 
-    def in_python(a: Any) -> Any:
+    def in_python(a: Number) -> Number:
         return type(a)(numpys(a))
 
     if nb.config.DISABLE_JIT:
         return in_python
     element.__name__ = element.__qualname__ = f"_{name}"  # Numba distinguishes functions by name
-    made = _element(element)
+    made: Dispatcher = _element(element)
     made.in_python = in_python
     return made
 
@@ -266,23 +280,23 @@ log, log10, log1p = map(_of_math, ("log", "log10", "log1p"))
 sin, sinh, sqrt, tan, tanh = map(_of_math, ("sin", "sinh", "sqrt", "tan", "tanh"))
 
 
-def _maximum(a: Any, b: Any) -> Any:
+def _maximum(a: Number, b: Number) -> Number:
     """Return the larger of a and b, or NaN if one is NaN."""
     return a if a >= b or a != a else b
 
 
-def _minimum(a: Any, b: Any) -> Any:
+def _minimum(a: Number, b: Number) -> Number:
     """Return the smaller of a and b, or NaN if one is NaN."""
     return a if a <= b or a != a else b
 
 
-def _sign(a: Any) -> Any:
+def _sign(a: Number) -> Number:
     """Return the sign of a: -1, 0, 1 or NaN."""
     zero = type(a)(0)
     return a if a != a else type(a)(int(a > zero) - int(a < zero))
 
 
-maximum, minimum, sign = map(_element, (_maximum, _minimum, _sign))
+maximum, minimum, sign = _element(_maximum), _element(_minimum), _element(_sign)
 
 # --- floats as integers -------------------------------------------------------------------------
 
@@ -290,42 +304,42 @@ maximum, minimum, sign = map(_element, (_maximum, _minimum, _sign))
 # conversion is undefined. minigrad.compiler compares them with NumPy before it uses them.
 
 
-def _to_int64(a: Any) -> Any:
+def _to_int64(a: float) -> np.int64:
     """Return a as int64, or the smallest int64 if a does not fit."""
     return np.int64(a if -(2.0**63) <= a < 2.0**63 else -(2.0**63))
 
 
-def _to_int32(a: Any) -> Any:
+def _to_int32(a: float) -> np.int32:
     """Return a as int32, or the smallest int32 if a does not fit."""
     return np.int32(a if -(2.0**31) <= a < 2.0**31 else -(2.0**31))
 
 
-def _to_int16(a: Any) -> Any:
+def _to_int16(a: float) -> np.int16:
     """Return the low bits of `_to_int32(a)`."""
     return np.int16(np.int32(a if -(2.0**31) <= a < 2.0**31 else -(2.0**31)))
 
 
-def _to_int8(a: Any) -> Any:
+def _to_int8(a: float) -> np.int8:
     """Return the low bits of `_to_int32(a)`."""
     return np.int8(np.int32(a if -(2.0**31) <= a < 2.0**31 else -(2.0**31)))
 
 
-def _to_uint16(a: Any) -> Any:
+def _to_uint16(a: float) -> np.uint16:
     """Return the low bits of `_to_int32(a)`."""
     return np.uint16(np.int32(a if -(2.0**31) <= a < 2.0**31 else -(2.0**31)))
 
 
-def _to_uint8(a: Any) -> Any:
+def _to_uint8(a: float) -> np.uint8:
     """Return the low bits of `_to_int32(a)`."""
     return np.uint8(np.int32(a if -(2.0**31) <= a < 2.0**31 else -(2.0**31)))
 
 
-def _to_uint32(a: Any) -> Any:
+def _to_uint32(a: float) -> np.uint32:
     """Return the low bits of `_to_int64(a)`."""
     return np.uint32(np.int64(a if -(2.0**63) <= a < 2.0**63 else -(2.0**63)))
 
 
-def _to_uint64(a: Any) -> Any:
+def _to_uint64(a: float) -> np.uint64:
     """Return a as uint64, 0 for a >= 2**64, and the bits of `_to_int64(a)` for a < 2**63."""
     if a >= 2.0**63:
         return np.uint64(a if a < 2.0**64 else 0.0)

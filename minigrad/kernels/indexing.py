@@ -1,13 +1,10 @@
 """These kernels loop over integer indices and labels."""
 
-from typing import Any
-
-from numpy.typing import NDArray
-
+from ..types import Array
 from .jit.decorators import kernel
 
 
-def _scatter_rows(rows: NDArray[Any], g: NDArray[Any], out: NDArray[Any]) -> None:
+def _scatter_rows(rows: Array, g: Array, out: Array) -> None:
     """Add g[i, :] to out[rows[i], :], in order, so that the sums are the same in every run."""
     for i in range(rows.size):
         r = rows[i]
@@ -15,9 +12,7 @@ def _scatter_rows(rows: NDArray[Any], g: NDArray[Any], out: NDArray[Any]) -> Non
             out[r, j] += g[i, j]
 
 
-def _find_outside(
-    indices: NDArray[Any], n: int, ignore_index: int, ignoring: bool, out: NDArray[Any]
-) -> int:
+def _find_outside(indices: Array, n: int, ignore_index: int, ignoring: bool, out: Array) -> int:
     """Copy indices to out, and return the position of the first one out of range, or -1.
 
     In range are 0 to n - 1 and, if ignoring, ignore_index.

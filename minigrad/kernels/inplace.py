@@ -1,9 +1,6 @@
 """These kernels update arrays in place, for SGD and BatchNorm's running statistics."""
 
-from typing import Any
-
-from numpy.typing import NDArray
-
+from ..types import Array
 from .jit.decorators import device_function, kernel
 from .threading.parallel_for import Pool, parallel_for
 
@@ -16,9 +13,7 @@ HYPER = ("lr", "weight_decay", "sign", "momentum", "1 - dampening", "nesterov")
 PART = 1 << 16
 
 
-def _sgd_part(
-    part: int, _thread: int, p: NDArray[Any], g: NDArray[Any], hyper: NDArray[Any]
-) -> None:
+def _sgd_part(part: int, _thread: int, p: Array, g: Array, hyper: Array) -> None:
     lr, weight_decay, sign = hyper[0], hyper[1], hyper[2]
     start = part * PART
     ps, gs = p[start : start + PART], g[start : start + PART]
@@ -30,10 +25,10 @@ def _sgd_part(
 def _momentum_part(
     part: int,
     _thread: int,
-    p: NDArray[Any],
-    g: NDArray[Any],
-    buffer: NDArray[Any],
-    hyper: NDArray[Any],
+    p: Array,
+    g: Array,
+    buffer: Array,
+    hyper: Array,
 ) -> None:
     lr, weight_decay, sign, momentum = hyper[0], hyper[1], hyper[2], hyper[3]
     damp, nesterov = hyper[4], hyper[5] != 0
@@ -52,15 +47,13 @@ sgd_part = parallel_for(device_function(_sgd_part))
 momentum_part = parallel_for(device_function(_momentum_part))
 
 
-def _sgd(p: NDArray[Any], g: NDArray[Any], hyper: NDArray[Any], pool: Pool) -> None:
+def _sgd(p: Array, g: Array, hyper: Array, pool: Pool) -> None:
     """Set p to p - lr * (sign * g + weight_decay * p), for arrays of one shape in C order."""
     arguments = p.reshape(p.size), g.reshape(g.size), hyper
     sgd_part(pool, (p.size + PART - 1) // PART, p.size, arguments)
 
 
-def _sgd_momentum(
-    p: NDArray[Any], g: NDArray[Any], buffer: NDArray[Any], hyper: NDArray[Any], pool: Pool
-) -> None:
+def _sgd_momentum(p: Array, g: Array, buffer: Array, hyper: Array, pool: Pool) -> None:
     """Do an SGD step with momentum, in one pass over arrays of one shape in C order.
 
     d = sign * g + weight_decay * p
@@ -72,10 +65,10 @@ def _sgd_momentum(
 
 
 def _running(
-    running_mean: NDArray[Any],
-    running_var: NDArray[Any],
-    mean: NDArray[Any],
-    var: NDArray[Any],
+    running_mean: Array,
+    running_var: Array,
+    mean: Array,
+    var: Array,
     factor: float,
     correction: float,
 ) -> None:
@@ -88,7 +81,7 @@ def _running(
         running_var[c] = (1.0 - factor) * running_var[c] + factor * (var[c] * correction)
 
 
-def _increment(counter: NDArray[Any]) -> None:
+def _increment(counter: Array) -> None:
     """Add 1 to an array of one integer, which is faster than in NumPy."""
     counter.reshape(1)[0] += 1
 

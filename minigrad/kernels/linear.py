@@ -1,13 +1,10 @@
 """This kernel adds the bias of a linear layer to the product from BLAS."""
 
-from typing import Any
-
-from numpy.typing import NDArray
-
+from ..types import Array
 from .jit.decorators import kernel
 
 
-def _add_bias(y: NDArray[Any], b: NDArray[Any]) -> None:
+def _add_bias(y: Array, b: Array) -> None:
     """Add b[j] to y[i, j], in place."""
     n, c = y.shape
     for i in range(n):

@@ -7,14 +7,10 @@ terms, and does not depend on the number of threads. TwoSum allows no fast-math 
 that may reorder sums would replace the errors by zero.
 """
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
+from ..types import Array
 from .jit.decorators import device_function, kernel
-
-Array = NDArray[Any]
 
 
 def _rows_in_block(x: Array) -> int:

@@ -1,13 +1,10 @@
 """ReLU and its gate each make one pass; LLVM vectorises them, since they do not branch."""
 
-from typing import Any
-
-from numpy.typing import NDArray
-
+from ..types import Array
 from .jit.decorators import kernel
 
 
-def _relu(a: NDArray[Any], out: NDArray[Any]) -> None:
+def _relu(a: Array, out: Array) -> None:
     """Set out to 0 where a <= 0, and to a elsewhere, also at NaN.
 
     The arrays have one shape and are in C order.
@@ -19,7 +16,7 @@ def _relu(a: NDArray[Any], out: NDArray[Any]) -> None:
         ys[i] = zero if x <= zero else x
 
 
-def _gate(g: NDArray[Any], y: NDArray[Any], out: NDArray[Any]) -> None:
+def _gate(g: Array, y: Array, out: Array) -> None:
     """Set out to 0 where y <= 0, and to g elsewhere, also where y is NaN.
 
     The arrays have one shape and are in C order.

@@ -1,11 +1,10 @@
 """These kernels compute the cross-entropy of softmax by rows, and its derivative, in float64."""
 
 import math
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ..types import Array
 from .jit.decorators import device_function, kernel
 
 
@@ -23,7 +22,7 @@ shifted = device_function(_shifted, exact=True, bare=False)
 nan_if_undefined = device_function(_nan_if_undefined, exact=True, bare=False)
 
 
-def _cross_entropy(a: NDArray[Any], q: NDArray[Any], out: NDArray[Any]) -> None:
+def _cross_entropy(a: Array, q: Array, out: Array) -> None:
     """Set out[i] to the sum over j of q[i, j] * (log(sum of exp(a[i])) - a[i, j]).
 
     a, q: (n, c); out: (n,). A term whose q is 0 counts as 0, even if a is -inf.
@@ -45,9 +44,7 @@ def _cross_entropy(a: NDArray[Any], q: NDArray[Any], out: NDArray[Any]) -> None:
         out[i] = loss
 
 
-def _cross_entropy_grad(
-    g: NDArray[Any], a: NDArray[Any], q: NDArray[Any], divisor: float, out: NDArray[Any]
-) -> None:
+def _cross_entropy_grad(g: Array, a: Array, q: Array, divisor: float, out: Array) -> None:
     """Set out[i, j] to g[i] / divisor * (softmax(a[i])[j] * (sum of q[i]) - q[i, j]).
 
     g: (n,), or (1,) for one cotangent of all rows. A row whose q is 0 gets 0, for any a.
@@ -73,12 +70,12 @@ def _cross_entropy_grad(
 
 
 def _label_cross_entropy(
-    a: NDArray[Any],
-    labels: NDArray[Any],
+    a: Array,
+    labels: Array,
     ignore_index: int,
     mean: bool,
-    loss: NDArray[Any],
-    p: NDArray[Any],
+    loss: Array,
+    p: Array,
 ) -> int:
     """Compute p = softmax(a) and loss, the sum or mean of -log p[i, labels[i]].
 
@@ -114,11 +111,11 @@ def _label_cross_entropy(
 
 def _label_cross_entropy_grad(
     g: float,
-    labels: NDArray[Any],
-    p: NDArray[Any],
+    labels: Array,
+    p: Array,
     ignore_index: int,
     mean: bool,
-    out: NDArray[Any],
+    out: Array,
 ) -> None:
     """Set out[i] to g * (p[i] - one-hot of labels[i]), or to 0 for an ignored row.
 

@@ -1,7 +1,5 @@
 """BatchNorm layers, which make and keep gamma, beta and the running statistics."""
 
-from typing import Any
-
 import numpy as np
 
 from .. import functional as F
@@ -12,7 +10,7 @@ from ..errors import ShapeError
 from ..functional.batchnorm import check_eps, check_momentum
 from ..ops.inplace import INCREMENT
 from .activations import ReLU
-from .module import Module
+from .module import Module, Options
 from .parameter import Parameter
 
 
@@ -81,7 +79,7 @@ class _BatchNorm(Module):
         # track_running_stats may be switched off later: then the buffers are frozen, not gone.
         tracking = self.training and self.track_running_stats
         update = tracking and counter is not None and 0 not in shape
-        factor: Any = self.momentum
+        factor: float | Tensor | None = self.momentum
         if factor is None:  # the mean of all batches: each counts as much as those before
             factor = 0.0
             if update and counter is not None:
@@ -105,7 +103,7 @@ class _BatchNorm(Module):
             change(INCREMENT, counter)
         return y
 
-    def fusion_with(self, following: Module) -> dict[str, Any]:
+    def fusion_with(self, following: Module) -> Options:
         """Return what lets the fused kernel compute `following`, if that is a ReLU; otherwise {}.
 
         A subclass, or a module whose `forward` was replaced, may do something else: it is called.

@@ -1,6 +1,6 @@
 """Containers of modules: Sequential."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import zip_longest
 from typing import Any
 
@@ -22,7 +22,7 @@ class Sequential(Module):
     """
 
     def __init__(self, *modules: Module | dict[str, Module]) -> None:
-        named: dict[str, Any] = {str(i): m for i, m in enumerate(modules)}
+        named: Mapping[str, object] = {str(i): m for i, m in enumerate(modules)}
         if len(modules) == 1 and isinstance(modules[0], dict):
             named = modules[0]
         for name, module in named.items():

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 
@@ -11,11 +11,14 @@ from .. import ops
 from ..checks import ABOVE_0, flag, integer, number
 from ..engine.tensor import Tensor, TensorLike, as_tensor
 from ..ops.random import generator
+from ..types import Shape
 from .module import Module
 from .parameter import Parameter
 
+X = TypeVar("X")
 
-def _uniform(shape: tuple[int, ...], bound: float) -> Parameter:
+
+def _uniform(shape: Shape, bound: float) -> Parameter:
     return Parameter(generator().uniform(-bound, bound, shape).astype(np.float32))
 
 
@@ -146,6 +149,6 @@ class Flatten(Module):
 class Identity(Module):
     """A layer that returns its input."""
 
-    def forward(self, x: TensorLike) -> Any:
+    def forward(self, x: X) -> X:
         """Return x itself."""
         return x

@@ -1,7 +1,5 @@
 """Losses as modules, over minigrad.functional."""
 
-from typing import Any
-
 from .. import functional as F
 from ..checks import number
 from ..engine.tensor import Tensor, TensorLike, as_tensor
@@ -12,7 +10,7 @@ class _Loss(Module):
     def __init__(self, reduction: str = "mean") -> None:
         self.reduction = reduction
 
-    def _keep(self, name: str, factors: Any) -> None:
+    def _keep(self, name: str, factors: TensorLike | None) -> None:
         given = None if factors is None else as_tensor(factors, f"{type(self).__name__}: {name}")
         self.register_buffer(name, given)
 

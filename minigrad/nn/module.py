@@ -4,13 +4,13 @@ The parameters, buffers and children of a Module are plain attributes, which it 
 when asked: attribute access costs nothing extra, and nothing is stored twice.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from reprlib import recursive_repr
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 from weakref import ref
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike
 
 from ..arrays import checked_dtype
 from ..checks import flag
@@ -19,13 +19,17 @@ from ..engine.tensor import Tensor, change
 from ..engine.tracer import compiling, refuse_in_trace
 from ..errors import DtypeError
 from ..ops.inplace import COPY
+from ..types import Array
 from .parameter import Parameter
 from .state_dict import Keys, fitting
 
 M = TypeVar("M", bound="Module")
+T = TypeVar("T", bound="Tensor | Module")
+Named: TypeAlias = Iterator[tuple[str, T]]  # dotted names, each with what it stands for
+Options: TypeAlias = dict[str, Any]  # keyword arguments of a forward
 
 
-def _once(named: Iterator[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
+def _once(named: Named[T]) -> Named[T]:
     """Yield each object once, under the first of its names."""
     seen: set[int] = set()
     for name, thing in named:
@@ -34,7 +38,7 @@ def _once(named: Iterator[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
             yield name, thing
 
 
-def _tensors(y: Any) -> Iterator[Tensor]:
+def _tensors(y: object) -> Iterator[Tensor]:
     """Yield the Tensors in what a module returned, also inside nested tuples, lists and dicts."""
     stack, seen = [y], set()
     while stack:
@@ -71,7 +75,7 @@ class Module:
         """
         raise NotImplementedError(f"{type(self).__name__} has no forward")
 
-    def fusion_with(self, following: "Module") -> dict[str, Any]:
+    def fusion_with(self, following: "Module") -> Options:
         """Return keyword arguments with which `forward` computes the module `following` as well.
 
         Sequential asks each of its modules, and does not call `following` unless the answer is {}.
@@ -91,7 +95,7 @@ class Module:
                 record.scopes = (ref(self), start, record.scopes)
         return y
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         """Set an attribute. Errors: DtypeError if it would replace a parameter or a buffer."""
         if not isinstance(value, Parameter) and value is not None:
             if isinstance(vars(self).get(name), Parameter):
@@ -107,7 +111,7 @@ class Module:
         if name in self._buffers:  # it is no longer one
             self._buffers = tuple(buffer for buffer in self._buffers if buffer != name)
 
-    def _refuse(self, name: str, value: Any, kind: str, expected: str) -> None:
+    def _refuse(self, name: str, value: object, kind: str, expected: str) -> None:
         raise DtypeError(
             f"{type(self).__name__}.{name} is a {kind}: expected {expected}, got "
             f"{type(value).__name__}; to change its values, use .copy_() inside mg.no_grad()"
@@ -129,7 +133,7 @@ class Module:
             self._buffers = (*self._buffers, name)
         setattr(self, name, value)
 
-    def named_children(self) -> Iterator[tuple[str, "Module"]]:
+    def named_children(self) -> Named["Module"]:
         """Yield the direct submodules with their names."""
         for name, value in vars(self).items():
             if isinstance(value, Module):
@@ -139,7 +143,7 @@ class Module:
         """Yield the direct submodules."""
         return (child for _, child in self.named_children())
 
-    def named_modules(self, prefix: str = "") -> Iterator[tuple[str, "Module"]]:
+    def named_modules(self, prefix: str = "") -> Named["Module"]:
         """Yield this module and all below it, each once, with dotted names behind prefix."""
         return _once(self._walk(prefix))
 
@@ -147,9 +151,7 @@ class Module:
         """Yield this module and all below it, each once."""
         return (module for _, module in self.named_modules())
 
-    def _walk(
-        self, prefix: str, above: frozenset[int] = frozenset()
-    ) -> Iterator[tuple[str, "Module"]]:
+    def _walk(self, prefix: str, above: frozenset[int] = frozenset()) -> Named["Module"]:
         """Yield this module and all below by every name, except a module that contains itself."""
         yield prefix, self
         above = above | {id(self)}
@@ -157,25 +159,25 @@ class Module:
             if id(child) not in above:
                 yield from child._walk(f"{prefix}.{name}" if prefix else name, above)
 
-    def _own_parameters(self) -> Iterator[tuple[str, Tensor]]:
+    def _own_parameters(self) -> Named[Parameter]:
         for name, value in vars(self).items():
             if isinstance(value, Parameter):
                 yield name, value
 
-    def _own_buffers(self) -> Iterator[tuple[str, Tensor]]:
+    def _own_buffers(self) -> Named[Tensor]:
         for name in self._buffers:
             value = getattr(self, name)
             if value is not None:
                 yield name, value
 
     def _named(
-        self, own: Callable[["Module"], Any], prefix: str = ""
-    ) -> Iterator[tuple[str, Tensor]]:
+        self, own: Callable[["Module"], Iterable[tuple[str, T]]], prefix: str = ""
+    ) -> Named[T]:
         for path, module in self._walk(prefix):
             for name, value in own(module):
                 yield f"{path}.{name}" if path else name, value
 
-    def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
+    def named_parameters(self) -> Named[Parameter]:
         """Yield all parameters with dotted names; one that two modules share comes once."""
         return _once(self._named(Module._own_parameters))
 
@@ -183,7 +185,7 @@ class Module:
         """Yield all parameters, each once."""
         return (p for _, p in self.named_parameters())
 
-    def named_buffers(self) -> Iterator[tuple[str, Tensor]]:
+    def named_buffers(self) -> Named[Tensor]:
         """Yield all buffers with dotted names; one that two modules share comes once."""
         return _once(self._named(Module._own_buffers))
 
@@ -222,7 +224,7 @@ class Module:
         for p in self.parameters():
             p.grad = None
 
-    def apply(self: M, function: Callable[["Module"], Any]) -> M:
+    def apply(self: M, function: Callable[["Module"], object]) -> M:
         """Call the function on this and all modules below; returns self."""
         for module in self.modules():
             function(module)
@@ -259,7 +261,7 @@ class Module:
         both = lambda m: (*m._own_parameters(), *m._own_buffers())  # noqa: E731
         return dict(self._named(both))
 
-    def state_dict(self) -> dict[str, NDArray[Any]]:
+    def state_dict(self) -> dict[str, Array]:
         """Return copies of all parameters and buffers as arrays, under PyTorch's names.
 
         >>> list(nn.BatchNorm1d(3).state_dict())
@@ -267,7 +269,7 @@ class Module:
         """
         return {name: x.data.copy() for name, x in self._state().items()}
 
-    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> Keys:
+    def load_state_dict(self, state: Mapping[str, ArrayLike], strict: bool = True) -> Keys:
         """Overwrite parameters and buffers in place with the arrays of `state`, by name.
 
         strict: missing and unexpected keys are errors; otherwise they are returned. Errors:

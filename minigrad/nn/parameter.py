@@ -1,10 +1,8 @@
 """Parameter: a Tensor that belongs to a Module."""
 
-from typing import Any
-
 import numpy as np
 
-from ..engine.tensor import Tensor, tensor
+from ..engine.tensor import Tensor, TensorLike, tensor
 from ..engine.tracer import refuse_in_trace
 
 
@@ -16,7 +14,7 @@ class Parameter(Tensor):
 
     __slots__ = ()
 
-    def __init__(self, data: Any, requires_grad: bool = True) -> None:
+    def __init__(self, data: TensorLike, requires_grad: bool = True) -> None:
         refuse_in_trace("a new Parameter", "would be made once; build modules outside the step")
         super().__init__(np.ascontiguousarray(tensor(data).data).reshape(np.shape(data)))
         self.requires_grad = requires_grad

@@ -1,13 +1,14 @@
 """Checks of a state dict against the module that is to load it."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 
 from ..engine.tensor import Tensor
 from ..errors import StateDictError
+from ..types import Array
 
 
 class Keys(NamedTuple):
@@ -18,8 +19,8 @@ class Keys(NamedTuple):
 
 
 def fitting(
-    own: Mapping[str, Tensor], state: Mapping[str, Any], strict: bool, name: str
-) -> tuple[dict[str, NDArray[Any]], Keys]:
+    own: Mapping[str, Tensor], state: Mapping[str, ArrayLike], strict: bool, name: str
+) -> tuple[dict[str, Array], Keys]:
     """Return the arrays of `state` for the Tensors in `own`, and the keys that only one of them
     has.
 

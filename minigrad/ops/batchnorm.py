@@ -10,21 +10,19 @@ composed of small primitives is in functional/batchnorm.py.
 """
 
 import math
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ..arrays import as_carray
 from ..kernels.allocator import empty
-from ..kernels.batchnorm import dispatch as kernels
-from ..kernels.jit.decorators import plain
+from ..kernels.batchnorm import entry_points as kernels
+from ..types import Array
 from .elementwise import astype, gated, inv_std
 from .indexing import getitem
-from .primitive import Primitive, primitive
+from .primitive import Operand, Primitive, primitive
 from .reductions import mean_over, mean_square, sum_over
 from .shapes import reshape
-
-Array = NDArray[Any]
 
 # Empty arrays that stand for absent ones in the kernels, by dtype and number of dimensions.
 _ABSENT = {(np.dtype(t), n): np.empty((0,) * n, t) for t in "fd" for n in (1, 2, 3)}
@@ -45,12 +43,12 @@ def _forward(
     out = y
     if x.ndim != 2 or not x.flags.carray:
         x, out = _planes(x), _planes(y)
-    gamma = absent if gamma is None else plain(gamma)
-    beta = absent if beta is None else plain(beta)
+    gamma = absent if gamma is None else as_carray(gamma)
+    beta = absent if beta is None else as_carray(beta)
     if mean is None or var is None:
         kernels.forward_train(x, gamma, beta, eps, relu, out, stats)
     else:
-        kernels.forward_eval(x, gamma, beta, plain(mean), plain(var), eps, relu, out, stats)
+        kernels.forward_eval(x, gamma, beta, as_carray(mean), as_carray(var), eps, relu, out, stats)
     return y, (stats, y if relu else None)
 
 
@@ -62,24 +60,24 @@ def _planes(a: Array) -> Array:
     n, c, *space = a.shape
     s = math.prod(space)
     shape = (n, c) if s == 1 else (n, c, s)
-    return plain(a).reshape(shape)  # type: ignore[no-any-return]
+    return as_carray(a).reshape(shape)
 
 
 def _vjp(
-    g: Any,
-    kept: Any,
-    x: Any,
-    gamma: Any,
-    _beta: Any,
-    _mean: Any = None,
-    _var: Any = None,
+    g: Operand,
+    y: Operand,
+    x: Operand,
+    gamma: Operand,
+    _beta: Operand,
+    _mean: Operand = None,
+    _var: Operand = None,
     *,
-    needs: Any,
+    wrt: Sequence[int],
     eps: float,
     relu: bool,
-) -> tuple[Any, ...]:
-    stats, gate = kept[1]
-    wanted, batch = (0 in needs, 1 in needs, 2 in needs), _mean is None
+) -> tuple[Operand, ...]:
+    stats, gate = y[1]
+    wanted, batch = (0 in wrt, 1 in wrt, 2 in wrt), _mean is None
     # Only the formula reads given statistics; the kernel reads the copy in `stats`.
     given = () if batch else (_mean, _var)
     how = {"wanted": wanted, "batch": batch, "eps": eps}
@@ -113,7 +111,7 @@ def _grad_forward(
         g,
         x,
         none if y is None else y,
-        absent if gamma is None else plain(gamma),
+        absent if gamma is None else as_carray(gamma),
         stats,
         batch,
         none if out is None else out,
@@ -124,21 +122,21 @@ def _grad_forward(
 
 
 def _grad_vjp(
-    u: Any,
-    _outputs: Any,
-    g: Any,
-    x: Any,
-    gamma: Any,
-    y: Any,
-    stats: Any,
-    _mean: Any = None,
-    _var: Any = None,
+    u: Operand,
+    _outputs: Operand,
+    g: Operand,
+    x: Operand,
+    gamma: Operand,
+    y: Operand,
+    stats: Operand,
+    _mean: Operand = None,
+    _var: Operand = None,
     *,
-    needs: Any,
+    wrt: Sequence[int],
     wanted: tuple[bool, bool, bool],
     batch: bool,
     eps: float,
-) -> tuple[Any, ...]:
+) -> tuple[Operand, ...]:
     """Compute the second derivative from primitives, so that it can be differentiated again.
 
     Let u = (ux, ugamma, ubeta) be the cotangents of (dx, dgamma, dbeta), and <a> the mean of a over
@@ -157,16 +155,16 @@ def _grad_vjp(
     axes = (0, *range(2, x.ndim))
     by_channel = (-1, *[1] * (x.ndim - 2))
 
-    def mean(a: Any) -> Any:
+    def mean(a: Operand) -> Operand:
         return mean_over(a, axis=axes, keepdims=True)
 
-    def project(a: Any) -> Any:
+    def project(a: Operand) -> Operand:
         return a - mean(a) - x_hat * mean(a * x_hat) if batch else a
 
-    def spread(p: Any) -> Any:
+    def spread(p: Operand) -> Operand:
         return p if x.ndim == 2 else reshape(p, by_channel)
 
-    def saved(row: int) -> Any:
+    def saved(row: int) -> Operand:
         return spread(astype(getitem(stats, row), dtype=x.dtype))
 
     if batch:
@@ -185,12 +183,12 @@ def _grad_vjp(
         projected = project(gated_g)
         wrt_g = factor * project(ux)
         wrt_gamma = sum_over(ux * (scale * projected), axis=axes, keepdims=False)
-    if ux is not None and batch and 1 in needs:
+    if ux is not None and batch and 1 in wrt:
         h = -factor * (ux * mean(gated_g * x_hat) + gated_g * mean(ux * x_hat))
         wrt_x = -(factor * scale) * x_hat * mean(ux * projected)
     if ugamma is not None:
         wrt_g = _sum(wrt_g, spread(ugamma) * x_hat)
-        h = _sum(h, spread(ugamma) * gated_g) if 1 in needs else None
+        h = _sum(h, spread(ugamma) * gated_g) if 1 in wrt else None
     if ubeta is not None:
         wrt_g = _sum(wrt_g, spread(ubeta))
     if y is not None:
@@ -200,7 +198,7 @@ def _grad_vjp(
     return wrt_g, wrt_x, wrt_gamma, None, None, None, None
 
 
-def _sum(a: Any, b: Any) -> Any:
+def _sum(a: Operand, b: Operand) -> Operand:
     """Return a + b, or b if a is None."""
     return b if a is None else a + b
 
@@ -208,7 +206,7 @@ def _sum(a: Any, b: Any) -> Any:
 # --- formulas for explanations ------------------------------------------------------------------
 
 
-def _by_channel(x: Any) -> tuple[str, Any]:
+def _by_channel(x: Operand) -> tuple[str, Callable[[str], str]]:
     """Return the arguments that reduce over all but channels, and a function that writes a
     per-channel parameter so that it broadcasts."""
     if x.ndim == 2:
@@ -218,7 +216,14 @@ def _by_channel(x: Any) -> tuple[str, Any]:
 
 
 def _formula(
-    x: Any, gamma: Any, beta: Any, mean: Any = None, var: Any = None, *, eps: float, relu: bool
+    x: Operand,
+    gamma: Operand,
+    beta: Operand,
+    mean: Operand = None,
+    var: Operand = None,
+    *,
+    eps: float,
+    relu: bool,
 ) -> str:
     over, spread = _by_channel(x)
     y = "x_hat" if gamma is None else f"{spread('gamma')} * x_hat"
@@ -232,15 +237,15 @@ def _formula(
 
 
 def _grad_formula(
-    g: Any,
-    x: Any,
-    gamma: Any,
-    y: Any,
-    stats: Any,
-    mean: Any = None,
-    var: Any = None,
+    g: Operand,
+    x: Operand,
+    gamma: Operand,
+    y: Operand,
+    stats: Operand,
+    mean: Operand = None,
+    var: Operand = None,
     *,
-    wanted: Any,
+    wanted: tuple[bool, bool, bool],
     batch: bool,
     eps: float,
 ) -> str:
@@ -272,8 +277,8 @@ batch_norm_grad: Primitive = primitive(
     "batch_norm_grad",
     _grad_forward,
     _grad_vjp,
-    "dx, dgamma and dbeta, those that are wanted: the derivative of batch_norm; y, given after "
-    "relu, gates g; statistics that were given, too, come last",
+    "the derivative of batch_norm: those that are wanted of dx, dgamma and dbeta; if relu was "
+    "applied, y is its result, and g counts as 0 where y <= 0",
     outputs=3,
     formula=_grad_formula,
 )
@@ -281,8 +286,9 @@ batch_norm = primitive(
     "batch_norm",
     _forward,
     _vjp,
-    "gamma * (x - mean) / sqrt(var + eps) + beta by channel, with the mean and biased variance of "
-    "the batch, or those given, and relu of it; it saves the statistics",
-    saves=True,
+    "gamma * (x - mean) / sqrt(var + eps) + beta for each channel, followed by relu if asked for; "
+    "unless given, mean and var are the mean and biased variance of the batch; the statistics are "
+    "residuals",
+    has_residuals=True,
     formula=_formula,
 )

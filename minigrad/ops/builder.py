@@ -4,31 +4,47 @@ An input of a decomposition is a number, None, or a Value. A Value stands for an
 shape and a dtype, and its `array` holds the elements if it is a constant.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, TypeAlias
 
-from .primitive import Primitive
+import numpy as np
+from numpy.typing import DTypeLike
+
+from ..types import Array
+from .elementwise import astype
+from .primitive import Attribute, Primitive
+from .shapes import _broadcast_to, _reshape
+
+# It stands for Any, since the class is the compiler's.
+Value: TypeAlias = Any
 
 
-class Builder(Protocol):
-    """A Builder writes operations that replace one operation and produce its outputs."""
+class Builder(ABC):
+    """A Builder writes operations that replace one operation and produce its outputs.
+
+    mg.compile has the only implementation, in compiler/ir/builder.py.
+    """
 
     @property
-    def result(self) -> Any:
+    @abstractmethod
+    def result(self) -> Value:
         """Return the single output of the replaced operation."""
 
     @property
-    def outputs(self) -> Sequence[Any]:
+    @abstractmethod
+    def outputs(self) -> Sequence[Value]:
         """Return all outputs of the replaced operation, with None for those that nothing reads."""
 
+    @abstractmethod
     def __call__(
         self,
         what: Primitive,
-        *inputs: Any,
-        to: Any = None,
-        like: Any = None,
-        **attributes: Any,
-    ) -> Any:
+        *inputs: Value,
+        to: Value = None,
+        like: tuple[Sequence[int], DTypeLike] | None = None,
+        **attributes: Attribute,
+    ) -> Value:
         """Write an operation, and return the Value that it produces.
 
         to: the Value to produce, or a list of several, with None for those that nothing reads.
@@ -37,17 +53,28 @@ class Builder(Protocol):
         broadcast shape of the inputs; along the attribute `axis`, the shape is reduced to units.
         """
 
-    def new(self, name: str, shape: Sequence[int], dtype: Any) -> Any:
+    @abstractmethod
+    def new(self, name: str, shape: Sequence[int], dtype: DTypeLike) -> Value:
         """Return a new Value that an operation will produce."""
 
-    def constant(self, array: Any) -> Any:
+    @abstractmethod
+    def constant(self, array: Array) -> Value:
         """Return a Value for an array that is the same in every call."""
 
-    def reshaped(self, x: Any, shape: Sequence[int], to: Any = None) -> Any:
+    def reshaped(self, x: Value, shape: Sequence[int], to: Value = None) -> Value:
         """Write x reshaped; this copies only if x is not in C order."""
+        if x.shape == shape and to is None:
+            return x
+        return self(_reshape, x, to=to, like=(shape, x.dtype), shape=shape)
 
-    def cast(self, x: Any, dtype: Any) -> Any:
+    def cast(self, x: Value, dtype: DTypeLike) -> Value:
         """Write x converted to a dtype."""
+        if x.dtype == dtype:
+            return x
+        return self(astype, x, like=(x.shape, dtype), dtype=np.dtype(dtype))
 
-    def spread(self, x: Any, shape: Sequence[int]) -> Any:
+    def spread(self, x: Value, shape: Sequence[int]) -> Value:
         """Write x broadcast to a shape."""
+        if x.shape == shape:
+            return x
+        return self(_broadcast_to, x, like=(shape, x.dtype), shape=shape)

@@ -13,21 +13,21 @@ it.
 
 import math
 import operator
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike
 
 from ..checks import is_number
 from ..errors import DtypeError
 from ..kernels import relu as kernels
 from ..kernels.allocator import empty
-from .primitive import Formula, Primitive, Rule, Scalar, primitive
+from ..types import Array
+from .primitive import Formula, Forward, Operand, Primitive, Rule, Scalar, primitive
 
 
 def pointwise(
     name: str,
-    forward: Any,
+    forward: Forward,
     vjp: tuple[Rule | None, ...] | None,
     doc: str = "",
     formula: Formula = None,
@@ -70,7 +70,7 @@ div = pointwise(
 )
 
 
-def _pow_wrt_base(g: Any, _y: Any, a: Any, b: Any) -> Any:
+def _pow_wrt_base(g: Operand, _y: Operand, a: Operand, b: Operand) -> Operand:
     """Return g * b * a**(b - 1).
 
     The result is 0 where b is 0, for every a, and where b is infinite and the power is 0.
@@ -86,7 +86,7 @@ def _pow_wrt_base(g: Any, _y: Any, a: Any, b: Any) -> Any:
     return g * 0.0 if b == 0 else g * (b * (a if b == 2 else a ** (b - 1)))
 
 
-def _pow_wrt_exponent(g: Any, y: Any, a: Any, b: Any) -> Any:
+def _pow_wrt_exponent(g: Operand, y: Operand, a: Operand, b: Operand) -> Operand:
     """Return g * y * log(a).
 
     The result is 0 where a is 0 and b >= 0, and where a is inf and b < 0.
@@ -104,7 +104,7 @@ def _pow_wrt_exponent(g: Any, y: Any, a: Any, b: Any) -> Any:
     return g * (y * (math.log(a) if a > 0 else math.nan))
 
 
-def _pow(a: Any, b: Any) -> Any:
+def _pow(a: Operand, b: Operand) -> Operand:
     if isinstance(b, int) and b < 0:
         b = float(b)  # NumPy refuses an integer to a negative integer
     return operator.pow(a, b)  # unlike np.power, it computes a square as a product
@@ -118,7 +118,7 @@ pow = pointwise(
     "pow",
     _pow,
     (_pow_wrt_base, _pow_wrt_exponent),
-    "a ** b; 0 ** 0 is 1, with derivative 0",
+    "a ** b, where 0 ** 0 is 1 with derivative 0",
     formula="a ** b",
     scalar=Scalar(lambda a, b: _POWERS.get(b, "{0} ** {1}")),
 )
@@ -140,14 +140,14 @@ sign = pointwise(
     "sign",
     np.sign,
     (lambda g, _y, _a: g * 0.0,),
-    "sign of a: -1, 0 or 1",
+    "the sign of a: -1, 0 or 1",
     scalar=Scalar("sign({0})"),
 )
 abs = pointwise(
     "abs",
     np.abs,
     (lambda g, _y, a: g * sign(a),),
-    "absolute value; its derivative at 0 is 0",
+    "the absolute value of a; its derivative at 0 is 0",
     scalar=Scalar("abs({0})", cheap=True),
 )
 
@@ -157,13 +157,17 @@ exp = pointwise(
     "exp", np.exp, (lambda g, y, _a: g * y,), "e to the power of a", scalar=Scalar("exp({0})")
 )
 log = pointwise(
-    "log", np.log, (lambda g, _y, a: g / a,), "natural logarithm of a", scalar=Scalar("log({0})")
+    "log",
+    np.log,
+    (lambda g, _y, a: g / a,),
+    "the natural logarithm of a",
+    scalar=Scalar("log({0})"),
 )
 sqrt = pointwise(
     "sqrt",
     np.sqrt,
     (lambda g, y, _a: g * (0.5 / y),),
-    "square root of a; derivative inf at 0",
+    "the square root of a; its derivative at 0 is inf",
     scalar=Scalar("sqrt({0})"),
 )
 rsqrt = pointwise(
@@ -182,7 +186,7 @@ inv_std = pointwise(
 )
 
 
-def _erf(a: Any) -> Any:
+def _erf(a: Operand) -> Operand:
     from scipy.special import erf  # imported late: it would double the time to import minigrad
 
     return erf(a)
@@ -192,7 +196,7 @@ erf = pointwise(
     "erf",
     _erf,
     (lambda g, _y, a: g * (2.0 / math.sqrt(math.pi)) * exp(-(a * a)),),
-    "Gauss error function of a",
+    "the Gauss error function of a",
     scalar=Scalar("erf({0})"),
 )
 
@@ -200,7 +204,7 @@ erf = pointwise(
 # --- choices ------------------------------------------------------------------------------------
 
 
-def _share(g: Any, a: Any, b: Any, loses: Any) -> Any:
+def _share(g: Operand, a: Operand, b: Operand, loses: Primitive) -> Operand:
     """Return the cotangent of a: g where a wins against b, g / 2 at ties, else 0."""
     return where(equal(a, b), 0.5 * g, where(loses(a, b), 0.0, g))
 
@@ -212,7 +216,7 @@ maximum = pointwise(
         lambda g, _y, a, b: _share(g, a, b, less),
         lambda g, _y, a, b: _share(g, b, a, less),
     ),
-    "the larger of a and b; at ties each gets half of the cotangent",
+    "the larger of a and b; at ties, each gets half of the cotangent",
     scalar=Scalar("maximum({0}, {1})", cheap=True, integers=True),
 )
 minimum = pointwise(
@@ -222,7 +226,7 @@ minimum = pointwise(
         lambda g, _y, a, b: _share(g, a, b, greater),
         lambda g, _y, a, b: _share(g, b, a, greater),
     ),
-    "the smaller of a and b; at ties each gets half of the cotangent",
+    "the smaller of a and b; at ties, each gets half of the cotangent",
     scalar=Scalar("minimum({0}, {1})", cheap=True, integers=True),
 )
 where: Primitive = pointwise(
@@ -233,15 +237,15 @@ where: Primitive = pointwise(
         lambda g, _y, c, _a, _b: where(c, g, 0.0),
         lambda g, _y, c, _a, _b: where(c, 0.0, g),
     ),
-    "a where the condition holds, else b",
+    "a where the condition is true, b elsewhere",
     scalar=Scalar("{1} if {0} else {2}", cheap=True, integers=True, raw=(0,)),
 )
 
 
-def _gate(g: NDArray[Any], y: NDArray[Any]) -> NDArray[Any]:
+def _gate(g: Array, y: Array) -> Array:
     out = empty(y.shape, g.dtype)
-    plain = type(g) is type(y) is np.ndarray and g.flags.carray and y.flags.carray
-    if not plain or g.shape != y.shape:
+    ready = type(g) is type(y) is np.ndarray and g.flags.carray and y.flags.carray
+    if not ready or g.shape != y.shape:
         g, y = (np.ascontiguousarray(np.broadcast_to(a, out.shape)) for a in (g, y))
     kernels.gate(g, y, out)
     return out
@@ -251,25 +255,27 @@ gated: Primitive = primitive(
     "gated",
     _gate,
     (lambda g, _y, _a, b: gated(g, b), None),
-    "a where b > 0 (or NaN), else 0: the derivative of relu, applied to a",
+    "a where b is positive or NaN, 0 elsewhere; relu's rule calls it with a = g and b = y",
     formula="where(b > 0, a, 0)",
     scalar=Scalar("{zero} if {1} <= {zero} else {0}", cheap=True),
 )
 
 
-def _clip_forward(a: Any, low: float | None, high: float | None) -> Any:
+def _clip_forward(a: Operand, low: float | None, high: float | None) -> Operand:
     y = a.copy() if low is None else np.maximum(a, low)
     return y if high is None else np.minimum(y, high)
 
 
-def _clip_vjp(g: Any, _y: Any, a: Any, low: float | None, high: float | None) -> Any:
+def _clip_vjp(
+    g: Operand, _y: Operand, a: Operand, low: float | None, high: float | None
+) -> Operand:
     """Return g where low <= a <= high, and 0 elsewhere, also where a is NaN."""
     if low is not None:
         g = where(greater_equal(a, low), g, 0.0)
     return g if high is None else where(less_equal(a, high), g, 0.0)
 
 
-def _clip_scalar(_a: Any, low: float | None, high: float | None) -> str:
+def _clip_scalar(_a: Operand, low: float | None, high: float | None) -> str:
     raised = "{0}" if low is None else "maximum({0}, {low})"
     return raised if high is None else f"minimum({raised}, {{high}})"
 
@@ -278,13 +284,13 @@ _clip = pointwise(
     "clip",
     _clip_forward,
     (_clip_vjp,),
-    "a, raised to low and lowered to high where beyond",
+    "a, limited to the range from low to high",
     formula="clip(a, low, high)",
     scalar=Scalar(_clip_scalar, cheap=True),
 )
 
 
-def clip(x: Any, min: float | None = None, max: float | None = None) -> Any:
+def clip(x: Operand, min: float | None = None, max: float | None = None) -> Operand:
     """Return x between the bounds `min` and `max`; the derivative at a bound is 1.
 
     min, max: Python numbers; None means no bound. Errors: DtypeError for anything else.
@@ -303,7 +309,7 @@ def clip(x: Any, min: float | None = None, max: float | None = None) -> Any:
 # --- comparisons and casts ----------------------------------------------------------------------
 
 
-def comparison(name: str, forward: Any, scalar: str, doc: str = "") -> Primitive:
+def comparison(name: str, forward: Forward, scalar: str, doc: str = "") -> Primitive:
     """Declare a primitive that returns a boolean constant.
 
     Without a `doc`, the formula is the scalar expression with a and b as its operands.
@@ -320,16 +326,24 @@ less_equal = comparison("less_equal", np.less_equal, "{0} <= {1}")
 greater: Primitive = comparison("greater", np.greater, "{0} > {1}")
 greater_equal = comparison("greater_equal", np.greater_equal, "{0} >= {1}")
 logical_and = comparison(
-    "logical_and", np.logical_and, "bool({0}) and bool({1})", "a and b, a boolean constant"
+    "logical_and",
+    np.logical_and,
+    "bool({0}) and bool({1})",
+    "the logical AND of a and b, a boolean constant",
 )
 logical_or = comparison(
-    "logical_or", np.logical_or, "bool({0}) or bool({1})", "a or b, a boolean constant"
+    "logical_or",
+    np.logical_or,
+    "bool({0}) or bool({1})",
+    "the logical OR of a and b, a boolean constant",
 )
-logical_not = comparison("logical_not", np.logical_not, "not {0}", "not a, a boolean constant")
-isnan = comparison("isnan", np.isnan, "{0} != {0}", "whether a is NaN, a boolean constant")
+logical_not = comparison(
+    "logical_not", np.logical_not, "not {0}", "the logical NOT of a, a boolean constant"
+)
+isnan = comparison("isnan", np.isnan, "{0} != {0}", "whether a is NaN, as a boolean constant")
 
 
-def _astype_forward(a: NDArray[Any], dtype: Any) -> NDArray[Any]:
+def _astype_forward(a: Array, dtype: DTypeLike) -> Array:
     """Convert without NumPy's warning about floats that do not fit the integer dtype."""
     if a.dtype.kind != "f" or np.dtype(dtype).kind not in "iu":
         return a.astype(dtype, "C")

@@ -7,14 +7,17 @@
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from .builder import Builder
+from ..types import Shape
+from .builder import Builder, Value
 
-Index = tuple[Any, ...]
-Shape = tuple[int, ...]
+# An int, slice, None, Ellipsis, or ARRAY for an array. It stands for Any, since the operations look
+# at each item.
+IndexItem: TypeAlias = Any
+Index: TypeAlias = tuple[IndexItem, ...]
 
 ARRAY = "array"  # stands in an index for an array, which is an input of the primitive
 FULL = slice(None)
@@ -29,13 +32,13 @@ class Steps(NamedTuple):
     arrays: the Values of the integer arrays.
     """
 
-    slices: tuple[Any, ...]
+    slices: Index
     axes: tuple[int, ...] | None
     first: int
-    arrays: list[Any]
+    arrays: list[Value]
 
     @property
-    def places(self) -> tuple[Any, ...]:
+    def places(self) -> Index:
         """Return the index of the third step, with ARRAY for each array."""
         return (FULL,) * self.first + (ARRAY,) * len(self.arrays)
 
@@ -50,7 +53,7 @@ class Steps(NamedTuple):
         return shape[: self.first] + found + shape[self.first + len(self.arrays) :]
 
 
-def is_one_step(index: Sequence[Any], arrays: Sequence[Any]) -> bool:
+def is_one_step(index: Sequence[IndexItem], arrays: Sequence[Value]) -> bool:
     """Return whether an index consists of one step only, the first or the third."""
     if not arrays:
         return len(index) > 0 and Ellipsis not in index and None not in index
@@ -63,7 +66,7 @@ def is_one_step(index: Sequence[Any], arrays: Sequence[Any]) -> bool:
     )
 
 
-def sliced(shape: Shape, slices: Sequence[Any]) -> Shape:
+def sliced(shape: Shape, slices: Sequence[IndexItem]) -> Shape:
     """Return the shape that remains after ints and slices index an array of `shape`."""
     return tuple(
         len(range(n)[item]) for n, item in zip(shape, slices, strict=True) if type(item) is slice
@@ -71,13 +74,13 @@ def sliced(shape: Shape, slices: Sequence[Any]) -> Shape:
 
 
 def steps_of(
-    write: Builder, index: Sequence[Any], arrays: Sequence[Any], ndim: int
+    write: Builder, index: Sequence[IndexItem], arrays: Sequence[Value], ndim: int
 ) -> Steps | None:
     """Return the steps of an index into an array of `ndim` dimensions.
 
     Return None if the index contains a single boolean or a mask that is not constant.
     """
-    found: list[Any] = []
+    found: list[Value] = []
     for x in arrays:
         if x.dtype.kind != "b":
             found.append(write.cast(x, np.int64))
@@ -86,8 +89,8 @@ def steps_of(
         else:  # a constant mask; the shape of the result depends on it
             found += [write.constant(a) for a in x.array.nonzero()]
     given = iter(found)
-    slices: list[Any] = []
-    dims: list[Any] = []  # for each dimension of the result a slice, or an array's Value
+    slices: list[IndexItem] = []
+    dims: list[IndexItem | Value] = []  # by dimension of the result: a slice, or an array
     for item in _whole(index, arrays, ndim):
         if item == ARRAY or (type(item) is int and found):
             slices.append(FULL)
@@ -107,7 +110,7 @@ def steps_of(
     )
 
 
-def _are_apart(index: Sequence[Any]) -> bool:
+def _are_apart(index: Sequence[IndexItem]) -> bool:
     """Return whether another item stands between the arrays and integers of an index.
 
     NumPy then puts the dimensions of the arrays first, even if the item is an Ellipsis that stands
@@ -117,7 +120,7 @@ def _are_apart(index: Sequence[Any]) -> bool:
     return places[-1] - places[0] >= len(places)
 
 
-def _whole(index: Sequence[Any], arrays: Sequence[Any], ndim: int) -> list[Any]:
+def _whole(index: Sequence[IndexItem], arrays: Sequence[Value], ndim: int) -> list[IndexItem]:
     """Return the index with an item for each dimension.
 
     Ellipsis and missing items become slices, and a mask becomes one array per dimension of its own.

@@ -3,37 +3,35 @@
 import math
 from collections.abc import Iterator, Sequence
 from string import ascii_lowercase
-from typing import Any
+from typing import SupportsIndex
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..checks import is_integer
 from ..errors import DtypeError, OutOfRangeError
 from ..kernels.indexing import find_outside, scatter_rows
-from .builder import Builder
+from ..types import Array, Shape
+from .builder import Builder, Value
 from .elementwise import astype
-from .index_steps import ARRAY, FULL, Index, is_one_step, sliced, steps_of
-from .primitive import Primitive, primitive
+from .index_steps import ARRAY, FULL, Index, IndexItem, is_one_step, sliced, steps_of
+from .primitive import Operand, Primitive, primitive
 from .shapes import _permute
 
 
-def _filled(index: Index, arrays: Sequence[Any]) -> Index:
+def _filled(index: Index, arrays: Sequence[Operand]) -> Index:
     """Return the index with the arrays put in the places marked ARRAY."""
     given = iter(arrays)
     return tuple([next(given) if item == ARRAY else item for item in index])
 
 
-def _getitem_forward(a: NDArray[Any], *arrays: Any, index: Index) -> Any:
+def _getitem_forward(a: Array, *arrays: Operand, index: Index) -> Operand:
     try:
         return a[_filled(index, arrays)]
     except IndexError as error:
         raise OutOfRangeError(f"getitem: shape {a.shape}: {error}") from error
 
 
-def _scatter_forward(
-    g: NDArray[Any], *arrays: Any, index: Index, shape: tuple[int, ...]
-) -> NDArray[Any]:
+def _scatter_forward(g: Array, *arrays: Operand, index: Index, shape: Shape) -> Array:
     out = np.zeros(shape, g.dtype)
     if _meets_once(arrays):
         out[_filled(index, arrays)] = g
@@ -42,12 +40,12 @@ def _scatter_forward(
     return out
 
 
-def _meets_once(arrays: Sequence[NDArray[Any]]) -> bool:
+def _meets_once(arrays: Sequence[Array]) -> bool:
     """Return whether an index with these arrays certainly selects no element twice."""
     return all(i.dtype == bool for i in arrays) and len(arrays) <= 1
 
 
-def _add_at(out: NDArray[Any], g: NDArray[Any], arrays: Sequence[Any], index: Index) -> None:
+def _add_at(out: Array, g: Array, arrays: Sequence[Operand], index: Index) -> None:
     """Add g to out at the index; an element that is selected repeatedly gets every term."""
     shape, index = out.shape, _filled(index, arrays)
     if _meets_once(arrays):
@@ -63,27 +61,35 @@ def _add_at(out: NDArray[Any], g: NDArray[Any], arrays: Sequence[Any], index: In
         np.add.at(out, index, g)
 
 
-def _getitem_add(total: NDArray[Any], g: Any, _y: Any, _a: Any, *arrays: Any, index: Index) -> None:
+def _getitem_add(
+    total: Array, g: Operand, _y: Operand, _a: Operand, *arrays: Operand, index: Index
+) -> None:
     _add_at(total, g, arrays, index)
 
 
 def _getitem_vjp(
-    g: Any, _y: Any, _a: Any, *arrays: Any, needs: Any, index: Index
-) -> tuple[Any, ...]:
+    g: Operand, _y: Operand, _a: Operand, *arrays: Operand, wrt: Sequence[int], index: Index
+) -> tuple[Operand, ...]:
     return _scatter(g, *arrays, index=index, shape=_a.shape), *[None for _ in arrays]
 
 
 def _scatter_vjp(
-    g: Any, _y: Any, _a: Any, *arrays: Any, needs: Any, index: Index, shape: tuple[int, ...]
-) -> tuple[Any, ...]:
+    g: Operand,
+    _y: Operand,
+    _a: Operand,
+    *arrays: Operand,
+    wrt: Sequence[int],
+    index: Index,
+    shape: Shape,
+) -> tuple[Operand, ...]:
     return _getitem(g, *arrays, index=index), *[None for _ in arrays]
 
 
-def _getitem_formula(_a: Any, *arrays: Any, index: Index) -> str:
+def _getitem_formula(_a: Operand, *arrays: Operand, index: Index) -> str:
     return f"a[{_written(index)}]"
 
 
-def _scatter_formula(_a: Any, *arrays: Any, index: Index, shape: tuple[int, ...]) -> str:
+def _scatter_formula(_a: Operand, *arrays: Operand, index: Index, shape: Shape) -> str:
     return f"scatter(a, s_[{_written(index)}], {shape})"
 
 
@@ -93,14 +99,14 @@ def _written(index: Index) -> str:
     return ", ".join(_item(item, names) for item in index) or "()"
 
 
-def _item(item: Any, names: Iterator[str]) -> str:
+def _item(item: object, names: Iterator[str]) -> str:
     if isinstance(item, slice):
         ends = ["" if n is None else str(n) for n in (item.start, item.stop, item.step)]
         return ":".join(ends if ends[2] else ends[:2])
     return next(names) if item == ARRAY else "..." if item is Ellipsis else str(item)
 
 
-def _write_getitem(write: Builder, a: Any, *arrays: Any, index: Index) -> bool:
+def _write_getitem(write: Builder, a: Value, *arrays: Value, index: Index) -> bool:
     steps = None if is_one_step(index, arrays) else steps_of(write, index, arrays, len(a.shape))
     if steps is None:
         return False
@@ -117,9 +123,7 @@ def _write_getitem(write: Builder, a: Any, *arrays: Any, index: Index) -> bool:
     return True
 
 
-def _write_scatter(
-    write: Builder, g: Any, *arrays: Any, index: Index, shape: tuple[int, ...]
-) -> bool:
+def _write_scatter(write: Builder, g: Value, *arrays: Value, index: Index, shape: Shape) -> bool:
     """Write the steps of getitem in reverse."""
     steps = None if is_one_step(index, arrays) else steps_of(write, index, arrays, len(shape))
     if steps is None:
@@ -142,7 +146,7 @@ _getitem: Primitive = primitive(
     "getitem",
     _getitem_forward,
     _getitem_vjp,
-    "elements of a at an index, whose arrays are inputs",
+    "the elements of a at an index; arrays in the index are inputs, too",
     formula=_getitem_formula,
     is_view=True,
     add_cotangent=_getitem_add,
@@ -152,37 +156,37 @@ _scatter: Primitive = primitive(
     "scatter",
     _scatter_forward,
     _scatter_vjp,
-    "zeros of a shape, with a added at an index, repeatedly where it repeats",
+    "zeros of a shape with a added at an index; an element selected repeatedly gets every term",
     formula=_scatter_formula,
     decompose=_write_scatter,
 )
 
 
-def getitem(x: Any, index: Any) -> Any:
+def getitem(x: Operand, index: object) -> Operand:
     """Return x[index] as NumPy does, for ints, slices, None, Ellipsis, integer arrays and masks.
 
     Basic indices give a view, arrays a copy; index arrays are copied, so that changing them
     later cannot change a gradient. Errors: OutOfRangeError, DtypeError for any other index.
     """
-    arrays: list[Any] = []
+    arrays: list[Operand] = []
     normal = _normal(index, arrays)
     return _getitem(x, *arrays, index=normal)
 
 
-def scatter(g: Any, index: Any, shape: tuple[int, ...]) -> Any:
+def scatter(g: Operand, index: object, shape: Shape) -> Operand:
     """Return zeros of a shape with g added at the index. Errors: those of getitem."""
-    arrays: list[Any] = []
+    arrays: list[Operand] = []
     normal = _normal(index, arrays)
     return _scatter(g, *arrays, index=normal, shape=shape)
 
 
-def _normal(index: Any, arrays: list[Any]) -> Index:
+def _normal(index: object, arrays: list[Operand]) -> Index:
     """Return the index in the form that the primitives take, and append its arrays to `arrays`."""
     items = index if isinstance(index, tuple) else (index,)
     return tuple([_index_item(item, arrays) for item in items])
 
 
-def _index_item(item: Any, arrays: list[Any]) -> Any:
+def _index_item(item: object, arrays: list[Operand]) -> IndexItem:
     """Return the item in that form; if it is an array, append a copy of it to `arrays`."""
     if item is None or item is Ellipsis:
         return item
@@ -208,7 +212,7 @@ def _index_item(item: Any, arrays: list[Any]) -> Any:
     return ARRAY
 
 
-def _integer(n: Any) -> int:
+def _integer(n: SupportsIndex) -> int:
     try:
         return int(n.__index__())
     except (AttributeError, TypeError):
@@ -218,9 +222,7 @@ def _integer(n: Any) -> int:
 # --- checked indices ----------------------------------------------------------------------------
 
 
-def _in_range_forward(
-    indices: NDArray[Any], name: str, n: int, ignore_index: int | None
-) -> NDArray[Any]:
+def _in_range_forward(indices: Array, name: str, n: int, ignore_index: int | None) -> Array:
     out = np.empty(indices.shape, np.int64)
     flat = np.ascontiguousarray(indices).reshape(-1)
     ignored = -1 if ignore_index is None else ignore_index
@@ -234,12 +236,14 @@ _in_range = primitive(
     "in_range",
     _in_range_forward,
     None,
-    "the indices, after a check that they are 0 to n - 1, or ignore_index",
+    "the indices, after a check that each is 0 to n - 1 or ignore_index",
     kept=True,
 )
 
 
-def checked_indices(name: str, indices: Any, n: int, ignore_index: int | None = None) -> Any:
+def checked_indices(
+    name: str, indices: Operand, n: int, ignore_index: int | None = None
+) -> Operand:
     """Return a copy of the indices as int64, after a check of their range.
 
     With an ignore_index they are class labels. Errors: DtypeError unless they are integers,
@@ -255,7 +259,7 @@ def checked_indices(name: str, indices: Any, n: int, ignore_index: int | None = 
 
 
 def out_of_range(
-    name: str, indices: NDArray[Any], place: int, n: int, ignore_index: int | None
+    name: str, indices: Array, place: int, n: int, ignore_index: int | None
 ) -> OutOfRangeError:
     """Return the error for the index or class label at position `place` of the flat array."""
     value = indices.reshape(-1)[place]

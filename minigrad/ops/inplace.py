@@ -6,12 +6,12 @@ engine/tensor.py runs an update or, while mg.compile traces, reports it to the t
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from ..arrays import as_carray
 from ..kernels import inplace as kernels
-from ..kernels.jit.decorators import plain
+from .primitive import Operand
 
 
 @dataclass(eq=False)
@@ -25,7 +25,7 @@ class Update:
     """
 
     name: str
-    kernel: Callable[..., Any]
+    kernel: Callable[..., object]
     changes: tuple[int, ...]
     doc: str
     numbers: tuple[int, ...] = ()
@@ -38,15 +38,15 @@ class Update:
         kernel = self._change_copies
         return Update(self.name, kernel, self.changes, self.doc, self.numbers, self.threads)
 
-    def _change_copies(self, *inputs: Any) -> None:
-        copies = [plain(x) if isinstance(x, np.ndarray) else x for x in inputs]
+    def _change_copies(self, *inputs: Operand) -> None:
+        copies = [as_carray(x) if isinstance(x, np.ndarray) else x for x in inputs]
         self.kernel(*copies)
         for i in self.changes:
             if copies[i] is not inputs[i]:
                 inputs[i][...] = copies[i]
 
 
-def _copy(target: Any, source: Any) -> None:
+def _copy(target: Operand, source: Operand) -> None:
     np.copyto(target, source, casting="same_kind")
 
 
@@ -54,7 +54,7 @@ RUNNING = Update(
     "running",
     kernels.running,
     (0, 1),
-    "running <- (1 - momentum) * running + momentum * batch, the variance unbiased",
+    "running <- (1 - momentum) * running + momentum * batch, with the unbiased variance",
     numbers=(4, 5),
 )
 INCREMENT = Update("increment", kernels.increment, (0,), "counter <- counter + 1")

@@ -1,22 +1,22 @@
 """Matrix products call BLAS, which reads transposed operands without copying them."""
 
 import math
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..errors import ShapeError
 from ..kernels import linear as kernels
 from ..kernels.allocator import SMALL, empty
-from .builder import Builder
-from .primitive import Primitive, primitive
+from ..types import Array
+from .builder import Builder, Value
+from .primitive import Operand, Primitive, primitive
 from .reductions import sum_over
 from .shapes import reshape, transpose, unsqueeze
 
 
 @np.errstate(all="ignore")  # BLAS computes past the ends of rows, so flags there mean nothing
-def _matmul_forward(a: NDArray[Any], b: NDArray[Any]) -> Any:
+def _matmul_forward(a: Array, b: Array) -> Operand:
     try:
         return np.matmul(a, b)
     except ValueError as error:
@@ -37,7 +37,7 @@ def _why_no_product(a: tuple[int, ...], b: tuple[int, ...]) -> str:
     return f"matmul: inner sizes differ ({a[-1]} and {inner}), {what}{remedy}"
 
 
-def _matmul_wrt_a(g: Any, _y: Any, a: Any, b: Any) -> Any:
+def _matmul_wrt_a(g: Operand, _y: Operand, a: Operand, b: Operand) -> Operand:
     """Return g @ b^T; a vector a counts as a matrix of one row, a vector b as one of one column."""
     if b.ndim == 1:
         g, b = unsqueeze(g, -1), unsqueeze(b, -1)
@@ -46,7 +46,7 @@ def _matmul_wrt_a(g: Any, _y: Any, a: Any, b: Any) -> Any:
     return _drop(matmul(g, transpose(b, -1, -2)), -2, a.ndim == 1)
 
 
-def _matmul_wrt_b(g: Any, _y: Any, a: Any, b: Any) -> Any:
+def _matmul_wrt_b(g: Operand, _y: Operand, a: Operand, b: Operand) -> Operand:
     """Return a^T @ g; a vector a counts as a matrix of one row, a vector b as one of one column."""
     if b.ndim == 1:
         g = unsqueeze(g, -1)
@@ -55,7 +55,7 @@ def _matmul_wrt_b(g: Any, _y: Any, a: Any, b: Any) -> Any:
     return _drop(matmul(transpose(a, -1, -2), g), -1, b.ndim == 1)
 
 
-def _drop(x: Any, axis: int, unit: bool) -> Any:
+def _drop(x: Operand, axis: int, unit: bool) -> Operand:
     if not unit:
         return x
     shape = list(x.shape)
@@ -63,7 +63,7 @@ def _drop(x: Any, axis: int, unit: bool) -> Any:
     return reshape(x, shape)
 
 
-def _write_matmul(write: Builder, a: Any, b: Any) -> bool:
+def _write_matmul(write: Builder, a: Value, b: Value) -> bool:
     """Write a product of matrices, with vectors as matrices of one row or column.
 
     A stack of matrices gets three dimensions, or two if all are multiplied by one matrix b.
@@ -89,12 +89,12 @@ def _write_matmul(write: Builder, a: Any, b: Any) -> bool:
     return True
 
 
-def _write_rows(write: Builder, x: Any) -> Any:
+def _write_rows(write: Builder, x: Value) -> Value:
     """Write x of shape (..., n) in shape (rows, n)."""
     return write.reshaped(x, (math.prod(x.shape[:-1]), x.shape[-1]))
 
 
-def _is_one_call(*values: Any) -> bool:
+def _is_one_call(*values: Value) -> bool:
     """Return whether one BLAS call suffices: the dtypes are equal and the first Value is 2-D."""
     given = [v for v in values if v is not None]
     return len(given[0].shape) == 2 and len({v.dtype for v in given}) == 1
@@ -104,14 +104,15 @@ matmul: Primitive = primitive(
     "matmul",
     _matmul_forward,
     (_matmul_wrt_a, _matmul_wrt_b),
-    "matrix product of the last two dimensions, the others broadcast; 1-D operands are vectors",
+    "the matrix product over the last two dimensions; the others broadcast, and 1-D operands are "
+    "vectors",
     formula="a @ b",
     promotes=True,
     decompose=_write_matmul,
 )
 
 
-def _linear_forward(x: NDArray[Any], w: NDArray[Any], b: NDArray[Any] | None) -> NDArray[Any]:
+def _linear_forward(x: Array, w: Array, b: Array | None) -> Array:
     if w.ndim != 2 or x.ndim == 0 or x.shape[-1] != w.shape[1]:
         raise ShapeError(
             f"linear: input {x.shape} does not fit weight {w.shape}; expected (..., "
@@ -130,7 +131,7 @@ def _linear_forward(x: NDArray[Any], w: NDArray[Any], b: NDArray[Any] | None) ->
     return y if x.ndim == 2 else y.reshape(*x.shape[:-1], w.shape[0])
 
 
-def _dot(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
+def _dot(a: Array, b: Array) -> Array:
     """Return a @ b for two matrices; a large result lies in memory that the allocator reuses."""
     size = len(a) * b.shape[1]
     if size < SMALL or a.dtype is not b.dtype or a.dtype.kind != "f":
@@ -138,14 +139,14 @@ def _dot(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
     return np.dot(a, b, out=empty((len(a), b.shape[1]), a.dtype))
 
 
-def _rows(x: Any) -> Any:
+def _rows(x: Operand) -> Operand:
     """Return x of shape (..., n) as a matrix of shape (product of ..., n)."""
     return x if x.ndim == 2 else x.reshape((math.prod(x.shape[:-1]), x.shape[-1]))
 
 
 def _linear_grad_forward(
-    g: NDArray[Any], x: NDArray[Any], w: NDArray[Any], wanted: tuple[bool, bool, bool]
-) -> tuple[Any, ...]:
+    g: Array, x: Array, w: Array, wanted: tuple[bool, bool, bool]
+) -> tuple[Operand, ...]:
     rows = _rows(g)
     dx = _dot(rows, w) if wanted[0] else None
     if dx is not None and x.ndim != 2:
@@ -156,8 +157,15 @@ def _linear_grad_forward(
 
 
 def _linear_grad_vjp(
-    u: Any, _y: Any, g: Any, x: Any, w: Any, *, needs: Any, wanted: Any
-) -> tuple[Any, ...]:
+    u: Operand,
+    _y: Operand,
+    g: Operand,
+    x: Operand,
+    w: Operand,
+    *,
+    wrt: Sequence[int],
+    wanted: tuple[bool, bool, bool],
+) -> tuple[Operand, ...]:
     """Differentiate sum(ux * dx) + sum(uw * dw) + sum(ub * db), which is linear in g, x and w."""
     ux, uw, ub = u
     wrt_g = wrt_x = wrt_w = None
@@ -171,14 +179,18 @@ def _linear_grad_vjp(
     return wrt_g, wrt_x, wrt_w
 
 
-def _linear_grad_formula(g: Any, x: Any, w: Any, wanted: Any) -> str:
+def _linear_grad_formula(
+    g: Operand, x: Operand, w: Operand, wanted: tuple[bool, bool, bool]
+) -> str:
     if x.ndim == 2:
         return "g @ w, g.T @ x, sum(g, axis=0)"
     rows = f"rows = reshape(g, (-1, {w.shape[0]}))\n"
     return rows + f"g @ w, rows.T @ reshape(x, (-1, {w.shape[1]})), sum(rows, axis=0)"
 
 
-def _write_linear_grad(write: Builder, g: Any, x: Any, w: Any, wanted: Any) -> bool:
+def _write_linear_grad(
+    write: Builder, g: Value, x: Value, w: Value, wanted: tuple[bool, bool, bool]
+) -> bool:
     if _is_one_call(x, g, w) or len({v.dtype for v in (g, x, w)}) > 1:
         return False
     dx, *others = write.outputs
@@ -194,15 +206,15 @@ linear_grad: Primitive = primitive(
     "linear_grad",
     _linear_grad_forward,
     _linear_grad_vjp,
-    "g @ weight, g.T @ x and the sum of g over its rows, those that are wanted: the derivative of "
-    "linear",
+    "the derivative of linear: those that are wanted of g @ weight, g.T @ x and the sum of g over "
+    "its rows",
     outputs=3,
     formula=_linear_grad_formula,
     decompose=_write_linear_grad,
 )
 
 
-def _write_linear(write: Builder, x: Any, w: Any, b: Any) -> bool:
+def _write_linear(write: Builder, x: Value, w: Value, b: Value) -> bool:
     y = write.result
     if y.dtype.kind != "f" or _is_one_call(x, w, b):
         return False
@@ -216,10 +228,8 @@ def _write_linear(write: Builder, x: Any, w: Any, b: Any) -> bool:
 linear: Primitive = primitive(
     "linear",
     _linear_forward,
-    lambda g, _y, x, w, _b, *, needs: linear_grad(
-        g, x, w, wanted=(0 in needs, 1 in needs, 2 in needs)
-    ),
-    "x @ weight.T + bias, for x (..., in), weight (out, in), bias (out,) or None",
+    lambda g, _y, x, w, _b, *, wrt: linear_grad(g, x, w, wanted=(0 in wrt, 1 in wrt, 2 in wrt)),
+    "x @ weight.T + bias, where x is (..., in), weight (out, in), and bias (out,) or None",
     formula=lambda x, w, b: "x @ w.T" if b is None else "x @ w.T + b",
     promotes=True,
     decompose=_write_linear,

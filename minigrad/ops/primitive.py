@@ -8,16 +8,28 @@ and never name the class Tensor.
 import inspect
 from collections.abc import Callable, Sequence
 from string import ascii_lowercase
-from typing import Any, NamedTuple, ParamSpec, TypeVar, overload
+from types import CodeType
+from typing import Any, NamedTuple, ParamSpec, TypeAlias, TypeVar, overload
 
-Given = ParamSpec("Given")
-Rule = Callable[..., Any]
-Formula = str | Callable[..., str | None] | None
+# What forwards and rules compute with: an array, a number, None for an absent operand, or a Tensor
+# where a rule is recorded. It stands for Any, since arrays and Tensors have no type in common that
+# has their operators.
+Operand: TypeAlias = Any
+# A keyword argument of a primitive; each has its own type.
+Attribute: TypeAlias = Any
+Attributes: TypeAlias = dict[str, Attribute]
+# forward(*arrays, **attributes), and a rule(g, y, *inputs, **attributes): see Primitive.
+Forward: TypeAlias = Callable[..., Operand]
+Rule: TypeAlias = Callable[..., Operand]
+Formula: TypeAlias = str | Callable[..., str | None] | None
 # A function of a primitive, its inputs and its attributes, which returns the result of the call.
-Dispatcher = Callable[["Primitive", tuple[Any, ...], dict[str, Any]], Any]
+Dispatcher: TypeAlias = Callable[["Primitive", tuple[Operand, ...], Attributes], Operand]
+P = ParamSpec("P")
 X = TypeVar("X")
 
 TABLE: dict[str, "Primitive"] = {}
+# What lines of explanations may name besides primitives and functions of ops.
+FORMULA_WORDS = ("ones_like", "one_hot", "s_", "inf", "nan")
 MAX_OUTPUTS = 4  # records are numbered in steps of this, so that each output has a number
 
 
@@ -68,8 +80,8 @@ class Primitive:
     vjp: the vector-Jacobian products, written with operators and primitives: they run on arrays,
         and on Tensors where the backward pass is to be recorded. Either a tuple with one rule for
         each input (None where there is no gradient), `rule(g, y, *inputs, **attributes)`, which
-        returns the cotangent of that input, or one joint rule, which returns a tuple with all
-        cotangents; its keyword `needs` holds the positions of the inputs whose cotangents are
+        returns the cotangent of that input, or one rule for all inputs, which returns a tuple with
+        their cotangents; its keyword `wrt` holds the positions of the inputs whose cotangents are
         wanted. g is the cotangent of the output y. If an input was broadcast, its cotangent may
         have the shape of y, and the backward pass sums it to the input's shape. A cotangent with
         unit dimensions is broadcast to that shape. A rule returns None if there is no derivative.
@@ -81,18 +93,18 @@ class Primitive:
     is_view: whether the result may share memory with the first input.
     outputs: the number of outputs, at most 4. If there are several, forward and calls return a
         tuple, and g and y are tuples, too; g holds None for an output that has no cotangent.
-    saves: whether forward and calls return (y, residuals), the pair that rules get as their y. The
-        residuals are arrays that the rules need; no gradient flows to them.
+    has_residuals: whether forward and calls return (y, residuals), the pair that rules get as their
+        y. The residuals are arrays that the rules need; no gradient flows to them.
     formula: the forward as mathematics, which explanations print and evaluate. It is an expression
         in the names of the operands and attributes, with Python's operators, the functions of
         minigrad, one_hot(labels, n) and s_[...], which writes an index as a value. Assignments may
         come before it, and commas separate several outputs. Instead of a text, this may be a
         function that returns the text for the inputs and attributes. None: explanations print a
         call of the primitive. Derivatives have no formula: explanations write out their rules.
-    add_cotangent: `add_cotangent(total, g, y, *inputs, **attributes)`, for a joint rule whose only
-        cotangent, that of the first input, is zero except for a few elements. It adds these to
-        total, an array of that input's shape and dtype, so no array of zeros is needed. The
-        backward pass calls it instead of the rule if it owns the sum so far, so the rule, given
+    add_cotangent: `add_cotangent(total, g, y, *inputs, **attributes)`, for one rule for all inputs
+        whose only cotangent, that of the first input, is zero except for a few elements. It adds
+        these to total, an array of that input's shape and dtype, so no array of zeros is needed.
+        The backward pass calls it instead of the rule if it owns the sum so far, so the rule, given
         arrays, must return newly allocated memory. None: the backward pass adds whole cotangents.
     scalar, reduction: how compiled loops compute it, or None if they cannot.
     decompose: `decompose(write, *inputs, **attributes) -> bool`, which writes other primitives in
@@ -105,14 +117,14 @@ class Primitive:
     def __init__(
         self,
         name: str,
-        forward: Callable[..., Any],
+        forward: Forward,
         vjp: tuple[Rule | None, ...] | Rule | None,
         doc: str = "",
         *,
         promotes: bool = False,
         is_view: bool = False,
         outputs: int = 1,
-        saves: bool = False,
+        has_residuals: bool = False,
         formula: Formula = None,
         add_cotangent: Callable[..., None] | None = None,
         scalar: Scalar | None = None,
@@ -125,15 +137,15 @@ class Primitive:
             raise ValueError(f"primitive {name!r}: 1 to {MAX_OUTPUTS} outputs, got {outputs}")
         self.name = name
         self.forward = forward
-        self.joint = vjp if callable(vjp) else None
-        self.rules = vjp if isinstance(vjp, tuple) else ()
+        self.vjp = vjp if callable(vjp) else None  # one rule for all inputs,
+        self.rules = vjp if isinstance(vjp, tuple) else ()  # or one for each input
         self.differentiable = vjp is not None
         self.partial = None in self.rules  # some inputs have no rule
         self.promotes = promotes
         self.is_view = is_view
         self.outputs = outputs
-        self.saves = saves
-        self.single = outputs == 1 and not saves  # whether a result is an array, not a tuple
+        self.has_residuals = has_residuals
+        self.single = outputs == 1 and not has_residuals  # a result is an array, not a tuple
         self.formula = formula
         self.add_cotangent = add_cotangent
         self.scalar = scalar
@@ -143,52 +155,61 @@ class Primitive:
         self.kept = kept or random  # so that the generator advances as without mg.compile
         self.__doc__ = doc or (formula if isinstance(formula, str) else name)
 
-    def reads(self, i: int, needs: Sequence[int]) -> bool:
-        """Return whether the rules for the inputs at positions `needs` read elements of input i."""
-        return any(_reads(rule, i) for rule in self._rules_for(needs))
+    def reads(self, i: int, wrt: Sequence[int]) -> bool:
+        """Return whether the rules for the inputs at positions `wrt` read elements of input i."""
+        return any(_reads(rule, i) for rule in self._rules_for(wrt))
 
-    def reads_result(self, y: Any, needs: Sequence[int]) -> bool:
+    def reads_result(self, y: Operand, wrt: Sequence[int]) -> bool:
         """Return whether these rules read elements of y, the result of the forward."""
-        if self.saves:
-            (result,), saved = self.unpack(y)
-            return any(part is result for part in (saved if type(saved) is tuple else (saved,)))
-        names = [_code(rule).co_varnames[1] for rule in self._rules_for(needs)]
+        if self.has_residuals:
+            result, residuals = y
+            parts = residuals if type(residuals) is tuple else (residuals,)
+            return any(part is result for part in parts)
+        names = [_code(rule).co_varnames[1] for rule in self._rules_for(wrt)]
         return any(not name.startswith("_") for name in names)
 
-    def _rules_for(self, needs: Sequence[int]) -> list[Rule]:
-        rules = [self.joint] if self.joint is not None else [self.rules[j] for j in needs]
+    def _rules_for(self, wrt: Sequence[int]) -> list[Rule]:
+        rules = [self.vjp] if self.vjp is not None else [self.rules[j] for j in wrt]
         return [rule for rule in rules if rule is not None]
 
     def operands(self, n: int) -> list[str]:
         """Return names for n inputs: those of the rules' parameters, or else a, b, ..."""
         names: list[str] = []
-        for rule in (self.joint, *self.rules):
+        for rule in (self.vjp, *self.rules):
             if rule is not None:
                 code = _code(rule)
                 names = [v.lstrip("_") for v in code.co_varnames[2 : code.co_argcount]]
         return names[:n] if len(names) >= n else letters(n)
 
-    def unpack(self, result: Any) -> tuple[Sequence[Any], Any]:
+    def defaults(self, n: int) -> Attributes:
+        """Return the attributes that the forward has defaults for, in a call with n inputs."""
+        try:
+            parameters = list(inspect.signature(self.forward).parameters.values())[n:]
+        except ValueError:  # a function of NumPy that does not tell
+            return {}
+        return {p.name: p.default for p in parameters if p.default is not p.empty}
+
+    def unpack(self, result: Operand) -> tuple[Sequence[Operand], Operand]:
         """Split the result of the forward, or of a call, into the outputs and the residuals.
 
-        The residuals are a tuple, a single array, or () where the primitive saves nothing.
+        The residuals are a tuple, a single array, or () if the primitive has none.
         """
-        if self.saves:
+        if self.has_residuals:
             y, residuals = result
             return (y,), residuals
         return (result if self.outputs > 1 else (result,)), ()
 
-    def pack(self, outputs: Sequence[Any], residuals: Any) -> Any:
+    def pack(self, outputs: Sequence[Operand], residuals: Operand) -> Operand:
         """Return outputs and residuals in the form in which the forward returns them."""
-        if self.saves:
+        if self.has_residuals:
             return outputs[0], residuals
         return tuple(outputs) if self.outputs > 1 else outputs[0]
 
     @overload
-    def __call__(self, first: X, /, *others: Any, **attributes: Any) -> X: ...
+    def __call__(self, first: X, /, *others: Operand, **attributes: Attribute) -> X: ...
     @overload
-    def __call__(self, **attributes: Any) -> Any: ...
-    def __call__(self, *inputs: Any, **attributes: Any) -> Any:
+    def __call__(self, **attributes: Attribute) -> Any: ...
+    def __call__(self, *inputs: Operand, **attributes: Attribute) -> Operand:
         """Apply the primitive: the result is a Tensor if an input is one, else an array.
 
         The overloads declare the result to have the type of the first input, which is true for a
@@ -200,7 +221,9 @@ class Primitive:
         return f"<primitive {self.name}>"
 
 
-def _run_forward(primitive: Primitive, inputs: tuple[Any, ...], attributes: dict[str, Any]) -> Any:
+def _run_forward(
+    primitive: Primitive, inputs: tuple[Operand, ...], attributes: Attributes
+) -> Operand:
     """Run the forward on arrays; this is the dispatcher until the engine sets another."""
     return primitive.forward(*inputs, **attributes)
 
@@ -219,10 +242,10 @@ def letters(n: int) -> list[str]:
     return [f"{ascii_lowercase[i % 26]}{i // 26 or ''}" for i in range(n)]
 
 
-def _declaring(make: Callable[Given, Primitive]) -> Callable[Given, Primitive]:
-    def primitive(*given: Given.args, **known: Given.kwargs) -> Primitive:
+def _declaring(make: Callable[P, Primitive]) -> Callable[P, Primitive]:
+    def primitive(*given: P.args, **options: P.kwargs) -> Primitive:
         """Declare a primitive and enter it into the table; the arguments are Primitive's."""
-        made = make(*given, **known)
+        made = make(*given, **options)
         if made.name in TABLE:
             raise ValueError(f"primitive {made.name!r} is declared twice")
         TABLE[made.name] = made
@@ -234,9 +257,10 @@ def _declaring(make: Callable[Given, Primitive]) -> Callable[Given, Primitive]:
 primitive = _declaring(Primitive)  # a decorated class, so that type checkers know the arguments
 
 
-def _code(rule: Rule) -> Any:
+def _code(rule: Rule) -> CodeType:
     """Return the code object of a rule, without its decorators."""
-    return inspect.unwrap(rule).__code__
+    code: CodeType = inspect.unwrap(rule).__code__
+    return code
 
 
 def _reads(rule: Rule, i: int) -> bool:

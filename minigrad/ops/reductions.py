@@ -9,16 +9,15 @@ import math
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ..arrays import FLOAT32
+from ..arrays import FLOAT32, as_carray
 from ..checks import number
 from ..errors import ArgumentError, ShapeError
-from ..kernels.jit.decorators import plain
 from ..kernels.reductions import mean_square_rows, sum_along, sum_between, sum_rows
-from .builder import Builder
+from ..types import Array, Shape
+from .builder import Builder, Value
 from .elementwise import div, equal, mul, sqrt, sub
-from .primitive import Reduction, primitive
+from .primitive import Operand, Reduction, primitive
 from .shapes import Axes, _reshape, normalize_axes, normalize_axis
 
 _Steps = tuple[tuple[int, int, int], ...]
@@ -28,18 +27,18 @@ _add_reduce: Any = np.add.reduce  # its stubs do not know a `keepdims` that vari
 # --- sums on arrays -----------------------------------------------------------------------------
 
 
-def _kept(shape: tuple[int, ...], axis: tuple[int, ...]) -> tuple[int, ...]:
+def _kept(shape: Shape, axis: tuple[int, ...]) -> tuple[int, ...]:
     return tuple([1 if i in axis else n for i, n in enumerate(shape)])
 
 
-def _count(shape: tuple[int, ...], axis: tuple[int, ...]) -> int:
+def _count(shape: Shape, axis: tuple[int, ...]) -> int:
     n = 1
     for i in axis:
         n *= shape[i]
     return n
 
 
-def _total(a: NDArray[Any], axis: tuple[int, ...], keepdims: bool, mean: bool) -> Any:
+def _total(a: Array, axis: tuple[int, ...], keepdims: bool, mean: bool) -> Operand:
     """Return the sum or mean of a over `axis`, accumulated in float64 and rounded once."""
     steps, shape, count = _steps(a.shape, axis, keepdims)
     if a.dtype.kind != "f" or not steps:
@@ -51,7 +50,7 @@ def _total(a: NDArray[Any], axis: tuple[int, ...], keepdims: bool, mean: bool) -
     return _add(a, steps, divisor, np.empty(shape, a.dtype))
 
 
-def _add(a: NDArray[Any], steps: _Steps, divisor: int, out: NDArray[Any]) -> NDArray[Any]:
+def _add(a: Array, steps: _Steps, divisor: int, out: Array) -> Array:
     """Sum a by these steps, divide by the divisor, write the result into out, and return out.
 
     Both arrays are in C order.
@@ -70,7 +69,7 @@ def _add(a: NDArray[Any], steps: _Steps, divisor: int, out: NDArray[Any]) -> NDA
 
 @functools.lru_cache(maxsize=1024)
 def _steps(
-    shape: tuple[int, ...], axis: tuple[int, ...], keepdims: bool
+    shape: Shape, axis: tuple[int, ...], keepdims: bool
 ) -> tuple[_Steps, tuple[int, ...], int]:
     """Return the steps that sum an array in C order, the shape of the result, and the number of
     terms in each of its elements.
@@ -97,7 +96,7 @@ def _steps(
     return tuple(steps), result, count
 
 
-def _total_of_any(a: NDArray[Any], axis: tuple[int, ...]) -> NDArray[Any]:
+def _total_of_any(a: Array, axis: tuple[int, ...]) -> Array:
     """Return the sum of an array in any layout, in float64 and with unit dimensions.
 
     The axes are sorted by their order in memory. An axis of stride 0, which broadcasting makes, is
@@ -108,13 +107,13 @@ def _total_of_any(a: NDArray[Any], axis: tuple[int, ...]) -> NDArray[Any]:
     steps, shape, _ = _steps(
         tuple([once.shape[i] for i in order]), tuple([order.index(i) for i in axis]), True
     )
-    total = _add(plain(once.transpose(order)), steps, 1, np.empty(shape))
+    total = _add(as_carray(once.transpose(order)), steps, 1, np.empty(shape))
     back = total.transpose([order.index(i) for i in range(a.ndim)])
     repeated = _count(a.shape, axis) // _count(once.shape, axis)
     return np.broadcast_to(back * repeated, _kept(a.shape, axis))
 
 
-def _total_by_numpy(a: NDArray[Any], axis: tuple[int, ...], keepdims: bool, mean: bool) -> Any:
+def _total_by_numpy(a: Array, axis: tuple[int, ...], keepdims: bool, mean: bool) -> Operand:
     """Return the sum or mean of an array that is empty or holds no floats.
 
     The mean of an empty array is NaN.
@@ -127,15 +126,15 @@ def _total_by_numpy(a: NDArray[Any], axis: tuple[int, ...], keepdims: bool, mean
     return total.astype(a.dtype if a.dtype.kind == "f" else np.float32)
 
 
-def _sum_forward(a: NDArray[Any], axis: tuple[int, ...], keepdims: bool) -> Any:
+def _sum_forward(a: Array, axis: tuple[int, ...], keepdims: bool) -> Operand:
     return _total(a, axis, keepdims, False)
 
 
-def _mean_forward(a: NDArray[Any], axis: tuple[int, ...], keepdims: bool) -> Any:
+def _mean_forward(a: Array, axis: tuple[int, ...], keepdims: bool) -> Operand:
     return _total(a, axis, keepdims, True)
 
 
-def _mean_square_forward(a: NDArray[Any], axis: tuple[int, ...], keepdims: bool) -> Any:
+def _mean_square_forward(a: Array, axis: tuple[int, ...], keepdims: bool) -> Operand:
     steps, shape, _ = _steps(a.shape, axis, keepdims)
     rows = len(steps) == 1 and steps[0][0] == 1
     if not rows or not a.flags.carray or a.dtype.kind != "f":
@@ -145,7 +144,7 @@ def _mean_square_forward(a: NDArray[Any], axis: tuple[int, ...], keepdims: bool)
     return out
 
 
-def _var_forward(a: NDArray[Any], axis: tuple[int, ...], keepdims: bool, correction: float) -> Any:
+def _var_forward(a: Array, axis: tuple[int, ...], keepdims: bool, correction: float) -> Operand:
     """Return the variance, computed in two passes with the mean and the squares in float64."""
     dtype = a.dtype if a.dtype.kind == "f" else np.float32
     n = _count(a.shape, axis)
@@ -161,46 +160,52 @@ def _var_forward(a: NDArray[Any], axis: tuple[int, ...], keepdims: bool, correct
 # --- rules --------------------------------------------------------------------------------------
 
 
-def _keep(g: Any, a: Any, axis: tuple[int, ...], keepdims: bool) -> Any:
+def _keep(g: Operand, a: Operand, axis: tuple[int, ...], keepdims: bool) -> Operand:
     """Return g with the reduced dimensions as units, so that it broadcasts to the shape of a."""
     return g if keepdims else _reshape(g, shape=_kept(a.shape, axis))
 
 
-def _mean_vjp(g: Any, _y: Any, a: Any, axis: tuple[int, ...], keepdims: bool) -> Any:
+def _mean_vjp(
+    g: Operand, _y: Operand, a: Operand, axis: tuple[int, ...], keepdims: bool
+) -> Operand:
     # Named a, not _a, although only its shape is read: if the input of a batch_norm was changed in
     # place, backward then raises an error in the composed form as in the fused one.
     n = a.size // g.size if g.size else 0
     return _keep(g / n if n else g, a, axis, keepdims)
 
 
-def _mean_square_vjp(g: Any, _y: Any, a: Any, axis: tuple[int, ...], keepdims: bool) -> Any:
+def _mean_square_vjp(
+    g: Operand, _y: Operand, a: Operand, axis: tuple[int, ...], keepdims: bool
+) -> Operand:
     n = a.size // g.size if g.size else 0
     g = g * (2.0 / n) if n else g  # before broadcasting, while g is small
     return _keep(g, a, axis, keepdims) * a
 
 
 def _var_vjp(
-    g: Any, _y: Any, a: Any, axis: tuple[int, ...], keepdims: bool, correction: float
-) -> Any:
+    g: Operand, _y: Operand, a: Operand, axis: tuple[int, ...], keepdims: bool, correction: float
+) -> Operand:
     n = _count(a.shape, axis)
     centred = a - mean_over(a, axis=axis, keepdims=True)
     factor = 2.0 / (n - correction) if n else 0.0  # avoids 0 / 0 for an empty reduction
     return _keep(g * factor, a, axis, keepdims) * centred
 
 
-def _extreme_vjp(g: Any, y: Any, a: Any, axis: tuple[int, ...], keepdims: bool) -> Any:
+def _extreme_vjp(
+    g: Operand, y: Operand, a: Operand, axis: tuple[int, ...], keepdims: bool
+) -> Operand:
     """Return g divided equally among the elements that equal the extreme y; NaN where y is NaN."""
     g, y = _keep(g, a, axis, keepdims), _keep(y, a, axis, keepdims)
     return g * _ties(a, y, axis=axis)
 
 
 @np.errstate(invalid="ignore")  # no element equals NaN, so this computes 0 / 0
-def _ties_forward(a: NDArray[Any], y: NDArray[Any], axis: tuple[int, ...]) -> Any:
+def _ties_forward(a: Array, y: Array, axis: tuple[int, ...]) -> Operand:
     attained = a == y
     return attained.astype(a.dtype) / _add_reduce(attained, axis=axis, keepdims=True, dtype=a.dtype)
 
 
-def _ties_formula(a: NDArray[Any], y: NDArray[Any], axis: tuple[int, ...]) -> str:
+def _ties_formula(a: Array, y: Array, axis: tuple[int, ...]) -> str:
     equal = "astype(a == b, 'float32')" if a.dtype == FLOAT32 else "a == b"
     return f"tie = {equal}\ntie / sum(tie, axis=axis, keepdims=True)"
 
@@ -208,13 +213,13 @@ def _ties_formula(a: NDArray[Any], y: NDArray[Any], axis: tuple[int, ...]) -> st
 # --- decompositions -----------------------------------------------------------------------------
 
 
-def has_floats(a: Any) -> bool:
+def has_floats(a: Value) -> bool:
     """Return whether loops can reduce a Value: it must hold floats, and at least one element."""
     return a.dtype.kind == "f" and 0 not in a.shape
 
 
 def _write_var(
-    write: Builder, a: Any, axis: tuple[int, ...], keepdims: bool, correction: float
+    write: Builder, a: Value, axis: tuple[int, ...], keepdims: bool, correction: float
 ) -> bool:
     if not has_floats(a):
         return False
@@ -226,7 +231,7 @@ def _write_var(
     return True
 
 
-def _write_ties(write: Builder, a: Any, y: Any, axis: tuple[int, ...]) -> bool:
+def _write_ties(write: Builder, a: Value, y: Value, axis: tuple[int, ...]) -> bool:
     if not has_floats(a):
         return False
     attained = write.cast(write(equal, a, y), a.dtype)
@@ -240,21 +245,21 @@ sum_over = primitive(
     "sum",
     _sum_forward,
     (lambda g, _y, _a, axis, keepdims: _keep(g, _a, axis, keepdims),),
-    "sum of a over axes",
+    "the sum of a over axes",
     reduction=Reduction(),
 )
 mean_over = primitive(
     "mean",
     _mean_forward,
     (_mean_vjp,),
-    "sum of a over axes, divided by the number of terms",
+    "the mean of a over axes",
     reduction=Reduction(mean=True),
 )
 mean_square = primitive(
     "mean_square",
     _mean_square_forward,
     (_mean_square_vjp,),
-    "sum of a * a over axes, divided by the number of terms",
+    "the mean of a ** 2 over axes",
     formula="mean(a ** 2, axis=axis, keepdims=keepdims)",
     promotes=True,
     reduction=Reduction("{0} * {0}", mean=True),
@@ -263,40 +268,48 @@ _var = primitive(
     "var",
     _var_forward,
     (_var_vjp,),
-    "sum of (a - mean)^2 / (n - correction)",
+    "the variance of a over axes: the sum of (a - mean) ** 2, divided by n - correction",
     decompose=_write_var,
 )
 max_over = primitive(
     "max",
     lambda a, axis, keepdims: np.maximum.reduce(a, axis=axis, keepdims=keepdims),
     (_extreme_vjp,),
-    "largest element over axes; ties share the cotangent equally",
+    "the largest element over axes; ties share the cotangent equally",
     reduction=Reduction(extreme=("maximum", "-inf")),
 )
 min_over = primitive(
     "min",
     lambda a, axis, keepdims: np.minimum.reduce(a, axis=axis, keepdims=keepdims),
     (_extreme_vjp,),
-    "smallest element over axes; ties share the cotangent equally",
+    "the smallest element over axes; ties share the cotangent equally",
     reduction=Reduction(extreme=("minimum", "inf")),
 )
 _ties = primitive(
     "ties",
     _ties_forward,
     None,
-    "1 / (number of ties) where a attains y, else 0; NaN where y is NaN, which nothing equals",
+    "1 / (number of ties) where a equals y, 0 elsewhere; NaN where y is NaN",
     formula=_ties_formula,
     decompose=_write_ties,
 )
-_argmax = primitive("argmax", lambda a, axis: np.argmax(a, axis=axis), None, "index of the largest")
+_argmax = primitive(
+    "argmax",
+    lambda a, axis: np.argmax(a, axis=axis),
+    None,
+    "the index of the first largest element",
+)
 _argmin = primitive(
-    "argmin", lambda a, axis: np.argmin(a, axis=axis), None, "index of the smallest"
+    "argmin",
+    lambda a, axis: np.argmin(a, axis=axis),
+    None,
+    "the index of the first smallest element",
 )
 
 # --- functions ----------------------------------------------------------------------------------
 
 
-def sum(x: Any, axis: Axes = None, keepdims: bool = False) -> Any:
+def sum(x: Operand, axis: Axes = None, keepdims: bool = False) -> Operand:
     """Return the sum over axes (None: all); float32 is accumulated in float64.
 
     Errors: ArgumentError.
@@ -304,7 +317,7 @@ def sum(x: Any, axis: Axes = None, keepdims: bool = False) -> Any:
     return sum_over(x, axis=normalize_axes("sum", np.ndim(x), axis), keepdims=keepdims)
 
 
-def mean(x: Any, axis: Axes = None, keepdims: bool = False) -> Any:
+def mean(x: Operand, axis: Axes = None, keepdims: bool = False) -> Operand:
     """Return the mean over axes (None: all), or NaN over no elements; integers give float32.
 
     Errors: ArgumentError.
@@ -312,7 +325,7 @@ def mean(x: Any, axis: Axes = None, keepdims: bool = False) -> Any:
     return mean_over(x, axis=normalize_axes("mean", np.ndim(x), axis), keepdims=keepdims)
 
 
-def var(x: Any, axis: Axes = None, correction: float = 0.0, keepdims: bool = False) -> Any:
+def var(x: Operand, axis: Axes = None, correction: float = 0.0, keepdims: bool = False) -> Operand:
     """Return the variance over axes (None: all), sum of (x - mean)^2 / (n - correction).
 
     correction: 0 gives the biased variance (NumPy's, the array API's and BatchNorm's default), 1
@@ -329,12 +342,12 @@ def var(x: Any, axis: Axes = None, correction: float = 0.0, keepdims: bool = Fal
     return _var(x, axis=axes, correction=correction, keepdims=keepdims)
 
 
-def std(x: Any, axis: Axes = None, correction: float = 0.0, keepdims: bool = False) -> Any:
+def std(x: Operand, axis: Axes = None, correction: float = 0.0, keepdims: bool = False) -> Operand:
     """Return the square root of `var`, with its arguments; the derivative is NaN where it is 0."""
     return sqrt(var(x, axis, correction, keepdims))
 
 
-def max(x: Any, axis: Axes = None, keepdims: bool = False) -> Any:
+def max(x: Operand, axis: Axes = None, keepdims: bool = False) -> Operand:
     """Return the largest element over axes (None: all).
 
     Ties share the gradient equally, as in torch.amax.
@@ -344,7 +357,7 @@ def max(x: Any, axis: Axes = None, keepdims: bool = False) -> Any:
     return max_over(x, axis=_nonempty("max", np.shape(x), axis), keepdims=keepdims)
 
 
-def min(x: Any, axis: Axes = None, keepdims: bool = False) -> Any:
+def min(x: Operand, axis: Axes = None, keepdims: bool = False) -> Operand:
     """Return the smallest element over axes (None: all).
 
     Ties share the gradient equally, as in torch.amin.
@@ -354,7 +367,7 @@ def min(x: Any, axis: Axes = None, keepdims: bool = False) -> Any:
     return min_over(x, axis=_nonempty("min", np.shape(x), axis), keepdims=keepdims)
 
 
-def argmax(x: Any, axis: int | None = None) -> Any:
+def argmax(x: Operand, axis: int | None = None) -> Operand:
     """Return the index of the first largest element along an axis, or in the flat x if it is None.
 
     The result is int64 and has no gradient.
@@ -362,7 +375,7 @@ def argmax(x: Any, axis: int | None = None) -> Any:
     return _argmax(x, axis=_one_nonempty("argmax", np.shape(x), axis))
 
 
-def argmin(x: Any, axis: int | None = None) -> Any:
+def argmin(x: Operand, axis: int | None = None) -> Operand:
     """Return the index of the first smallest element along an axis, or in the flat x if it is None.
 
     The result is int64 and has no gradient.
@@ -370,14 +383,14 @@ def argmin(x: Any, axis: int | None = None) -> Any:
     return _argmin(x, axis=_one_nonempty("argmin", np.shape(x), axis))
 
 
-def _one_nonempty(name: str, shape: tuple[int, ...], axis: int | None) -> int | None:
+def _one_nonempty(name: str, shape: Shape, axis: int | None) -> int | None:
     if axis is not None:
         axis = normalize_axis(name, len(shape), axis, "one int or None (for the flat tensor)")
     _nonempty(name, shape, axis)
     return axis
 
 
-def _nonempty(name: str, shape: tuple[int, ...], axis: Axes) -> tuple[int, ...]:
+def _nonempty(name: str, shape: Shape, axis: Axes) -> tuple[int, ...]:
     axes = normalize_axes(name, len(shape), axis)
     if _count(shape, axes) == 0:
         raise ShapeError(f"{name}: no elements along axis {axis} of shape {tuple(shape)}")

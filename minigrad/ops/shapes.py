@@ -7,14 +7,13 @@ shapes and non-negative axes only, so rules, printers and compilers handle a sin
 import functools
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..checks import is_integer
 from ..errors import ArgumentError, DtypeError, ShapeError
-from .primitive import Primitive, Scalar, letters, primitive
+from ..types import Array, Shape
+from .primitive import Operand, Primitive, Scalar, letters, primitive
 
 Axes = int | Sequence[int] | None
 
@@ -33,7 +32,7 @@ def normalize_axes(name: str, ndim: int, axis: Axes) -> tuple[int, ...]:
     return tuple(sorted(result))
 
 
-def normalize_axis(name: str, ndim: int, axis: Any, expected: str = "one int") -> int:
+def normalize_axis(name: str, ndim: int, axis: object, expected: str = "one int") -> int:
     """Return one axis, non-negative. Errors: those of normalize_axes."""
     if not is_integer(axis):
         raise DtypeError(f"{name}: axis must be {expected}, got {axis!r:.40}")
@@ -53,7 +52,7 @@ _reshape: Primitive = primitive(
     "reshape",
     lambda a, shape: a.reshape(shape),
     (lambda g, _y, _a, shape: _reshape(g, shape=_a.shape),),
-    "the same elements in C order under another shape",
+    "the elements of a in C order, in another shape",
     formula="reshape(a, shape)",
     is_view=True,
 )
@@ -67,20 +66,18 @@ _permute: Primitive = primitive(
 )
 
 
-def _broadcast_forward(a: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+def _broadcast_forward(a: Array, shape: Shape) -> Array:
     """Return a view with strides of 0, built without np.broadcast_to, which is slow."""
     if not isinstance(a, np.ndarray) or not a.flags.c_contiguous or a.size == 0:
         return np.broadcast_to(a, shape)
     strides = _broadcast_strides(a.shape, a.strides, len(shape))
-    view: NDArray[Any] = np.ndarray(shape, a.dtype, a, 0, strides)
+    view: Array = np.ndarray(shape, a.dtype, a, 0, strides)
     view.flags.writeable = False
     return view
 
 
 @functools.lru_cache(maxsize=1024)
-def _broadcast_strides(
-    shape: tuple[int, ...], strides: tuple[int, ...], ndim: int
-) -> tuple[int, ...]:
+def _broadcast_strides(shape: Shape, strides: tuple[int, ...], ndim: int) -> tuple[int, ...]:
     steps = [0 if n == 1 else stride for n, stride in zip(shape, strides, strict=True)]
     return (0,) * (ndim - len(shape)) + tuple(steps)
 
@@ -89,14 +86,16 @@ _broadcast_to = primitive(
     "broadcast_to",
     _broadcast_forward,
     (lambda g, _y, _a, shape: g,),  # the backward pass sums g to the shape of a
-    "a repeated along new and unit dimensions",
+    "a repeated along new dimensions and along those of size 1",
     formula="broadcast_to(a, shape)",
     is_view=True,
     scalar=Scalar("{0}", cheap=True, integers=True),
 )
 
 
-def _concat_vjp(g: Any, _y: Any, *_inputs: Any, needs: Any, axis: int) -> tuple[Any, ...]:
+def _concat_vjp(
+    g: Operand, _y: Operand, *_inputs: Operand, wrt: Sequence[int], axis: int
+) -> tuple[Operand, ...]:
     start, parts = 0, []
     for a in _inputs:  # only their shapes are read
         stop = start + a.shape[axis]
@@ -109,7 +108,7 @@ _concat = primitive(
     "concat",
     lambda *arrays, axis: np.concatenate(arrays, axis=axis),
     _concat_vjp,
-    "the inputs one after the other along one axis",
+    "the inputs, joined one after the other along one axis",
     promotes=True,
     formula=lambda *a, axis: f"concat(({', '.join(letters(len(a)))},), axis={axis})",
 )
@@ -122,7 +121,7 @@ def _inverse(axes: tuple[int, ...]) -> tuple[int, ...]:
 # --- functions ----------------------------------------------------------------------------------
 
 
-def reshape(x: Any, shape: int | Sequence[int]) -> Any:
+def reshape(x: Operand, shape: int | Sequence[int]) -> Operand:
     """Return the elements of x in C order under another shape; one size may be -1.
 
     The result shares memory with x if its strides allow. Errors: ShapeError if the product of the
@@ -141,7 +140,7 @@ def reshape(x: Any, shape: int | Sequence[int]) -> Any:
     return _reshape(x, shape=full)
 
 
-def permute_dims(x: Any, axes: Sequence[int]) -> Any:
+def permute_dims(x: Operand, axes: Sequence[int]) -> Operand:
     """Return a view whose dimension i is dimension axes[i] of x. Errors: ArgumentError."""
     ndim = np.ndim(x)
     normal = tuple(normalize_axis("permute_dims", ndim, i) for i in axes)
@@ -152,7 +151,7 @@ def permute_dims(x: Any, axes: Sequence[int]) -> Any:
     return _permute(x, axes=normal)
 
 
-def transpose(x: Any, a: int, b: int) -> Any:
+def transpose(x: Operand, a: int, b: int) -> Operand:
     """Return a view of x with dimensions a and b swapped. Errors: ArgumentError."""
     axes = list(range(np.ndim(x)))
     i, j = (normalize_axis("transpose", len(axes), one) for one in (a, b))
@@ -160,7 +159,7 @@ def transpose(x: Any, a: int, b: int) -> Any:
     return _permute(x, axes=tuple(axes))
 
 
-def squeeze(x: Any, axis: Axes = None) -> Any:
+def squeeze(x: Operand, axis: Axes = None) -> Operand:
     """Return x without all dimensions of size 1, or without `axis`, whose size must be 1."""
     shape = np.shape(x)
     if axis is None:
@@ -173,14 +172,14 @@ def squeeze(x: Any, axis: Axes = None) -> Any:
     return _reshape(x, shape=tuple(n for i, n in enumerate(shape) if i not in axes))
 
 
-def unsqueeze(x: Any, axis: int) -> Any:
+def unsqueeze(x: Operand, axis: int) -> Operand:
     """Return x with a new dimension of size 1, which is dimension `axis` of the result."""
     shape = list(np.shape(x))
     i = normalize_axis("unsqueeze", len(shape) + 1, axis)
     return _reshape(x, shape=(*shape[:i], 1, *shape[i:]))
 
 
-def broadcast_to(x: Any, shape: int | Sequence[int]) -> Any:
+def broadcast_to(x: Operand, shape: int | Sequence[int]) -> Operand:
     """Return x repeated to `shape` by NumPy's rules, as a read-only view.
 
     Errors: ShapeError if x does not broadcast to it.
@@ -195,7 +194,7 @@ def broadcast_to(x: Any, shape: int | Sequence[int]) -> Any:
     return _broadcast_to(x, shape=wanted)
 
 
-def concat(tensors: Sequence[Any], axis: int = 0) -> Any:
+def concat(tensors: Sequence[Operand], axis: int = 0) -> Operand:
     """Join the tensors one after the other along an existing axis.
 
     Errors: ArgumentError for an empty list, ShapeError if other dimensions differ.
@@ -212,7 +211,7 @@ def concat(tensors: Sequence[Any], axis: int = 0) -> Any:
     return _concat(*tensors, axis=i)
 
 
-def stack(tensors: Sequence[Any], axis: int = 0) -> Any:
+def stack(tensors: Sequence[Operand], axis: int = 0) -> Operand:
     """Join tensors of one shape along a new axis.
 
     Errors: ArgumentError for an empty list, ShapeError if shapes differ.
@@ -229,7 +228,7 @@ def stack(tensors: Sequence[Any], axis: int = 0) -> Any:
     return concat([unsqueeze(t, i) for t in tensors], i)
 
 
-def flatten(x: Any, start_dim: int = 0, end_dim: int = -1) -> Any:
+def flatten(x: Operand, start_dim: int = 0, end_dim: int = -1) -> Operand:
     """Return x with dimensions start_dim to end_dim (inclusive) merged; a scalar becomes 1-D."""
     shape = tuple(np.shape(x))
     if not shape:
@@ -240,7 +239,7 @@ def flatten(x: Any, start_dim: int = 0, end_dim: int = -1) -> Any:
     return _reshape(x, shape=(*shape[:i], math.prod(shape[i : j + 1]), *shape[j + 1 :]))
 
 
-def normalize_shape(name: str, shape: Any) -> tuple[int, ...]:
+def normalize_shape(name: str, shape: int | Sequence[int]) -> Shape:
     """Return a shape, given as ints or as one int, as a tuple. Errors: DtypeError."""
     sizes = tuple(shape) if hasattr(shape, "__iter__") else (shape,)
     if not all(is_integer(n) for n in sizes):

@@ -5,15 +5,15 @@ are -inf, there is no limit, and the result is NaN.
 """
 
 import math
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ..arrays import as_carray
 from ..kernels import softmax as kernels
-from ..kernels.jit.decorators import plain
+from ..types import Array
 from .activations import as_float
-from .builder import Builder
+from .builder import Builder, Value
 from .elementwise import (
     abs,
     astype,
@@ -28,12 +28,12 @@ from .elementwise import (
     where,
 )
 from .indexing import out_of_range
-from .primitive import primitive
+from .primitive import Operand, primitive
 from .reductions import has_floats, max_over, sum_over
 from .shapes import unsqueeze
 
 
-def _shifted(a: NDArray[Any], axis: int) -> tuple[Any, Any, Any]:
+def _shifted(a: Array, axis: int) -> tuple[Operand, Operand, Operand]:
     """Return a minus its maximum along the axis, the exponential of that, and its sum."""
     top = np.maximum.reduce(a, axis=axis, keepdims=True)
     finite = np.isfinite(top).all()
@@ -45,7 +45,7 @@ def _shifted(a: NDArray[Any], axis: int) -> tuple[Any, Any, Any]:
     return shifted, e, total
 
 
-def _softmax_forward(a: NDArray[Any], axis: int) -> Any:
+def _softmax_forward(a: Array, axis: int) -> Operand:
     a = as_float(a)
     if a.size == 0:
         return a.copy()
@@ -54,7 +54,7 @@ def _softmax_forward(a: NDArray[Any], axis: int) -> Any:
     return y
 
 
-def _log_softmax_forward(a: NDArray[Any], axis: int) -> Any:
+def _log_softmax_forward(a: Array, axis: int) -> Operand:
     a = as_float(a)
     if a.size == 0:
         return a.copy()
@@ -63,7 +63,7 @@ def _log_softmax_forward(a: NDArray[Any], axis: int) -> Any:
     return y
 
 
-def _write_softmax(write: Builder, a: Any, axis: int) -> bool:
+def _write_softmax(write: Builder, a: Value, axis: int) -> bool:
     if not has_floats(a):
         return False
     _, e, total = _write_shifted(write, a, axis)
@@ -71,7 +71,7 @@ def _write_softmax(write: Builder, a: Any, axis: int) -> bool:
     return True
 
 
-def _write_log_softmax(write: Builder, a: Any, axis: int) -> bool:
+def _write_log_softmax(write: Builder, a: Value, axis: int) -> bool:
     if not has_floats(a):
         return False
     shifted, _, total = _write_shifted(write, a, axis)
@@ -79,7 +79,7 @@ def _write_log_softmax(write: Builder, a: Any, axis: int) -> bool:
     return True
 
 
-def _write_shifted(write: Builder, a: Any, axis: int) -> tuple[Any, Any, Any]:
+def _write_shifted(write: Builder, a: Value, axis: int) -> tuple[Value, Value, Value]:
     """Write the operations that compute what _shifted does, including limits at infinity."""
     top = write(max_over, a, axis=(axis,))
     shifted = write(where, write(equal, a, top), 0.0, write(sub, a, top))
@@ -94,7 +94,7 @@ softmax = primitive(
     "softmax",
     _softmax_forward,
     (lambda g, y, _a, axis: y * (g - sum_over(g * y, axis=(axis,), keepdims=True)),),
-    "exp(a) / (sum of exp(a) along one axis)",
+    "exp(a), divided by the sum of exp(a) along one axis",
     promotes=True,
     decompose=_write_softmax,
 )
@@ -102,14 +102,14 @@ log_softmax = primitive(
     "log_softmax",
     _log_softmax_forward,
     (lambda g, y, _a, axis: g - exp(y) * sum_over(g, axis=(axis,), keepdims=True),),
-    "a - log(sum of exp(a) along one axis)",
+    "the logarithm of softmax: a minus the logarithm of the sum of exp(a) along one axis",
     promotes=True,
     decompose=_write_log_softmax,
 )
 
 
-def _cross_entropy_forward(a: NDArray[Any], q: NDArray[Any], divisor: Any, per_row: bool) -> Any:
-    a, q = plain(a), plain(q)
+def _cross_entropy_forward(a: Array, q: Array, divisor: Operand, per_row: bool) -> Operand:
+    a, q = as_carray(a), as_carray(q)
     losses = np.empty(a.shape[0], np.float64)
     kernels.cross_entropy(a, q, losses)
     losses = losses if per_row else np.add.reduce(losses)
@@ -117,15 +117,15 @@ def _cross_entropy_forward(a: NDArray[Any], q: NDArray[Any], divisor: Any, per_r
 
 
 def _cross_entropy_grad_forward(
-    g: NDArray[Any], a: NDArray[Any], q: NDArray[Any], divisor: Any, per_row: bool
-) -> Any:
-    a, q = plain(a), plain(q)
+    g: Array, a: Array, q: Array, divisor: Operand, per_row: bool
+) -> Operand:
+    a, q = as_carray(a), as_carray(q)
     out = np.empty_like(a)
     kernels.cross_entropy_grad(np.asarray(g).reshape(-1), a, q, float(divisor), out)
     return out
 
 
-def _by_row(g: Any) -> Any:
+def _by_row(g: Operand) -> Operand:
     """Return a cotangent of shape (n,) or () in a shape that broadcasts to (n, c)."""
     return unsqueeze(g, -1) if g.ndim else g
 
@@ -134,24 +134,30 @@ def _by_row(g: Any) -> Any:
 # sum of q in each row; gg is the cotangent of dx.
 
 
-def _grad_wrt_g(gg: Any, _y: Any, g: Any, a: Any, q: Any, divisor: Any, per_row: bool) -> Any:
+def _grad_wrt_g(
+    gg: Operand, _y: Operand, g: Operand, a: Operand, q: Operand, divisor: Operand, per_row: bool
+) -> Operand:
     p, r = softmax(a, axis=1), sum_over(q, axis=(1,), keepdims=True)
     axis = (1,) if per_row else (0, 1)
     return sum_over(gg * (p * r - q), axis=axis, keepdims=False) / divisor
 
 
-def _grad_wrt_a(gg: Any, _y: Any, g: Any, a: Any, q: Any, divisor: Any, per_row: bool) -> Any:
+def _grad_wrt_a(
+    gg: Operand, _y: Operand, g: Operand, a: Operand, q: Operand, divisor: Operand, per_row: bool
+) -> Operand:
     p, r = softmax(a, axis=1), sum_over(q, axis=(1,), keepdims=True)
     centred = gg - sum_over(gg * p, axis=(1,), keepdims=True)
     return centred * p * (r * (_by_row(g) / divisor))
 
 
-def _grad_wrt_q(gg: Any, _y: Any, g: Any, a: Any, _q: Any, divisor: Any, per_row: bool) -> Any:
+def _grad_wrt_q(
+    gg: Operand, _y: Operand, g: Operand, a: Operand, _q: Operand, divisor: Operand, per_row: bool
+) -> Operand:
     expected = sum_over(gg * softmax(a, axis=1), axis=(1,), keepdims=True)
     return (expected - gg) * (_by_row(g) / divisor)
 
 
-def _grad_formula(g: Any, a: Any, q: Any, divisor: Any, per_row: bool) -> str:
+def _grad_formula(g: Operand, a: Operand, q: Operand, divisor: Operand, per_row: bool) -> str:
     g = "reshape(g, (-1, 1))" if per_row else "g"
     return f"{g} / divisor * (softmax(a, axis=1) * sum(q, axis=1, keepdims=True) - q)"
 
@@ -160,7 +166,8 @@ cross_entropy_grad = primitive(
     "cross_entropy_grad",
     _cross_entropy_grad_forward,
     (_grad_wrt_g, _grad_wrt_a, _grad_wrt_q, None),
-    "g / divisor * (softmax(a) * (sum of q in the row) - q): the derivative of cross_entropy",
+    "the derivative of cross_entropy: g / divisor * (softmax(a) * r - q), where r is the sum of q "
+    "in each row",
     formula=_grad_formula,
 )
 cross_entropy = primitive(
@@ -171,7 +178,8 @@ cross_entropy = primitive(
         lambda g, _y, a, _q, divisor, per_row: log_softmax(a, axis=1) * (_by_row(g) / -divisor),
         None,
     ),
-    "-(sum of q * log_softmax(a)) / divisor over the classes, per row (n, c) or over all",
+    "the sum of -q * log_softmax(a), divided by the divisor; the sum is over the classes of each "
+    "row or over all elements",
     formula=lambda a, q, divisor, per_row: (
         f"-sum(q * log_softmax(a, axis=1){', axis=1' if per_row else ''}) / divisor"
     ),
@@ -179,9 +187,9 @@ cross_entropy = primitive(
 
 
 def _label_cross_entropy_forward(
-    a: NDArray[Any], labels: NDArray[Any], ignore_index: int, mean: bool
-) -> tuple[Any, Any]:
-    a = plain(a)
+    a: Array, labels: Array, ignore_index: int, mean: bool
+) -> tuple[Operand, Operand]:
+    a = as_carray(a)
     loss, p = np.empty((), a.dtype), np.empty(a.shape, a.dtype)
     bad = kernels.label_cross_entropy(a, labels, ignore_index, mean, loss, p)
     if bad >= 0:
@@ -190,23 +198,37 @@ def _label_cross_entropy_forward(
 
 
 def _label_cross_entropy_vjp(
-    g: Any, y: Any, a: Any, labels: Any, *, needs: Any, ignore_index: int, mean: bool
-) -> tuple[Any, ...]:
+    g: Operand,
+    y: Operand,
+    a: Operand,
+    labels: Operand,
+    *,
+    wrt: Sequence[int],
+    ignore_index: int,
+    mean: bool,
+) -> tuple[Operand, ...]:
     gradient = label_cross_entropy_grad(g, a, labels, y[1], ignore_index=ignore_index, mean=mean)
     return gradient, None
 
 
 def _label_cross_entropy_grad_forward(
-    g: Any, a: NDArray[Any], labels: NDArray[Any], p: NDArray[Any], ignore_index: int, mean: bool
-) -> NDArray[Any]:
+    g: Operand, a: Array, labels: Array, p: Array, ignore_index: int, mean: bool
+) -> Array:
     out = np.empty(a.shape, a.dtype)
-    kernels.label_cross_entropy_grad(float(g), labels, plain(p), ignore_index, mean, out)
+    kernels.label_cross_entropy_grad(float(g), labels, as_carray(p), ignore_index, mean, out)
     return out
 
 
 def _label_grad_wrt_g(
-    u: Any, _y: Any, _g: Any, a: Any, labels: Any, _p: Any, ignore_index: int, mean: bool
-) -> Any:
+    u: Operand,
+    _y: Operand,
+    _g: Operand,
+    a: Operand,
+    labels: Operand,
+    _p: Operand,
+    ignore_index: int,
+    mean: bool,
+) -> Operand:
     """Return the sum of u times the result for g = 1; the result is linear in g."""
     p = softmax(a, axis=1)
     unit = label_cross_entropy_grad(1.0, a, labels, p, ignore_index=ignore_index, mean=mean)
@@ -214,8 +236,15 @@ def _label_grad_wrt_g(
 
 
 def _label_grad_wrt_a(
-    u: Any, _y: Any, g: Any, a: Any, labels: Any, _p: Any, ignore_index: int, mean: bool
-) -> Any:
+    u: Operand,
+    _y: Operand,
+    g: Operand,
+    a: Operand,
+    labels: Operand,
+    _p: Operand,
+    ignore_index: int,
+    mean: bool,
+) -> Operand:
     """Return g * p * (u - sum of u * p in the row), but 0 in rows that are ignored.
 
     With `mean`, divide by the number of the other rows.
@@ -233,14 +262,16 @@ def _label_grad_wrt_a(
 _KEPT = "kept = reshape(labels != ignore_index, (-1, 1))\n"
 
 
-def _label_formula(a: Any, labels: Any, ignore_index: int, mean: bool) -> str:
+def _label_formula(a: Operand, labels: Operand, ignore_index: int, mean: bool) -> str:
     n = np.count_nonzero(np.asarray(labels) != ignore_index)
     part, factor = ("", "") if n == len(labels) else (_KEPT, "kept * ")
     total = f"sum({factor}one_hot(labels, {a.shape[1]}) * log_softmax(a, axis=1))"
     return f"{part}-{total} / {n}" if mean else f"{part}-{total}"
 
 
-def _label_grad_formula(g: Any, a: Any, labels: Any, p: Any, ignore_index: int, mean: bool) -> str:
+def _label_grad_formula(
+    g: Operand, a: Operand, labels: Operand, p: Operand, ignore_index: int, mean: bool
+) -> str:
     n = np.count_nonzero(np.asarray(labels) != ignore_index)
     part, factor = ("", "") if n == len(labels) else (_KEPT, " * kept")
     g = f"g / {n or 1}" if mean else "g"
@@ -251,16 +282,17 @@ label_cross_entropy_grad = primitive(
     "label_cross_entropy_grad",
     _label_cross_entropy_grad_forward,
     (_label_grad_wrt_g, _label_grad_wrt_a, None, None),
-    "g * (p - one-hot of the labels), p = softmax(a): the derivative of label_cross_entropy",
+    "the derivative of label_cross_entropy: g * (p - one_hot(labels)), where p is softmax(a), "
+    "but 0 in rows that are ignored; for a mean, it is divided by the number of the other rows",
     formula=_label_grad_formula,
 )
 label_cross_entropy = primitive(
     "label_cross_entropy",
     _label_cross_entropy_forward,
     _label_cross_entropy_vjp,
-    "sum or mean over (n, c) of -log p at the labels (n,), those ignored left out, p = softmax(a), "
-    "which it saves",
-    saves=True,
+    "the sum or mean of -log(p) at the label of each row that is not ignored, where p is "
+    "softmax(a), the residual",
+    has_residuals=True,
     formula=_label_formula,
     kept=True,
 )

@@ -1,13 +1,20 @@
 """Live state is what each call of a compiled step looks up in the optimizers.
 
-This module imports only NumPy; it gets optimizers as arguments.
+Optimizers come as arguments, since optimizer.py imports this module.
 """
 
+from collections.abc import Sequence
 from operator import is_
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
+from ..types import Array
+
+if TYPE_CHECKING:
+    from ..engine.tensor import Tensor
+    from .optimizer import Group, Optimizer, Rule
+
+# Expressions that determine what a call returns, each with the objects in it.
+Reads: TypeAlias = list[tuple[str, tuple[object, ...]]]
 
 
 class LiveState:
@@ -17,26 +24,29 @@ class LiveState:
     `commit` gives it to the optimizer.
     """
 
-    def __init__(self, optimizer: Any, parameter: Any, rule: Any, name: str) -> None:
+    def __init__(
+        self, optimizer: "Optimizer", parameter: "Tensor", rule: "Rule", name: str
+    ) -> None:
         self.optimizer, self.parameter, self.rule, self.name = optimizer, parameter, rule, name
-        self.pending: NDArray[Any] | None = None
+        self.pending: Array | None = None
 
-    def __call__(self) -> NDArray[Any]:
+    def __call__(self) -> Array:
         state = self.optimizer.state.get(self.parameter)
         found = None if state is None else state.get(self.name)
         if found is not None:
             self.pending = None
-            return found  # type: ignore[no-any-return]
+            return found
         if self.pending is None:
             self.pending = self.rule.new(self.name, self.parameter)
         return self.pending
 
-    def reads(self) -> list[tuple[str, tuple[Any, ...]]]:
+    def reads(self) -> Reads:
         """Return the expression, with its objects, that alone determines what a call returns."""
         return [("{0}.state[{1}][{2}]", (self.optimizer, self.parameter, self.name))]
 
     def commit(self) -> None:
         """Give the new array to the optimizer, after the first step."""
+        assert self.pending is not None
         self.optimizer.state.setdefault(self.parameter, {})[self.name] = self.pending
         self.pending = None
 
@@ -57,32 +67,40 @@ class LiveState:
 
 
 class LiveNumbers:
-    """LiveNumbers is a function that returns a group's numbers, or None if the rule has changed.
+    """LiveNumbers is a function that returns an array with the numbers that a group has now.
+
+    It is the same array in each call. The function returns None if the rule has changed.
 
     begins: whether this is the parameter's first update in the traced step, so that it may be the
         first update ever.
     """
 
-    def __init__(self, optimizer: Any, group: Any, parameter: Any, begins: bool) -> None:
+    def __init__(
+        self, optimizer: "Optimizer", group: "Group", parameter: "Tensor", begins: bool
+    ) -> None:
         self.optimizer, self.group, self.parameter = optimizer, group, parameter
         self.dtype = parameter.dtype
         self.seen, self.settings = optimizer.values(group), optimizer.settings(group)
         self.begins = begins and self.settings.differs
         one = id(parameter) if self.begins else None
         self._key = id(group), self.dtype, self.settings.structure, one
+        self._written: Array | None = None  # the numbers that the array has
+        self._array: Array = self.settings.later[self.dtype].copy()
 
-    def __call__(self) -> NDArray[np.floating[Any]] | None:
+    def __call__(self) -> Array | None:
         now = self.optimizer.values(self.group)
-        if now != self.seen:
+        if not all(map(is_, now, self.seen)):  # Tensors and arrays cannot be compared
             settings = self.optimizer.settings(self.group)
             if settings.structure != self.settings.structure:
                 return None
             self.seen, self.settings = now, settings
         first = self.begins and self.parameter not in self.optimizer.state
-        found: dict[Any, Any] = self.settings.first if first else self.settings.later
-        return found[self.dtype]  # type: ignore[no-any-return]
+        found = (self.settings.first if first else self.settings.later)[self.dtype]
+        if found is not self._written:
+            self._array[...] = self._written = found
+        return self._array
 
-    def reads(self) -> list[tuple[str, tuple[Any, ...]]]:
+    def reads(self) -> Reads:
         """Return the expressions, with their objects, that determine what a call returns."""
         if self.begins:
             return [("{0}()", (self,))]
@@ -98,7 +116,7 @@ class LiveNumbers:
 class SameGroups:
     """SameGroups is a guard: the optimizer still has the same groups and parameters."""
 
-    def __init__(self, optimizer: Any) -> None:
+    def __init__(self, optimizer: "Optimizer") -> None:
         self.optimizer = optimizer
         self.seen = [(group, list(group["params"])) for group in optimizer.param_groups]
 
@@ -112,7 +130,7 @@ class SameGroups:
                 return False
         return True
 
-    def reads(self) -> list[tuple[str, tuple[Any, ...]]]:
+    def reads(self) -> Reads:
         """Return the expressions, with their objects, that determine what a call returns."""
         groups = self.optimizer.param_groups
         found = [("{0}.param_groups", (self.optimizer,)), *_items(groups)]
@@ -127,5 +145,5 @@ class SameGroups:
         return id(self.optimizer)
 
 
-def _items(x: list[Any]) -> list[tuple[str, tuple[Any, ...]]]:
+def _items(x: Sequence[object]) -> Reads:
     return [("len({0})", (x,)), *(("{0}[{1}]", (x, i)) for i in range(len(x)))]

@@ -7,20 +7,26 @@ import functools
 import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..arrays import FLOAT32, FLOAT64
 from ..engine.tape import enable_grad
 from ..engine.tensor import Tensor, change_all, tensor
-from ..engine.tracer import compiling, refuse_in_trace
+from ..engine.tracer import StandIn, StepTracer, compiling, refuse_in_trace
 from ..errors import ArgumentError, DtypeError, MinigradError, ShapeError, StateDictError
+from ..kernels.jit.decorators import name_of
 from ..ops.inplace import Update
+from ..ops.primitive import Operand
+from ..types import Array, DType
 from .live_state import LiveNumbers, LiveState, SameGroups
 
 __all__ = ["Optimizer", "Rule"]
+
+X = TypeVar("X")
+Group: TypeAlias = Mapping[str, Any]  # "params", and values of different types by name
+Params: TypeAlias = Iterable[Tensor] | Iterable[Group]
 
 
 class Rule(Update):
@@ -29,6 +35,7 @@ class Rule(Update):
     name, doc: the name in listings of compiled steps, and the formula.
     kernel, threads: see Update. The kernel gets arrays in C order, the parameter and its gradient
         first; the numbers are an array of the parameter's dtype.
+    hyper: the names of the numbers, in the order in which the kernel takes them.
     buffers: the names of state arrays with the parameter's shape and dtype.
     counters: the names of state arrays of int64 and shape (). Buffers and counters are zero before
         the first step, and the kernel changes them.
@@ -37,22 +44,24 @@ class Rule(Update):
     def __init__(
         self,
         name: str,
-        kernel: Callable[..., Any],
+        kernel: Callable[..., object],
         doc: str,
+        hyper: Sequence[str],
         buffers: Sequence[str] = (),
         counters: Sequence[str] = (),
         threads: bool = False,
     ) -> None:
+        self.hyper = tuple(hyper)
         self.buffers, self.counters = tuple(buffers), tuple(counters)
         self.state = (*self.buffers, *self.counters)
         changes = (0, *range(2, 2 + len(self.state)))
         super().__init__(name, kernel, changes, doc, threads=threads)
 
-    def new(self, name: str, p: Tensor) -> NDArray[Any]:
+    def new(self, name: str, p: Tensor) -> Array:
         """Return a new state array of this name, for the first step of p."""
         return np.zeros(p.shape, p.dtype) if name in self.buffers else np.zeros((), np.int64)
 
-    def renewed(self, name: str, array: NDArray[Any] | None, p: Tensor) -> NDArray[Any]:
+    def renewed(self, name: str, array: Array | None, p: Tensor) -> Array:
         """Return the state array of this name, or a new one if `array` is None.
 
         A buffer is converted to the dtype of p, which Module.to may have changed.
@@ -65,7 +74,7 @@ class Rule(Update):
 class ParamGroup(dict[str, Any]):
     """A ParamGroup holds parameters and hyper-parameters, which each compiled call reads again."""
 
-    def __setitem__(self, name: str, value: Any) -> None:
+    def __setitem__(self, name: str, value: object) -> None:
         refuse_in_trace(
             f"setting {name!r} of a group", "would set it once; set it outside the step"
         )
@@ -89,8 +98,8 @@ class Settings(NamedTuple):
     """
 
     rule: Rule
-    first: dict[Any, NDArray[Any]]
-    later: dict[Any, NDArray[Any]]
+    first: dict[DType, Array]
+    later: dict[DType, Array]
 
     @property
     def differs(self) -> bool:
@@ -117,15 +126,16 @@ class Optimizer(ABC):
 
     rules: ClassVar[tuple[Rule, ...]]
 
-    def __init__(self, params: Iterable[Any], defaults: Mapping[str, Any]) -> None:
+    def __init__(self, params: Params, defaults: Group) -> None:
         refuse_in_trace(f"a new {self._name}", "would be made once; build it outside the step")
         self.defaults: dict[str, Any] = dict(defaults)
         self._names = names = tuple(defaults)
         # Returns a group's values. The first name is repeated, since one name would give no tuple.
-        self.values = operator.itemgetter(*names, names[0])
-        self.check(self.defaults)
+        self.values = operator.itemgetter(*names, names[0]) if names else _no_values
+        self._may_raise = any(name_of(rule.kernel) is None for rule in self.rules)
+        self._check(self.defaults)
         self.param_groups: list[ParamGroup] = []
-        self.state: dict[Tensor, dict[str, NDArray[Any]]] = {}
+        self.state: dict[Tensor, dict[str, Array]] = {}
         if isinstance(params, Tensor):
             raise DtypeError(
                 f"{self._name}: params must be a list of Tensors, got one Tensor; use [tensor]"
@@ -143,11 +153,11 @@ class Optimizer(ABC):
 
     @staticmethod
     @abstractmethod
-    def check(group: Mapping[str, Any]) -> None:
+    def check(group: Group) -> None:
         """Raise an ArgumentError or a DtypeError if a group has invalid values."""
 
     @classmethod
-    def rule(cls, group: Mapping[str, Any]) -> Rule:
+    def rule(cls, group: Group) -> Rule:
         """Return the rule for a group, one of `rules`; the default returns the only one.
 
         Compiled steps are traced again when the rule of a group changes.
@@ -157,7 +167,7 @@ class Optimizer(ABC):
 
     @staticmethod
     @abstractmethod
-    def numbers(group: Mapping[str, Any], first: bool) -> Sequence[float]:
+    def numbers(group: Group, first: bool) -> Sequence[float]:
         """Return the numbers that the rule's kernel takes for the parameters of a group.
 
         first: whether the step is the first one of a parameter; asked only if the rule has a state.
@@ -165,7 +175,7 @@ class Optimizer(ABC):
 
     # --- groups --------------------------------------------------------------------------------
 
-    def add_param_group(self, group: Mapping[str, Any]) -> None:
+    def add_param_group(self, group: Group) -> None:
         """Add `group`, a dict of "params" and hyper-parameters; missing ones get the defaults.
 
         Errors: ArgumentError, DtypeError; a parameter may be in one group only.
@@ -180,21 +190,33 @@ class Optimizer(ABC):
         one = isinstance(group["params"], Tensor)
         params = [group["params"]] if one else self._listed(group["params"])
         new = ParamGroup({**self.defaults, **group, "params": params})
-        self.check(new)
+        self._check(new)
         if not params:
             raise ArgumentError(f"{self._name}: a group has an empty parameter list")
-        seen = {id(p) for g in self.param_groups for p in g["params"]}
+        seen = {p for g in self.param_groups for p in g["params"]}
         for i, p in enumerate(params):
             self._check_parameter(i, p)
-            if id(p) in seen:
+            if p in seen:
                 raise ArgumentError(
                     f"{self._name}: parameter {i}, shape {p.shape}, is given twice; leave one out "
                     "(a shared one comes once from model.parameters())"
                 )
-            seen.add(id(p))
+            seen.add(p)
         self.param_groups.append(new)
 
-    def _check_parameter(self, i: int, p: Any) -> None:
+    @classmethod
+    def _check(cls, group: Group) -> None:
+        """Raise an error unless the hyper-parameters of a group can be used."""
+        for name, value in group.items():
+            if name != "params" and not _is_fixed(value):
+                raise DtypeError(
+                    f"{cls.__name__}: {name} must be a number, a str or a tuple of these, got "
+                    f"{_kind(value)}, which may change unseen; pass a tuple for a list, and "
+                    ".item() of a Tensor or an array"
+                )
+        cls.check(group)
+
+    def _check_parameter(self, i: int, p: object) -> None:
         if not isinstance(p, Tensor):
             raise DtypeError(
                 f"{self._name}: parameter {i} is a {type(p).__name__}, expected a Tensor; pass "
@@ -207,7 +229,7 @@ class Optimizer(ABC):
                 "that mg.tensor or nn.Parameter made"
             )
 
-    def _listed(self, params: Any) -> list[Any]:
+    def _listed(self, params: object) -> list[Any]:
         if isinstance(params, (set, frozenset)):
             raise DtypeError(
                 f"{self._name}: params must be in an order, which a set has not; pass a list"
@@ -218,13 +240,17 @@ class Optimizer(ABC):
             )
         return list(params)
 
-    def settings(self, group: Mapping[str, Any]) -> Settings:
-        """Return the rule and the numbers of a group. Errors: those of `check`."""
+    def settings(self, group: Group) -> Settings:
+        """Return the rule and the numbers of a group. Errors: ArgumentError, those of `check`."""
         try:
             return _settings(type(self), self._names, *self.values(group))
-        except TypeError:  # a value that cannot be hashed; `check` raises a better error
-            self.check(group)
+        except TypeError:  # a value that cannot be hashed; `_check` raises a better error
+            self._check({name: group[name] for name in self._names})
             raise
+        except KeyError as error:
+            raise ArgumentError(
+                f"{self._name}: a group lacks {error}, it has {[*group]}; set it again"
+            ) from error
 
     # --- training ------------------------------------------------------------------------------
 
@@ -242,27 +268,26 @@ class Optimizer(ABC):
                 else:
                     p.grad = tensor(np.zeros(p.shape, p.dtype))
 
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+    def step(self, closure: Callable[[], X] | None = None) -> X | None:
         """Update every parameter that has a gradient, and return the result of `closure()`.
 
         closure: a function that computes the loss and calls backward; it runs before the update.
         None: nothing runs, and the result is None. Errors: ShapeError for a gradient that does not
         fit, ArgumentError, DtypeError. A step that raises has changed nothing.
         """
-        loss = None
-        if closure is not None and not callable(closure):
-            raise DtypeError(
-                f"{self._name}.step: closure must be a function, got {type(closure).__name__}"
-            )
+        loss: X | None = None
         if closure is not None:
+            if not callable(closure):
+                kind = type(closure).__name__
+                raise DtypeError(f"{self._name}.step: closure must be a function, got {kind}")
             with enable_grad():
                 loss = closure()
         trace = compiling()
         if trace is not None:
             trace.guard(SameGroups(self))
-        updates: list[tuple[Update, list[Any]]] = []  # all are checked before the first one runs
+        updates: list[tuple[Update, list[Operand]]] = []  # all are checked first
         changed: list[Tensor] = []
-        states: dict[Tensor, dict[str, NDArray[Any]]] = {}  # new or converted state arrays
+        states: dict[Tensor, dict[str, Array]] = {}  # new or converted state arrays
         for group in self.param_groups:
             settings = self.settings(group)
             rule, first, later = settings
@@ -295,12 +320,15 @@ class Optimizer(ABC):
                         inputs.append(array)
                 inputs.append(numbers[dtype])
                 updates.append((rule if fits else rule.in_any_order, inputs))
+        change = _change_or_restore if self._may_raise and trace is None else change_all
+        change(updates, changed)
         for p, state in states.items():
             self.state.setdefault(p, {}).update(state)
-        change_all(updates, changed)
         return loss
 
-    def _live(self, trace: Any, p: Tensor, group: ParamGroup, settings: Settings) -> list[Any]:
+    def _live(
+        self, trace: StepTracer, p: Tensor, group: ParamGroup, settings: Settings
+    ) -> list[StandIn]:
         """Return stand-ins for the state of p and the numbers of its group.
 
         Each call of the compiled step looks them up again.
@@ -313,7 +341,7 @@ class Optimizer(ABC):
         numbers = trace.source(LiveNumbers(self, group, p, begins), "hyper")
         return [*(trace.source(each, each.name, p) for each in live), numbers]
 
-    def _check_gradient(self, p: NDArray[Any], g: NDArray[Any]) -> None:
+    def _check_gradient(self, p: Array, g: Array) -> None:
         """Raise an error unless the kernel may run on a parameter and its gradient."""
         if g.shape != p.shape or (g.dtype is not p.dtype and g.dtype != p.dtype):
             raise ShapeError(
@@ -330,13 +358,11 @@ class Optimizer(ABC):
     def state_dict(self) -> dict[str, Any]:
         """Return copies of all state and hyper-parameters, with indices in place of parameters."""
         refuse_in_trace(f"{self._name}.state_dict")
-        index = {id(p): i for i, p in enumerate(self._parameters())}
+        index = {p: i for i, p in enumerate(self._parameters())}
         return {
-            "state": {
-                index[id(p)]: {k: v.copy() for k, v in s.items()} for p, s in self.state.items()
-            },
+            "state": {index[p]: {k: v.copy() for k, v in s.items()} for p, s in self.state.items()},
             "param_groups": [
-                {**group, "params": [index[id(p)] for p in group["params"]]}
+                {**group, "params": [index[p] for p in group["params"]]}
                 for group in self.param_groups
             ],
         }
@@ -348,24 +374,40 @@ class Optimizer(ABC):
         """
         name, order = f"{self._name}.load_state_dict", self._parameters()
         refuse_in_trace(name, "would load once; load outside the step")
+        rules = {frozenset(rule.state): rule for rule in self.rules}
         try:
-            groups, saved = state["param_groups"], dict(state["state"])
+            groups, saved = list(state["param_groups"]), dict(state["state"])
             sizes = [len(g["params"]) for g in groups]
+            for i, g in enumerate(groups):
+                if lacking := [k for k in self.defaults if k not in g]:
+                    raise StateDictError(
+                        f"{name}: group {i} lacks {lacking}, it has {[*g]}; expected a state of "
+                        f"{self._name}"
+                    )
             loaded = [{k: g[k] for k in self.defaults} for g in groups]
-            kept = {
-                int(i): {k: np.array(s[k]) for k in self._rule_of(s).state}
-                for i, s in saved.items()
-                if s
-            }
+            for i, s in saved.items():
+                if s and not (isinstance(s, Mapping) and frozenset(s) in rules):
+                    found = [*s] if isinstance(s, Mapping) else type(s).__name__
+                    expected = " or ".join(str([*r.state]) for r in self.rules if r.state)
+                    raise StateDictError(
+                        f"{name}: the state of parameter {i} has {found}, expected "
+                        f"{expected or 'none'}; was it saved by another optimizer?"
+                    )
+            kept = {int(i): {k: np.array(a) for k, a in s.items()} for i, s in saved.items() if s}
         except (KeyError, TypeError, ValueError) as error:
-            raise StateDictError(f"{name}: not a state of {self._name}: {error!r}") from error
-        expected = [len(g["params"]) for g in self.param_groups]
-        if sizes != expected:
-            raise StateDictError(f"{name}: groups of {sizes} parameters, expected {expected}")
-        states: dict[Tensor, dict[str, NDArray[Any]]] = {}
+            raise StateDictError(
+                f"{name}: expected what state_dict of {self._name} returns, a dict of "
+                f"'param_groups' and 'state', got {state!r:.60}: {error!r}"
+            ) from error
+        known = [len(g["params"]) for g in self.param_groups]
+        if sizes != known:
+            raise StateDictError(f"{name}: groups of {sizes} parameters, expected {known}")
+        states: dict[Tensor, dict[str, Array]] = {}
         for i, arrays in kept.items():
-            for key, array in arrays.items():
-                fresh = self._rule_of(arrays).new(key, order[i]) if 0 <= i < len(order) else None
+            rule = rules[frozenset(arrays)]
+            for key in rule.state:
+                array = arrays[key]
+                fresh = rule.new(key, order[i]) if 0 <= i < len(order) else None
                 if fresh is None or array.shape != fresh.shape or array.dtype.kind not in "fiu":
                     raise StateDictError(
                         f"{name}: {key} {i} of shape {array.shape}, {array.dtype}, fits no "
@@ -375,16 +417,12 @@ class Optimizer(ABC):
                 states.setdefault(order[i], {})[key] = fresh
         try:
             for group in loaded:
-                self.check(group)
+                self._check(group)
         except MinigradError as error:
             raise StateDictError(f"{name}: {error}") from error
         for group, values in zip(self.param_groups, loaded, strict=True):
             group.update(values)
         self.state = states
-
-    def _rule_of(self, state: Mapping[str, Any]) -> Rule:
-        """Return the rule whose state arrays have these names. Errors: KeyError."""
-        return {frozenset(rule.state): rule for rule in self.rules}[frozenset(state)]
 
     def _parameters(self) -> list[Tensor]:
         return [p for group in self.param_groups for p in group["params"]]
@@ -401,16 +439,60 @@ class Optimizer(ABC):
         return f"{self._name}({'; '.join(values)})"
 
 
+def _no_values(group: Group) -> tuple[()]:
+    """Return the hyper-parameters of a group of an optimizer that has none."""
+    return ()
+
+
+def _is_fixed(value: object) -> bool:
+    """Return whether a hyper-parameter can be compared with its value in the step before."""
+    if isinstance(value, tuple):
+        return all(map(_is_fixed, value))
+    return type(value).__hash__ is not None and not isinstance(value, Tensor)
+
+
+def _kind(value: object) -> str:
+    """Return the class of a value, or the classes in a tuple; a trace cannot show Tensors."""
+    kinds = ", ".join(map(_kind, value)) if isinstance(value, tuple) else ""
+    return f"{type(value).__name__}({kinds})" if kinds else type(value).__name__
+
+
+def _change_or_restore(
+    updates: Sequence[tuple[Update, Sequence[Operand]]], changed: Sequence[Tensor]
+) -> None:
+    """Run updates that may raise an error, after which all arrays have their elements back."""
+    arrays = [inputs[i] for update, inputs in updates for i in update.changes]
+    copies = [array.copy() for array in arrays]
+    try:
+        change_all(updates, changed)
+    except BaseException:
+        for array, copy in zip(arrays, copies, strict=True):
+            np.copyto(array, copy)
+        raise
+
+
 @functools.lru_cache(maxsize=64, typed=True)
-def _settings(kind: type[Optimizer], names: tuple[str, ...], *values: Any) -> Settings:
+def _settings(kind: type[Optimizer], names: tuple[str, ...], *values: object) -> Settings:
     group = dict(zip(names, values, strict=False))
-    kind.check(group)
+    kind._check(group)
     rule = kind.rule(group)
-    later = tuple(kind.numbers(group, False))
-    first = tuple(kind.numbers(group, True)) if rule.state else later
+    later = _numbers(kind, rule, group, False)
+    first = _numbers(kind, rule, group, True) if rule.state else later
     arrays = _arrays_of(later)
     return Settings(rule, arrays if first == later else _arrays_of(first), arrays)
 
 
-def _arrays_of(numbers: Sequence[float]) -> dict[Any, NDArray[Any]]:
+def _numbers(kind: type[Optimizer], rule: Rule, group: Group, first: bool) -> tuple[float, ...]:
+    """Return the numbers of a group. Errors: ArgumentError unless the kernel takes as many."""
+    numbers = tuple(kind.numbers(group, first))
+    alike = all(isinstance(x, (float, int, np.number)) for x in numbers)
+    if len(numbers) != len(rule.hyper) or not alike:  # a kernel does not check what it reads
+        raise ArgumentError(
+            f"{kind.__name__}.numbers: expected {len(rule.hyper)} numbers, which the rule "
+            f"{rule.name} takes ({', '.join(rule.hyper)}), got {_kind(numbers)}"
+        )
+    return numbers
+
+
+def _arrays_of(numbers: Sequence[float]) -> dict[DType, Array]:
     return {dtype: np.array(numbers, dtype) for dtype in (FLOAT32, FLOAT64)}

@@ -1,28 +1,27 @@
 """SGD is stochastic gradient descent, with or without momentum."""
 
-from collections.abc import Iterable, Mapping
-from typing import Any
-
 import numpy as np
 
 from ..checks import flag, number
 from ..errors import ArgumentError
 from ..kernels import inplace as kernels
-from .optimizer import Optimizer, Rule
+from .optimizer import Group, Optimizer, Params, Rule
 
 __all__ = ["SGD"]
 
-PLAIN = Rule(
+WITHOUT_MOMENTUM = Rule(
     "sgd",
     kernels.sgd,
     "d <- sign * g + weight_decay * p, p <- p - lr * d",
+    kernels.HYPER,
     threads=True,
 )
-MOMENTUM = Rule(
+WITH_MOMENTUM = Rule(
     "sgd_momentum",
     kernels.sgd_momentum,
     "buffer <- momentum * buffer + (1 - dampening) * d, "
     "p <- p - lr * (d + momentum * buffer with nesterov, else buffer)",
+    kernels.HYPER,
     buffers=("momentum_buffer",),
     threads=True,
 )
@@ -51,11 +50,11 @@ class SGD(Optimizer):
     tensor([0.25], requires_grad=True)
     """
 
-    rules = (PLAIN, MOMENTUM)
+    rules = (WITHOUT_MOMENTUM, WITH_MOMENTUM)
 
     def __init__(
         self,
-        params: Iterable[Any],
+        params: Params,
         lr: float = 1e-3,
         momentum: float = 0.0,
         dampening: float = 0.0,
@@ -74,7 +73,7 @@ class SGD(Optimizer):
         super().__init__(params, defaults)
 
     @staticmethod
-    def check(group: Mapping[str, Any]) -> None:
+    def check(group: Group) -> None:
         """Raise an ArgumentError or a DtypeError if a group has values that SGD cannot use."""
         number("SGD", "lr", group["lr"], 0, _LARGEST, hint="to ascend, use maximize=True")
         number("SGD", "momentum", group["momentum"], 0, _LARGEST)
@@ -89,12 +88,12 @@ class SGD(Optimizer):
             )
 
     @staticmethod
-    def rule(group: Mapping[str, Any]) -> Rule:
-        """Return the rule with momentum if the group's momentum is not 0, else the plain one."""
-        return MOMENTUM if group["momentum"] else PLAIN
+    def rule(group: Group) -> Rule:
+        """Return the rule with momentum if the group's momentum is not 0, else the one without."""
+        return WITH_MOMENTUM if group["momentum"] else WITHOUT_MOMENTUM
 
     @staticmethod
-    def numbers(group: Mapping[str, Any], first: bool) -> tuple[float, ...]:
+    def numbers(group: Group, first: bool) -> tuple[float, ...]:
         """Return the numbers of a group in the order of `kernels.inplace.HYPER`.
 
         The first step of a parameter has no dampening.

@@ -106,9 +106,9 @@ def test_requires_grad_of_an_argument_tells():
     """Whether it is a constant: what is traced for one is not run for the other."""
     f = mg.compile(lambda x: mg.grad((x * x).sum(), [x])[0] if x.requires_grad else x * 1.0)
     x = mg.tensor(X)
-    for needs in (False, True, False, True):
-        x.requires_grad = needs
-        np.testing.assert_array_equal(f(x).data, X * (2 if needs else 1))
+    for requires_grad in (False, True, False, True):
+        x.requires_grad = requires_grad
+        np.testing.assert_array_equal(f(x).data, X * (2 if requires_grad else 1))
 
 
 def test_arrays_for_a_compiled_function_within_another():

@@ -83,7 +83,7 @@ def test_how_often_the_function_runs():
         before = noted.qsize()
         step(X[0])
         counts.append(noted.qsize() - before)
-    assert counts == [2, 0, 0, 1, 0, 0, 1]  # traced, and run beside
+    assert counts == [3, 0, 0, 2, 0, 0, 2]  # traced, and run twice beside
 
 
 def test_a_step_that_counts_is_not_checked():
@@ -198,3 +198,103 @@ def test_as_a_decorator():
     assert double.__name__ == "double"
     np.testing.assert_array_equal(double(X[0]).data, X[0] * 2)
     assert double(X[0]).dtype == np.float32
+
+
+# --- what is frozen -------------------------------------------------------------------------------
+
+
+def hidden(owner, name):
+    """An attribute under a name that no guard sees."""
+    return getattr(owner, "_".join(["hidden", name]))
+
+
+def descend(owner, p, x):
+    """A step with a rate so small that p hardly changes."""
+    (g,) = mg.grad((p * x).sum(), p)
+    with mg.no_grad():
+        p.copy_(p - hidden(owner, "rate") * g)
+    return p * 1.0
+
+
+FROZEN = {
+    "a small rate": (
+        descend, "rate", 1.01e-6, r"mul\(1e-06, .* has 1e-06 where eager has 1\.01e-06",
+    ),
+    "a rate that is nearly equal": (
+        descend, "rate", 1.0000001e-6, r"has 1e-06 where eager has 1\.0000001e-06",
+    ),
+    "an attribute": (
+        lambda owner, p, x: F.layer_norm(x, (3,), eps=hidden(owner, "eps")), "eps", 1.01e-5,
+        "has 1e-05 where eager has 1.01e-05",
+    ),
+    "an array": (
+        lambda owner, p, x: x * (hidden(owner, "array")[:3] * 2.0), "array", np.full(5000, 1.0001),
+        r"mul\(%x, %constant\): it has other elements, shape \(3,\), where eager has other",
+    ),
+    "an index": (
+        lambda owner, p, x: x[hidden(owner, "index") :].sum(), "index", 1, "getitem",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", FROZEN)
+def test_frozen_values_are_found_however_small(fault):
+    function, name, value, message = FROZEN[fault]
+    owner = types.SimpleNamespace(
+        hidden_rate=1e-6, hidden_eps=1e-5, hidden_array=np.ones(5000), hidden_index=0
+    )
+    p = mg.tensor(np.ones((8, 3), np.float32), requires_grad=True)
+    step = mg.compile(lambda x: function(owner, p, x), check=1)
+    for x in X[:3]:
+        step(x)
+    before = p.data.tobytes()
+    setattr(owner, f"hidden_{name}", value)
+    with pytest.raises(TraceError, match=message):
+        step(X[3])
+    assert p.data.tobytes() == before and step.traces == 1
+
+
+def test_arrays_that_a_step_changes_change_once():
+    """Running statistics that are plain arrays."""
+    mean, var = np.zeros(3), np.ones(3)
+    step = mg.compile(lambda x: F.batch_norm(x, mean, var, training=True, momentum=0.5), check=1)
+    x = RNG.standard_normal((8, 3))
+    step(x)
+    np.testing.assert_allclose(mean, 0.5 * x.mean(0), rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("fused", [False, True])
+def test_rounding_alone_is_no_difference(fused, dtype):
+    """The gradient of a bias before BatchNorm is nothing but rounding, of any sign and size."""
+    mg.manual_seed(0)
+    layers = [nn.Linear(3, 5), nn.BatchNorm1d(5, fused=fused), nn.ReLU(), nn.Linear(5, 2)]
+    net = nn.Sequential(*layers).to(dtype)
+    opt = optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
+
+    @mg.compile(check=1)
+    def step(x, y):
+        opt.zero_grad()
+        loss = F.cross_entropy(net(x), y)
+        loss.backward()
+        opt.step()
+        return loss
+
+    for i in range(60):
+        step(X[i % 12, i % 3 :].astype(dtype), Y[i % 12, i % 3 :])
+
+
+def test_parameters_in_another_order_in_memory():
+    p = mg.tensor(np.ones((8, 3)), requires_grad=True)
+    p.data = np.asfortranarray(p.data)
+    opt = optim.SGD([p], lr=0.1, momentum=0.9)
+
+    @mg.compile(check=1)
+    def step(x):
+        opt.zero_grad()
+        (p * p * x).sum().backward()
+        opt.step()
+
+    for x in X[:3]:
+        step(x.astype(np.float64))
+    assert p.data.flags.f_contiguous

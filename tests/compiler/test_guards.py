@@ -4,6 +4,7 @@ Among these are objects that run code when they are looked at, and state by thre
 libraries are frozen. Generated functions run as Python.
 """
 
+import builtins
 import collections
 import contextlib
 import contextvars
@@ -324,6 +325,63 @@ def set_code(c, value):
     first_code.__code__ = (lambda x: x * 5.0).__code__ if value == 3.0 else (lambda x: x).__code__
 
 
+@functools.lru_cache
+def cached_rate(by):
+    return RATE * by
+
+
+def decorated(function):
+    @functools.wraps(function)
+    def inner(by):
+        return function(by)
+
+    return inner
+
+
+@functools.lru_cache
+@decorated
+def decorated_rate(by):
+    return RATE * by
+
+
+def clear_caches(c, value):
+    set_global(c, value)
+    cached_rate.cache_clear()
+    decorated_rate.cache_clear()
+
+
+def cached_closure(c):
+    """A step whose function is in its cache, and reads a closure, a default and an attribute."""
+
+    @functools.cache
+    @functools.wraps(cached_rate)
+    def rate(by, more=(1.0,)):
+        return c.rate * by + more[0]
+
+    c.cached_closure = rate
+    rate(1.0)
+    return lambda x: x * rate(1.0)
+
+
+def change_closure(c, value):
+    c.rate = value
+    c.cached_closure.cache_clear()
+
+
+def by_rate(x):
+    return x * RATE
+
+
+elsewhere = types.FunctionType(by_rate.__code__, {"RATE": 2.0})
+
+
+def by_late(x):
+    try:
+        return x * LATE_RATE
+    except NameError:
+        return x
+
+
 def set_in(name):
     return lambda c, value: getattr(c, name).__setitem__(0 if name == "own_list" else "rate", value)
 
@@ -415,6 +473,22 @@ WAYS = {
     "builtin that is shadowed": (
         lambda c: lambda x: x * abs(2.0), lambda c, v: globals().__setitem__("abs", lambda y: v),
     ),
+    "builtin that is put there": (
+        lambda c: lambda x: x * OWN_RATE,  # noqa: F821
+        lambda c, v: setattr(builtins, "OWN_RATE", v),
+    ),
+    "builtin that is put there later": (
+        lambda c: lambda x: by_late(x), lambda c, v: setattr(builtins, "LATE_RATE", v),
+    ),
+    "lru_cache": (lambda c: (cached_rate(2.0), lambda x: x * cached_rate(2.0))[1], clear_caches),
+    "lru_cache of a decorated function": (
+        lambda c: (decorated_rate(2.0), lambda x: x * decorated_rate(2.0))[1], clear_caches,
+    ),
+    "cache's closure": (cached_closure, change_closure),
+    "code with two sets of globals": (
+        lambda c: lambda x: by_rate(x) + elsewhere(x),
+        lambda c, v: elsewhere.__globals__.__setitem__("RATE", v),
+    ),
     "bound method of a list": (
         lambda c: (lambda get: lambda x: x * get(0))(c.own_list.__getitem__), set_in("own_list"),
     ),
@@ -434,6 +508,12 @@ def test_what_a_step_names(way, monkeypatch):
     monkeypatch.setattr(with_default, "__defaults__", (2.0,))
     monkeypatch.setitem(with_default.__kwdefaults__, "by", 1.0)
     monkeypatch.setattr(first_code, "__code__", first_code.__code__)
+    monkeypatch.setattr(builtins, "OWN_RATE", 2.0, raising=False)
+    monkeypatch.setattr(builtins, "LATE_RATE", 2.0, raising=False)
+    monkeypatch.delattr(builtins, "LATE_RATE")
+    monkeypatch.setitem(elsewhere.__globals__, "RATE", 2.0)
+    cached_rate.cache_clear()
+    decorated_rate.cache_clear()
     monkeypatch.setitem(globals(), "abs", abs)
     monkeypatch.delitem(globals(), "abs")
     config = Config()

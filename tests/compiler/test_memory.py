@@ -16,6 +16,7 @@ import minigrad as mg
 from minigrad import functional as F
 from minigrad import nn, optim
 from minigrad.compiler.runtime import backend
+from minigrad.compiler.runtime.buffers import Memory
 from minigrad.compiler.runtime.trace_cache import MOST_EXECUTABLES
 from minigrad.errors import GradError, OutOfRangeError, TraceError
 
@@ -562,3 +563,27 @@ def test_modules_are_let_go() -> None:
     gc.collect()
     assert [made() for made in gone] == [None, None]
     assert name not in backend._built and name not in sys.modules
+
+
+@pytest.mark.parametrize("options", [{}, {"momentum": 0.9, "dampening": 0.5}], ids=str)
+def test_a_new_lr_is_written_into_the_array_that_is_there(options, monkeypatch):
+    """No state moves, since a schedule may change the lr before each call."""
+    found = []
+    for way in ("eager", "compiled"):
+        w = mg.tensor(np.ones(3), requires_grad=True)
+        opt = optim.SGD([w], lr=0.1, **options)
+
+        def step(x, w=w, opt=opt):
+            opt.zero_grad()
+            (w * w * x).sum().backward()
+            opt.step()
+
+        run = mg.compile(step) if way == "compiled" else step
+        for i in range(8):
+            if i == 2:  # the first step has given the momentum to the optimizer
+                monkeypatch.setattr(Memory, "replace", None)
+            opt.param_groups[0]["lr"] = 0.1 / (i + 1)
+            run(mg.tensor(np.full(3, i + 1.0)))
+        monkeypatch.undo()
+        found.append(w.tolist())
+    assert found[0] == found[1] and run.traces == 1

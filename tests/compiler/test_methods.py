@@ -20,6 +20,7 @@ from numba import cloudpickle
 
 import minigrad as mg
 from minigrad import nn, optim
+from minigrad.compiler.methods import MOST_ELSEWHERE
 from minigrad.errors import TraceError
 
 from .test_table import as_python  # noqa: F401
@@ -255,3 +256,29 @@ def test_pickles_by_name():
     assert copy.copy(of_a_module) is copy.deepcopy(of_a_module) is of_a_module
     within = mg.compile(lambda x: x)
     assert copy.copy(within) is copy.deepcopy(within) is within
+
+
+class Piled:
+    """Objects that have no `__dict__` for compiled methods."""
+
+    __slots__ = ("__weakref__", "by")
+
+    def __init__(self, by):
+        self.by = by
+
+    @mg.compile
+    def step(self, x):
+        return x * self.by
+
+
+def test_compiled_methods_of_slotted_objects_do_not_pile_up():
+    """The objects used last keep theirs, and others are traced again."""
+    owners = [Piled(float(i)) for i in range(MOST_ELSEWHERE + 8)]
+    methods = [owner.step for owner in owners]
+    assert owners[0].step is not methods[0] and owners[-1].step is methods[-1]
+    for owner in owners:
+        assert owner.step(X).tolist() == (X * owner.by).tolist()
+    freed = [weakref.ref(owner) for owner in owners]
+    del owner, owners, methods
+    gc.collect()
+    assert sum(ref() is not None for ref in freed) <= MOST_ELSEWHERE

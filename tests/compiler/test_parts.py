@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 import minigrad as mg
 from minigrad import ops
 from minigrad.compiler.codegen.function import Loops
-from minigrad.compiler.ir.names import Names
 from minigrad.compiler.ir.program import Operation, Program, Value
 from minigrad.compiler.passes import pipeline, reductions
-from minigrad.compiler.runtime.layout import laid_out
+from minigrad.compiler.runtime.memory_layout import laid_out
 from minigrad.compiler.tracing.trace import Trace
 from minigrad.engine.tensor import Tensor
 from minigrad.engine.tracer import tracing
+from minigrad.names import Names
 
 LIVES = st.tuples(st.integers(0, 9), st.integers(0, 9)).map(sorted).map(tuple)
 
@@ -169,7 +169,7 @@ def test_what_makes_nests_alike():
     made = {"a", "b", "c", "n", "d", "e", "f", "m"}
 
     def key(line, **given):
-        return Loops(["# loops over x", line], given).alike(made)
+        return Loops(["# loops over x", line], given).shared_key(made)
 
     first, arguments = key("c[i] = a[i] + b[i]  # add, from x", a="F", b="F", c="F")
     assert arguments == ["c", "a", "b"]
@@ -186,6 +186,9 @@ def test_names():
         *("c", "c_2", "a_2", "b", "b_3", "c_3", "c_4")
     ]
     assert found.made == {"c", "c_2", "a_2", "b", "b_3", "c_3", "c_4"}
+    found = Names({"g_a"})
+    pairs = [found.fresh_name(name, "g_{}".format) for name in ("a", "g_a_2", "b", "b")]
+    assert pairs == ["a_2", "g_a_2_2", "b", "b_2"]  # g_a and g_a_2 are taken
 
 
 @pytest.mark.parametrize("turns", [20, 10_000])

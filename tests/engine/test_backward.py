@@ -236,7 +236,7 @@ def test_a_leaf_that_changes_its_mind_after_the_forward():
 def test_a_joint_rule_may_return_the_cotangent_itself():
     """The caller's array is not handed out as a gradient."""
     twice = Primitive(
-        "twice", lambda a: (a * 2, a * 3), lambda g, _y, _a, needs: (g[0],), "", outputs=2
+        "twice", lambda a: (a * 2, a * 3), lambda g, _y, _a, wrt: (g[0],), "", outputs=2
     )
     x = mg.tensor([1.0, 2.0], requires_grad=True)
     first, _ = twice(x)

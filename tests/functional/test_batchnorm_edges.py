@@ -179,15 +179,17 @@ def test_inputs_are_left_alone_and_gradients_share_no_memory():
 @pytest.mark.sampled(5)
 @pytest.mark.parametrize("shape", [(6, 3), (2, 3, 2, 2)])
 @pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("needs", [n for n in itertools.product([True, False], repeat=3) if any(n)])
-def test_every_subset_of_gradients_equals_the_full_run_bit_for_bit(shape, training, needs):
+@pytest.mark.parametrize(
+    "wanted", [n for n in itertools.product([True, False], repeat=3) if any(n)]
+)
+def test_every_subset_of_gradients_equals_the_full_run_bit_for_bit(shape, training, wanted):
     x, g, gamma, beta = normal(shape), normal(shape, seed=1), normal(3, seed=2), normal(3, seed=3)
     options = {"running_mean": normal(3, seed=4), "running_var": normal(3, seed=5) ** 2}
     copies = {name: a.copy() for name, a in options.items()}
     full = run(x, gamma, beta, g, training=training, **copies)
-    some = run(x, gamma, beta, g, needs, training=training, **options)
+    some = run(x, gamma, beta, g, wanted, training=training, **options)
     assert full[0].tobytes() == some[0].tobytes()
-    for needed, a, b in zip(needs, full[1:], some[1:], strict=True):
+    for needed, a, b in zip(wanted, full[1:], some[1:], strict=True):
         assert b.tobytes() == a.tobytes() if needed else b is None
 
 

@@ -189,9 +189,9 @@ def test_each_subset_of_gradients_equals_the_full_run_bit_for_bit(
     gamma, beta = (rng.standard_normal(c, dtype=np.float32) for _ in "gb")
     running = np.zeros(c, np.float32), np.ones(c, np.float32)
 
-    def gradients(needs: tuple[bool, ...]) -> list[bytes | None]:
+    def gradients(wanted: tuple[bool, ...]) -> list[bytes | None]:
         leaves = [
-            mg.Tensor(a).requires_grad_(n) for a, n in zip((x, gamma, beta), needs, strict=True)
+            mg.Tensor(a).requires_grad_(n) for a, n in zip((x, gamma, beta), wanted, strict=True)
         ]
         y = F.batch_norm(leaves[0], *running, *leaves[1:], training, 0.0, activation="relu")
         y.backward(g)
@@ -199,8 +199,8 @@ def test_each_subset_of_gradients_equals_the_full_run_bit_for_bit(
 
     full = gradients((True, True, True))
     for subset in range(1, 7):
-        needs = tuple(bool(subset >> i & 1) for i in range(3))
-        assert gradients(needs) == [b if n else None for b, n in zip(full, needs, strict=True)]
+        wanted = tuple(bool(subset >> i & 1) for i in range(3))
+        assert gradients(wanted) == [b if n else None for b, n in zip(full, wanted, strict=True)]
 
 
 # --- ReLU behind BatchNorm ----------------------------------------------------------------------

@@ -12,6 +12,7 @@ import minigrad as mg
 from minigrad import ops
 from minigrad.errors import ArgumentError, DtypeError, ShapeError
 from minigrad.explainer import evaluate
+from minigrad.explainer.derive.evaluate import FUNCTIONS
 
 NUMBERS = itertools.count()
 X = np.array([0.3, -1.2, 2.0])
@@ -118,7 +119,7 @@ def test_a_forward_that_zeros_would_stop_compiles():
 def test_an_ordinary_backward_pass_gets_arrays():
     """Although functions of minigrad, with which the vjp is written, return Tensors."""
     y = swish()(X)
-    (gx,) = ops.TABLE["swish"].joint(np.ones(3), y.data, X, needs=[0])
+    (gx,) = ops.TABLE["swish"].vjp(np.ones(3), y.data, X, wrt=[0])
     assert type(gx) is np.ndarray
 
 
@@ -134,7 +135,13 @@ def test_a_result_never_shares_memory_with_an_input():
     [
         (("exp", np.exp, None), ArgumentError, "'exp' is minigrad's already; choose a name"),
         (("transpose", np.exp, None), ArgumentError, "'transpose' is minigrad's already"),
-        (("swish", np.exp, None), ArgumentError, "'swish' is your own already"),
+        (
+            ("swish", np.exp, None),
+            ArgumentError,
+            "'swish' is your own already, .*custom, in s",
+        ),
+        (("lambda", np.exp, None), ArgumentError, "'lambda' is a keyword of Python, .* lambda_"),
+        (("True", np.exp, None), ArgumentError, "'True' is a keyword of Python"),
         (("my op", np.exp, None), ArgumentError, "'my op' is no identifier"),
         ((np.exp, np.exp, None), DtypeError, "the name must be a str, got <ufunc"),
         (("own", 3, None), DtypeError, "'own': forward must be a function, got 3"),
@@ -195,3 +202,147 @@ def test_a_forward_that_returns_no_array():
     f = mg.primitive("texts", lambda a: "a", None)
     with pytest.raises(DtypeError, match="texts: its forward returned str, expected an array"):
         f(X)
+
+
+def test_names_that_formulas_know_are_taken():
+    for name in FUNCTIONS:
+        with pytest.raises(ArgumentError, match=f"'{name}' is minigrad's already"):
+            mg.primitive(name, np.exp, None)
+
+
+@pytest.mark.parametrize("dtype", [np.complex128, np.float16, object, "U3"])
+def test_results_of_other_dtypes_are_refused(dtype):
+    f = mg.primitive("odd", lambda a: np.zeros(a.shape, dtype), None)
+    with pytest.raises(DtypeError, match=r"^odd: .* is not supported; convert to float32"):
+        f(X)
+
+
+def in_place(a):
+    a += 1.0
+    return a
+
+
+@pytest.mark.filterwarnings("ignore:compile. more cannot be compiled")
+def test_a_forward_that_overwrites_its_input_works_on_a_copy():
+    """The tensor keeps its elements, and the vjp gets them."""
+    f = mg.primitive("more", in_place, lambda g, y, a: (g * a * y,))
+    x = leaf(X)
+    given = X.copy()
+    for function in (f, mg.compile(lambda x: f(x))):
+        y = function(x)
+        np.testing.assert_array_equal(y.data, X + 1.0)
+        np.testing.assert_array_equal(x.data, X)
+        function(given)
+        np.testing.assert_array_equal(given, X)
+    np.testing.assert_array_equal(mg.grad(f(x).sum(), x)[0].data, X * (X + 1.0))
+
+
+@pytest.mark.parametrize("which", ["g", "y", "a"])
+def test_a_vjp_that_overwrites_what_it_gets_is_told(which):
+    def vjp(g, y, a):
+        array = {"g": g, "y": y, "a": a}[which]
+        array *= 2.0
+        return (g * 1.0,)
+
+    f = mg.primitive("doubling", lambda a: a * 2.0, vjp)
+    x = leaf(X)
+    y = f(x)
+    with pytest.raises(ArgumentError, match=r"^doubling: its vjp changes .* in place: .* as g = g"):
+        y.sum().backward()
+    np.testing.assert_array_equal((x.data, y.data), (X, X * 2.0))
+
+
+@pytest.mark.parametrize("result", [lambda g: g, lambda g: g[::-1], lambda g: g * 1.0])
+def test_gradients_are_arrays_of_their_own(result):
+    f = mg.primitive("passing", lambda a: a * 1.0, lambda g, y, a: (result(g),))
+    x, start = leaf(X), mg.tensor(X)
+    f(x).backward(start)
+    assert x.grad.data.flags.writeable and not np.shares_memory(x.grad.data, start.data)
+    np.testing.assert_array_equal(x.grad.data, result(X))
+
+
+PYTORCH = {
+    "g.data *": lambda g, y, a: (g.data * 2.0,),
+    "g.data": lambda g, y, a: (g.data,),
+    "g.detach()": lambda g, y, a: (g.detach() * 2.0,),
+    "g.numpy()": lambda g, y, a: (mg.tensor(g.numpy()) * 2.0,),
+}
+
+
+@pytest.mark.parametrize("habit", PYTORCH)
+def test_a_vjp_that_unwraps_what_it_gets_is_told(habit):
+    f = mg.primitive("unwrapped", lambda a: a * 2.0, PYTORCH[habit])
+    x = leaf(X)
+    with pytest.raises(DtypeError, match=r"^unwrapped: its vjp .*(of minigrad|expected a Tensor)"):
+        f(x).sum().backward()
+    assert x.grad is None
+
+
+def test_a_recorded_vjp_that_returns_an_array_is_told():
+    """Derivatives of higher order would be those of a constant."""
+    f = mg.primitive("thrice", lambda a: a**3, lambda g, y, a: (3.0 * (g * a * a).data,))
+    x = leaf(X)
+    with pytest.raises(DtypeError, match=r"^thrice: its vjp returned an array for input 0"):
+        mg.grad(f(x).sum(), x, create_graph=True)
+    zero = mg.primitive("stairs", np.floor, lambda g, y, a: (np.zeros(a.shape),))
+    assert mg.grad(zero(x).sum(), x, create_graph=True)[0].tolist() == [0.0, 0.0, 0.0]
+
+
+def test_formulas_know_the_defaults_of_attributes():
+    f = mg.primitive(
+        "power_of",
+        lambda a, by=2.0, *, times=3.0: times * a**by,
+        lambda g, y, a, by=2.0, times=3.0: (g * (times * by) * a ** (by - 1.0),),
+        "times * a ** by",
+    )
+    x = leaf(np.abs(X))
+    for attributes in ({}, {"by": 3.0}, {"times": 0.5}):
+        loss = f(x, **attributes).sum()
+        explained = mg.explain(loss, names={"x": x, "loss": loss})
+        found = evaluate(str(explained), explained.given)
+        np.testing.assert_allclose(found["loss"], loss.data, rtol=1e-14)
+        assert "times" not in str(explained)
+
+
+# --- declared again -------------------------------------------------------------------------------
+
+CELL = """
+thing = mg.primitive("thing", lambda a: a * {by}, lambda g, y, a: (g * {by},), "a * {by}")
+"""
+
+
+def run_cell(space, by, line=1):
+    """Run a cell as a notebook does: in one module, with the line in the name of its code."""
+    code = compile(CELL.format(by=by), "<cell>", "exec")
+    exec(code.replace(co_name=f"<cell line: {line}>"), space)
+
+
+@pytest.mark.filterwarnings("ignore:compile. thing cannot be compiled")
+def test_a_cell_that_runs_again_replaces_its_primitive():
+    """Records and functions of the old one keep it; what names the new one is traced again."""
+    space = {"mg": mg, "__name__": "__main__"}
+    run_cell(space, 2.0)
+    exec("step = mg.compile(lambda x: thing(x) * 1.0)", space)
+    x, old, step = leaf(X), space["thing"], space["step"]
+    kept = mg.compile(lambda x: old(x) * 1.0)
+    y = old(x)
+    for function in (step, kept):
+        np.testing.assert_array_equal(function(X).data, X * 2.0)
+    run_cell(space, 5.0, line=3)
+    np.testing.assert_array_equal(space["thing"](X).data, X * 5.0)
+    np.testing.assert_array_equal(step(X).data, X * 5.0)
+    for function in (old, kept):
+        np.testing.assert_array_equal(function(X).data, X * 2.0)
+    loss = (y * space["thing"](x)).sum()
+    explained = mg.explain(loss, names={"x": x, "loss": loss})
+    found = evaluate(str(explained), explained.given)
+    np.testing.assert_allclose(found["loss"], loss.data, rtol=1e-14)
+    np.testing.assert_allclose(found["g_x"], mg.grad(loss, x)[0].data, rtol=1e-14)
+
+
+def test_only_the_same_place_declares_again():
+    run_cell({"mg": mg, "__name__": "one"}, 2.0)
+    with pytest.raises(ArgumentError, match="'thing' is your own already, declared by one; only"):
+        run_cell({"mg": mg, "__name__": "two"}, 5.0)
+    first, again = swish(), swish()
+    np.testing.assert_array_equal(first(X).data, again(X).data)

@@ -13,7 +13,7 @@ import oracles
 import pytest
 
 from minigrad.kernels import inplace
-from minigrad.kernels.batchnorm import dispatch
+from minigrad.kernels.batchnorm import entry_points
 from minigrad.kernels.threading import pool
 
 ROOT = Path(__file__).parents[2]
@@ -62,23 +62,23 @@ def forward(x, gamma=None, beta=None, running=None, factor=0.1, eps=EPS, relu=Fa
     y, stats = np.full(x.shape, 77, x.dtype), np.full((5, x.shape[1]), 77.0)
     with np.errstate(all="ignore"):
         if eval:
-            dispatch.forward_eval(x, gamma, beta, mean, var, eps, relu, y, stats)
+            entry_points.forward_eval(x, gamma, beta, mean, var, eps, relu, y, stats)
         else:
-            dispatch.forward_train(x, gamma, beta, eps, relu, y, stats)
+            entry_points.forward_train(x, gamma, beta, eps, relu, y, stats)
             n = x.size // max(x.shape[1], 1)
             if running is not None and n:
                 inplace.running(mean, var, stats[4], stats[3], factor, n / max(n - 1, 1))
     return y, stats
 
 
-def backward(g, x, stats, gamma=None, y=None, training=True, needs=(True, True, True)):
+def backward(g, x, stats, gamma=None, y=None, training=True, wanted=(True, True, True)):
     """dx, dgamma, dbeta; an empty array for what is not needed."""
     gamma = empty(x) if gamma is None else gamma
     y = empty(x, x.ndim) if y is None else y
-    dx = np.full(x.shape, 77, x.dtype) if needs[0] else empty(x, x.ndim)
-    dgamma, dbeta = (np.full(x.shape[1], 77, x.dtype) if n else empty(x) for n in needs[1:])
+    dx = np.full(x.shape, 77, x.dtype) if wanted[0] else empty(x, x.ndim)
+    dgamma, dbeta = (np.full(x.shape[1], 77, x.dtype) if n else empty(x) for n in wanted[1:])
     with np.errstate(all="ignore"):
-        dispatch.backward(g, x, y, gamma, stats, training, dx, dgamma, dbeta)
+        entry_points.backward(g, x, y, gamma, stats, training, dx, dgamma, dbeta)
     return dx, dgamma, dbeta
 
 
@@ -502,9 +502,9 @@ def test_subsets_equal_the_full_run(shape, dtype, training):
     y, stats = forward(x, gamma, beta, running, relu=True, eval=not training)
     full = backward(g, x, stats, gamma, y, training)
     for mask in range(1, 8):
-        needs = tuple(bool(mask >> i & 1) for i in range(3))
+        wanted = tuple(bool(mask >> i & 1) for i in range(3))
         for part, whole, need in zip(
-            backward(g, x, stats, gamma, y, training, needs), full, needs, strict=True
+            backward(g, x, stats, gamma, y, training, wanted), full, wanted, strict=True
         ):
             assert part.tobytes() == (whole.tobytes() if need else b"")
 
@@ -521,7 +521,7 @@ def test_where_empty_arrays_lie_does_not_count(shape):
         for over in (np.empty(1), stats, gamma, x):
             absent = over.reshape(-1)[:0]
             dx = np.empty_like(x)
-            dispatch.backward(g, x, none, gamma, stats, True, dx, absent, absent)
+            entry_points.backward(g, x, none, gamma, stats, True, dx, absent, absent)
             results.append(dx.tobytes())
         assert len(set(results)) == 1
 
@@ -603,16 +603,16 @@ def test_pieces_equal_the_whole(shape, dtype, monkeypatch):
 ONLY_LOADS = """
 import sys
 import numpy as np
-from minigrad.kernels.batchnorm import dispatch
+from minigrad.kernels.batchnorm import entry_points
 from minigrad.kernels.jit.decorators import KERNELS
 
 def step(shape):
     x, p, stats = np.ones(shape, "f"), np.ones(shape[1], "f"), np.empty((5, shape[1]))
     y, absent = np.empty_like(x), np.empty(0, "f")
-    dispatch.forward_train(x, p, p, 1e-5, False, y, stats)
+    entry_points.forward_train(x, p, p, 1e-5, False, y, stats)
     none = np.empty((0,) * x.ndim, "f")
-    dispatch.backward(x, x, none, p, stats, True, y.copy(), p.copy(), p.copy())
-    dispatch.forward_eval(x, p, p, p, p, 1e-5, False, y, stats)
+    entry_points.backward(x, x, none, p, stats, True, y.copy(), p.copy(), p.copy())
+    entry_points.forward_eval(x, p, p, p, p, 1e-5, False, y, stats)
 
 for shape in (8, 4), (1 << 18, 4), (2, 3, 5):
     step(shape)

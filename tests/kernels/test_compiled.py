@@ -20,7 +20,7 @@ import pytest
 
 import minigrad.warmup  # noqa: F401  imports every kernel
 from minigrad.kernels import codegen_runtime
-from minigrad.kernels.batchnorm import dispatch
+from minigrad.kernels.batchnorm import entry_points
 from minigrad.kernels.jit.decorators import KERNELS
 from minigrad.kernels.threading import parallel_for, pool
 
@@ -39,7 +39,7 @@ BATCH_NORM_LIMIT = {"float32": 2.0, "float64": 5.0}
 # 0.8: 50 units in the variance of 4100 values, of which a mean is taken for K that itself differs.
 SUM_LIMIT = 2.0
 FILES = (
-    "batchnorm.dispatch",
+    "batchnorm.entry_points",
     "batchnorm.channel",
     "batchnorm.planes",
     "batchnorm.rows",
@@ -235,14 +235,14 @@ def batch_norm(
     gamma, beta, mean, var = (normal(dtype, c + i)[:c] for i in range(4))
     y, stats = np.empty_like(x), np.zeros((5, c))
     if training:
-        dispatch.forward_train(x, gamma, beta, 1e-5, relu, y, stats)
+        entry_points.forward_train(x, gamma, beta, 1e-5, relu, y, stats)
     else:
-        dispatch.forward_eval(x, gamma, beta, mean, var**2, 1e-5, relu, y, stats)
+        entry_points.forward_eval(x, gamma, beta, mean, var**2, 1e-5, relu, y, stats)
     first = {"y": y, "mean": stats[0] + stats[1], "inv_std": stats[2], "var": stats[3]}
     y, stats = given or (y, stats)
     dx, dgamma, dbeta = np.empty_like(x), np.empty_like(gamma), np.empty_like(beta)
     gates = y if relu else np.empty((0,) * x.ndim, dtype)
-    dispatch.backward(g, x, gates, gamma, stats, training, dx, dgamma, dbeta)
+    entry_points.backward(g, x, gates, gamma, stats, training, dx, dgamma, dbeta)
     return {**first, "dx": dx, "dgamma": dgamma, "dbeta": dbeta, "given": (y, stats)}
 
 

@@ -11,7 +11,7 @@ import pytest
 import minigrad as mg
 from minigrad import functional as F
 from minigrad import nn, optim
-from minigrad.kernels.batchnorm import dispatch
+from minigrad.kernels.batchnorm import entry_points
 from minigrad.kernels.threading import pool
 
 COMPILED = not numba.config.DISABLE_JIT
@@ -73,7 +73,11 @@ def test_eight_threads_train_as_each_alone_while_the_number_of_workers_changes(m
     pool.set_num_threads(1)
     alone = [train(seed) for seed in range(8)]
     assert len({results[0] for results in alone}) == 8
-    done, sizes, kernel = threading.Event(), itertools.cycle([2, 5, 1, 3, 8]), dispatch.row_train
+    done, sizes, kernel = (
+        threading.Event(),
+        itertools.cycle([2, 5, 1, 3, 8]),
+        entry_points.row_train,
+    )
     rows = []
 
     def counted(*arguments):
@@ -87,7 +91,7 @@ def test_eight_threads_train_as_each_alone_while_the_number_of_workers_changes(m
             changes += 1
         return changes
 
-    monkeypatch.setattr(dispatch, "row_train", counted)
+    monkeypatch.setattr(entry_points, "row_train", counted)
     with ThreadPoolExecutor(9) as executor:
         changes = executor.submit(change)
         try:

@@ -118,9 +118,9 @@ def as_cotangent(g: Any, y: Tensor) -> Any:
 def cotangents(y: Tensor, g: Any, operands: list[Any]) -> list[Any]:
     """What the rules of y's record make of g, for operands (y's own array first); None for none."""
     primitive, attributes = y._record.primitive, y._record.attributes
-    if primitive.joint:
-        needs = y._record.needs
-        return list(primitive.joint(g, *operands, needs=needs, **attributes))
+    if primitive.vjp:
+        wrt = y._record.wrt
+        return list(primitive.vjp(g, *operands, wrt=wrt, **attributes))
     found = []
     for rule, x in zip(primitive.rules, y._record.inputs, strict=True):
         wanted = rule is not None and isinstance(x, Tensor) and x.requires_grad
@@ -159,10 +159,10 @@ def test_rules_read_only_what_they_say_and_run_on_arrays(name: str, case: Case) 
     for i, wanted in enumerate(expected):
         if wanted is None:
             continue
-        rule = primitive.joint or primitive.rules[i]
-        told = {"needs": record.needs} if primitive.joint else {}
+        rule = primitive.vjp or primitive.rules[i]
+        told = {"wrt": record.wrt} if primitive.vjp else {}
         got = rule(g_array, *hidden(rule, arrays), **told, **record.attributes)
-        got = got[i] if primitive.joint else got
+        got = got[i] if primitive.vjp else got
         assert isinstance(wanted, Tensor)
         assert not isinstance(got, Tensor)
         assert got.dtype == wanted.dtype

@@ -19,7 +19,7 @@ cosine: Primitive = pointwise(
     "cosine",
     np.cos,
     (lambda g, _y, a: g * cosine(a + math.pi / 2),),
-    "cosine of a",
+    "the cosine of a",
     scalar=Scalar("cos({0})"),
 )
 """

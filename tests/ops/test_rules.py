@@ -31,7 +31,7 @@ SMOOTH = [
     for i, c in enumerate(cases)
     if ops.TABLE[n].differentiable
 ]
-SEVERAL = [p for p in SMOOTH if ops.TABLE[p.values[0]].joint or len(p.values[1].inputs) > 1]
+SEVERAL = [p for p in SMOOTH if ops.TABLE[p.values[0]].vjp or len(p.values[1].inputs) > 1]
 
 
 def subsets(items: Sequence[Any]) -> list[tuple[Any, ...]]:
@@ -74,13 +74,13 @@ def test_second_derivatives_compiled(name: str, case: Case) -> None:
 
 
 def pulled(
-    primitive: Primitive, g: Any, y: Any, operands: Any, needs: Any, attributes: Any
+    primitive: Primitive, g: Any, y: Any, operands: Any, wrt: Any, attributes: Any
 ) -> dict[int, Any]:
-    """What the rules return for the inputs at positions `needs`."""
-    if primitive.joint is not None:
-        found = primitive.joint(g, y, *operands, needs=needs, **attributes)
-        return {i: found[i] for i in needs}
-    return {i: primitive.rules[i](g, y, *operands, **attributes) for i in needs}
+    """What the rules return for the inputs at positions `wrt`."""
+    if primitive.vjp is not None:
+        found = primitive.vjp(g, y, *operands, wrt=wrt, **attributes)
+        return {i: found[i] for i in wrt}
+    return {i: primitive.rules[i](g, y, *operands, **attributes) for i in wrt}
 
 
 @pytest.mark.parametrize(("name", "case"), SMOOTH)
@@ -100,15 +100,15 @@ def test_rules_for_every_subset(name: str, case: Case) -> None:
         ]
         tensors = [None if a is None else Tensor(a) for a in parts]
         g, lifted = (parts[0], tensors[0]) if n == 1 else (tuple(parts), tuple(tensors))
-        whole = pulled(primitive, g, record.y, record.arrays, record.needs, attributes)
-        for needs in subsets(record.needs):
-            told = primitive, g, record.y, record.arrays, needs, attributes
+        whole = pulled(primitive, g, record.y, record.arrays, record.wrt, attributes)
+        for wrt in subsets(record.wrt):
+            told = primitive, g, record.y, record.arrays, wrt, attributes
             for i, gx in pulled(*told).items():
                 assert gx is None or isinstance(gx, (np.ndarray, np.generic))
                 assert (gx is None) == (whole[i] is None)
                 if gx is not None:
                     np.testing.assert_array_equal(gx, whole[i])
-            told = primitive, lifted, outputs_of(record), record.inputs, needs, attributes
+            told = primitive, lifted, outputs_of(record), record.inputs, wrt, attributes
             for i, gx in pulled(*told).items():
                 assert gx is None or isinstance(gx, Tensor)
                 assert (gx is None) == (whole[i] is None)
@@ -118,7 +118,7 @@ def test_rules_for_every_subset(name: str, case: Case) -> None:
 
 @pytest.mark.parametrize(("name", "case"), SEVERAL)
 def test_gradients_for_every_subset(name: str, case: Case) -> None:
-    """By mg.grad, recorded or not, and by mg.explain where there is a joint rule."""
+    """By mg.grad, recorded or not, and by mg.explain where one rule serves all inputs."""
     call, first, _ = split(case, np.float64)
     inputs = leaves(first)
     expected = mg.grad(weighted(call(*inputs)), inputs, allow_unused=True)
@@ -130,7 +130,7 @@ def test_gradients_for_every_subset(name: str, case: Case) -> None:
             if y.requires_grad:
                 found = mg.grad(y, wanted, create_graph=create_graph, allow_unused=True)
                 same(found, [expected[i] for i in chosen])
-        if ops.TABLE[name].joint is not None and first[0].size:
+        if ops.TABLE[name].vjp is not None and first[0].size:
             names = {f"leaf_{i}": x for i, x in enumerate(inputs)}
             explained = mg.explain(weighted(call(*inputs)), names=names).gradients
             same([explained.get(f"leaf_{i}") for i in chosen], [expected[i] for i in chosen])

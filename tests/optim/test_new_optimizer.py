@@ -5,6 +5,7 @@ The optimizer runs eagerly, compiled, by epoch and from state dicts, without a c
 
 import copy
 import math
+import re
 
 import numpy as np
 import pytest
@@ -44,13 +45,17 @@ def _adam_of_numpy(p, g, exp_avg, exp_avg_sq, step, hyper):
     p -= (lr * m / (np.sqrt(v) + eps)).astype(p.dtype)
 
 
-STATE = {"buffers": ("exp_avg", "exp_avg_sq"), "counters": ("step",)}
+ARRAYS = {
+    "hyper": ("lr", "eps", "b1", "1 - b1", "b2", "1 - b2", "log b1", "log b2"),
+    "buffers": ("exp_avg", "exp_avg_sq"),
+    "counters": ("step",),
+}
 
 
 class Adam(optim.Optimizer):
     """Adam with PyTorch's arguments and defaults."""
 
-    rules = (optim.Rule("adam", kernel(_adam), "p <- p - lr * m / (sqrt(v) + eps)", **STATE),)
+    rules = (optim.Rule("adam", kernel(_adam), "p <- p - lr * m / (sqrt(v) + eps)", **ARRAYS),)
 
     def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8):
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps})
@@ -72,7 +77,7 @@ class Adam(optim.Optimizer):
 class SlowAdam(Adam):
     """The same without a kernel: NumPy runs its rule between compiled functions."""
 
-    rules = (optim.Rule("adam", _adam_of_numpy, "as that of Adam", **STATE),)
+    rules = (optim.Rule("adam", _adam_of_numpy, "as that of Adam", **ARRAYS),)
 
 
 # --- what it then does ----------------------------------------------------------------------------
@@ -311,3 +316,200 @@ def test_errors_name_the_optimizer():
         with pytest.raises(ArgumentError, match=r"^Adam: lr must be"):
             train(way, step, 0, 1)
     assert opt.state == {} and repr(opt) == "Adam(lr=-1.0, betas=(0.9, 0.999), eps=1e-08)"
+
+
+# --- what an author or a user does wrong ----------------------------------------------------------
+
+
+class Loose(optim.Optimizer):
+    """An optimizer that checks nothing itself."""
+
+    rules = (optim.Rule("loose", lambda p, g, hyper: None, "p <- p", ("rate",)),)
+
+    def __init__(self, params, rate=0.1):
+        super().__init__(params, {"rate": rate})
+
+    @staticmethod
+    def check(group):
+        pass
+
+    @staticmethod
+    def numbers(group, first):
+        rate = group["rate"]
+        return (rate[0] if isinstance(rate, tuple) else rate,)
+
+
+CHANGEABLE = {
+    "list": [0.1, 0.2],
+    "dict": {"rate": 0.1},
+    "ndarray": np.array(0.1),
+    "Tensor": mg.tensor(0.1),
+    "tuple": (0.1, [0.2]),
+}
+
+
+@pytest.mark.parametrize("kind", CHANGEABLE)
+def test_hyper_parameters_that_may_change_unseen_are_named(kind):
+    message = rf"^Loose: rate must be a number, .* got {kind}[,(].*; pass a tuple for a list, and"
+    w, value = mg.tensor(START, requires_grad=True), CHANGEABLE[kind]
+    with pytest.raises(DtypeError, match=message):
+        Loose([w], value)
+    with pytest.raises(DtypeError, match=message):
+        Loose([{"params": [w], "rate": value}])
+    opt = Loose([w])
+    state = opt.state_dict()
+    state["param_groups"][0]["rate"] = value
+    with pytest.raises(StateDictError, match=message.replace("^", "")):
+        opt.load_state_dict(state)
+    opt.param_groups[0]["rate"] = value
+    with pytest.raises(DtypeError, match=message):
+        opt.step()
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("kind", CHANGEABLE)
+def test_hyper_parameters_that_become_so_stop_compiled_steps(kind, momentum):
+    w = mg.tensor(START, requires_grad=True)
+    opt = optim.SGD([w], lr=0.1, momentum=momentum, dampening=momentum)
+
+    @mg.compile
+    def step(x):
+        opt.zero_grad()
+        (w * x).sum().backward()
+        opt.step()
+
+    train("compiled", step, 0, 2)
+    before = w.tolist()
+    opt.param_groups[0]["lr"] = CHANGEABLE[kind]
+    for way in ("compiled", "eager"):
+        with pytest.raises(DtypeError, match=f"^SGD: lr must be a number, .* got {kind}[,(]"):
+            train(way, step, 2, 3)
+    opt.param_groups[0].pop("lr")
+    for way in ("compiled", "eager"):
+        with pytest.raises(ArgumentError, match=r"^SGD: a group lacks 'lr', it has \['mom"):
+            train(way, step, 2, 3)
+    assert w.tolist() == before
+    opt.param_groups[0]["lr"] = np.float32(0.1)
+    train("compiled", step, 2, 3)
+    assert w.tolist() != before and step.traces == 1
+
+
+@pytest.mark.parametrize("value", [np.float32(0.5), np.float64(0.5), np.int64(2), (0.5, 1)])
+def test_scalars_of_numpy_and_tuples_are_hyper_parameters(value):
+    opt = Loose([mg.tensor(START, requires_grad=True)], value)
+    opt.step()
+    assert opt.settings(opt.param_groups[0]).later[np.dtype("float64")] == np.ravel(value)[0]
+
+
+WRONG = {"tuple": (), "tuple(float, float)": (1.0, 2.0), "tuple(NoneType": (None,) * 8}
+
+
+@pytest.mark.parametrize("shown", WRONG)
+@pytest.mark.parametrize("way", ["eager", "compiled"])
+def test_wrong_numbers_never_reach_the_kernel(shown, way):
+    class Short(Adam):
+        numbers = staticmethod(lambda group, first: WRONG[shown])
+
+    w, opt, step = make(Short)
+    message = rf"^Short\.numbers: expected 8 .* adam .*lr, eps.* got {re.escape(shown)}"
+    with pytest.raises(ArgumentError, match=message):
+        train(way, step, 0, 1)
+    assert w.tolist() == START.tolist() and opt.state == {}
+
+
+def _sign(p, g, hyper):
+    """p <- p - sign(g)."""
+    ps, gs = p.reshape(p.size), g.reshape(p.size)
+    for i in range(ps.size):
+        ps[i] -= 1.0 if gs[i] > 0 else -1.0
+
+
+class Sign(optim.Optimizer):
+    """An optimizer without hyper-parameters."""
+
+    rules = (optim.Rule("sign", kernel(_sign), "p <- p - sign(g)", ()),)
+
+    def __init__(self, params):
+        super().__init__(params, {})
+
+    @staticmethod
+    def check(group):
+        pass
+
+    @staticmethod
+    def numbers(group, first):
+        return ()
+
+
+@pytest.mark.parametrize("way", ["eager", "compiled", "epoch"])
+def test_an_optimizer_needs_no_hyper_parameters(way):
+    w, opt, step = make(lambda params, lr: Sign(params))
+    train(way, step, 0, 3)
+    expected = START - np.where(GRADIENTS[:3] > 0, 1.0, -1.0).sum(0)
+    np.testing.assert_allclose(w.data, expected, rtol=1e-12)
+    copy.deepcopy(opt).load_state_dict(opt.state_dict())
+    assert repr(opt) == "Sign()"
+
+
+class Fragile(SlowAdam):
+    """Its rule raises an error for gradients of 9, after it has changed all it may change."""
+
+    @staticmethod
+    def apply(p, g, *others):
+        _adam_of_numpy(p, g, *others)
+        if (g == 9.0).any():
+            raise ZeroDivisionError("a rule that fails")
+
+    rules = (optim.Rule("adam", apply.__func__, "as that of Adam", **ARRAYS),)
+
+
+@pytest.mark.parametrize("way", ["eager", "compiled"])
+@pytest.mark.parametrize("order", "CF")
+@pytest.mark.parametrize("steps", [0, 2])
+def test_a_rule_that_raises_has_changed_nothing(way, order, steps):
+    """No parameter, buffer or counter, also of the parameters before."""
+    a, b = (mg.tensor(np.array(START, order=order), requires_grad=True) for _ in range(2))
+    opt = Fragile([a, b], lr=0.1)
+
+    def step(x, y):
+        opt.zero_grad()
+        (a * x + b * y).sum().backward()
+        opt.step()
+
+    run = mg.compile(step) if way == "compiled" else lambda *xs: step(*map(mg.tensor, xs))
+    for g in GRADIENTS[:steps]:
+        run(g, g)
+
+    def everything():
+        found = [x.data.tobytes() for x in (a, b)]
+        return found, {x: {k: v.tobytes() for k, v in s.items()} for x, s in opt.state.items()}
+
+    before = everything()
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError, match="a rule that fails"):
+            run(GRADIENTS[5], np.full_like(START, 9.0))
+        assert everything() == before
+    run(GRADIENTS[6], GRADIENTS[6])
+    assert opt.state[a]["step"] == opt.state[b]["step"] == steps + 1
+
+
+def test_a_foreign_state_is_told_by_its_keys():
+    _, opt, step = make(Adam)
+    train("eager", step, 0, 1)
+    state = opt.state_dict()
+    state["state"][0]["momentum_buffer"] = state["state"][0].pop("exp_avg")
+    with pytest.raises(
+        StateDictError,
+        match=r"state of parameter 0 has \['exp_avg_sq', 'step', 'momentum_buffer'\], expected "
+        r"\['exp_avg', 'exp_avg_sq', 'step'\]; was it saved by another optimizer\?$",
+    ):
+        opt.load_state_dict(state)
+    state = opt.state_dict()
+    del state["param_groups"][0]["eps"]
+    with pytest.raises(
+        StateDictError, match=r"group 0 lacks \['eps'\], it has \['lr', 'betas', 'params'\]; exp"
+    ):
+        opt.load_state_dict(state)
+    for wrong in ({}, {"w": START}, None):
+        with pytest.raises(StateDictError, match="a dict of 'param_groups' and 'state', got"):
+            opt.load_state_dict(wrong)

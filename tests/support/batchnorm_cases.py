@@ -43,10 +43,10 @@ def statistics(x):
     return np.array([v.mean() for v in channels]), np.array([v.var(ddof=1) for v in channels])
 
 
-def run(x, gamma, beta, g, needs=(True, True, True), **options):
+def run(x, gamma, beta, g, wanted=(True, True, True), **options):
     """Return y, and the gradients of x, gamma and beta as arrays, or None where not needed."""
     options = {"training": True, **options}
-    leaves = [mg.Tensor(a).requires_grad_(n) for a, n in zip((x, gamma, beta), needs, strict=True)]
+    leaves = [mg.Tensor(a).requires_grad_(n) for a, n in zip((x, gamma, beta), wanted, strict=True)]
     y = F.batch_norm(leaves[0], weight=leaves[1], bias=leaves[2], **options)
     y.backward(g)
     return y.numpy(), *(None if t.grad is None else t.grad.numpy() for t in leaves)

@@ -60,7 +60,8 @@ class Small:
         self.cache, self.user = self.package / "__pycache__", folder / "user"
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(MINIGRAD / "kernels" / "jit", self.package / "jit", ignore=ignored)
-        shutil.copy(MINIGRAD / "system.py", self.package.parent)
+        for name in ("system.py", "types.py"):
+            shutil.copy(MINIGRAD / name, self.package.parent)
         for made in (self.package, self.package.parent):
             (made / "__init__.py").touch()
         (self.package / "helper.py").write_text(HELPER.format("2.0"))

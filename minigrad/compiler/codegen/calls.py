@@ -8,13 +8,13 @@ themselves, since the names, layouts and threads in them belong to one backend.
 import inspect
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
 from ...kernels.jit.decorators import name_of
 from ...ops.inplace import COPY, Update
-from ..ir.program import Operation, Value
+from ..ir.program import Input, Operation, Value
+from .fusion import iteration_shape
 from .indexing import MOVES, Lines, Name, flat
 
 # --- products -----------------------------------------------------------------------------------
@@ -145,7 +145,7 @@ def _cross_entropy_grad(op: Operation, name: Name) -> Lines:
     return [f"cross_entropy_grad({', '.join(given)})"]
 
 
-def _scalar(x: Any, name: Name, like: str = "number") -> str:
+def _scalar(x: Input, name: Name, like: str = "number") -> str:
     """Return the expression for a number, or for an array of one number, as a float."""
     return f"float({name(x)}[()])" if isinstance(x, Value) else name(float(x), like)
 
@@ -198,3 +198,8 @@ def lines_of(op: Operation, name: Name) -> Lines:
         return None if name_of(op.what.kernel) is None else _update(op, name)
     call = CALLS.get(op.name)
     return None if call is None else call(op, name)
+
+
+def runs_in_numpy(op: Operation) -> bool:
+    """Return whether NumPy runs the operation, since generated code has no loop or call for it."""
+    return iteration_shape(op) is None and lines_of(op, lambda _, like="": "") is None

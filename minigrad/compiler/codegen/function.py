@@ -4,14 +4,20 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
+
+from numpy.typing import DTypeLike
 
 from ...ops.inplace import Update
-from ..ir.program import Operation, Value, printable
+from ...types import Shape
+from ..ir.program import Input, Operation, Value, printable
 from .calls import lines_of
 from .fusion import FusionGroup
 from .indexing import VIEWS
 from .loops import loop_nest, remark, type_name
+
+if TYPE_CHECKING:
+    from .module import Emitter
 
 TABLES = ("places", "sizes", "numbers", "pool")
 
@@ -44,7 +50,7 @@ class Loops:
     lines: list[str] = field(default_factory=list)
     given: dict[str, str] = field(default_factory=dict)  # the type of each input, by name
 
-    def alike(self, made: Collection[str]) -> tuple[object, list[str]]:
+    def shared_key(self, made: Collection[str]) -> tuple[object, list[str]]:
         """Return a key that is equal for nests that can share a function, and the nest's inputs.
 
         The inputs are in the order in which the shared function takes them.
@@ -62,11 +68,11 @@ class Writer(ABC):
     Subclasses define where the function finds them in its tables.
     """
 
-    def __init__(self, emitter: Any) -> None:
+    def __init__(self, emitter: "Emitter") -> None:
         self.emitter = emitter
         self.memory: list[str] = []
         self.numbers: list[str] = []
-        self._known: set[Value] = set()
+        self._loaded: set[Value] = set()
 
     @abstractmethod
     def place_text(self, v: Value) -> str:
@@ -98,23 +104,23 @@ class Writer(ABC):
                 written += ["if bad >= 0:", f"    return {self.status_text(op)}"]
         return written
 
-    def name(self, x: Any, like: str = "number") -> str:
+    def name(self, x: Input | Update, like: str = "number") -> str:
         """Load a Value, a number or the kernel of an update, and return its name.
 
         Numbers and flags come from a table, cast to the types for which kernels are compiled, since
         Numba would give a constant another type.
         """
         if isinstance(x, Update):
-            return self.emitter.kernels[x]  # type: ignore[no-any-return]
+            return self.emitter.kernels[x]
         if not isinstance(x, Value):
             return self.constant(x, type(x).__name__, like)
-        text: str = self.emitter.identifier(x)
+        text = self.emitter.identifier(x)
         self.emitter.mark_used(x)
         missing = []  # x, and the Values that it is a view of
-        while x not in self._known:
-            self._known.add(x)
+        while x not in self._loaded:
+            self._loaded.add(x)
             missing.append(x)
-            view = self.emitter.out.aliases.of.get(x)
+            view = self.emitter.out.views.of.get(x)
             x = x if view is None else view.inputs[0]
         for v in reversed(missing):
             self._bring(v, self.emitter.identifier(v))
@@ -122,17 +128,17 @@ class Writer(ABC):
 
     def constant(self, x: float, dtype: str, like: str = "number") -> str:
         """Load a number in a dtype, and return its name."""
-        text: str = self.emitter.fresh_name(like)
+        text = self.emitter.fresh_name(like)
         self.numbers.append(f"{text} = {dtype}({self.number_text(x)})")
         return text
 
-    def size(self, shape: tuple[int, ...], names: Sequence[str]) -> list[str]:
+    def size(self, shape: Shape, names: Sequence[str]) -> list[str]:
         """Load the sizes of an iteration shape, and return their names."""
         free = [self.emitter.fresh_name(name) for name in names]
         self.numbers.append(f"{', '.join(free)} = {', '.join(self.size_texts(shape, object()))}")
         return free
 
-    def array(self, name: str, shape: tuple[int, ...], dtype: Any) -> str:
+    def array(self, name: str, shape: Shape, dtype: DTypeLike) -> str:
         """Load an array that only this function uses, and return its name."""
         return self.name(Value.like(name, shape, dtype))
 
@@ -147,7 +153,7 @@ class Writer(ABC):
         return [begin, "# sizes and numbers", *self.numbers, "# memory", *self.memory]
 
     def _bring(self, v: Value, text: str) -> None:
-        view = self.emitter.out.aliases.of.get(v)
+        view = self.emitter.out.views.of.get(v)
         if v.origin == "argument":
             self.load_argument(v, text)
         elif view is None:
@@ -180,13 +186,13 @@ class LoopInputs:
         self.noted[text] = dtype
         return text
 
-    def size(self, shape: tuple[int, ...], names: Sequence[str]) -> list[str]:
+    def size(self, shape: Shape, names: Sequence[str]) -> list[str]:
         """Load the sizes of an iteration shape, and return their names."""
         free = self.function.size(shape, names)
         self.noted |= dict.fromkeys(free, "size")
         return free
 
-    def array(self, name: str, shape: tuple[int, ...], dtype: Any) -> str:
+    def array(self, name: str, shape: Shape, dtype: DTypeLike) -> str:
         """Load an array that only this nest uses, and return its name."""
         return self.name(Value.like(name, shape, dtype))
 
@@ -194,7 +200,7 @@ class LoopInputs:
 class Straight(Writer):
     """Straight writes the groups of a part of a program one below the other, in one function."""
 
-    def __init__(self, emitter: Any, name: str) -> None:
+    def __init__(self, emitter: "Emitter", name: str) -> None:
         super().__init__(emitter)
         self.code = Code(name, [])
         self._lines: list[str | Loops] = []

@@ -12,13 +12,14 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 
 from ... import ops
-from ..ir.casts import casts_as_numpy
+from ...types import DType, Shape
 from ..ir.program import Operation, Program, Value
+from .casts import casts_as_numpy
 
 # Storing and reading a result moves two arrays; computing it again reads its inputs, which the nest
 # mostly reads anyway.
@@ -27,8 +28,7 @@ MOST_LEAVES, MOST_STEPS = 3, 8
 # Numba's compile time grows faster than the nest, and LLVM does not vectorise a very long nest.
 MOST_OPERATIONS = 32
 
-Shape = tuple[int, ...]
-Root = Callable[[Value], Value]
+Root: TypeAlias = Callable[[Value], Value]
 
 
 @dataclass
@@ -39,7 +39,7 @@ class FusionGroup:
     operations: list[Operation] = field(default_factory=list)
 
 
-def compared_in(operation: Operation) -> Any:
+def compared_in(operation: Operation) -> DType | None:
     """Return the dtype in which NumPy compares the inputs; Python's numbers are weak.
 
     Return None if NumPy compares in no common dtype: if a number does not fit the integer dtype
@@ -98,11 +98,11 @@ def fusion_groups(operations: Sequence[Operation], root: Root) -> list[FusionGro
             first = max(first, changed.get(v, -1) + 1)
         chosen = len(done)
         if shape is not None:
-            known = nests.setdefault(shape, [])
-            at = bisect_left(known, first)
-            if at == len(known):
-                known.append(chosen)
-            chosen = known[at]
+            open_groups = nests.setdefault(shape, [])
+            at = bisect_left(open_groups, first)
+            if at == len(open_groups):
+                open_groups.append(chosen)
+            chosen = open_groups[at]
         if chosen == len(done):
             done.append(FusionGroup(shape))
         done[chosen].operations.append(operation)

@@ -4,16 +4,16 @@ VIEWS has the views that generated code can make instead. calls.py has the other
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 
 from ... import ops
-from ...ops.index_steps import ARRAY, is_one_step
+from ...ops.index_steps import ARRAY, Index, is_one_step
 from ..ir.program import Operation, Value
 
-Lines = list[str] | None  # None: the case is left to the primitive's forward, in NumPy
-Name = Callable[..., str]  # gives the name of a Value, or of a number, in generated code
+Lines: TypeAlias = list[str] | None  # None: the case is left to the primitive's forward, in NumPy
+Name: TypeAlias = Callable[..., str]  # gives the name of a Value, or of a number, in generated code
 
 
 def flat(text: str) -> str:
@@ -85,7 +85,7 @@ def _first_extreme(op: Operation, name: Name) -> Lines:
     return [f"first_extreme({folded}, {largest}, {name(y)}.reshape({outer}, {inner}))"]
 
 
-def basic_index(index: Sequence[Any], shape: Sequence[int], name: Name) -> str:
+def basic_index(index: Index, shape: Sequence[int], name: Name) -> str:
     """Return an index of ints and slices as source, with names for what may depend on a size."""
     parts = []
     for item, n in zip(index, shape, strict=False):
@@ -100,7 +100,7 @@ def basic_index(index: Sequence[Any], shape: Sequence[int], name: Name) -> str:
     return ", ".join(parts)
 
 
-def _at(index: Sequence[Any], shape: Sequence[int], name: Name) -> list[str]:
+def _at(index: Index, shape: Sequence[int], name: Name) -> list[str]:
     """Return the index of a selected element; k0, k1, ... are counters along the slices."""
     found, count = [], 0
     for i, n in enumerate(shape):
@@ -141,7 +141,7 @@ def _scatter(op: Operation, name: Name) -> Lines:
 
 
 def _located(
-    whole: str, index: Sequence[Any], arrays: Sequence[Value], name: Name
+    whole: str, index: Index, arrays: Sequence[Value], name: Name
 ) -> tuple[list[str], str, int, int]:
     """Return lines that fill an array of places, the array, and the range of indexed dimensions.
 

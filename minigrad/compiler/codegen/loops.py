@@ -5,27 +5,33 @@ float64.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ... import ops
 from ...ops.primitive import Reduction, Scalar
+from ...types import DType, Shape
 from ..ir.program import Operation, Value, origin
 from .fusion import FusionGroup, compared_in
+
+if TYPE_CHECKING:
+    from .function import LoopInputs, Writer
 
 INDENT = "    "
 
 
-def loop_nest(group: FusionGroup, function: Any, stored: set[Value]) -> list[str]:
+def loop_nest(group: FusionGroup, function: "Writer | LoopInputs", stored: set[Value]) -> list[str]:
     """Return the lines of a nest; `function` loads arrays and numbers, and gives them names."""
     return _Nest(group, function, stored).lines()
 
 
 class _Nest:
-    def __init__(self, group: FusionGroup, function: Any, stored: set[Value]) -> None:
+    def __init__(
+        self, group: FusionGroup, function: "Writer | LoopInputs", stored: set[Value]
+    ) -> None:
         self.group, self.function, self.stored = group, function, stored
-        self.shape: tuple[int, ...] = group.shape or ()
+        self.shape: Shape = group.shape or ()
         self.elements: dict[Value, str] = {}  # scalars by Value
         self.rows: list[str] = []  # lines in front of the innermost loop
         self.body: list[str] = []  # lines inside the innermost loop
@@ -79,8 +85,9 @@ class _Nest:
     def _expression(self, operation: Operation, scalar: Scalar, v: Value) -> str:
         """Write the intermediate results of an expression, and return the expression."""
         converts, dtype = operation.what is ops.astype, v.dtype
-        if scalar.compares:
-            dtype = compared_in(operation)
+        compared = compared_in(operation) if scalar.compares else None
+        if compared is not None:
+            dtype = compared
         elif converts:
             dtype = operation.reads[0].dtype
         cast, expression = type_name(dtype), scalar.expression
@@ -231,7 +238,7 @@ class _Nest:
         return f"{self.function.name(v)}[{', '.join(index) or '()'}]"
 
 
-def type_name(dtype: Any) -> str:
+def type_name(dtype: DType) -> str:
     """Return the name of a dtype in generated code."""
     return "bool_" if dtype.kind == "b" else str(dtype.name)
 

@@ -7,12 +7,15 @@ code grows with the number of different groups, not with the length of the progr
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..ir.program import Operation, Value
 from .function import TABLES, Code, Writer, anonymous, definition
 from .fusion import FusionGroup
 from .loops import loop_nest
+
+if TYPE_CHECKING:
+    from .module import Emitter
 
 # With more groups, Numba compiles one long function more slowly than one function for each group.
 LONG = 64
@@ -25,7 +28,7 @@ class Rolled:
     its region. Two more entries of `sizes`, at `_head`, are the begin and end of the list.
     """
 
-    def __init__(self, emitter: Any, name: str) -> None:
+    def __init__(self, emitter: "Emitter", name: str) -> None:
         self.emitter = emitter
         self.code = Code(name, [])
         self._head = emitter.region([0, 0])
@@ -37,9 +40,9 @@ class Rolled:
         with self.emitter.scope():
             written = _Turn(self)
             lines = written.lines(group)
-            alike = anonymous(lines, self.emitter.names.made)[0]
+            key = anonymous(lines, self.emitter.names.made)[0]
         like = "loops" if group.shape is not None else group.operations[0].name
-        name = self.emitter.shared(alike, like, ["at", *TABLES], lines)
+        name = self.emitter.shared(key, like, ["at", *TABLES], lines)
         self._turns.append((name, self.emitter.region(written.region)))
 
     def argument(self, v: Value) -> int:

@@ -4,14 +4,15 @@ Generated code must compute what the interpreter computes.
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
 from ...engine.tensor import change
 from ...ops import Primitive
 from ...ops.inplace import Update
-from .program import Operation, Value
+from ...ops.primitive import Operand
+from ...types import Array
+from .program import Input, Operation, Value
 
 
 class Interpreter:
@@ -20,15 +21,15 @@ class Interpreter:
     arrays: the given arrays, by Value; other constants and states keep their own arrays.
     """
 
-    def __init__(self, arrays: Mapping[Value, Any]) -> None:
+    def __init__(self, arrays: Mapping[Value, Array]) -> None:
         self._arrays = dict(arrays)
         self.made: set[Value] = set()  # the results that are computed
 
-    def knows(self, x: Any) -> bool:
+    def knows(self, x: Input) -> bool:
         """Return whether the elements of an input are known."""
         return not isinstance(x, Value) or x in self._arrays or x.array is not None
 
-    def array(self, x: Any) -> Any:
+    def array(self, x: Input) -> Operand:
         """Return the array of a Value, and a number or None as it is."""
         if not isinstance(x, Value):
             return x
@@ -40,7 +41,7 @@ class Interpreter:
         """Compute the results of an operation, or make an update. Errors: as in an eager call."""
         given = [self.array(x) for x in operation.inputs]
         if isinstance(operation.what, Update):
-            change(operation.what, *given)
+            change(operation.what.in_any_order, *given)
             return
         with np.errstate(all="ignore"):
             result = operation.what(*given, **operation.attributes)
@@ -50,7 +51,7 @@ class Interpreter:
                 self.made.add(v)
 
 
-def results_of(primitive: Primitive, result: Any) -> list[Any]:
+def results_of(primitive: Primitive, result: Operand) -> list[Operand]:
     """Return the result of a forward, or Values for it, as a list: outputs, then residuals."""
     outputs, residuals = primitive.unpack(result)
     return [*outputs, *(residuals if isinstance(residuals, tuple) else (residuals,))]

@@ -9,18 +9,25 @@ passes and printers need no Tensors.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 import numpy as np
+from numpy.typing import DTypeLike
 
-from ...engine.tracer import users_line
+from ...engine.tracer import Fetch, users_line
 from ...errors import TraceError
 from ...ops import Primitive
 from ...ops.inplace import Update
-from ...ops.primitive import Reduction, Scalar
+from ...ops.primitive import Attributes, Forward, Reduction, Scalar
+from ...types import Array, DType, Shape
 
-Fetch = Callable[[], Any]
+if TYPE_CHECKING:
+    from ...engine.tensor import Tensor
+
+# An input of an operation: a Value, a number or None. It stands for Any, since the primitive tells
+# which one it is.
+Input: TypeAlias = Any
 
 
 class Value:
@@ -38,19 +45,19 @@ class Value:
     __slots__ = ("array", "base", "dtype", "fetch", "name", "origin", "shape")
 
     def __init__(
-        self, name: str, array: Any, origin: str, fetch: Fetch | None = None, keep: bool = True
+        self, name: str, array: Array, origin: str, fetch: Fetch | None = None, keep: bool = True
     ) -> None:
         self.name = name
-        self.shape: tuple[int, ...] = array.shape
+        self.shape: Shape = array.shape
         dtype = array.dtype
-        self.dtype: np.dtype[Any] = dtype if dtype.isnative else dtype.newbyteorder("=")
+        self.dtype: DType = dtype if dtype.isnative else dtype.newbyteorder("=")
         self.origin = origin
         self.fetch = fetch
-        self.array = array if keep else None
+        self.array: Any = array if keep else None  # Any, since the origin tells which it is
         self.base: Value | None = None
 
     @classmethod
-    def like(cls, name: str, shape: tuple[int, ...], dtype: Any) -> "Value":
+    def like(cls, name: str, shape: Shape, dtype: DTypeLike) -> "Value":
         """Return a new Value for the result of an operation that a pass writes."""
         return cls(name, np.broadcast_to(np.empty((), dtype), shape), "result", keep=False)
 
@@ -72,7 +79,7 @@ class Value:
     def __repr__(self) -> str:
         return f"%{self.name}"
 
-    def _refuse(self, *_: Any, **__: Any) -> Any:
+    def _refuse(self, *_: object, **__: object) -> NoReturn:
         file, line = users_line()
         raise TraceError(
             f"compile: {file}, line {line}, asks for the elements of {self!r}, {self.dtype} of "
@@ -80,10 +87,10 @@ class Value:
             "step instead of keeping it (inside a step this is a fault of minigrad)"
         )
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> NoReturn:
         if name.startswith("__"):  # Python's own protocols look for these
             raise AttributeError(name)
-        return self._refuse()
+        self._refuse()
 
     __array__ = __array_ufunc__ = __array_function__ = __getitem__ = __iter__ = _refuse
     __float__ = __int__ = __index__ = _refuse
@@ -110,8 +117,8 @@ class Operation:
     def __init__(
         self,
         what: Primitive | Update,
-        inputs: Sequence[Any],
-        attributes: dict[str, Any],
+        inputs: Sequence[Input],
+        attributes: Attributes,
         outputs: Sequence[Value | None],
         rule: tuple[Primitive, int | None] | None = None,
     ) -> None:
@@ -125,6 +132,12 @@ class Operation:
     def name(self) -> str:
         """Return the name of the primitive or update."""
         return self.what.name
+
+    @property
+    def forward(self) -> Forward:
+        """Return the forward of the primitive; an update has none."""
+        assert isinstance(self.what, Primitive)
+        return self.what.forward
 
     @property
     def scalar(self) -> Scalar | None:
@@ -175,7 +188,7 @@ def origin(operation: Operation) -> str:
     return f"   from {primitive.name}{wrt}"
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     text = repr(value)
     return text if len(text) < 40 else f"{text[:36]} ..."
 
@@ -192,7 +205,7 @@ class Program:
         arguments: Sequence[Value],
         operations: Sequence[Operation],
         results: Sequence[Value],
-        grads: Sequence[tuple[Any, Value | None]],
+        grads: Sequence[tuple["Tensor", Value | None]],
     ) -> None:
         self.arguments = list(arguments)
         self.operations = list(operations)

@@ -5,14 +5,13 @@ Values that it changes.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from ... import ops
+from ...names import Names
 from ...ops.inplace import Update
-from ..ir.aliasing import Views
-from ..ir.names import Names
+from ..ir.may_alias import MayAlias
 from ..ir.program import Operation, Program, Value
 from .decompose import decomposed
 from .reductions import sums_of_sums, wide_sums
@@ -49,15 +48,15 @@ def dead(operations: Operations, wanted: Wanted) -> Operations:
 
 def common(operations: Operations, wanted: Wanted) -> Operations:
     """Eliminate common subexpressions: apply the same primitive to the same inputs only once."""
-    views = Views(operations)
+    aliases = MayAlias(operations)
     keep = set(wanted)
-    first: dict[Any, Operation] = {}
+    first: dict[object, Operation] = {}
     kept, same = [], Same()
     for operation in operations:
         operation = same.renamed(operation)
         key = _key(operation)
         known = first.get(key)
-        fixed = not views.changes(*operation.reads)
+        fixed = not aliases.changes(*operation.reads)
         if known is None or not fixed or not keep.isdisjoint(operation.makes):
             kept.append(operation)
             if fixed and not isinstance(operation.what, Update) and not operation.what.random:
@@ -71,14 +70,14 @@ def common(operations: Operations, wanted: Wanted) -> Operations:
 
 def same_dtype(operations: Operations, wanted: Wanted) -> Operations:
     """Eliminate casts to the dtype of the input, unless the input is changed in place."""
-    views = Views(operations)
+    aliases = MayAlias(operations)
     keep = set(wanted)
     kept, same = [], Same()
     for operation in operations:
         operation = same.renamed(operation)
         if operation.what is ops.astype and operation.makes:
             (source,), (target,) = operation.reads, operation.makes
-            fixed = not views.changes(source) and target not in keep
+            fixed = not aliases.changes(source) and target not in keep
             if source.dtype == target.dtype and fixed:
                 same.put(target, source)
                 continue
@@ -94,7 +93,7 @@ def updates_last(operations: Operations, wanted: Wanted) -> Operations:
     order: Operations = []
     late: Operations = []
     changed: set[Value] = set()  # the Values that late updates change
-    root = Views(operations).root
+    root = MayAlias(operations).root
     for operation in operations:
         if isinstance(operation.what, Update):
             late.append(operation)
@@ -136,7 +135,7 @@ class Same:
         )
 
 
-def _key(operation: Operation) -> Any:
+def _key(operation: Operation) -> object:
     inputs = tuple(x if isinstance(x, Value) else (type(x), repr(x)) for x in operation.inputs)
     attributes = tuple(
         (k, id(v) if isinstance(v, np.ndarray) else repr(v))

@@ -5,14 +5,14 @@ Both rest on the algebra of sums, so they name the primitives that this algebra 
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from ... import ops
-from ..ir.aliasing import Views
+from ...types import Shape
 from ..ir.builder import Builder
-from ..ir.program import Operation, Value
+from ..ir.may_alias import MayAlias
+from ..ir.program import Input, Operation, Value
 
 Operations = list[Operation]
 Wanted = Sequence[Value]
@@ -68,12 +68,12 @@ def sums_of_sums(operations: Operations, wanted: Wanted) -> Operations:
     The sum over the batch in the derivative of a mean then becomes sums that exist already, which
     saves a pass over memory. Textbooks derive their closed form in the same way.
     """
-    views = Views(operations)
+    aliases = MayAlias(operations)
     maker = {
         v: operation
         for operation in operations
         for v in operation.makes
-        if not views.changes(v, *operation.reads)
+        if not aliases.changes(v, *operation.reads)
     }
     distributed = _Distributed(maker)
     kept: Operations = []
@@ -93,7 +93,7 @@ class _Distributed:
 
     def __init__(self, maker: dict[Value, Operation]) -> None:
         self._maker = maker
-        self._parts: dict[tuple[Value, Any], Value] = {}  # the sum of a Value along axes
+        self._parts: dict[tuple[Value, Shape], Value] = {}  # the sum of a Value along axes
 
     def __call__(self, operation: Operation) -> Operations:
         """Return the operations that take the place of a sum.
@@ -125,7 +125,7 @@ class _Distributed:
                 self._parts[a, axes] = current.makes[0]
         return written
 
-    def _terms(self, operation: Operation) -> tuple[Sequence[Value], Sequence[Any]]:
+    def _terms(self, operation: Operation) -> tuple[Sequence[Value], Sequence[Input]]:
         """Return the Values to sum in place of the summed Value, and factors that leave the sum.
 
         Both are inputs of the operation that makes the summed Value. Both are empty if the sum
@@ -136,7 +136,7 @@ class _Distributed:
         if made is None:
             return (), ()
 
-        def varies(x: Any) -> bool:
+        def varies(x: Input) -> bool:
             if not isinstance(x, Value):
                 return False
             shape = (1,) * (len(a.shape) - len(x.shape)) + x.shape

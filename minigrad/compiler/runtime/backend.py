@@ -11,7 +11,6 @@ import time
 import types
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 from weakref import WeakKeyDictionary, WeakValueDictionary, finalize
 
 import numba
@@ -20,13 +19,14 @@ from ...kernels.jit.blas import load_blas
 from ...kernels.jit.cache_files import write_generated
 from ...kernels.jit.decorators import external, kernel
 from ...kernels.jit.external_calls import free_module
+from ...kernels.jit.numba_types import Dispatcher, Untyped
 from ...system import after_fork
 
-_typeof: Any = numba.typeof  # Numba has no type annotations
+_typeof: Untyped = numba.typeof
 _lock = threading.RLock()
 # The modules in use, by name; the compiled functions of each module, by name.
 _built: WeakValueDictionary[str, types.ModuleType] = WeakValueDictionary()
-_compiled: WeakKeyDictionary[types.ModuleType, dict[str, Any]] = WeakKeyDictionary()
+_compiled: WeakKeyDictionary[types.ModuleType, dict[str, Dispatcher]] = WeakKeyDictionary()
 
 
 def load(source: str, title: str) -> tuple[types.ModuleType, Path | None]:
@@ -47,7 +47,7 @@ def load(source: str, title: str) -> tuple[types.ModuleType, Path | None]:
         return module, None if module.__file__ is None else Path(module.__file__)
 
 
-def function(module: types.ModuleType, name: str, bare: bool = False) -> Any:
+def function(module: types.ModuleType, name: str, bare: bool = False) -> Dispatcher:
     """Return the function of that name, and those that it calls, for Numba to compile as kernels.
 
     bare: the option of `kernel`.
@@ -68,7 +68,7 @@ def function(module: types.ModuleType, name: str, bare: bool = False) -> Any:
         return made[name]
 
 
-def prepare(function: Any, arguments: Sequence[Any]) -> tuple[str, float]:
+def prepare(function: Dispatcher, arguments: Sequence[object]) -> tuple[str, float]:
     """Compile a function for these arguments, or load it; return what was done, and the seconds."""
     if not hasattr(function, "compile"):  # a Python function, under NUMBA_DISABLE_JIT
         return "run as Python", 0.0

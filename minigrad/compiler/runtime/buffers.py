@@ -7,17 +7,18 @@ array from call to call, and a large result is a new array in each call.
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any
 from weakref import ref
 
 import numpy as np
 
 from ...arrays import memory_of
+from ...engine.tensor import Tensor
 from ...errors import TraceError
 from ...kernels.allocator import SMALL, empty
+from ...types import Array, DType, Shape
 from ..codegen.module import Emitted
 from ..ir.program import Program, Value
-from .layout import laid_out
+from .memory_layout import laid_out
 
 LINE = 64  # bytes; each piece begins at a cache line
 _BYTE = np.dtype(np.uint8)
@@ -28,21 +29,21 @@ class Workspace:
 
     def __init__(self) -> None:
         self.block = empty((LINE,), _BYTE)
-        self._gradients: dict[Any, tuple[Any, Any]] = {}  # with a reference to the leaf
+        self._gradients: dict[tuple[int, Shape, DType], tuple[ref[Tensor], Array]] = {}
 
     def reserve(self, size: int) -> None:
         """Make the block at least `size` bytes large; a larger block is a new one."""
         if size + LINE > self.block.size:
             self.block = empty((size + LINE,), _BYTE)
 
-    def gradient(self, leaf: Any, v: Value) -> Any:
+    def gradient(self, leaf: Tensor, v: Value) -> Array:
         """Return the array that every program uses for the gradient v of this leaf."""
         key = id(leaf), v.shape, v.dtype
-        owner, array = self._gradients.get(key, (None, None))
-        if owner is None or owner() is not leaf:
-            array = empty(v.shape, v.dtype)
-            self._gradients[key] = ref(leaf, lambda _: self._gradients.pop(key, None)), array
-        return array
+        found = self._gradients.get(key)
+        if found is None or found[0]() is not leaf:
+            owner = ref(leaf, lambda _: self._gradients.pop(key, None))
+            found = self._gradients[key] = owner, empty(v.shape, v.dtype)
+        return found[1]
 
 
 class Memory:
@@ -54,19 +55,19 @@ class Memory:
     """
 
     def __init__(self, program: Program, emitted: Emitted, workspace: Workspace) -> None:
-        self._program, self._aliases, self._workspace = program, emitted.aliases, workspace
+        self._program, self._views, self._workspace = program, emitted.views, workspace
         self._place_of = {v: i for i, v in enumerate(emitted.places)}
         self._written = {v for op in program.operations for v in op.changes}
-        self._outer: dict[Value, Any] = {}  # the user's arrays
-        self._arrays: dict[Value, Any] = {}
+        self._outer: dict[Value, Array] = {}  # the user's arrays
+        self._arrays: dict[Value, Array] = {}
         # The user's arrays that generated code cannot take as they are, and their copies.
-        self._copies: list[tuple[Value, Any, Any]] = []
+        self._copies: list[tuple[Value, Array, Array]] = []
         self.places = np.zeros(len(emitted.places), np.int64)
         outer = [(v, v.array) for v in program.values() if v.origin in ("state", "constant")]
         # Gradients keep their arrays from call to call, unless the step reads gradients.
         self.reads_gradients = any(v.name.endswith(".grad") for v, _ in outer if v.fetch)
         kept = {v: leaf for leaf, v in program.grads if v is not None and v.origin == "result"}
-        self._gradients: dict[Value, Any] = {}
+        self._gradients: dict[Value, Tensor] = {}
         if not self.reads_gradients:
             self._gradients = {v: leaf for v, leaf in kept.items() if v in self._place_of}
             for v, leaf in self._gradients.items():
@@ -92,7 +93,7 @@ class Memory:
         elsewhere = {*self._handed, *self._gradients}
         own = [v for v in emitted.places if v.origin == "result" and v not in elsewhere]
         sizes = [-(-v.dtype.itemsize * math.prod(v.shape) // LINE) * LINE for v in own]
-        keep = set(map(emitted.aliases.root, self._program.wanted))
+        keep = set(map(emitted.views.root, self._program.wanted))
         spans = [emitted.lives[v] for v in own]
         lives = [
             (first, math.inf if v in keep else last)
@@ -100,7 +101,7 @@ class Memory:
         ]
         starts, self.buffer_bytes = laid_out(sizes, lives)
         self._pieces = list(zip(own, starts, strict=True))
-        self._block: Any = None
+        self._block: Array | None = None
         self._workspace.reserve(self.buffer_bytes)
 
     def settle(self) -> bool:
@@ -135,7 +136,7 @@ class Memory:
             if v in self._written:
                 np.copyto(array, copy)
 
-    def _put(self, found: Iterable[tuple[Value, Any]]) -> None:
+    def _put(self, found: Iterable[tuple[Value, Array]]) -> None:
         """Use these user's arrays, or copies of them, for the Values."""
         # The call overwrites its gradients, so a state in the same memory must be a copy.
         overwritten = {id(memory_of(self._arrays[v])) for v in self._gradients}
@@ -153,7 +154,7 @@ class Memory:
             if self._arrays[v] is not array
         ]
 
-    def _set(self, v: Value, array: Any) -> None:
+    def _set(self, v: Value, array: Array) -> None:
         self._arrays[v] = array
         if v in self._place_of:
             self.places[self._place_of[v]] = _address(array)
@@ -173,15 +174,15 @@ class Memory:
         """Return whether v is a gradient that has the same array in each call."""
         return v in self._gradients
 
-    def outer(self, v: Value) -> Any:
+    def outer(self, v: Value) -> Array:
         """Return the user's array for v, a state or a constant."""
         return self._outer[v]
 
-    def find(self, v: Value) -> Any:
+    def find(self, v: Value) -> Array | None:
         """Return the array of v, or None if v is an argument or a view, or has no memory yet."""
         return self._arrays.get(v)
 
-    def array(self, v: Value, arguments: Sequence[Any]) -> Any:
+    def array(self, v: Value, arguments: Sequence[Array]) -> Array:
         """Return the array with the elements of v in a call with these arguments."""
         known = self._arrays.get(v)
         if known is not None:
@@ -189,14 +190,15 @@ class Memory:
         for argument, value in zip(arguments, self._program.arguments, strict=True):
             if value is v:
                 return argument
-        view = self._aliases.of.get(v)
+        view = self._views.of.get(v)
         if view is None:  # generated code neither reads nor makes it
             self._arrays[v] = np.empty(v.shape, v.dtype)
             return self._arrays[v]
         base = self.array(view.inputs[0], arguments)
-        return view.what.forward(base, **view.attributes)  # type: ignore[union-attr]
+        a: Array = view.forward(base, **view.attributes)
+        return a
 
-    def replace(self, found: Iterable[tuple[Value, Any]]) -> bool:
+    def replace(self, found: Iterable[tuple[Value, Array]]) -> bool:
         """Use these arrays for these Values from now on, and return whether all of them fit.
 
         If one does not fit, nothing changes.
@@ -214,7 +216,7 @@ class Memory:
         self._note_owners()
         return True
 
-    def overlap(self, arrays: Sequence[tuple[Value, Any]]) -> tuple[Value, Value] | None:
+    def overlap(self, arrays: Sequence[tuple[Value, Array]]) -> tuple[Value, Value] | None:
         """Return two Values with shared memory, if the step changes the first in place, or None.
 
         The second may also be a gradient. Passes would not keep reads of the second in order with
@@ -236,7 +238,7 @@ class Memory:
         ours += [a for v, a in self._arrays.items() if v.origin == "result"]
         self._owners = {id(memory_of(a)): memory_of(a) for a in ours}
 
-    def apart(self, arguments: list[Any]) -> list[Any]:
+    def apart(self, arguments: list[Array]) -> list[Array]:
         """Return the arguments, with a copy of each that is in memory that calls overwrite.
 
         Such an argument is, for example, a gradient of the call before. Errors: TraceError if the
@@ -249,7 +251,7 @@ class Memory:
                 arguments[i] = self._copied(a)
         return arguments
 
-    def _copied(self, a: Any) -> Any:
+    def _copied(self, a: Array) -> Array:
         for v in self._written:
             if np.may_share_memory(a, self._outer[v]):
                 raise TraceError(
@@ -259,6 +261,6 @@ class Memory:
         return a.copy()
 
 
-def _address(a: Any) -> int:
+def _address(a: Array) -> int:
     address: int = a.__array_interface__["data"][0]
     return address

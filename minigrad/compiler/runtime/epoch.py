@@ -5,13 +5,14 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from inspect import signature
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from ...data import DataLoader
 from ...engine.tensor import Tensor
 from ...errors import ArgumentError
+from ...types import Array
 from ..ir.program import Value
 from ..tracing.signature import native
 from .executable import Executable
@@ -24,7 +25,7 @@ OPTIONS = tuple(
 )
 
 # A function that calls the step on a batch, and returns the result (shape (1,)) and the executable.
-Call = Callable[[list[Any]], tuple[Any, Executable]]
+Call: TypeAlias = Callable[[list[Array]], tuple[Array, Executable]]
 
 
 def loader_of(data: Sequence[Any], options: Mapping[str, Any]) -> DataLoader:
@@ -33,14 +34,15 @@ def loader_of(data: Sequence[Any], options: Mapping[str, Any]) -> DataLoader:
     Errors: ArgumentError for a DataLoader with options or arrays, and for an unknown option; those
     of the DataLoader.
     """
-    if any(isinstance(x, DataLoader) for x in data):
+    loader = next((x for x in data if isinstance(x, DataLoader)), None)
+    if loader is not None:
         if len(data) > 1 or options:
             besides = ", ".join(options) or f"{len(data) - 1} more"
             raise ArgumentError(
                 f"epoch: a DataLoader takes neither options nor arrays besides, got {besides}; it "
                 "has its own"
             )
-        return data[0]  # type: ignore[no-any-return]
+        return loader
     unknown = [name for name in options if name not in OPTIONS]
     if unknown:
         raise ArgumentError(
@@ -49,7 +51,7 @@ def loader_of(data: Sequence[Any], options: Mapping[str, Any]) -> DataLoader:
     return DataLoader(*data, **options)
 
 
-def refuse_unless_number(result: Any, title: str) -> None:
+def refuse_unless_number(result: object, title: str) -> None:
     """Raise an ArgumentError unless a step's result, or the Value for it, is one number."""
     if not isinstance(result, (Tensor, Value)) or math.prod(result.shape) != 1:
         raise ArgumentError(
@@ -64,7 +66,7 @@ def run_epoch(call: Call, loader: DataLoader, whole: bool) -> Tensor:
     whole: whether several batches may run together in compiled code.
     """
     arrays = [np.ascontiguousarray(native(a)) for a in loader.arrays]
-    values: list[Any] = []
+    values: list[Array] = []
     rows, seconds = loader.rows(), 0.0
     while batches := list(itertools.islice(rows, at_once(seconds))):
         began = time.perf_counter()
@@ -78,7 +80,7 @@ def at_once(seconds: float) -> int:
     return max(1, min(AT_ONCE, int(PATIENCE / seconds))) if seconds else 1
 
 
-def _several(call: Call, arrays: list[Any], batches: list[Any], whole: bool) -> Iterator[Any]:
+def _several(call: Call, arrays: list[Array], batches: list[Array], whole: bool) -> Iterator[Array]:
     """Yield the results of some batches, running those of one size together."""
     for _, same in itertools.groupby(batches, key=len):
         first, *others = same

@@ -10,18 +10,23 @@ from numba.core.errors import NumbaError
 from ...engine.dispatch import refusal
 from ...engine.tape import bindings
 from ...engine.tensor import Tensor, change, mark_changed
+from ...engine.tracer import Fetch
 from ...errors import MinigradError, TraceError
+from ...kernels.jit.numba_types import Dispatcher
 from ...kernels.threading.pool import current_pool
 from ...ops.inplace import Update
-from ...optim.live_state import LiveState
-from ...optim.optimizer import Optimizer
+from ...ops.primitive import Operand
+from ...optim.live_state import LiveNumbers, LiveState
+from ...optim.optimizer import Optimizer, Rule
+from ...types import Array
 from ..codegen.function import Code
 from ..codegen.module import emit
 from ..ir.interpreter import results_of
-from ..ir.program import Operation, Program, Value
+from ..ir.program import Input, Operation, Program, Value
 from ..passes.pipeline import optimised
 from ..tracing.captures import Captures
 from ..tracing.guards import ITEM, Guards
+from ..tracing.pytree import Unflatten
 from ..tracing.trace import Trace
 from . import backend
 from .buffers import Memory, Workspace
@@ -40,7 +45,7 @@ class Executable:
         trace: Trace,
         captures: Captures,
         program: Program,
-        unflatten: Callable[[Sequence[Any]], Any],
+        unflatten: Unflatten,
         title: str,
         workspace: Workspace,
     ) -> None:
@@ -51,33 +56,39 @@ class Executable:
         self.module, self.path = backend.load(self.emitted.source, title)
         self.unflatten, self.applied = unflatten, trace.applied
         self._guards, self._bound = captures.guards, captures.bound
-        self.known = [x for _, x in captures.tensors]
+        self.captured = [x for _, x in captures.tensors]
         self._owners = trace.owners
-        self._tensors: list[tuple[Tensor, Any, bool, Value]] = []
-        self._fetches: list[tuple[Callable[[], Any], Any, Value]] = []
+        self._tensors: list[tuple[Tensor, Array, bool, Value]] = []
+        self._fetches: list[tuple[Fetch, Array, Value]] = []
         self._live = Guards()  # the readings that decide which arrays the states have
+        self._hyper = Guards()  # the readings that decide which numbers optimizers have
         self._pending: list[LiveState] = []  # state that the next call creates
         self.built: dict[
             str, tuple[str, float]
         ] = {}  # by function, what Numba did, and the seconds
-        self._batch: list[Any] | None = None  # the arrays that run_rows gathers batches into
+        self._changed = list(dict.fromkeys(v for op in self.program.operations for v in op.changes))
+        self._batch: list[Array] | None = None  # the arrays that run_rows gathers batches into
         self.memory = Memory(self.program, self.emitted, workspace)
         self.buffer_bytes = self.memory.buffer_bytes
         self._note_states()
         self._live.read(ITEM, bindings, 0)
         for fetch, _, _ in self._fetches:
-            self._live.depend(fetch)
+            numbers = isinstance(fetch, LiveNumbers)
+            (self._hyper if numbers else self._live).depend(fetch)
+        # What gets its elements back if a rule of NumPy raises an error between two parameters.
+        by_numpy = [op.what for op in self.emitted.steps if isinstance(op, Operation)]
+        self._at_risk = self._changed if any(isinstance(what, Rule) for what in by_numpy) else []
         self._draws = [self._draw(operation) for operation in self.emitted.draws]
         self._steps = [self._step(step) for step in self.emitted.steps]
         self._sizes = np.array(self.emitted.sizes, np.int64)
         self._numbers = np.array(self.emitted.numbers, np.float64)
-        self._changed = self._changed_tensors(trace)
+        self._changed_tensors = [self._owners[v] for v in self._changed if v in self._owners]
         self._bind()
         self.compile_seconds = time.perf_counter() - began
 
     def _bind(self) -> None:
         """Prepare the functions that give gradients and results, for the current memory."""
-        self._held: list[tuple[Tensor, Tensor]] = []  # gradients that each call overwrites
+        self._reused: list[tuple[Tensor, Tensor]] = []  # gradients that each call overwrites
         self._grads = [self._gradient(leaf, v) for leaf, v in self.program.grads]
         given = self.program.results
         self._results = [self._result(v, given[:i]) for i, v in enumerate(given)]
@@ -89,8 +100,10 @@ class Executable:
 
         If an array of a state has been replaced by another that fits, later calls use the new one.
         """
-        return (self._guards.unchanged() or self._guards()) and (
-            self._live.unchanged() or self._renew_states()
+        return (
+            (self._guards.unchanged() or self._guards())
+            and (self._live.unchanged() or self._renew_states())
+            and (self._hyper.unchanged() or self._renew_numbers())
         )
 
     def _renew_states(self) -> bool:
@@ -102,7 +115,7 @@ class Executable:
             found = [(v, fetch()) for fetch, _, v in self._fetches]
         except Exception:  # the state is gone
             return False
-        if any(x._requires_grad is not needs for x, _, needs, _ in self._tensors):
+        if any(x._requires_grad is not requires_grad for x, _, requires_grad, _ in self._tensors):
             return False
         if not self.memory.replace([(v, x._data) for x, _, _, v in self._tensors] + found):
             return False
@@ -110,7 +123,19 @@ class Executable:
         self._live.accept(now)
         return True
 
-    def states(self) -> list[tuple[Value, Any]]:
+    def _renew_numbers(self) -> bool:
+        """Use the hyper-parameters that optimizers have now, and return whether they fit."""
+        now = self._hyper.now()
+        numbers = [fetch for fetch, _, _ in self._fetches if isinstance(fetch, LiveNumbers)]
+        try:
+            if any(fetch() is None for fetch in numbers):
+                return False
+        except Exception:  # a value that cannot be used: a new trace raises the error
+            return False
+        self._hyper.accept(now)
+        return True
+
+    def states(self) -> list[tuple[Value, Array]]:
         """Return the states, with the current array of each."""
         return [(v, array) for _, array, _, v in self._tensors] + [
             (v, array) for _, array, v in self._fetches
@@ -118,7 +143,11 @@ class Executable:
 
     def tensors(self) -> list[Tensor]:
         """Return the user's Tensors: those of states, and others that the captures have found."""
-        return list({id(x): x for x in (*self._owners.values(), *self.known)}.values())
+        return list(dict.fromkeys((*self._owners.values(), *self.captured)))
+
+    def changed_constants(self) -> list[Any]:
+        """Return the NumPy arrays from outside that a call changes in place."""
+        return [self.memory.outer(v) for v in self._changed if v.origin == "constant"]
 
     def owner(self, v: Value) -> Tensor | None:
         """Return the user's Tensor that has the array of a state, or None."""
@@ -127,7 +156,7 @@ class Executable:
     def optimizers(self) -> list[Optimizer]:
         """Return the optimizers whose state a call changes."""
         live = [fetch for fetch, _, _ in self._fetches if isinstance(fetch, LiveState)]
-        return list({id(each.optimizer): each.optimizer for each in live}.values())
+        return list(dict.fromkeys(each.optimizer for each in live))
 
     def _note_states(self) -> None:
         """Note the current arrays of states, and the optimizer state that the next call creates."""
@@ -141,7 +170,7 @@ class Executable:
                 if isinstance(v.fetch, LiveState) and v.fetch.pending is not None:
                     self._pending.append(v.fetch)
 
-    def run(self, arguments: list[Any]) -> Any:
+    def run(self, arguments: list[Array]) -> Any:
         """Run one call, and return its result; arguments: arrays in C order.
 
         Errors: those of the operations; TraceError for an argument whose memory the step changes.
@@ -149,6 +178,7 @@ class Executable:
         if self.memory.settle():
             self._bind()
         arguments = self.memory.apart(arguments)
+        at_risk = [(array, array.copy()) for array in map(self.memory.outer, self._at_risk)]
         self.memory.begin()
         for draw in self._draws:
             draw()
@@ -157,10 +187,12 @@ class Executable:
                 step(arguments)
         except BaseException:
             self._leave()
+            for array, copy in at_risk:
+                np.copyto(array, copy)
             raise
         for leaf, gradient in self._grads:
             leaf._grad = gradient(arguments)
-        mark_changed(*self._changed)
+        mark_changed(*self._changed_tensors)
         results = [result(arguments) for result in self._results]
         self._end()
         return self.unflatten(results)
@@ -177,7 +209,7 @@ class Executable:
         """Return whether `run_rows` can run batches with the same results as calls."""
         return self.emitted.epoch and self.memory.stays()
 
-    def run_rows(self, whole: Sequence[Any], rows: Any) -> Any:
+    def run_rows(self, whole: Sequence[Array], rows: Array) -> Array:
         """Run the step for each row of `rows`, and return the results as an array.
 
         whole: for each argument, the array of all samples; rows: the positions of the samples in a
@@ -198,13 +230,13 @@ class Executable:
         done, status = compiled(*given)
         for leaf, gradient in self._grads:
             leaf._grad = gradient(self._batch)
-        mark_changed(*self._changed)
+        mark_changed(*self._changed_tensors)
         if status >= 0:
             self._leave()
             self._refuse(status, [a.take(rows[done], axis=0) for a in whole])
         return values
 
-    def _prepare(self, name: str, compiled: Any, arguments: Sequence[Any]) -> None:
+    def _prepare(self, name: str, compiled: Dispatcher, arguments: Sequence[object]) -> None:
         try:
             self.built[name] = backend.prepare(compiled, arguments)
         except NumbaError as error:
@@ -223,12 +255,12 @@ class Executable:
         for state in self._pending:
             state.forget()
         bindings[0] = object()  # as in _end: look up all states again
-        for leaf, held in self._held:
-            if leaf._grad is held:
+        for leaf, gradient in self._reused:
+            if leaf._grad is gradient:
                 leaf._grad = None
-        mark_changed(*self._changed)
+        mark_changed(*self._changed_tensors)
 
-    def _tables(self) -> tuple[Any, ...]:
+    def _tables(self) -> tuple[Array, ...]:
         """Return the arguments of generated functions that follow the user's arguments."""
         return self.memory.places, self._sizes, self._numbers, current_pool()
 
@@ -236,13 +268,13 @@ class Executable:
         """Return the positions of the arguments that a function takes."""
         return [self.program.arguments.index(v) for v in code.arguments]
 
-    def _step(self, step: Code | Operation) -> Callable[[Sequence[Any]], None]:
+    def _step(self, step: Code | Operation) -> Callable[[Sequence[Array]], None]:
         if isinstance(step, Operation):
-            return lambda arguments: self._by_python(step, arguments)
+            return lambda arguments: self._by_numpy(step, arguments)
         compiled, places = backend.function(self.module, step.name), self.memory.places
         order = self._order(step)
 
-        def call(arguments: Sequence[Any]) -> None:
+        def call(arguments: Sequence[Array]) -> None:
             given = [arguments[i] for i in order]
             if step.name not in self.built:
                 self._prepare(step.name, compiled, (*given, *self._tables()))
@@ -252,21 +284,21 @@ class Executable:
 
         return call
 
-    def _array(self, x: Any, arguments: Sequence[Any]) -> Any:
+    def _array(self, x: Input, arguments: Sequence[Array]) -> Operand:
         """Return the array of a Value, and a number or None as it is."""
         return self.memory.array(x, arguments) if isinstance(x, Value) else x
 
-    def _forward(self, operation: Operation, arguments: Sequence[Any]) -> Any:
+    def _forward(self, operation: Operation, arguments: Sequence[Array]) -> Operand:
         given = [self._array(x, arguments) for x in operation.inputs]
         try:
             with np.errstate(all="ignore"):
-                return operation.what.forward(*given, **operation.attributes)  # type: ignore[union-attr]
+                return operation.forward(*given, **operation.attributes)
         except (ValueError, TypeError, OverflowError) as error:
             if isinstance(error, MinigradError):
                 raise
-            raise refusal(operation, given, error) from error
+            raise refusal(operation.name, given, error) from error
 
-    def _by_python(self, operation: Operation, arguments: Sequence[Any]) -> None:
+    def _by_numpy(self, operation: Operation, arguments: Sequence[Array]) -> None:
         """Run an operation that is left to NumPy: the forward of a primitive, or an update."""
         if isinstance(operation.what, Update):
             change(operation.what, *[self._array(x, arguments) for x in operation.inputs])
@@ -277,12 +309,12 @@ class Executable:
             if v is not None:
                 np.copyto(self.memory.array(v, arguments), array, casting="unsafe")
 
-    def _draw(self, operation: Operation) -> Callable[[], Any]:
+    def _draw(self, operation: Operation) -> Callable[[], None]:
         """Return a function that draws random numbers, as the primitive does.
 
         Unused numbers are drawn, too, so that the generator advances as in an eager call.
         """
-        forward, attributes = operation.what.forward, operation.attributes  # type: ignore[union-attr]
+        forward, attributes = operation.forward, operation.attributes
 
         def draw() -> None:
             drawn, array = forward(**attributes), self.memory.find(operation.makes[0])
@@ -291,29 +323,25 @@ class Executable:
 
         return draw
 
-    def _refuse(self, status: int, arguments: Sequence[Any]) -> None:
+    def _refuse(self, status: int, arguments: Sequence[Array]) -> None:
         """Run the forward of an operation that generated code has refused, to raise its error."""
         self._forward(self.emitted.checked[status], arguments)
         raise TraceError(f"compile: {self.emitted.checked[status]} was refused")
 
     # --- what comes of it ----------------------------------------------------------------------
 
-    def _changed_tensors(self, trace: Trace) -> list[Tensor]:
-        changed = dict.fromkeys(v for op in self.program.operations for v in op.changes)
-        return [trace.owners[v] for v in changed if v in trace.owners]
-
     def _gradient(
         self, leaf: Tensor, v: Value | None
-    ) -> tuple[Tensor, Callable[[Sequence[Any]], Tensor | None]]:
+    ) -> tuple[Tensor, Callable[[Sequence[Array]], Tensor | None]]:
         if v is None:
             return leaf, lambda _: None
         if self.memory.keeps_gradient(v):
-            held = Tensor(self.memory.find(v))
-            self._held.append((leaf, held))
-            return leaf, lambda _: held
+            gradient = Tensor(self.memory.array(v, ()))
+            self._reused.append((leaf, gradient))
+            return leaf, lambda _: gradient
         return leaf, lambda arguments: Tensor(self.memory.array(v, arguments).copy())
 
-    def _result(self, v: Value, before: Sequence[Value]) -> Callable[[Sequence[Any]], Tensor]:
+    def _result(self, v: Value, before: Sequence[Value]) -> Callable[[Sequence[Array]], Tensor]:
         """Return a function that makes the result v of a call; before: the results before v."""
         array = self.memory.find(v)
         if v.origin == "result" and array is not None:

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable
 from itertools import chain
 
-from ..codegen.aliases import is_python
+from ..codegen.calls import runs_in_numpy
 from ..codegen.fusion import FusionGroup
 from ..ir.program import Operation, Value
 from .executable import Executable
@@ -18,7 +18,7 @@ def report(executable: Executable) -> str:
     fused = sum(len(group.operations) for group in nests)
     left = by_numpy(executable)
     called = [group.operations[0] for group in groups if group.shape is None]
-    calls = Counter(operation.name for operation in called if not is_python(operation))
+    calls = Counter(operation.name for operation in called if not runs_in_numpy(operation))
     moved = [_moved(group, executable.emitted.stored) for group in nests]
     return "\n".join(
         [

@@ -1,10 +1,9 @@
 """The trace cache keeps a limited number of executables, and warns of what makes calls slow."""
 
 import warnings
-from typing import Any
 
 from ...engine.tracer import users_line
-from ..tracing.signature import shapes_of
+from ..tracing.signature import Signature, shapes_of
 from .executable import Executable
 from .report import by_numpy
 
@@ -12,7 +11,7 @@ MOST_ALIKE = 16  # executables for arrays of the same shapes, with other guarded
 MOST_EXECUTABLES = 128  # executables in all, enough for sequences of many lengths
 
 
-class TraceCache(dict[Any, list[Executable]]):
+class TraceCache(dict[Signature, list[Executable]]):
     """A TraceCache has a list of executables for each signature; the most recent is last."""
 
     def __init__(self, title: str) -> None:
@@ -21,19 +20,19 @@ class TraceCache(dict[Any, list[Executable]]):
         self._complained = False
         self._said: set[str] = set()  # operations that a warning has named
 
-    def keep(self, signature: Any, executable: Executable) -> None:
+    def keep(self, signature: Signature, executable: Executable) -> None:
         """Add an executable, and drop the oldest one if there are too many."""
         self._tell(executable)
         self[signature] = [*self.pop(signature, []), executable]
         shapes = shapes_of(signature)
-        alike = [other for other in self if shapes_of(other) == shapes]
-        if sum(len(self[other]) for other in alike) > MOST_ALIKE:
-            self._drop(alike[0])
+        same_shapes = [other for other in self if shapes_of(other) == shapes]
+        if sum(len(self[other]) for other in same_shapes) > MOST_ALIKE:
+            self._drop(same_shapes[0])
             self._complain()
         if sum(map(len, self.values())) > MOST_EXECUTABLES:
             self._drop(next(iter(self)))
 
-    def _drop(self, signature: Any) -> None:
+    def _drop(self, signature: Signature) -> None:
         """Drop the oldest executable of a signature."""
         del self[signature][0]
         if not self[signature]:

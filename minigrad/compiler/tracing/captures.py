@@ -13,7 +13,7 @@ import weakref
 import zlib
 from array import array
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import _lru_cache_wrapper, partial
@@ -28,21 +28,25 @@ from types import (
     ModuleType,
     TracebackType,
 )
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 
 from ...engine.tensor import Tensor
 from ...errors import TraceError
 from ...nn.module import Module
+from ...types import Array
 from .guards import CELL, OF, SLOT, TYPE, Guards
 from .inspection import (
     ABSENT,
     PARTS,
+    Space,
+    builtins_of,
     class_dict,
     comes_from,
     dict_code,
     dict_getter,
+    is_builtin,
     is_foreign,
     is_hidden,
     is_iterator,
@@ -55,61 +59,67 @@ from .inspection import (
     own,
     slots,
     texts,
+    wrapped_by,
 )
 
 # Objects of these modules' classes only hold other objects, and all of those are guarded.
 _HOLDERS = frozenset(["builtins", "collections", "functools", "operator", "_operator"])
 # Objects of these classes are not looked into: they change in use, or lead to everything.
 _CLOSED = (
-    AsyncGeneratorType, CodeType, CoroutineType, FrameType, GeneratorType, TracebackType,
-    _lru_cache_wrapper,
+    AsyncGeneratorType, CodeType, CoroutineType, FrameType, GeneratorType, TracebackType
 )  # fmt: skip
 
-_nbytes: Any = np.ndarray.nbytes.__get__
+_nbytes: Callable[[Array], int] = np.ndarray.nbytes.__get__
 MOST_BYTES = 1 << 13  # the largest array whose elements are guarded
 
 
-ITEMS: Any = object()  # the key of each item of a list or deque, where positions may change
+ITEMS: Final = object()  # the key of each item of a list or deque, where positions may change
+# The identity of the object that holds another one, and the key, or the identity of the key.
+Identity: TypeAlias = tuple[int, str | int]
 
 
-class Place(NamedTuple):
-    """A Place is where an object was found: its name, the object that holds it, and the key."""
+class Location(NamedTuple):
+    """A Location is where an object was found: its name, the object that holds it, and the key."""
 
     name: str
-    owner: Any = None
-    key: Any = None
+    owner: object = None
+    key: object = None
 
     @property
-    def identity(self) -> tuple[Any, Any]:
-        """Return the place without its name, so that places can be compared."""
+    def identity(self) -> Identity:
+        """Return the location without its name, so that locations can be compared."""
         return id(self.owner), self.key if type(self.key) is str else id(self.key)
 
 
 class Captures:
     """Captures finds what the step reads outside itself; `guards` tells whether it is unchanged.
 
-    roots: the step, and the objects among its arguments, by name; know: called with the name of
-        each Tensor that is found, and the Tensor.
+    roots: the step, and the objects among its arguments, by name; name_tensor: called with the
+        name of each Tensor that is found, and the Tensor.
     """
 
     def __init__(
-        self, roots: Mapping[str, Any], know: Callable[[str, Tensor], None] = lambda *_: None
+        self,
+        roots: Mapping[str, object],
+        name_tensor: Callable[[str, Tensor], None] = lambda *_: None,
     ) -> None:
         self.guards = Guards()
         self.bound = Guards()  # for what changes only together with `bindings` of the tape
-        self.tensors: list[tuple[Place, Tensor]] = []
-        self.arrays: dict[int, tuple[Any, int | None]] = {}  # with checksums of small ones
-        self.held: dict[Any, Any] = {}  # the first object found, by identity of its place
-        self._roots, self._know = dict(roots), know
+        self.tensors: list[tuple[Location, Tensor]] = []
+        self.arrays: dict[int, tuple[Array, int | None]] = {}  # with checksums of small ones
+        # The first object found, by identity of its location.
+        self.originals: dict[Identity, object] = {}
+        self._roots, self._name_tensor = dict(roots), name_tensor
         self._names = {"__wrapped__"}
         # For each object with attributes: the names, and a function that captures one of them.
-        self._spaces: list[tuple[Any, Callable[[str], None]]] = []
-        self._codes: dict[int, CodeType] = {}
-        self._runs: list[tuple[CodeType, dict[str, Any]]] = []
+        self._namespaces: list[tuple[Iterable[str], Callable[[str], None]]] = []
+        # The code and globals of all functions that run, and those of the user's in order.
+        self._entered: dict[tuple[int, int], tuple[CodeType, Space]] = {}
+        self._runs: list[tuple[CodeType, Space]] = []
         self._inner: set[int] = set()  # code of functions that a running function defines
         self._functions: dict[int, list[FunctionType]] = {}  # by the identity of their code
-        self._met: dict[Any, Any] = {}  # by identity, and kept alive so that it stays unique
-        self._queue: deque[tuple[Any, Place]] = deque()
+        self._met: dict[int | tuple[str, int], object] = {}  # kept alive
+        self._queue: deque[tuple[object, Location]] = deque()
         for name, x in roots.items():
             self.meet(x, name)
 
@@ -118,8 +128,8 @@ class Captures:
         """Inside this context, capture what each of the user's functions names before it runs."""
         before = sys.getprofile()
 
-        def entered(frame: FrameType, event: Any, arg: Any) -> None:
-            if event == "call" and id(frame.f_code) not in self._codes:
+        def entered(frame: FrameType, event: Any, arg: object) -> None:
+            if event == "call":
                 self._enter(frame.f_code, frame.f_globals)
             if callable(before):
                 before(frame, event, arg)
@@ -133,7 +143,7 @@ class Captures:
             else:
                 before.enable()  # a cProfile below Python 3.12
 
-    def meet(self, x: Any, name: str) -> None:
+    def meet(self, x: object, name: str) -> None:
         """Capture an object that is an argument of the step, or that the step calls."""
         if id(x) not in self._met:
             self._roots[name] = x
@@ -152,7 +162,7 @@ class Captures:
             now._enter(code, space)
         return now
 
-    def elements(self, is_operand: Callable[[Any], bool]) -> list[Callable[[], bool]]:
+    def elements(self, is_operand: Callable[[Array], bool]) -> list[Callable[[], bool]]:
         """Return functions that tell whether small arrays, which Python may read, are unchanged.
 
         Arrays that are operands are left out, since each call reads them.
@@ -163,10 +173,10 @@ class Captures:
             if seen is not None and not is_operand(array)
         ]
 
-    def _add(self, x: Any, name: str, owner: Any = None, key: Any = None) -> None:
-        place = Place(name, owner, key)
-        self.held.setdefault(place.identity, x)
-        self._queue.append((x, place))
+    def _add(self, x: object, name: str, owner: object = None, key: object = None) -> None:
+        location = Location(name, owner, key)
+        self.originals.setdefault(location.identity, x)
+        self._queue.append((x, location))
 
     def _drain(self) -> None:
         while self._queue:
@@ -174,9 +184,12 @@ class Captures:
 
     # --- functions and names -------------------------------------------------------------------
 
-    def _enter(self, code: CodeType, space: dict[str, Any]) -> None:
+    def _enter(self, code: CodeType, space: Space) -> None:
         """Capture what a function names, before it runs for the first time."""
-        self._codes[id(code)] = code
+        key = id(code), id(space)
+        if key in self._entered:
+            return
+        self._entered[key] = code, space
         made = str(space.get("__name__")).startswith("namedtuple_")  # made by namedtuple
         if made or is_library(code.co_filename):
             return
@@ -184,11 +197,11 @@ class Captures:
         self._inner.update(id(x) for x in code.co_consts if type(x) is CodeType)
         outside, attributes = names_of(code)
         for name in sorted(outside):
-            self._add(self.guards.item(space, name), name, space, name)
+            self._global(space, name)
         for name in sorted(outside | attributes):  # modules that the function may import itself
             if comes_from(sys.modules.get(name), ModuleType):
                 self._add(sys.modules[name], name)
-        self._learn(attributes)
+        self._add_names(attributes)
         if code.co_freevars and id(code) not in self._functions and id(code) not in self._inner:
             for function in gc.get_referrers(code):
                 if type(function) is FunctionType:
@@ -196,6 +209,15 @@ class Captures:
         for function in self._functions.get(id(code), ()):
             self._run(function)
         self._drain()
+
+    def _global(self, space: dict[str, Any], name: str) -> None:
+        """Capture what a function finds under a name in its globals or else in `builtins`."""
+        found = self.guards.item(space, name)
+        if found is ABSENT:
+            below = builtins_of(space)
+            if not is_builtin(name, below.get(name, ABSENT)):
+                space, found = below, self.guards.item(below, name)
+        self._add(found, name, space, name)
 
     def _run(self, function: FunctionType) -> None:
         """Capture the closure and defaults of a function that runs."""
@@ -209,38 +231,38 @@ class Captures:
             if found is not None:  # otherwise each call gives all arguments
                 self._add(self.guards.read(code, function), f"{function.__name__}.default")
 
-    def _learn(self, names: set[str]) -> None:
+    def _add_names(self, names: set[str]) -> None:
         """Capture the attributes of these names in all objects, also in objects found later."""
         new = names - self._names
         self._names |= new
-        for there, read in list(self._spaces):
+        for there, read in list(self._namespaces):
             for name in sorted(new.intersection(there)):
                 read(name)
 
-    def _space(self, there: Any, read: Callable[[str], None]) -> None:
+    def _namespace(self, there: Iterable[str], read: Callable[[str], None]) -> None:
         """Capture the attributes of an object whose names a function uses, now or later.
 
         there: the names of all its attributes; read: captures the attribute of a name.
         """
-        self._spaces.append((there, read))
+        self._namespaces.append((there, read))
         for name in sorted(self._names.intersection(there)):
             read(name)
 
-    def _items(
-        self, space: Any, name: str, owner: Any, guards: Guards, order: Guards | None = None
+    def _dict_items(
+        self, space: Space, name: str, owner: object, guards: Guards, order: Guards | None = None
     ) -> None:
         """Capture the named items of a dict that holds the attributes of an object or class.
 
         guards: the Guards of the items; order: those of the keys and their order, if others.
         """
         (guards if order is None else order).names(space)
-        self._space(
+        self._namespace(
             space, lambda key: self._add(guards.item(space, key), f"{name}.{key}", owner, key)
         )
 
     # --- objects -------------------------------------------------------------------------------
 
-    def _visit(self, x: Any, place: Place) -> None:
+    def _visit(self, x: Any, location: Location) -> None:
         if is_plain(x) or x is ABSENT or comes_from(x, np.generic):
             return
         if comes_from(x, np.ndarray):
@@ -249,16 +271,16 @@ class Captures:
         elif comes_from(x, bytearray, array):
             self.guards.read("(bytes({0}) == {1})", x, bytes(x))
         elif comes_from(x, Tensor):
-            self.tensors.append((place, x))
-            self._know(place.name, x)
+            self.tensors.append((location, x))
+            self._name_tensor(location.name, x)
             self.bound.read("{0}._requires_grad", x)
             self.bound.read("{0}._data.dtype", x)
-        elif type(x) is tuple:  # its parts have the place of the tuple
+        elif type(x) is tuple:  # its parts have the location of the tuple
             for i, part in enumerate(x):
-                self._visit(part, place._replace(name=f"{place.name}[{i}]"))
+                self._visit(part, location._replace(name=f"{location.name}[{i}]"))
         elif id(x) not in self._met:
             self._met[id(x)] = x
-            self._object(x, place.name)
+            self._object(x, location.name)
 
     def _object(self, x: Any, name: str) -> None:
         kind, module = type(x), module_of(type(x))
@@ -270,15 +292,22 @@ class Captures:
             )
         if comes_from(x, ModuleType):
             if not is_foreign(own(x).get("__name__")):
-                self._items(own(x), name, own(x), self.guards)
+                self._dict_items(own(x), name, own(x), self.guards)
         elif comes_from(x, type):
             self._class(x, name)
         elif kind is FunctionType:
             if own(x) or not is_library(x.__code__.co_filename):
-                self._items(own(x), name, own(x), self.guards)
+                self._dict_items(own(x), name, own(x), self.guards)
             self._functions.setdefault(id(x.__code__), []).append(x)
-            if id(x.__code__) in self._codes and not is_library(x.__code__.co_filename):
+            runs = (id(x.__code__), id(x.__globals__)) in self._entered
+            if runs and not is_library(x.__code__.co_filename):
                 self._run(x)
+        elif kind is _lru_cache_wrapper:
+            # A cache that has the result calls nothing, but may be without it in the next call.
+            self._attributes(x, name)
+            for function in wrapped_by(x):
+                if type(function) is FunctionType:
+                    self._enter(function.__code__, function.__globals__)
         elif kind is ContextVar:
             self._add(self.guards.read("{0}.get({1})", x, ABSENT), name, x)
         elif kind is weakref.ref:
@@ -288,13 +317,13 @@ class Captures:
             if comes_from(x, dict) and (
                 dict.__contains__(x, "__builtins__") or (library and not holder)
             ):
-                self._items(x, name, x, self.guards)
+                self._dict_items(x, name, x, self.guards)
             elif _is_holder(x):
                 self._parts(x, name)
             if not holder:
                 self._attributes(x, name)
 
-    def _parts(self, x: Any, name: str) -> None:
+    def _parts(self, x: object, name: str) -> None:
         """Capture all objects that a container, method or property refers to."""
         base = next((kind for kind in PARTS if comes_from(x, kind)), object)
         parts = self.guards.read(OF, x, PARTS[base], each=True)
@@ -305,16 +334,16 @@ class Captures:
                 self._add(part, f"{name}[{text}]", x, key)
                 self._add(key, name)
         elif base is list or base is deque:
-            self.held[id(x), id(ITEMS)] = parts
+            self.originals[id(x), id(ITEMS)] = parts
             for i, part in enumerate(parts):
                 self._add(part, f"{name}[{i}]", x, ITEMS)
         else:
-            self._learn(texts(parts))  # an attrgetter, for example, has names
+            self._add_names(texts(parts))  # an attrgetter, for example, has names
             for part in parts:
                 bound = type(x) is MethodType and part is x.__self__
                 self._add(part, "self" if bound else name)
 
-    def _attributes(self, x: Any, name: str) -> None:
+    def _attributes(self, x: object, name: str) -> None:
         """Capture the named attributes of an object and its class, and all that a Module holds."""
         module = comes_from(x, Module)
         # A layer of a library changes by assignments only, which Module notes in `bindings`.
@@ -323,18 +352,18 @@ class Captures:
         getter = dict_getter(x)
         if getter is not None:
             space = guards.read(dict_code(x), x, getter)
-            self._items(space, name, space, guards, self.bound if module else guards)
+            self._dict_items(space, name, space, guards, self.bound if module else guards)
             if module:
                 guards.read("len({0})", space)
                 for key, value in dict.items(space):
                     guards.item(space, key)
-                    self.held[Place(name, space, key).identity] = value
+                    self.originals[Location(name, space, key).identity] = value
                     if comes_from(value, Tensor, Module):
                         self._add(value, f"{name}.{key}", space, key)
         elif is_hidden(x):
             self._parts(x, name)
         members = slots(x)
-        self._space(
+        self._namespace(
             members,
             lambda key: self._add(
                 self.guards.read(SLOT, x, members[key]), f"{name}.{key}", x, members[key]
@@ -347,19 +376,19 @@ class Captures:
         for kind in mro(x):
             if ("class", id(kind)) not in self._met and not is_foreign(module_of(kind)):
                 self._met["class", id(kind)] = self.guards.read(OF, kind, mro)
-                self._items(class_dict(kind), name, None, self.guards)  # read-only
+                self._dict_items(class_dict(kind), name, None, self.guards)  # read-only
                 self._class(type(kind), name)
 
 
-def _checksum(array: Any) -> int:
+def _checksum(array: Array) -> int:
     return zlib.crc32(np.ndarray.tobytes(array))  # even if a subclass defines tobytes
 
 
-def _has_checksum(array: Any, seen: int) -> bool:
+def _has_checksum(array: Array, seen: int) -> bool:
     return _checksum(array) == seen
 
 
-def _is_holder(x: Any) -> bool:
+def _is_holder(x: object) -> bool:
     """Return whether x is a container, method or the like, which only holds other objects."""
     named = (module_of(kind) for kind in mro(type(x)) if kind is not object)
     return not comes_from(x, *_CLOSED) and any(name in _HOLDERS for name in named)

@@ -4,11 +4,13 @@ from collections.abc import Callable, Iterable
 from functools import cache, partial
 from operator import is_
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeAlias
 
 from ...engine.tensor import Tensor
-from .inspection import ABSENT, is_plain
+from .inspection import ABSENT, Space, is_plain
 
+# A function that returns something outside the step; it may have a method `reads`, see `depend`.
+Look: TypeAlias = Callable[[], object]
 # Expressions that readings use; {0} and {1} stand for objects.
 ITEM = "{0}[{1}]"
 CELL = "{0}.cell_contents"
@@ -25,11 +27,11 @@ class Reading:
         whose parts are compared one by one.
     """
 
-    def __init__(self, code: str, given: tuple[Any, ...], each: bool = False) -> None:
+    def __init__(self, code: str, given: tuple[object, ...], each: bool = False) -> None:
         self.code, self.given, self.each = code, given, each
         self.seen = self.now()
 
-    def now(self) -> Any:
+    def now(self) -> object:
         """Return the value of the expression now, or ABSENT."""
         try:
             return _function(self.code, len(self.given))(*self.given)
@@ -38,9 +40,10 @@ class Reading:
 
 
 @cache
-def _function(code: str, count: int) -> Callable[..., Any]:
+def _function(code: str, count: int) -> Callable[..., object]:
     names = [f"x{i}" for i in range(count)]
-    return eval(f"lambda {', '.join(names)}: {code.format(*names)}")  # type: ignore[no-any-return]
+    function: Callable[..., object] = eval(f"lambda {', '.join(names)}: {code.format(*names)}")
+    return function
 
 
 class Guards:
@@ -52,25 +55,25 @@ class Guards:
     """
 
     def __init__(self) -> None:
-        self._readings: dict[Any, Reading] = {}
+        self._readings: dict[tuple[str | int, ...], Reading] = {}
         self.unchanged: Any = self._generate
 
     def __len__(self) -> int:
         return len(self._readings)
 
-    def read(self, code: str, *given: Any, each: bool = False) -> Any:
+    def read(self, code: str, *given: object, each: bool = False) -> Any:
         """Guard the value of an expression, and return it."""
         key = code, *(x if type(x) is str else id(x) for x in given)
         if key not in self._readings:
             self._readings[key] = Reading(code, given, each)
         return self._readings[key].seen
 
-    def item(self, space: Any, key: Any) -> Any:
+    def item(self, space: Space, key: object) -> Any:
         """Guard the value at a key of a dict, and return it."""
         exact = type(space) is dict or type(space) is MappingProxyType
         return self.read(ITEM if exact else "dict.__getitem__({0}, {1})", space, key)
 
-    def names(self, space: Any) -> None:
+    def names(self, space: Space) -> None:
         """Guard the keys of a dict, which are names, and the order of the keys."""
         if not len(space):
             self.read("len({0})", space)
@@ -79,12 +82,12 @@ class Guards:
         else:
             self.read("([*dict.keys({0})] == {1})", space, [*dict.keys(space)])
 
-    def depend(self, look: Any) -> None:
+    def depend(self, look: Look) -> None:
         """Guard the readings that `look.reads()` lists or, without `reads`, what look() returns."""
         for code, given in look.reads() if hasattr(look, "reads") else [(CALL, (look,))]:
             self.read(code, *given)
 
-    def expect(self, look: Any, seen: Any) -> None:
+    def expect(self, look: Look, seen: object) -> None:
         """Guard that a function returns `seen`, which it has returned before."""
         if not hasattr(look, "reads"):
             self.read(CALL, look)
@@ -108,11 +111,11 @@ class Guards:
         self.accept(now)
         return True
 
-    def now(self) -> list[Any]:
+    def now(self) -> list[object]:
         """Return the values of all expressions now."""
         return [reading.now() for reading in self._readings.values()]
 
-    def accept(self, now: list[Any]) -> None:
+    def accept(self, now: list[object]) -> None:
         """Guard these values of all expressions from now on."""
         fits = True
         for reading, found in zip(self._readings.values(), now, strict=True):
@@ -128,7 +131,7 @@ class Guards:
         names: dict[int, str] = {id(ABSENT): "ABSENT", id(is_each): "is_each"}
         objects, lines = [ABSENT, is_each], []
 
-        def name(x: Any) -> str:
+        def name(x: object) -> str:
             if type(x) is str or type(x) is int:
                 return repr(x)
             if id(x) not in names:
@@ -159,15 +162,15 @@ class Guards:
         self.unchanged = space["unchanged"]
         seen = [reading.seen for reading in self._readings.values()]
         self.unchanged.__defaults__ = (*self._objects, *seen)
-        return self.unchanged()  # type: ignore[no-any-return]
+        return bool(self.unchanged())
 
 
-def is_each(now: Any, seen: Any) -> bool:
+def is_each(now: tuple[object, ...], seen: tuple[object, ...]) -> bool:
     """Return whether two tuples have the same objects."""
     return len(now) == len(seen) and all(map(is_, now, seen))
 
 
-def same(a: Any, b: Any) -> bool:
+def same(a: object, b: object) -> bool:
     """Return whether no step can tell a from b; a step can tell 1 from 1.0, and 0.0 from -0.0."""
     if type(a) is tuple is type(b):
         return len(a) == len(b) and all(map(same, a, b))

@@ -3,6 +3,7 @@
 They call no `__getattr__`, property, `__eq__`, `__iter__` or `__class__` of an object.
 """
 
+import builtins
 import dis
 import gc
 import os
@@ -10,19 +11,28 @@ import sys
 import sysconfig
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path, PurePath
-from types import CodeType, GetSetDescriptorType, MemberDescriptorType, ModuleType
-from typing import Any
+from types import (
+    BuiltinFunctionType,
+    CodeType,
+    GetSetDescriptorType,
+    MemberDescriptorType,
+    ModuleType,
+)
+from typing import Any, Final, TypeAlias
 
-ABSENT: Any = object()  # stands for a missing value
+ABSENT: Final = object()  # stands for a missing value
+# The attributes of an object or class by name: a dict, or a read-only view of one. It stands for
+# Any, since only some functions of a dict run none of the user's code.
+Space: TypeAlias = Any
 _PLAIN = (bool, int, float, complex, str, bytes, type(None))
 
 # The getters of `type` itself, which no metaclass can replace.
-mro: Any = type.__dict__["__mro__"].__get__
-module_of: Any = type.__dict__["__module__"].__get__
-class_dict: Any = type.__dict__["__dict__"].__get__
+mro: Callable[[type], tuple[type, ...]] = type.__dict__["__mro__"].__get__
+module_of: Callable[[type], object] = type.__dict__["__module__"].__get__
+class_dict: Callable[[type], Mapping[str, Any]] = type.__dict__["__dict__"].__get__
 
 _LIBRARIES = tuple(
     str(place) + os.sep
@@ -37,12 +47,12 @@ _LIBRARIES = tuple(
 _LOOKUPS = ("__getattribute__", "__dict__")  # a class that defines these may hide its `__dict__`
 
 
-def comes_from(x: Any, *kinds: type) -> bool:
+def comes_from(x: object, *kinds: type) -> bool:
     """Return whether type(x) derives from one of the kinds, whatever `x.__class__` says."""
     return issubclass(type(x), kinds)
 
 
-def is_plain(x: Any) -> bool:
+def is_plain(x: object) -> bool:
     """Return whether x is None, or a number, str or bytes of exactly a built-in class."""
     return any(type(x) is kind for kind in _PLAIN)
 
@@ -55,7 +65,20 @@ def is_library(file: str) -> bool:
     return installed or file.startswith(("<frozen ", "<__array_function__", *_LIBRARIES))
 
 
-def is_foreign(name: Any) -> bool:
+def builtins_of(space: Space) -> Space:
+    """Return the dict in which functions with these globals look up names that are not global."""
+    found = dict.get(space, "__builtins__", builtins)
+    return vars(found) if type(found) is ModuleType else found
+
+
+def is_builtin(name: str, x: object) -> bool:
+    """Return whether x is the function or class that Python itself has under this name."""
+    if type(x) is BuiltinFunctionType:
+        return x.__self__ is builtins and x.__name__ == name
+    return type(x) is type and module_of(x) == "builtins" and x.__name__ == name
+
+
+def is_foreign(name: object) -> bool:
     """Return whether the module of this name belongs to a library.
 
     The package of a module without a file decides for the module.
@@ -72,7 +95,7 @@ def is_foreign(name: Any) -> bool:
     return False
 
 
-def dict_getter(x: Any) -> Any:
+def dict_getter(x: object) -> Any:
     """Return the function that returns the true `__dict__` of x, or None if x has none.
 
     The `__dict__` of a threading.local is that of the calling thread.
@@ -80,35 +103,43 @@ def dict_getter(x: Any) -> Any:
     if comes_from(x, threading.local):
         return _thread_dict
     for kind in mro(type(x)):
-        getter = class_dict(kind).get("__dict__")
+        getter: Any = class_dict(kind).get("__dict__")
         if type(getter) in (GetSetDescriptorType, MemberDescriptorType):
             return getter.__get__
     return None
 
 
-def _thread_dict(x: threading.local) -> Any:
+def _thread_dict(x: threading.local) -> Space:
     return threading.local.__getattribute__(x, "__dict__")
 
 
-def dict_code(x: Any) -> str:
+def dict_code(x: object) -> str:
     """Return the expression that reads the true `__dict__` of x; {0} is x, and {1} its getter."""
     own = (class_dict(kind).get(name) for kind in mro(type(x))[:-1] for name in _LOOKUPS)
-    plain = all(found is None or type(found) is GetSetDescriptorType for found in own)
-    return "{0}.__dict__" if plain else "{1}({0})"
+    standard = all(found is None or type(found) is GetSetDescriptorType for found in own)
+    return "{0}.__dict__" if standard else "{1}({0})"
 
 
-def own(x: Any) -> Any:
+def own(x: object) -> Space:
     """Return the true `__dict__` of x, or None if it has none or hides it."""
     getter = dict_getter(x)
     return None if getter is None else getter(x)
 
 
-def is_hidden(x: Any) -> bool:
+def is_hidden(x: object) -> bool:
     """Return whether the class of x defines another `__dict__` and so hides the true one."""
     return dict_getter(x) is None and any("__dict__" in class_dict(k) for k in mro(type(x))[:-1])
 
 
-def slots(x: Any) -> dict[str, MemberDescriptorType]:
+def wrapped_by(x: object) -> list[object]:
+    """Return what x wraps, from the outside to the inside, according to `__wrapped__`."""
+    found: dict[int, object] = {}
+    while id(x) not in found and (space := own(x)) and "__wrapped__" in space:
+        found[id(x)] = x = space["__wrapped__"]
+    return list(found.values())
+
+
+def slots(x: object) -> dict[str, MemberDescriptorType]:
     """Return the slots of an object, by name."""
     return {
         name: member
@@ -118,14 +149,14 @@ def slots(x: Any) -> dict[str, MemberDescriptorType]:
     }
 
 
-def is_iterator(x: Any) -> bool:
+def is_iterator(x: object) -> bool:
     """Return whether x is a generator or an iterator of Python's own, whose position is hidden."""
     own_kind = module_of(type(x)) in ("builtins", "itertools")
     return own_kind and any("__next__" in class_dict(kind) for kind in mro(type(x)))
 
 
 # How to list what an object holds, without its class; `object` is for all other classes.
-PARTS: dict[type, Callable[[Any], tuple[Any, ...]]] = {
+PARTS: dict[type, Callable[[Any], tuple[object, ...]]] = {
     dict: lambda x: tuple(dict.values(x)),
     list: lambda x: tuple(list.__iter__(x)),
     deque: lambda x: tuple(deque.__iter__(x)),
@@ -133,7 +164,7 @@ PARTS: dict[type, Callable[[Any], tuple[Any, ...]]] = {
 }
 
 
-def keys_of(x: Any) -> tuple[Any, ...]:
+def keys_of(x: dict[object, object]) -> tuple[object, ...]:
     """Return the keys of a dict."""
     return tuple(dict.keys(x))
 
@@ -156,7 +187,7 @@ def names_of(code: CodeType) -> tuple[set[str], set[str]]:
     return outside, attributes
 
 
-def texts(x: Any) -> set[str]:
+def texts(x: object) -> set[str]:
     """Return the identifiers, between dots, in a str or in a tuple or frozenset of str."""
     if type(x) is tuple or type(x) is frozenset:
         return set().union(*map(texts, x))

@@ -11,7 +11,7 @@ from typing import Any
 
 from ...errors import TraceError
 from ..ir.program import Value
-from .captures import ITEMS, Captures, Place
+from .captures import ITEMS, Captures, Location
 from .inspection import ABSENT, comes_from
 from .trace import Trace
 
@@ -24,11 +24,11 @@ def refuse_leaks(before: Captures, after: Captures, trace: Trace) -> None:
     `trace.take_back` gives the places their former values. Errors: TraceError for a leak.
     """
     varying = _varying(trace)
-    leaks = [place for place, x in after.tensors if trace.value_of(x) in varying]
-    for identity, place in {place.identity: place for place in leaks}.items():
-        trace.undo(partial(_put, place, before.held.get(identity, ABSENT)))
+    leaks = [location for location, x in after.tensors if trace.value_of(x) in varying]
+    for identity, location in {location.identity: location for location in leaks}.items():
+        trace.undo(partial(_put, location, before.originals.get(identity, ABSENT)))
     if leaks:
-        names = ", ".join(dict.fromkeys(place.name for place in leaks))
+        names = ", ".join(dict.fromkeys(location.name for location in leaks))
         raise TraceError(
             f"compile: the step puts a Tensor that it was given or has made into {names}, "
             "where compiled calls would not put theirs; return it, and put it there outside "
@@ -41,16 +41,16 @@ def _varying(trace: Trace) -> set[Value | None]:
     found: set[Value | None] = set(trace.arguments)
     for operation in trace.operations:
         if getattr(operation.what, "random", False) or any(
-            v in found or (v.origin == "state" and trace.is_known(v)) for v in operation.reads
+            v in found or (v.origin == "state" and trace.existed_before(v)) for v in operation.reads
         ):
             found.update(operation.makes)
     return found
 
 
-def _put(place: Place, value: Any) -> None:
-    """Put a value back into its place, or clear the place, without running the user's code."""
-    owner: Any = place.owner
-    key: Any = place.key
+def _put(location: Location, value: object) -> None:
+    """Put a value back into its location, or clear that, without running the user's code."""
+    owner: Any = location.owner
+    key: Any = location.key
     if key is ITEMS and value is not ABSENT:
         base: Any = list if comes_from(owner, list) else deque
         base.clear(owner)

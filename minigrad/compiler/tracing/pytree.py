@@ -3,7 +3,7 @@
 import copy
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -12,8 +12,12 @@ from ...errors import TraceError
 
 _DICTS = (dict, OrderedDict, defaultdict)
 
+K = TypeVar("K")
+V = TypeVar("V")
+Unflatten: TypeAlias = Callable[[Sequence[Any]], Any]  # from Tensors, or Values, to a user's result
 
-def flatten(result: Any, found: list[Tensor]) -> Callable[[Sequence[Any]], Any]:
+
+def flatten(result: Any, found: list[Tensor]) -> Unflatten:
     """Append the Tensors in a result to `found`, and return its `unflatten`.
 
     unflatten: it gets other Tensors in the same order, and returns the result with them.
@@ -43,7 +47,7 @@ def flatten(result: Any, found: list[Tensor]) -> Callable[[Sequence[Any]], Any]:
     )
 
 
-def _filled(empty: dict[Any, Any], items: dict[Any, Any]) -> dict[Any, Any]:
+def _filled(empty: dict[K, V], items: dict[K, V]) -> dict[K, V]:
     made = copy.copy(empty)
     made.update(items)
     return made

@@ -4,15 +4,18 @@ import ctypes
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from ...arrays import checked, plain
+from ...arrays import checked, to_ndarray
 from ...engine.tape import grad_mode
 from ...engine.tensor import Tensor, as_tensor
 from ...errors import DtypeError
+from ...types import Array
 from .inspection import is_foreign
+
+Signature: TypeAlias = tuple[object, ...]  # what selects a trace; it can be hashed
 
 # It stands for an argument that must become an array first; no kept trace has it.
 _TO_CONVERT = ("array-like",)
@@ -21,44 +24,46 @@ _TO_CONVERT = ("array-like",)
 _BY_VALUE = frozenset([int, bool, str, type(None)])
 
 
-def signature_of(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[list[Any], Any]:
+def signature_of(
+    args: Sequence[object], kwargs: Mapping[str, object]
+) -> tuple[list[Array], Signature]:
     """Return the arrays among the arguments, in C order, and the signature that selects a trace.
 
     The signature has the shape, dtype and requires_grad of each array, and the type and value of
     each other argument.
     """
-    arrays: list[Any] = []
-    key: list[Any] = []
+    arrays: list[Array] = []
+    key: list[object] = []
     for x in (*args, *kwargs.values()) if kwargs else args:  # runs in each call, so it must be fast
         if isinstance(x, Tensor):
             a = x._data
-            needs: Any = x._requires_grad
+            requires_grad: bool = x._requires_grad
         elif isinstance(x, np.ndarray):
             # Only the memory of a subclass of ndarray counts, as in eager calls.
-            a, needs = x if type(x) is np.ndarray else np.asarray(x), False
+            a, requires_grad = x if type(x) is np.ndarray else np.asarray(x), False
         else:
             key.append(_TO_CONVERT if is_array_like(x) else _static(x))
             continue
         if not a.flags.c_contiguous:
             a = np.ascontiguousarray(a)
         arrays.append(a)
-        key.append((a.shape, a.dtype, needs))
+        key.append((a.shape, a.dtype, requires_grad))
     key.append(grad_mode.get())
     if kwargs:
         key += kwargs
     return arrays, tuple(key)
 
 
-def shapes_of(signature: Any) -> Any:
+def shapes_of(signature: Signature) -> list[object]:
     """Return a signature without its static arguments, as a list."""
     return [k for k in signature if not _is_static(k)]
 
 
-def _is_static(k: Any) -> bool:
+def _is_static(k: object) -> bool:
     return isinstance(k, tuple) and isinstance(k[0], type)
 
 
-def _static(x: Any) -> Any:
+def _static(x: object) -> object:
     """Return the part of the signature for a static argument.
 
     The parts for 1, 1.0 and True differ, and so do those for -0.0 and 0.0. All NaN have one part.
@@ -76,7 +81,7 @@ def _static(x: Any) -> Any:
     if is_array_like(x):
         return [x]  # a list cannot be hashed
     kind = type(x)
-    own = kind.__eq__ is not object.__eq__  # type: ignore[comparison-overlap]
+    own = kind.__eq__ is not object.__eq__
     if not own or kind.__hash__ is None or is_foreign(kind.__module__):
         return kind, x
     if is_dataclass(x):  # it may have fields that == does not compare
@@ -87,7 +92,7 @@ def _static(x: Any) -> Any:
 class _Itself:
     """_Itself compares an object by identity, even if its class defines `__eq__`."""
 
-    def __init__(self, x: Any) -> None:
+    def __init__(self, x: object) -> None:
         self._x = x
 
     def __eq__(self, other: object) -> bool:
@@ -97,7 +102,9 @@ class _Itself:
         return id(self._x)
 
 
-def unhashable(names: Sequence[str], args: Sequence[Any], kwargs: Mapping[str, Any]) -> DtypeError:
+def unhashable(
+    names: Sequence[str], args: Sequence[object], kwargs: Mapping[str, object]
+) -> DtypeError:
     """Return the error that names the arguments that cannot be hashed."""
     found = []
     for name, x in (*zip(_names_of(names, args), args, strict=True), *kwargs.items()):
@@ -111,7 +118,7 @@ def unhashable(names: Sequence[str], args: Sequence[Any], kwargs: Mapping[str, A
     )
 
 
-def _obstacle(x: Any) -> Any:
+def _obstacle(x: object) -> object:
     """Return the part of x that cannot be hashed, or None."""
     if isinstance(x, tuple):
         return next((part for part in map(_obstacle, x) if part is not None), None)
@@ -122,12 +129,12 @@ def _obstacle(x: Any) -> Any:
     return None
 
 
-def _names_of(names: Sequence[str], args: Sequence[Any]) -> list[str]:
+def _names_of(names: Sequence[str], args: Sequence[object]) -> list[str]:
     """Return a name for each positional argument; names: the names of the parameters."""
     return [*names[: len(args)], *(f"arg{i}" for i in range(len(names), len(args)))]
 
 
-def is_array_like(x: Any) -> bool:
+def is_array_like(x: object) -> bool:
     """Return whether x is no array, but np.asarray can wrap it without visiting elements."""
     kind = type(x)
     if kind in _BY_VALUE or kind is float or isinstance(x, (Tensor, np.ndarray, np.generic)):
@@ -140,12 +147,12 @@ def is_array_like(x: Any) -> bool:
     )
 
 
-def is_native(x: Any) -> bool:
+def is_native(x: object) -> bool:
     """Return whether x needs no conversion to an array, or to the machine's byte order."""
     return x.dtype.isnative if isinstance(x, np.ndarray) else not is_array_like(x)
 
 
-def native(x: Any) -> Any:
+def native(x: object) -> Any:
     """Return an array or array-like as an array in the machine's byte order, and other x as it is.
 
     Errors: DtypeError if np.asarray refuses x; those of `checked`.
@@ -162,7 +169,7 @@ def native(x: Any) -> Any:
     return checked(x, "compile") if isinstance(x, np.ndarray) else x
 
 
-def lifted(x: Any) -> Any:
+def lifted(x: object) -> Any:
     """Return an array or array-like as a Tensor, and any other argument as it is."""
     x = native(x)
     return as_tensor(x, "compile") if isinstance(x, np.ndarray) else x
@@ -176,19 +183,19 @@ class TracedArguments:
     """
 
     def __init__(
-        self, names: Sequence[str], args: Sequence[Any], kwargs: Mapping[str, Any]
+        self, names: Sequence[str], args: Sequence[object], kwargs: Mapping[str, object]
     ) -> None:
         self.tensors: list[tuple[str, Tensor]] = []
-        self.statics: dict[str, Any] = {}
+        self.statics: dict[str, object] = {}
         named = zip(_names_of(names, args), args, strict=True)
         self.args = [self._own(name, x) for name, x in named]
         self.kwargs = {name: self._own(name, x) for name, x in kwargs.items()}
 
-    def _own(self, name: str, x: Any) -> Any:
+    def _own(self, name: str, x: object) -> object:
         if not isinstance(x, (Tensor, np.ndarray)):
             self.statics[name] = x
             return x
-        own = x._data if isinstance(x, Tensor) else checked(plain(x, "compile"), "compile")
+        own = x._data if isinstance(x, Tensor) else checked(to_ndarray(x, "compile"), "compile")
         made = Tensor(np.ascontiguousarray(own).reshape(own.shape))
         if isinstance(x, Tensor):
             made._requires_grad = x._requires_grad

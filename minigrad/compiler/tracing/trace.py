@@ -17,14 +17,17 @@ from ... import ops
 from ...arrays import as_array, checked, memory_of
 from ...engine.dispatch import on_tape
 from ...engine.tape import Record, grad_mode
-from ...engine.tensor import Tensor, share
-from ...engine.tracer import StepTracer, tracing, users_line
+from ...engine.tensor import Tensor, TensorLike, share
+from ...engine.tracer import Fetch, StandIn, StepTracer, tracing, users_line
 from ...errors import TraceError
+from ...names import Names
 from ...ops import BUILTIN, Primitive
 from ...ops.inplace import COPY, Update
+from ...ops.primitive import Attributes, Operand
+from ...types import Array
 from ..ir.interpreter import Interpreter, results_of
-from ..ir.names import Names
-from ..ir.program import Fetch, Operation, Program, Value
+from ..ir.program import Input, Operation, Program, Value
+from .guards import Look
 
 
 class Trace(StepTracer):
@@ -37,31 +40,31 @@ class Trace(StepTracer):
 
     def __init__(self, arguments: Sequence[tuple[str, Tensor]] = ()) -> None:
         self.rule: tuple[Primitive, int | None] | None = None
-        self.guards: list[tuple[Callable[[], Any], Any]] = []
+        self.guards: list[tuple[Look, object]] = []
         self.operations: list[Operation] = []
         self.applied: set[Operation] = set()  # operations that an eager call applies, too
         self.owners: dict[Value, Tensor] = {}  # the Tensor that has the array of each state
         self._sources: dict[Fetch, Value] = {}  # the states that `source` has made
         self._values: dict[int, Value] = {}  # the Values of arrays from outside, by identity
-        self._held: list[Any] = []  # the arrays, kept alive so that identities stay unique
+        self._kept_alive: list[Array] = []  # the arrays, kept alive so that identities stay unique
         # Each constant, with the checksum that its array had at the first use.
         self._checksums: list[tuple[Value, int]] = []
         self._views: dict[Value, Operation] = {}  # the operation that made each view
-        self._stand_ins: dict[Value, Any] = {}  # arrays that lie in memory as eager ones do
+        self._stand_ins: dict[Value, Array] = {}  # arrays that lie in memory as eager ones do
         self._replaced: dict[Value, Value] = {}  # what overwritten results have become
         self._stale: set[Value] = set()  # views whose memory has changed since they were made
-        self._known: dict[int, str] = {}  # names of the user's Tensors, by identity
-        self._names: dict[int, str] = {}  # names of the arrays of these Tensors
+        self._tensor_names: dict[Tensor, str] = {}  # of the user's Tensors
+        self._array_names: dict[int, str] = {}  # of their arrays, by identity
         self._fresh_name = Names().fresh_name
-        self._gradients: dict[int, tuple[Tensor, Any]] = {}  # leaves, with .grad before the step
-        self._undo: list[Callable[[], Any]] = []
+        self._gradients: dict[Tensor, Tensor | None] = {}  # by leaf, its .grad before the step
+        self._undo: list[Callable[[], object]] = []
         # Callbacks: for each Module that is called; whether an array existed before the step.
         self.note_module: Callable[[Any], None] = lambda module: None
-        self.is_outside: Callable[[Any], bool] = lambda array: False
+        self.is_outside: Callable[[Array], bool] = lambda array: False
         self.arguments: list[Value] = []
         self._given = [x for _, x in arguments]
         for name, x in arguments:
-            value: Any = Value(self._fresh_name(name), x._data, "argument", keep=False)
+            value: StandIn = Value(self._fresh_name(name), x._data, "argument", keep=False)
             self.arguments.append(value)
             x._data = value
 
@@ -69,13 +72,15 @@ class Trace(StepTracer):
 
     def data(self, x: Tensor) -> Value:
         """Return the Value that stands for the array of x."""
-        stored: Any = x._data
+        stored: StandIn = x._data
         value = stored if isinstance(stored, Value) else self._captured(x, stored)
         while value in self._replaced:
             value = self._replaced[value]
         return self._again(value) if value in self._stale else value
 
-    def apply(self, primitive: Primitive, inputs: Sequence[Any], attributes: dict[str, Any]) -> Any:
+    def apply(
+        self, primitive: Primitive, inputs: Sequence[Operand], attributes: Attributes
+    ) -> Operand:
         """Note the primitive, and return Tensors with Values for its results."""
         given = tuple([self.lift(x, primitive.name) for x in inputs])
         values = [self._value(x) for x in given]
@@ -84,19 +89,19 @@ class Trace(StepTracer):
                 return primitive(*inputs, **attributes)  # all inputs are numbers
         whole = self._noted(primitive, values, attributes)
         self.applied.add(self.operations[-1])
-        needs = [i for i, x in enumerate(given) if isinstance(x, Tensor) and x._requires_grad]
+        wrt = [i for i, x in enumerate(given) if isinstance(x, Tensor) and x._requires_grad]
         if primitive.partial:
-            needs = [i for i in needs if primitive.rules[i] is not None]
+            wrt = [i for i in wrt if primitive.rules[i] is not None]
         record = None
-        if needs and primitive.differentiable and grad_mode.get():
-            record = Record(primitive, given, values, attributes, whole, needs)
+        if wrt and primitive.differentiable and grad_mode.get():
+            record = Record(primitive, given, values, attributes, whole, wrt)
         outputs, residuals = primitive.unpack(whole)
         results = on_tape(outputs, record)
         if primitive.is_view and whole in self._views and results[0] is not None:
             share(results[0], given[0])
         return primitive.pack(results, residuals)
 
-    def update(self, update: Update, *inputs: Any) -> None:
+    def update(self, update: Update, *inputs: Operand) -> None:
         """Note an update in place, which only compiled calls will run."""
         given = [self._value(x) for x in inputs]
         for i in update.changes:
@@ -121,7 +126,7 @@ class Trace(StepTracer):
             self._make_stale(target)
         self.operations.append(Operation(update, given, {}, []))
 
-    def source(self, fetch: Fetch, name: str, owner: Tensor | None = None) -> Any:
+    def source(self, fetch: Fetch, name: str, owner: Tensor | None = None) -> StandIn:
         """Return the Value of a state that `fetch` looks up in each call.
 
         owner: the Tensor that the state belongs to; its name becomes the first part of the state's.
@@ -142,35 +147,35 @@ class Trace(StepTracer):
         """Return whether the step has asked for this state before."""
         return fetch in self._sources
 
-    def guard(self, look: Callable[[], Any]) -> None:
+    def guard(self, look: Look) -> None:
         """Make the trace valid only while `look` returns what it returns now."""
         if all(look != known for known, _ in self.guards):
             self.guards.append((look, look()))
 
-    def know(self, name: str, x: Tensor) -> None:
+    def name_tensor(self, name: str, x: Tensor) -> None:
         """Give a name to a Tensor that the step may meet."""
-        self._known.setdefault(id(x), name)
-        self._names.setdefault(id(x._data), name)
+        self._tensor_names.setdefault(x, name)
+        self._array_names.setdefault(id(x._data), name)
 
-    def undo(self, action: Callable[[], Any]) -> None:
+    def undo(self, action: Callable[[], object]) -> None:
         """Keep an action that will undo a change that is about to be made."""
         self._undo.append(action)
 
     def cleared(self, leaf: Tensor) -> None:
         """Keep the gradient of a leaf, which is about to be overwritten."""
-        self._gradients.setdefault(id(leaf), (leaf, leaf._grad))
+        self._gradients.setdefault(leaf, leaf._grad)
 
     def reads_gradient(self, leaf: Tensor) -> None:
         """Make a state for the gradient of a leaf, which is about to be read or added to."""
-        if id(leaf) in self._gradients:
+        if leaf in self._gradients:
             return
         gradient = leaf._grad
-        self._gradients[id(leaf)] = leaf, gradient
+        self._gradients[leaf] = gradient
         self.guard(lambda: leaf._grad is None)
         if gradient is not None:
             self.source(partial(attrgetter("_grad._data"), leaf), "grad", leaf)
 
-    def lift(self, x: Any, name: str) -> Any:
+    def lift(self, x: Operand, name: str) -> Operand:
         """Return an input of the primitive `name` as a Tensor, a number or None."""
         if isinstance(x, Tensor) or x is None or type(x) in (float, int, bool):
             return x
@@ -182,7 +187,7 @@ class Trace(StepTracer):
             return float(x) if isinstance(x, float) else int(x)
         return self.tensor(x, name)
 
-    def tensor(self, x: Any, name: str) -> Tensor:
+    def tensor(self, x: TensorLike, name: str) -> Tensor:
         """Return a Tensor for an array, list or number, as a constant of the program."""
         array = x if isinstance(x, np.ndarray) else as_array(x, name)
         return _tensor(self._constant(array, name))
@@ -192,14 +197,14 @@ class Trace(StepTracer):
         stored = x._data
         return stored if isinstance(stored, Value) else self._values.get(id(stored))
 
-    def has_met(self, array: Any) -> bool:
+    def has_met(self, array: Array) -> bool:
         """Return whether an operation has read this array, or other memory of the same owner."""
-        return any(memory_of(array) is memory_of(held) for held in self._held)
+        return any(memory_of(array) is memory_of(other) for other in self._kept_alive)
 
-    def is_known(self, state: Value) -> bool:
+    def existed_before(self, state: Value) -> bool:
         """Return whether the Tensor of a state, if it has one, existed before the step."""
         owner = self.owners.get(state)
-        return owner is None or id(owner) in self._known
+        return owner is None or owner in self._tensor_names
 
     # --- what it comes to ----------------------------------------------------------------------
 
@@ -208,7 +213,7 @@ class Trace(StepTracer):
 
         Errors: TraceError if the step sets `.grad` of an argument, or changes a constant.
         """
-        for leaf, _ in self._gradients.values():
+        for leaf in self._gradients:
             if any(leaf is x for x in self._given) and leaf._grad is not None:
                 raise TraceError(
                     "compile: backward reaches an argument of the step, whose .grad the caller "
@@ -222,7 +227,7 @@ class Trace(StepTracer):
                 )
         grads = [  # without leaves that the step has made, which no caller sees
             (leaf, None if leaf._grad is None else self._value(leaf._grad))
-            for leaf, _ in self._gradients.values()
+            for leaf in self._gradients
             if not isinstance(leaf._data, Value)
         ]
         returned = [self._value(x) for x in results]
@@ -237,25 +242,25 @@ class Trace(StepTracer):
         """
         left = [x for x in tensors if isinstance(x._data, Value)]
         if left:
-            known = Interpreter({})
+            interpreter = Interpreter({})
             for operation in self.operations:
-                if all(map(known.knows, operation.inputs)) and not operation.changes:
-                    known.run(operation)
+                if all(map(interpreter.knows, operation.inputs)) and not operation.changes:
+                    interpreter.run(operation)
             for x in left:
-                x._data = known.array(x._data)
+                x._data = interpreter.array(x._data)
 
     def take_back(self) -> None:
         """Undo every change that Python code has made while the step was traced."""
         for action in reversed(self._undo):
             action()
-        for leaf, gradient in self._gradients.values():
+        for leaf, gradient in self._gradients.items():
             leaf._grad = gradient
         self.is_outside = lambda array: False
         self.note_module = lambda module: None  # the old function refers to the captures
 
     # --- Values --------------------------------------------------------------------------------
 
-    def _value(self, x: Any) -> Any:
+    def _value(self, x: Operand) -> Operand:
         """Return the Value of a Tensor or array, and a number or None as it is."""
         if isinstance(x, Tensor):
             return self.data(x)
@@ -263,7 +268,7 @@ class Trace(StepTracer):
             return self._constant(x, "update")
         return x
 
-    def _captured(self, x: Tensor, array: Any) -> Value:
+    def _captured(self, x: Tensor, array: Array) -> Value:
         """Return the Value of a Tensor from outside the step, a state that is the user's."""
         known = self._values.get(id(array))
         if known is not None:
@@ -271,29 +276,30 @@ class Trace(StepTracer):
             if owner is not None and owner is not x:  # the two Tensors have one array
                 self.guard(lambda: (x._data is owner._data, x._requires_grad))
             return known
-        name = self._known.get(id(x)) or self._names.get(id(array)) or "tensor"
+        name = self._tensor_names.get(x) or self._array_names.get(id(array)) or "tensor"
         value = Value(self._fresh_name(name), array, "state", partial(attrgetter("_data"), x))
         self.owners[value] = x
         return self._enter(array, value)
 
-    def _constant(self, array: Any, name: str) -> Value:
+    def _constant(self, array: Array, name: str) -> Value:
         """Return the Value of a NumPy array that the step uses without a Tensor."""
         known = self._values.get(id(array))
         if known is not None:
             return known
         checked(array[:0] if array.ndim else array, name)
-        value = Value(self._fresh_name(self._names.get(id(array), "constant")), array, "constant")
+        name = self._array_names.get(id(array), "constant")
+        value = Value(self._fresh_name(name), array, "constant")
         self._checksums.append((value, _checksum(array)))
         return self._enter(array, value)
 
-    def _enter(self, array: Any, value: Value) -> Value:
+    def _enter(self, array: Array, value: Value) -> Value:
         self._values[id(array)] = value
-        self._held.append(array)
+        self._kept_alive.append(array)
         return value
 
     def _noted(
-        self, primitive: Primitive, values: Sequence[Any], attributes: dict[str, Any]
-    ) -> Any:
+        self, primitive: Primitive, values: Sequence[Input], attributes: Attributes
+    ) -> Operand:
         """Note an operation, and return its Values packed as its forward packs results."""
         layout = primitive.is_view and all(not isinstance(v, Value) for v in values[1:])
         own = BUILTIN.get(primitive.name) is not primitive
@@ -305,7 +311,7 @@ class Trace(StepTracer):
             found = primitive(*given, **attributes)
         made: dict[int, Value] = {}  # by the identity of the array: a residual may be an output
 
-        def value(x: Any) -> Value | None:
+        def value(x: Operand) -> Value | None:
             array = x._data if isinstance(x, Tensor) else x
             if array is not None and id(array) not in made:
                 made[id(array)] = Value(
@@ -328,7 +334,7 @@ class Trace(StepTracer):
             self._views[whole], self._stand_ins[whole] = operation, found._data
         return whole
 
-    def _stand_in(self, v: Value, layout: bool, own: bool = False) -> Any:
+    def _stand_in(self, v: Value, layout: bool, own: bool = False) -> Array:
         """Return an array of v's shape and dtype: the array of a constant, or else zeros.
 
         layout: whether the array must have the strides that v has in an eager step; its elements
@@ -336,7 +342,8 @@ class Trace(StepTracer):
             need other floats than zeros: these are ones, and unit matrices.
         """
         if v.origin == "constant":
-            return v.array
+            array: Array = v.array
+            return array
         if not layout:
             array = np.zeros(v.shape, v.dtype)
             if own and v.dtype.kind == "f":
@@ -348,7 +355,7 @@ class Trace(StepTracer):
 
     # --- changes in place ----------------------------------------------------------------------
 
-    def _overwrite(self, target: Value, source: Any) -> None:
+    def _overwrite(self, target: Value, source: Input) -> None:
         """Replace the result `target` by the source, broadcast and cast, from now on."""
         like = partial(np.zeros, target.shape, target.dtype)
         if isinstance(source, Value):
@@ -391,10 +398,10 @@ class Trace(StepTracer):
         return fresh
 
 
-def _tensor(value: Any) -> Tensor:
+def _tensor(value: StandIn) -> Tensor:
     """Return a Tensor with a Value in place of its array."""
     return Tensor(value)
 
 
-def _checksum(array: Any) -> int:
+def _checksum(array: Array) -> int:
     return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)

@@ -5,11 +5,11 @@ followed alone.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from ...arrays import Array
+from ...types import Array
 from ..derive.derivation import Derivation
 from ..derive.steps import Step, Variable
 from .folding import FoldedVariable
@@ -97,7 +97,7 @@ class _End(NamedTuple):
 
     variable: Variable
     operand: str
-    contribution: Any
+    contribution: Array
     before: "_End | None"
 
     def path(self) -> Path:
@@ -113,8 +113,8 @@ class _End(NamedTuple):
 
 def _continued(path: _End, step: Step, reached: set[str]) -> Iterator[_End]:
     """Yield the path continued to each input of the step that is among `reached`."""
-    needs = step.record.needs
-    positions = [i for i in needs if (v := step.inputs[i]) is not None and v.name in reached]
+    wrt = step.record.wrt
+    positions = [i for i in wrt if (v := step.inputs[i]) is not None and v.name in reached]
     names = step.record.primitive.operands(len(step.inputs))
     for i, contribution in step.pull(path.variable, path.contribution, positions):
         v = step.inputs[i]
@@ -157,13 +157,13 @@ def distinct_paths(
         stops: ", ".join(name for name, call, _ in reversed(stops) if (name, call) not in common)
         for stops in together
     }
-    alike: dict[str, list[tuple[Stop, ...]]] = {}
+    namesakes: dict[str, list[tuple[Stop, ...]]] = {}
     for stops, through in own.items():
-        alike.setdefault(through, []).append(stops)
+        namesakes.setdefault(through, []).append(stops)
     found = []
     for stops, same in together.items():
         text = f"through {own[stops]}" if own[stops] else "directly"
-        if len(others := alike[own[stops]]) > 1:
+        if len(others := namesakes[own[stops]]) > 1:
             text += f", as {_differing_operand(stops, others)}"
         if len(same) > 1:
             calls = dict.fromkeys(name for name, call, _ in reversed(stops) if call is not None)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from ...arrays import Array
+from ...types import Array
 from ..derive.scopes import Scope
 from ..derive.steps import Step
 from .paths import MANY, magnitude

@@ -6,25 +6,24 @@ undoes broadcasting, casts and adds, and the derivation observes the contributio
 
 import ast
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
-from ...arrays import Array
 from ...engine.backward import Node, backward_pass, node_of
 from ...engine.tape import Record, no_grad
 from ...engine.tensor import Tensor
 from ...engine.tracer import tracing
 from ...nn.parameter import Parameter
 from ...ops import BUILTIN
-from ...ops.primitive import Primitive
-from .evaluate import FUNCTIONS, function_of, value_of
+from ...ops.primitive import Operand, Primitive
+from ...types import Array
+from .evaluate import FUNCTIONS, Values, function_of, value_of
 from .expressions import text_of
 from .identifiers import Identifiers, one_line
-from .names import Names, memory
 from .scopes import scopes_of
 from .steps import Line, Step, Variable
 from .symbolic import SymbolicTracer
+from .user_names import MemoryKey, UserNames, memory
 
 
 class Derivation:
@@ -36,7 +35,7 @@ class Derivation:
     """
 
     def __init__(
-        self, loss: Tensor, start: Tensor, given: bool, records: Sequence[Record], names: Names
+        self, loss: Tensor, start: Tensor, given: bool, records: Sequence[Record], names: UserNames
     ) -> None:
         """Derive the gradients of `loss`, whose tape is `records`, from its cotangent `start`.
 
@@ -44,10 +43,11 @@ class Derivation:
         """
         self._names, self._identifiers = names, Identifiers(FUNCTIONS)
         self._symbolic = SymbolicTracer(self._constant, self._function, self._identifiers)
-        self._of: dict[Any, Variable] = {}  # by the node of a Tensor, or the memory of a constant
-        self._results: dict[Any, Variable] = {}  # by their memory
+        # By the node of a Tensor, or the memory of a constant.
+        self._of: dict[Node | MemoryKey, Variable] = {}
+        self._results: dict[MemoryKey, Variable] = {}  # by their memory
         self.variables: list[Variable] = []
-        self.values: dict[str, Any] = {}
+        self.values: Values = {}
         self.functions: dict[str, Primitive] = {}
         with no_grad(), np.errstate(all="ignore"), tracing(self._symbolic):
             labels = _labels(loss, records, names)
@@ -108,7 +108,9 @@ class Derivation:
         self._symbolic.name(x, variable.name)
         return variable
 
-    def _variable(self, node: Any, label: str | None, kind: str, array: Array) -> Variable:
+    def _variable(
+        self, node: Node | MemoryKey, label: str | None, kind: str, array: Array
+    ) -> Variable:
         """Return a new variable, with an identifier made of its label."""
         name = self._identifiers.new(label)
         # Copies, also of results that are views, since their memory may be changed in place.
@@ -160,12 +162,12 @@ class Derivation:
         records = [step.record for step in self.steps]
         gradients = backward_pass([(loss, start)], records, True, False, observe=self._observe)
         for step in self.steps:
-            for i in step.record.needs:
+            for i in step.record.wrt:
                 total, variable = gradients.get(node_of(step.record.inputs[i])), step.inputs[i]
                 if total is not None and variable is not None:
                     self.values[variable.cotangent] = total._data
 
-    def _observe(self, record: Record, g: Any, i: int, gx: Tensor) -> None:
+    def _observe(self, record: Record, g: Operand, i: int, gx: Tensor) -> None:
         """Write down the contribution gx that a rule computes from g for input i of its record."""
         step = self._step_of[record.number]
         variable = step.inputs[i]
@@ -182,7 +184,7 @@ class Derivation:
         )
 
 
-def _labels(loss: Tensor, records: Sequence[Record], names: Names) -> dict[Node, str | None]:
+def _labels(loss: Tensor, records: Sequence[Record], names: UserNames) -> dict[Node, str | None]:
     """Return the user's names of the loss and of the records' inputs that are results, by node."""
     labels = {node_of(loss): names.of(loss)}
     for record in records:

@@ -2,56 +2,60 @@
 
 import re
 import types
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ... import ops
-from ...arrays import Array
-from ...engine.tensor import Tensor
+from ...engine.tensor import Tensor, TensorLike
 from ...errors import ArgumentError, DtypeError
 from ...functional import array_functions
+from ...ops.primitive import FORMULA_WORDS, Forward, Operand
+from ...types import Array
 
 # name = expression, or name += expression, and a remark after three spaces
 LINE = re.compile(r"\s*(?P<target>\S+) (?P<sign>=|\+=) (?P<expression>.+?)(?:   .*)?")
 CONTINUED = re.compile(r",\n {8}(?=\S)")  # where `text` has broken a line that was too long
 
+Values: TypeAlias = dict[str, Operand]  # arrays and functions, by their names in expressions
 
-def _one_hot(labels: Any, n: int) -> Array:
+
+def _one_hot(labels: ArrayLike, n: int) -> Array:
     """Return an array (len(labels), n) with a one in each row, at the label if it is a class."""
     hot: Array = np.asarray(labels)[:, None] == np.arange(n)
     return hot.astype(np.int8)  # no float is widened by int8
 
 
-def function_of(primitive: ops.Primitive) -> Callable[..., Any]:
+def function_of(primitive: ops.Primitive) -> Forward:
     """Return the primitive as expressions call it: a function that returns no residuals."""
-    if not primitive.saves:
+    if not primitive.has_residuals:
         return primitive
     return lambda *inputs, **attributes: primitive(*inputs, **attributes)[0]
 
 
-def _functions() -> dict[str, Any]:
+def _functions() -> Values:
     """Return the names that expressions may use: functions, `s_` for an index, `inf` and `nan`.
 
     The functions are primitives, and functions of ops under the names of primitives and of public
     functions.
     """
-    found: dict[str, Any] = {name: function_of(p) for name, p in ops.BUILTIN.items()}
+    found: Values = {name: function_of(p) for name, p in ops.BUILTIN.items()}
     names = [*ops.BUILTIN, *(name for name in vars(array_functions) if name[0] != "_")]
     functions = {name: getattr(ops, name) for name in names if hasattr(ops, name)}
     found |= {name: f for name, f in functions.items() if isinstance(f, types.FunctionType)}
     found["reshape"] = np.reshape  # it takes numbers, too
-    found["ones_like"] = np.ones_like
     found["astype"] = lambda a, dtype: np.asarray(a).astype(dtype)
-    return found | {"one_hot": _one_hot, "s_": np.s_, "inf": np.inf, "nan": np.nan}
+    words = (np.ones_like, _one_hot, np.s_, np.inf, np.nan)
+    return found | dict(zip(FORMULA_WORDS, words, strict=True))
 
 
 FUNCTIONS = _functions()
-_SCOPE: dict[str, Any] = {**FUNCTIONS, "__builtins__": {}}
+_SCOPE: Values = {**FUNCTIONS, "__builtins__": {}}
 
 
-def evaluate(text: str, values: Mapping[str, Any]) -> dict[str, Any]:
+def evaluate(text: str, values: Mapping[str, TensorLike | ops.Primitive]) -> Values:
     """Compute what the lines of an explanation say, in their order.
 
     text: `str()` of an explanation, or some of its lines; lines without ` = ` or ` += ` are
@@ -91,13 +95,13 @@ def evaluate(text: str, values: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: TensorLike | ops.Primitive) -> Operand:
     if isinstance(value, ops.Primitive):
         return function_of(value)
     return value._data if isinstance(value, Tensor) else np.asarray(value)
 
 
-def value_of(expression: str, values: Mapping[str, Any]) -> Any:
+def value_of(expression: str, values: Values) -> Operand:
     """Return the value of one expression. Errors: ArgumentError."""
     try:
         return eval(compile(expression, "<explanation>", "eval"), _SCOPE, values)

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...ops.primitive import TABLE, Primitive
+from ...ops.primitive import TABLE, Attributes, Operand, Primitive
+from ...types import Array
 
 INDEX = "s_"  # s_[:, 1:3] is an index by itself, as in NumPy
 
@@ -26,10 +27,10 @@ class Formula(NamedTuple):
 
 def formula_of(
     primitive: Primitive,
-    inputs: Sequence[Any],
-    attributes: Mapping[str, Any],
+    inputs: Sequence[Operand],
+    attributes: Attributes,
     operand: Callable[[int], ast.expr],
-    constant: Callable[[Any], ast.expr],
+    constant: Callable[[Array], ast.expr],
     function: Callable[[Primitive], str],
 ) -> Formula:
     """Return what the primitive computes from these inputs, as expressions.
@@ -52,6 +53,7 @@ def formula_of(
         return Formula(
             [], [ast.Subscript(whole, ast.Constant(i)) for i in range(primitive.outputs)]
         )
+    attributes = {**primitive.defaults(len(inputs)), **attributes}
     positions = {name: i for i, name in enumerate(primitive.operands(len(inputs)))}
     parts: dict[str, ast.expr] = {}
 
@@ -82,7 +84,8 @@ def text_of(node: ast.expr) -> str:
 
 def renamed(node: ast.expr, names: Mapping[str, ast.expr]) -> ast.expr:
     """Return the expression with some names replaced by expressions; functions keep theirs."""
-    return _Substitution(names.get).visit(node)  # type: ignore[no-any-return]
+    new: ast.expr = _Substitution(names.get).visit(node)
+    return new
 
 
 def replaced(node: ast.expr, old: ast.expr, new: ast.expr) -> ast.expr:
@@ -94,13 +97,14 @@ def replaced(node: ast.expr, old: ast.expr, new: ast.expr) -> ast.expr:
             same = type(node) is type(old) and text_of(node) == text
             return new if same else self.generic_visit(node)
 
-    return Replacement().visit(node)  # type: ignore[no-any-return]
+    result: ast.expr = Replacement().visit(node)
+    return result
 
 
 def names_in(node: ast.expr) -> list[str]:
     """Return the names of the variables in an expression, each once; functions are left out."""
-    called = {id(n.func) for n in ast.walk(node) if isinstance(n, ast.Call)}
-    names = [n.id for n in ast.walk(node) if isinstance(n, ast.Name) and id(n) not in called]
+    called = {n.func for n in ast.walk(node) if isinstance(n, ast.Call)}
+    names = [n.id for n in ast.walk(node) if isinstance(n, ast.Name) and n not in called]
     return list(dict.fromkeys(names))
 
 
@@ -110,12 +114,12 @@ def is_index(node: ast.AST) -> bool:
     return isinstance(whole, ast.Name) and whole.id == INDEX
 
 
-def is_number(node: ast.AST) -> bool:
+def is_numeral(node: ast.AST) -> bool:
     """Return whether the node is a number, with or without a sign."""
     return isinstance(node.operand if isinstance(node, ast.UnaryOp) else node, ast.Constant)
 
 
-def literal(value: Any, constant: Callable[[Any], ast.expr] | None) -> ast.expr:
+def literal(value: Operand, constant: Callable[[Array], ast.expr] | None) -> ast.expr:
     """Return an attribute's value as an expression; an array becomes a named constant."""
     if isinstance(value, np.ndarray) and constant is not None:
         return constant(value)
@@ -148,7 +152,7 @@ class _Copying(ast.NodeVisitor):
             return node
         return type(node)(**{k: self._visited(v) for k, v in ast.iter_fields(node)})
 
-    def _visited(self, field: Any) -> Any:
+    def _visited(self, field: object) -> object:
         if isinstance(field, list):
             return [self._visited(v) for v in field]
         return self.visit(field) if isinstance(field, ast.AST) else field
@@ -185,4 +189,4 @@ class _Substitution(_Copying):
         return ast.Call(func, [self.visit(a) for a in node.args], keywords)
 
 
-_DEFAULTS: dict[str | None, Any] = {"keepdims": False, "correction": 0.0}
+_DEFAULTS: dict[str | None, float] = {"keepdims": False, "correction": 0.0}

@@ -5,6 +5,8 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
+from ...names import Names
+
 LONGEST = 30  # characters of an identifier: a line has several
 
 
@@ -14,7 +16,7 @@ class Identifiers:
     def __init__(self, reserved: Iterable[str]) -> None:
         """Keep the `reserved` names, which are those of functions, from being used."""
         self._reserved = frozenset(reserved)
-        self._taken = set(self._reserved)
+        self._names = Names(self._reserved)
         self.count = 0  # of variables without a label
 
     def new(self, label: str | None) -> str:
@@ -25,22 +27,12 @@ class Identifiers:
         """
         self.count += label is None
         name = f"v{self.count}" if label is None else _identifier(label)
-        free = name = f"{name}_" if name in self._reserved else name
-        k = 1
-        while {free, cotangent(free)} & self._taken:
-            k += 1
-            free = f"{name}_{k}"
-        self._taken |= {free, cotangent(free)}
-        return free
+        name = f"{name}_" if name in self._reserved else name
+        return self._names.fresh_name(name, cotangent)
 
     def part(self, name: str, number: int) -> str:
         """Return the identifier of a part of step `number`'s expressions: its name and number."""
-        free, k = f"{name}{number}", 1
-        while free in self._taken:
-            k += 1
-            free = f"{name}{number}_{k}"
-        self._taken.add(free)
-        return free
+        return self._names.fresh_name(f"{name}{number}")
 
 
 def cotangent(name: str) -> str:

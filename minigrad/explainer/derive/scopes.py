@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from ...engine.tape import Record
 from .identifiers import one_line
-from .names import Names
+from .user_names import UserNames
 
 LABEL = 30  # characters of a module's name in a line of text
 
@@ -28,7 +28,7 @@ class Scope(NamedTuple):
         return self.label if len(self.label) <= LABEL else f"…{self.label[1 - LABEL :]}"
 
 
-def scopes_of(records: Sequence[Record], names: Names) -> list[tuple[Scope, ...]]:
+def scopes_of(records: Sequence[Record], names: UserNames) -> list[tuple[Scope, ...]]:
     """Return the scopes around each record, outermost first.
 
     The records that return results of a call know the call; it lasts from its time to the last of
@@ -39,8 +39,8 @@ def scopes_of(records: Sequence[Record], names: Names) -> list[tuple[Scope, ...]
     for last, record in enumerate(records, 1):
         scopes = record.scopes
         while scopes is not None:
-            module, time, scopes = scopes
-            if (module := module()) is not None:
+            reference, time, scopes = scopes
+            if (module := reference()) is not None:
                 kind = one_line(type(module).__name__)
                 first = bisect.bisect(numbers, time)
                 calls[Scope(names.of(module) or kind, kind, time)] = first, last

@@ -6,11 +6,11 @@ import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ...arrays import Array
 from ...engine.backward import grad
 from ...engine.dispatch import on_tape
 from ...engine.tape import Record
 from ...engine.tensor import Tensor
+from ...types import Array
 from .expressions import text_of
 from .identifiers import cotangent, one_line
 from .scopes import Scope
@@ -89,7 +89,7 @@ class Step:
             x if v is None else Tensor(v.value)
             for v, x in zip(self.inputs, record.inputs, strict=True)
         ]
-        for i in record.needs:
+        for i in record.wrt:
             record.inputs[i]._requires_grad = True
         _, residuals = record.primitive.unpack(record.y)
         outputs = [None if v is None else v.value for v in self.results]
@@ -120,5 +120,5 @@ class Step:
     @property
     def differentiated(self) -> list[Variable]:
         """Return the inputs that its rules contribute to; one that is used twice appears twice."""
-        found = [self.inputs[i] for i in self.record.needs]
+        found = [self.inputs[i] for i in self.record.wrt]
         return [v for v in found if v is not None]

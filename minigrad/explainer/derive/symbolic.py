@@ -5,16 +5,16 @@ The rule that computes a derivative thus writes its text as well, and the two ca
 
 import ast
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
 import numpy as np
 
-from ...arrays import Array
 from ...engine.tensor import Tensor
 from ...engine.tracer import Tracer, tracing
-from ...ops.primitive import Primitive
-from .expressions import formula_of, is_index, is_number, literal, renamed, replaced, text_of
+from ...ops.primitive import Attributes, Operand, Primitive
+from ...types import Array
+from .expressions import formula_of, is_index, is_numeral, literal, renamed, replaced, text_of
 from .identifiers import Identifiers
+from .user_names import array_of
 
 Part = tuple[str, ast.expr]  # a part of an expression that has a name of its own
 
@@ -36,12 +36,14 @@ class SymbolicTracer(Tracer):
         """Start without names. constant, function: they name an array, and a primitive."""
         self._constant, self._function, self._identifiers = constant, function, identifiers
         self._names: dict[int, str] = {}  # by the identity of a Tensor or array
-        self._made: dict[int, tuple[Primitive, Sequence[Any], dict[str, Any], int]] = {}
+        self._made: dict[int, tuple[Primitive, Sequence[Operand], Attributes, int]] = {}
         self._uses: dict[int, int] = {}
-        self._held: list[Any] = []  # keeps objects alive, so that their identities stay theirs
+        self._kept_alive: list[Operand] = []  # so that identities stay unique
         self._parts: dict[str, str] = {}  # names of parts, by the text of their expressions
 
-    def apply(self, primitive: Primitive, inputs: Sequence[Any], attributes: dict[str, Any]) -> Any:
+    def apply(
+        self, primitive: Primitive, inputs: Sequence[Operand], attributes: Attributes
+    ) -> Operand:
         """Apply the primitive, and remember what its results are made of."""
         for x in inputs:
             self._uses[id(x)] = self._uses.get(id(x), 0) + 1
@@ -50,17 +52,17 @@ class SymbolicTracer(Tracer):
         for i, y in enumerate(primitive.unpack(result)[0]):
             if y is not None:
                 self._made[id(y)] = primitive, inputs, attributes, i
-                self._held.append(y)
+                self._kept_alive.append(y)
         return result
 
     def name(self, x: Tensor | Array, name: str) -> None:
         """Give a Tensor a name; its array keeps the first name that it gets."""
         if isinstance(x, Tensor):
             self._names[id(x)] = name
-        self._names.setdefault(id(_array(x)), name)
-        self._held.append(x)
+        self._names.setdefault(id(array_of(x)), name)
+        self._kept_alive.append(x)
 
-    def expression(self, x: Any, target: str, number: int) -> tuple[list[Part], ast.expr]:
+    def expression(self, x: Operand, target: str, number: int) -> tuple[list[Part], ast.expr]:
         """Return the new parts that the expression of x needs, and the expression.
 
         x: a Tensor, array or number; target: the name that the line assigns to; number: the step's
@@ -70,15 +72,15 @@ class SymbolicTracer(Tracer):
         return parts, self._shortened(self._expression(x, number, parts), target, number, parts)
 
     def formula(
-        self, primitive: Primitive, inputs: Sequence[Any], attributes: dict[str, Any], number: int
+        self, primitive: Primitive, inputs: Sequence[Operand], attributes: Attributes, number: int
     ) -> tuple[list[Part], list[ast.expr]]:
         """Return the new parts that a primitive's outputs need, and the outputs' expressions."""
         parts: list[Part] = []
         outputs = self._formula(primitive, inputs, attributes, number, parts, None)
         return parts, [self._shortened(node, "v000", number, parts) for node in outputs]
 
-    def _expression(self, x: Any, number: int, parts: list[Part]) -> ast.expr:
-        for known in (x, _array(x)):
+    def _expression(self, x: Operand, number: int, parts: list[Part]) -> ast.expr:
+        for known in (x, array_of(x)):
             if id(known) in self._names:
                 return ast.Name(self._names[id(known)])
             if id(known) in self._made:
@@ -87,14 +89,14 @@ class SymbolicTracer(Tracer):
                 if self._uses.get(id(known), 0) > 1 and len(text_of(node)) > SHORT:
                     node = ast.Name(self._part("t", node, number, parts))
                 return node
-        x = _array(x)
+        x = array_of(x)
         return self._named_constant(x) if isinstance(x, np.ndarray) else literal(x, None)
 
     def _formula(
         self,
         primitive: Primitive,
-        inputs: Sequence[Any],
-        attributes: dict[str, Any],
+        inputs: Sequence[Operand],
+        attributes: Attributes,
         number: int,
         parts: list[Part],
         output: int | None,
@@ -105,7 +107,7 @@ class SymbolicTracer(Tracer):
         """
         named, outputs = formula_of(
             primitive,
-            [_array(x) for x in inputs],
+            [array_of(x) for x in inputs],
             attributes,
             lambda i: self._expression(inputs[i], number, parts),
             self._named_constant,
@@ -163,8 +165,4 @@ def _nested(node: ast.expr) -> list[ast.expr]:
     """Return the expressions inside this one that may get a name: no numbers and no indices."""
     kinds = (ast.BinOp, ast.UnaryOp, ast.Call, ast.Subscript, ast.Compare)
     inside = (n for n in ast.walk(node) if isinstance(n, kinds) and n is not node)
-    return [n for n in inside if not (is_index(n) or is_number(n))]
-
-
-def _array(x: Any) -> Any:
-    return x._data if isinstance(x, Tensor) else x
+    return [n for n in inside if not (is_index(n) or is_numeral(n))]

@@ -4,13 +4,14 @@ import html
 from collections.abc import Iterator
 
 from .graph import Graph, Scopes, common_scopes
+from .style import LIGHT
 
 _STYLES = {
-    "parameter": 'shape=box, style="rounded,filled", fillcolor="#d7e8fa"',
-    "input": 'shape=box, style="rounded,filled,bold", fillcolor="#d9efdc"',
+    "parameter": f'shape=box, style="rounded,filled", fillcolor="{LIGHT["parameter"]}"',
+    "input": f'shape=box, style="rounded,filled,bold", fillcolor="{LIGHT["input"]}"',
     "constant": 'shape=box, style="rounded,dashed"',
     "record": "shape=box",
-    "module": 'shape=box3d, style="filled", fillcolor="#ececec"',
+    "module": f'shape=box3d, style="filled", fillcolor="{LIGHT["module"]}"',
 }
 
 

@@ -206,15 +206,15 @@ def _route(source: Place, target: Place, layers: list[list[Place]]) -> list[Plac
 
 def _order(layers: list[list[Place]]) -> None:
     """Sort each layer by the mean position of the neighbours above, then below, then above."""
-    position: dict[int, float] = {}
+    position: dict[Place, float] = {}
 
     def sort(layer: list[Place], up: bool) -> None:
         for i, place in enumerate(layer):
-            near = [position[id(p)] for p in (place.above if up else place.below)]
-            position[id(place)] = sum(near) / len(near) if near else float(i)
-        layer.sort(key=lambda place: position[id(place)])
+            near = [position[p] for p in (place.above if up else place.below)]
+            position[place] = sum(near) / len(near) if near else float(i)
+        layer.sort(key=lambda place: position[place])
         for i, place in enumerate(layer):
-            position[id(place)] = float(i)
+            position[place] = float(i)
 
     for sweep in range(3):
         for layer in layers if sweep % 2 == 0 else reversed(layers):

@@ -40,7 +40,7 @@ _RULES = """\
 {at} .constant .box {{ fill: {constant}; stroke-dasharray: 4 3 }}
 {at} .module .box {{ fill: {module} }}
 {at} .edge {{ fill: none; stroke: {line}; stroke-width: 1.5px }}
-{at} .plain {{ stroke-dasharray: 4 3 }}
+{at} .dashed {{ stroke-dasharray: 4 3 }}
 {at} .tip {{ fill: {line}; stroke: none }}
 """
 

@@ -161,7 +161,7 @@ def curve(points: Points) -> str:
 
 def _edge(graph: Graph, i: int, path: str, tip: tuple[float, float], down: bool) -> str:
     edge, (x, y) = graph.edges[i], tip
-    kind = "edge" if edge.differentiated else "edge plain"
+    kind = "edge" if edge.differentiated else "edge dashed"
     head = "l-4 -8h8z" if down else "l-8 -4v8z"
     return (
         f'<g data-edge="{i}"><path class="{kind}" d="{path}"/>'

@@ -2,13 +2,12 @@
 
 import os
 from pathlib import Path
-from typing import Any
 
 from ...errors import DtypeError, FileError
 from ...system import write_atomically
 
 
-def write_text(path: Any, text: str, name: str) -> None:
+def write_text(path: str | os.PathLike[str], text: str, name: str) -> None:
     """Replace a file's contents by text in UTF-8; `name` is the operation that errors name.
 
     The text goes to another file, which then replaces the first, so no reader sees half of it.

@@ -2,18 +2,19 @@
 
 import base64
 import math
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from ...arrays import Array
+from ...types import Array
 from ..analysis.wording import shape_text
 
+JSON: TypeAlias = dict[str, Any]  # an object of JSON, whose values differ in type
 NUMBERS = 64  # an array with no more elements than this keeps all its numbers
 LEVELS = 127  # colours on either side of zero; -128 marks NaN and infinity
 
 
-def summary(array: Array, cells: int) -> dict[str, Any]:
+def summary(array: Array, cells: int) -> JSON:
     """Return an array's shape, statistics and heat map of at most `cells` cells, as data for JSON.
 
     A cell is the mean of a block. peak: the largest magnitude of a cell; heat: the cells, row by
@@ -32,7 +33,7 @@ def summary(array: Array, cells: int) -> dict[str, Any]:
         levels = np.where(finite, scaled, -LEVELS - 1).astype(np.int8)
         norm = np.sqrt(np.square(matrix).sum())
         known = {"min": matrix.min(), "mean": matrix.mean(), "max": matrix.max(), "norm": norm}
-    found: dict[str, Any] = {k: f"{v:.4g}" for k, v in (known | {"peak": peak}).items()}
+    found: JSON = {k: f"{v:.4g}" for k, v in (known | {"peak": peak}).items()}
     if array.size <= NUMBERS:
         found["numbers"] = [repr(x) for x in array.reshape(-1).tolist()]
     heat = base64.b64encode(levels.tobytes()).decode()

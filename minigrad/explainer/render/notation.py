@@ -8,7 +8,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 
-from ..derive.expressions import is_index, is_number
+from ..derive.expressions import is_index, is_numeral
 from ..derive.steps import Line
 
 Term = tuple[str, int]  # the markup of an expression, and its precedence
@@ -189,7 +189,7 @@ class _Typesetter(ast.NodeVisitor):
             return self.math.power(self.at(left, ATOM), self.at(right, LOOSE)), POWER
         sign, a, b, precedence = BINARY.get(kind, ("∘", POWER, POWER, SUM))
         if kind is ast.Mult:
-            sign = "·" if is_number(left) or is_number(right) else "⊙"
+            sign = "·" if is_numeral(left) or is_numeral(right) else "⊙"
             # A product that begins with a minus sign needs parentheses where its first factor does.
             precedence = min(PRODUCT, max(NEGATIVE, self.visit(left)[1]))
         return self.math.row(self.at(left, a), self.math.sign(sign), self.at(right, b)), precedence

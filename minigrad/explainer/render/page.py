@@ -12,13 +12,12 @@ import itertools
 import json
 import re
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
-from ...arrays import Array
+from ...types import Array
 from ..analysis.folding import Dataflow, Folds
-from ..analysis.paths import MAX_PATHS, distinct_paths, paths_to, totals
+from ..analysis.paths import MAX_PATHS, Path, distinct_paths, paths_to, totals
 from ..analysis.wording import count_text
 from ..derive.derivation import Derivation
 from ..derive.expressions import names_in
@@ -26,7 +25,7 @@ from ..derive.steps import Line, Step, Variable
 from ..graph.graph import Graph, call_node, graph_of
 from ..graph.layout import width_of
 from ..graph.svg import Drawing, draw
-from .heatmap import summary
+from .heatmap import JSON, summary
 from .mathml import MathML
 
 BYTES = 1_000_000  # the size of all heat maps of a page together
@@ -59,7 +58,7 @@ def page(derivation: Derivation, folds: Folds) -> str:
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], _template("page.html"))
 
 
-def embedded(data: Any) -> str:
+def embedded(data: JSON) -> str:
     """Return data as JSON that neither ends the script element around it nor begins another."""
     text = json.dumps(data, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
@@ -73,7 +72,7 @@ def _template(name: str) -> str:
 # --- the graph ----------------------------------------------------------------------------------
 
 
-def _graph(graph: Graph, drawing: Drawing, folds: Folds, flow: Dataflow) -> dict[str, Any]:
+def _graph(graph: Graph, drawing: Drawing, folds: Folds, flow: Dataflow) -> JSON:
     """Return what folding moves: places, points of edges, and frames with their folded boxes."""
     home = {d: i for i, place in drawing.layout.places.items() for d in (i, *place.docked)}
     return {
@@ -99,7 +98,7 @@ def _graph(graph: Graph, drawing: Drawing, folds: Folds, flow: Dataflow) -> dict
     }
 
 
-def _frame(graph: Graph, drawing: Drawing, i: int, folds: Folds, flow: Dataflow) -> dict[str, Any]:
+def _frame(graph: Graph, drawing: Drawing, i: int, folds: Folds, flow: Dataflow) -> JSON:
     frame, (top, bottom) = drawing.layout.frames[i], drawing.frames[i]
     last = max(frame.members, key=lambda place: place.index)
     inside = [p.index for p in frame.members]
@@ -138,7 +137,7 @@ class _Summaries:
         least, most = CELLS
         self.cells = min(most, max(least, BYTES * 3 // 4 // maps))  # base 64: 4 letters for 3 bytes
 
-    def _paths(self) -> dict[str, Any]:
+    def _paths(self) -> dict[str, list[Path]]:
         """Return the paths to parameters and inputs that the page shows, by the variable's name."""
         found, left = {}, ALL_PATHS
         for v, _, n in totals(self.derivation):
@@ -147,7 +146,7 @@ class _Summaries:
                 left -= n
         return found
 
-    def all(self, graph: Graph) -> dict[str, Any]:
+    def all(self, graph: Graph) -> JSON:
         """Return all data except the graph's."""
         node = {id(step): i for i, n in enumerate(graph.nodes) for step in n.steps}
         steps, begin = self.derivation.steps, self.derivation.begin
@@ -166,10 +165,10 @@ class _Summaries:
             "gradients": [self._gradient(v.name, n) for v, _, n in totals(self.derivation)],
         }
 
-    def _summary(self, array: Array) -> dict[str, Any]:
+    def _summary(self, array: Array) -> JSON:
         return summary(array, self.cells)
 
-    def _variable(self, v: Variable) -> dict[str, Any]:
+    def _variable(self, v: Variable) -> JSON:
         return {
             "label": v.label,
             "kind": v.kind,
@@ -178,7 +177,7 @@ class _Summaries:
             "value": self._summary(v.value),
         }
 
-    def _forward(self, step: Step, node: int) -> dict[str, Any]:
+    def _forward(self, step: Step, node: int) -> JSON:
         return {
             **_line(step.forward),
             "node": node,
@@ -188,11 +187,9 @@ class _Summaries:
             "makes": [v.name for v in step.outputs],
         }
 
-    def _backward(
-        self, node: dict[int, int], edges: dict[tuple[int, str], int]
-    ) -> list[dict[str, Any]]:
+    def _backward(self, node: dict[int, int], edges: dict[tuple[int, str], int]) -> list[JSON]:
         """Return each contribution, in the order of the backward pass, with the sum so far."""
-        found: list[dict[str, Any]] = []
+        found: list[JSON] = []
         totals: dict[str, tuple[Array, int]] = {}
         for step in reversed(self.derivation.steps):
             parts: list[Line] = []
@@ -228,7 +225,7 @@ class _Summaries:
             entry["of"] = totals[entry["target"]][1]
         return found
 
-    def _gradient(self, name: str, n: int) -> dict[str, Any]:
+    def _gradient(self, name: str, n: int) -> JSON:
         paths = self.paths.get(name, [])
         return {
             "name": name,
@@ -241,7 +238,7 @@ class _Summaries:
         }
 
 
-def _line(lines: Sequence[Line]) -> dict[str, Any]:
+def _line(lines: Sequence[Line]) -> JSON:
     return {
         "text": [line.text for line in lines],
         "maths": [_NOTATION.display(_NOTATION.line(line)) for line in lines],

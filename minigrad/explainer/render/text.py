@@ -73,7 +73,7 @@ def _folded_backward(scope: Scope, steps: Sequence[Step], flow: Dataflow) -> Ite
     """Yield the line of a folded call's rules: cotangents of inputs <- module(those of outputs)."""
     inputs = ", ".join(v.cotangent for v in flow.differentiated(steps))
     outputs = ", ".join(v.cotangent for v in flow.outputs(steps))
-    rules = counted(sum(len(step.record.needs) for step in steps), "rule")
+    rules = counted(sum(len(step.record.wrt) for step in steps), "rule")
     yield from _wrapped(f"{inputs} <- {scope.short}({outputs})", f"{scope.kind}, {rules}")
 
 

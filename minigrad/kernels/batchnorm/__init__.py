@@ -1,6 +1,6 @@
 """These kernels compute BatchNorm in closed form, forward and backward.
 
 The kernels take x, the gradient g, statistics, weight and bias, and fill arrays of the caller.
-Read dispatch.py, which explains the terms and chooses the kernel, channel.py for the arithmetic of
-one channel, then rows.py for (n, c) and planes.py for (n, c, s).
+Read entry_points.py, which explains the terms and chooses the kernel, channel.py for the
+arithmetic of one channel, then rows.py for (n, c) and planes.py for (n, c, s).
 """

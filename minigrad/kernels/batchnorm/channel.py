@@ -1,16 +1,12 @@
 """This is the arithmetic of one channel for both layouts, with sums over consecutive values.
 
-The terms are explained in dispatch.py.
+The terms are explained in entry_points.py.
 """
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
+from ...types import Array, Number
 from ..jit.decorators import device_function
-
-Array = NDArray[Any]
 
 
 def _sample_size(m: int) -> int:
@@ -21,18 +17,18 @@ def _sample_size(m: int) -> int:
     return 1 + m // 256
 
 
-def _finite(shift: Any) -> Any:
+def _finite(shift: Number) -> Number:
     """Return K, or 0 if it is not finite, so that infinite values make the mean inf, not NaN."""
     return shift if -np.inf < shift < np.inf else type(shift)(0.0)
 
 
-def _within(value: Any, like: Array) -> Any:
+def _within(value: float, like: Array) -> float:
     """Return value, or the largest number of like's dtype if a finite value exceeds it."""
     largest = np.float64(np.finfo(like.dtype).max)
     return np.copysign(largest, value) if largest < abs(value) < np.inf else value
 
 
-def _times(small: Any, factor: Any) -> Any:
+def _times(small: float, factor: float) -> float:
     """Return small * factor, or 0 if factor is not finite, since 0 * inf would be NaN."""
     return small * factor if np.isfinite(factor) else 0.0
 
@@ -132,7 +128,7 @@ gradients = device_function(_gradients, literal=True)
 # --- runs of consecutive values, the inner loops --------------------------------------------------
 
 
-def _minus(a: Any, b: float) -> Any:
+def _minus(a: Number, b: float) -> float:
     """Return a - b in float64, exact, since its callers may reorder sums."""
     return np.float64(a) - b
 

@@ -1,14 +1,12 @@
 """In BatchNorm of (n, c, s), a channel has n planes of s values; the inner loops run over planes.
 
-The terms are explained in dispatch.py. The parts of the parallel loops are groups of channels. All
-passes over a group are made one after the other, while its values are in the cache.
+The terms are explained in entry_points.py. The parts of the parallel loops are groups of channels.
+All passes over a group are made one after the other, while its values are in the cache.
 """
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
+from ...types import Array
 from ..jit.decorators import device_function, kernel
 from ..threading.parallel_for import Pool, parallel_for
 from .channel import (
@@ -21,8 +19,6 @@ from .channel import (
     running_stats,
     sample_size,
 )
-
-Array = NDArray[Any]
 
 # The number of values of a plane that are summed before they are added to the total.
 SEGMENT = 4096
@@ -204,7 +200,7 @@ backward_group = parallel_for(device_function(_backward_group, exact=True))
 def _plane_train(
     x: Array, gamma: Array, beta: Array, eps: float, relu: bool, y: Array, stats: Array, pool: Pool
 ) -> None:
-    """Compute what forward_train in dispatch.py describes."""
+    """Compute what forward_train in entry_points.py describes."""
     sums, p = np.empty((2, x.shape[1])), np.empty((3, x.shape[1]), x.dtype)
     train_group(pool, groups(x), x.size, (x, gamma, beta, eps, relu, y, stats, sums, p))
 
@@ -221,7 +217,7 @@ def _plane_eval(
     stats: Array,
     pool: Pool,
 ) -> None:
-    """Compute what forward_eval in dispatch.py describes."""
+    """Compute what forward_eval in entry_points.py describes."""
     running_stats(x, running_mean, running_var, eps, stats)
     p = np.empty((3, x.shape[1]), x.dtype)
     eval_group(pool, groups(x), x.size, (x, gamma, beta, relu, y, stats, p))
@@ -239,7 +235,7 @@ def _plane_backward(
     dbeta: Array,
     pool: Pool,
 ) -> None:
-    """Compute what backward in dispatch.py describes."""
+    """Compute what backward in entry_points.py describes."""
     sums, p = np.zeros((2, x.shape[1])), np.empty((5, x.shape[1]), x.dtype)
     arguments = g, x, y, gamma, stats, training, dx, dgamma, dbeta, sums, p
     backward_group(pool, groups(x), x.size, arguments)

@@ -1,22 +1,18 @@
 """In BatchNorm of (n, c), channels are adjacent in memory, and the inner loops run over them.
 
-The terms are explained in dispatch.py. An array is split into blocks of rows, which are the parts
-of the parallel loops. A block is split into runs: slices of one row or of several whole rows. The
-coefficients of the c channels, `p` or `shift`, are repeated to the length of a run. Forward and
+The terms are explained in entry_points.py. An array is split into blocks of rows, which are the
+parts of the parallel loops. A block is split into runs: slices of one row or of several whole rows.
+The coefficients of the c channels, `p` or `shift`, are repeated to the length of a run. Forward and
 backward each make two passes. The second pass takes the blocks in reverse order, since those that
 the first pass read last may still be in the cache.
 """
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
+from ...types import Array, Number
 from ..jit.decorators import device_function, kernel
 from ..threading.parallel_for import Pool, parallel_for, threads
 from .channel import affine, batch_stats, finite, gradients, running_stats, sample_size
-
-Array = NDArray[Any]
 
 # A block has this many rows or, if they are short, this many values. Each block has its own sums,
 # which are then added to the total.
@@ -158,7 +154,7 @@ def _row_sums(
 
 
 def _row_scale(
-    b: int, _thread: int, x: Array, p: Array, w: int, low: Any, size: int, last: int, y: Array
+    b: int, _thread: int, x: Array, p: Array, w: int, low: Number, size: int, last: int, y: Array
 ) -> None:
     """Set y to (x - p0) * p1 + p2, but at least low, for block last - b of the flat arrays.
 
@@ -210,7 +206,7 @@ row_apply = device_function(_row_apply, exact=True)
 def _row_train(
     x: Array, gamma: Array, beta: Array, eps: float, relu: bool, y: Array, stats: Array, pool: Pool
 ) -> None:
-    """Compute what forward_train in dispatch.py describes."""
+    """Compute what forward_train in entry_points.py describes."""
     n, c = x.shape
     rows = block_rows(c)
     k = count_blocks(n, rows)
@@ -238,7 +234,7 @@ def _row_eval(
     stats: Array,
     pool: Pool,
 ) -> None:
-    """Compute what forward_eval in dispatch.py describes."""
+    """Compute what forward_eval in entry_points.py describes."""
     c = x.shape[1]
     w = run_length(c, min(RUN, x.size // RUNS))
     p = np.empty((3, w + GAP), x.dtype)
@@ -348,7 +344,7 @@ def _row_backward(
     dbeta: Array,
     pool: Pool,
 ) -> None:
-    """Compute what backward in dispatch.py describes."""
+    """Compute what backward in entry_points.py describes."""
     n, c = x.shape
     rows = block_rows(c)
     size, k = rows * c, count_blocks(n, rows)

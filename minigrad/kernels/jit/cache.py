@@ -32,29 +32,32 @@ import io
 import pickle
 import sys
 import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numba
-from numba.core import config, event, serialize
+from numba.core import compiler, config, event, serialize
 from numba.core.caching import NullCache
-from numba.core.compiler import CompileResult
 from numba.core.environment import Environment
 from numba.core.runtime.nrt import rtsys
 
 from .blas import load_blas
 from .cache_files import KERNELS, directories, write
-from .external_calls import called_by, load_called
+from .external_calls import Call, called_by, load_called
 from .message import CompileListener, Message
+from .numba_types import Codegen, CompileResult, Context, Dispatcher, Signature, Untyped
 
-_dumps: Any = serialize.dumps  # not typed by Numba
-_rebuild: Any = CompileResult._rebuild
+_dumps: Untyped = serialize.dumps
+_rebuild: Untyped = compiler.CompileResult._rebuild
+
+# What an entry holds: the external calls of the code, and the parts of Numba's CompileResult.
+Entry = tuple[list[Call], tuple[object, ...]]
 
 # Numba's settings that change machine code.
 SETTINGS = ("BOUNDSCHECK", "OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "DEBUGINFO_DEFAULT")
 
 
-def _count_parameters(method: Any) -> int:
+def _count_parameters(method: Callable[..., object]) -> int:
     return len(inspect.signature(method).parameters)
 
 
@@ -84,7 +87,7 @@ class DiskCache(NullCache):
     No fault of the cache raises an error: the kernel is compiled instead, and at worst not saved.
     """
 
-    def __init__(self, dispatcher: Any) -> None:
+    def __init__(self, dispatcher: Dispatcher) -> None:
         function, options = dispatcher.py_func, dispatcher.targetoptions
         self.name = f"{function.__module__}.{function.__qualname__}"
         # The order of a set of strings differs between processes.
@@ -104,7 +107,7 @@ class DiskCache(NullCache):
         """Stop loading and saving; Dispatcher.recompile calls this after globals have changed."""
         self._enabled = False
 
-    def load_overload(self, sig: Any, target_context: Any) -> Any:
+    def load_overload(self, sig: Signature, target_context: Context) -> CompileResult | None:
         """Return the kernel compiled for `sig`, or None if no valid entry is found."""
         with contextlib.suppress(Exception):
             name = self._file(sig, target_context.codegen())
@@ -121,7 +124,7 @@ class DiskCache(NullCache):
         load_blas()  # otherwise the compiler imports all of SciPy
         return None
 
-    def save_overload(self, sig: Any, data: Any) -> None:
+    def save_overload(self, sig: Signature, data: CompileResult) -> None:
         """Save a CompileResult in the first writable folder, or warn once in a process."""
         if not self._enabled:
             return
@@ -149,7 +152,7 @@ class DiskCache(NullCache):
             errors.append(error)
         _warn_once("; ".join(map(str, errors)))
 
-    def _file(self, sig: Any, codegen: Any) -> str:
+    def _file(self, sig: Signature, codegen: Codegen) -> str:
         """Return the file name, which depends on the kernel, its signature, options and machine.
 
         It does not depend on sources and versions, so that a new version replaces the file.
@@ -161,11 +164,12 @@ class DiskCache(NullCache):
         readable = "".join(c if c.isalnum() or c in "._" else "_" for c in self.name)
         return f"{readable[-80:]}-{hashlib.sha256(key.encode()).hexdigest()[:24]}.nbc"
 
-    def _read(self, path: Path) -> Any:
+    def _read(self, path: Path) -> Entry:
         content = path.read_bytes()
         if content[:32] != _digest(self._stamp, content[32:]):
             raise ValueError(f"{path} is broken, or was made from other sources")
-        return _Unpickler(io.BytesIO(content[32:])).load()
+        entry: Entry = _Unpickler(io.BytesIO(content[32:])).load()
+        return entry
 
 
 class _Unpickler(pickle.Unpickler):
@@ -174,12 +178,12 @@ class _Unpickler(pickle.Unpickler):
     Numba would import them, and SciPy with its own modules.
     """
 
-    def find_class(self, module: str, name: str) -> Any:
+    def find_class(self, module: str, name: str) -> object:
         """Return an object that the entry refers to by name."""
         return _environment if name == "_rebuild_env" else super().find_class(module, name)
 
 
-def _environment(module: str, constants: Any, name: str) -> Any:
+def _environment(module: str, constants: Sequence[object], name: str) -> Environment:
     """Return the environment of a function, with its constants.
 
     If the module of the function is imported, the environment has its globals, too.
@@ -209,7 +213,7 @@ def _warn_once(reason: str) -> None:
 
 
 LISTENER = CompileListener(Message(), DiskCache)
-_register: Any = event.register  # not typed by Numba
+_register: Untyped = event.register
 _register("numba:compile", LISTENER)
 
 for _method in ("load_overload", "save_overload"):

@@ -10,6 +10,7 @@ import numba
 import numpy as np
 
 from .interrupts import defer_interrupts
+from .numba_types import Dispatcher
 
 try:
     from . import external_calls
@@ -21,14 +22,14 @@ try:
 except (AttributeError, ImportError):
     Inlined = None  # type: ignore[assignment, misc]
 
-F = TypeVar("F", bound=Callable[..., Any])
+F = TypeVar("F", bound=Callable[..., object])
 
 # Allowed: fused multiply-add, reordering of sums, ignoring the sign of zero, x / c as x * (1 / c).
 # Not allowed: "nnan" and "ninf", with which LLVM assumes that there is no NaN or inf.
 FASTMATH = {"contract", "reassoc", "nsz", "arcp"}
 
 # All kernels by dotted name, for name_of, minigrad.warmup and tests.
-KERNELS: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
+KERNELS: weakref.WeakValueDictionary[str, Dispatcher] = weakref.WeakValueDictionary()
 
 
 def kernel(
@@ -58,7 +59,7 @@ def kernel(
     return compiled
 
 
-def name_of(function: Any) -> str | None:
+def name_of(function: object) -> str | None:
     """Return the name of a kernel in KERNELS, or None if the function is no kernel."""
     name = f"{getattr(function, '__module__', None)}.{getattr(function, '__qualname__', None)}"
     return name if KERNELS.get(name) is function else None
@@ -101,12 +102,7 @@ def external(kernel: F) -> F:
     return external_calls.external(kernel)  # type: ignore[no-any-return]
 
 
-def plain(a: Any) -> Any:
-    """Return a, or a copy that is writeable and in C order, as kernels require."""
-    return a if a.flags.carray else a.copy()
-
-
-def _save_on_disk(dispatcher: Any) -> None:
+def _save_on_disk(dispatcher: Dispatcher) -> None:
     if DiskCache is not None and hasattr(dispatcher, "_cache"):
         dispatcher._cache = DiskCache(dispatcher)
     elif dispatcher.py_func.__module__ in sys.modules:  # where Numba finds an entry's globals

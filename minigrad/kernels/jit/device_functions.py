@@ -7,26 +7,27 @@ The module overrides undocumented methods of Numba, checked with 0.61 and 0.68. 
 missing, importing the module fails, and decorators.py compiles device functions as Numba does.
 """
 
-from typing import Any
+from types import FunctionType
 
 import numba.core.codegen
 import numba.core.compiler
 
-# Not typed by Numba.
-_Library: Any = numba.core.codegen.JITCodeLibrary
-_Compiler: Any = numba.core.compiler.Compiler
+from .numba_types import Codegen, CompileResult, Untyped
+
+_Library: Untyped = numba.core.codegen.JITCodeLibrary
+_Compiler: Untyped = numba.core.compiler.Compiler
 
 
 class _Codegen:
     """Numba's code generator without environments, which only code that Python calls needs."""
 
-    def __init__(self, codegen: Any) -> None:
+    def __init__(self, codegen: Codegen) -> None:
         self._codegen = codegen
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         return getattr(self._codegen, name)
 
-    def set_env(self, _name: str, _environment: Any) -> None:
+    def set_env(self, _name: str, _environment: object) -> None:
         """Do nothing, since there is no machine code that could read the environment."""
 
 
@@ -34,7 +35,7 @@ class _Lowered(_Library):  # type: ignore[misc]
     """A library that holds a function in LLVM's language; kernels link it in."""
 
     @property
-    def codegen(self) -> Any:
+    def codegen(self) -> _Codegen:
         return _Codegen(self._codegen)
 
     def _optimize_final_module(self) -> None:
@@ -53,7 +54,7 @@ class _Lowered(_Library):  # type: ignore[misc]
 class Inlined(_Compiler):  # type: ignore[misc]
     """Numba's compiler for device functions, for the option `pipeline_class`."""
 
-    def compile_extra(self, function: Any) -> Any:
+    def compile_extra(self, function: FunctionType) -> CompileResult:
         """Compile the function into a library that has no machine code."""
         codegen = self.state.targetctx.codegen()
         self.state.library = _Lowered(codegen, function.__qualname__)

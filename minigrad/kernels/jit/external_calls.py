@@ -7,23 +7,36 @@ kernels that its code calls.
 """
 
 from collections.abc import Iterable
-from typing import Any
 
 import numba.core.cgutils
 import numba.core.codegen
 from numba.extending import intrinsic
 
-types: Any = numba.types  # not typed by Numba, like the next two
-cgutils: Any = numba.core.cgutils
-llvm: Any = vars(numba.core.codegen)["ll"]  # llvmlite's, which comes with Numba
+from .numba_types import (
+    Builder,
+    Context,
+    Dispatcher,
+    Intrinsic,
+    Library,
+    NumbaType,
+    Signature,
+    TypingContext,
+    Untyped,
+    Value,
+    Values,
+)
 
-Call = tuple[str, tuple[Any, ...]]  # the name of a kernel and the types of its arguments
+types: Untyped = numba.types
+cgutils: Untyped = numba.core.cgutils
+llvm: Untyped = vars(numba.core.codegen)["ll"]  # llvmlite's, which comes with Numba
 
-_kernels: dict[str, Any] = {}
-_symbols: dict[str, tuple[Call, Any]] = {}  # each with its machine code, to keep that alive
+Call = tuple[str, tuple[NumbaType, ...]]  # the name of a kernel and the types of its arguments
+
+_kernels: dict[str, Dispatcher] = {}
+_symbols: dict[str, tuple[Call, Library]] = {}  # each with its machine code, to keep that alive
 
 
-def external(kernel: Any) -> Any:
+def external(kernel: Dispatcher) -> Dispatcher:
     """Return a version of the kernel that compiled callers call by its symbol.
 
     An exception in the kernel, such as MemoryError, is raised in the caller, too.
@@ -31,12 +44,12 @@ def external(kernel: Any) -> Any:
     name = f"{kernel.py_func.__module__}.{kernel.py_func.__qualname__}"
     _kernels[name] = kernel
 
-    def call(_typing: Any, *arguments: Any) -> Any:
+    def call(_typing: TypingContext, *arguments: NumbaType) -> Intrinsic:
         kinds = tuple(types.unliteral(argument) for argument in arguments)
         symbol = _symbol((name, kinds))
         result = kernel.overloads[kinds].signature.return_type
 
-        def generate(context: Any, builder: Any, _signature: Any, packed: Any) -> Any:
+        def generate(context: Context, builder: Builder, _: Signature, packed: Values) -> Value:
             values = cgutils.unpack_tuple(builder, packed[0])
             convention = context.call_conv
             function_type = convention.get_function_type(result, kinds)
@@ -48,12 +61,12 @@ def external(kernel: Any) -> Any:
 
         return result(types.StarArgTuple.from_types(kinds)), generate
 
-    called: Any = intrinsic(call)
+    called: Dispatcher = intrinsic(call)
     called.in_python = kernel
     return called
 
 
-def called_by(library: Any) -> list[Call]:
+def called_by(library: Library) -> list[Call]:
     """Return the external calls in a library that was just compiled."""
     names = (function.name for function in library._final_module.functions)
     return [_symbols[name][0] for name in names if name in _symbols]

@@ -4,7 +4,7 @@ import contextlib
 import signal
 import threading
 from collections.abc import Iterator
-from typing import Any
+from types import FrameType
 
 
 @contextlib.contextmanager
@@ -17,7 +17,7 @@ def defer_interrupts() -> Iterator[None]:
     if not callable(handler) or threading.current_thread() is not threading.main_thread():
         yield
         return
-    deferred: list[tuple[Any, Any]] = []
+    deferred: list[tuple[int, FrameType | None]] = []
     signal.signal(signal.SIGINT, lambda *arguments: deferred.append(arguments))
     try:
         yield

@@ -4,9 +4,9 @@ import contextlib
 import sys
 import threading
 import time
-from typing import Any
 
 from numba.core import event
+from numba.core.event import Event
 
 
 class Message:
@@ -58,15 +58,15 @@ class CompileListener(event.Listener):
     def __init__(self, message: Message, cache: type) -> None:
         self.message, self._cache = message, cache
 
-    def on_start(self, event: Any) -> None:
+    def on_start(self, event: Event) -> None:
         """Begin the message; Numba calls this before it compiles, and holds its lock."""
         if self._is_kernel(event):
             self.message.begin()
 
-    def on_end(self, event: Any) -> None:
+    def on_end(self, event: Event) -> None:
         """End the message; Numba calls this after it has compiled a function, or failed to."""
         if self._is_kernel(event):
             self.message.end()
 
-    def _is_kernel(self, event: Any) -> bool:
+    def _is_kernel(self, event: Event) -> bool:
         return isinstance(getattr(event.data["dispatcher"], "_cache", None), self._cache)

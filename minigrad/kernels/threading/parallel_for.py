@@ -9,7 +9,8 @@ of a range, so no thread waits for a worker that wakes late. A pool runs one loo
 caller that finds it busy runs its loop alone.
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import TypeAlias
 
 import numba
 import numpy as np
@@ -18,9 +19,25 @@ from numba.core import cgutils as untyped_cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from ..jit.decorators import device_function, kernel
+from ...types import Array, Number
+from ..jit.decorators import F, device_function, kernel
+from ..jit.numba_types import (
+    Builder,
+    Context,
+    Dispatcher,
+    Intrinsic,
+    NumbaType,
+    Signature,
+    TypingContext,
+    Untyped,
+    Value,
+    Values,
+)
 
-Pool = NDArray[np.int64]
+Pool: TypeAlias = NDArray[np.int64]
+Arguments: TypeAlias = tuple[Array | Number, ...]  # what a loop passes on to each part
+Part: TypeAlias = Callable[..., None]  # takes the number of the part, the thread, and Arguments
+Loop: TypeAlias = Callable[[Pool, int, int, Arguments], None]
 # A pool without threads: the caller runs every part.
 SERIAL: Pool = np.zeros(0, np.int64)
 
@@ -69,17 +86,17 @@ def _threads(pool: Pool) -> int:
     return 1 if pool.size == 0 else 1 + pool[WORKERS]
 
 
-def serial_for(function: Any) -> Any:
+def serial_for(function: Part) -> Loop:
     """Return the loop of `parallel_for` in plain Python, without threads."""
 
-    def loop(_pool: Pool, parts: int, _elements: int, arguments: Any) -> None:
+    def loop(_pool: Pool, parts: int, _elements: int, arguments: Arguments) -> None:
         for i in range(parts):
             function(i, 0, *arguments)
 
     return loop
 
 
-def parallel_for(function: Any) -> Any:
+def parallel_for(function: Part) -> Loop:
     """Return loop(pool, parts, elements, arguments), a device function.
 
     It runs function(part, thread, *arguments) once per part on whichever workers are free; thread 0
@@ -89,7 +106,7 @@ def parallel_for(function: Any) -> Any:
     if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
         return serial_for(function)
 
-    def run_parts(pool: Pool, parts: int, arguments: Any, thread: int) -> None:
+    def run_parts(pool: Pool, parts: int, arguments: Arguments, thread: int) -> None:
         n = pool[WORKERS] + 1
         for i in range(n):
             owner = thread + i if thread + i < n else thread + i - n
@@ -101,7 +118,7 @@ def parallel_for(function: Any) -> Any:
 
     publish = _publishing(device_function(_named_after(function, run_parts)))
 
-    def loop(pool: Pool, parts: int, elements: int, arguments: Any) -> None:
+    def loop(pool: Pool, parts: int, elements: int, arguments: Arguments) -> None:
         if pool.size == 0 or parts < 2 or not begin(pool, elements):
             for i in range(parts):
                 function(i, 0, *arguments)
@@ -122,7 +139,7 @@ def parallel_for(function: Any) -> Any:
     return device_function(_named_after(function, loop))
 
 
-def _named_after(function: Any, inner: Any) -> Any:
+def _named_after(function: Dispatcher, inner: F) -> F:
     """Name an inner function after the function of a loop, and return the inner function.
 
     Without this, the inner functions of all loops would have one name. Numba would distinguish them
@@ -174,21 +191,25 @@ def _serve(pool: Pool, worker: int) -> None:
 # --- instructions that Numba lacks ----------------------------------------------------------------
 
 
-def _place(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+def _place(context: Context, builder: Builder, signature: Signature, arguments: Values) -> Value:
     """Return the address of arguments[0][arguments[1]]."""
     array = context.make_array(signature.args[0])(context, builder, arguments[0])
     return builder.gep(array.data, [arguments[1]])
 
 
-def _atomic(operation: str) -> Any:
+def _atomic(operation: str) -> Dispatcher:
     """Return f(pool, i, value): an atomic operation on pool[i], which returns the old value.
 
     Reads and writes are never moved across it.
     """
 
     @intrinsic
-    def atomic(_context: Any, pool: Any, _i: Any, _value: Any) -> Any:
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    def atomic(
+        _context: TypingContext, pool: NumbaType, _i: NumbaType, _value: NumbaType
+    ) -> Intrinsic:
+        def generate(
+            context: Context, builder: Builder, signature: Signature, arguments: Values
+        ) -> Value:
             place = _place(context, builder, signature, arguments)
             return builder.atomic_rmw(operation, place, arguments[2], "seq_cst")
 
@@ -198,16 +219,18 @@ def _atomic(operation: str) -> Any:
 
 
 @intrinsic
-def _load(_context: Any, pool: Any, _i: Any) -> Any:
+def _load(_context: TypingContext, pool: NumbaType, _i: NumbaType) -> Intrinsic:
     """Return pool[i] by an atomic read, which sees what other threads wrote."""
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    def generate(
+        context: Context, builder: Builder, signature: Signature, arguments: Values
+    ) -> Value:
         return builder.load_atomic(_place(context, builder, signature, arguments), "seq_cst", 8)
 
     return types.int64(pool, types.int64), generate
 
 
-cgutils: Any = untyped_cgutils
+cgutils: Untyped = untyped_cgutils
 ir = cgutils.ir  # llvmlite's, which comes with Numba
 POINTER, INT64 = ir.IntType(8).as_pointer(), ir.IntType(64)
 # The type of all called functions. The result is ignored, and a function with one parameter ignores
@@ -216,10 +239,12 @@ C_FUNCTION = ir.FunctionType(ir.VoidType(), [POINTER, INT64])
 
 
 @intrinsic
-def _call(_context: Any, _function: Any, _argument: Any, _number: Any) -> Any:
+def _call(
+    _context: TypingContext, _function: NumbaType, _argument: NumbaType, _number: NumbaType
+) -> Intrinsic:
     """Call the C function at an address with another address and a number."""
 
-    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+    def generate(_: Context, builder: Builder, _signature: Signature, arguments: Values) -> Value:
         function = builder.inttoptr(arguments[0], C_FUNCTION.as_pointer())
         builder.call(function, [builder.inttoptr(arguments[1], POINTER), arguments[2]])
         return ir.Constant(INT64, 0)
@@ -227,7 +252,7 @@ def _call(_context: Any, _function: Any, _argument: Any, _number: Any) -> Any:
     return types.int64(types.int64, types.int64, types.int64), generate
 
 
-def _publishing(run_parts: Any) -> Any:
+def _publishing(run_parts: Dispatcher) -> Dispatcher:
     """Return publish(pool, parts, arguments), which makes a loop available to the workers.
 
     After that, pool[FUNCTION](pool[ARGUMENT], thread) calls run_parts(pool, parts, arguments,
@@ -235,11 +260,13 @@ def _publishing(run_parts: Any) -> Any:
     """
 
     @intrinsic
-    def publish(typing: Any, pool: Any, parts: Any, arguments: Any) -> Any:
+    def publish(
+        typing: TypingContext, pool: NumbaType, parts: NumbaType, arguments: NumbaType
+    ) -> Intrinsic:
         kinds = pool, types.int64, arguments
         signature = types.Dispatcher(run_parts).get_call_type(typing, (*kinds, types.int64), {})
 
-        def generate(context: Any, builder: Any, _signature: Any, values: Any) -> Any:
+        def generate(context: Context, builder: Builder, _: Signature, values: Values) -> Value:
             compiled = run_parts.get_compile_result(signature)
             context.active_code_library.add_linking_library(compiled.library)
             struct = ir.LiteralStructType([value.type for value in values])
@@ -263,9 +290,9 @@ def _publishing(run_parts: Any) -> Any:
     return publish
 
 
-fetch_add: Any = _atomic("add")
-exchange: Any = _atomic("xchg")
-atomic_load: Any = _load
-call_address: Any = _call
+fetch_add: Dispatcher = _atomic("add")
+exchange: Dispatcher = _atomic("xchg")
+atomic_load: Dispatcher = _load
+call_address: Dispatcher = _call
 threads, begin = device_function(_threads), device_function(_begin)
 serve = kernel(_serve)

@@ -1,23 +1,18 @@
-"""Alias analysis for codegen decides which results are views, and what is left to NumPy.
+"""In generated code, some results are views of other arrays; Views decides which.
 
-ir/aliasing.py, for passes, finds what may share memory; this module decides what does share it.
+ir/may_alias.py tells passes which Values may share memory, before this is decided.
 """
 
 from ... import ops
 from ...ops.index_steps import is_one_step
 from ..ir.program import Operation, Program, Value
-from .calls import lines_of
+from .calls import runs_in_numpy
 from .fusion import iteration_shape
 from .indexing import VIEWS
 
 
-def is_python(operation: Operation) -> bool:
-    """Return whether NumPy runs the operation, since generated code has no loop or call for it."""
-    return iteration_shape(operation) is None and lines_of(operation, lambda _, like="": "") is None
-
-
-class Aliases:
-    """Aliases knows the results that are views; `of` has the operation that makes each view."""
+class Views:
+    """Views knows the results that are views; `of` has the operation that makes each view."""
 
     def __init__(self, program: Program) -> None:
         self._program = program
@@ -29,7 +24,7 @@ class Aliases:
         self.of: dict[Value, Operation] = {}
         self._root: dict[Value, Value] = {}
         for operation in program.operations:
-            if self._is_alias(operation):
+            if self._is_view(operation):
                 self.of[operation.makes[0]] = operation
                 self._root[operation.makes[0]] = self.root(operation.inputs[0])
 
@@ -37,7 +32,7 @@ class Aliases:
         """Return the Value whose memory v has; for a Value that is no view, v itself."""
         return self._root.get(v, v)
 
-    def _is_alias(self, op: Operation) -> bool:
+    def _is_view(self, op: Operation) -> bool:
         if op.name not in VIEWS or not op.makes:
             return False
         (source, *arrays), (target,), index = op.inputs, op.makes, op.attributes.get("index")
@@ -49,15 +44,17 @@ class Aliases:
             return False  # loops would read elements that they have overwritten
         if op.what is ops.TABLE["reshape"] or row:
             return self.root(source).origin != "argument" or self._inside(target)
-        plain = op.attributes.get("axes") == (1, 0)
+        is_transpose = op.attributes.get("axes") == (1, 0)
         # Loops can read arrays in any order, and products can read a transpose.
-        fine = all(iteration_shape(r) is not None or (plain and _is_product(r)) for r in readers)
-        return fine and self._inside(target)
+        readable = all(
+            iteration_shape(r) is not None or (is_transpose and _is_product(r)) for r in readers
+        )
+        return readable and self._inside(target)
 
     def _inside(self, v: Value) -> bool:
         """Return whether only generated code reads v."""
         readers = self._readers.get(v, [])
-        return v not in self._wanted and not any(map(is_python, readers))
+        return v not in self._wanted and not any(map(runs_in_numpy, readers))
 
 
 def _is_product(operation: Operation) -> bool:

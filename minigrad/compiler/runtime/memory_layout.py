@@ -1,4 +1,4 @@
-"""Layout places pieces in a block of memory; pieces may overlap if their lives do not."""
+"""Memory layout places pieces in a block of memory; pieces may overlap if their lives do not."""
 
 from collections.abc import Sequence
 

@@ -1,11 +1,11 @@
 """Generated code casts floats to integers only where its results are those of NumPy."""
 
 import functools
-from typing import Any
 
 import numpy as np
 
 from ...kernels import codegen_runtime
+from ...types import DType
 
 # Floats around the ends of the range of each integer dtype, and far beyond.
 _EDGES = [
@@ -18,7 +18,7 @@ _EDGES = [
 
 
 @functools.cache
-def casts_as_numpy(source: Any, target: Any) -> bool:
+def casts_as_numpy(source: DType, target: DType) -> bool:
     """Return whether generated code converts floats of dtype `source` to integers of dtype `target`
     exactly as NumPy does on this machine.
 

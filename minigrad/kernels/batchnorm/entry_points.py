@@ -20,15 +20,11 @@ in order, and planes channel by channel. So the bits are the same for any number
 vectorises the loops over channels (rows.py) and over space (planes.py).
 """
 
-from typing import Any
-
-from numpy.typing import NDArray
-
+from ...types import Array
 from ..threading.pool import pool_for
 from .planes import plane_backward, plane_eval, plane_train
 from .rows import row_backward, row_eval, row_train
 
-Array = NDArray[Any]
 MEAN, VAR = 4, 3  # rows of stats
 
 
@@ -38,10 +34,9 @@ def forward_train(
     """Compute y = gamma * (x - mean) / sqrt(var + eps) + beta, or max(y, 0) if relu, and stats."""
     if not x.size:
         stats.fill(0.0)
-    elif x.ndim == 3:
-        plane_train(x, gamma, beta, eps, relu, y, stats, pool_for(x.size))
     else:
-        row_train(x, gamma, beta, eps, relu, y, stats, pool_for(x.size))
+        train = plane_train if x.ndim == 3 else row_train
+        train(x, gamma, beta, eps, relu, y, stats, pool_for(x.size))
 
 
 def forward_eval(
@@ -56,11 +51,8 @@ def forward_eval(
     stats: Array,
 ) -> None:
     """Compute y and stats like forward_train, but with running_mean and running_var."""
-    constants = gamma, beta, running_mean, running_var, eps
-    if x.ndim == 3:
-        plane_eval(x, *constants, relu, y, stats, pool_for(x.size))
-    else:
-        row_eval(x, *constants, relu, y, stats, pool_for(x.size))
+    evaluate = plane_eval if x.ndim == 3 else row_eval
+    evaluate(x, gamma, beta, running_mean, running_var, eps, relu, y, stats, pool_for(x.size))
 
 
 def backward(
@@ -84,7 +76,6 @@ def backward(
     if not x.size:
         dgamma.fill(0)
         dbeta.fill(0)
-    elif x.ndim == 3:
-        plane_backward(g, x, y, gamma, stats, training, dx, dgamma, dbeta, pool_for(x.size))
     else:
-        row_backward(g, x, y, gamma, stats, training, dx, dgamma, dbeta, pool_for(x.size))
+        differentiate = plane_backward if x.ndim == 3 else row_backward
+        differentiate(g, x, y, gamma, stats, training, dx, dgamma, dbeta, pool_for(x.size))

@@ -1,6 +1,7 @@
-"""Alias analysis for passes finds which Values of a program may share memory.
+"""Passes ask which Values may share memory; they must not move a read across a change of it.
 
-codegen/aliases.py decides which Values are views in generated code.
+codegen/views.py decides later which results are views in generated code. That is a part of what may
+alias: a view that loops cannot read becomes a copy.
 """
 
 from collections.abc import Sequence
@@ -8,8 +9,8 @@ from collections.abc import Sequence
 from .program import Operation, Value
 
 
-class Views:
-    """Views knows which Values may be views of others, and whose memory updates change."""
+class MayAlias:
+    """MayAlias knows which Values may share memory, and whose memory updates change."""
 
     def __init__(self, operations: Sequence[Operation]) -> None:
         self._root: dict[Value, Value] = {}

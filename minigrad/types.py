@@ -1,0 +1,12 @@
+"""Types that the signatures of all layers name."""
+
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array: TypeAlias = NDArray[Any]  # an array of any dtype; arrays.py says which ones are supported
+DType: TypeAlias = np.dtype[Any]
+Shape: TypeAlias = tuple[int, ...]
+# One element of an array, or a number of Python.
+Number: TypeAlias = float | np.floating[Any] | np.integer[Any]

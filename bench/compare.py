@@ -24,7 +24,7 @@ from bench.problems import NETS, SHAPES, make_problem
 from bench.workloads import FACTORIES, WITHOUT_NORM, available
 
 DESCRIPTION = "Compare minigrad with the installed peers; without a command it runs `steps`."
-NAMED = [net for net in NETS if NETS[net].norm]  # the nets that every commit has
+NAMED = ["tiny", "digits", "mnist", "wide"]  # the nets that every commit has
 
 
 def those_available(names: Sequence[str]) -> list[str]:

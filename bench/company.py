@@ -132,7 +132,8 @@ def compare_company(
         thread; otherwise the environment stays as it is.
     """
     variables = ONE_THREAD if one_thread else {}
-    print(f"{'':36}{'alone':>10}" + "".join(f"{s:>16}{'/ alone':>8}" for s in SITUATIONS[1:]))
+    heads = "".join(f"{situation:>16}{'/ alone':>8}{'(means)':>9}" for situation in SITUATIONS[1:])
+    print(f"{'':36}{'alone':>10}{heads}")
     result: dict[str, Any] = {}
     threads: dict[str, Any] = {}
     for net in nets:
@@ -166,6 +167,10 @@ def _summary(rounds: list[dict[str, list[float]]]) -> dict[str, Any]:
 
 
 def _line(row: dict[str, Any]) -> str:
-    others = (row[situation] for situation in SITUATIONS[1:])
-    figures = "".join(f"{one['median_us']:>16,.0f}{one['median_ratio']:>8.1f}" for one in others)
-    return f"{row['alone']['median_us']:>10,.0f}{figures}"
+    """Return the medians and their ratios; ratios of means tell of stalls that medians hide."""
+    line = f"{row['alone']['median_us']:>10,.0f}"
+    for situation in SITUATIONS[1:]:
+        one = row[situation]
+        means = f"({one['mean_ratio']:.1f})"
+        line += f"{one['median_us']:>16,.0f}{one['median_ratio']:>8.1f}{means:>9}"
+    return line

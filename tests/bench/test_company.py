@@ -79,6 +79,16 @@ def test_ratios_are_of_the_same_round(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [row[s]["median_ratio"] for s in company.SITUATIONS] == [1.0, 2.0, 1.0]
 
 
+def test_a_stall_that_the_median_hides_is_shown(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steps = {"alone": [1e-3], "two trainings": [1e-3], "busy core": [1e-3, 1e-3, 1e-3, 5e-3]}
+    monkeypatch.setattr(company, "_round", lambda *given: (steps, {}))
+    company.compare_company(["tiny"], ["torch"], 1, 1.0, one_thread=False)
+    line = capsys.readouterr().out.splitlines()[-1].split()
+    assert line == ["tiny", "torch", "1,000", *("1,000", "1.0", "(1.0)"), "1,000", "1.0", "(2.0)"]
+
+
 @pytest.mark.exhaustive
 def test_trainings_in_processes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "run.json"

@@ -17,7 +17,8 @@ from ...kernels.threading.pool import current_pool
 from ...ops.inplace import Update
 from ...ops.primitive import Operand
 from ...optim.live_state import LiveNumbers, LiveState
-from ...optim.optimizer import Optimizer, Rule
+from ...optim.optimizer import Optimizer
+from ...optim.rule import Rule
 from ...types import Array
 from ..codegen.function import Code
 from ..codegen.module import emit
@@ -145,7 +146,7 @@ class Executable:
         """Return the user's Tensors: those of states, and others that the captures have found."""
         return list(dict.fromkeys((*self._owners.values(), *self.captured)))
 
-    def changed_constants(self) -> list[Any]:
+    def changed_constants(self) -> list[Array]:
         """Return the NumPy arrays from outside that a call changes in place."""
         return [self.memory.outer(v) for v in self._changed if v.origin == "constant"]
 

@@ -210,7 +210,7 @@ class Captures:
             self._run(function)
         self._drain()
 
-    def _global(self, space: dict[str, Any], name: str) -> None:
+    def _global(self, space: Space, name: str) -> None:
         """Capture what a function finds under a name in its globals or else in `builtins`."""
         found = self.guards.item(space, name)
         if found is ABSENT:

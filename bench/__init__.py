@@ -2,5 +2,5 @@
 
 `pytest bench` measures each library, and `python -m bench.compare` compares them.
 `python -m bench.numba_ground` measures the gain from the kernels' own cache, inliner and thread
-pool. Read workloads.py first: it has the training steps.
+pool. Read problems.py first, which has the nets, then workloads.py, which has the training steps.
 """

@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench import first
+from bench.process import call
 
 ROOT = Path(__file__).parents[1]
 SETTLE, BURST = 0.03, 0.05  # seconds: between turns, and of timed calls in one turn
@@ -85,11 +85,11 @@ class Commit:
         """Return the seconds of the first two calls of a compiled step."""
         variables = {"NUMBA_CACHE_DIR": str(cache)}
         arguments = "minigrad-compiled", net
-        return sum(first.call("first_calls", *arguments, folder=self.folder, **variables))
+        return sum(call("first.first_calls", *arguments, folder=self.folder, **variables))
 
     def peak(self, net: str) -> float:
         """Return the peak of resident memory in eager training, in megabytes."""
-        return float(first.call("training_peak", "minigrad", net, folder=self.folder)) / 1024
+        return float(call("first.training_peak", "minigrad", net, folder=self.folder)) / 1024
 
     def close(self) -> None:
         """Close the input of the process, and wait until it ends."""

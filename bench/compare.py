@@ -1,9 +1,11 @@
 """`python -m bench.compare` measures minigrad and the installed peers in turn, on this machine.
 
-It has these commands: `steps` (the default: the four training steps), `import` (the time of `import
-minigrad` and of `import numba`), `memory` (growth over many training steps), `first` (the first
-calls of a compiled step), `epoch` (an epoch in compiled code and a loop of compiled steps), `peak`
-(peak memory of training) and `commits` (two commits of minigrad).
+It has these commands: `steps` (the default: a training step of each net), `company` (a training
+beside a second one, or beside a busy core), `cold` (the first step, by what the disk has),
+`overhead` (what a compiled call costs around its machine code), `import` (the time of `import
+minigrad` and of `import numba`), `memory` (growth over many training steps), `epoch` (an epoch in
+compiled code and a loop of compiled steps), `peak` (peak memory of training) and `commits` (two
+commits of minigrad).
 """
 
 from __future__ import annotations
@@ -13,78 +15,60 @@ import json
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import commits, first, machine, memory
-from bench.workloads import FACTORIES, NETS, SHAPES, Step, available, check_agreement, make_problem
+from bench import commits, company, first, machine, memory, overhead, steps
+from bench.problems import NETS, SHAPES, make_problem
+from bench.workloads import FACTORIES, WITHOUT_NORM, available
 
 DESCRIPTION = "Compare minigrad with the installed peers; without a command it runs `steps`."
-WARM_UP = 10  # steps, before anything is timed
-SETTLE = 0.03  # seconds in which idle threads of BLAS and OpenMP stop spinning
-BURST = 0.03  # about the seconds of timed steps in one turn
+NAMED = ["tiny", "digits", "mnist", "wide"]  # the nets that every commit has
 
 
-def burst(step: Step, count: int) -> float:
-    """Return the seconds per step of `count` steps, including the reading of the last loss."""
-    start = time.perf_counter()
-    for _ in range(count):
-        loss = step()
-    loss.item()
-    return (time.perf_counter() - start) / count
-
-
-def time_in_turn(steps: dict[str, Step], rounds: int) -> dict[str, list[float]]:
-    """Return the seconds per step by name and round; each second round runs in reverse order."""
-    counts = {}
-    for name, step in steps.items():
-        burst(step, WARM_UP)
-        counts[name] = max(1, round(BURST / burst(step, WARM_UP)))
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    for number in range(rounds):
-        for name in list(steps)[:: -1 if number % 2 else 1]:
-            time.sleep(SETTLE)
-            burst(steps[name], max(2, counts[name] // 10))  # fills the caches after another's turn
-            times[name].append(burst(steps[name], counts[name]))
-    return times
-
-
-def compare_steps(nets: Sequence[str], names: Sequence[str], rounds: int) -> dict[str, Any]:
-    """Return, by net, the quartiles of each name in microseconds, and its ratio to minigrad's."""
-    result = {}
-    for net in nets:
-        problem = make_problem(NETS[net])
-        check_agreement(problem, names)
-        times = time_in_turn({name: FACTORIES[name](problem) for name in names}, rounds)
-        quartiles = {
-            name: [1e6 * q for q in statistics.quantiles(t, n=4, method="inclusive")]
-            for name, t in times.items()
-        }
-        medians = {name: q[1] for name, q in quartiles.items()}
-        ratios = {name: medians[name] / medians[names[0]] for name in names[1:]}
-        result[net] = {"quartiles_us": quartiles, "ratios": ratios}
-        report_step(net, quartiles, ratios)
-    return result
-
-
-def report_step(net: str, quartiles: dict[str, list[float]], ratios: dict[str, float]) -> None:
-    """Print a line for each library, under the head that `run_steps` prints."""
-    for name, (q1, q2, q3) in quartiles.items():
-        times = f"{q2:>10,.0f} {f'({q1:,.0f}-{q3:,.0f})':>18}"
-        print(f"{net:<8}{name:<28}{times}{ratios.get(name, 1.0):>12.2f}", flush=True)
+def those_available(names: Sequence[str]) -> list[str]:
+    """Return the names whose libraries are installed, and say which are left out."""
+    for name in names:
+        if not available(name):
+            print(f"{name} is not installed: left out (pip install -e '.[peers]')")
+        elif name in WITHOUT_NORM:
+            print(f"{name} has no BatchNorm: left out where a net has it")
+    return [name for name in names if available(name)]
 
 
 def run_steps(args: argparse.Namespace) -> dict[str, Any]:
     """Run the `steps` command."""
-    missing = [name for name in args.peers if not available(name)]
-    for name in missing:
-        print(f"{name} is not installed: left out (pip install -e '.[peers]')")
-    names = ["minigrad", *(name for name in args.peers if name not in missing)]
-    print(f"one training step in microseconds, of {args.rounds} rounds in turn")
-    print(f"{'':36}{'median':>10} {'(quartiles)':>18}{'/ minigrad':>12}")
-    return {"rounds": args.rounds, "steps": compare_steps(args.steps, names, args.rounds)}
+    names = ["minigrad", *those_available(args.peers)]
+    print(f"one training step, of {args.rounds} rounds in turn")
+    given = args.steps, names, args.rounds
+    if args.threads:
+        return {"rounds": args.rounds, **steps.compare_threads(*given, args.threads)}
+    return {"rounds": args.rounds, **steps.compare_steps(*given)}
+
+
+def run_company(args: argparse.Namespace) -> dict[str, Any]:
+    """Run the `company` command."""
+    names = those_available(args.names)
+    print(f"one training step in us, medians of {args.rounds} rounds in new processes")
+    about = {"rounds": args.rounds, "one_thread": args.one_thread}
+    given = args.nets, names, args.rounds, args.seconds, args.one_thread
+    return {**about, **company.compare_company(*given)}
+
+
+def run_cold(args: argparse.Namespace) -> dict[str, Any]:
+    """Run the `cold` command."""
+    names = ["numba-plain", *those_available(args.names)]
+    print(f"{args.net}: seconds until the first step has returned, by what was on the disk before,")
+    print("and the ratio to plain Numba kernels")
+    return {"rounds": args.rounds, "cold": first.compare_cold(args.net, names, args.rounds)}
+
+
+def run_overhead(args: argparse.Namespace) -> dict[str, Any]:
+    """Run the `overhead` command."""
+    print(f"a compiled call and its parts, medians of {args.rounds} rounds in turn")
+    found = overhead.compare_overhead(args.programs, args.rounds)
+    return {"rounds": args.rounds, "overhead_us": found}
 
 
 def import_seconds(module: str) -> float:
@@ -121,14 +105,6 @@ def run_memory(args: argparse.Namespace) -> dict[str, Any]:
     return {"steps": args.count, "growth_kb": kilobytes}
 
 
-def run_first(args: argparse.Namespace) -> dict[str, Any]:
-    """Run the `first` command."""
-    print(f"{args.net}: seconds until the second call has returned, by what was compiled before")
-    print(f"{'':28}{'nothing':>12}{'kernels':>12}{'everything':>12}")
-    names = [name for name in FACTORIES if name.startswith("minigrad-compiled")]
-    return {"first_s": first.compare_first(args.net, names, args.rounds)}
-
-
 def run_epoch(args: argparse.Namespace) -> dict[str, Any]:
     """Run the `epoch` command."""
     medians = first.compare_epochs(args.net, args.rounds)
@@ -158,7 +134,9 @@ def report_machine(about: dict[str, Any]) -> None:
     """Print the machine, the versions and the thread counts of a run."""
     print(f"\n{about['cpu']}, {about['cores']} cores, {about['system']}")
     for topic in ("versions", "threads"):
-        print(f"{topic}: " + ", ".join(f"{name} {value}" for name, value in about[topic].items()))
+        if about[topic]:
+            values = (f"{name} {value}" for name, value in about[topic].items())
+            print(f"{topic}: " + ", ".join(values))
 
 
 def names_from(known: Sequence[str]) -> Any:
@@ -191,6 +169,22 @@ def at_least(least: int) -> Any:
     return parse
 
 
+def seconds(text: str) -> float:
+    """Return a number of seconds above 0, as an argparse type does."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
+    return value
+
+
+def counts(text: str) -> list[int]:
+    """Return a list of counts of at least 1, separated by commas, as an argparse type does."""
+    return [at_least(1)(count) for count in text.split(",")]
+
+
 def writable(text: str) -> Path:
     """Return the path of a file to write, as an argparse type that refuses it before measuring."""
     path = Path(text)
@@ -208,12 +202,50 @@ def build_parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True)
 
+    nets = names_from(list(NETS))
     peers = [name for name in FACTORIES if name != "minigrad"]
-    steps = commands.add_parser("steps", parents=[shared], help="the four training steps")
-    steps.add_argument("--steps", type=names_from(list(NETS)), default=list(NETS), metavar="NAMES")
-    steps.add_argument("--peers", type=names_from(peers), default=peers, metavar="NAMES")
-    steps.add_argument("--rounds", type=at_least(2), default=40, metavar="N")
-    steps.set_defaults(run=run_steps)
+    each = commands.add_parser("steps", parents=[shared], help="a training step of each net")
+    each.add_argument("--steps", type=nets, default=list(NETS), metavar="NETS")
+    each.add_argument("--peers", type=names_from(peers), default=peers, metavar="NAMES")
+    each.add_argument("--rounds", type=at_least(2), default=40, metavar="N")
+    each.add_argument(
+        "--threads", type=counts, metavar="COUNTS", help="for each library, such as 1,2"
+    )
+    each.set_defaults(run=run_steps)
+
+    beside = commands.add_parser("company", parents=[shared], help="a training that is not alone")
+    beside.add_argument("--nets", type=nets, default=["digits", "mnist"], metavar="NETS")
+    beside.add_argument(
+        "--names",
+        type=names_from(list(FACTORIES)),
+        default=["minigrad", "minigrad-compiled", "torch", "jax"],
+        metavar="NAMES",
+    )
+    beside.add_argument("--rounds", type=at_least(1), default=5, metavar="N")
+    beside.add_argument(
+        "--seconds", type=seconds, default=1.0, metavar="S", help="of each training"
+    )
+    beside.add_argument("--one-thread", action="store_true", help="give BLAS and OpenMP one thread")
+    beside.set_defaults(run=run_company)
+
+    cold = commands.add_parser("cold", parents=[shared], help="the first step")
+    cold.add_argument("--net", choices=list(NETS), default="digits")
+    cold.add_argument(
+        "--names",
+        type=names_from([name for name in FACTORIES if name != "numba-plain"]),
+        default=["minigrad", "minigrad-compiled", "minigrad-compiled-composed"],
+        metavar="NAMES",
+    )
+    cold.add_argument("--rounds", type=at_least(1), default=3, metavar="N")
+    cold.set_defaults(run=run_cold)
+
+    around = commands.add_parser("overhead", parents=[shared], help="around machine code")
+    programs = ["empty", *NETS]
+    around.add_argument(
+        "--programs", type=names_from(programs), default=programs[:2], metavar="NAMES"
+    )
+    around.add_argument("--rounds", type=at_least(1), default=25, metavar="N")
+    around.set_defaults(run=run_overhead)
 
     imports = commands.add_parser("import", parents=[shared], help="time that an import takes")
     imports.add_argument("--rounds", type=at_least(1), default=9, metavar="N")
@@ -228,7 +260,7 @@ def build_parser() -> argparse.ArgumentParser:
     two = commands.add_parser("commits", parents=[shared], help="two commits of minigrad")
     two.add_argument("before", help="a commit, such as v0.1.0 or main~10")
     two.add_argument("after", nargs="?", default="HEAD", help="another (default: %(default)s)")
-    two.add_argument("--steps", type=names_from(list(NETS)), default=list(NETS), metavar="NAMES")
+    two.add_argument("--steps", type=nets, default=NAMED, metavar="NETS")
     two.add_argument(
         "--shapes", type=names_from(shapes_known), default=shapes_known, metavar="SHAPES"
     )
@@ -236,7 +268,6 @@ def build_parser() -> argparse.ArgumentParser:
     two.set_defaults(run=run_commits)
 
     for name, run, net, rounds, what in (
-        ("first", run_first, "digits", 3, "the first call of a compiled step"),
         ("epoch", run_epoch, "tiny", 15, "an epoch in compiled code"),
         ("peak", run_peak, "mnist", 3, "peak memory of training"),
     ):
@@ -257,7 +288,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if load > 0.5:
         print(f"warning: load average {load:.1f}, something else is running: expect noise")
     figures = args.run(args)
-    about = {**machine.describe(), "threads": machine.threads()}
+    # Where other processes have measured, they have found the threads, too.
+    about = {**machine.describe(), "threads": figures.pop("threads", None) or machine.threads()}
     report_machine(about)
     if args.json:
         args.json.write_text(json.dumps({**figures, "machine": about}, indent=2) + "\n")

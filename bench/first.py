@@ -1,15 +1,11 @@
-"""These functions measure compiled steps: first calls, peak memory, and an epoch against a loop.
+"""These functions measure first steps, peak memory, and an epoch against a loop of compiled steps.
 
-First calls and peak memory are measured in a new process each time.
+First steps and peak memory are measured in a new process each time.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -19,31 +15,12 @@ from typing import Any
 import numpy as np
 
 from bench import memory
+from bench.process import call
 from bench.workloads import FACTORIES, NETS, eager_function, make_problem
 
 BATCHES = 256  # in an epoch
 STEPS = 200  # training steps before the peak memory is read
-
-
-def call(function: str, *arguments: Any, folder: Path | None = None, **variables: str) -> Any:
-    """Call a function of this module in a new process, and return its result.
-
-    folder: the folder with the bench and minigrad that the process imports (default: the current
-        folder); variables: additional environment variables.
-    """
-    code = (
-        "import json, sys; from bench import first; "
-        "print(json.dumps(getattr(first, sys.argv[1])(*json.loads(sys.argv[2]))))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, function, json.dumps(arguments)],
-        cwd=folder,
-        env={**os.environ, **variables},
-        check=True,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    return json.loads(done.stdout.splitlines()[-1])
+CACHES = ("nothing", "kernels", "everything")  # on the disk before the first step
 
 
 # --- in a new process ---------------------------------------------------------------------------
@@ -72,20 +49,29 @@ def training_peak(name: str, net: str) -> float:
 # --- measuring ----------------------------------------------------------------------------------
 
 
-def compare_first(net: str, names: Sequence[str], rounds: int) -> dict[str, dict[str, float]]:
-    """Return the median seconds of the first two calls, by name and by what the cache contains."""
-    result = {}
-    for name in names:
-        times: dict[str, list[float]] = {"nothing": [], "kernels": [], "everything": []}
-        for _ in range(rounds):
+def compare_cold(net: str, names: Sequence[str], rounds: int) -> dict[str, Any]:
+    """Return, by name and by what the disk has, the median seconds of the first step.
+
+    The ratio is to the first name's seconds with the same on the disk. Imports are not timed.
+    """
+    print(f"{'':28}" + "".join(f"{there:>14}{'ratio':>7}" for there in CACHES))
+    times: dict[str, dict[str, list[float]]] = {name: {t: [] for t in CACHES} for name in names}
+    for number in range(rounds):
+        for name in names[:: -1 if number % 2 else 1]:
             with tempfile.TemporaryDirectory() as cache:
-                for there, seconds in times.items():
+                for there in CACHES:
                     if there == "kernels":
                         for path in Path(cache).glob("*/minigrad_*"):  # generated code
                             path.unlink()
-                    seconds.append(sum(call("first_calls", name, net, NUMBA_CACHE_DIR=cache)))
-        result[name] = {there: statistics.median(seconds) for there, seconds in times.items()}
-        figures = "".join(f"{seconds:12.2f}" for seconds in result[name].values())
+                    first, _ = call("first.first_calls", name, net, NUMBA_CACHE_DIR=cache)
+                    times[name][there].append(first)
+    result: dict[str, Any] = {}
+    for name in names:
+        medians = {there: statistics.median(t) for there, t in times[name].items()}
+        base = result[names[0]]["seconds"] if result else medians
+        ratios = {there: medians[there] / base[there] for there in CACHES}
+        result[name] = {"seconds": medians, "ratios": ratios}
+        figures = "".join(f"{medians[there]:>14.2f}{ratios[there]:>7.1f}" for there in CACHES)
         print(f"{name:<28}{figures}", flush=True)
     return result
 
@@ -95,8 +81,10 @@ def compare_peaks(net: str, names: Sequence[str], rounds: int) -> dict[str, floa
     result = {}
     for name in names:
         with tempfile.TemporaryDirectory() as cache:
-            call("training_peak", name, net, NUMBA_CACHE_DIR=cache)
-            peaks = [call("training_peak", name, net, NUMBA_CACHE_DIR=cache) for _ in range(rounds)]
+            call("first.training_peak", name, net, NUMBA_CACHE_DIR=cache)
+            peaks = [
+                call("first.training_peak", name, net, NUMBA_CACHE_DIR=cache) for _ in range(rounds)
+            ]
         result[name] = statistics.median(peaks) / 1024
         ratio = result[name] / result[names[0]]
         print(f"{name:<28}{result[name]:>10.1f} MB{ratio:>12.2f}", flush=True)

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-PEERS = ("torch", "jax")
+PEERS = ("torch", "jax", "scikit-learn", "mygrad")
 
 
 def installed(library: str) -> bool:
@@ -58,8 +58,8 @@ def threads() -> dict[str, int | str]:
     Libraries run in turn, so each may use all cores.
     """
     found: dict[str, int | str] = {}
-    if "numba" in sys.modules:
-        found["numba"] = sys.modules["numba"].config.NUMBA_NUM_THREADS
+    if "minigrad" in sys.modules:
+        found["minigrad"] = sys.modules["minigrad"].get_num_threads()
     if installed("threadpoolctl"):
         from threadpoolctl import threadpool_info
 
@@ -71,7 +71,8 @@ def threads() -> dict[str, int | str]:
     if "torch" in sys.modules:
         found["torch"] = sys.modules["torch"].get_num_threads()
     if "jax" in sys.modules:
-        found["jax"] = "XLA's own pool"  # JAX has no function that returns the count
+        # JAX has no function that returns the count.
+        found["jax"] = os.environ.get("NPROC", "XLA's own pool")
     return found
 
 

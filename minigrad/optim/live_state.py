@@ -11,7 +11,8 @@ from ..types import Array
 
 if TYPE_CHECKING:
     from ..engine.tensor import Tensor
-    from .optimizer import Group, Optimizer, Rule
+    from .optimizer import Group, Optimizer
+    from .rule import Rule
 
 # Expressions that determine what a call returns, each with the objects in it.
 Reads: TypeAlias = list[tuple[str, tuple[object, ...]]]

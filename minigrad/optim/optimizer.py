@@ -7,11 +7,10 @@ import functools
 import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple, TypeAlias, TypeVar
+from typing import Any, ClassVar, TypeAlias, TypeVar
 
 import numpy as np
 
-from ..arrays import FLOAT32, FLOAT64
 from ..engine.tape import enable_grad
 from ..engine.tensor import Tensor, change_all, tensor
 from ..engine.tracer import StandIn, StepTracer, compiling, refuse_in_trace
@@ -19,56 +18,15 @@ from ..errors import ArgumentError, DtypeError, MinigradError, ShapeError, State
 from ..kernels.jit.decorators import name_of
 from ..ops.inplace import Update
 from ..ops.primitive import Operand
-from ..types import Array, DType
+from ..types import Array
 from .live_state import LiveNumbers, LiveState, SameGroups
+from .rule import Rule, Settings, arrays_of
 
-__all__ = ["Optimizer", "Rule"]
+__all__ = ["Optimizer"]
 
 X = TypeVar("X")
 Group: TypeAlias = Mapping[str, Any]  # "params", and values of different types by name
 Params: TypeAlias = Iterable[Tensor] | Iterable[Group]
-
-
-class Rule(Update):
-    """A Rule updates one parameter by kernel(p, g, *buffers, *counters, numbers).
-
-    name, doc: the name in listings of compiled steps, and the formula.
-    kernel, threads: see Update. The kernel gets arrays in C order, the parameter and its gradient
-        first; the numbers are an array of the parameter's dtype.
-    hyper: the names of the numbers, in the order in which the kernel takes them.
-    buffers: the names of state arrays with the parameter's shape and dtype.
-    counters: the names of state arrays of int64 and shape (). Buffers and counters are zero before
-        the first step, and the kernel changes them.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        kernel: Callable[..., object],
-        doc: str,
-        hyper: Sequence[str],
-        buffers: Sequence[str] = (),
-        counters: Sequence[str] = (),
-        threads: bool = False,
-    ) -> None:
-        self.hyper = tuple(hyper)
-        self.buffers, self.counters = tuple(buffers), tuple(counters)
-        self.state = (*self.buffers, *self.counters)
-        changes = (0, *range(2, 2 + len(self.state)))
-        super().__init__(name, kernel, changes, doc, threads=threads)
-
-    def new(self, name: str, p: Tensor) -> Array:
-        """Return a new state array of this name, for the first step of p."""
-        return np.zeros(p.shape, p.dtype) if name in self.buffers else np.zeros((), np.int64)
-
-    def renewed(self, name: str, array: Array | None, p: Tensor) -> Array:
-        """Return the state array of this name, or a new one if `array` is None.
-
-        A buffer is converted to the dtype of p, which Module.to may have changed.
-        """
-        if array is None:
-            return self.new(name, p)
-        return array.astype(p.dtype, copy=False) if name in self.buffers else array
 
 
 class ParamGroup(dict[str, Any]):
@@ -90,28 +48,6 @@ class ParamGroup(dict[str, Any]):
         return self
 
 
-class Settings(NamedTuple):
-    """Settings are the rule that a group's hyper-parameters select, and its numbers.
-
-    first: the numbers for the first step of a parameter, by dtype; later: the numbers for all other
-        steps, by dtype.
-    """
-
-    rule: Rule
-    first: dict[DType, Array]
-    later: dict[DType, Array]
-
-    @property
-    def differs(self) -> bool:
-        """Return whether the first step of a parameter has different numbers."""
-        return self.first is not self.later
-
-    @property
-    def structure(self) -> tuple[Rule, bool]:
-        """Return what a compiled step depends on; a change means that it must be traced again."""
-        return self.rule, self.differs
-
-
 class Optimizer(ABC):
     """Optimizer is the base class of optimizers.
 
@@ -119,9 +55,9 @@ class Optimizer(ABC):
     CONTRIBUTING.md has the recipe.
 
     params: as for SGD. defaults: all hyper-parameters by name, with the values for groups that do
-    not set them. The attribute `param_groups` is a list of dicts, whose values may change between
-    steps, and `state` maps each parameter to the arrays that the rule keeps for it. Errors:
-    ArgumentError, DtypeError.
+    not set them: numbers, strings and tuples of these. The attribute `param_groups` is a list of
+    dicts, whose values may change between steps, and `state` maps each parameter to the arrays that
+    the rule keeps for it. Errors: ArgumentError, DtypeError.
     """
 
     rules: ClassVar[tuple[Rule, ...]]
@@ -478,8 +414,8 @@ def _settings(kind: type[Optimizer], names: tuple[str, ...], *values: object) ->
     rule = kind.rule(group)
     later = _numbers(kind, rule, group, False)
     first = _numbers(kind, rule, group, True) if rule.state else later
-    arrays = _arrays_of(later)
-    return Settings(rule, arrays if first == later else _arrays_of(first), arrays)
+    arrays = arrays_of(later)
+    return Settings(rule, arrays if first == later else arrays_of(first), arrays)
 
 
 def _numbers(kind: type[Optimizer], rule: Rule, group: Group, first: bool) -> tuple[float, ...]:
@@ -492,7 +428,3 @@ def _numbers(kind: type[Optimizer], rule: Rule, group: Group, first: bool) -> tu
             f"{rule.name} takes ({', '.join(rule.hyper)}), got {_kind(numbers)}"
         )
     return numbers
-
-
-def _arrays_of(numbers: Sequence[float]) -> dict[DType, Array]:
-    return {dtype: np.array(numbers, dtype) for dtype in (FLOAT32, FLOAT64)}

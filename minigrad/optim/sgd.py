@@ -5,7 +5,8 @@ import numpy as np
 from ..checks import flag, number
 from ..errors import ArgumentError
 from ..kernels import inplace as kernels
-from .optimizer import Group, Optimizer, Params, Rule
+from .optimizer import Group, Optimizer, Params
+from .rule import Rule
 
 __all__ = ["SGD"]
 

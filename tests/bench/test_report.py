@@ -2,29 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
-PATH = Path(__file__).parents[2] / "bench" / "report.py"
-
-
-def load() -> ModuleType:
-    """Return the module bench.report, wherever the tests are started from."""
-    spec = importlib.util.spec_from_file_location("bench_report", PATH)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-if not PATH.exists():  # as beside an installed package
-    pytest.skip("bench/ is not there", allow_module_level=True)
-report = load()
+from bench import report
 
 
 def one(group: str | None, microseconds: float, **params: str) -> dict[str, Any]:

@@ -17,7 +17,8 @@ from ...kernels.threading.pool import current_pool
 from ...ops.inplace import Update
 from ...ops.primitive import Operand
 from ...optim.live_state import LiveNumbers, LiveState
-from ...optim.optimizer import Optimizer, Rule
+from ...optim.optimizer import Optimizer
+from ...optim.rule import Rule
 from ...types import Array
 from ..codegen.function import Code
 from ..codegen.module import emit

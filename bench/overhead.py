@@ -1,0 +1,125 @@
+"""These functions split a call of a compiled function: Python's part, and that of machine code.
+
+Python makes the signature of the arguments, checks the guards, and does the rest: it passes arrays
+to machine code, and gradients and results to the caller. Machine code includes Numba's passing of
+arguments.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+from unittest import mock
+
+from bench.workloads import NETS, eager_function, make_problem
+
+BURST = 0.01  # about the seconds of timed calls in one turn
+WARM_UP = 20  # calls, before anything is timed
+PARTS = ("whole call", "signature", "guards", "machine code")
+
+Call = Callable[[], Any]
+
+
+class Recorded:
+    """A Recorded function of machine code notes the arguments of its latest call."""
+
+    def __init__(self, function: Any) -> None:
+        self.function, self.arguments = function, None
+
+    def __call__(self, *arguments: Any) -> Any:
+        self.arguments = arguments
+        return self.function(*arguments)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.function, name)
+
+
+def program(name: str) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    """Return a function and its arguments: one that does nothing, or the step of a net."""
+    if name == "empty":
+        return lambda: None, ()
+    problem = make_problem(NETS[name])
+    return eager_function(problem, "minigrad"), (problem.x, problem.labels)
+
+
+def parts_of(function: Callable[..., Any], arguments: tuple[Any, ...]) -> dict[str, Call]:
+    """Return, by name, a function that repeats that part of a call of the compiled function."""
+    import minigrad as mg
+    from minigrad.compiler.runtime import backend
+    from minigrad.compiler.runtime.executable import Executable
+    from minigrad.compiler.tracing.signature import signature_of
+
+    codes: list[Recorded] = []
+    executables: list[Executable] = []
+    find, run = backend.function, Executable.run
+
+    def recorded(module: Any, name: str, bare: bool = False) -> Any:
+        code = find(module, name, bare)
+        if bare:  # a function that machine code calls
+            return code
+        codes.append(Recorded(code))
+        return codes[-1]
+
+    def noted(executable: Executable, arrays: list[Any]) -> Any:
+        executables.append(executable)
+        return run(executable, arrays)
+
+    def warm(compiled: Callable[..., Any]) -> None:
+        for _ in range(WARM_UP):
+            compiled(*arguments)
+
+    with mock.patch.object(backend, "function", recorded):
+        warm(mg.compile(function))
+    whole = mg.compile(function)  # without recorders
+    with mock.patch.object(Executable, "run", noted):
+        warm(whole)
+    calls = [(code.function, code.arguments) for code in codes if code.arguments is not None]
+
+    def machine_code() -> None:
+        for code, given in calls:
+            code(*given)
+
+    return {
+        "whole call": lambda: whole(*arguments),
+        "signature": lambda: signature_of(arguments, {}),
+        "guards": executables[-1].guards_hold,
+        "machine code": machine_code,
+    }
+
+
+def _seconds(call: Call, count: int) -> float:
+    """Return the seconds per call, without those of the loop."""
+    turns = range(count)
+    start = time.perf_counter()
+    for _ in turns:
+        call()
+    end = time.perf_counter()
+    for _ in turns:
+        pass
+    return (2 * end - start - time.perf_counter()) / count
+
+
+def compare_overhead(names: Sequence[str], rounds: int) -> dict[str, dict[str, float]]:
+    """Return, by program, the median microseconds of each part of a call, in turn."""
+    heads = (*PARTS[:3], "rest of Python", PARTS[3], "all of Python")
+    print(f"{'us':<8}" + "".join(f"{head:>16}" for head in heads))
+    result = {}
+    for name in names:
+        parts = parts_of(*program(name))
+        counts = {part: max(10, round(BURST / _seconds(parts[part], WARM_UP))) for part in PARTS}
+        times: dict[str, list[float]] = {head: [] for head in heads}
+        for number in range(rounds):
+            one = {
+                part: _seconds(parts[part], counts[part])
+                for part in PARTS[:: -1 if number % 2 else 1]
+            }
+            one["all of Python"] = one["whole call"] - one["machine code"]
+            one["rest of Python"] = one["all of Python"] - one["signature"] - one["guards"]
+            for head in heads:
+                times[head].append(one[head])
+        result[name] = {head: 1e6 * statistics.median(times[head]) for head in heads}
+        figures = "".join(f"{result[name][head]:>16.2f}" for head in heads)
+        print(f"{name:<8}{figures}", flush=True)
+    return result

@@ -1,4 +1,4 @@
-"""CALLS has a function for each primitive that is no loop, which returns the lines of its call.
+"""For each primitive that is a call, not a loop, CALLS has a function that writes the call's lines.
 
 The function returns None for a case that is left to the primitive's forward, in NumPy. Its argument
 `name` gives the name of an array or number in generated code. Primitives do not declare their calls

@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import ops
 from ..arrays import checked
-from ..engine.tensor import Tensor
+from ..engine.tensor import Tensor, TensorLike
 from ..errors import ArgumentError, DtypeError, MinigradError, ShapeError
 from ..ops.primitive import (
     FORMULA_WORDS,
@@ -91,7 +91,22 @@ def primitive(
         promotes=True,
     )
     _places[name] = place
-    return public(declared, f"Declared by mg.primitive({name!r}, ...).")
+    call = public(declared, f"Declared by mg.primitive({name!r}, ...).")
+
+    @functools.wraps(call)
+    def called(*inputs: TensorLike, **attributes: Attribute) -> Tensor:
+        return call(*inputs, **_copied(attributes))
+
+    return called
+
+
+def _copied(x: Attribute) -> Attribute:
+    """Return a copy of an attribute, so that a later change of a list or array has no effect."""
+    if type(x) is dict:
+        return {key: _copied(part) for key, part in x.items()}
+    if type(x) in (list, tuple, set):
+        return type(x)(map(_copied, x))
+    return x.copy() if isinstance(x, np.ndarray) else x
 
 
 def _place_of(frame: types.FrameType) -> tuple[str, str]:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ...kernels.jit.decorators import name_of
+from ...ops import BUILTIN
 from ...ops.inplace import COPY, Update
 from ..ir.program import Input, Operation, Value
 from .fusion import iteration_shape
@@ -196,7 +197,8 @@ def lines_of(op: Operation, name: Name) -> Lines:
     """
     if isinstance(op.what, Update) and op.what is not COPY:
         return None if name_of(op.what.kernel) is None else _update(op, name)
-    call = CALLS.get(op.name)
+    own = op.what is COPY or BUILTIN.get(op.name) is op.what  # users' primitives have other names
+    call = CALLS.get(op.name) if own else None
     return None if call is None else call(op, name)
 
 

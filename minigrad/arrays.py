@@ -1,4 +1,4 @@
-"""Conversion of what users pass to arrays of a dtype that minigrad supports."""
+"""These functions convert what users pass into arrays of a dtype that minigrad supports."""
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -10,9 +10,10 @@ FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 
 
 def as_array(data: ArrayLike, name: str) -> Array:
-    """Return data itself if it is an ndarray, else a float32 array, or a boolean one of booleans.
+    """Return data as an array: float32, or boolean if all of it is boolean.
 
-    Errors: those of `to_ndarray` and `checked`.
+    NumPy's arrays and scalars keep their dtype, and an ndarray in native byte order is returned
+    itself. Errors: those of `to_ndarray` and `checked`.
     """
     array = checked(to_ndarray(data, name), name)
     if isinstance(data, (np.ndarray, np.generic)) or array.dtype.kind == "b":
@@ -49,7 +50,7 @@ def as_carray(a: Array) -> Array:
 
 
 def checked_dtype(dtype: DTypeLike, name: str) -> DType:
-    """Return the dtype of that name.
+    """Return `dtype`, or the dtype of that name, as a NumPy dtype in native byte order.
 
     Errors: DtypeError if it is not supported or does not exist.
     """
@@ -64,5 +65,5 @@ def checked_dtype(dtype: DTypeLike, name: str) -> DType:
 
 
 def memory_of(a: Array) -> object:
-    """Return the array that owns the memory of this one, according to NumPy."""
+    """Return the object that owns the memory of this array, according to NumPy."""
     return a if a.base is None else a.base

@@ -1,4 +1,4 @@
-"""Checks of plain arguments, each rule once: integers, numbers and flags.
+"""These functions check plain arguments: integers, numbers and flags.
 
 A bool is an int in Python, but `padding_idx=True` is a mistake, and is refused everywhere.
 """

@@ -1,4 +1,4 @@
-"""Mini-batches over arrays in memory.
+"""A DataLoader cuts arrays in memory into mini-batches.
 
 A loader knows nothing of Tensors: it yields ndarrays, which models and losses take as they are.
 """
@@ -16,6 +16,7 @@ from .types import Array
 
 __all__ = ["DataLoader"]
 
+# What a loader yields: an array or, if it has several arrays, a tuple with a piece of each.
 Batch: TypeAlias = Array | tuple[Array, ...]
 
 

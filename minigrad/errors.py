@@ -1,4 +1,4 @@
-"""Every exception type of minigrad; the lowest layer, so that all others may import it.
+"""This module has every exception type of minigrad; all other files may import it.
 
 Each type also derives from the built-in exception that NumPy or PyTorch would raise instead, so
 that `except ValueError` keeps working. A message says what came, what was expected and what to do.

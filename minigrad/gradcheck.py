@@ -1,4 +1,4 @@
-"""Comparison of derived gradients with finite differences."""
+"""`gradcheck` compares derived gradients with finite differences."""
 
 import warnings
 from collections.abc import Callable, Sequence

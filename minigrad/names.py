@@ -1,4 +1,4 @@
-"""This module gives unique names to Values, to generated code and to variables of explanations."""
+"""This module makes unique names for Values, generated code and variables of explanations."""
 
 from collections.abc import Callable, Collection
 

@@ -1,4 +1,4 @@
-"""Types that the signatures of all layers name."""
+"""These types are used in the signatures of all layers."""
 
 from typing import Any, TypeAlias
 
@@ -8,5 +8,5 @@ from numpy.typing import NDArray
 Array: TypeAlias = NDArray[Any]  # an array of any dtype; arrays.py says which ones are supported
 DType: TypeAlias = np.dtype[Any]
 Shape: TypeAlias = tuple[int, ...]
-# One element of an array, or a number of Python.
+# An element of an array, or a Python number.
 Number: TypeAlias = float | np.floating[Any] | np.integer[Any]

@@ -1,8 +1,9 @@
 """The compiler turns an eager step into one compiled function: mg.compile.
 
 A function of Tensors goes in. A `CompiledFunction` comes out, which traces, compiles and runs it.
-Read api.py, ir/ (programs of operations), then the stages in order: tracing/ (operations and
-guards), passes/ (shorter programs), codegen/ (Python for Numba), runtime/ (memory and calls).
+Read api.py (methods.py: compiled methods), ir/ (programs of operations), then the stages in order:
+tracing/ (operations and guards), passes/ (shorter programs), codegen/ (Python for Numba), runtime/
+(memory and calls).
 """
 
 from .api import CompiledFunction, compile

@@ -56,8 +56,9 @@ def compile(function: Callable[..., Any] | None = None, *, check: int | None = N
     function: a training step with forward, backward and update, or any function of Tensors.
         Without it, `compile` returns a decorator with the options.
     check: the first call, and every check-th call after it, also runs the function itself, twice,
-        on the same data and state. What Python gives to each operation must be equal, and all
-        results, gradients and state must agree up to rounding. None: no call is checked.
+        on the same data and state. Each operation must get the numbers and other constants that
+        the trace has for it, and all results, gradients and state must agree up to rounding. None:
+        no call is checked.
 
     Live values, which each call reads, are the arrays among the arguments, and the state, modes and
     hyper-parameters of the Modules that are called and of the Optimizers that step. Guarded values,
@@ -296,7 +297,7 @@ class CompiledFunction:
         """Return itself, since copies of functions are the functions themselves."""
         return self
 
-    # --- what was made -------------------------------------------------------------------------
+    # --- what the compiler has made ------------------------------------------------------------
 
     @property
     def source(self) -> str:

@@ -28,8 +28,8 @@ class Methods(dict["CompiledFunction", "CompiledFunction"]):
         return Methods, ()
 
 
-# For objects without `__dict__`, by identity: traces keep an object alive, so it cannot be known
-# when all others have let it go, and only the methods that were used last are kept.
+# The methods of objects without `__dict__`, by identity. A trace keeps its object alive, so nothing
+# tells when the object is no longer in use; only the methods that were used last are kept.
 _elsewhere: dict[int, Methods] = {}
 MOST_ELSEWHERE = 64
 

@@ -1,6 +1,6 @@
 """Dispatch runs the forward of a primitive on arrays, and records the call for the backward pass.
 
-Every call of a primitive comes here, including calls in rules, which are written in ops.
+Every call of a primitive comes here, including the calls in rules.
 """
 
 from collections.abc import Sequence

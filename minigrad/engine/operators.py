@@ -18,6 +18,7 @@ from .tracer import refuse_in_trace
 if TYPE_CHECKING:
     from .tensor import Tensor, TensorLike
 
+# Functions and methods that return a Tensor; those of the first type have two operands.
 Binary: TypeAlias = Callable[[Operand, "TensorLike"], "Tensor"]
 Method: TypeAlias = Callable[..., "Tensor"]
 
@@ -66,7 +67,7 @@ def _in_place(function: Method, symbol: str) -> Binary:
     """Return an operator such as `-=`, which overwrites a leaf, as in PyTorch.
 
     If the Tensor is the result of an operation, or if the new value requires grad, as in
-    `total += loss`, it has Python's default meaning: the name is bound to a new Tensor.
+    `total += loss`, the operator has Python's default meaning: the name is bound to a new Tensor.
     """
 
     name = f"{symbol}, which writes in place"

@@ -1,4 +1,4 @@
-"""A tracer applies the primitives of a thread or task instead of the engine.
+"""A tracer takes the place of the engine: it applies the primitives of one thread or task.
 
 The explainer's tracer computes as the engine does, and records how each result was made. The
 tracer of mg.compile, a StepTracer, computes nothing: it records what a step does, so that the step
@@ -18,10 +18,10 @@ from ..ops.primitive import Attributes, Operand, Primitive
 if TYPE_CHECKING:
     from .tensor import Tensor, TensorLike
 
-# What stands for an array while a compiler traces: it has a shape and a dtype, but no elements. It
-# stands for Any, since a Tensor holds it in place of an array.
+# An object in place of an array while a compiler traces: it has a shape and a dtype, but no
+# elements. The type is Any, since a Tensor holds the object as its array.
 StandIn: TypeAlias = Any
-# A function that returns an array, or a number, which may be another one in each call.
+# A function that looks up an array, and may find another one in each call; None if it finds none.
 Fetch: TypeAlias = Callable[[], Any]
 
 

@@ -9,6 +9,7 @@ from .. import ops
 from ..engine.tensor import Tensor, TensorLike, as_tensor
 from ..ops.primitive import Attribute
 
+# A public function: it takes Tensors, arrays, lists and numbers.
 Function: TypeAlias = Callable[..., Tensor]
 
 # The end of the docstring of every elementwise function.

@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import ops
 from ..arrays import checked
-from ..engine.tensor import Tensor
+from ..engine.tensor import Tensor, TensorLike
 from ..errors import ArgumentError, DtypeError, MinigradError, ShapeError
 from ..ops.primitive import (
     FORMULA_WORDS,
@@ -45,7 +45,7 @@ def primitive(
         cell of a notebook, replaces its primitive: functions that it has returned before, and what
         was recorded or compiled with them, keep the old one.
     forward: `forward(*arrays, **attributes) -> array`, a pure function of NumPy arrays of any
-        shapes, which are copies; inputs that are no arrays, such as numbers, are passed unchanged.
+        shapes, which are copies; other inputs, such as numbers, are passed unchanged.
         The result is an array of float32, float64, integers or booleans.
     vjp: the vector-Jacobian products. A function `vjp(g, y, *inputs, **attributes)` returns a tuple
         with a cotangent for each input, or None for an input without a derivative. g is the
@@ -60,8 +60,9 @@ def primitive(
         functions of minigrad. Without a formula, explanations print a call by name.
 
     Integers become float32 where the result has fractions. Errors: ArgumentError for a name that is
-    taken or no identifier, and for the wrong number of rules, inputs or cotangents; ShapeError for
-    a cotangent that does not fit its input; DtypeError for an argument or result of a wrong type.
+    taken or is not an identifier, and for a wrong number of rules, inputs or cotangents; ShapeError
+    for a cotangent that does not fit its input; DtypeError for an argument or result of a wrong
+    type.
 
     >>> cube = mg.primitive("cube", lambda a: a**3, lambda g, y, a: (g * 3 * a**2,), "a ** 3")
     >>> x = mg.tensor([1.0, 2.0], requires_grad=True)
@@ -90,7 +91,22 @@ def primitive(
         promotes=True,
     )
     _places[name] = place
-    return public(declared, f"Declared by mg.primitive({name!r}, ...).")
+    call = public(declared, f"Declared by mg.primitive({name!r}, ...).")
+
+    @functools.wraps(call)
+    def called(*inputs: TensorLike, **attributes: Attribute) -> Tensor:
+        return call(*inputs, **_copied(attributes))
+
+    return called
+
+
+def _copied(x: Attribute) -> Attribute:
+    """Return a copy of an attribute, so that a later change of a list or array has no effect."""
+    if type(x) is dict:
+        return {key: _copied(part) for key, part in x.items()}
+    if type(x) in (list, tuple, set):
+        return type(x)(map(_copied, x))
+    return x.copy() if isinstance(x, np.ndarray) else x
 
 
 def _place_of(frame: types.FrameType) -> tuple[str, str]:

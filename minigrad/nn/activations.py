@@ -1,4 +1,4 @@
-"""Activations as modules: the functions of minigrad.functional, with their arguments."""
+"""These Modules are the activations of minigrad.functional, with their arguments."""
 
 from .. import functional as F
 from ..checks import ABOVE_0, number

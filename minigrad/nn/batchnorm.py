@@ -1,4 +1,4 @@
-"""BatchNorm layers, which make and keep gamma, beta and the running statistics."""
+"""BatchNorm layers make and keep gamma, beta and the running statistics."""
 
 import numpy as np
 

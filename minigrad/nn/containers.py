@@ -1,4 +1,4 @@
-"""Containers of modules: Sequential."""
+"""A Sequential is a container that runs its modules one after another."""
 
 from collections.abc import Iterator, Mapping
 from itertools import zip_longest

@@ -1,4 +1,4 @@
-"""Layers: Linear, Embedding, LayerNorm, Dropout, Flatten, Identity."""
+"""These layers are Linear, Embedding, LayerNorm, Dropout, Flatten and Identity."""
 
 import math
 from collections.abc import Iterable, Sequence

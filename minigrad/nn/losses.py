@@ -1,4 +1,4 @@
-"""Losses as modules, over minigrad.functional."""
+"""These Modules are the losses of minigrad.functional, with their arguments."""
 
 from .. import functional as F
 from ..checks import number

@@ -1,4 +1,4 @@
-"""Module: it holds the state of a layer or network by name.
+"""A Module holds the state of a layer or network by name.
 
 The parameters, buffers and children of a Module are plain attributes, which it finds by their type
 when asked: attribute access costs nothing extra, and nothing is stored twice.
@@ -25,7 +25,7 @@ from .state_dict import Keys, fitting
 
 M = TypeVar("M", bound="Module")
 T = TypeVar("T", bound="Tensor | Module")
-Named: TypeAlias = Iterator[tuple[str, T]]  # dotted names, each with what it stands for
+Named: TypeAlias = Iterator[tuple[str, T]]  # dotted names, each with its Tensor or Module
 Options: TypeAlias = dict[str, Any]  # keyword arguments of a forward
 
 

@@ -1,4 +1,4 @@
-"""Parameter: a Tensor that belongs to a Module."""
+"""A Parameter is a Tensor that belongs to a Module."""
 
 import numpy as np
 

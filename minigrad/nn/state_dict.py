@@ -1,4 +1,4 @@
-"""Checks of a state dict against the module that is to load it."""
+"""This file checks a state dict against the module that is to load it."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from ..types import Array
 
 
 class Keys(NamedTuple):
-    """The keys that load_state_dict(strict=False) left out."""
+    """Keys has the names that load_state_dict(strict=False) has left out."""
 
     missing_keys: list[str]
     unexpected_keys: list[str]

@@ -2,7 +2,7 @@
 
 Each declaration enters a primitive into `TABLE` by name. The package exports the public names of
 its families: primitives, and functions made of them. Read primitive.py first, then elementwise.py.
-These modules import only kernels, arrays, checks and errors from the rest of minigrad.
+These modules import only kernels, arrays, checks, errors and types from the rest of minigrad.
 """
 
 from .activations import *

@@ -164,7 +164,7 @@ def _grad_vjp(
     def spread(p: Operand) -> Operand:
         return p if x.ndim == 2 else reshape(p, by_channel)
 
-    def saved(row: int) -> Operand:
+    def saved(row: int) -> Operand:  # kernels/batchnorm/entry_points.py explains the rows
         return spread(astype(getitem(stats, row), dtype=x.dtype))
 
     if batch:

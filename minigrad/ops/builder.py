@@ -16,7 +16,8 @@ from .elementwise import astype
 from .primitive import Attribute, Primitive
 from .shapes import _broadcast_to, _reshape
 
-# It stands for Any, since the class is the compiler's.
+# An input of a decomposition. The type is Any, since ops may not import the compiler, which defines
+# the class.
 Value: TypeAlias = Any
 
 

@@ -14,8 +14,8 @@ import numpy as np
 from ..types import Shape
 from .builder import Builder, Value
 
-# An int, slice, None, Ellipsis, or ARRAY for an array. It stands for Any, since the operations look
-# at each item.
+# An int, slice, None, Ellipsis, or ARRAY for an array. The type is Any, since the functions test
+# which one an item is.
 IndexItem: TypeAlias = Any
 Index: TypeAlias = tuple[IndexItem, ...]
 

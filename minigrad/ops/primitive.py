@@ -1,4 +1,4 @@
-"""A primitive declares a forward on arrays, its derivative and all else to know about it.
+"""A primitive declares a forward on arrays, its derivative and everything else about it.
 
 Everything that differentiates, explains or compiles reads the one table that is built here.
 This layer lies below the Tensor: rules are written with operators and with other primitives,
@@ -12,15 +12,16 @@ from types import CodeType
 from typing import Any, NamedTuple, ParamSpec, TypeAlias, TypeVar, overload
 
 # What forwards and rules compute with: an array, a number, None for an absent operand, or a Tensor
-# where a rule is recorded. It stands for Any, since arrays and Tensors have no type in common that
-# has their operators.
+# where a rule is recorded. The type is Any, since no common type of arrays and Tensors has their
+# operators.
 Operand: TypeAlias = Any
-# A keyword argument of a primitive; each has its own type.
+# The value of a keyword argument of a primitive; each argument has its own type.
 Attribute: TypeAlias = Any
 Attributes: TypeAlias = dict[str, Attribute]
 # forward(*arrays, **attributes), and a rule(g, y, *inputs, **attributes): see Primitive.
 Forward: TypeAlias = Callable[..., Operand]
 Rule: TypeAlias = Callable[..., Operand]
+# The formula of a Primitive, or a function of its inputs and attributes that returns the formula.
 Formula: TypeAlias = str | Callable[..., str | None] | None
 # A function of a primitive, its inputs and its attributes, which returns the result of the call.
 Dispatcher: TypeAlias = Callable[["Primitive", tuple[Operand, ...], Attributes], Operand]
@@ -160,7 +161,7 @@ class Primitive:
         return any(_reads(rule, i) for rule in self._rules_for(wrt))
 
     def reads_result(self, y: Operand, wrt: Sequence[int]) -> bool:
-        """Return whether these rules read elements of y, the result of the forward."""
+        """Return whether the rules for the inputs at `wrt` read elements of y."""
         if self.has_residuals:
             result, residuals = y
             parts = residuals if type(residuals) is tuple else (residuals,)

@@ -10,7 +10,7 @@ from .builder import Builder, Value
 from .elementwise import greater_equal, mul
 from .primitive import Operand, Primitive, primitive
 
-State: TypeAlias = tuple[np.random.Generator, Mapping[str, Any]]  # a generator, and where it is
+State: TypeAlias = tuple[np.random.Generator, Mapping[str, Any]]  # a generator and its state
 
 _generator = np.random.default_rng()
 

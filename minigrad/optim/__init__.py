@@ -1,4 +1,4 @@
-"""Optimizers have PyTorch's names.
+"""Optimizers update parameters by their gradients, under PyTorch's names.
 
 An optimizer takes parameters with gradients, changes them in place, and has a state to save.
 Read rule.py (an update of one parameter), optimizer.py (the base class), sgd.py (two rules and

@@ -1,6 +1,7 @@
 """Live state is what each call of a compiled step looks up in the optimizers.
 
-Optimizers come as arguments, since optimizer.py imports this module.
+The classes get the optimizer as an argument, since this module cannot import optimizer.py, which
+imports it.
 """
 
 from collections.abc import Sequence
@@ -70,7 +71,7 @@ class LiveState:
 class LiveNumbers:
     """LiveNumbers is a function that returns an array with the numbers that a group has now.
 
-    It is the same array in each call. The function returns None if the rule has changed.
+    The array is the same one in each call. The function returns None if the rule has changed.
 
     begins: whether this is the parameter's first update in the traced step, so that it may be the
         first update ever.
@@ -115,7 +116,7 @@ class LiveNumbers:
 
 
 class SameGroups:
-    """SameGroups is a guard: the optimizer still has the same groups and parameters."""
+    """SameGroups is a guard that holds while an optimizer has the same groups and parameters."""
 
     def __init__(self, optimizer: "Optimizer") -> None:
         self.optimizer = optimizer

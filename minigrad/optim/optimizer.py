@@ -25,7 +25,8 @@ from .rule import Rule, Settings, arrays_of
 __all__ = ["Optimizer"]
 
 X = TypeVar("X")
-Group: TypeAlias = Mapping[str, Any]  # "params", and values of different types by name
+# Hyper-parameters by name, which differ in type. A group of an optimizer also has "params".
+Group: TypeAlias = Mapping[str, Any]
 Params: TypeAlias = Iterable[Tensor] | Iterable[Group]
 
 
@@ -106,7 +107,8 @@ class Optimizer(ABC):
     def numbers(group: Group, first: bool) -> Sequence[float]:
         """Return the numbers that the rule's kernel takes for the parameters of a group.
 
-        first: whether the step is the first one of a parameter; asked only if the rule has a state.
+        first: whether the numbers are for the first step of a parameter; it is never True for a
+            rule without a state.
         """
 
     # --- groups --------------------------------------------------------------------------------

@@ -301,6 +301,83 @@ def test_formulas_know_the_defaults_of_attributes():
         assert "times" not in str(explained)
 
 
+# --- attributes and names in compiled steps -------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore:compile. copy cannot be compiled")
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_primitive_may_have_the_name_of_an_update(count):
+    """minigrad's own COPY is an update of another kind."""
+    ones = (lambda g, y, *inputs: g * 2.0,) * count
+    mine = mg.primitive("copy", lambda *arrays: 2.0 * sum(arrays), ones)
+    given = [X * (i + 1.0) for i in range(count)]
+    compiled = mg.compile(lambda *inputs: mine(*inputs) * 1.0)
+    for _ in range(2):
+        np.testing.assert_array_equal(compiled(*given).data, 2.0 * sum(given))
+
+
+class Factor:
+    """A factor that its text does not tell."""
+
+    def __init__(self, by):
+        self.by = by
+
+    def __repr__(self):
+        return "a factor"
+
+
+@pytest.mark.filterwarnings("ignore:compile. scaled_by cannot be compiled")
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ((np.arange(2000.0),), (np.where(np.arange(2000) == 1000, 5.0, np.arange(2000.0)),)),
+        (Factor(2.0), Factor(5.0)),
+        ([Factor(2.0)], [Factor(5.0)]),
+        ({"by": 2.0}, {"by": 5.0}),
+        (2.0, 2),
+        ((1.0, slice(0, 2.0)), (1.0, slice(0, 2))),
+    ],
+    ids=["arrays", "objects", "in a list", "dicts", "types of numbers", "slices"],
+)
+def test_calls_with_attributes_that_differ_are_not_merged(first, second):
+    """Their text may be the same; NumPy, for one, shortens that of large arrays."""
+
+    def forward(a, by):
+        by = by[-1] if isinstance(by, (tuple, list)) else by
+        by = by.stop if isinstance(by, slice) else by["by"] if isinstance(by, dict) else by
+        by = by.by if isinstance(by, Factor) else by
+        return a * np.sum(by) + isinstance(by, int)
+
+    f = mg.primitive("scaled_by", forward, lambda g, y, a, by: (g,))
+    step = lambda x: f(x, by=first) - f(x, by=second) * 3.0  # noqa: E731
+    compiled = mg.compile(step)
+    for _ in range(2):
+        np.testing.assert_array_equal(compiled(X).data, step(mg.tensor(X)).data)
+
+
+@pytest.mark.filterwarnings("ignore:compile. weighted cannot be compiled")
+@pytest.mark.parametrize("weights", [[2.0, 3.0], np.array([2.0, 3.0])], ids=["list", "array"])
+def test_attributes_are_as_they_were_at_the_call(weights):
+    """A step may change a list or an array afterwards, before backward or another call."""
+    f = mg.primitive(
+        "weighted", lambda a, w: a * w[0], lambda g, y, a, w: (g * float(w[0]),), "a * w[0]"
+    )
+
+    def step(x):
+        mine = weights.copy()
+        first = f(x, w=mine)
+        mine[0] = 5.0
+        loss = (first * f(x, w=mine)).sum()
+        return loss, mg.grad(loss, x)[0]
+
+    x = leaf(X)
+    compiled = mg.compile(step)
+    for function in (step, compiled, compiled):
+        loss, dx = function(x)
+        np.testing.assert_allclose(loss.data, (10.0 * X * X).sum(), rtol=1e-14)
+        np.testing.assert_allclose(dx.data, 20.0 * X, rtol=1e-14)
+
+
 # --- declared again -------------------------------------------------------------------------------
 
 CELL = """

@@ -1,4 +1,4 @@
-"""CALLS has a function for each primitive that is no loop, which returns the lines of its call.
+"""For each primitive that is a call, not a loop, CALLS has a function that writes the call's lines.
 
 The function returns None for a case that is left to the primitive's forward, in NumPy. Its argument
 `name` gives the name of an array or number in generated code. Primitives do not declare their calls
@@ -12,6 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ...kernels.jit.decorators import name_of
+from ...ops import BUILTIN
 from ...ops.inplace import COPY, Update
 from ..ir.program import Input, Operation, Value
 from .fusion import iteration_shape
@@ -196,7 +197,8 @@ def lines_of(op: Operation, name: Name) -> Lines:
     """
     if isinstance(op.what, Update) and op.what is not COPY:
         return None if name_of(op.what.kernel) is None else _update(op, name)
-    call = CALLS.get(op.name)
+    own = op.what is COPY or BUILTIN.get(op.name) is op.what  # users' primitives have other names
+    call = CALLS.get(op.name) if own else None
     return None if call is None else call(op, name)
 
 

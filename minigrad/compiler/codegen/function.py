@@ -123,7 +123,7 @@ class Writer(ABC):
             view = self.emitter.out.views.of.get(x)
             x = x if view is None else view.inputs[0]
         for v in reversed(missing):
-            self._bring(v, self.emitter.identifier(v))
+            self._load(v, self.emitter.identifier(v))
         return text
 
     def constant(self, x: float, dtype: str, like: str = "number") -> str:
@@ -152,7 +152,7 @@ class Writer(ABC):
         begin = "places, sizes, numbers = table(places), table(sizes), table(numbers)"
         return [begin, "# sizes and numbers", *self.numbers, "# memory", *self.memory]
 
-    def _bring(self, v: Value, text: str) -> None:
+    def _load(self, v: Value, text: str) -> None:
         view = self.emitter.out.views.of.get(v)
         if v.origin == "argument":
             self.load_argument(v, text)

@@ -28,6 +28,7 @@ MOST_LEAVES, MOST_STEPS = 3, 8
 # Numba's compile time grows faster than the nest, and LLVM does not vectorise a very long nest.
 MOST_OPERATIONS = 32
 
+# A function that returns the Value whose memory a Value has.
 Root: TypeAlias = Callable[[Value], Value]
 
 

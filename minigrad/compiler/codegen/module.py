@@ -104,6 +104,8 @@ def _is_draw(operation: Operation) -> bool:
 
 
 class Emitter:
+    """An Emitter writes the functions of one program and fills their tables."""
+
     def __init__(self, program: Program, title: str) -> None:
         self.program, self.title = program, title
         self.out = Emitted(views=Views(program))

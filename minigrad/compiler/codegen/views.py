@@ -29,7 +29,7 @@ class Views:
                 self._root[operation.makes[0]] = self.root(operation.inputs[0])
 
     def root(self, v: Value) -> Value:
-        """Return the Value whose memory v has; for a Value that is no view, v itself."""
+        """Return the Value whose memory v has; for a Value that is not a view, v itself."""
         return self._root.get(v, v)
 
     def _is_view(self, op: Operation) -> bool:

@@ -1,7 +1,7 @@
 """Passes ask which Values may share memory; they must not move a read across a change of it.
 
-codegen/views.py decides later which results are views in generated code. That is a part of what may
-alias: a view that loops cannot read becomes a copy.
+Later, codegen/views.py decides which results are views in generated code. Not all of these Values
+are: a view that loops cannot read becomes a copy.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ class MayAlias:
         self._changed = {self.root(v) for op in operations for v in op.changes}
 
     def root(self, v: Value) -> Value:
-        """Return the Value whose memory v may share; for a Value that is no view, v itself."""
+        """Return the Value whose memory v may share; for a Value that is not a view, v itself."""
         return self._root.get(v, v)
 
     def changes(self, *values: Value) -> bool:

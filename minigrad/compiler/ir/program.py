@@ -4,8 +4,8 @@
 
 A Value stands for an array; numbers, None and attributes stand in the operations themselves. An
 update in place changes Values that are the user's memory; an operation that reads the changed
-elements comes after the update in the list. This module imports only errors, ops and the tracer, so
-passes and printers need no Tensors.
+elements comes after the update in the list. This module imports only errors, types, ops and the
+tracer, so passes and printers need no Tensors.
 """
 
 import math
@@ -25,8 +25,8 @@ from ...types import Array, DType, Shape
 if TYPE_CHECKING:
     from ...engine.tensor import Tensor
 
-# An input of an operation: a Value, a number or None. It stands for Any, since the primitive tells
-# which one it is.
+# An input of an operation: a Value, a number or None. The type is Any, since the primitive
+# determines which one it is.
 Input: TypeAlias = Any
 
 

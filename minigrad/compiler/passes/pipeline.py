@@ -11,10 +11,13 @@ import numpy as np
 from ... import ops
 from ...names import Names
 from ...ops.inplace import Update
+from ...ops.primitive import Attribute
 from ..ir.may_alias import MayAlias
-from ..ir.program import Operation, Program, Value
+from ..ir.program import Input, Operation, Program, Value
 from .decompose import decomposed
 from .reductions import sums_of_sums, wide_sums
+
+_PLAIN = frozenset({bool, int, float, complex, str, bytes, type(None), type(...)})
 
 Operations = list[Operation]
 Wanted = Sequence[Value]
@@ -136,10 +139,19 @@ class Same:
 
 
 def _key(operation: Operation) -> object:
-    inputs = tuple(x if isinstance(x, Value) else (type(x), repr(x)) for x in operation.inputs)
-    attributes = tuple(
-        (k, id(v) if isinstance(v, np.ndarray) else repr(v))
-        for k, v in sorted(operation.attributes.items())
-    )
+    attributes = tuple((k, _part(v)) for k, v in sorted(operation.attributes.items()))
     dtypes = tuple(None if v is None else v.dtype for v in operation.outputs)
-    return operation.what, inputs, attributes, dtypes
+    return operation.what, tuple(map(_part, operation.inputs)), attributes, dtypes
+
+
+def _part(x: Input | Attribute) -> object:
+    """Return the part of the key for an input or attribute: equal parts mean equal results.
+
+    What may change, or may have parts that its text does not show, is compared by identity.
+    """
+    if isinstance(x, (Value, np.dtype)):
+        return x
+    if isinstance(x, (tuple, slice)):
+        parts = x if isinstance(x, tuple) else (x.start, x.stop, x.step)
+        return type(x), tuple(map(_part, parts))
+    return (type(x), repr(x)) if type(x) in _PLAIN or isinstance(x, np.generic) else id(x)

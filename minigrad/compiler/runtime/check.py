@@ -1,7 +1,8 @@
 """A checked call runs the compiled code, and also the function itself on the same data and state.
 
-It compares exactly what eager operations get from Python with what the trace has frozen, and up to
-rounding what comes out. A difference raises an error that names the operation.
+The numbers and other constants that eager operations get must be exactly those that the trace has
+frozen; results, gradients and state must agree up to rounding. A difference raises an error that
+names the operation.
 """
 
 from collections.abc import Callable, Sequence
@@ -133,7 +134,7 @@ _ASTYPE = TABLE["astype"]
 
 
 class Comparison(Log):
-    """A Comparison is a Log that finds what the trace has frozen, and keeps nothing else.
+    """A Comparison is a Log that keeps no results, but looks for differences from the program.
 
     It compares the numbers, attributes and constants of each operation with those in the program,
     so that rounding hides no small difference, as long as both apply the same operations.
@@ -182,7 +183,7 @@ class Comparison(Log):
 def _is_same(frozen: object, now: object) -> bool:
     """Return whether an input or attribute of an operation is what the trace has frozen.
 
-    Values that the program computes or looks up, and objects of unknown classes, are the same.
+    Values that the program computes or looks up, and objects of unknown classes, count as the same.
     """
     now = now._data if isinstance(now, Tensor) else now
     frozen = frozen.array if isinstance(frozen, Value) and frozen.origin == "constant" else frozen
@@ -263,15 +264,15 @@ class State:
         return next(copy for tensor, copy in self._tensors if tensor is x)
 
 
-SHAKEN = 8  # the number of runs with other digits: a single one may come to the same result
+SHAKEN = 8  # runs with other digits; a single run may happen to give the same result
 
 
 class Noise:
     """Noise tells how far rounding alone may move each result of the traced program.
 
-    It is how far they move if the last digits of all inputs change. Compiled code adds up in
-    another order, so it has other results than eager where these are nothing but rounding, such as
-    the gradient of a bias before BatchNorm.
+    To find out, it changes the last digits of all inputs, and sees how far the results move.
+    Compiled code adds up in another order than eager code, so the two differ where a result is
+    nothing but rounding, such as the gradient of a bias before BatchNorm.
     """
 
     def __init__(

@@ -76,7 +76,7 @@ class Executable:
         for fetch, _, _ in self._fetches:
             numbers = isinstance(fetch, LiveNumbers)
             (self._hyper if numbers else self._live).depend(fetch)
-        # What gets its elements back if a rule of NumPy raises an error between two parameters.
+        # These get their elements back if an optimizer's rule that NumPy runs raises an error.
         by_numpy = [op.what for op in self.emitted.steps if isinstance(op, Operation)]
         self._at_risk = self._changed if any(isinstance(what, Rule) for what in by_numpy) else []
         self._draws = [self._draw(operation) for operation in self.emitted.draws]
@@ -329,7 +329,7 @@ class Executable:
         self._forward(self.emitted.checked[status], arguments)
         raise TraceError(f"compile: {self.emitted.checked[status]} was refused")
 
-    # --- what comes of it ----------------------------------------------------------------------
+    # --- gradients and results -----------------------------------------------------------------
 
     def _gradient(
         self, leaf: Tensor, v: Value | None

@@ -1,10 +1,10 @@
 """Captures are what a step, and the user's functions that it calls, name outside themselves.
 
-Only functions that run count; a profile function sees them as they are entered. Guards cover what
-they name in globals, closures and defaults. In every object found in this way, guards also cover
-the attributes that one of the functions names, the items of containers, and all that a Module
-holds. Libraries are frozen, except for the attributes of their objects. This module runs none of
-the user's code.
+Functions that do not run are ignored; a profile function sees the others as they are entered.
+Guards cover what these name in globals, closures and defaults. In every object found in this way,
+guards also cover the attributes that one of the functions names, the items of containers, and all
+that a Module holds. Libraries are frozen, except for the attributes of their objects. This module
+runs none of the user's code.
 """
 
 import gc
@@ -62,7 +62,7 @@ from .inspection import (
     wrapped_by,
 )
 
-# Objects of these modules' classes only hold other objects, and all of those are guarded.
+# An object whose class is in one of these modules only holds other objects, which are all guarded.
 _HOLDERS = frozenset(["builtins", "collections", "functools", "operator", "_operator"])
 # Objects of these classes are not looked into: they change in use, or lead to everything.
 _CLOSED = (
@@ -253,7 +253,8 @@ class Captures:
     ) -> None:
         """Capture the named items of a dict that holds the attributes of an object or class.
 
-        guards: the Guards of the items; order: those of the keys and their order, if others.
+        guards: the Guards of the items; order: the Guards of the keys and their order (None: the
+            same).
         """
         (guards if order is None else order).names(space)
         self._namespace(

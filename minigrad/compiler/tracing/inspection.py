@@ -1,4 +1,4 @@
-"""These functions look into objects without running the user's code, and tell it from libraries.
+"""These functions look into objects without running the user's code, and recognise libraries.
 
 They call no `__getattr__`, property, `__eq__`, `__iter__` or `__class__` of an object.
 """
@@ -24,8 +24,8 @@ from types import (
 from typing import Any, Final, TypeAlias
 
 ABSENT: Final = object()  # stands for a missing value
-# The attributes of an object or class by name: a dict, or a read-only view of one. It stands for
-# Any, since only some functions of a dict run none of the user's code.
+# The attributes of an object or class by name: a dict, or a read-only view of one. The type is Any,
+# since only some functions of a dict run none of the user's code.
 Space: TypeAlias = Any
 _PLAIN = (bool, int, float, complex, str, bytes, type(None))
 
@@ -155,7 +155,8 @@ def is_iterator(x: object) -> bool:
     return own_kind and any("__next__" in class_dict(kind) for kind in mro(type(x)))
 
 
-# How to list what an object holds, without its class; `object` is for all other classes.
+# By base class, a function that lists what an object holds, and that calls no method of a subclass;
+# `object` is for all other classes.
 PARTS: dict[type, Callable[[Any], tuple[object, ...]]] = {
     dict: lambda x: tuple(dict.values(x)),
     list: lambda x: tuple(list.__iter__(x)),

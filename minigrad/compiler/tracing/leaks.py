@@ -21,7 +21,7 @@ def refuse_leaks(before: Captures, after: Captures, trace: Trace) -> None:
 
     before, after: the captures before and after the step.
 
-    `trace.take_back` gives the places their former values. Errors: TraceError for a leak.
+    `trace.take_back` gives the locations their former values. Errors: TraceError for a leak.
     """
     varying = _varying(trace)
     leaks = [location for location, x in after.tensors if trace.value_of(x) in varying]
@@ -48,7 +48,10 @@ def _varying(trace: Trace) -> set[Value | None]:
 
 
 def _put(location: Location, value: object) -> None:
-    """Put a value back into its location, or clear that, without running the user's code."""
+    """Put a value back into its location, or clear the location if the value is ABSENT.
+
+    This runs none of the user's code.
+    """
     owner: Any = location.owner
     key: Any = location.key
     if key is ITEMS and value is not ABSENT:

@@ -17,7 +17,7 @@ from .inspection import is_foreign
 
 Signature: TypeAlias = tuple[object, ...]  # what selects a trace; it can be hashed
 
-# It stands for an argument that must become an array first; no kept trace has it.
+# The part of a signature for an argument that must become an array first; no kept trace has it.
 _TO_CONVERT = ("array-like",)
 
 # Equal values of these types are the same to any function.
@@ -135,7 +135,7 @@ def _names_of(names: Sequence[str], args: Sequence[object]) -> list[str]:
 
 
 def is_array_like(x: object) -> bool:
-    """Return whether x is no array, but np.asarray can wrap it without visiting elements."""
+    """Return whether x is not an array, but np.asarray can wrap it without visiting elements."""
     kind = type(x)
     if kind in _BY_VALUE or kind is float or isinstance(x, (Tensor, np.ndarray, np.generic)):
         return False

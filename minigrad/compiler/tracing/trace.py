@@ -68,7 +68,7 @@ class Trace(StepTracer):
             self.arguments.append(value)
             x._data = value
 
-    # --- what the engine tells -----------------------------------------------------------------
+    # --- what the engine calls -----------------------------------------------------------------
 
     def data(self, x: Tensor) -> Value:
         """Return the Value that stands for the array of x."""
@@ -158,7 +158,7 @@ class Trace(StepTracer):
         self._array_names.setdefault(id(x._data), name)
 
     def undo(self, action: Callable[[], object]) -> None:
-        """Keep an action that will undo a change that is about to be made."""
+        """Keep an action that undoes a change; `take_back` runs it."""
         self._undo.append(action)
 
     def cleared(self, leaf: Tensor) -> None:
@@ -202,11 +202,11 @@ class Trace(StepTracer):
         return any(memory_of(array) is memory_of(other) for other in self._kept_alive)
 
     def existed_before(self, state: Value) -> bool:
-        """Return whether the Tensor of a state, if it has one, existed before the step."""
+        """Return whether a state existed before the step, as one without a Tensor always does."""
         owner = self.owners.get(state)
         return owner is None or owner in self._tensor_names
 
-    # --- what it comes to ----------------------------------------------------------------------
+    # --- the end of the trace ------------------------------------------------------------------
 
     def program(self, results: Sequence[Tensor]) -> Program:
         """Return the program of the step; results: the Tensors that the step returns.
@@ -250,7 +250,7 @@ class Trace(StepTracer):
                 x._data = interpreter.array(x._data)
 
     def take_back(self) -> None:
-        """Undo every change that Python code has made while the step was traced."""
+        """Undo the changes that have an action, the last one first, and restore each `.grad`."""
         for action in reversed(self._undo):
             action()
         for leaf, gradient in self._gradients.items():
@@ -383,7 +383,7 @@ class Trace(StepTracer):
         self._stale |= stale - {changed}
 
     def _again(self, v: Value) -> Value:
-        """Note the operation that made a stale view once more, and return the new view."""
+        """Note again the operation that made a stale view, and return the new view."""
         operation = self._views[v]
         base = operation.inputs[0]
         while base in self._replaced:

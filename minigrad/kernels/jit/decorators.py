@@ -60,7 +60,7 @@ def kernel(
 
 
 def name_of(function: object) -> str | None:
-    """Return the name of a kernel in KERNELS, or None if the function is no kernel."""
+    """Return the name of a kernel in KERNELS, or None if the function is not a kernel."""
     name = f"{getattr(function, '__module__', None)}.{getattr(function, '__qualname__', None)}"
     return name if KERNELS.get(name) is function else None
 

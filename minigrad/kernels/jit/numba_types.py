@@ -1,6 +1,6 @@
-"""Names for the objects of Numba and LLVM that extensions of the compiler handle.
+"""These aliases name the objects of Numba and LLVM that extensions of Numba's compiler handle.
 
-They stand for Any, since Numba declares no types for the methods of these classes, and importing
+Most aliases are Any, since Numba declares no types for the methods of its classes, and importing
 the classes would import its whole compiler.
 """
 

@@ -34,9 +34,10 @@ from ..jit.numba_types import (
     Values,
 )
 
-Pool: TypeAlias = NDArray[np.int64]
+Pool: TypeAlias = NDArray[np.int64]  # memory of the threads; its positions are below
 Arguments: TypeAlias = tuple[Array | Number, ...]  # what a loop passes on to each part
 Part: TypeAlias = Callable[..., None]  # takes the number of the part, the thread, and Arguments
+# loop(pool, parts, elements, arguments): see `parallel_for`.
 Loop: TypeAlias = Callable[[Pool, int, int, Arguments], None]
 # A pool without threads: the caller runs every part.
 SERIAL: Pool = np.zeros(0, np.int64)

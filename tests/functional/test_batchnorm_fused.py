@@ -182,6 +182,7 @@ def test_the_tape_holds_one_record_and_the_backward_pass_another() -> None:
 @pytest.mark.parametrize(
     ("shape", "threaded"),
     [
+        ((40, 16), False),
         ((300, 8), False),
         ((300, 64), True),
         ((6, 8, 40), False),

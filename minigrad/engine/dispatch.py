@@ -68,9 +68,11 @@ def dispatch(primitive: Primitive, inputs: tuple[Operand, ...], attributes: Attr
         wrt = [i for i in wrt if primitive.rules[i] is not None]
     if wrt and primitive.differentiable and mode:
         record = Record(primitive, inputs, arrays, attributes, y, wrt)
-    if not primitive.single:
-        outputs, residuals = primitive.unpack(y)
-        return primitive.pack(on_tape(outputs, record), residuals)
+    if primitive.outputs > 1:
+        return on_tape(y, record)
+    residuals = None
+    if primitive.has_residuals:
+        y, residuals = y
     result = Tensor(y)
     if record is not None:
         result._record = record
@@ -79,7 +81,7 @@ def dispatch(primitive: Primitive, inputs: tuple[Operand, ...], attributes: Attr
     # `y.base` would not prove a view: if reshape has to copy, its result has a base, too.
     if primitive.is_view and isinstance(inputs[0], Tensor) and np.may_share_memory(y, arrays[0]):
         share(result, inputs[0])
-    return result
+    return (result, residuals) if primitive.has_residuals else result
 
 
 set_dispatcher(dispatch)

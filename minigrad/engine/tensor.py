@@ -265,23 +265,15 @@ def _rebuild(cls: type[Tensor], data: Array, requires_grad: bool) -> Tensor:
 
 def mark_changed(*changed: object) -> None:
     """Mark the Tensors among `changed` as changed in place, all at the same time of the clock."""
-    mark_owners(owners_of(changed))
-
-
-def owners_of(tensors: Sequence[object]) -> "list[Tensor]":
-    """Return the owners of the memory of the Tensors in the sequence."""
-    return [x if x._base is None else x._base for x in tensors if isinstance(x, Tensor)]
-
-
-def mark_owners(owners: "Sequence[Tensor]") -> None:
-    """Mark Tensors that own their memory as changed in place, all at the same time of the clock."""
-    if not owners:
+    if not changed:
         return
     now = stamp_change()
-    for owner in owners:
-        owner._changed = now
-        if owner._record is not None:
-            owner._record.changed = True
+    for x in changed:
+        if isinstance(x, Tensor):
+            owner = x if x._base is None else x._base
+            owner._changed = now
+            if owner._record is not None:
+                owner._record.changed = True
 
 
 def change(update: Update, *inputs: Operand) -> None:
@@ -289,10 +281,12 @@ def change(update: Update, *inputs: Operand) -> None:
 
     While a compiler traces, the update is recorded instead, and every compiled call runs it.
     """
-    changed = [inputs[i] for i in update.changes]
-    if compiling() is None:
-        inputs = tuple([x._data if isinstance(x, Tensor) else x for x in inputs])
-    change_all([(update, inputs)], changed)
+    trace = compiling()
+    if trace is None:
+        _run(update, [x._data if isinstance(x, Tensor) else x for x in inputs])
+    else:
+        trace.update(update, *inputs)
+    mark_changed(*[inputs[i] for i in update.changes])
 
 
 def change_all(
@@ -306,14 +300,18 @@ def change_all(
     trace = compiling()
     if trace is None:
         for update, inputs in updates:
-            if update.threads:
-                update.kernel(*inputs, pool_for(inputs[0].size))
-            else:
-                update.kernel(*inputs)
+            _run(update, inputs)
     else:
         for update, inputs in updates:
             trace.update(update, *inputs)
     mark_changed(*changed)
+
+
+def _run(update: Update, inputs: Sequence[Operand]) -> None:
+    if update.threads:
+        update.kernel(*inputs, pool_for(inputs[0].size))
+    else:
+        update.kernel(*inputs)
 
 
 def share(view: Tensor, source: Tensor) -> Tensor:

@@ -181,6 +181,11 @@ def object_array(shape):
     return lambda x: x * values.flat[0].rate, setter(values.flat[0]), change
 
 
+def strings():
+    values = np.array(["2.0"], np.dtypes.StringDType())
+    return lambda x: x * float(values[0]), lambda: values.__setitem__(0, "3.0")
+
+
 def void():
     record = np.ones(1, [("rate", float)])[0]
     return lambda x: x * float(record["rate"]), lambda: record.__setitem__("rate", 3.0)
@@ -260,6 +265,7 @@ CASES = {
     "WeakSet": weak_set,
     "object array": lambda: object_array(3),
     "object array without axes": lambda: object_array(()),
+    "array of strings": strings,
     "np.void": void,
     "np.record": record,
     "masked array": masked_array,

@@ -442,7 +442,8 @@ _REFERENT = _Referent()
 
 def _has_fields_of_objects(x: object) -> bool:
     """Return whether x is a structured array or scalar, some field of which holds objects."""
-    return comes_from(x, np.ndarray, np.void) and _dtype(x).hasobject and _dtype(x).kind != "O"
+    dtype = _dtype(x) if comes_from(x, np.ndarray, np.void) else None
+    return dtype is not None and dtype.hasobject and dtype.names is not None
 
 
 def _dtype(x: object) -> np.dtype[Any]:

@@ -1,6 +1,7 @@
 """Imports inside minigrad point down only; from outside come NumPy, Numba and SciPy alone.
 
-LAYERS says which part is below which; the files of one part import each other without a cycle.
+LAYERS says which part is below which; the files of one part import each other without a cycle, and
+nothing from the `__init__` of their own package, which imports them.
 
 The sources are read, not run, so imports inside functions and under TYPE_CHECKING count as well.
 """
@@ -127,8 +128,9 @@ def complaint(module: str, imported: Import) -> str | None:
     if top == "minigrad":
         if source not in LEVEL:
             return "is in no layer"
+        own = imported.target in PACKAGES and module.startswith(f"{imported.target}.")
         if source == part:
-            return None
+            return "is its own package" if own and not imported.typing_only else None
         if LEVEL[source] >= LEVEL[part]:
             return f"points up or sideways, seen from {part}"
         if folders in APART and LEVEL[part] < LEVEL["minigrad"]:
@@ -216,6 +218,9 @@ def test_a_cycle_of_files_is_found() -> None:
         ("minigrad.data", "from . import kernels", "kernels is not allowed"),
         ("minigrad", "from . import warmup", "minigrad.warmup points up"),
         ("minigrad.nn.module", "def f():\n    import torch", "torch is no runtime dependency"),
+        ("minigrad.nn.norm", "from . import Module", "minigrad.nn is its own package"),
+        ("minigrad.nn.norm", "def f():\n    from ..nn import Module", "nn is its own package"),
+        ("minigrad.compiler.ir.program", "from . import Builder", "ir is its own package"),
         ("minigrad.surprise", "", "minigrad.surprise is in no layer"),
         ("minigrad.nn.module", "from .. import errors\nimport minigrad.other", "other is in no"),
     ],
@@ -233,6 +238,9 @@ def test_a_violation_is_caught(module: str, source: str, expected: str) -> None:
         ("minigrad.warmup", "from . import nn\nfrom .kernels import jit"),
         ("minigrad.engine.tensor", "from .tape import Record\nfrom .. import ops, errors"),
         ("minigrad.explainer.ladder", "from ..compiler import compile"),
+        ("minigrad.nn.norm", "if TYPE_CHECKING:\n    from . import Module"),
+        ("minigrad.nn.norm", "from . import module"),
+        ("minigrad.nn", "from .module import Module"),
         ("minigrad.nn.norm", "from .module import Module\nfrom .. import functional as F"),
         ("minigrad.kernels.sums", "import numpy as np\nfrom numba import prange"),
         ("minigrad.kernels.sums", "from __future__ import annotations\nfrom . import jit"),

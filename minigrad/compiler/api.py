@@ -57,15 +57,15 @@ def compile(function: Callable[..., Any] | None = None, *, check: int | None = N
         Without it, `compile` returns a decorator with the options.
     check: the first call, and every check-th call after it, also runs the function itself, twice,
         on the same data and state. Each operation must get the numbers and other constants that
-        the trace has for it, and all results, gradients and state must agree up to rounding. None:
-        no call is checked.
+        the trace has for it; all results, gradients and state must agree up to rounding, and the
+        numbers, texts, lengths and keys in results exactly. None: no call is checked.
 
     Live values, which each call reads, are the arrays among the arguments, and the state, modes and
     hyper-parameters of the Modules that are called and of the Optimizers that step. Guarded values,
     whose change causes a new trace, are the other arguments, and the plain values, functions and
     objects that the step, and your functions that it calls, name directly in closures, globals,
-    defaults and attributes. Everything else, including libraries, is frozen: calls use what the
-    trace has found.
+    defaults and attributes. Everything else is frozen, including libraries and what is edited by
+    hand in the `__dict__` of a layer of minigrad: calls use what the trace has found.
 
     An array among the arguments, or an object with `__array__`, reaches the step as a Tensor. The
     items of a container are guarded with it. A NumPy array that the step names is live as an
@@ -82,7 +82,8 @@ def compile(function: Callable[..., Any] | None = None, *, check: int | None = N
     Errors: DtypeError if `function` is not callable, or for an argument that is neither a Tensor,
     an array nor hashable; ArgumentError for a bad `check`; TraceError for a step that
     - reads the value of a Tensor (a print reads it, too), or takes items of an iterator from
-      outside or of a DataLoader;
+      outside or of a DataLoader, or names memory that no guard sees (an mmap, a pointer of
+      ctypes, a structured array with fields of objects);
     - puts a Tensor outside itself (`self.h = h`), or returns an object other than Tensors, numbers
       and texts in tuples, lists and dicts;
     - changes in place what it was given or has made, an array that it has used before, or one of

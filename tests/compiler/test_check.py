@@ -3,6 +3,8 @@
 The tests put faults in on purpose. Generated functions run as Python.
 """
 
+import collections
+import math
 import queue
 import types
 
@@ -257,6 +259,64 @@ def test_frozen_values_are_found_however_small(fault):
     with pytest.raises(TraceError, match=message):
         step(X[3])
     assert p.data.tobytes() == before and step.traces == 1
+
+
+# By fault, a function of a number that changes unseen, and of x; and the expected message.
+RESULTS = {
+    "number": (lambda n, x: (x.sum(), n), r"result\[1\]: it is 1 where eager has 2"),
+    "class of a number": (lambda n, x: [2.0 if n == 1 else 2], r"\[0\]: it is 2\.0 where .* 2\. "),
+    "sign of zero": (lambda n, x: 0.0 * (3 - 2 * n), r"result: it is 0\.0 where eager has -0\.0"),
+    "text": (lambda n, x: {"a": [x, str(n)]}, r"result\['a'\]\[1\]: it is '1' where eager has '2'"),
+    "key": (lambda n, x: {"_ab"[n]: x * 1}, r"a dict with the keys \['a'\] where .* \['b'\]"),
+    "class of a key": (lambda n, x: {(1, True)[n - 1]: x}, r"keys \[1\] where .* \[True\]"),
+    "order of keys": (
+        lambda n, x: dict([("a", 1), ("b", 2)][:: 3 - 2 * n]), r"keys \['a', 'b'\] .* \['b', 'a'\]",
+    ),
+    "length": (lambda n, x: [x.sum()] * n, r"a list with length 1 where .* a list with length 2"),
+    "container": (lambda n, x: (list, tuple)[n - 1]([x]), r"it is a list .* eager has a tuple"),
+    "Tensor": (lambda n, x: (x.sum(), n)[n - 1], r"result: it is a Tensor where eager has 2"),
+    "None": (lambda n, x: (None, x)[n - 1], r"result: it is None where eager has a Tensor"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", RESULTS)
+def test_other_plain_parts_of_a_result_are_found_and_their_place_is_named(fault):
+    function, message = RESULTS[fault]
+    owner = types.SimpleNamespace(hidden_n=1)
+    step = mg.compile(lambda x: function(hidden(owner, "n"), x), check=1)
+    for x in X[:3]:
+        step(x)
+    owner.hidden_n = 2
+    with pytest.raises(TraceError, match=f"They part at .*{message}"):
+        step(X[3])
+    assert step.traces == 1
+
+
+def test_results_that_are_swapped_are_named():
+    """Machine code is not to blame if the step returns other Tensors."""
+    owner = types.SimpleNamespace(hidden_n=1)
+
+    @mg.compile(check=1)
+    def step(x):
+        found = x.sum(), x.mean()
+        return {"both": found[:: hidden(owner, "n")]}
+
+    step(X[0])
+    owner.hidden_n = -1
+    with pytest.raises(TraceError, match=r"They part at result\['both'\]\[0\], which is sum: "):
+        step(X[1])
+
+
+def test_equal_results_of_many_kinds_pass():
+    """No number is compared with itself by ==."""
+    pair = collections.namedtuple("pair", "a b")
+    step = mg.compile(
+        lambda x: [pair(x, math.nan), {"n": np.float32(np.nan), (1, "k"): None}, -0.0, True, ""],
+        check=1,
+    )
+    for x in X[:3]:
+        found = step(x)
+    assert type(found[0]) is pair and math.isnan(found[1]["n"])
 
 
 def test_arrays_that_a_step_changes_change_once():

@@ -19,8 +19,8 @@ from ...ops.inplace import Update
 from ...ops.primitive import Attributes, Operand
 from ...types import Array
 from ..ir.interpreter import Interpreter, results_of
-from ..ir.program import Operation, Value
-from ..tracing.pytree import flatten
+from ..ir.program import Value
+from ..tracing.pytree import flatten, parts
 from ..tracing.trace import Trace
 from .executable import Executable
 
@@ -43,14 +43,15 @@ def run_checked(
     comparison = Comparison(executable)
     try:
         expected: list[Tensor] = []
-        flatten(eager(), expected)
+        result = eager()
+        flatten(result, expected)
         after, wanted = State(executable), [x._data.copy() for x in expected]
         before.put_back()
         with tracing(comparison):
             eager()
     finally:
         before.put_back()
-    part = comparison.difference
+    part = comparison.difference or _other_part(executable, result)
     if part is None:
         made = executable.run(arguments)
         found: list[Tensor] = []
@@ -58,14 +59,13 @@ def run_checked(
         now = State(executable)
         ours = [*(x._data for x in found), *now.elements()]
         theirs = [*wanted, *after.elements()]
-        alike = len(ours) == len(theirs)
-        if alike and all(map(close, ours, theirs)):
+        if all(map(close, ours, theirs)):
             return made
         random.set_state(before.random)
         noise = Noise(executable, arguments, states)
         random.set_state(now.random)
         values = [*executable.traced.results, *now.values(executable)]
-        if alike and all(map(noise.explains, values, ours, theirs)):
+        if all(map(noise.explains, values, ours, theirs)):
             return made
         before.put_back()
         log = Log()
@@ -73,7 +73,9 @@ def run_checked(
             with tracing(log):
                 eager()
             random.set_state(before.random)
-            part = _where_they_part(executable, arguments, states, log.entries, after, noise)
+            part = _where_they_part(
+                executable, arguments, states, log.entries, wanted, after, noise
+            )
         finally:
             before.put_back()
     raise TraceError(
@@ -178,6 +180,30 @@ class Comparison(Log):
                     f"They part at {operation}: it has {_shown(frozen)} where eager has "
                     f"{_shown(now)}."
                 )
+
+
+def _result_parts(executable: Executable) -> list[tuple[str, object]]:
+    """Return the parts of what the executable returns, with Values in place of Tensors."""
+    return [*parts(executable.unflatten(executable.traced.results))]
+
+
+def _other_part(executable: Executable, result: object) -> str | None:
+    """Return a sentence about the first plain or missing part of the result that differs, or None.
+
+    The elements of Tensors are not compared.
+    """
+    for (place, frozen), (_, now) in zip(_result_parts(executable), parts(result), strict=False):
+        if isinstance(frozen, Value) and isinstance(now, Tensor):
+            continue
+        if type(frozen) is not type(now) or repr(frozen) != repr(now):
+            return f"They part at {place}: it is {_part(frozen)} where eager has {_part(now)}."
+    return None
+
+
+def _part(x: object) -> str:
+    if isinstance(x, tuple):
+        return f"a {x[0].__name__} with {x[1]}"
+    return "a Tensor" if isinstance(x, (Tensor, Value)) else f"{x!r:.60}"
 
 
 def _is_same(frozen: object, now: object) -> bool:
@@ -327,13 +353,14 @@ def _where_they_part(
     arguments: list[Array],
     states: dict[Value, Array],
     log: list[Entry],
+    wanted: list[Array],
     after: State,
     noise: Noise,
 ) -> str:
     """Return a sentence that names the first operation with another result.
 
-    First the traced program is compared with the eager call, then the program after all passes with
-    the traced one. If all agree, the machine code is to blame.
+    First the traced program and its results are compared with the eager call, then the program
+    after all passes with the traced one. If all agree, the machine code is to blame.
     """
     drawn = random.get_state()
     given = dict(zip(executable.program.arguments, arguments, strict=True))
@@ -346,11 +373,11 @@ def _where_they_part(
         name, results = next(entries, ("nothing", []))
         if name != operation.name:
             return f"Eager comes to {name} where the program has {operation}."
-        for v, wanted in zip(operation.outputs, results, strict=True):
-            if v is None or wanted is None:
+        for v, array in zip(operation.outputs, results, strict=True):
+            if v is None or array is None:
                 continue
-            if not noise.explains(v, traced.array(v), wanted):
-                return _told(operation, traced.array(v), wanted)
+            if not noise.explains(v, traced.array(v), array):
+                return _told(operation, traced.array(v), array)
     if name := next(entries, ("",))[0]:
         return f"Eager goes on to {name} where the program has ended."
     for operation in executable.traced.operations:
@@ -358,6 +385,10 @@ def _where_they_part(
             owner = executable.owner(v)
             if owner is not None and not noise.explains(v, traced.array(v), after.of(owner)):
                 return _told(operation, traced.array(v), after.of(owner))
+    places = [place for place, x in _result_parts(executable) if isinstance(x, Value)]
+    for place, v, array in zip(places, executable.traced.results, wanted, strict=True):
+        if not noise.explains(v, traced.array(v), array):
+            return _told(f"{place}, which is {v.name}", traced.array(v), array)
     random.set_state(drawn)
     passed = Interpreter({**given, **{v: a.copy() for v, a in states.items()}})
     for operation in executable.program.operations:
@@ -372,9 +403,9 @@ def _where_they_part(
     return f"The machine code of {executable.path} is to blame: its program agrees with eager."
 
 
-def _told(operation: Operation, found: Array, wanted: Array) -> str:
+def _told(where: object, found: Array, wanted: Array) -> str:
     if found.shape != wanted.shape:
-        return f"They part at {operation}: shape {found.shape}, and {wanted.shape} eagerly."
+        return f"They part at {where}: shape {found.shape}, and {wanted.shape} eagerly."
     at = np.argwhere(~np.isclose(found, wanted, rtol=1e-4, atol=0.0, equal_nan=True))
     place = tuple(int(i) for i in at[0]) if len(at) else ()
-    return f"They part at {operation}: {found[place]!s} at {place}, and {wanted[place]!s} eagerly."
+    return f"They part at {where}: {found[place]!s} at {place}, and {wanted[place]!s} eagerly."

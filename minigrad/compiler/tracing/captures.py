@@ -7,7 +7,9 @@ that a Module holds. Libraries are frozen, except for the attributes of their ob
 runs none of the user's code.
 """
 
+import ctypes
 import gc
+import mmap
 import sys
 import weakref
 import zlib
@@ -63,11 +65,29 @@ from .inspection import (
 )
 
 # An object whose class is in one of these modules only holds other objects, which are all guarded.
-_HOLDERS = frozenset(["builtins", "collections", "functools", "operator", "_operator"])
+_HOLDERS = frozenset(
+    [
+        "builtins",
+        "collections",
+        "functools",
+        "operator",
+        "_operator",
+        "enum",
+        "weakref",
+        "_weakrefset",
+        "multiprocessing.shared_memory",
+        "multiprocessing.sharedctypes",
+    ]
+)
 # Objects of these classes are not looked into: they change in use, or lead to everything.
 _CLOSED = (
     AsyncGeneratorType, CodeType, CoroutineType, FrameType, GeneratorType, TracebackType
 )  # fmt: skip
+# Objects of these classes are bytes that may change.
+_BUFFERS = (bytearray, array, np.void, mro(ctypes.c_int)[-2])
+# Objects of these classes lead to memory that no guard sees.
+_POINTERS = (ctypes._Pointer, ctypes.py_object, mmap.mmap)
+_PROXIES = (weakref.ProxyType, weakref.CallableProxyType)
 
 _nbytes: Callable[[Array], int] = np.ndarray.nbytes.__get__
 MOST_BYTES = 1 << 13  # the largest array whose elements are guarded
@@ -110,7 +130,8 @@ class Captures:
         # The first object found, by identity of its location.
         self.originals: dict[Identity, object] = {}
         self._roots, self._name_tensor = dict(roots), name_tensor
-        self._names = {"__wrapped__"}
+        # Libraries read these attributes of functions that they wrap, and of masked arrays.
+        self._names = {"__wrapped__", "registry", "_mask"}
         # For each object with attributes: the names, and a function that captures one of them.
         self._namespaces: list[tuple[Iterable[str], Callable[[str], None]]] = []
         # The code and globals of all functions that run, and those of the user's in order.
@@ -264,32 +285,42 @@ class Captures:
     # --- objects -------------------------------------------------------------------------------
 
     def _visit(self, x: Any, location: Location) -> None:
-        if is_plain(x) or x is ABSENT or comes_from(x, np.generic):
+        if is_plain(x) or x is ABSENT or _is_scalar(x):
             return
-        if comes_from(x, np.ndarray):
+        if type(x) is tuple:  # its parts have the location of the tuple
+            for i, part in enumerate(x):
+                self._visit(part, location._replace(name=f"{location.name}[{i}]"))
+            return
+        elements = comes_from(x, np.ndarray) and not _dtype(x).hasobject
+        if elements:
             small = _nbytes(x) <= MOST_BYTES
             self.arrays.setdefault(id(x), (x, _checksum(x) if small else None))
-        elif comes_from(x, bytearray, array):
-            self.guards.read("(bytes({0}) == {1})", x, bytes(x))
         elif comes_from(x, Tensor):
             self.tensors.append((location, x))
             self._name_tensor(location.name, x)
             self.bound.read("{0}._requires_grad", x)
             self.bound.read("{0}._data.dtype", x)
-        elif type(x) is tuple:  # its parts have the location of the tuple
-            for i, part in enumerate(x):
-                self._visit(part, location._replace(name=f"{location.name}[{i}]"))
-        elif id(x) not in self._met:
+        # Arrays and Tensors of these classes have no attributes that a user sets.
+        bare = (elements or comes_from(x, Tensor)) and dict_getter(x) is None
+        if id(x) not in self._met and not (bare and is_foreign(module_of(type(x)))):
             self._met[id(x)] = x
             self._object(x, location.name)
 
     def _object(self, x: Any, name: str) -> None:
+        if comes_from(x, *_PROXIES):
+            self._add(self.guards.read("{1} + {0}", x, _REFERENT), name)
+            return
         kind, module = type(x), module_of(type(x))
         library = is_foreign(module)
         if is_iterator(x):
             raise TraceError(
                 f"compile: {name}, a {kind.__name__}, would advance in the first call alone, since "
                 "the step is traced once; take its items outside it, and pass them as arguments"
+            )
+        if comes_from(x, *_POINTERS) or _has_fields_of_objects(x):
+            raise TraceError(
+                f"compile: {name}, a {kind.__name__}, leads to memory whose changes the next calls "
+                "would not notice; read it outside the step, and pass what it holds as an argument"
             )
         if comes_from(x, ModuleType):
             if not is_foreign(own(x).get("__name__")):
@@ -311,24 +342,31 @@ class Captures:
                     self._enter(function.__code__, function.__globals__)
         elif kind is ContextVar:
             self._add(self.guards.read("{0}.get({1})", x, ABSENT), name, x)
-        elif kind is weakref.ref:
-            self._add(self.guards.read("{0}()", x), name)
+        elif kind is memoryview:
+            self._add(self.guards.read("{0}.obj", x), name)
         else:
+            if comes_from(x, weakref.ref):
+                self._add(self.guards.read(OF, x, weakref.ref.__call__), name)
             holder = library and module in _HOLDERS
-            if comes_from(x, dict) and (
+            if not holder:
+                self._attributes(x, name)  # first, since a `__dict__` that is looked at is a part
+            if comes_from(x, np.ndarray) and _dtype(x).hasobject:
+                for part in self.guards.read(OF, x, _items, each=True):
+                    self._add(part, name)
+            elif comes_from(x, *_BUFFERS):
+                self.guards.read("(bytes(memoryview({0})) == {1})", x, bytes(memoryview(x)))
+            elif comes_from(x, dict) and (
                 dict.__contains__(x, "__builtins__") or (library and not holder)
             ):
                 self._dict_items(x, name, x, self.guards)
             elif _is_holder(x):
                 self._parts(x, name)
-            if not holder:
-                self._attributes(x, name)
 
     def _parts(self, x: object, name: str) -> None:
         """Capture all objects that a container, method or property refers to."""
         base = next((kind for kind in PARTS if comes_from(x, kind)), object)
         parts = self.guards.read(OF, x, PARTS[base], each=True)
-        if base is dict:
+        if issubclass(base, dict):
             keys = self.guards.read(OF, x, keys_of, each=True)
             for key, part in zip(keys, parts, strict=True):
                 text = repr(key) if is_plain(key) else type(key).__name__
@@ -375,10 +413,54 @@ class Captures:
     def _class(self, x: type, name: str) -> None:
         """Capture the named attributes of a class, of its bases, and of their metaclasses."""
         for kind in mro(x):
-            if ("class", id(kind)) not in self._met and not is_foreign(module_of(kind)):
-                self._met["class", id(kind)] = self.guards.read(OF, kind, mro)
-                self._dict_items(class_dict(kind), name, None, self.guards)  # read-only
-                self._class(type(kind), name)
+            if ("class", id(kind)) not in self._met:
+                self._met["class", id(kind)] = kind
+                self._positional(kind)
+                if not is_foreign(module_of(kind)):
+                    self.guards.read(OF, kind, mro)
+                    self._dict_items(class_dict(kind), name, None, self.guards)  # read-only
+                    self._class(type(kind), name)
+
+    def _positional(self, kind: type) -> None:
+        """Capture the attributes that stand for positions in patterns, once a function has some."""
+        names = texts(class_dict(kind).get("__match_args__"))
+        self._namespace(["__match_args__"], lambda _: self._add_names(names))
+
+
+class _Referent:
+    """A _Referent plus a weak proxy is the object that the proxy stands for.
+
+    Python adds the proxy first, and then what the proxy stands for, whose own code does not run.
+    """
+
+    def __add__(self, x: object) -> object:
+        return NotImplemented if comes_from(x, *_PROXIES) else x
+
+
+_REFERENT = _Referent()
+
+
+def _has_fields_of_objects(x: object) -> bool:
+    """Return whether x is a structured array or scalar, some field of which holds objects."""
+    dtype = _dtype(x) if comes_from(x, np.ndarray, np.void) else None
+    return dtype is not None and dtype.hasobject and dtype.names is not None
+
+
+def _dtype(x: object) -> np.dtype[Any]:
+    kind: Any = np.ndarray if comes_from(x, np.ndarray) else np.generic
+    found: np.dtype[Any] = kind.dtype.__get__(x)
+    return found
+
+
+def _is_scalar(x: object) -> bool:
+    """Return whether x is a number or text of exactly a class of NumPy, which never changes."""
+    return (
+        module_of(type(x)) == "numpy" and comes_from(x, np.generic) and not comes_from(x, np.void)
+    )
+
+
+def _items(x: Array) -> tuple[object, ...]:
+    return tuple(np.ndarray.flat.__get__(x))
 
 
 def _checksum(array: Array) -> int:

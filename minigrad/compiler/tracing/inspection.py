@@ -10,7 +10,7 @@ import os
 import sys
 import sysconfig
 import threading
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path, PurePath
@@ -158,6 +158,7 @@ def is_iterator(x: object) -> bool:
 # By base class, a function that lists what an object holds, and that calls no method of a subclass;
 # `object` is for all other classes.
 PARTS: dict[type, Callable[[Any], tuple[object, ...]]] = {
+    OrderedDict: lambda x: tuple(OrderedDict.values(x)),
     dict: lambda x: tuple(dict.values(x)),
     list: lambda x: tuple(list.__iter__(x)),
     deque: lambda x: tuple(deque.__iter__(x)),
@@ -167,7 +168,7 @@ PARTS: dict[type, Callable[[Any], tuple[object, ...]]] = {
 
 def keys_of(x: dict[object, object]) -> tuple[object, ...]:
     """Return the keys of a dict."""
-    return tuple(dict.keys(x))
+    return tuple((OrderedDict if comes_from(x, OrderedDict) else dict).keys(x))
 
 
 def names_of(code: CodeType) -> tuple[set[str], set[str]]:
@@ -183,6 +184,8 @@ def names_of(code: CodeType) -> tuple[set[str], set[str]]:
             how = instruction.opname
             is_outside = "_GLOBAL" in how or how.endswith("_NAME")
             (outside if is_outside else attributes).add(instruction.argval)
+        elif instruction.opname == "MATCH_CLASS":
+            attributes.add("__match_args__")
     if "globals" in outside:
         outside |= texts(code.co_consts)
     return outside, attributes

@@ -1,8 +1,11 @@
-"""`flatten` turns the result of a traced function into a list of Tensors and an `unflatten`."""
+"""`flatten` turns the result of a traced function into a list of Tensors and an `unflatten`.
+
+`parts` lists what a result consists of, so that two results can be compared.
+"""
 
 import copy
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -51,3 +54,18 @@ def _filled(empty: dict[K, V], items: dict[K, V]) -> dict[K, V]:
     made = copy.copy(empty)
     made.update(items)
     return made
+
+
+def parts(result: Any, place: str = "result") -> Iterator[tuple[str, object]]:
+    """Yield the place of each container and leaf of a result, and the leaf.
+
+    In place of a container comes a tuple of its class and a text with its length or its keys.
+    """
+    if not isinstance(result, (tuple, list, dict)):
+        yield place, result
+        return
+    is_dict = isinstance(result, dict)
+    items = dict(result if is_dict else enumerate(result))
+    yield place, (type(result), f"the keys {[*items]}" if is_dict else f"length {len(items)}")
+    for key, x in items.items():
+        yield from parts(x, f"{place}[{key!r}]")

@@ -15,7 +15,7 @@ from numba.extending import intrinsic
 
 from ..types import Array, DType, Number, Shape
 from . import indexing, linear, reductions, softmax
-from .batchnorm import planes, rows
+from .batchnorm import planes, rows, small_rows
 from .jit.decorators import F, device_function, external, kernel
 from .jit.numba_types import (
     Builder,
@@ -40,6 +40,8 @@ _OWN = set(globals())  # the names that this module imports
 
 row_train, row_eval = external(rows.row_train), external(rows.row_eval)
 row_backward = external(rows.row_backward)
+small_train, small_eval = external(small_rows.small_train), external(small_rows.small_eval)
+small_backward = external(small_rows.small_backward)
 plane_train, plane_eval = external(planes.plane_train), external(planes.plane_eval)
 plane_backward = external(planes.plane_backward)
 find_outside = external(indexing.find_outside)

@@ -343,6 +343,7 @@ def test_pickled_by_name_and_not_copied() -> None:
 
 @jit_only
 @posix
+@pytest.mark.filterwarnings("ignore:os.fork.*was called:RuntimeWarning")  # by JAX
 def test_a_child_of_a_process_in_a_compiled_call() -> None:
     """The child inherits a lock whose thread it does not have."""
     doubled(np.zeros(2))

@@ -159,7 +159,7 @@ def test_batch_norm_takes_the_kernels_that_eager_calls_take(shape):
     for _ in range(2):
         for a, b in zip(step(x, g), eager, strict=True):
             np.testing.assert_array_equal(a.data, b.data)
-    assert ("row_train" in step.source) == (shape[2:] != (2, 2))
+    assert ("small_train" in step.source) == (shape[2:] != (2, 2))
     if shape[2:] != (2, 2):
         flat = both(mg.tensor(x.data.reshape(6, 3), requires_grad=True), g.reshape(6, 3))
         for a, b in zip(flat, eager, strict=True):

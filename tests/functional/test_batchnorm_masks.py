@@ -121,6 +121,7 @@ def test_a_healthy_channel_is_as_without_poison_elsewhere(
 @example((4, 0), 0, np.float32, np.float32, False)
 @example((2, 3, 0), 0, np.float32, np.float64, True)
 @example((0, 3, 2, 2), 0, np.float64, np.float64, True)
+@example((2, 3), 63130, np.float64, np.float64, False)
 @many
 def test_empty_batches_and_mixed_dtypes(
     shape: tuple[int, ...], seed: int, dtype: Any, of_parameters: Any, relu: bool
@@ -135,8 +136,9 @@ def test_empty_batches_and_mixed_dtypes(
         assert mine.dtype == other.dtype == expected, name
         assert mine.shape == other.shape == (shape if name in ("y", "dx") else shape[1:2]), name
         size = max(np.abs(other).max(initial=0.0), 1.0)
-        # x_hat has up to 1 / sqrt(var + eps) times the rounding of x, as do dx and its terms
-        atol = 20 * unit * size * steepness(x)
+        # x_hat has up to 1 / sqrt(var + eps) times the rounding of x. dx has this factor once more,
+        # and its terms may cancel.
+        atol = 20 * unit * size * steepness(x) ** (2 if name == "dx" else 1)
         np.testing.assert_allclose(mine, other, rtol=0, atol=atol, err_msg=name)
     if not x.size:
         for name, before in zip(("mean", "var"), parameters[2:], strict=True):

@@ -2,6 +2,7 @@
 
 import pytest
 
+from minigrad.kernels.batchnorm import small_rows
 from minigrad.kernels.threading import pool
 
 
@@ -14,7 +15,9 @@ def two_threads():
     pool.set_num_threads(before)
 
 
-@pytest.fixture(params=[False, True], ids=["whole", "threaded"])
+@pytest.fixture(params=["small", "whole", "threaded"])
 def threaded(request, monkeypatch):
-    """Choose one call, as below THREADED, or steps and threads."""
-    monkeypatch.setattr(pool, "THREADED", 1 if request.param else 1 << 60)
+    """Choose plain loops for small arrays, or blocks: all in one call, or shared by threads."""
+    monkeypatch.setattr(pool, "THREADED", 1 if request.param == "threaded" else 1 << 60)
+    if request.param != "small":
+        monkeypatch.setattr(small_rows, "ROWS", 0)

@@ -43,6 +43,7 @@ FILES = (
     "batchnorm.channel",
     "batchnorm.planes",
     "batchnorm.rows",
+    "batchnorm.small_rows",
     "inplace",
 )
 
@@ -223,6 +224,9 @@ def as_python() -> Iterator[None]:
                     python = parallel_for.serial_for(vars(module)[f"_{name}"])
                 if python is not value:
                     patch.setattr(module, name, python)
+        for kind, kernels in entry_points.KERNELS.items():
+            plain = tuple([getattr(kernel, "py_func", kernel) for kernel in kernels])
+            patch.setitem(entry_points.KERNELS, kind, plain)
         yield
 
 
@@ -246,10 +250,12 @@ def batch_norm(
     return {**first, "dx": dx, "dgamma": dgamma, "dbeta": dbeta, "given": (y, stats)}
 
 
-# Rows: a few, two blocks, and long ones. Planes: short ones, and longer than a segment.
-ROWS, PLANES = [(40, 5), (300, 66), (39, 1540)], [(3, 4, 50), (1, 2, 4100)]
+# Rows: a block of narrow ones, two blocks, and long ones. Planes: short ones, and longer than a
+# segment. Small: narrow and wide.
+ROWS, PLANES = [(300, 5), (300, 66), (39, 1540)], [(3, 4, 50), (1, 2, 4100)]
+SMALL = [(40, 5), (60, 130)]
 CASES = [(shape, threaded) for shape in ROWS for threaded in (False, True)]
-CASES += [(shape, False) for shape in PLANES]  # threads take the same kernels in parts
+CASES += [(shape, False) for shape in PLANES + SMALL]  # threads take the same kernels in parts
 
 
 @pytest.mark.parametrize(

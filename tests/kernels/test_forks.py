@@ -38,8 +38,10 @@ def in_a_child(job):
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
 
-# Fork in a process with threads.
-quiet = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+# Python warns of a fork in a process with threads, and so does JAX, which tests of bench/ import.
+quiet = pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore:os.fork.*was called:RuntimeWarning"
+)
 
 
 def meet():

@@ -11,7 +11,7 @@ import pytest
 import minigrad as mg
 from minigrad import functional as F
 from minigrad import nn, optim
-from minigrad.kernels.batchnorm import entry_points
+from minigrad.kernels.batchnorm import entry_points, small_rows
 from minigrad.kernels.threading import pool
 
 COMPILED = not numba.config.DISABLE_JIT
@@ -23,6 +23,7 @@ WIDTH = 70 if COMPILED else 6
 def shared_by_threads(monkeypatch):
     """Let each BatchNorm use threads, as large arrays do, and put the number of threads back."""
     monkeypatch.setattr(pool, "THREADED", 1)
+    monkeypatch.setattr(small_rows, "ROWS", 0)
     before = pool.get_num_threads()
     yield
     pool.set_num_threads(before)
@@ -73,11 +74,8 @@ def test_eight_threads_train_as_each_alone_while_the_number_of_workers_changes(m
     pool.set_num_threads(1)
     alone = [train(seed) for seed in range(8)]
     assert len({results[0] for results in alone}) == 8
-    done, sizes, kernel = (
-        threading.Event(),
-        itertools.cycle([2, 5, 1, 3, 8]),
-        entry_points.row_train,
-    )
+    done, sizes = threading.Event(), itertools.cycle([2, 5, 1, 3, 8])
+    kernel, *others = entry_points.KERNELS["row"]
     rows = []
 
     def counted(*arguments):
@@ -91,7 +89,7 @@ def test_eight_threads_train_as_each_alone_while_the_number_of_workers_changes(m
             changes += 1
         return changes
 
-    monkeypatch.setattr(entry_points, "row_train", counted)
+    monkeypatch.setitem(entry_points.KERNELS, "row", (counted, *others))
     with ThreadPoolExecutor(9) as executor:
         changes = executor.submit(change)
         try:

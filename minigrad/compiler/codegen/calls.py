@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ...kernels.batchnorm.entry_points import kind
 from ...kernels.jit.decorators import name_of
 from ...ops import BUILTIN
 from ...ops.inplace import COPY, Update
@@ -61,7 +62,10 @@ def _absent(like: Value, ndim: int = 1) -> str:
 
 def _layout(v: Value) -> tuple[str, int]:
     """Return the kind of BatchNorm kernel for v, as in eager calls, and the kernel's ndim."""
-    return ("row", 2) if math.prod(v.shape[2:]) == 1 else ("plane", 3)
+    n, c, *space = v.shape
+    size = math.prod(space)
+    shape = (n, c) if size == 1 else (n, c, size)
+    return kind(shape), len(shape)
 
 
 def _planes(v: Value, name: Name) -> str:
@@ -95,7 +99,7 @@ def _batch_norm_grad(op: Operation, name: Name) -> Lines:
     g, x, gamma, y, stats, *_ = op.inputs
     if 0 in x.shape:
         return None
-    kind, ndim = _layout(x)
+    layout, ndim = _layout(x)
     dx, dgamma, dbeta = op.outputs
     arguments = [
         _planes(g, name),
@@ -107,7 +111,7 @@ def _batch_norm_grad(op: Operation, name: Name) -> Lines:
         _absent(x, ndim) if dx is None else _planes(dx, name),
         *(_absent(x) if v is None else name(v) for v in (dgamma, dbeta)),
     ]
-    return [f"{kind}_backward({', '.join(arguments)}, {_pool(x, name)})"]
+    return [f"{layout}_backward({', '.join(arguments)}, {_pool(x, name)})"]
 
 
 def _label_cross_entropy(op: Operation, name: Name) -> Lines:

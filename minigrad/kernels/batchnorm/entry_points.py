@@ -17,15 +17,31 @@ above 1.7e38 in float32), y and dx are infinite.
 
 The shape alone determines the order of every sum: rows are summed in blocks, whose sums are added
 in order, and planes channel by channel. So the bits are the same for any number of threads. LLVM
-vectorises the loops over channels (rows.py) and over space (planes.py).
+vectorises the loops over channels (rows.py) and over space (planes.py). A small array (n, c) has
+kernels without blocks and threads, which compile in a fraction of the time (small_rows.py).
 """
 
-from ...types import Array
+from ...types import Array, Shape
 from ..threading.pool import pool_for
+from . import small_rows
 from .planes import plane_backward, plane_eval, plane_train
 from .rows import row_backward, row_eval, row_train
+from .small_rows import small_backward, small_eval, small_train
 
 MEAN, VAR = 4, 3  # rows of stats
+# By kind of array: the kernels for training, for evaluation, and for backward.
+KERNELS = {
+    "plane": (plane_train, plane_eval, plane_backward),
+    "row": (row_train, row_eval, row_backward),
+    "small": (small_train, small_eval, small_backward),
+}
+
+
+def kind(shape: Shape) -> str:
+    """Return the kind of an array of shape (n, c) or (n, c, s), a key of KERNELS."""
+    if len(shape) == 3:
+        return "plane"
+    return "small" if small_rows.is_small(*shape) else "row"
 
 
 def forward_train(
@@ -35,7 +51,7 @@ def forward_train(
     if not x.size:
         stats.fill(0.0)
     else:
-        train = plane_train if x.ndim == 3 else row_train
+        train, _, _ = KERNELS[kind(x.shape)]
         train(x, gamma, beta, eps, relu, y, stats, pool_for(x.size))
 
 
@@ -51,7 +67,7 @@ def forward_eval(
     stats: Array,
 ) -> None:
     """Compute y and stats like forward_train, but with running_mean and running_var."""
-    evaluate = plane_eval if x.ndim == 3 else row_eval
+    _, evaluate, _ = KERNELS[kind(x.shape)]
     evaluate(x, gamma, beta, running_mean, running_var, eps, relu, y, stats, pool_for(x.size))
 
 
@@ -77,5 +93,5 @@ def backward(
         dgamma.fill(0)
         dbeta.fill(0)
     else:
-        differentiate = plane_backward if x.ndim == 3 else row_backward
+        _, _, differentiate = KERNELS[kind(x.shape)]
         differentiate(g, x, y, gamma, stats, training, dx, dgamma, dbeta, pool_for(x.size))

@@ -314,7 +314,9 @@ def test_errors_name_the_optimizer():
     w, opt, step = make(Adam)
     with pytest.raises(ArgumentError, match=r"^Adam: betas must be a number between"):
         Adam([w], betas=(0.9, 1.0))
-    with pytest.raises(DtypeError, match=r"^Adam: params must be a list of Tensors, got one"):
+    with pytest.raises(
+        DtypeError, match=r"^Adam: params must be a list of Tensors, got Tensor; .* or \[tensor\]"
+    ):
         Adam(w)
     opt.param_groups[0]["lr"] = -1.0
     for way in ("eager", "compiled"):
@@ -406,20 +408,122 @@ def test_scalars_of_numpy_and_tuples_are_hyper_parameters(value):
     assert opt.settings(opt.param_groups[0]).later[np.dtype("float64")] == np.ravel(value)[0]
 
 
-WRONG = {"tuple": (), "tuple(float, float)": (1.0, 2.0), "tuple(NoneType": (None,) * 8}
+WRONG = {
+    "tuple": (),
+    "tuple(float, float)": (1.0, 2.0),
+    "tuple(NoneType": (None,) * 8,
+    "tuple(complex": (1j,) * 8,
+    "tuple(int": (10**400,) * 8,  # beyond any float
+    "tuple(tuple": ((1.0, 2.0), *(1.0,) * 7),
+    "NoneType": None,
+    "float": 1.0,
+    "ndarray": np.array(1.0),
+}
 
 
 @pytest.mark.parametrize("shown", WRONG)
-@pytest.mark.parametrize("way", ["eager", "compiled"])
+@pytest.mark.parametrize("way", ["made", "eager", "compiled"])
 def test_wrong_numbers_never_reach_the_kernel(shown, way):
     class Short(Adam):
-        numbers = staticmethod(lambda group, first: WRONG[shown])
+        @staticmethod
+        def numbers(group, first):
+            return WRONG[shown] if group["lr"] == 9.0 else Adam.numbers(group, first)
 
     w, opt, step = make(Short)
-    message = rf"^Short\.numbers: expected 8 .* adam .*lr, eps.* got {re.escape(shown)}"
-    with pytest.raises(ArgumentError, match=message):
-        train(way, step, 0, 1)
+    message = rf"^Short\.numbers: expected a tuple of 8 .* adam .*lr, eps.* got {re.escape(shown)}"
+    if way == "made":
+        with pytest.raises(ArgumentError, match=message):
+            make(Short, lr=9.0)
+    else:
+        opt.param_groups[0]["lr"] = 9.0
+        with pytest.raises(ArgumentError, match=message):
+            train(way, step, 0, 1)
     assert w.tolist() == START.tolist() and opt.state == {}
+
+
+def test_numbers_may_be_an_array():
+    class OfNumPy(Adam):
+        numbers = staticmethod(lambda group, first: np.array(Adam.numbers(group, first)))
+
+    (w, _, step), (other, _, as_tuple) = make(OfNumPy), make(Adam)
+    train("eager", step, 0, 2)
+    train("eager", as_tuple, 0, 2)
+    assert w.tolist() == other.tolist()
+
+
+SECOND = optim.Rule("second", _adam_of_numpy, "as that of Adam", **ARRAYS)
+# Attributes of a subclass of Adam, and the error when one is made.
+MISTAKES = [
+    ({"rules": ()}, DtypeError, "set `rules` to a tuple of Rules, got tuple$"),
+    ({"rules": None}, DtypeError, "a tuple of Rules, got NoneType"),
+    ({"rules": SECOND}, DtypeError, "a tuple of Rules, got Rule"),
+    ({"rules": (SECOND, 3)}, DtypeError, r"a tuple of Rules, got tuple\(Rule, int\)"),
+    ({"rules": (*Adam.rules, SECOND)}, ArgumentError, r"it has 2 rules; define `rule\(group\)`"),
+    ({"rule": lambda group: SECOND}, ArgumentError, r"rule: expected one of Mine.rules, got Rule"),
+    ({"rule": lambda group: None}, ArgumentError, r"rule: expected one of Mine.rules, got None"),
+]
+
+
+@pytest.mark.parametrize("attributes, error, message", MISTAKES)
+def test_a_class_that_is_wrong_is_told_when_one_is_made(attributes, error, message):
+    if "rule" in attributes:
+        attributes = {"rule": staticmethod(attributes["rule"])}
+    mine = type("Mine", (Adam,), attributes)
+    with pytest.raises(error, match=rf"^Mine[:.].*{message}"):
+        make(mine)
+
+
+@pytest.mark.parametrize("defaults", [{"params": 1.0}, None, ["lr"]])
+def test_defaults_that_are_wrong(defaults):
+    class Mine(Adam):
+        def __init__(self, params, **options):
+            optim.Optimizer.__init__(self, params, defaults)
+
+    with pytest.raises(ArgumentError, match=r"^Mine: defaults must be a dict .* got .*'params' is"):
+        make(Mine)
+
+
+def test_without_rules_there_is_no_optimizer():
+    class Mine(optim.Optimizer):
+        check, numbers = Adam.check, Adam.numbers
+
+    with pytest.raises(DtypeError, match=r"^Mine: .* a tuple of Rules, got NoneType"):
+        Mine([mg.tensor(START)], {})
+
+
+def test_an_init_that_calls_no_other_is_told():
+    class Mine(Adam):
+        def __init__(self, params):
+            self.mine = params
+
+    opt = Mine([mg.tensor(START)])
+    message = r"^Mine has no '\w+'; __init__ must first call super\(\).__init__\(params, "
+    for use in (opt.step, opt.zero_grad, opt.state_dict, lambda: opt.values):
+        with pytest.raises(AttributeError, match=message):
+            use()
+    assert copy.deepcopy(opt).mine[0].tolist() == START.tolist()
+    with pytest.raises(AttributeError, match=r"^Adam has no 'beta'$"):
+        make(Adam)[1].beta  # noqa: B018
+    assert not hasattr(make(Adam)[1], "beta")
+
+
+@pytest.mark.parametrize(
+    "options, error, message",
+    [
+        ({"kernel": 3}, DtypeError, "kernel must be a function, got 3"),
+        ({"hyper": "lr"}, DtypeError, r"hyper must be a tuple of names, got 'lr'; write \('lr',\)"),
+        ({"buffers": "m"}, DtypeError, "buffers must be a tuple of names, got 'm'"),
+        ({"counters": 3}, DtypeError, "counters must be a tuple of names, got 3"),
+        ({"hyper": (1,)}, DtypeError, r"hyper must be a tuple of names, got \(1,\)"),
+        ({"buffers": ("m", "m")}, ArgumentError, r"name of its own, got \('m', 'm'\); rename one"),
+        ({"buffers": ["m"], "counters": ["m"]}, ArgumentError, "a name of its own, got"),
+        ({"counters": ("n", "n")}, ArgumentError, "a name of its own, got"),
+    ],
+)
+def test_a_rule_that_is_wrong(options, error, message):
+    given = {"kernel": _adam_of_numpy, "hyper": ("lr",), **options}
+    with pytest.raises(error, match=f"^Rule 'mine': .*{message}"):
+        optim.Rule("mine", doc="p <- p", **given)
 
 
 def _sign(p, g, hyper):

@@ -265,15 +265,23 @@ def _rebuild(cls: type[Tensor], data: Array, requires_grad: bool) -> Tensor:
 
 def mark_changed(*changed: object) -> None:
     """Mark the Tensors among `changed` as changed in place, all at the same time of the clock."""
-    if not changed:
+    mark_owners(owners_of(changed))
+
+
+def owners_of(tensors: Sequence[object]) -> "list[Tensor]":
+    """Return the owners of the memory of the Tensors in the sequence."""
+    return [x if x._base is None else x._base for x in tensors if isinstance(x, Tensor)]
+
+
+def mark_owners(owners: "Sequence[Tensor]") -> None:
+    """Mark Tensors that own their memory as changed in place, all at the same time of the clock."""
+    if not owners:
         return
     now = stamp_change()
-    for x in changed:
-        if isinstance(x, Tensor):
-            owner = x if x._base is None else x._base
-            owner._changed = now
-            if owner._record is not None:
-                owner._record.changed = True
+    for owner in owners:
+        owner._changed = now
+        if owner._record is not None:
+            owner._record.changed = True
 
 
 def change(update: Update, *inputs: Operand) -> None:

@@ -9,7 +9,7 @@ from numba.core.errors import NumbaError
 
 from ...engine.dispatch import refusal
 from ...engine.tape import bindings
-from ...engine.tensor import Tensor, change, mark_changed
+from ...engine.tensor import Tensor, change, mark_owners, owners_of
 from ...engine.tracer import Fetch
 from ...errors import MinigradError, TraceError
 from ...kernels.jit.numba_types import Dispatcher
@@ -83,14 +83,22 @@ class Executable:
         self._steps = [self._step(step) for step in self.emitted.steps]
         self._sizes = np.array(self.emitted.sizes, np.int64)
         self._numbers = np.array(self.emitted.numbers, np.float64)
-        self._changed_tensors = [self._owners[v] for v in self._changed if v in self._owners]
+        changed = [self._owners[v] for v in self._changed if v in self._owners]
+        self._changed_owners = list(dict.fromkeys(owners_of(changed)))
         self._bind()
         self.compile_seconds = time.perf_counter() - began
 
     def _bind(self) -> None:
-        """Prepare the functions that give gradients and results, for the current memory."""
-        self._reused: list[tuple[Tensor, Tensor]] = []  # gradients that each call overwrites
-        self._grads = [self._gradient(leaf, v) for leaf, v in self.program.grads]
+        """Prepare the gradients, and the functions that give results, for the current memory."""
+        # By leaf: a gradient that each call overwrites, or None, and a gradient that is copied.
+        self._reused: list[tuple[Tensor, Tensor | None]] = []
+        self._copied: list[tuple[Tensor, Value]] = []
+        for leaf, v in self.program.grads:
+            if v is None or self.memory.keeps_gradient(v):
+                gradient = None if v is None else Tensor(self.memory.array(v, ()))
+                self._reused.append((leaf, gradient))
+            else:
+                self._copied.append((leaf, v))
         given = self.program.results
         self._results = [self._result(v, given[:i]) for i, v in enumerate(given)]
 
@@ -191,9 +199,7 @@ class Executable:
             for array, copy in at_risk:
                 np.copyto(array, copy)
             raise
-        for leaf, gradient in self._grads:
-            leaf._grad = gradient(arguments)
-        mark_changed(*self._changed_tensors)
+        self._publish(arguments)
         results = [result(arguments) for result in self._results]
         self._end()
         return self.unflatten(results)
@@ -229,9 +235,7 @@ class Executable:
         if "epoch" not in self.built:
             self._prepare("epoch", compiled, given)
         done, status = compiled(*given)
-        for leaf, gradient in self._grads:
-            leaf._grad = gradient(self._batch)
-        mark_changed(*self._changed_tensors)
+        self._publish(self._batch)
         if status >= 0:
             self._leave()
             self._refuse(status, [a.take(rows[done], axis=0) for a in whole])
@@ -259,7 +263,7 @@ class Executable:
         for leaf, gradient in self._reused:
             if leaf._grad is gradient:
                 leaf._grad = None
-        mark_changed(*self._changed_tensors)
+        mark_owners(self._changed_owners)
 
     def _tables(self) -> tuple[Array, ...]:
         """Return the arguments of generated functions that follow the user's arguments."""
@@ -331,16 +335,13 @@ class Executable:
 
     # --- gradients and results -----------------------------------------------------------------
 
-    def _gradient(
-        self, leaf: Tensor, v: Value | None
-    ) -> tuple[Tensor, Callable[[Sequence[Array]], Tensor | None]]:
-        if v is None:
-            return leaf, lambda _: None
-        if self.memory.keeps_gradient(v):
-            gradient = Tensor(self.memory.array(v, ()))
-            self._reused.append((leaf, gradient))
-            return leaf, lambda _: gradient
-        return leaf, lambda arguments: Tensor(self.memory.array(v, arguments).copy())
+    def _publish(self, arguments: Sequence[Array]) -> None:
+        """Set the gradients of the leaves, and mark what the call has changed in place."""
+        for leaf, gradient in self._reused:
+            leaf._grad = gradient
+        for leaf, v in self._copied:
+            leaf._grad = Tensor(self.memory.array(v, arguments).copy())
+        mark_owners(self._changed_owners)
 
     def _result(self, v: Value, before: Sequence[Value]) -> Callable[[Sequence[Array]], Tensor]:
         """Return a function that makes the result v of a call; before: the results before v."""

@@ -68,15 +68,15 @@ def undescribed(thing):
 def test_the_face_is_found():
     """Otherwise the tests below would pass on nothing."""
     expected = {"Tensor.backward", "nn.BatchNorm2d", "data.DataLoader.rows", "exp", "Tensor.T"}
-    expected |= {"optim.SGD.step", "errors.GradError", "compile(...).report", "nn.GELU.eval"}
+    expected |= {"optim.SGD.numbers", "errors.GradError", "compile(...).report", "nn.GELU.eval"}
     assert expected <= set(FACE)
     assert {"optim.np", "data.integer", "Tensor._data", "nn.ReLU.eval"}.isdisjoint(FACE)
 
 
 def test_all_have_a_docstring():
-    bare = [name for name, thing in FACE.items() if len((thing.__doc__ or "").split()) < 2]
-    # Overridden hooks are documented at the base class, where pydoc finds them.
-    assert [name for name in bare if not name.endswith(".extra_repr")] == []
+    """A method that overrides another may leave that to it, where pydoc finds it."""
+    bare = [n for n, thing in FACE.items() if len((inspect.getdoc(thing) or "").split()) < 2]
+    assert bare == []
 
 
 def test_docstrings_tell_of_every_argument():

@@ -1,7 +1,4 @@
-"""mg.compile traces a function of Tensors in its first call, then runs compiled code.
-
-This module may import everything but explainer.
-"""
+"""mg.compile traces a function of Tensors in its first call, then runs compiled code."""
 
 import functools
 import inspect

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ContextDecorator
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
 from weakref import ref
 
 from ..errors import DtypeError
@@ -145,11 +145,8 @@ _before: ContextVar[Any] = ContextVar("minigrad_modes_before", default=None)
 class _GradMode(ContextDecorator):
     """A context manager and decorator that sets the mode; it may be nested and reused."""
 
-    _enabled: bool
-
-    def __new__(cls, function: Callable[..., object] | None = None) -> Any:
-        """Return a context manager, or the decorated function if used without parentheses."""
-        return super().__new__(cls) if function is None else cls()(function)
+    def __init__(self, name: str, enabled: bool) -> None:
+        self._name, self._enabled = name, enabled
 
     def __enter__(self) -> "_GradMode":
         mode, rest = grad_mode.get(), _before.get()
@@ -170,18 +167,22 @@ class _GradMode(ContextDecorator):
     def __call__(self, function: F) -> F:
         if not callable(function):
             raise DtypeError(
-                f"{type(self).__name__}: expected a function to decorate, got "
-                f"{type(function).__name__}; a block begins `with mg.{type(self).__name__}():`"
+                f"{self._name}: expected a function to decorate, got "
+                f"{type(function).__name__}; a block begins `with mg.{self._name}():`"
             )
         if inspect.isgeneratorfunction(function) or inspect.iscoroutinefunction(function):
             raise DtypeError(
-                f"{type(self).__name__}: {function.__name__} suspends, and a decorator would end "
-                f"before its body runs; write `with {type(self).__name__}():` inside it"
+                f"{self._name}: {function.__name__} suspends, and a decorator would end "
+                f"before its body runs; write `with {self._name}():` inside it"
             )
         return super().__call__(function)
 
 
-class no_grad(_GradMode):
+@overload
+def no_grad() -> _GradMode: ...
+@overload
+def no_grad(function: F) -> F: ...
+def no_grad(function: F | None = None) -> _GradMode | F:
     """Turn recording off inside `with mg.no_grad():` or in a `function` decorated with it.
 
     >>> x = mg.tensor(2, requires_grad=True)
@@ -190,14 +191,18 @@ class no_grad(_GradMode):
     >>> y.requires_grad, (x * x).requires_grad
     (False, True)
     """
+    mode = _GradMode("no_grad", False)
+    return mode if function is None else mode(function)
 
-    _enabled = False
 
-
-class enable_grad(_GradMode):
+@overload
+def enable_grad() -> _GradMode: ...
+@overload
+def enable_grad(function: F) -> F: ...
+def enable_grad(function: F | None = None) -> _GradMode | F:
     """Turn recording on inside `with mg.enable_grad():` or in a decorated `function`.
 
     It also works within no_grad.
     """
-
-    _enabled = True
+    mode = _GradMode("enable_grad", True)
+    return mode if function is None else mode(function)

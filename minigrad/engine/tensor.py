@@ -314,6 +314,20 @@ def _run(update: Update, inputs: Sequence[Operand]) -> None:
         update.kernel(*inputs)
 
 
+def change_or_restore(
+    updates: Sequence[tuple[Update, Sequence[Operand]]], changed: Sequence[object]
+) -> None:
+    """Run updates like `change_all`; after an error, all arrays have their elements back."""
+    arrays = [inputs[i] for update, inputs in updates for i in update.changes]
+    copies = [array.copy() for array in arrays]
+    try:
+        change_all(updates, changed)
+    except BaseException:
+        for array, copy in zip(arrays, copies, strict=True):
+            np.copyto(array, copy)
+        raise
+
+
 def share(view: Tensor, source: Tensor) -> Tensor:
     """Record that `view` shares the memory of `source`, and return `view`."""
     view._base = source if source._base is None else source._base

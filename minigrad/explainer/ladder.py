@@ -69,7 +69,7 @@ def by_tape(batch: Batch, fused: bool = False) -> Gradients:
     x, gamma, beta = (tensor(a, requires_grad=True) for a in batch[:3])
     y = F.batch_norm(x, weight=gamma, bias=beta, training=True, eps=EPS, fused=fused)
     dx, dgamma, dbeta = grad(y, [x, gamma, beta], batch.g)
-    return dx.numpy(), dgamma.numpy(), dbeta.numpy()  # type: ignore[union-attr]
+    return dx.numpy(), dgamma.numpy(), dbeta.numpy()
 
 
 def explained(batch: Batch) -> Explanation:
@@ -136,7 +136,7 @@ def compiled() -> CompiledFunction:
     """Return a compiled function of x, gamma, beta and g, made of the composed form."""
 
     @compile
-    def gradients(x: Tensor, gamma: Tensor, beta: Tensor, g: Tensor) -> tuple[Tensor | None, ...]:
+    def gradients(x: Tensor, gamma: Tensor, beta: Tensor, g: Tensor) -> tuple[Tensor, ...]:
         inputs = [p.requires_grad_() for p in (x.detach(), gamma.detach(), beta.detach())]
         x, gamma, beta = inputs
         y = F.batch_norm(x, weight=gamma, bias=beta, training=True, eps=EPS, fused=False)

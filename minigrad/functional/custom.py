@@ -1,5 +1,6 @@
 """Users declare their own primitives here; each run checks the results of forward and vjp."""
 
+import ast
 import functools
 import inspect
 import keyword
@@ -57,12 +58,13 @@ def primitive(
         them. None: the result is a constant.
     formula: the forward as an expression, which explanations print and evaluate. Its names are the
         input names in the vjp, the attributes, which may have defaults in the forward, and
-        functions of minigrad. Without a formula, explanations print a call by name.
+        functions of minigrad. Lines that name parts of it, as m = mean(a), may come before it.
+        Without a formula, explanations print a call by name.
 
     Integers become float32 where the result has fractions. Errors: ArgumentError for a name that is
-    taken or is not an identifier, and for a wrong number of rules, inputs or cotangents; ShapeError
-    for a cotangent that does not fit its input; DtypeError for an argument or result of a wrong
-    type.
+    taken or is not an identifier, a formula without a value, and a wrong number of rules, inputs
+    or cotangents; ShapeError for a cotangent that does not fit its input; DtypeError for an
+    argument, result or cotangent of a wrong type.
 
     >>> cube = mg.primitive("cube", lambda a: a**3, lambda g, y, a: (g * 3 * a**2,), "a ** 3")
     >>> x = mg.tensor([1.0, 2.0], requires_grad=True)
@@ -81,7 +83,7 @@ def primitive(
                 f"primitive {name!r}: vjp must be a function written in Python, a tuple of such "
                 f"functions or None, got {rule!r:.60}"
             )
-    _check_formula(name, formula)
+    formula = _checked_formula(name, formula)
     ops.TABLE.pop(name, None)
     declared = ops.primitive(
         name,
@@ -143,20 +145,44 @@ def _check_name(name: object, place: tuple[str, str]) -> None:
         )
 
 
-def _check_formula(name: str, formula: object) -> None:
-    if formula is None or callable(formula):
-        return
-    if not isinstance(formula, str):
+def _checked_formula(name: str, formula: Formula) -> Formula:
+    """Return a formula after checks; if it is a function, each text that it returns is checked."""
+    if not callable(formula):
+        return _checked_text(name, formula)
+
+    @functools.wraps(formula, updated=())
+    def run(*inputs: Operand, **attributes: Attribute) -> str | None:
+        return _checked_text(name, formula(*inputs, **attributes))
+
+    return run
+
+
+def _checked_text(name: str, text: str | None) -> str | None:
+    """Return the text of a formula. Errors: DtypeError, ArgumentError unless it has a value."""
+    if text is None:
+        return None
+    if not isinstance(text, str):
         raise DtypeError(
             f"primitive {name!r}: formula must be a str, a function that returns one, or None, "
-            f"got {formula!r:.60}"
+            f"got {text!r:.60}"
         )
     try:
-        compile(formula, "<formula>", "exec")
-    except SyntaxError as error:
+        lines = ast.parse(text).body
+        compile(text, "<formula>", "exec")  # finds more than the parser does
+    except (SyntaxError, ValueError) as error:  # ValueError for a null character
         raise ArgumentError(
-            f"primitive {name!r}: formula {formula!r} is no expression of Python: {error.msg}"
+            f"primitive {name!r}: formula {text!r} is no expression of Python: {error}"
         ) from error
+    named = all(
+        isinstance(line, ast.Assign) and [*map(type, line.targets)] == [ast.Name]
+        for line in lines[:-1]
+    )
+    if not named or not lines or not isinstance(lines[-1], ast.Expr):
+        raise ArgumentError(
+            f"primitive {name!r}: formula {text!r} must end with an expression, and each line "
+            "before it must give a part of it a name, as in 'm = mean(a)\\na - m'"
+        )
+    return text
 
 
 def _checked_forward(name: str, forward: Forward, rules: tuple[Rule | None, ...] | None) -> Forward:
@@ -279,8 +305,10 @@ def _cotangent(name: str, i: int, gx: Operand, g: Operand, y: Operand, x: Operan
             f"{name}: its vjp returned shape {gx.shape} for input {i}, expected {x.shape}, the "
             f"shape of the input, or {y.shape}, that of the result, where the input was broadcast"
         )
+    if not isinstance(gx, Tensor):
+        gx = checked(np.asarray(gx), f"{name}: its vjp's cotangent for input {i}")
     if not isinstance(g, Tensor):
-        array = gx._data if isinstance(gx, Tensor) else np.asarray(gx)
+        array = gx._data if isinstance(gx, Tensor) else gx
         return array if array.flags.writeable else array.copy()
     if not isinstance(gx, Tensor) and np.any(gx):
         raise DtypeError(

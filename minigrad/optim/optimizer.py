@@ -1,18 +1,14 @@
-"""The base class of optimizers has the parameter groups, the state, the checks and the step.
+"""The base class of optimizers has the parameter groups, the state, the checks and the step."""
 
-This module may import engine, ops, kernels and the modules below them.
-"""
-
-import functools
 import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, ClassVar, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeAlias, TypeVar
 
 import numpy as np
 
 from ..engine.tape import enable_grad
-from ..engine.tensor import Tensor, change_all, tensor
+from ..engine.tensor import Tensor, change_all, change_or_restore, tensor
 from ..engine.tracer import StandIn, StepTracer, compiling, refuse_in_trace
 from ..errors import ArgumentError, DtypeError, MinigradError, ShapeError, StateDictError
 from ..kernels.jit.decorators import name_of
@@ -20,7 +16,7 @@ from ..ops.inplace import Update
 from ..ops.primitive import Operand
 from ..types import Array
 from .live_state import LiveNumbers, LiveState, SameGroups
-from .rule import Rule, Settings, arrays_of
+from .rule import Rule, Settings, class_of, settings_of
 
 __all__ = ["Optimizer"]
 
@@ -65,6 +61,17 @@ class Optimizer(ABC):
 
     def __init__(self, params: Params, defaults: Group) -> None:
         refuse_in_trace(f"a new {self._name}", "would be made once; build it outside the step")
+        rules = getattr(self, "rules", None)
+        if not (isinstance(rules, tuple) and rules and all(isinstance(x, Rule) for x in rules)):
+            raise DtypeError(
+                f"{self._name}: the class must set `rules` to a tuple of Rules, got "
+                f"{class_of(rules)}"
+            )
+        if not isinstance(defaults, Mapping) or "params" in defaults:
+            raise ArgumentError(
+                f"{self._name}: defaults must be a dict of hyper-parameters by name, got "
+                f"{defaults!r:.60}; 'params' is the name for the parameters of a group"
+            )
         self.defaults: dict[str, Any] = dict(defaults)
         self._names = names = tuple(defaults)
         # Returns a group's values. The first name is repeated, since one name would give no tuple.
@@ -73,18 +80,18 @@ class Optimizer(ABC):
         self._check(self.defaults)
         self.param_groups: list[ParamGroup] = []
         self.state: dict[Tensor, dict[str, Array]] = {}
-        if isinstance(params, Tensor):
-            raise DtypeError(
-                f"{self._name}: params must be a list of Tensors, got one Tensor; use [tensor]"
-            )
         given = self._listed(params)
-        if not given:
-            raise ArgumentError(
-                f"{self._name}: got an empty parameter list (a generator that was used up?)"
-            )
-        groups = given if isinstance(given[0], Mapping) else [{"params": given}]
-        for group in groups:
+        in_groups = given and isinstance(given[0], Mapping)
+        for group in given if in_groups else [{"params": given}]:
             self.add_param_group(group)
+
+    if not TYPE_CHECKING:  # type checkers would take it for any attribute
+
+        def __getattr__(self, name: str) -> NoReturn:
+            """Raise an error for an attribute that is missing, as all are without __init__."""
+            began = "param_groups" in vars(self)
+            hint = "" if began else "; __init__ must first call super().__init__(params, defaults)"
+            raise AttributeError(f"{self._name} has no {name!r}{hint}", name=name, obj=self)
 
     # --- defined by subclasses -----------------------------------------------------------------
 
@@ -99,8 +106,11 @@ class Optimizer(ABC):
 
         Compiled steps are traced again when the rule of a group changes.
         """
-        (rule,) = cls.rules
-        return rule
+        if len(cls.rules) > 1:
+            raise ArgumentError(
+                f"{cls.__name__}: it has {len(cls.rules)} rules; define `rule(group)` to choose one"
+            )
+        return cls.rules[0]
 
     @staticmethod
     @abstractmethod
@@ -128,9 +138,11 @@ class Optimizer(ABC):
         one = isinstance(group["params"], Tensor)
         params = [group["params"]] if one else self._listed(group["params"])
         new = ParamGroup({**self.defaults, **group, "params": params})
-        self._check(new)
+        self.settings(new)
         if not params:
-            raise ArgumentError(f"{self._name}: a group has an empty parameter list")
+            raise ArgumentError(
+                f"{self._name}: got an empty parameter list (a generator that was used up?)"
+            )
         seen = {p for g in self.param_groups for p in g["params"]}
         for i, p in enumerate(params):
             self._check_parameter(i, p)
@@ -149,7 +161,7 @@ class Optimizer(ABC):
             if name != "params" and not _is_fixed(value):
                 raise DtypeError(
                     f"{cls.__name__}: {name} must be a number, a str or a tuple of these, got "
-                    f"{_kind(value)}, which may change unseen; pass a tuple for a list, and "
+                    f"{class_of(value)}, which may change unseen; pass a tuple for a list, and "
                     ".item() of a Tensor or an array"
                 )
         cls.check(group)
@@ -168,20 +180,17 @@ class Optimizer(ABC):
             )
 
     def _listed(self, params: object) -> list[Any]:
-        if isinstance(params, (set, frozenset)):
+        if isinstance(params, (Tensor, set, frozenset)) or not isinstance(params, Iterable):
             raise DtypeError(
-                f"{self._name}: params must be in an order, which a set has not; pass a list"
-            )
-        if not isinstance(params, Iterable):
-            raise DtypeError(
-                f"{self._name}: params must be a list of Tensors, got {type(params).__name__}"
+                f"{self._name}: params must be a list of Tensors, got {type(params).__name__}; "
+                "pass a list, which has an order, or [tensor] for a single one"
             )
         return list(params)
 
     def settings(self, group: Group) -> Settings:
         """Return the rule and the numbers of a group. Errors: ArgumentError, those of `check`."""
         try:
-            return _settings(type(self), self._names, *self.values(group))
+            return settings_of(type(self), self._names, *self.values(group))
         except TypeError:  # a value that cannot be hashed; `_check` raises a better error
             self._check({name: group[name] for name in self._names})
             raise
@@ -258,7 +267,7 @@ class Optimizer(ABC):
                         inputs.append(array)
                 inputs.append(numbers[dtype])
                 updates.append((rule if fits else rule.in_any_order, inputs))
-        change = _change_or_restore if self._may_raise and trace is None else change_all
+        change = change_or_restore if self._may_raise and trace is None else change_all
         change(updates, changed)
         for p, state in states.items():
             self.state.setdefault(p, {}).update(state)
@@ -387,46 +396,3 @@ def _is_fixed(value: object) -> bool:
     if isinstance(value, tuple):
         return all(map(_is_fixed, value))
     return type(value).__hash__ is not None and not isinstance(value, Tensor)
-
-
-def _kind(value: object) -> str:
-    """Return the class of a value, or the classes in a tuple; a trace cannot show Tensors."""
-    kinds = ", ".join(map(_kind, value)) if isinstance(value, tuple) else ""
-    return f"{type(value).__name__}({kinds})" if kinds else type(value).__name__
-
-
-def _change_or_restore(
-    updates: Sequence[tuple[Update, Sequence[Operand]]], changed: Sequence[Tensor]
-) -> None:
-    """Run updates that may raise an error, after which all arrays have their elements back."""
-    arrays = [inputs[i] for update, inputs in updates for i in update.changes]
-    copies = [array.copy() for array in arrays]
-    try:
-        change_all(updates, changed)
-    except BaseException:
-        for array, copy in zip(arrays, copies, strict=True):
-            np.copyto(array, copy)
-        raise
-
-
-@functools.lru_cache(maxsize=64, typed=True)
-def _settings(kind: type[Optimizer], names: tuple[str, ...], *values: object) -> Settings:
-    group = dict(zip(names, values, strict=False))
-    kind._check(group)
-    rule = kind.rule(group)
-    later = _numbers(kind, rule, group, False)
-    first = _numbers(kind, rule, group, True) if rule.state else later
-    arrays = arrays_of(later)
-    return Settings(rule, arrays if first == later else arrays_of(first), arrays)
-
-
-def _numbers(kind: type[Optimizer], rule: Rule, group: Group, first: bool) -> tuple[float, ...]:
-    """Return the numbers of a group. Errors: ArgumentError unless the kernel takes as many."""
-    numbers = tuple(kind.numbers(group, first))
-    alike = all(isinstance(x, (float, int, np.number)) for x in numbers)
-    if len(numbers) != len(rule.hyper) or not alike:  # a kernel does not check what it reads
-        raise ArgumentError(
-            f"{kind.__name__}.numbers: expected {len(rule.hyper)} numbers, which the rule "
-            f"{rule.name} takes ({', '.join(rule.hyper)}), got {_kind(numbers)}"
-        )
-    return numbers

@@ -1,14 +1,20 @@
 """A rule updates one parameter; a group's settings are a rule and the numbers for it."""
 
+import functools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from ..arrays import FLOAT32, FLOAT64
+from ..checks import LARGEST
 from ..engine.tensor import Tensor
+from ..errors import ArgumentError, DtypeError
 from ..ops.inplace import Update
 from ..types import Array, DType
+
+if TYPE_CHECKING:
+    from .optimizer import Optimizer
 
 __all__ = ["Rule"]
 
@@ -23,6 +29,7 @@ class Rule(Update):
     buffers: the names of state arrays with the parameter's shape and dtype.
     counters: the names of state arrays of int64 and shape (). Buffers and counters are zero before
         the first step, and the kernel changes them.
+    Errors: ArgumentError, DtypeError.
     """
 
     def __init__(
@@ -35,9 +42,23 @@ class Rule(Update):
         counters: Sequence[str] = (),
         threads: bool = False,
     ) -> None:
+        if not callable(kernel):
+            raise DtypeError(f"Rule {name!r}: kernel must be a function, got {kernel!r:.60}")
+        for role, names in (("hyper", hyper), ("buffers", buffers), ("counters", counters)):
+            listed = isinstance(names, (tuple, list))
+            if not listed or not all(isinstance(each, str) for each in names):
+                raise DtypeError(
+                    f"Rule {name!r}: {role} must be a tuple of names, got {names!r:.60}; write "
+                    "('lr',) for a single one"
+                )
         self.hyper = tuple(hyper)
         self.buffers, self.counters = tuple(buffers), tuple(counters)
         self.state = (*self.buffers, *self.counters)
+        if len(set(self.state)) < len(self.state):
+            raise ArgumentError(
+                f"Rule {name!r}: each buffer and counter must have a name of its own, got "
+                f"{self.state}; rename one"
+            )
         changes = (0, *range(2, 2 + len(self.state)))
         super().__init__(name, kernel, changes, doc, threads=threads)
 
@@ -53,6 +74,22 @@ class Rule(Update):
         if array is None:
             return self.new(name, p)
         return array.astype(p.dtype, copy=False) if name in self.buffers else array
+
+    def arrays(self, numbers: Sequence[float], optimizer: str) -> dict[DType, Array]:
+        """Return the numbers in an array of each dtype that a parameter may have.
+
+        optimizer: the name of the class whose `numbers` has returned them. Errors: ArgumentError
+        unless the kernel, which does not check what it reads, takes them.
+        """
+        given = numbers.tolist() if isinstance(numbers, np.ndarray) else numbers
+        listed = isinstance(given, (tuple, list)) and len(given) == len(self.hyper)
+        if not listed or not all(map(_fits_float, given)):
+            raise ArgumentError(
+                f"{optimizer}.numbers: expected a tuple of {len(self.hyper)} numbers that fit a "
+                f"float, which the rule {self.name} takes ({', '.join(self.hyper)}), got "
+                f"{class_of(numbers)}"
+            )
+        return {dtype: np.array(numbers, dtype) for dtype in (FLOAT32, FLOAT64)}
 
 
 class Settings(NamedTuple):
@@ -77,6 +114,29 @@ class Settings(NamedTuple):
         return self.rule, self.differs
 
 
-def arrays_of(numbers: Sequence[float]) -> dict[DType, Array]:
-    """Return the numbers in an array of each dtype that a parameter may have."""
-    return {dtype: np.array(numbers, dtype) for dtype in (FLOAT32, FLOAT64)}
+@functools.lru_cache(maxsize=64, typed=True)
+def settings_of(kind: "type[Optimizer]", names: tuple[str, ...], *values: object) -> Settings:
+    """Return the settings of a group with these hyper-parameters, after checks."""
+    group = dict(zip(names, values, strict=False))
+    kind._check(group)
+    rule = kind.rule(group)
+    if rule not in kind.rules:
+        raise ArgumentError(
+            f"{kind.__name__}.rule: expected one of {kind.__name__}.rules, got {rule!r:.60}"
+        )
+    first = later = rule.arrays(kind.numbers(group, False), kind.__name__)
+    if rule.state:
+        first = rule.arrays(kind.numbers(group, True), kind.__name__)
+    return Settings(rule, later if np.array_equal(first[FLOAT64], later[FLOAT64]) else first, later)
+
+
+def class_of(value: object) -> str:
+    """Return the class of a value, or the classes in a tuple; a trace cannot show Tensors."""
+    kinds = ", ".join(map(class_of, value)) if isinstance(value, tuple) else ""
+    return f"{type(value).__name__}({kinds})" if kinds else type(value).__name__
+
+
+def _fits_float(x: object) -> bool:
+    if isinstance(x, int):
+        return abs(x) <= LARGEST
+    return isinstance(x, (float, np.floating, np.integer))

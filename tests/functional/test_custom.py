@@ -127,6 +127,11 @@ def test_a_result_never_shares_memory_with_an_input():
         assert not np.shares_memory(same(x).data, x.data)
 
 
+# Formulas that have no value, or have lines that do not matter.
+WITHOUT_VALUE = ["x = a", "", "# a", "a\nb", "a[0] = 1\na", "b = c = a\nb", "x += 1\na", "return a"]
+HAS_NO_VALUE = (ArgumentError, "must end with an expression|'return' outside function")
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
@@ -146,6 +151,8 @@ def test_a_result_never_shares_memory_with_an_input():
         (("own", np.exp, (np.exp,)), DtypeError, "vjp must be a function .* got <ufunc 'exp'>"),
         (("own", np.exp, None, 3), DtypeError, "formula must be a str, .* got 3"),
         (("own", np.exp, None, "a +"), ArgumentError, "formula 'a \\+' is no expression"),
+        (("own", np.exp, None, "a\0"), ArgumentError, "is no expression of Python"),
+        *((("own", np.exp, None, text), *HAS_NO_VALUE) for text in WITHOUT_VALUE),
     ],
 )
 def test_a_declaration_that_is_wrong(arguments, error, message):
@@ -154,6 +161,26 @@ def test_a_declaration_that_is_wrong(arguments, error, message):
     with pytest.raises(error, match=message):
         mg.primitive(*arguments)
     assert before == ops.TABLE
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [(3, DtypeError, "got 3"), *((text, *HAS_NO_VALUE) for text in WITHOUT_VALUE)],
+)
+def test_a_formula_function_that_returns_something_else(given, error, message):
+    f = mg.primitive("own", np.exp, lambda g, y, a: (g * y,), lambda a: given)
+    with pytest.raises(error, match=f"^primitive 'own': formula .*{message}"):
+        mg.explain(f(leaf(X)).sum())
+
+
+@pytest.mark.parametrize("formula", ["m = 2 * a\nm + m", lambda a: "m = 2 * a\nm + m"])
+def test_a_formula_may_name_its_parts(formula):
+    f = mg.primitive("own", lambda a: 4 * a, lambda g, y, a: (g * 4,), formula)
+    x = leaf(X)
+    loss = f(x).sum()
+    explained = mg.explain(loss, names={"x": x, "loss": loss})
+    found = evaluate(str(explained), explained.given)
+    np.testing.assert_allclose(found["loss"], loss.data, rtol=1e-14)
 
 
 def wrong(vjp):
@@ -178,6 +205,40 @@ def test_a_vjp_that_is_wrong(vjp, error, message, create_graph):
     y = wrong(vjp)(x)
     with pytest.raises(error, match=f"^wrong: .*{message}"):
         mg.grad(y.sum(), x, create_graph=create_graph)
+
+
+WRONG_DTYPES = {
+    "complex128": lambda g: g * 1j,
+    "object": lambda g: np.full(g.shape, np.nan, object),
+    "<U1": lambda g: np.full(g.shape, "1"),
+    "datetime64": lambda g: np.full(g.shape, "2000-01-01", "M8[s]"),
+    "float16": lambda g: g.astype(np.float16),
+}
+
+
+@pytest.mark.parametrize("dtype", WRONG_DTYPES)
+@pytest.mark.parametrize("whole", [True, False])
+def test_cotangents_of_other_dtypes_are_refused(dtype, whole):
+    """This holds for one rule for all inputs as for a rule for each."""
+    make = WRONG_DTYPES[dtype]
+    each = (lambda g, y, a, b: g, lambda g, y, a, b: make(g))
+    both = wrong((lambda g, y, a, b: (g, make(g))) if whole else each)
+    x = leaf(X)
+    message = f"^wrong: its vjp's cotangent for input 1: .*{dtype}.* is not supported; convert to"
+    with pytest.raises(DtypeError, match=message):
+        both(x, x).sum().backward()
+    assert x.grad is None
+    zero = wrong((lambda g, y, a: np.zeros(3, np.complex128),))
+    with pytest.raises(DtypeError, match="input 0: complex128"):
+        mg.grad(zero(x).sum(), x, create_graph=True)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int64", "bool", ">f8"])
+def test_cotangents_of_numbers_are_cast(dtype):
+    f = wrong((lambda g, y, a: np.ones(a.shape, dtype),))
+    x = leaf(X)
+    f(x).sum().backward()
+    assert x.grad.tolist() == [1.0] * 3 and x.grad.dtype == np.float64
 
 
 def test_the_wrong_number_of_inputs():

@@ -10,7 +10,7 @@ by which sums are reordered.
 """
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -38,13 +38,13 @@ BATCH_NORM_LIMIT = {"float32": 2.0, "float64": 5.0}
 # What is a sum in float64 of m terms: times sqrt(m), as rounding errors in random order grow. Found
 # 0.8: 50 units in the variance of 4100 values, of which a mean is taken for K that itself differs.
 SUM_LIMIT = 2.0
-FILES = (
+# The files of BatchNorm's kernels, which are compared together.
+BATCH_NORM = (
     "batchnorm.entry_points",
     "batchnorm.channel",
     "batchnorm.planes",
     "batchnorm.rows",
     "batchnorm.small_rows",
-    "inplace",
 )
 
 
@@ -183,14 +183,26 @@ def test_alone(name: str, dtype: Any) -> None:
         assert ulps(a, b) <= ALONE_LIMIT[np.dtype(dtype).name]
 
 
-def test_every_kernel_is_met() -> None:
-    """Kernels are compared here, or by BatchNorm below; workers of a pool do no arithmetic."""
-    alone = {
-        f"minigrad.kernels.{name.split()[0]}" for name in (*ALONE, "threading.parallel_for._serve")
-    }
-    batch = {f"minigrad.kernels.{file}." for file in FILES}
-    own = [name for name in KERNELS if name.startswith("minigrad.kernels.")]
-    assert [n for n in own if n not in alone and not n.startswith(tuple(batch))] == []
+def not_compared(kernels: Iterable[str]) -> list[str]:
+    """Return those of minigrad's kernels that are neither in ALONE nor of BatchNorm.
+
+    Workers of a pool do no arithmetic.
+    """
+    alone = {name.split()[0] for name in (*ALONE, "threading.parallel_for._serve")}
+    own = [
+        k.removeprefix("minigrad.kernels.") for k in kernels if k.startswith("minigrad.kernels.")
+    ]
+    return [k for k in own if k not in alone and k.rpartition(".")[0] not in BATCH_NORM]
+
+
+def test_every_kernel_is_compared() -> None:
+    assert not_compared(KERNELS) == []
+
+
+@pytest.mark.parametrize("file", sorted({name.rpartition(".")[0] for name in ALONE}))
+def test_a_new_kernel_must_be_compared(file: str) -> None:
+    """No file is exempt, except those of BatchNorm."""
+    assert not_compared([f"minigrad.kernels.{file}._new"]) == [f"{file}._new"]
 
 
 def test_device_functions_count_no_references() -> None:
@@ -214,9 +226,9 @@ def test_generated_code_may_run_as_python() -> None:
 
 @contextmanager
 def as_python() -> Iterator[None]:
-    """Replace each function of BatchNorm's kernels and of sums by its Python code."""
+    """Replace the functions that kernels call by their Python code."""
     with pytest.MonkeyPatch.context() as patch:
-        for file in (*FILES, "reductions"):
+        for file in (*BATCH_NORM, "inplace", "reductions"):
             module = sys.modules[f"minigrad.kernels.{file}"]
             for name, value in list(vars(module).items()):
                 python = getattr(value, "py_func", value)

@@ -1,38 +1,20 @@
-"""The recipe for an optimizer in CONTRIBUTING.md works: a kernel, its rule and a declaration.
+"""An optimizer works that follows CONTRIBUTING's recipe: a kernel, its rule and a declaration.
 
-The optimizer runs eagerly, compiled, by epoch and from state dicts, without a change elsewhere.
+It runs eagerly, compiled, by epoch and from state dicts, without a change elsewhere.
 """
 
 import copy
-import math
 import re
 
 import numpy as np
 import pytest
+from adam import ARRAYS, Adam
 
 import minigrad as mg
 from minigrad import functional as F
 from minigrad import nn, optim
-from minigrad.checks import number
 from minigrad.errors import ArgumentError, DtypeError, StateDictError, TraceError
 from minigrad.kernels.jit.decorators import kernel
-
-# --- the recipe -----------------------------------------------------------------------------------
-
-
-def _adam(p, g, exp_avg, exp_avg_sq, step, hyper):
-    """m <- b1 * m + (1 - b1) * g, v <- b2 * v + (1 - b2) * g**2, step <- step + 1,
-    p <- p - lr * (m / (1 - b1**step)) / (sqrt(v / (1 - b2**step)) + eps)."""
-    ps, gs = p.reshape(p.size), g.reshape(p.size)
-    ms, vs = exp_avg.reshape(p.size), exp_avg_sq.reshape(p.size)
-    steps = step.reshape(1)
-    steps[0] += 1
-    lr, eps, b1, c1, b2, c2 = hyper[0], hyper[1], hyper[2], hyper[3], hyper[4], hyper[5]
-    m_bias, v_bias = -math.expm1(steps[0] * hyper[6]), -math.expm1(steps[0] * hyper[7])
-    for i in range(ps.size):
-        ms[i] = b1 * ms[i] + c1 * gs[i]
-        vs[i] = b2 * vs[i] + c2 * gs[i] * gs[i]
-        ps[i] -= lr * (ms[i] / m_bias) / (math.sqrt(vs[i] / v_bias) + eps)
 
 
 def _adam_of_numpy(p, g, exp_avg, exp_avg_sq, step, hyper):
@@ -43,35 +25,6 @@ def _adam_of_numpy(p, g, exp_avg, exp_avg_sq, step, hyper):
     exp_avg_sq[...] = b2 * exp_avg_sq + c2 * g * g
     m, v = exp_avg / -np.expm1(step * log_b1), exp_avg_sq / -np.expm1(step * log_b2)
     p -= (lr * m / (np.sqrt(v) + eps)).astype(p.dtype)
-
-
-ARRAYS = {
-    "hyper": ("lr", "eps", "b1", "1 - b1", "b2", "1 - b2", "log b1", "log b2"),
-    "buffers": ("exp_avg", "exp_avg_sq"),
-    "counters": ("step",),
-}
-
-
-class Adam(optim.Optimizer):
-    """Adam has PyTorch's arguments and defaults."""
-
-    rules = (optim.Rule("adam", kernel(_adam), "p <- p - lr * m / (sqrt(v) + eps)", **ARRAYS),)
-
-    def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8):
-        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps})
-
-    @staticmethod
-    def check(group):
-        number("Adam", "lr", group["lr"], 0, 1e38)
-        number("Adam", "eps", group["eps"], 0, 1e38)
-        for beta in group["betas"]:
-            number("Adam", "betas", beta, 1e-6, 1 - 1e-6)
-
-    @staticmethod
-    def numbers(group, first):
-        b1, b2 = group["betas"]
-        decays = (b1, 1 - b1, b2, 1 - b2, math.log(b1), math.log(b2))
-        return (group["lr"], group["eps"], *decays)
 
 
 class SlowAdam(Adam):
@@ -314,7 +267,9 @@ def test_errors_name_the_optimizer():
     w, opt, step = make(Adam)
     with pytest.raises(ArgumentError, match=r"^Adam: betas must be a number between"):
         Adam([w], betas=(0.9, 1.0))
-    with pytest.raises(DtypeError, match=r"^Adam: params must be a list of Tensors, got one"):
+    with pytest.raises(
+        DtypeError, match=r"^Adam: params must be a list of Tensors, got Tensor; .* or \[tensor\]"
+    ):
         Adam(w)
     opt.param_groups[0]["lr"] = -1.0
     for way in ("eager", "compiled"):
@@ -406,20 +361,122 @@ def test_scalars_of_numpy_and_tuples_are_hyper_parameters(value):
     assert opt.settings(opt.param_groups[0]).later[np.dtype("float64")] == np.ravel(value)[0]
 
 
-WRONG = {"tuple": (), "tuple(float, float)": (1.0, 2.0), "tuple(NoneType": (None,) * 8}
+WRONG = {
+    "tuple": (),
+    "tuple(float, float)": (1.0, 2.0),
+    "tuple(NoneType": (None,) * 8,
+    "tuple(complex": (1j,) * 8,
+    "tuple(int": (10**400,) * 8,  # beyond any float
+    "tuple(tuple": ((1.0, 2.0), *(1.0,) * 7),
+    "NoneType": None,
+    "float": 1.0,
+    "ndarray": np.array(1.0),
+}
 
 
 @pytest.mark.parametrize("shown", WRONG)
-@pytest.mark.parametrize("way", ["eager", "compiled"])
+@pytest.mark.parametrize("way", ["made", "eager", "compiled"])
 def test_wrong_numbers_never_reach_the_kernel(shown, way):
     class Short(Adam):
-        numbers = staticmethod(lambda group, first: WRONG[shown])
+        @staticmethod
+        def numbers(group, first):
+            return WRONG[shown] if group["lr"] == 9.0 else Adam.numbers(group, first)
 
     w, opt, step = make(Short)
-    message = rf"^Short\.numbers: expected 8 .* adam .*lr, eps.* got {re.escape(shown)}"
-    with pytest.raises(ArgumentError, match=message):
-        train(way, step, 0, 1)
+    message = rf"^Short\.numbers: expected a tuple of 8 .* adam .*lr, eps.* got {re.escape(shown)}"
+    if way == "made":
+        with pytest.raises(ArgumentError, match=message):
+            make(Short, lr=9.0)
+    else:
+        opt.param_groups[0]["lr"] = 9.0
+        with pytest.raises(ArgumentError, match=message):
+            train(way, step, 0, 1)
     assert w.tolist() == START.tolist() and opt.state == {}
+
+
+def test_numbers_may_be_an_array():
+    class OfNumPy(Adam):
+        numbers = staticmethod(lambda group, first: np.array(Adam.numbers(group, first)))
+
+    (w, _, step), (other, _, as_tuple) = make(OfNumPy), make(Adam)
+    train("eager", step, 0, 2)
+    train("eager", as_tuple, 0, 2)
+    assert w.tolist() == other.tolist()
+
+
+SECOND = optim.Rule("second", _adam_of_numpy, "as that of Adam", **ARRAYS)
+# Attributes of a subclass of Adam, and the error when one is made.
+MISTAKES = [
+    ({"rules": ()}, DtypeError, "set `rules` to a tuple of Rules, got tuple$"),
+    ({"rules": None}, DtypeError, "a tuple of Rules, got NoneType"),
+    ({"rules": SECOND}, DtypeError, "a tuple of Rules, got Rule"),
+    ({"rules": (SECOND, 3)}, DtypeError, r"a tuple of Rules, got tuple\(Rule, int\)"),
+    ({"rules": (*Adam.rules, SECOND)}, ArgumentError, r"it has 2 rules; define `rule\(group\)`"),
+    ({"rule": lambda group: SECOND}, ArgumentError, r"rule: expected one of Mine.rules, got Rule"),
+    ({"rule": lambda group: None}, ArgumentError, r"rule: expected one of Mine.rules, got None"),
+]
+
+
+@pytest.mark.parametrize("attributes, error, message", MISTAKES)
+def test_a_class_that_is_wrong_is_told_when_one_is_made(attributes, error, message):
+    if "rule" in attributes:
+        attributes = {"rule": staticmethod(attributes["rule"])}
+    mine = type("Mine", (Adam,), attributes)
+    with pytest.raises(error, match=rf"^Mine[:.].*{message}"):
+        make(mine)
+
+
+@pytest.mark.parametrize("defaults", [{"params": 1.0}, None, ["lr"]])
+def test_defaults_that_are_wrong(defaults):
+    class Mine(Adam):
+        def __init__(self, params, **options):
+            optim.Optimizer.__init__(self, params, defaults)
+
+    with pytest.raises(ArgumentError, match=r"^Mine: defaults must be a dict .* got .*'params' is"):
+        make(Mine)
+
+
+def test_without_rules_there_is_no_optimizer():
+    class Mine(optim.Optimizer):
+        check, numbers = Adam.check, Adam.numbers
+
+    with pytest.raises(DtypeError, match=r"^Mine: .* a tuple of Rules, got NoneType"):
+        Mine([mg.tensor(START)], {})
+
+
+def test_an_init_that_calls_no_other_is_told():
+    class Mine(Adam):
+        def __init__(self, params):
+            self.mine = params
+
+    opt = Mine([mg.tensor(START)])
+    message = r"^Mine has no '\w+'; __init__ must first call super\(\).__init__\(params, "
+    for use in (opt.step, opt.zero_grad, opt.state_dict, lambda: opt.values):
+        with pytest.raises(AttributeError, match=message):
+            use()
+    assert copy.deepcopy(opt).mine[0].tolist() == START.tolist()
+    with pytest.raises(AttributeError, match=r"^Adam has no 'beta'$"):
+        make(Adam)[1].beta  # noqa: B018
+    assert not hasattr(make(Adam)[1], "beta")
+
+
+@pytest.mark.parametrize(
+    "options, error, message",
+    [
+        ({"kernel": 3}, DtypeError, "kernel must be a function, got 3"),
+        ({"hyper": "lr"}, DtypeError, r"hyper must be a tuple of names, got 'lr'; write \('lr',\)"),
+        ({"buffers": "m"}, DtypeError, "buffers must be a tuple of names, got 'm'"),
+        ({"counters": 3}, DtypeError, "counters must be a tuple of names, got 3"),
+        ({"hyper": (1,)}, DtypeError, r"hyper must be a tuple of names, got \(1,\)"),
+        ({"buffers": ("m", "m")}, ArgumentError, r"name of its own, got \('m', 'm'\); rename one"),
+        ({"buffers": ["m"], "counters": ["m"]}, ArgumentError, "a name of its own, got"),
+        ({"counters": ("n", "n")}, ArgumentError, "a name of its own, got"),
+    ],
+)
+def test_a_rule_that_is_wrong(options, error, message):
+    given = {"kernel": _adam_of_numpy, "hyper": ("lr",), **options}
+    with pytest.raises(error, match=f"^Rule 'mine': .*{message}"):
+        optim.Rule("mine", doc="p <- p", **given)
 
 
 def _sign(p, g, hyper):

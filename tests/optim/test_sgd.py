@@ -194,5 +194,5 @@ def test_what_is_no_function_or_has_no_order():
     w = mg.tensor([1.0], requires_grad=True)
     with pytest.raises(DtypeError, match="closure must be a function, got int"):
         optim.SGD([w]).step(3)
-    with pytest.raises(DtypeError, match="in an order, which a set has not"):
+    with pytest.raises(DtypeError, match="got set; pass a list, which has an order"):
         optim.SGD({w})

@@ -187,7 +187,7 @@ BAD_PARAMETERS = {
     "an array": (lambda p: [p, np.ones(2)], DtypeError, "parameter 1 is a ndarray"),
     "names": (lambda p: [("w", p)], DtypeError, r"0 is a tuple, .* model\.parameters\(\)"),
     "a state": (lambda p: {"w": p}, DtypeError, r"0 is a str, .* model\.parameters\(\)"),
-    "one Tensor": (lambda p: p, DtypeError, r"use \[tensor\]"),
+    "one Tensor": (lambda p: p, DtypeError, r"got Tensor; .* or \[tensor\]"),
     "a number": (lambda p: 5, DtypeError, "params must be a list of Tensors, got int"),
     "a number in a group": (lambda p: [{"params": 5}], DtypeError, "list of Tensors, got int"),
     "unknown key": (lambda p: [{"params": [p], "speed": 1}], ArgumentError, r"unknown \['speed'\]"),

@@ -4,8 +4,8 @@
 
 A Value stands for an array; numbers, None and attributes stand in the operations themselves. An
 update in place changes Values that are the user's memory; an operation that reads the changed
-elements comes after the update in the list. This module imports only errors, types, ops and the
-tracer, so passes and printers need no Tensors.
+elements comes after the update in the list. Tensors stand only in annotations here, so passes and
+printers need none.
 """
 
 import math

@@ -7,28 +7,21 @@ that a Module holds. Libraries are frozen, except for the attributes of their ob
 runs none of the user's code.
 """
 
-import ctypes
 import gc
-import mmap
 import sys
 import weakref
 import zlib
-from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import _lru_cache_wrapper, partial
 from types import (
-    AsyncGeneratorType,
     CodeType,
-    CoroutineType,
     FrameType,
     FunctionType,
-    GeneratorType,
     MethodType,
     ModuleType,
-    TracebackType,
 )
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -63,31 +56,17 @@ from .inspection import (
     texts,
     wrapped_by,
 )
-
-# An object whose class is in one of these modules only holds other objects, which are all guarded.
-_HOLDERS = frozenset(
-    [
-        "builtins",
-        "collections",
-        "functools",
-        "operator",
-        "_operator",
-        "enum",
-        "weakref",
-        "_weakrefset",
-        "multiprocessing.shared_memory",
-        "multiprocessing.sharedctypes",
-    ]
+from .kinds import (
+    HOLDERS,
+    REFERENT,
+    dtype_of,
+    is_buffer,
+    is_holder,
+    is_proxy,
+    is_scalar,
+    items_of,
+    leads_away,
 )
-# Objects of these classes are not looked into: they change in use, or lead to everything.
-_CLOSED = (
-    AsyncGeneratorType, CodeType, CoroutineType, FrameType, GeneratorType, TracebackType
-)  # fmt: skip
-# Objects of these classes are bytes that may change.
-_BUFFERS = (bytearray, array, np.void, mro(ctypes.c_int)[-2])
-# Objects of these classes lead to memory that no guard sees.
-_POINTERS = (ctypes._Pointer, ctypes.py_object, mmap.mmap)
-_PROXIES = (weakref.ProxyType, weakref.CallableProxyType)
 
 _nbytes: Callable[[Array], int] = np.ndarray.nbytes.__get__
 MOST_BYTES = 1 << 13  # the largest array whose elements are guarded
@@ -285,13 +264,13 @@ class Captures:
     # --- objects -------------------------------------------------------------------------------
 
     def _visit(self, x: Any, location: Location) -> None:
-        if is_plain(x) or x is ABSENT or _is_scalar(x):
+        if is_plain(x) or x is ABSENT or is_scalar(x):
             return
         if type(x) is tuple:  # its parts have the location of the tuple
             for i, part in enumerate(x):
                 self._visit(part, location._replace(name=f"{location.name}[{i}]"))
             return
-        elements = comes_from(x, np.ndarray) and not _dtype(x).hasobject
+        elements = comes_from(x, np.ndarray) and not dtype_of(x).hasobject
         if elements:
             small = _nbytes(x) <= MOST_BYTES
             self.arrays.setdefault(id(x), (x, _checksum(x) if small else None))
@@ -307,8 +286,8 @@ class Captures:
             self._object(x, location.name)
 
     def _object(self, x: Any, name: str) -> None:
-        if comes_from(x, *_PROXIES):
-            self._add(self.guards.read("{1} + {0}", x, _REFERENT), name)
+        if is_proxy(x):
+            self._add(self.guards.read("{1} + {0}", x, REFERENT), name)
             return
         kind, module = type(x), module_of(type(x))
         library = is_foreign(module)
@@ -317,7 +296,7 @@ class Captures:
                 f"compile: {name}, a {kind.__name__}, would advance in the first call alone, since "
                 "the step is traced once; take its items outside it, and pass them as arguments"
             )
-        if comes_from(x, *_POINTERS) or _has_fields_of_objects(x):
+        if leads_away(x):
             raise TraceError(
                 f"compile: {name}, a {kind.__name__}, leads to memory whose changes the next calls "
                 "would not notice; read it outside the step, and pass what it holds as an argument"
@@ -347,19 +326,19 @@ class Captures:
         else:
             if comes_from(x, weakref.ref):
                 self._add(self.guards.read(OF, x, weakref.ref.__call__), name)
-            holder = library and module in _HOLDERS
+            holder = library and module in HOLDERS
             if not holder:
                 self._attributes(x, name)  # first, since a `__dict__` that is looked at is a part
-            if comes_from(x, np.ndarray) and _dtype(x).hasobject:
-                for part in self.guards.read(OF, x, _items, each=True):
+            if comes_from(x, np.ndarray) and dtype_of(x).hasobject:
+                for part in self.guards.read(OF, x, items_of, each=True):
                     self._add(part, name)
-            elif comes_from(x, *_BUFFERS):
+            elif is_buffer(x):
                 self.guards.read("(bytes(memoryview({0})) == {1})", x, bytes(memoryview(x)))
             elif comes_from(x, dict) and (
                 dict.__contains__(x, "__builtins__") or (library and not holder)
             ):
                 self._dict_items(x, name, x, self.guards)
-            elif _is_holder(x):
+            elif is_holder(x):
                 self._parts(x, name)
 
     def _parts(self, x: object, name: str) -> None:
@@ -427,51 +406,9 @@ class Captures:
         self._namespace(["__match_args__"], lambda _: self._add_names(names))
 
 
-class _Referent:
-    """A _Referent plus a weak proxy is the object that the proxy stands for.
-
-    Python adds the proxy first, and then what the proxy stands for, whose own code does not run.
-    """
-
-    def __add__(self, x: object) -> object:
-        return NotImplemented if comes_from(x, *_PROXIES) else x
-
-
-_REFERENT = _Referent()
-
-
-def _has_fields_of_objects(x: object) -> bool:
-    """Return whether x is a structured array or scalar, some field of which holds objects."""
-    dtype = _dtype(x) if comes_from(x, np.ndarray, np.void) else None
-    return dtype is not None and dtype.hasobject and dtype.names is not None
-
-
-def _dtype(x: object) -> np.dtype[Any]:
-    kind: Any = np.ndarray if comes_from(x, np.ndarray) else np.generic
-    found: np.dtype[Any] = kind.dtype.__get__(x)
-    return found
-
-
-def _is_scalar(x: object) -> bool:
-    """Return whether x is a number or text of exactly a class of NumPy, which never changes."""
-    return (
-        module_of(type(x)) == "numpy" and comes_from(x, np.generic) and not comes_from(x, np.void)
-    )
-
-
-def _items(x: Array) -> tuple[object, ...]:
-    return tuple(np.ndarray.flat.__get__(x))
-
-
 def _checksum(array: Array) -> int:
     return zlib.crc32(np.ndarray.tobytes(array))  # even if a subclass defines tobytes
 
 
 def _has_checksum(array: Array, seen: int) -> bool:
     return _checksum(array) == seen
-
-
-def _is_holder(x: object) -> bool:
-    """Return whether x is a container, method or the like, which only holds other objects."""
-    named = (module_of(kind) for kind in mro(type(x)) if kind is not object)
-    return not comes_from(x, *_CLOSED) and any(name in _HOLDERS for name in named)

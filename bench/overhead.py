@@ -70,14 +70,15 @@ def parts_of(function: Callable[..., Any], arguments: tuple[Any, ...]) -> dict[s
         for _ in range(WARM_UP):
             compiled(*arguments)
 
+    recording = mg.compile(function)
     with mock.patch.object(backend, "function", recorded):
-        warm(mg.compile(function))
+        warm(recording)
     whole = mg.compile(function)  # without recorders
     with mock.patch.object(Executable, "run", noted):
         warm(whole)
     calls = [(code.function, code.arguments) for code in codes if code.arguments is not None]
 
-    def machine_code() -> None:
+    def machine_code(_owner: object = recording) -> None:  # whose memory the code uses
         for code, given in calls:
             code(*given)
 

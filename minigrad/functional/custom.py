@@ -46,7 +46,8 @@ def primitive(
         cell of a notebook, replaces its primitive: functions that it has returned before, and what
         was recorded or compiled with them, keep the old one.
     forward: `forward(*arrays, **attributes) -> array`, a pure function of NumPy arrays of any
-        shapes, which are copies; other inputs, such as numbers, are passed unchanged.
+        shapes, which are copies; other inputs, such as numbers, are passed unchanged. Lists, dicts
+        and arrays among the attributes are copied at the call.
         The result is an array of float32, float64, integers or booleans.
     vjp: the vector-Jacobian products. A function `vjp(g, y, *inputs, **attributes)` returns a tuple
         with a cotangent for each input, or None for an input without a derivative. g is the

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("as_python")
 
 
 def agree(function, makers, tolerance):
-    """Check that compiled and eager calls agree on data, the first of which is traced."""
+    """Check that compiled and eager calls agree on three samples; the first sample is traced."""
     compiled = mg.compile(function)
     for seed in range(3):
         expected, got = function(*tensors(makers, seed)), compiled(*tensors(makers, seed))

@@ -129,7 +129,7 @@ def test_invariants_of_dx(shape):
 
 
 # Channels that do not fit L2 together, planes longer than one run of a sum; rows in several blocks,
-# a rest among them, and so many that sums take long runs.
+# a rest among them, and enough of them that sums take long runs.
 LARGE_SHAPES = (
     [(2, 5, 50_000), (1100, 257), (71, 1601), (70_000, 4), (2, 131_100)] if COMPILED else []
 )

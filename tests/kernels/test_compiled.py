@@ -35,8 +35,8 @@ DTYPES = [np.float32, np.float64]
 ALONE_LIMIT = {"float32": 4.0, "float64": 8.0}
 # Of y and dx; found 1 and 2.5, as rounding once instead of twice in two steps explains.
 BATCH_NORM_LIMIT = {"float32": 2.0, "float64": 5.0}
-# What is a sum in float64 of m terms: times sqrt(m), as rounding errors in random order grow. Found
-# 0.8: 50 units in the variance of 4100 values, of which a mean is taken for K that itself differs.
+# For sums in float64 of m terms: this times sqrt(m) units, as random rounding errors grow. Found
+# 0.8: 50 units in the variance of 4100 values, since the mean that is taken for K differs, too.
 SUM_LIMIT = 2.0
 # The files of BatchNorm's kernels, which are compared together.
 BATCH_NORM = (

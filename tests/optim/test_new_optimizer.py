@@ -138,8 +138,8 @@ def test_stopped_and_resumed_is_uninterrupted(kind, way):
 def test_a_network_is_trained_as_eagerly(kind):
     """Every 3rd call is checked against the function itself, state included.
 
-    There is no bias before BatchNorm, since its gradient would be rounding errors alone, of which
-    Adam makes whole steps.
+    No bias stands before a BatchNorm: its gradient would consist of rounding errors alone, and Adam
+    would scale them up to whole steps.
     """
 
     def make_network():

@@ -34,7 +34,7 @@ def arrangements(ndim):
 def index_of(kinds, ndim, places):
     """Return the index of these kinds for an array of shape SIZES[:ndim].
 
-    Its arrays are `places`, the second of which is a column.
+    The arrays in it are `places`; the second of them gets the shape of a column.
     """
     index, axis = [], 0
     columns = itertools.cycle([(), (slice(None), None)])

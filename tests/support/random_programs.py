@@ -1,4 +1,4 @@
-"""Random programs of two arrays, each step of which uses results so far, and a check of one."""
+"""Random programs of two arrays, in which each step uses earlier results, and a check of one."""
 
 import warnings
 

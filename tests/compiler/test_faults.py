@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 from calls import call_in_progress
 from small_networks import batches, network, same, state
+from small_package import COMPILES_FOREVER
 
 import minigrad as mg
 from minigrad import ops
@@ -135,9 +136,8 @@ def test_machine_code_without_its_source_is_loaded(full: Folder) -> None:
 @posix
 def test_killed_and_interrupted_while_compiling(folder: Folder) -> None:
     """The interrupt comes while Numba's compiler is imported, which would not survive it."""
-    process = folder.start("print('now', flush=True); use()")
+    process = folder.start(f"{COMPILES_FOREVER}use()")
     assert process.stdout is not None and process.stdout.readline() == "now\n"
-    time.sleep(0.3)
     process.kill()
     process.communicate()
     interrupted = (

@@ -50,6 +50,12 @@ def count(which):
 FINISH = """
 print(json.dumps({"out": out, "compiled": count("cache_misses"), "loaded": count("cache_hits")}))
 """
+# printing "now" in the middle of compiling, for whoever kills the process then
+COMPILES_FOREVER = """
+import time
+from numba.core import typed_passes
+typed_passes.NativeLowering.run_pass = lambda *_: (print("now", flush=True), time.sleep(100))
+"""
 
 
 class Small:

@@ -288,11 +288,9 @@ def backward_pass(
                 _pull_back(record, g, active, tensors, sums, lent, own, observe)
                 if not retain:
                     record.free()
-        return {
-            node: _owned(g, node in lent)
-            for node, g in sums.items()
-            if targets is None or node in targets
-        }
+        if targets is not None:
+            sums = {node: g for node, g in sums.items() if node in targets}
+        return {node: _owned(g, node in lent) for node, g in sums.items()}
     finally:
         grad_mode.set(before)
         if trace is not None:
@@ -331,17 +329,26 @@ def _pull_back(
         if trace is not None:
             trace.rule = primitive, None
         together = primitive.vjp(g, y, *operands, wrt=wrt, **attributes)
+    one = primitive.outputs == 1 and not tensors
     for i in wrt:
+        x = inputs[i]
         if together is not None:
             gx = together[i]
         else:
             if trace is not None:
                 trace.rule = primitive, i
             gx = rules[i](g, y, *operands, **attributes)
+        node = x if x._node is None else x._node
+        # What _accumulate would do in the usual case, without a call.
+        if one and gx is not None and gx is not g and node not in sums:
+            wanted = x._data
+            if gx.dtype is wanted.dtype and gx.shape == wanted.shape:
+                sums[node] = gx
+                continue
         if tensors and gx is not None:
             gx = as_tensor(gx, f"the rule of {primitive.name}")
         seen = observe and functools.partial(observe, record, g, i)
-        _accumulate(sums, lent, inputs[i], gx, g, seen)
+        _accumulate(sums, lent, x, gx, g, seen)
 
 
 def _gathered(sums: dict[Node, Operand], record: Record, targets: set[Node] | None) -> Operand:
@@ -421,9 +428,11 @@ def _axes_to_sum(given: Shape, shape: Shape) -> tuple[int, ...] | None:
 
 def _owned(g: Operand, lent: bool) -> Tensor:
     """Return g as a Tensor whose array is in C order and belongs to no other object."""
-    if isinstance(g, Tensor):
-        a = g._data
-        return g.clone() if lent or not is_whole(a) or not a.flags.c_contiguous else g
-    if lent or type(g) is not np.ndarray or not is_whole(g) or not g.flags.c_contiguous:
-        g = np.array(g, order="C")
-    return Tensor(g)
+    if type(g) is np.ndarray:
+        if lent or not (g.base is None or is_whole(g)) or not g.flags.c_contiguous:
+            g = np.array(g, order="C")
+        return Tensor(g)
+    if not isinstance(g, Tensor):
+        return Tensor(np.array(g, order="C"))
+    a = g._data
+    return g.clone() if lent or not is_whole(a) or not a.flags.c_contiguous else g

@@ -116,10 +116,11 @@ def tape(roots: Iterable["Tensor"]) -> list[Record]:
     stack = [t._record for t in roots if t._record is not None]
     while stack:
         record = stack.pop()
-        if record.number not in found:
-            found[record.number] = record
+        number, inputs = record.number, record.inputs
+        if number not in found:
+            found[number] = record
             for i in record.wrt:
-                parent = record.inputs[i]._record
+                parent = inputs[i]._record
                 if parent is not None:
                     stack.append(parent)
     return [found[number] for number in sorted(found)]

@@ -27,7 +27,7 @@ from ..engine.tensor import Tensor, TensorLike, as_tensor, change
 from ..engine.tracer import runs_again
 from ..errors import ArgumentError, DtypeError, ShapeError
 from ..kernels.batchnorm.entry_points import MEAN, VAR
-from ..ops.inplace import RUNNING
+from ..ops.inplace import RUNNING, TRACKED
 from ..ops.primitive import Operand
 from ..types import Array
 
@@ -69,6 +69,28 @@ def batch_norm(
     (array([ 1., 10.]), array([  1.5, 100.5]))
     """
     x = as_tensor(input, "batch_norm")
+    return normalised(
+        x, running_mean, running_var, None, weight, bias, training, momentum, eps, fused, activation
+    )
+
+
+def normalised(
+    x: Tensor,
+    running_mean: TensorLike | None,
+    running_var: TensorLike | None,
+    counter: Tensor | None,
+    weight: TensorLike | None,
+    bias: TensorLike | None,
+    training: bool,
+    momentum: float | Tensor,
+    eps: float,
+    fused: bool,
+    activation: str | None,
+) -> Tensor:
+    """Return what batch_norm does, whose arguments these are.
+
+    counter: None, or a Tensor with one integer, which counts the updates of the statistics.
+    """
     # Usual values pass these fast checks; for others, the functions convert or raise.
     if type(training) is not bool or type(fused) is not bool:
         training = flag("batch_norm", "training", training)
@@ -105,7 +127,11 @@ def batch_norm(
         batch_mean, batch_var = (ops.reshape(s.detach(), -1) for s in (mean, var))
     if training and running_mean is not None and x._data.size:
         n = x._data.size // x._data.shape[1]
-        change(RUNNING, running_mean, running_var, batch_mean, batch_var, momentum, n / (n - 1))
+        numbers = momentum, n / (n - 1)
+        if counter is None:
+            change(RUNNING, running_mean, running_var, batch_mean, batch_var, *numbers)
+        else:
+            change(TRACKED, running_mean, running_var, counter, batch_mean, batch_var, *numbers)
     return y
 
 
@@ -200,7 +226,8 @@ def _by_channel(name: str, p: TensorLike | None, x: Tensor, wide: bool = False) 
 def _check_update(name: str, p: TensorLike | None, x: Tensor) -> None:
     """Raise an ArgumentError unless a running statistic can be updated in place."""
     array = _array(name, p, x)
-    if not array.flags.writeable or array.dtype not in (FLOAT32, FLOAT64):
+    dtype = array.dtype
+    if not array.flags.writeable or (dtype is not FLOAT32 and dtype not in (FLOAT32, FLOAT64)):
         raise ArgumentError(
             f"batch_norm: {name} must be writable, in float32 or float64 of native byte order, to "
             f"be updated; got {array.dtype}, writable: {array.flags.writeable}"

@@ -16,6 +16,7 @@ from ..types import Array, DType, Shape
 
 Given: TypeAlias = Array | Tensor  # a constant input: a Tensor only while a compiler traces
 _INT64 = -(2**63), 2**63 - 1
+INT64, UINT64 = np.dtype(np.int64), np.dtype(np.uint64)  # np.int64 itself takes longer to compare
 
 
 def cross_entropy(
@@ -56,9 +57,9 @@ def cross_entropy(
     n_classes = logits._data.shape[1]
     factors = None if weight is None else _class_weight(name, weight, n_classes, logits.dtype)
     given = _given(target, name)
-    count: float | Tensor = float(logits.shape[0])
     if given.dtype.kind == "f" and given.shape == shape:
         q, _ = _rows(as_tensor(target, name), name)
+        count: float | Tensor = float(logits.shape[0])
         if label_smoothing:
             q = q * (1.0 - label_smoothing) + label_smoothing / n_classes
         if factors is not None:
@@ -252,14 +253,14 @@ def _labels(name: str, labels: Given, shape: Shape) -> Given:
             f"{name}: labels have shape {labels.shape}, input {shape} wants {expected}, one class "
             "index for each row; reshape them, or take the argmax over the classes of one-hot rows"
         )
-    if labels.dtype == np.uint64:
+    if labels.dtype == UINT64:
         refuse_in_trace(f"{name} of uint64 labels")
         values = labels._data if isinstance(labels, Tensor) else labels
         if values.size and values.max() > _INT64[1]:
             raise OutOfRangeError(
                 f"{name}: labels are class indices, got {values.max()}; number classes from 0"
             )
-    return labels.astype(np.int64).reshape(-1)
+    return labels.astype(INT64).reshape(-1)
 
 
 def _class_weight(name: str, weight: TensorLike, n_classes: int, dtype: DType) -> Given:

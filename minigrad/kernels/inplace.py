@@ -81,12 +81,24 @@ def _running(
         running_var[c] = (1.0 - factor) * running_var[c] + factor * (var[c] * correction)
 
 
-def _increment(counter: Array) -> None:
-    """Add 1 to an array of one integer, which is faster than in NumPy."""
+update_running = device_function(_running)
+
+
+def _tracked(
+    running_mean: Array,
+    running_var: Array,
+    counter: Array,
+    mean: Array,
+    var: Array,
+    factor: float,
+    correction: float,
+) -> None:
+    """Do what `_running` does, and add 1 to an array of one integer."""
+    update_running(running_mean, running_var, mean, var, factor, correction)
     counter.reshape(1)[0] += 1
 
 
 sgd = kernel(_sgd)
 sgd_momentum = kernel(_sgd_momentum)
 running = kernel(_running)
-increment = kernel(_increment)
+tracked = kernel(_tracked)

@@ -2,13 +2,11 @@
 
 import numpy as np
 
-from .. import functional as F
 from ..checks import flag, integer
-from ..engine.tensor import Tensor, TensorLike, as_tensor, change
+from ..engine.tensor import Tensor, TensorLike, as_tensor
 from ..engine.tracer import runs_again
 from ..errors import ShapeError
-from ..functional.batchnorm import check_eps, check_momentum
-from ..ops.inplace import INCREMENT
+from ..functional.batchnorm import check_eps, check_momentum, normalised
 from .activations import ReLU
 from .module import Module, Options
 from .parameter import Parameter
@@ -78,7 +76,7 @@ class _BatchNorm(Module):
         mean, var, counter = self.running_mean, self.running_var, self.num_batches_tracked
         # track_running_stats may be switched off later: then the buffers are frozen, not gone.
         tracking = self.training and self.track_running_stats
-        update = tracking and counter is not None and 0 not in shape
+        update = tracking and counter is not None
         factor: float | Tensor | None = self.momentum
         if factor is None:  # the mean of all batches: each counts as much as those before
             factor = 0.0
@@ -87,10 +85,11 @@ class _BatchNorm(Module):
                 count = counter.astype(np.float64) if runs_again() else int(counter)
                 factor = 1.0 / (count + 1.0)
         use = tracking or not self.training
-        y = F.batch_norm(
+        return normalised(
             x,
             mean if use else None,
             var if use else None,
+            counter if update else None,
             self.weight,
             self.bias,
             self.training or (mean is None and var is None),
@@ -99,9 +98,6 @@ class _BatchNorm(Module):
             self.fused,
             activation,
         )
-        if update and counter is not None:
-            change(INCREMENT, counter)
-        return y
 
     def fusion_with(self, following: Module) -> Options:
         """Return what lets the fused kernel compute `following`, if that is a ReLU; otherwise {}.

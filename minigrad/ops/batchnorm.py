@@ -38,13 +38,13 @@ def _forward(
     eps: float,
     relu: bool,
 ) -> tuple[Array, tuple[Array, Array | None]]:
-    absent = _ABSENT[x.dtype, 1]
-    y, stats = empty(x.shape, x.dtype), np.empty((5, x.shape[1]), np.float64)
+    shape, dtype = x.shape, x.dtype
+    y, stats = empty(shape, dtype), np.empty((5, shape[1]))
     out = y
-    if x.ndim != 2 or not x.flags.carray:
+    if len(shape) != 2 or not x.flags.carray:
         x, out = _planes(x), _planes(y)
-    gamma = absent if gamma is None else as_carray(gamma)
-    beta = absent if beta is None else as_carray(beta)
+    gamma = _ABSENT[dtype, 1] if gamma is None else as_carray(gamma)
+    beta = _ABSENT[dtype, 1] if beta is None else as_carray(beta)
     if mean is None or var is None:
         kernels.forward_train(x, gamma, beta, eps, relu, out, stats)
     else:
@@ -98,25 +98,23 @@ def _grad_forward(
     eps: float,
 ) -> tuple[Array | None, ...]:
     dtype, shape = x.dtype, x.shape
-    absent = _ABSENT[dtype, 1]
     dx = empty(shape, dtype) if wanted[0] else None
     dgamma = np.empty(shape[1], dtype) if wanted[1] else None
     dbeta = np.empty(shape[1], dtype) if wanted[2] else None
     out = dx
-    if x.ndim != 2 or not (g.flags.carray and x.flags.carray):
+    if len(shape) != 2 or not (g.flags.carray and x.flags.carray):
         g, x = _planes(g), _planes(x)
         y, out = [a if a is None else _planes(a) for a in (y, out)]
-    none = _ABSENT[dtype, x.ndim]
     kernels.backward(
         g,
         x,
-        none if y is None else y,
-        absent if gamma is None else as_carray(gamma),
+        _ABSENT[dtype, x.ndim] if y is None else y,
+        _ABSENT[dtype, 1] if gamma is None else as_carray(gamma),
         stats,
         batch,
-        none if out is None else out,
-        absent if dgamma is None else dgamma,
-        absent if dbeta is None else dbeta,
+        _ABSENT[dtype, x.ndim] if out is None else out,
+        _ABSENT[dtype, 1] if dgamma is None else dgamma,
+        _ABSENT[dtype, 1] if dbeta is None else dbeta,
     )
     return dx, dgamma, dbeta
 

@@ -57,5 +57,11 @@ RUNNING = Update(
     "running <- (1 - momentum) * running + momentum * batch, with the unbiased variance",
     numbers=(4, 5),
 )
-INCREMENT = Update("increment", kernels.increment, (0,), "counter <- counter + 1")
+TRACKED = Update(
+    "tracked",
+    kernels.tracked,
+    (0, 1, 2),
+    f"{RUNNING.doc}; counter <- counter + 1",
+    numbers=(5, 6),
+)
 COPY = Update("copy", _copy, (0,), "target <- source, broadcast")

@@ -11,7 +11,7 @@ from ..kernels.allocator import SMALL, empty
 from ..types import Array
 from .builder import Builder, Value
 from .primitive import Operand, Primitive, primitive
-from .reductions import sum_over
+from .reductions import sum_of_rows
 from .shapes import reshape, transpose, unsqueeze
 
 
@@ -152,8 +152,7 @@ def _linear_grad_forward(
     if dx is not None and x.ndim != 2:
         dx = dx.reshape(x.shape)
     dw = _dot(rows.T, _rows(x)) if wanted[1] else None
-    db = sum_over.forward(rows, axis=(0,), keepdims=False) if wanted[2] else None
-    return dx, dw, db
+    return dx, dw, sum_of_rows(rows) if wanted[2] else None
 
 
 def _linear_grad_vjp(

@@ -67,6 +67,15 @@ def _add(a: Array, steps: _Steps, divisor: int, out: Array) -> Array:
     return out
 
 
+def sum_of_rows(a: Array) -> Operand:
+    """Return the sum of a matrix over its rows, like sum_over with axis 0."""
+    if not a.flags.carray or a.dtype.kind != "f" or not a.size:
+        return _total(a, (0,), False, False)
+    out = np.empty(a.shape[1], a.dtype)
+    sum_rows(a, 1, out)
+    return out
+
+
 @functools.lru_cache(maxsize=1024)
 def _steps(
     shape: Shape, axis: tuple[int, ...], keepdims: bool

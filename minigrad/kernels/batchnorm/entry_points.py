@@ -21,6 +21,8 @@ vectorises the loops over channels (rows.py) and over space (planes.py). A small
 kernels without blocks and threads, which compile in a fraction of the time (small_rows.py).
 """
 
+import functools
+
 from ...types import Array, Shape
 from ..threading.pool import pool_for
 from . import small_rows
@@ -37,6 +39,7 @@ KERNELS = {
 }
 
 
+@functools.lru_cache(maxsize=1024)
 def kind(shape: Shape) -> str:
     """Return the kind of an array of shape (n, c) or (n, c, s), a key of KERNELS."""
     if len(shape) == 3:

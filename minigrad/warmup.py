@@ -65,14 +65,18 @@ def _batch_norm(dtype: str) -> None:
             out = nn.Linear(int(np.prod(shape[1:])), CLASSES)
             model = nn.Sequential(layer(C, **options), nn.ReLU(), nn.Flatten(), out)
             _train(model.to(dtype), _cross_entropy, _floats(dtype, *shape))
+    F.batch_norm(_floats(dtype, N, C), _floats(dtype, C), _floats(dtype, C) ** 2, training=True)
 
 
-def _large_batch_norm(dtype: str) -> None:
-    """Run sizes that threads share, forward and backward, in training and in evaluation."""
+def _large_arrays(dtype: str) -> None:
+    """Run sizes that threads share, forward and backward, in training and in evaluation, and an
+    optimizer's steps."""
     x = tensor(_floats(dtype, THREADED // C, C), requires_grad=True)
     layer = nn.BatchNorm1d(C).to(dtype)
     for training in (True, False):
         layer.train(training)(x).sum().backward()
+    for momentum in (0.0, 0.9):
+        optim.SGD([x], lr=0.01, momentum=momentum).step()
 
 
 def _losses(dtype: str) -> None:
@@ -125,7 +129,7 @@ def _compiled(dtype: str) -> None:
 WORKLOADS = {
     "training a classifier": _classifier,
     "batch normalisation": _batch_norm,
-    "large batches": _large_batch_norm,
+    "large arrays": _large_arrays,
     "losses": _losses,
     "other layers": _other_layers,
     "a compiled step": _compiled,

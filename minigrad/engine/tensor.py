@@ -265,15 +265,17 @@ def _rebuild(cls: type[Tensor], data: Array, requires_grad: bool) -> Tensor:
 
 def mark_changed(*changed: object) -> None:
     """Mark the Tensors among `changed` as changed in place, all at the same time of the clock."""
-    if not changed:
-        return
-    now = stamp_change()
-    for x in changed:
-        if isinstance(x, Tensor):
-            owner = x if x._base is None else x._base
-            owner._changed = now
-            if owner._record is not None:
-                owner._record.changed = True
+    mark_owners([x if x._base is None else x._base for x in changed if isinstance(x, Tensor)])
+
+
+def mark_owners(owners: Sequence[Tensor]) -> None:
+    """Mark Tensors that are no views as changed in place, all at the same time of the clock."""
+    if owners:
+        now = stamp_change()
+        for x in owners:
+            x._changed = now
+            if x._record is not None:
+                x._record.changed = True
 
 
 def change(update: Update, *inputs: Operand) -> None:
@@ -308,6 +310,8 @@ def change_all(
 
 
 def _run(update: Update, inputs: Sequence[Operand]) -> None:
+    if update.flat:
+        inputs = update.flattened(inputs)
     if update.threads:
         update.kernel(*inputs, pool_for(inputs[0].size))
     else:

@@ -3,18 +3,14 @@
 Generated code may also run as Python, so no device function here is `bare`.
 """
 
-import ctypes
-import importlib
 import math
-from collections.abc import Callable
 
 import numba
 import numba.core.cgutils
 import numpy as np
-from numba.extending import intrinsic
 
-from ..types import Array, DType, Number, Shape
-from . import indexing, linear, reductions, softmax
+from ..types import Array, Number, Shape
+from . import indexing, linear, memory, reductions, softmax
 from .batchnorm import planes, rows, small_rows
 from .jit.decorators import F, device_function, external, kernel
 from .jit.numba_types import (
@@ -29,6 +25,7 @@ from .jit.numba_types import (
     Value,
     Values,
 )
+from .memory import in_code
 from .threading.parallel_for import Pool
 from .threading.pool import THREADED
 
@@ -49,7 +46,8 @@ cross_entropy = external(softmax.cross_entropy)
 cross_entropy_grad = external(softmax.cross_entropy_grad)
 label_cross_entropy = external(softmax.label_cross_entropy)
 label_cross_entropy_grad = external(softmax.label_cross_entropy_grad)
-add_bias, sum_rows = external(linear.add_bias), external(reductions.sum_rows)
+add_bias = external(linear.add_bias)
+sum_rows, sum_few_rows = external(reductions.sum_rows), external(reductions.sum_few_rows)
 
 # --- memory -------------------------------------------------------------------------------------
 
@@ -67,50 +65,6 @@ def _table(a: Array) -> Array:
     Numba compiles such reads faster than those of an array.
     """
     return a
-
-
-def _pointer(_typing: TypingContext, array: NumbaType) -> Intrinsic:
-    def generate(context: Context, builder: Builder, _: Signature, arguments: Values) -> Value:
-        data = context.make_array(array)(context, builder, arguments[0]).data
-        return builder.ptrtoint(data, context.get_value_type(nb.types.intp))
-
-    return nb.types.intp(array), generate
-
-
-def _address(a: Array) -> int:
-    """Return the address of an array's elements."""
-    return a.ctypes.data
-
-
-def _at(_typing: TypingContext, place: NumbaType, shape: NumbaType, dtype: NumbaType) -> Intrinsic:
-    kind = nb.types.Array(dtype.dtype, len(shape), "C")
-
-    def generate(context: Context, builder: Builder, _: Signature, arguments: Values) -> Value:
-        arrayobj: Untyped = importlib.import_module("numba.np.arrayobj")  # only to compile
-        size = context.get_abi_sizeof(context.get_data_type(kind.dtype))
-        sizes = nb.core.cgutils.unpack_tuple(builder, arguments[1], kind.ndim)
-        step = context.get_constant(nb.types.intp, size)
-        steps: list[Value] = []
-        for n in reversed(sizes):
-            steps.insert(0, step)
-            step = builder.mul(step, n)
-        array = context.make_array(kind)(context, builder)
-        arrayobj.populate_array(
-            array,
-            data=builder.inttoptr(arguments[0], array.data.type),
-            shape=sizes,
-            strides=steps,
-            itemsize=size,
-            meminfo=None,
-        )
-        return array._getvalue()
-
-    return kind(place, shape, dtype), generate
-
-
-def _array(place: int, shape: Shape, dtype: DType) -> Array:
-    """Return the C-ordered array at an address; the address 0 gives an array without elements."""
-    return nb.carray(ctypes.c_void_p(int(place)), shape, dtype) if place else np.empty(shape, dtype)
 
 
 def _moved(_typing: TypingContext, a: NumbaType, axes: NumbaType) -> Intrinsic:
@@ -162,17 +116,8 @@ def _gather(source: Array, rows: Array, target: Array) -> None:
             into[j] = row[j]
 
 
-def _compiled(intrinsic_: Callable[..., Intrinsic], python: Callable[..., object]) -> Dispatcher:
-    if nb.config.DISABLE_JIT:
-        return python
-    made: Dispatcher = intrinsic(prefer_literal=True)(intrinsic_)
-    made.in_python = python
-    return made
-
-
-array, table = _compiled(_at, _array), _compiled(_elements, _table)
-address = _compiled(_pointer, _address)
-permuted = _compiled(_moved, _permuted)
+array, address = memory.array, memory.address
+table, permuted = in_code(_elements, _table), in_code(_moved, _permuted)
 copy, gather = device_function(_copy, bare=False), device_function(_gather, bare=False)
 dot = external(kernel(_dot, allocates=True))
 
@@ -196,7 +141,7 @@ def _pool_for(pool: Pool, values: int) -> Pool:
     return pool if values >= THREADED else pool[:0]
 
 
-pool_for = _compiled(_serial_for_few, _pool_for)
+pool_for = in_code(_serial_for_few, _pool_for)
 
 # --- indices ------------------------------------------------------------------------------------
 

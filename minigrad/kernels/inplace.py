@@ -2,6 +2,7 @@
 
 from ..types import Array
 from .jit.decorators import device_function, kernel
+from .memory import array, elements_in, size_in
 from .threading.parallel_for import Pool, parallel_for
 
 # SGD's hyper-parameters in this order, in one array of the parameters' dtype: passing an array is
@@ -13,13 +14,33 @@ HYPER = ("lr", "weight_decay", "sign", "momentum", "1 - dampening", "nesterov")
 PART = 1 << 16
 
 
-def _sgd_part(part: int, _thread: int, p: Array, g: Array, hyper: Array) -> None:
+def _sgd_values(p: Array, g: Array, hyper: Array) -> None:
+    """Update the values of p, of one dimension, as `_sgd` describes."""
     lr, weight_decay, sign = hyper[0], hyper[1], hyper[2]
+    for i in range(p.size):
+        d = sign * g[i]
+        p[i] -= lr * (d + weight_decay * p[i] if weight_decay else d)
+
+
+def _momentum_values(p: Array, g: Array, buffer: Array, hyper: Array) -> None:
+    """Update the values of p and buffer, of one dimension, as `_sgd_momentum` describes."""
+    lr, weight_decay, sign, momentum = hyper[0], hyper[1], hyper[2], hyper[3]
+    damp, nesterov = hyper[4], hyper[5] != 0
+    for i in range(p.size):
+        d = sign * g[i]
+        if weight_decay:
+            d += weight_decay * p[i]
+        b = momentum * buffer[i] + damp * d
+        buffer[i] = b
+        p[i] -= lr * (d + momentum * b if nesterov else b)
+
+
+sgd_values, momentum_values = device_function(_sgd_values), device_function(_momentum_values)
+
+
+def _sgd_part(part: int, _thread: int, p: Array, g: Array, hyper: Array) -> None:
     start = part * PART
-    ps, gs = p[start : start + PART], g[start : start + PART]
-    for i in range(ps.size):
-        d = sign * gs[i]
-        ps[i] -= lr * (d + weight_decay * ps[i] if weight_decay else d)
+    sgd_values(p[start : start + PART], g[start : start + PART], hyper)
 
 
 def _momentum_part(
@@ -30,17 +51,8 @@ def _momentum_part(
     buffer: Array,
     hyper: Array,
 ) -> None:
-    lr, weight_decay, sign, momentum = hyper[0], hyper[1], hyper[2], hyper[3]
-    damp, nesterov = hyper[4], hyper[5] != 0
-    start = part * PART
-    ps, gs, bs = p[start : start + PART], g[start : start + PART], buffer[start : start + PART]
-    for i in range(ps.size):
-        d = sign * gs[i]
-        if weight_decay:
-            d += weight_decay * ps[i]
-        b = momentum * bs[i] + damp * d
-        bs[i] = b
-        ps[i] -= lr * (d + momentum * b if nesterov else b)
+    start, end = part * PART, part * PART + PART
+    momentum_values(p[start:end], g[start:end], buffer[start:end], hyper)
 
 
 sgd_part = parallel_for(device_function(_sgd_part))
@@ -48,20 +60,36 @@ momentum_part = parallel_for(device_function(_momentum_part))
 
 
 def _sgd(p: Array, g: Array, hyper: Array, pool: Pool) -> None:
-    """Set p to p - lr * (sign * g + weight_decay * p), for arrays of one shape in C order."""
-    arguments = p.reshape(p.size), g.reshape(g.size), hyper
-    sgd_part(pool, (p.size + PART - 1) // PART, p.size, arguments)
+    """Set p to p - lr * (sign * g + weight_decay * p), for arrays of one dimension and size."""
+    sgd_part(pool, (p.size + PART - 1) // PART, p.size, (p, g, hyper))
 
 
 def _sgd_momentum(p: Array, g: Array, buffer: Array, hyper: Array, pool: Pool) -> None:
-    """Do an SGD step with momentum, in one pass over arrays of one shape in C order.
+    """Do an SGD step with momentum, in one pass over arrays of one dimension and size.
 
     d = sign * g + weight_decay * p
     buffer <- momentum * buffer + (1 - dampening) * d
     p <- p - lr * (d + momentum * buffer if nesterov else buffer)
     """
-    arguments = p.reshape(p.size), g.reshape(g.size), buffer.reshape(buffer.size), hyper
-    momentum_part(pool, (p.size + PART - 1) // PART, p.size, arguments)
+    momentum_part(pool, (p.size + PART - 1) // PART, p.size, (p, g, buffer, hyper))
+
+
+def _sgd_all(arrays: int, count: int, hyper: Array) -> None:
+    """Do `count` SGD steps; arrays: the id() of a list with p and g for each."""
+    for k in range(0, 2 * count, 2):
+        shape = (size_in(arrays, k),)
+        p = array(elements_in(arrays, k), shape, hyper.dtype)
+        g = array(elements_in(arrays, k + 1), shape, hyper.dtype)
+        sgd_values(p, g, hyper)
+
+
+def _sgd_momentum_all(arrays: int, count: int, hyper: Array) -> None:
+    """Do `count` steps with momentum; arrays: the id() of a list with p, g and buffer for each."""
+    for k in range(0, 3 * count, 3):
+        shape = (size_in(arrays, k),)
+        p = array(elements_in(arrays, k), shape, hyper.dtype)
+        g = array(elements_in(arrays, k + 1), shape, hyper.dtype)
+        momentum_values(p, g, array(elements_in(arrays, k + 2), shape, hyper.dtype), hyper)
 
 
 def _running(
@@ -100,5 +128,6 @@ def _tracked(
 
 sgd = kernel(_sgd)
 sgd_momentum = kernel(_sgd_momentum)
+sgd_all, sgd_momentum_all = kernel(_sgd_all), kernel(_sgd_momentum_all)
 running = kernel(_running)
 tracked = kernel(_tracked)

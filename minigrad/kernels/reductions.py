@@ -9,13 +9,20 @@ that may reorder sums would replace the errors by zero.
 
 import numpy as np
 
-from ..types import Array
+from ..types import Array, DType
 from .jit.decorators import device_function, kernel
+
+BLOCK_32, BLOCK_64 = 512, 32  # rows in a block of float32 and float64
 
 
 def _rows_in_block(x: Array) -> int:
     """Return the number of rows per block, larger for float32: float64 has 29 bits more."""
-    return 512 if x.itemsize == 4 else 32
+    return BLOCK_32 if x.itemsize == 4 else BLOCK_64
+
+
+def is_one_block(rows: int, dtype: DType) -> bool:
+    """Return whether the sum over this many rows has a single block."""
+    return rows <= (BLOCK_32 if dtype.itemsize == 4 else BLOCK_64)
 
 
 def _add_rows(x: Array, start: int, stop: int, block: Array) -> None:
@@ -109,6 +116,19 @@ def _sum_rows(x: Array, divisor: float, out: Array) -> None:
     total_rows(x, divisor, np.zeros((3, x.shape[1])), out.reshape(out.size))
 
 
+def _sum_few_rows(x: Array, out: Array) -> None:
+    """Set out[j] to the sum over i of x[i, j], for the rows of one block; see `is_one_block`.
+
+    Numba compiles it in a fraction of the time of `_sum_rows`.
+    """
+    total = np.zeros(out.size)
+    for i in range(x.shape[0]):
+        for j in range(total.size):
+            total[j] += x[i, j]
+    for j in range(total.size):
+        out[j] = total[j]
+
+
 def _sum_between(x: Array, divisor: float, out: Array) -> None:
     """Set out[i, j] to (sum over k of x[i, k, j]) / divisor, for x (p, n, c).
 
@@ -148,6 +168,7 @@ def _mean_square_rows(x: Array, out: Array) -> None:
     finish(sums, n, out.reshape(out.size))
 
 
+sum_few_rows = kernel(_sum_few_rows, exact=True, allocates=True)
 sum_rows = kernel(_sum_rows, literal=True, allocates=True)
 sum_between = kernel(_sum_between, literal=True, allocates=True)
 sum_along = kernel(_sum_along, literal=True)

@@ -4,7 +4,7 @@ engine/tensor.py runs an update or, while mg.compile traces, reports it to the t
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +22,7 @@ class Update:
         NumPy arrays, which runs between generated functions.
     numbers: the positions of the inputs that are numbers; all others are arrays.
     threads: whether the kernel's last argument is the pool of threads that share its work.
+    flat: whether the kernel takes all arrays in one dimension.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Update:
     doc: str
     numbers: tuple[int, ...] = ()
     threads: bool = False
+    flat: bool = False
 
     @functools.cached_property
     def in_any_order(self) -> "Update":
@@ -38,9 +40,14 @@ class Update:
         kernel = self._change_copies
         return Update(self.name, kernel, self.changes, self.doc, self.numbers, self.threads)
 
+    @staticmethod
+    def flattened(inputs: Sequence[Operand]) -> list[Operand]:
+        """Return the inputs of a kernel, with views of one dimension for arrays in C order."""
+        return [x.reshape(-1) if isinstance(x, np.ndarray) else x for x in inputs]
+
     def _change_copies(self, *inputs: Operand) -> None:
         copies = [as_carray(x) if isinstance(x, np.ndarray) else x for x in inputs]
-        self.kernel(*copies)
+        self.kernel(*(self.flattened(copies) if self.flat else copies))
         for i in self.changes:
             if copies[i] is not inputs[i]:
                 inputs[i][...] = copies[i]

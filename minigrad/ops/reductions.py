@@ -13,7 +13,14 @@ import numpy as np
 from ..arrays import FLOAT32, as_carray
 from ..checks import number
 from ..errors import ArgumentError, ShapeError
-from ..kernels.reductions import mean_square_rows, sum_along, sum_between, sum_rows
+from ..kernels.reductions import (
+    is_one_block,
+    mean_square_rows,
+    sum_along,
+    sum_between,
+    sum_few_rows,
+    sum_rows,
+)
 from ..types import Array, Shape
 from .builder import Builder, Value
 from .elementwise import div, equal, mul, sqrt, sub
@@ -72,7 +79,10 @@ def sum_of_rows(a: Array) -> Operand:
     if not a.flags.carray or a.dtype.kind != "f" or not a.size:
         return _total(a, (0,), False, False)
     out = np.empty(a.shape[1], a.dtype)
-    sum_rows(a, 1, out)
+    if is_one_block(len(a), a.dtype):
+        sum_few_rows(a, out)
+    else:
+        sum_rows(a, 1, out)
     return out
 
 

@@ -12,6 +12,7 @@ from ..engine.tensor import Tensor, change_all, change_or_restore, tensor
 from ..engine.tracer import StandIn, StepTracer, compiling, refuse_in_trace
 from ..errors import ArgumentError, DtypeError, MinigradError, ShapeError, StateDictError
 from ..kernels.jit.decorators import name_of
+from ..kernels.threading.pool import THREADED
 from ..ops.inplace import Update
 from ..ops.primitive import Operand
 from ..types import Array
@@ -233,6 +234,9 @@ class Optimizer(ABC):
         if trace is not None:
             trace.guard(SameGroups(self))
         updates: list[tuple[Update, list[Operand]]] = []  # all are checked first
+        # Small parameters, by the identity of their numbers: the update of all, the arrays of
+        # each, the arrays of all, and the numbers.
+        together: dict[int, tuple[Update, int, list[Operand], Array]] = {}
         changed: list[Tensor] = []
         states: dict[Tensor, dict[str, Array]] = {}  # new or converted state arrays
         for group in self.param_groups:
@@ -265,8 +269,17 @@ class Optimizer(ABC):
                             array = rule.renewed(name, array, p)
                             states.setdefault(p, {})[name] = array
                         inputs.append(array)
-                inputs.append(numbers[dtype])
-                updates.append((rule if fits else rule.in_any_order, inputs))
+                        fits = fits and array.flags.carray
+                hyper = numbers[dtype]
+                if rule.for_all is None or not fits or data.size >= THREADED:
+                    inputs.append(hyper)
+                    updates.append((rule if fits else rule.in_any_order, inputs))
+                elif id(hyper) in together:
+                    together[id(hyper)][2].extend(inputs)
+                else:
+                    together[id(hyper)] = rule.for_all, len(inputs), inputs, hyper
+        for update, n, arrays, hyper in together.values():
+            updates.append((update, [id(arrays), len(arrays) // n, hyper]))
         change = change_or_restore if self._may_raise and trace is None else change_all
         change(updates, changed)
         for p, state in states.items():

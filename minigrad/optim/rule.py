@@ -10,6 +10,7 @@ from ..arrays import FLOAT32, FLOAT64
 from ..checks import LARGEST
 from ..engine.tensor import Tensor
 from ..errors import ArgumentError, DtypeError
+from ..kernels.memory import READS_OBJECTS
 from ..ops.inplace import Update
 from ..types import Array, DType
 
@@ -29,6 +30,10 @@ class Rule(Update):
     buffers: the names of state arrays with the parameter's shape and dtype.
     counters: the names of state arrays of int64 and shape (). Buffers and counters are zero before
         the first step, and the kernel changes them.
+    kernel_for_all: a kernel that updates many small parameters in one call, kernel_for_all(arrays,
+        count, numbers): arrays is the id() of a list with the arrays of `count` calls of `kernel`,
+        which must take arrays of one dimension. None: each parameter has a call of its own, with
+        arrays of its shape.
     Errors: ArgumentError, DtypeError.
     """
 
@@ -41,6 +46,7 @@ class Rule(Update):
         buffers: Sequence[str] = (),
         counters: Sequence[str] = (),
         threads: bool = False,
+        kernel_for_all: Callable[..., object] | None = None,
     ) -> None:
         if not callable(kernel):
             raise DtypeError(f"Rule {name!r}: kernel must be a function, got {kernel!r:.60}")
@@ -60,7 +66,11 @@ class Rule(Update):
                 f"{self.state}; rename one"
             )
         changes = (0, *range(2, 2 + len(self.state)))
-        super().__init__(name, kernel, changes, doc, threads=threads)
+        flat = kernel_for_all is not None
+        super().__init__(name, kernel, changes, doc, threads=threads, flat=flat)
+        self.for_all: Update | None = None
+        if kernel_for_all is not None and READS_OBJECTS:
+            self.for_all = Update(name, kernel_for_all, (), doc)
 
     def new(self, name: str, p: Tensor) -> Array:
         """Return a new state array of this name, for the first step of p."""

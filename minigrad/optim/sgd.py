@@ -16,6 +16,7 @@ WITHOUT_MOMENTUM = Rule(
     "d <- sign * g + weight_decay * p, p <- p - lr * d",
     kernels.HYPER,
     threads=True,
+    kernel_for_all=kernels.sgd_all,
 )
 WITH_MOMENTUM = Rule(
     "sgd_momentum",
@@ -25,6 +26,7 @@ WITH_MOMENTUM = Rule(
     kernels.HYPER,
     buffers=("momentum_buffer",),
     threads=True,
+    kernel_for_all=kernels.sgd_momentum_all,
 )
 _LARGEST = float(np.finfo(np.float32).max)  # so that every number fits float32
 

@@ -80,6 +80,21 @@ def sgd(dtype: Any, weight_decay: float, momentum: float, nesterov: bool, first:
     return run
 
 
+def sgd_of_all(dtype: Any, momentum: float) -> Run:
+    """Return the parameters and buffers of several sizes after a step, one of them of two
+    dimensions."""
+    shapes = (500,), (20, 25), ()
+    hyper = np.array([0.1, 0.01, -1.0, momentum, 1.0, 0.0], dtype)
+
+    def run(kernel: Callable[..., Any]) -> list[Array]:
+        parts = 3 if momentum else 2  # p, g and the buffer
+        arrays = [np.array(normal(dtype, 3, *s)[i]) for s in shapes for i in range(parts)]
+        kernel(id(arrays), len(shapes), hyper)
+        return arrays
+
+    return run
+
+
 def into(shape: Any, *arguments: Any, dtype: Any = None, copy: bool = False) -> Run:
     """Return what a kernel writes into its last argument: an array of a shape, or a given copy."""
 
@@ -123,11 +138,14 @@ def softmax(dtype: Any) -> Array:
     return e / e.sum(1, keepdims=True)
 
 
-def increment(dtype: Any) -> Run:
+def tracked(dtype: Any) -> Run:
     def run(kernel: Callable[..., Any]) -> list[Array]:
         counter = np.array(7)
-        kernel(counter)
-        return [counter.astype(float)]
+
+        def counting(mean: Array, var: Array, *batch: Any) -> None:
+            kernel(mean, var, counter, *batch)
+
+        return [*running(dtype)(counting), counter.astype(float)]
 
     return run
 
@@ -138,10 +156,13 @@ ALONE: dict[str, Callable[[Any], Run]] = {
     "inplace._sgd_momentum": lambda t: sgd(t, 0.0, 0.9, False, False),
     "inplace._sgd_momentum first": lambda t: sgd(t, 0.01, 0.9, False, True),
     "inplace._sgd_momentum nesterov": lambda t: sgd(t, 0.01, 0.9, True, False),
+    "inplace._sgd_all": lambda t: sgd_of_all(t, 0.0),
+    "inplace._sgd_momentum_all": lambda t: sgd_of_all(t, 0.9),
     "inplace._running": running,
-    "inplace._increment": increment,
+    "inplace._tracked": tracked,
     "reductions._sum_rows": lambda t: into(9, 1 + normal(t, 1100, 9), 1.0),
     "reductions._sum_rows mean": lambda t: into(9, 1 + normal(t, 1100, 9), 1100.0),
+    "reductions._sum_few_rows": lambda t: into(9, 1 + normal(t, 30, 9)),
     "reductions._mean_square_rows": lambda t: into(9, normal(t, 1100, 9)),
     "reductions._sum_along": lambda t: into(9, 1 + normal(t, 9, 1100), 1.0),
     "reductions._sum_between": lambda t: into((3, 9), 1 + normal(t, 3, 1100, 9), 1.0),
@@ -228,10 +249,10 @@ def test_generated_code_may_run_as_python() -> None:
 def as_python() -> Iterator[None]:
     """Replace the functions that kernels call by their Python code."""
     with pytest.MonkeyPatch.context() as patch:
-        for file in (*BATCH_NORM, "inplace", "reductions"):
+        for file in (*BATCH_NORM, "inplace", "memory", "reductions"):
             module = sys.modules[f"minigrad.kernels.{file}"]
             for name, value in list(vars(module).items()):
-                python = getattr(value, "py_func", value)
+                python = getattr(value, "py_func", getattr(value, "in_python", value))
                 if getattr(python, "__qualname__", "").endswith(".loop"):
                     python = parallel_for.serial_for(vars(module)[f"_{name}"])
                 if python is not value:

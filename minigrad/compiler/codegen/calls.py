@@ -13,6 +13,7 @@ import numpy as np
 
 from ...kernels.batchnorm.entry_points import kind
 from ...kernels.jit.decorators import name_of
+from ...kernels.reductions import is_one_block
 from ...ops import BUILTIN
 from ...ops.inplace import COPY, Update
 from ..ir.program import Input, Operation, Value
@@ -38,6 +39,8 @@ def _linear_grad(op: Operation, name: Name) -> Lines:
     dx, dw, db = op.outputs
     lines = [] if dx is None else [f"dot({name(g)}, {name(w)}, {name(dx)})"]
     lines += [] if dw is None else [f"dot({name(g)}.T, {name(x)}, {name(dw)})"]
+    if db is not None and is_one_block(g.shape[0], g.dtype):
+        return [*lines, f"sum_few_rows({name(g)}, {name(db)})"]
     return lines + ([] if db is None else [f"sum_rows({name(g)}, 1, {name(db)})"])
 
 
@@ -171,10 +174,13 @@ def _update(op: Operation, name: Name) -> Lines:
     update = op.what
     assert isinstance(update, Update)
     meanings = list(inspect.signature(update.kernel).parameters)
-    given = [
-        _scalar(x, name, meanings[i]) if i in update.numbers else name(x)
-        for i, x in enumerate(op.inputs)
-    ]
+
+    def argument(i: int, x: Input) -> str:
+        if i in update.numbers:
+            return _scalar(x, name, meanings[i])
+        return flat(name(x)) if update.flat and len(x.shape) != 1 else name(x)
+
+    given = [argument(i, x) for i, x in enumerate(op.inputs)]
     given += [_pool(op.inputs[0], name)] if update.threads else []
     return [f"{name(update)}({', '.join(given)})"]
 

@@ -9,7 +9,7 @@ from numba.core.errors import NumbaError
 
 from ...engine.dispatch import refusal
 from ...engine.tape import bindings
-from ...engine.tensor import Tensor, change, mark_changed
+from ...engine.tensor import Tensor, change, mark_owners
 from ...engine.tracer import Fetch
 from ...errors import MinigradError, TraceError
 from ...kernels.jit.numba_types import Dispatcher
@@ -83,7 +83,8 @@ class Executable:
         self._steps = [self._step(step) for step in self.emitted.steps]
         self._sizes = np.array(self.emitted.sizes, np.int64)
         self._numbers = np.array(self.emitted.numbers, np.float64)
-        self._changed_tensors = [self._owners[v] for v in self._changed if v in self._owners]
+        changed = [self._owners[v] for v in self._changed if v in self._owners]
+        self._changed_owners = [x if x._base is None else x._base for x in changed]
         self._bind()
         self.compile_seconds = time.perf_counter() - began
 
@@ -262,7 +263,7 @@ class Executable:
         for leaf, gradient in self._reused:
             if leaf._grad is gradient:
                 leaf._grad = None
-        mark_changed(*self._changed_tensors)
+        mark_owners(self._changed_owners)
 
     def _tables(self) -> tuple[Array, ...]:
         """Return the arguments of generated functions that follow the user's arguments."""
@@ -340,7 +341,7 @@ class Executable:
             leaf._grad = gradient
         for leaf, v in self._copied:
             leaf._grad = Tensor(self.memory.array(v, arguments).copy())
-        mark_changed(*self._changed_tensors)
+        mark_owners(self._changed_owners)
 
     def _result(self, v: Value, before: Sequence[Value]) -> Callable[[Sequence[Array]], Tensor]:
         """Return a function that makes the result v of a call; before: the results before v."""

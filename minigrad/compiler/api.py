@@ -6,13 +6,16 @@ import threading
 import types
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, overload
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from ..checks import integer
 from ..data import DataLoader
+from ..engine.tape import clock
 from ..engine.tensor import Tensor
 from ..engine.tracer import tracer, tracing
 from ..errors import DtypeError, TraceError
@@ -21,13 +24,16 @@ from ..ops import random
 from ..system import after_fork
 from ..types import Array
 from .methods import methods_of, reduced
+from .module import CompiledModule
 from .runtime.buffers import Workspace
 from .runtime.check import run_checked
+from .runtime.differentiable import Differentiable
 from .runtime.epoch import loader_of, refuse_unless_number, run_epoch
 from .runtime.executable import Executable
 from .runtime.report import report
 from .runtime.trace_cache import TraceCache
 from .tracing.captures import Captures
+from .tracing.derivative import derivative_of
 from .tracing.guards import sharing
 from .tracing.leaks import refuse_leaks
 from .tracing.pytree import flatten
@@ -44,14 +50,25 @@ from .tracing.trace import Trace
 
 
 @overload
+def compile(  # type: ignore[overload-overlap]
+    function: Module, *, check: int | None = None
+) -> CompiledModule: ...
+@overload
 def compile(function: Callable[..., Any], *, check: int | None = None) -> "CompiledFunction": ...
 @overload
 def compile(*, check: int | None = None) -> Callable[[Callable[..., Any]], "CompiledFunction"]: ...
 def compile(function: Callable[..., Any] | None = None, *, check: int | None = None) -> object:
     """Return a compiled function: its first call traces `function`; each call runs machine code.
 
-    function: a training step with forward, backward and update, or any function of Tensors.
-        Without it, `compile` returns a decorator with the options.
+    function: a training step, a function of Tensors, or a Module. Without it, `compile` returns a
+        decorator with the options.
+        A step, with forward, backward and update, becomes one compiled function. What it returns
+        has no tape, since the step itself has run backward.
+        The results of another function are on the tape where those of `function` would be: a call
+        is one record, whose backward is compiled, too. Derivatives of higher order use the rules
+        of the operations.
+        A Module becomes a Module that shares its parameters, buffers, names, modes and attributes
+        with `function`, and whose calls are compiled as those of a function.
     check: the first call, and every check-th call after it, also runs the function itself, twice,
         on the same data and state. Each operation must get the numbers and other constants that
         the trace has for it; all results, gradients and state must agree up to rounding, and the
@@ -71,10 +88,10 @@ def compile(function: Callable[..., Any] | None = None, *, check: int | None = N
     are frozen. Pass what changes as an argument, and as an array if it changes often.
 
     Eager and compiled calls may alternate, since both change the same parameters, buffers and
-    optimizer state. Results are copies without a tape. `.grad` is valid until the next call. Each
-    object has its own traces of a compiled method. The latest 16 traces for arrays of the same
-    shapes are kept, and 128 in all. A step that changes what is guarded, such as its own counter,
-    is traced in each call until it changes nothing.
+    optimizer state. Results are copies. A `.grad` that a step has set is valid until its next
+    call. Each object has its own traces of a compiled method. The latest 16 traces for arrays of
+    the same shapes are kept, and 128 in all. A step that changes what is guarded, such as its own
+    counter, is traced in each call until it changes nothing.
 
     Errors: DtypeError if `function` is not callable, or for an argument that is neither a Tensor,
     an array nor hashable; ArgumentError for a bad `check`; TraceError for a step that
@@ -101,9 +118,13 @@ def compile(function: Callable[..., Any] | None = None, *, check: int | None = N
     if check is not None:
         check = integer("compile", "check", check, 1)
     if function is None:
-        return functools.partial(compile, check=check)
+        return partial(compile, check=check)
     if not callable(function):
         raise DtypeError(f"compile: expected a function, got {type(function).__name__}")
+    if isinstance(function, CompiledModule):
+        return function
+    if isinstance(function, Module):
+        return CompiledModule(function, partial(CompiledFunction, check=check))
     return CompiledFunction(function, check)
 
 
@@ -114,7 +135,7 @@ _all: "weakref.WeakSet[CompiledFunction]" = weakref.WeakSet()
 def _renew_locks() -> None:
     """Renew the locks after a fork, since the child lacks the threads that may hold them."""
     for compiled in _all:
-        compiled._running = threading.RLock()
+        compiled._workspace.running = threading.RLock()
 
 
 class CompiledFunction:
@@ -131,7 +152,6 @@ class CompiledFunction:
         self._executables = TraceCache(self._title)
         self._last: Executable | None = None
         self._workspace = Workspace()
-        self._running = threading.RLock()  # executables share memory, so one call runs at a time
         _all.add(self)
         try:
             self._names = list(inspect.signature(function).parameters)
@@ -147,16 +167,20 @@ class CompiledFunction:
         if tracer.get() is not None:  # the call becomes part of another trace
             return self._eagerly(args, kwargs)
         arrays, signature = signature_of(args, kwargs)
-        if self._running._is_owned():  # type: ignore[attr-defined]
+        running = self._workspace.running
+        if running._is_owned():  # type: ignore[attr-defined]
             # A signal handler or finaliser interrupts a call, which is using the memory.
             return self._eagerly(args, kwargs)
-        with self._running:
+        with running:
             executable = self._holding(signature, args, kwargs)
             if executable is not None or all(map(is_native, (*args, *kwargs.values()))):
                 executable = executable or self._trace(signature, args, kwargs)
+                run = executable.run
+                if type(executable) is Differentiable:
+                    run = partial(executable.record, given=(*args, *kwargs.values()))
                 if self._check is None:
-                    return executable.run(arrays)
-                return self._run_checked(executable, arrays, args, kwargs)
+                    return run(arrays)
+                return self._run_checked(executable, run, arrays, args, kwargs)
         # No executable is kept for arguments that need a conversion, so each such call comes here.
         return self(*map(native, args), **{name: native(x) for name, x in kwargs.items()})
 
@@ -168,18 +192,19 @@ class CompiledFunction:
     def _run_checked(
         self,
         executable: Executable,
+        run: Callable[[list[Array]], Any],
         arrays: list[Array],
         args: Sequence[object],
         kwargs: Mapping[str, object],
     ) -> Any:
-        """Run the executable, and in every check-th call also the function."""
+        """Call `run`, which runs the executable, and in every check-th call also the function."""
         self._calls += 1
         # A step that changes what it reads, such as a counter, must not run twice.
         if (self._calls - 1) % self._check or not executable.guards_hold():  # type: ignore[operator]
-            return executable.run(arrays)
+            return run(arrays)
         given = TracedArguments(self._names, args, kwargs)
-        eager = functools.partial(self._function, *given.args, **given.kwargs)
-        return run_checked(executable, arrays, eager, self._title)
+        eager = partial(self._function, *given.args, **given.kwargs)
+        return run_checked(executable, run, arrays, eager, self._title)
 
     def _holding(
         self, signature: Signature, args: Sequence[object], kwargs: Mapping[str, object]
@@ -210,7 +235,7 @@ class CompiledFunction:
         not return one number, before anything has changed.
         """
         loader = loader_of(data, options)
-        with self._running:
+        with self._workspace.running:
             return run_epoch(self._number, loader, whole=self._check is None)
 
     def _number(self, batch: list[Array]) -> tuple[Array, Executable]:
@@ -218,14 +243,14 @@ class CompiledFunction:
         arrays, signature = signature_of(batch, {})
         executable = self._holding(signature, batch, {})
         if executable is None:
-            check = functools.partial(refuse_unless_number, title=self._title)
+            check = partial(refuse_unless_number, title=self._title)
             executable = self._trace(signature, batch, {}, check)
         else:
             refuse_unless_number(executable.unflatten(executable.program.results), self._title)
         if self._check is None:
             result = executable.run(arrays)
         else:
-            result = self._run_checked(executable, arrays, batch, {})
+            result = self._run_checked(executable, executable.run, arrays, batch, {})
         return result._data.reshape(1), self._latest()
 
     # --- tracing -------------------------------------------------------------------------------
@@ -246,15 +271,17 @@ class CompiledFunction:
         # Objects among the arguments may change, like objects outside the step.
         label = "model" if isinstance(self._function, Module) else "self"
         before = Captures({label: self._function, **given.statics}, trace.name_tensor)
-        trace.undo(functools.partial(random.set_state, random.get_state()))
+        trace.undo(partial(random.set_state, random.get_state()))
         try:
             trace.note_module = before.call
             trace.is_outside = lambda array: id(array) in before.arrays
+            start = next(clock)
             with tracing(trace), before.following():
                 result = self._function(*given.args, **given.kwargs)
+                found: list[Tensor] = []
+                unflatten = flatten(result, found)
+                derivative = derivative_of(trace, found, start)
             check(result)
-            found: list[Tensor] = []
-            unflatten = flatten(result, found)
             after = before.again()
             refuse_leaks(before, after, trace)
             captured = [x for _, x in after.tensors]
@@ -269,7 +296,13 @@ class CompiledFunction:
             program = trace.program(found)
         finally:
             trace.take_back()
-        executable = Executable(trace, after, program, unflatten, self._title, self._workspace)
+        parts = trace, after, program, unflatten, self._title, self._workspace
+        if derivative is None:
+            executable = Executable(*parts)
+        else:
+            arrays = enumerate((*args, *kwargs.values()))
+            at = [i for i, x in arrays if isinstance(x, (Tensor, np.ndarray))]
+            executable = Differentiable(*parts, derivative, at)
         self._executables.keep(signature, executable)
         self._last = executable
         return executable
@@ -285,7 +318,7 @@ class CompiledFunction:
 
     def __reduce__(self) -> str | tuple[object, ...]:
         """Return what pickle needs: the name of the function, or the function itself."""
-        return reduced(self, self._function, functools.partial(compile, check=self._check))
+        return reduced(self, self._function, partial(compile, check=self._check))
 
     def __copy__(self) -> "CompiledFunction":
         """Return itself, since copies of functions are the functions themselves."""

@@ -33,7 +33,7 @@ class Views:
         return self._root.get(v, v)
 
     def _is_view(self, op: Operation) -> bool:
-        if op.name not in VIEWS or not op.makes:
+        if op.name not in VIEWS or not op.makes or op.makes[0] in self._program.lent:
             return False
         (source, *arrays), (target,), index = op.inputs, op.makes, op.attributes.get("index")
         if arrays or not target.shape or (index is not None and not is_one_step(index, arrays)):

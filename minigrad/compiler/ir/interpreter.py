@@ -3,7 +3,7 @@
 Generated code must compute what the interpreter computes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -45,7 +45,11 @@ class Interpreter:
             return
         with np.errstate(all="ignore"):
             result = operation.what(*given, **operation.attributes)
-        for v, array in zip(operation.outputs, results_of(operation.what, result), strict=True):
+        self.note(operation, results_of(operation.what, result))
+
+    def note(self, operation: Operation, results: Sequence[Operand]) -> None:
+        """Note copies of the results of an operation."""
+        for v, array in zip(operation.outputs, results, strict=True):
             if v is not None:
                 self._arrays[v] = np.array(array, v.dtype)
                 self.made.add(v)

@@ -9,7 +9,7 @@ printers need none.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 import numpy as np
@@ -37,7 +37,8 @@ class Value:
     and code that asks the Value for elements gets a TraceError.
 
     origin: "argument"; "state", an array of the user's that `fetch` looks up in each call;
-        "constant", an array of NumPy that each call reads; or "result", made by an operation.
+        "constant", an array of NumPy that each call reads; "result", made by an operation; or
+        "saved", in a backward program, a result that the forward program has saved.
     array: the user's array or the constant that the Value stands for, or None.
     base: while a step is traced, the Value that this one is a view of, or None.
     """
@@ -197,25 +198,28 @@ class Program:
     """A Program holds the operations of one call, in order, and the Values that the caller gets.
 
     results: the Values that the function returns; grads: the leaves, each with the Value that its
-        `.grad` is after the call, or None.
+        `.grad` is after the call, or None; lent: the Values whose arrays may be others in each
+        call: what a forward program saves for its backward program, and the latter's gradients.
     """
 
     def __init__(
         self,
         arguments: Sequence[Value],
         operations: Sequence[Operation],
-        results: Sequence[Value],
+        results: Iterable[Value],
         grads: Sequence[tuple["Tensor", Value | None]],
+        lent: Sequence[Value] = (),
     ) -> None:
         self.arguments = list(arguments)
         self.operations = list(operations)
         self.results = list(results)
         self.grads = list(grads)
+        self.lent = list(lent)
 
     @property
     def wanted(self) -> list[Value]:
-        """Return the results and the gradients."""
-        return [*self.results, *(g for _, g in self.grads if g is not None)]
+        """Return the results, the gradients and what is lent."""
+        return [*self.results, *(g for _, g in self.grads if g is not None), *self.lent]
 
     def values(self) -> Iterator[Value]:
         """Yield each Value once: first the arguments, then the others in the order of first use."""

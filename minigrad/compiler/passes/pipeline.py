@@ -29,7 +29,7 @@ def optimised(program: Program) -> Program:
     for simplify in (decomposed, wide_sums, sums_of_sums, same_dtype, common, dead, updates_last):
         done = simplify(done, program.wanted)
     _name_apart(done)
-    replaced = Program(program.arguments, done, program.results, program.grads)
+    replaced = Program(program.arguments, done, program.results, program.grads, program.lent)
     replaced.check()
     return replaced
 
@@ -127,6 +127,10 @@ class Same:
     def put(self, old: Value, new: Value) -> None:
         """Replace `old` by `new` from now on."""
         self._of[old] = new
+
+    def now(self, v: Value) -> Value:
+        """Return the Value that stands for v now."""
+        return self._of.get(v, v)
 
     def renamed(self, operation: Operation) -> Operation:
         """Return the operation with its inputs substituted."""

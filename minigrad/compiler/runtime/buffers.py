@@ -5,8 +5,11 @@ not in C order), or a piece of a block that all programs of a function share. A 
 array from call to call, and a large result is a new array in each call.
 """
 
+import itertools
 import math
+import threading
 from collections.abc import Iterable, Sequence
+from sys import getrefcount
 from weakref import ref
 
 import numpy as np
@@ -25,16 +28,28 @@ _BYTE = np.dtype(np.uint8)
 
 
 class Workspace:
-    """A Workspace is memory that all programs of one function share; only one runs at a time."""
+    """A Workspace is memory that all programs of one function share; only one runs at a time.
+
+    running: the lock that a program holds while it runs.
+    """
 
     def __init__(self) -> None:
+        self.running = threading.RLock()
         self.block = empty((LINE,), _BYTE)
         self._gradients: dict[tuple[int, Shape, DType], tuple[ref[Tensor], Array]] = {}
+        self._lent: dict[object, Lent] = {}
 
     def reserve(self, size: int) -> None:
         """Make the block at least `size` bytes large; a larger block is a new one."""
         if size + LINE > self.block.size:
             self.block = empty((size + LINE,), _BYTE)
+
+    def lent(self, values: Sequence[Value]) -> "Lent":
+        """Return the arrays that all programs with such Values share."""
+        key = tuple([(v.shape, v.dtype) for v in values])
+        if key not in self._lent:
+            self._lent[key] = Lent(values)
+        return self._lent[key]
 
     def gradient(self, leaf: Tensor, v: Value) -> Array:
         """Return the array that every program uses for the gradient v of this leaf."""
@@ -83,14 +98,14 @@ class Memory:
             v
             for v in dict.fromkeys(program.results)
             if v.origin == "result" and math.prod(v.shape) >= SMALL
-            if v in self._place_of and v not in kept
+            if v in self._place_of and v not in kept and v not in program.lent
         ]
         self._lay_out(emitted)
         self.settle()
 
     def _lay_out(self, emitted: Emitted) -> None:
         """Give a piece of the block to each result that has a place but no other memory."""
-        elsewhere = {*self._handed, *self._gradients}
+        elsewhere = {*self._handed, *self._gradients, *self._program.lent}
         own = [v for v in emitted.places if v.origin == "result" and v not in elsewhere]
         sizes = [-(-v.dtype.itemsize * math.prod(v.shape) // LINE) * LINE for v in own]
         keep = set(map(emitted.views.root, self._program.wanted))
@@ -117,6 +132,14 @@ class Memory:
             self._set(v, piece.view(v.dtype).reshape(v.shape))
         self._note_owners()
         return True
+
+    def lend(self, values: Sequence[Value], lent: "Lent", numpy: bool = True) -> None:
+        """Use these arrays for these Values from now on; numpy: whether NumPy may use them, too."""
+        if numpy:
+            self._arrays.update(zip(values, lent.arrays, strict=True))
+        for v, address in zip(values, lent.addresses, strict=True):
+            if v in self._place_of:  # otherwise generated code does not use it
+                self.places[self._place_of[v]] = address
 
     def begin(self) -> None:
         """Prepare a call: make arrays for large results, and copy what generated code cannot read.
@@ -259,6 +282,33 @@ class Memory:
                     "step changes in place; give it a copy, or let the step use it from outside"
                 )
         return a.copy()
+
+
+_numbers = itertools.count(1)
+FREE = next(map(getrefcount, [object()]))  # the count of an object that only a list refers to
+
+
+class Lent:
+    """A Lent has arrays for some calls of a program, and their addresses.
+
+    number: another one when an array is another one.
+    """
+
+    __slots__ = ("_kinds", "addresses", "arrays", "number")
+
+    def __init__(self, values: Iterable[Value]) -> None:
+        self.number = next(_numbers)
+        self._kinds = [(v.shape, v.dtype) for v in values]
+        self.arrays = [empty(*kind) for kind in self._kinds]
+        self.addresses = [_address(a) for a in self.arrays]
+
+    def renew(self) -> None:
+        """Replace those arrays that something else refers to."""
+        for i, count in enumerate(map(getrefcount, self.arrays)):
+            if count != FREE:
+                self.number = next(_numbers)
+                a = self.arrays[i] = empty(*self._kinds[i])
+                self.addresses[i] = _address(a)
 
 
 def _address(a: Array) -> int:

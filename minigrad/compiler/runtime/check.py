@@ -28,11 +28,16 @@ Entry: TypeAlias = tuple[str, list[Array | None]]  # a primitive's name, and wha
 
 
 def run_checked(
-    executable: Executable, arguments: list[Array], eager: Callable[[], object], title: str
+    executable: Executable,
+    run: Callable[[list[Array]], Any],
+    arguments: list[Array],
+    eager: Callable[[], object],
+    title: str,
 ) -> Any:
     """Run the executable and the function, and return the executable's result if the two agree.
 
-    eager: a function that runs the user's function with the arguments of this call.
+    run: a function that runs the executable; eager: a function that runs the user's function with
+        the arguments of this call.
 
     Errors: TraceError if an operation gets another number, attribute or constant, or if results,
     gradients or state differ by more than rounding, and then nothing has changed; those of the two
@@ -53,7 +58,7 @@ def run_checked(
         before.put_back()
     part = comparison.difference or _other_part(executable, result)
     if part is None:
-        made = executable.run(arguments)
+        made = run(arguments)
         found: list[Tensor] = []
         flatten(made, found)
         now = State(executable)

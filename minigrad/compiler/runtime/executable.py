@@ -26,6 +26,7 @@ from ..ir.interpreter import results_of
 from ..ir.program import Input, Operation, Program, Value
 from ..passes.pipeline import optimised
 from ..tracing.captures import Captures
+from ..tracing.derivative import Derivative
 from ..tracing.guards import ITEM, Guards
 from ..tracing.pytree import Unflatten
 from ..tracing.trace import Trace
@@ -43,7 +44,7 @@ class Executable:
 
     def __init__(
         self,
-        trace: Trace,
+        trace: Trace | Derivative,
         captures: Captures,
         program: Program,
         unflatten: Unflatten,
@@ -78,7 +79,9 @@ class Executable:
             (self._hyper if numbers else self._live).depend(fetch)
         # These get their elements back if an optimizer's rule that NumPy runs raises an error.
         by_numpy = [op.what for op in self.emitted.steps if isinstance(op, Operation)]
-        self._at_risk = self._changed if any(isinstance(what, Rule) for what in by_numpy) else []
+        self._at_risk: list[Any] = []
+        if any(isinstance(what, Rule) for what in by_numpy):
+            self._at_risk = self._changed
         self._draws = [self._draw(operation) for operation in self.emitted.draws]
         self._steps = [self._step(step) for step in self.emitted.steps]
         self._sizes = np.array(self.emitted.sizes, np.int64)
@@ -184,10 +187,14 @@ class Executable:
 
         Errors: those of the operations; TraceError for an argument whose memory the step changes.
         """
+        return self.unflatten(self.compute(arguments))
+
+    def compute(self, arguments: list[Array]) -> list[Tensor]:
+        """Run one call, and return the Tensors in its result. Errors: as run."""
         if self.memory.settle():
             self._bind()
         arguments = self.memory.apart(arguments)
-        at_risk = [(array, array.copy()) for array in map(self.memory.outer, self._at_risk)]
+        at_risk = self._at_risk and [(a, a.copy()) for a in map(self.memory.outer, self._at_risk)]
         self.memory.begin()
         for draw in self._draws:
             draw()
@@ -202,7 +209,7 @@ class Executable:
         self._publish(arguments)
         results = [result(arguments) for result in self._results]
         self._end()
-        return self.unflatten(results)
+        return results
 
     def _end(self) -> None:
         self.memory.end()
@@ -345,7 +352,7 @@ class Executable:
 
     def _result(self, v: Value, before: Sequence[Value]) -> Callable[[Sequence[Array]], Tensor]:
         """Return a function that makes the result v of a call; before: the results before v."""
-        array = self.memory.find(v)
+        array = None if v in self.program.lent else self.memory.find(v)
         if v.origin == "result" and array is not None:
             return lambda _: Tensor(array.copy())
         if self.memory.hands_over(v) and v not in before:

@@ -62,7 +62,7 @@ class Trace(StepTracer):
         self.note_module: Callable[[Any], None] = lambda module: None
         self.is_outside: Callable[[Array], bool] = lambda array: False
         self.arguments: list[Value] = []
-        self._given = [x for _, x in arguments]
+        self.given = [x for _, x in arguments]
         for name, x in arguments:
             value: StandIn = Value(self._fresh_name(name), x._data, "argument", keep=False)
             self.arguments.append(value)
@@ -206,6 +206,15 @@ class Trace(StepTracer):
         owner = self.owners.get(state)
         return owner is None or owner in self._tensor_names
 
+    def is_from_outside(self, x: Tensor) -> bool:
+        """Return whether a Tensor is an argument, or was there before the step."""
+        return not isinstance(x._data, Value) or any(x is given for given in self.given)
+
+    def argument_like(self, x: Tensor, name: str) -> Value:
+        """Return a new argument in the shape and dtype of x, for a later program."""
+        array = np.broadcast_to(np.zeros((), x.dtype), x.shape)
+        return Value(self._fresh_name(name), array, "argument", keep=False)
+
     # --- the end of the trace ------------------------------------------------------------------
 
     def program(self, results: Sequence[Tensor]) -> Program:
@@ -214,7 +223,7 @@ class Trace(StepTracer):
         Errors: TraceError if the step sets `.grad` of an argument, or changes a constant.
         """
         for leaf in self._gradients:
-            if any(leaf is x for x in self._given) and leaf._grad is not None:
+            if any(leaf is x for x in self.given) and leaf._grad is not None:
                 raise TraceError(
                     "compile: backward reaches an argument of the step, whose .grad the caller "
                     "would not see; return mg.grad(loss, [argument]) instead"

@@ -1,0 +1,325 @@
+"""A Differentiable is an executable whose results are on the tape, with a compiled backward.
+
+Each of its calls is one record. The rule of the record runs the backward program, or, where this is
+not possible, runs the function again by the eager rules: if the rule is itself recorded, or if a
+rule inside cannot be traced.
+"""
+
+from collections.abc import Sequence
+from sys import getrefcount
+from typing import Any
+
+import numpy as np
+
+from ...engine.tape import Record, grad_mode
+from ...engine.tensor import TENSORS, Tensor
+from ...engine.tracer import refuse_in_trace
+from ...errors import GradError
+from ...ops import random
+from ...ops.primitive import MAX_OUTPUTS, Operand, Primitive
+from ...types import Array
+from ..ir.program import Operation, Program, Value
+from ..passes.partition import partitioned
+from ..tracing.captures import Captures
+from ..tracing.derivative import Derivative
+from ..tracing.pytree import Unflatten
+from ..tracing.trace import Trace
+from .buffers import FREE, Lent, Workspace
+from .executable import Executable
+from .replay import Replay
+
+MOST_SAVED = 2  # sets of saved arrays that wait for another call
+
+
+class Call:
+    """A Call is what a record keeps of a call of a Differentiable, for its backward pass.
+
+    saved: what the forward program has saved; arguments: the arrays that the call got; inputs: the
+    inputs of the record; outputs: the results on the tape; drawn: the state of the random generator
+    before the call, if it has drawn numbers; number: the number of the record.
+    """
+
+    __slots__ = ("arguments", "drawn", "inputs", "number", "outputs", "owner", "saved")
+
+    def __init__(
+        self,
+        owner: "Differentiable",
+        saved: Lent,
+        arguments: Sequence[Array],
+        inputs: Sequence[Tensor | None],
+        outputs: Sequence[Array],
+        drawn: random.State | None,
+    ) -> None:
+        self.owner, self.saved, self.arguments = owner, saved, arguments
+        self.inputs, self.outputs, self.drawn = inputs, outputs, drawn
+        self.number = 0
+
+
+class CallPrimitive(Primitive):
+    """The primitive of a record whose outputs are some of the outputs of a call.
+
+    names: the names of the inputs; read: whether the backward program reads each of them.
+    first, total: the position of the record's first output, and the number of outputs, among those
+        of the call, which has several records if it has more outputs than a record can have.
+    """
+
+    def __init__(
+        self, name: str, names: Sequence[str], read: Sequence[bool], first: int, total: int
+    ) -> None:
+        count = min(MAX_OUTPUTS, total - first)
+        before, after = (None,) * first, (None,) * (total - first - count)
+
+        def vjp(g: Operand, call: Call, *_inputs: Operand, wrt: Sequence[int]) -> Operand:
+            return call.owner.pull(call, (*before, *(g if count > 1 else (g,)), *after))
+
+        super().__init__(name, _refused, vjp, outputs=count)
+        self._names, self._read, self._chosen = names, read, slice(first, first + count)
+
+    def reads(self, i: int, wrt: Sequence[int]) -> bool:
+        return self._read[i]
+
+    def reads_result(self, y: Operand, wrt: Sequence[int]) -> bool:
+        return False  # results are copies of what is saved
+
+    def operands(self, n: int) -> list[str]:
+        return [*self._names]
+
+    def unpack(self, result: Operand) -> tuple[Sequence[Operand], Operand]:
+        return result.outputs[self._chosen], result
+
+    def pack(self, outputs: Sequence[Operand], residuals: Operand) -> Operand:
+        return residuals
+
+
+def _refused(*arrays: Operand) -> Operand:
+    raise NotImplementedError("the forward of a compiled call runs in its CompiledFunction alone")
+
+
+class Differentiable(Executable):
+    """A Differentiable is an Executable of a function with a Derivative.
+
+    given: the positions of the arrays among all arguments of the user.
+    """
+
+    def __init__(
+        self,
+        trace: Trace,
+        captures: Captures,
+        program: Program,
+        unflatten: Unflatten,
+        title: str,
+        workspace: Workspace,
+        derivative: Derivative,
+        given: Sequence[int],
+    ) -> None:
+        self._replay = Replay(derivative, program)
+        self._backward: Program | None = None
+        self.pullback: Pullback | None = None
+        if derivative.gradients is not None:
+            program, self._backward = partitioned(program, derivative)
+        super().__init__(trace, captures, program, unflatten, title, workspace)
+        self._title, self._workspace, self._derivative = title, workspace, derivative
+        self._spare: list[Lent] = []
+        self._held = 0
+        self._fill_inputs(trace, given)
+
+    def _fill_inputs(self, trace: Trace, given: Sequence[int]) -> None:
+        """Choose the inputs of records: those with gradients, then others that are read again."""
+        backward = self._backward
+        read = set() if backward is None else {v for op in backward.operations for v in op.reads}
+        again = {*self._replay.arguments, *self._replay.states}
+        owners, position = self._derivative.owners, {v: i for i, v in enumerate(trace.arguments)}
+        boundary = [(x, trace.value_of(x)) for x in self._derivative.inputs]
+        known = {v for _, v in boundary}
+        others = [v for v in (*read, *again) if v in owners or v in position]
+        others = [v for v in dict.fromkeys(others) if v not in known]
+        values = [*(v for _, v in boundary), *others]
+        tensors = [*(x for x, _ in boundary), *(owners.get(v) for v in others)]
+        # The positions of arguments among the inputs, and among all arguments of the user.
+        self._places = [(i, given[position[v]]) for i, v in enumerate(values) if v in position]
+        self._inputs = [None if v in position else x for x, v in zip(tensors, values, strict=True)]
+        gradients = self._derivative.gradients or boundary
+        self._wrt = [i for i, x in enumerate(gradients) if x is not None]
+        arguments = () if backward is None else backward.arguments
+        self._given = [position[v] for v in arguments if v in position]
+        names = [v.name if v is not None else "input" for v in values]
+        reads = [backward is None or v in read for v in values]
+        total = len(self._derivative.outputs)
+        self._records = [
+            (
+                CallPrimitive(self._title, names, reads, i, total),
+                self._derivative.outputs[i : i + MAX_OUTPUTS],
+            )
+            for i in range(0, total, MAX_OUTPUTS)
+        ]
+
+    def run(self, arguments: list[Array]) -> Any:
+        """Run one call without a record."""
+        self._save(self._free())
+        return super().run(arguments)
+
+    def record(self, arguments: list[Array], given: Sequence[object]) -> Any:
+        """Run one call, and put its results on the tape; given: all arguments of the user.
+
+        Errors: as run.
+        """
+        saved = self._free()
+        self._save(saved)
+        drawn = random.get_state() if self._replay.draws else None
+        results = self.compute(arguments)
+        inputs = [*self._inputs]
+        for i, k in self._places:
+            x = given[k]
+            inputs[i] = x if isinstance(x, Tensor) else None
+        outputs = [results[k]._data for k in self._derivative.outputs]
+        call = Call(self, saved, arguments, inputs, outputs, drawn)
+        for primitive, chosen in self._records:
+            record = Record(primitive, inputs, inputs, {}, call, self._wrt)
+            call.number = record.number
+            for i, k in enumerate(chosen, record.number):
+                y = results[k]
+                y._record, y._node, y._requires_grad = record, i, True
+        return self.unflatten(results)
+
+    def _save(self, saved: Lent) -> None:
+        """Save results in these arrays from now on."""
+        if saved.number != self._held:  # no reference, which would count as a use
+            self._held = saved.number
+            self.memory.lend(self.program.lent, saved)
+
+    def _free(self) -> Lent:
+        """Return arrays to save results in, which no record uses."""
+        for i, count in enumerate(map(getrefcount, self._spare)):
+            if count == FREE:
+                return self._spare[i]
+        saved = Lent(self.program.lent)
+        self._spare = [saved, *self._spare[: MOST_SAVED - 1]]
+        return saved
+
+    def pull(self, call: Call, parts: Sequence[Operand]) -> list[Operand]:
+        """Return the gradients of the record's inputs; parts: the cotangents of all outputs."""
+        running = self._workspace.running
+        busy = running._is_owned()  # type: ignore[attr-defined]
+        if self._backward is not None and not busy and TENSORS.isdisjoint(map(type, parts)):
+            with running:
+                if self.pullback is None:
+                    given = self._backward, self._given, self._derivative
+                    self.pullback = Pullback(*given, self._title, self._workspace)
+                found = self.pullback.pull(call, parts)
+            if found is not None:
+                return found
+        return self._pull_again(call, parts)
+
+    def _pull_again(self, call: Call, parts: Sequence[Operand]) -> list[Operand]:
+        """Run the function again, and differentiate it by the eager rules."""
+        recorded = not TENSORS.isdisjoint(map(type, parts))
+        refuse_in_trace(
+            "backward of a compiled call",
+            "reaches a result that was made before the step; make it in the step",
+        )
+        for x in call.inputs:
+            if x is not None and _was_changed(x, call.number):
+                raise GradError(
+                    f"backward: an input of '{self._title}', shape {x.shape}, was changed in place "
+                    "after it was used; compute the result again, or change it after backward"
+                )
+        found = self._replay.gradients(
+            call.inputs[: len(self._derivative.inputs)],
+            call.arguments,
+            call.drawn,
+            parts,
+            create_graph=recorded and bool(grad_mode.get()),
+        )
+        if recorded:
+            return [*found]
+        return [None if x is None else x._data for x in found]
+
+
+class Pullback(Executable):
+    """A Pullback is the executable of a backward program.
+
+    given: the positions of those arguments of the forward that the program reads.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        given: Sequence[int],
+        derivative: Derivative,
+        title: str,
+        workspace: Workspace,
+    ) -> None:
+        title = f"{title}_backward"
+        super().__init__(derivative, Captures({}), program, list, title, workspace)
+        gradients = derivative.gradients or ()
+        reached = [i for i, v in enumerate(gradients) if v is not None]
+        self._cotangents = program.arguments[: len(derivative.outputs)]
+        self._saved = [v for v in program.lent if v.origin == "saved"]
+        self._made = program.lent[len(self._saved) :]
+        # By input: the position of its gradient in `_made`, or of another result.
+        at = {v: k for k, v in enumerate(self._made)}
+        pairs = list(zip(reached, program.results, strict=True))
+        self._template: list[Operand] = [None] * len(gradients)
+        self._fresh = [(i, at.pop(v)) for i, v in pairs if v in at]
+        fresh = {i for i, _ in self._fresh}
+        self._others = [(i, k) for k, (i, _) in enumerate(pairs) if i not in fresh]
+        self._held = self._held_gradients = 0
+        self._gradients = workspace.lent(self._made)
+        self._numpy = any(isinstance(step, Operation) for step in self.emitted.steps)
+        self._given = given
+        # Whether a call is one function, without anything to do before and after.
+        self._bare = len(self._steps) == 1 and not (self._numpy or self._draws or self._others)
+
+    def pull(self, call: Call, parts: Sequence[Operand]) -> list[Operand] | None:
+        """Return the gradients, or None if the arrays of states do not fit any more.
+
+        parts: the cotangents, or None for zeros.
+        """
+        if not (self._live.unchanged() or self.guards_hold()):
+            return None
+        saved, gradients = call.saved, self._gradients
+        if saved.number != self._held:
+            self._held = saved.number
+            self.memory.lend(self._saved, saved)
+        gradients.renew()
+        if gradients.number != self._held_gradients:
+            self._held_gradients = gradients.number
+            self.memory.lend(self._made, gradients, self._numpy)
+        arguments = [
+            g if type(g) is np.ndarray and g.flags.c_contiguous else _whole(g, v)
+            for g, v in zip(parts, self._cotangents, strict=True)
+        ]
+        arguments.extend([call.arguments[i] for i in self._given])
+        found = [*self._template]
+        if self._bare and self.memory.stays():
+            self._run_bare(arguments)
+        else:
+            results = self.compute(arguments)
+            for i, k in self._others:
+                found[i] = results[k]._data
+        arrays = gradients.arrays
+        for i, k in self._fresh:
+            found[i] = arrays[k]
+        return found
+
+    def _run_bare(self, arguments: list[Array]) -> None:
+        """Do what `compute` does for the only function."""
+        if self.memory.settle():
+            self._bind()
+        try:
+            self._steps[0](arguments)
+        except BaseException:
+            self._leave()
+            raise
+
+
+def _whole(g: Operand, v: Value) -> Array:
+    """Return a cotangent as an array in C order; None stands for zeros."""
+    if g is None:
+        return np.zeros(v.shape, v.dtype)
+    return np.ascontiguousarray(g, v.dtype).reshape(v.shape)
+
+
+def _was_changed(x: Tensor, number: int) -> bool:
+    owner = x if x._base is None else x._base
+    return owner._changed > number

@@ -30,6 +30,7 @@ STEPS = {
     "minigrad-composed": "minigrad, composed",
     "torch": "PyTorch",
     "minigrad-compiled": "compiled",
+    "minigrad-compiled-model": "compiled model",
     "minigrad-compiled-composed": "compiled, composed",
     "jax": "JAX, jit",
 }

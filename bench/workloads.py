@@ -25,15 +25,23 @@ from bench.problems import make_problem as make_problem
 Step = Callable[[], Any]
 
 
-def eager_step(problem: Problem, library: str, **norm_options: Any) -> Step:
-    """Return the step as PyTorch's tutorials write it; norm_options: for each BatchNorm1d."""
+def eager_step(problem: Problem, library: str, **options: Any) -> Step:
+    """Return the step as PyTorch's tutorials write it; options: those of eager_function."""
     lib = load(library)
-    step = eager_function(problem, library, **norm_options)
+    step = eager_function(problem, library, **options)
     return partial(step, lib.tensor(problem.x), lib.tensor(problem.labels))
 
 
-def eager_function(problem: Problem, library: str, **norm_options: Any) -> Callable[..., Any]:
-    """Return the step as a function of a batch and its labels."""
+def eager_function(
+    problem: Problem,
+    library: str,
+    prepare: Callable[[Any], Any] = lambda model: model,
+    **norm_options: Any,
+) -> Callable[..., Any]:
+    """Return the step as a function of a batch and its labels.
+
+    prepare: a function that returns the model to train; norm_options: for each BatchNorm1d.
+    """
     lib = load(library)
     layers, width = [], problem.net.inputs
     for hidden in problem.net.hidden:
@@ -44,6 +52,7 @@ def eager_function(problem: Problem, library: str, **norm_options: Any) -> Calla
         width = hidden
     model = lib.nn.Sequential(*layers, lib.nn.Linear(width, problem.net.classes))
     model.load_state_dict({name: lib.state(value) for name, value in problem.weights.items()})
+    model = prepare(model)
     optimizer = lib.sgd(model.parameters(), lr=LR, momentum=MOMENTUM)
     cross_entropy = lib.functional.cross_entropy
 
@@ -65,11 +74,19 @@ def compiled_step(problem: Problem, **norm_options: Any) -> Step:
     return partial(compiled, problem.x, problem.labels)
 
 
+def compiled_model_step(problem: Problem) -> Step:
+    """Return minigrad's eager step with a compiled model."""
+    import minigrad as mg
+
+    return eager_step(problem, "minigrad", prepare=mg.compile)
+
+
 # All are compared with the first. A variant of a library is named library-variant.
 FACTORIES: dict[str, Callable[[Problem], Step]] = {
     "minigrad": partial(eager_step, library="minigrad"),
     "minigrad-composed": partial(eager_step, library="minigrad", fused=False),
     "minigrad-compiled": compiled_step,
+    "minigrad-compiled-model": compiled_model_step,
     "minigrad-compiled-composed": partial(compiled_step, fused=False),
     "torch": partial(eager_step, library="torch"),
     "jax": peers.jax_step,

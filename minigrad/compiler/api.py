@@ -122,7 +122,9 @@ def compile(function: Callable[..., Any] | None = None, *, check: int | None = N
     if not callable(function):
         raise DtypeError(f"compile: expected a function, got {type(function).__name__}")
     if isinstance(function, CompiledModule):
-        return function
+        if check is None:
+            return function
+        function = function._model
     if isinstance(function, Module):
         return CompiledModule(function, partial(CompiledFunction, check=check))
     return CompiledFunction(function, check)
@@ -175,12 +177,11 @@ class CompiledFunction:
             executable = self._holding(signature, args, kwargs)
             if executable is not None or all(map(is_native, (*args, *kwargs.values()))):
                 executable = executable or self._trace(signature, args, kwargs)
-                run = executable.run
-                if type(executable) is Differentiable:
-                    run = partial(executable.record, given=(*args, *kwargs.values()))
-                if self._check is None:
-                    return run(arrays)
-                return self._run_checked(executable, run, arrays, args, kwargs)
+                if self._check is not None:
+                    return self._run_checked(executable, arrays, args, kwargs)
+                if executable.on_tape:
+                    return executable.record(arrays, (*args, *kwargs.values()))
+                return executable.run(arrays)
         # No executable is kept for arguments that need a conversion, so each such call comes here.
         return self(*map(native, args), **{name: native(x) for name, x in kwargs.items()})
 
@@ -192,12 +193,12 @@ class CompiledFunction:
     def _run_checked(
         self,
         executable: Executable,
-        run: Callable[[list[Array]], Any],
         arrays: list[Array],
         args: Sequence[object],
         kwargs: Mapping[str, object],
     ) -> Any:
-        """Call `run`, which runs the executable, and in every check-th call also the function."""
+        """Run the executable, and in every check-th call also the function."""
+        run = partial(executable.record, given=(*args, *kwargs.values()))
         self._calls += 1
         # A step that changes what it reads, such as a counter, must not run twice.
         if (self._calls - 1) % self._check or not executable.guards_hold():  # type: ignore[operator]
@@ -250,7 +251,7 @@ class CompiledFunction:
         if self._check is None:
             result = executable.run(arrays)
         else:
-            result = self._run_checked(executable, executable.run, arrays, batch, {})
+            result = self._run_checked(executable, arrays, batch, {})
         return result._data.reshape(1), self._latest()
 
     # --- tracing -------------------------------------------------------------------------------
@@ -361,11 +362,15 @@ class CompiledFunction:
 
     def report(self) -> str:
         """Return a text about the latest call: the fused operations, the bytes that each loop nest
-        moves, and the seconds for writing the code and for compiling or loading it.
+        moves, and the seconds for writing the code and for compiling or loading it; then the same
+        about its backward, if that has run.
 
         Errors: as source.
         """
-        return report(self._latest())
+        latest = self._latest()
+        backward = latest.pullback if isinstance(latest, Differentiable) else None
+        text = report(latest)
+        return text if backward is None else f"{text}\nbackward:\n{report(backward)}"
 
 
 class Bound(CompiledFunction):

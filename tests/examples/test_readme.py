@@ -29,6 +29,8 @@ def test_blocks_run_one_after_the_other(capsys):
     printed = capsys.readouterr().out
     eager, compiled = re.findall(r"^loss (\d\.\d{4})", printed, re.M)
     assert float(compiled) < float(eager) < 0.2  # XOR is learnt, and the compiled steps go on
+    logged = re.findall(r"^step \d+: loss (\d\.\d{4})", printed, re.M)
+    assert len(logged) == 2 and float(logged[-1]) < float(compiled)  # so does the compiled model
     assert "cross_entropy" in names["step"].source
     assert "sigmoid(z)" in printed and mg.gradcheck(names["swish"], [names["z"].double()])
     assert RUN

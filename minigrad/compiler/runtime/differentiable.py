@@ -101,6 +101,8 @@ class Differentiable(Executable):
     given: the positions of the arrays among all arguments of the user.
     """
 
+    on_tape = True
+
     def __init__(
         self,
         trace: Trace,
@@ -159,10 +161,6 @@ class Differentiable(Executable):
         return super().run(arguments)
 
     def record(self, arguments: list[Array], given: Sequence[object]) -> Any:
-        """Run one call, and put its results on the tape; given: all arguments of the user.
-
-        Errors: as run.
-        """
         saved = self._free()
         self._save(saved)
         drawn = random.get_state() if self._replay.draws else None
@@ -286,7 +284,7 @@ class Pullback(Executable):
             self._held_gradients = gradients.number
             self.memory.lend(self._made, gradients, self._numpy)
         arguments = [
-            g if type(g) is np.ndarray and g.flags.c_contiguous else _whole(g, v)
+            g if type(g) is np.ndarray and g.flags.carray else _whole(g, v)
             for g, v in zip(parts, self._cotangents, strict=True)
         ]
         arguments.extend([call.arguments[i] for i in self._given])
@@ -314,10 +312,10 @@ class Pullback(Executable):
 
 
 def _whole(g: Operand, v: Value) -> Array:
-    """Return a cotangent as an array in C order; None stands for zeros."""
+    """Return a cotangent as a writable array in C order, as code expects; None means zeros."""
     if g is None:
         return np.zeros(v.shape, v.dtype)
-    return np.ascontiguousarray(g, v.dtype).reshape(v.shape)
+    return np.array(g, v.dtype, order="C")
 
 
 def _was_changed(x: Tensor, number: int) -> bool:

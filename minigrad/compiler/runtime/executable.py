@@ -40,7 +40,10 @@ class Executable:
     captures: what the function reads outside itself, as it is at the end of the trace. unflatten: a
         function that makes the function's result from the Tensors that the program returns, or from
         Values in their place.
+    on_tape: whether `record` puts results on the tape.
     """
+
+    on_tape = False
 
     def __init__(
         self,
@@ -188,6 +191,13 @@ class Executable:
         Errors: those of the operations; TraceError for an argument whose memory the step changes.
         """
         return self.unflatten(self.compute(arguments))
+
+    def record(self, arguments: list[Array], given: Sequence[object]) -> Any:
+        """Run one call, and put on the tape the results that belong there.
+
+        given: all arguments of the user. Errors: as run.
+        """
+        return self.run(arguments)
 
     def compute(self, arguments: list[Array]) -> list[Tensor]:
         """Run one call, and return the Tensors in its result. Errors: as run."""

@@ -51,7 +51,8 @@ class SymbolicTracer(Tracer):
             result = primitive(*inputs, **attributes)
         for i, y in enumerate(primitive.unpack(result)[0]):
             if y is not None:
-                self._made[id(y)] = primitive, inputs, attributes, i
+                for known in (y, array_of(y)):
+                    self._made[id(known)] = primitive, inputs, attributes, i
                 self._kept_alive.append(y)
         return result
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from random_programs import SHAPES, STEPS, compiled_is_eager
+from random_programs import SHAPES, STEPS, compiled_is_eager, differentiable_is_eager
 from small_networks import batches, network
 
 import minigrad as mg
@@ -22,6 +22,13 @@ pytestmark = pytest.mark.usefixtures("as_python")
 def test_random_programs_agree(steps, shapes, seed):
     """Results and gradients agree, in float64."""
     compiled_is_eager(steps, shapes, seed)
+
+
+@settings(max_examples=60)
+@given(STEPS, st.tuples(*[st.sampled_from(SHAPES)] * 2), st.integers(0, 3))
+def test_random_functions_have_the_eager_derivatives(steps, shapes, seed):
+    """First and second derivatives of random functions agree, in float64."""
+    differentiable_is_eager(steps, shapes, seed)
 
 
 GOLDEN = Path(__file__).parent / "golden"

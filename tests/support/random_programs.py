@@ -73,6 +73,12 @@ def program(steps, inputs):
     return found[-1]
 
 
+def zeros_for_none(gradients, inputs):
+    """Return the gradients, with zeros in place of None."""
+    pairs = zip(gradients, inputs, strict=True)
+    return [mg.tensor(0.0 * x.data) if g is None else g for g, x in pairs]
+
+
 def compiled_is_eager(steps, shapes, seed):
     """Check that a program's results and gradients agree compiled and eagerly, in float64."""
 
@@ -99,5 +105,40 @@ def compiled_is_eager(steps, shapes, seed):
         expected, expected_grads = both(*arrays(other))
         np.testing.assert_allclose(y.data, expected.data, rtol=1e-10, atol=1e-12)
         for a, b in zip(grads, expected_grads, strict=True):
-            scale = 1e-3 + np.abs(b.data).max(initial=0.0)  # where terms cancel, of the terms
-            np.testing.assert_allclose(a.data / scale, b.data / scale, rtol=1e-10, atol=1e-10)
+            close(a, b)
+
+
+def differentiable_is_eager(steps, shapes, seed):
+    """Check that the derivatives of a compiled program, to second order, are the eager ones."""
+
+    def derivatives(f, seed):
+        rng = np.random.default_rng(seed)
+        inputs = [mg.tensor(rng.standard_normal(s), requires_grad=True) for s in shapes]
+        y = f(*inputs)
+        if not y.requires_grad:
+            return [y]
+        loss = (y * y).sum()
+        first = mg.grad(loss, inputs, retain_graph=True, allow_unused=True)
+        recorded = mg.grad(loss, inputs, create_graph=True, allow_unused=True)
+        total = sum((g * g).sum() for g in recorded if g is not None)
+        second = [None] * len(inputs)
+        if isinstance(total, mg.Tensor) and total.requires_grad:
+            second = mg.grad(total, inputs, allow_unused=True)
+        found = [zeros_for_none(grads, inputs) for grads in (first, recorded, second)]
+        return [y, *(g for grads in found for g in grads)]
+
+    def eager(*inputs):
+        return program(steps, inputs)
+
+    compiled = mg.compile(eager)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        for other in (100, seed, seed + 10):
+            for a, b in zip(derivatives(compiled, other), derivatives(eager, other), strict=True):
+                close(a, b)
+
+
+def close(a, b):
+    """Check that two gradients agree; where terms cancel, up to rounding of the terms."""
+    scale = 1e-3 + np.abs(b.data).max(initial=0.0)
+    np.testing.assert_allclose(a.data / scale, b.data / scale, rtol=1e-10, atol=1e-10)

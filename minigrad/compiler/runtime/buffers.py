@@ -20,7 +20,7 @@ from ...errors import TraceError
 from ...kernels.allocator import SMALL, empty
 from ...types import Array, DType, Shape
 from ..codegen.module import Emitted
-from ..ir.program import Program, Value
+from ..ir.program import Operation, Program, Value
 from .memory_layout import laid_out
 
 LINE = 64  # bytes; each piece begins at a cache line
@@ -37,19 +37,38 @@ class Workspace:
         self.running = threading.RLock()
         self.block = empty((LINE,), _BYTE)
         self._gradients: dict[tuple[int, Shape, DType], tuple[ref[Tensor], Array]] = {}
-        self._lent: dict[object, Lent] = {}
+        self._unused: list[Lent] = []
+        self._kinds: dict[object, int] = {}
+        self._lent: dict[int, Lent] = {}
 
     def reserve(self, size: int) -> None:
         """Make the block at least `size` bytes large; a larger block is a new one."""
         if size + LINE > self.block.size:
             self.block = empty((size + LINE,), _BYTE)
 
-    def lent(self, values: Sequence[Value]) -> "Lent":
-        """Return the arrays that all programs with such Values share."""
+    def unused(self, values: list[Value]) -> "Lent":
+        """Return arrays for these Values which no call uses."""
+        for i, count in enumerate(map(getrefcount, self._unused)):
+            if count == FREE and self._unused[i].values is values:
+                return self._unused[i]
+        lent = Lent(values)
+        self._unused = [lent, *self._unused[: MOST_LENT - 1]]
+        return lent
+
+    def kind(self, values: Sequence[Value]) -> int:
+        """Return a number that is equal for Values of the same shapes and dtypes."""
         key = tuple([(v.shape, v.dtype) for v in values])
-        if key not in self._lent:
-            self._lent[key] = Lent(values)
-        return self._lent[key]
+        return self._kinds.setdefault(key, len(self._kinds))
+
+    def gradients(self, kind: int, values: list[Value]) -> "Lent":
+        """Return the arrays that programs of one kind share, without those that are in use."""
+        lent = self._lent.get(kind)
+        if lent is None:
+            if len(self._lent) >= MOST_LENT:
+                del self._lent[next(iter(self._lent))]
+            lent = self._lent[kind] = Lent(values)
+        lent.renew()
+        return lent
 
     def gradient(self, leaf: Tensor, v: Value) -> Array:
         """Return the array that every program uses for the gradient v of this leaf."""
@@ -100,6 +119,11 @@ class Memory:
             if v.origin == "result" and math.prod(v.shape) >= SMALL
             if v in self._place_of and v not in kept and v not in program.lent
         ]
+        # The Values that Python uses, too; `lend` keeps references to their arrays alone.
+        self.shown = {v for op in emitted.draws for v in op.makes}
+        for step in emitted.steps:
+            if isinstance(step, Operation):
+                self.shown.update(map(emitted.views.root, (*step.reads, *step.makes)))
         self._lay_out(emitted)
         self.settle()
 
@@ -133,13 +157,13 @@ class Memory:
         self._note_owners()
         return True
 
-    def lend(self, values: Sequence[Value], lent: "Lent", numpy: bool = True) -> None:
-        """Use these arrays for these Values from now on; numpy: whether NumPy may use them, too."""
-        if numpy:
-            self._arrays.update(zip(values, lent.arrays, strict=True))
-        for v, address in zip(values, lent.addresses, strict=True):
+    def lend(self, values: Sequence[Value], lent: "Lent") -> None:
+        """Use these arrays for these Values from now on."""
+        for v, a, address in zip(values, lent.arrays, lent.addresses, strict=True):
             if v in self._place_of:  # otherwise generated code does not use it
                 self.places[self._place_of[v]] = address
+            if v in self.shown:
+                self._arrays[v] = a
 
     def begin(self) -> None:
         """Prepare a call: make arrays for large results, and copy what generated code cannot read.
@@ -285,30 +309,31 @@ class Memory:
 
 
 _numbers = itertools.count(1)
+MOST_LENT = 4  # sets of arrays that wait for a call
 FREE = next(map(getrefcount, [object()]))  # the count of an object that only a list refers to
 
 
 class Lent:
-    """A Lent has arrays for some calls of a program, and their addresses.
+    """A Lent has arrays for some Values of a program, for one call or several, and their addresses.
 
     number: another one when an array is another one.
     """
 
-    __slots__ = ("_kinds", "addresses", "arrays", "number")
+    __slots__ = ("addresses", "arrays", "number", "values")
 
-    def __init__(self, values: Iterable[Value]) -> None:
-        self.number = next(_numbers)
-        self._kinds = [(v.shape, v.dtype) for v in values]
-        self.arrays = [empty(*kind) for kind in self._kinds]
+    def __init__(self, values: list[Value]) -> None:
+        self.number, self.values = next(_numbers), values
+        self.arrays = [empty(v.shape, v.dtype) for v in values]
         self.addresses = [_address(a) for a in self.arrays]
 
     def renew(self) -> None:
         """Replace those arrays that something else refers to."""
         for i, count in enumerate(map(getrefcount, self.arrays)):
             if count != FREE:
+                v = self.values[i]
                 self.number = next(_numbers)
-                a = self.arrays[i] = empty(*self._kinds[i])
-                self.addresses[i] = _address(a)
+                self.arrays[i] = empty(v.shape, v.dtype)
+                self.addresses[i] = _address(self.arrays[i])
 
 
 def _address(a: Array) -> int:

@@ -6,7 +6,6 @@ rule inside cannot be traced.
 """
 
 from collections.abc import Sequence
-from sys import getrefcount
 from typing import Any
 
 import numpy as np
@@ -18,17 +17,16 @@ from ...errors import GradError
 from ...ops import random
 from ...ops.primitive import MAX_OUTPUTS, Operand, Primitive
 from ...types import Array
-from ..ir.program import Operation, Program, Value
+from ..codegen.function import Code
+from ..ir.program import Program, Value
 from ..passes.partition import partitioned
 from ..tracing.captures import Captures
 from ..tracing.derivative import Derivative
 from ..tracing.pytree import Unflatten
 from ..tracing.trace import Trace
-from .buffers import FREE, Lent, Workspace
+from .buffers import Lent, Workspace
 from .executable import Executable
 from .replay import Replay
-
-MOST_SAVED = 2  # sets of saved arrays that wait for another call
 
 
 class Call:
@@ -120,15 +118,17 @@ class Differentiable(Executable):
         if derivative.gradients is not None:
             program, self._backward = partitioned(program, derivative)
         super().__init__(trace, captures, program, unflatten, title, workspace)
+        self.memory.shown.update(map(self.emitted.views.root, self.program.results))
         self._title, self._workspace, self._derivative = title, workspace, derivative
-        self._spare: list[Lent] = []
         self._held = 0
         self._fill_inputs(trace, given)
 
     def _fill_inputs(self, trace: Trace, given: Sequence[int]) -> None:
         """Choose the inputs of records: those with gradients, then others that are read again."""
         backward = self._backward
-        read = set() if backward is None else {v for op in backward.operations for v in op.reads}
+        operations = () if backward is None else backward.operations
+        read = {v for op in operations for v in op.reads}
+        read.update(() if backward is None else backward.results)
         again = {*self._replay.arguments, *self._replay.states}
         owners, position = self._derivative.owners, {v: i for i, v in enumerate(trace.arguments)}
         boundary = [(x, trace.value_of(x)) for x in self._derivative.inputs]
@@ -157,12 +157,11 @@ class Differentiable(Executable):
 
     def run(self, arguments: list[Array]) -> Any:
         """Run one call without a record."""
-        self._save(self._free())
+        self._save()
         return super().run(arguments)
 
     def record(self, arguments: list[Array], given: Sequence[object]) -> Any:
-        saved = self._free()
-        self._save(saved)
+        saved = self._save()
         drawn = random.get_state() if self._replay.draws else None
         results = self.compute(arguments)
         inputs = [*self._inputs]
@@ -179,19 +178,12 @@ class Differentiable(Executable):
                 y._record, y._node, y._requires_grad = record, i, True
         return self.unflatten(results)
 
-    def _save(self, saved: Lent) -> None:
-        """Save results in these arrays from now on."""
+    def _save(self) -> Lent:
+        """Let the next call save results in unused arrays, and return these."""
+        saved = self._workspace.unused(self.program.lent)
         if saved.number != self._held:  # no reference, which would count as a use
             self._held = saved.number
             self.memory.lend(self.program.lent, saved)
-
-    def _free(self) -> Lent:
-        """Return arrays to save results in, which no record uses."""
-        for i, count in enumerate(map(getrefcount, self._spare)):
-            if count == FREE:
-                return self._spare[i]
-        saved = Lent(self.program.lent)
-        self._spare = [saved, *self._spare[: MOST_SAVED - 1]]
         return saved
 
     def pull(self, call: Call, parts: Sequence[Operand]) -> list[Operand]:
@@ -262,11 +254,11 @@ class Pullback(Executable):
         fresh = {i for i, _ in self._fresh}
         self._others = [(i, k) for k, (i, _) in enumerate(pairs) if i not in fresh]
         self._held = self._held_gradients = 0
-        self._gradients = workspace.lent(self._made)
-        self._numpy = any(isinstance(step, Operation) for step in self.emitted.steps)
+        self._workspace, self._kind = workspace, workspace.kind(self._made)
         self._given = given
         # Whether a call is one function, without anything to do before and after.
-        self._bare = len(self._steps) == 1 and not (self._numpy or self._draws or self._others)
+        alone = [type(step) for step in self.emitted.steps] == [Code]
+        self._bare = alone and not (self._draws or self._others)
 
     def pull(self, call: Call, parts: Sequence[Operand]) -> list[Operand] | None:
         """Return the gradients, or None if the arrays of states do not fit any more.
@@ -275,14 +267,14 @@ class Pullback(Executable):
         """
         if not (self._live.unchanged() or self.guards_hold()):
             return None
-        saved, gradients = call.saved, self._gradients
+        saved = call.saved
         if saved.number != self._held:
             self._held = saved.number
             self.memory.lend(self._saved, saved)
-        gradients.renew()
+        gradients = self._workspace.gradients(self._kind, self._made)
         if gradients.number != self._held_gradients:
             self._held_gradients = gradients.number
-            self.memory.lend(self._made, gradients, self._numpy)
+            self.memory.lend(self._made, gradients)
         arguments = [
             g if type(g) is np.ndarray and g.flags.carray else _whole(g, v)
             for g, v in zip(parts, self._cotangents, strict=True)

@@ -69,10 +69,8 @@ def derivative_of(trace: Trace, results: Sequence[Tensor], start: int) -> Deriva
 def _records(x: Tensor, start: int) -> list[Record] | None:
     """Return the records of the function that have made x, or None if they cannot be used."""
     records = [record for record in tape([x]) if record.number > start]
-    if any(record.inputs is None for record in records):
-        return None
     try:
         check_tape(records)
-    except GradError:
+    except GradError:  # freed, or changed in place
         return None
     return records

@@ -72,7 +72,9 @@ def compile(function: Callable[..., Any] | None = None, *, check: int | None = N
     check: the first call, and every check-th call after it, also runs the function itself, twice,
         on the same data and state. Each operation must get the numbers and other constants that
         the trace has for it; all results, gradients and state must agree up to rounding, and the
-        numbers, texts, lengths and keys in results exactly. None: no call is checked.
+        numbers, texts, lengths and keys in results exactly. If results are on the tape, the
+        gradients of the compiled backward are compared with those of the eager rules, for random
+        cotangents. None: no call is checked.
 
     Live values, which each call reads, are the arrays among the arguments, and the state, modes and
     hyper-parameters of the Modules that are called and of the Optimizers that step. Guarded values,

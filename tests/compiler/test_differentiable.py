@@ -14,6 +14,7 @@ import minigrad as mg
 from minigrad import functional as F
 from minigrad import nn
 from minigrad.compiler.runtime.buffers import MOST_LENT
+from minigrad.compiler.runtime.differentiable import Pullback
 from minigrad.errors import GradError, TraceError
 
 pytestmark = pytest.mark.usefixtures("as_python")
@@ -396,6 +397,11 @@ def test_an_error_leaves_nothing_behind():
         mg.compile(fails)(x)
     with pytest.raises(mg.errors.ShapeError):
         compiled(x[:, :3])
+    loss = mg.compile(lambda x, y: F.cross_entropy(two(x), y))
+    loss(x, np.zeros(8, np.int64))
+    two.load_state_dict(before)
+    with pytest.raises(mg.errors.OutOfRangeError):
+        loss(x, np.full(8, 9))
     for name, a in before.items():
         np.testing.assert_array_equal(a, two.state_dict()[name])
     compiled(x).sum().backward()
@@ -573,6 +579,28 @@ def test_checked_calls_are_differentiable():
             model.zero_grad()
             F.cross_entropy(forward(mg.tensor(x)), y).backward()
         same_state(one, two)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_checked_calls_compare_gradients(monkeypatch, fused):
+    """check=1 refuses a wrong gradient, names its parameter, and restores the state."""
+    _, two, _ = pair(fused=fused, dropout=0.5)
+    compiled = mg.compile(lambda x: two(x), check=1)
+    x = batches(1, dtype=np.float64)[0][0]
+    compiled(x)
+    before = two.state_dict()
+    pull = Pullback.pull
+
+    def wrong(self, call, parts):
+        found = pull(self, call, parts)
+        found[2] = found[2] * (1.0 + 1e-6)
+        return found
+
+    monkeypatch.setattr(Pullback, "pull", wrong)
+    with pytest.raises(TraceError, match=r"The gradient of two.1.weight is another one"):
+        compiled(x)
+    for name, a in before.items():
+        np.testing.assert_array_equal(a, two.state_dict()[name])
 
 
 def test_an_epoch_needs_no_tape():

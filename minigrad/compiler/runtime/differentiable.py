@@ -119,6 +119,7 @@ class Differentiable(Executable):
             program, self._backward = partitioned(program, derivative)
         super().__init__(trace, captures, program, unflatten, title, workspace)
         self.memory.shown.update(map(self.emitted.views.root, self.program.results))
+        self.replayable = self._replay.lost is None
         self._title, self._workspace, self._derivative = title, workspace, derivative
         self._held = 0
         self._fill_inputs(trace, given)
@@ -190,17 +191,23 @@ class Differentiable(Executable):
         """Return the gradients of the record's inputs; parts: the cotangents of all outputs."""
         running = self._workspace.running
         busy = running._is_owned()  # type: ignore[attr-defined]
-        if self._backward is not None and not busy and TENSORS.isdisjoint(map(type, parts)):
+        if not busy and TENSORS.isdisjoint(map(type, parts)):
             with running:
-                if self.pullback is None:
-                    given = self._backward, self._given, self._derivative
-                    self.pullback = Pullback(*given, self._title, self._workspace)
-                found = self.pullback.pull(call, parts)
+                found = self.pull_compiled(call, parts)
             if found is not None:
                 return found
-        return self._pull_again(call, parts)
+        return self.pull_again(call, parts)
 
-    def _pull_again(self, call: Call, parts: Sequence[Operand]) -> list[Operand]:
+    def pull_compiled(self, call: Call, parts: Sequence[Operand]) -> list[Operand] | None:
+        """Run the backward program, and return its gradients, or None if it cannot run."""
+        if self.pullback is None:
+            if self._backward is None:
+                return None
+            given = self._backward, self._given, self._derivative
+            self.pullback = Pullback(*given, self._title, self._workspace)
+        return self.pullback.pull(call, parts)
+
+    def pull_again(self, call: Call, parts: Sequence[Operand]) -> list[Operand]:
         """Run the function again, and differentiate it by the eager rules."""
         recorded = not TENSORS.isdisjoint(map(type, parts))
         refuse_in_trace(

@@ -44,8 +44,10 @@ class Replay:
         self.arguments = [v for v in program.arguments if v in live]
         self.states = [v for v in live if v.origin == "state"]
         aliases = MayAlias(program.operations)
-        self._lost = [v for v in live if aliases.changes(v)]
-        self._lost += [v for v in self.states if v not in derivative.owners]
+        # A Value that the function changes or that has no version, so that it may be another now.
+        lost = [v for v in live if aliases.changes(v)]
+        lost += [v for v in self.states if v not in derivative.owners]
+        self.lost = lost[0] if lost else None
         self.draws = any(getattr(op.what, "random", False) for op in program.operations)
 
     @enable_grad
@@ -64,9 +66,9 @@ class Replay:
 
         Errors: GradError if the function changes in place what it reads.
         """
-        if self._lost:
+        if self.lost is not None:
             raise GradError(
-                f"backward: the compiled function changes {self._lost[0].name} in place, and reads "
+                f"backward: the compiled function changes {self.lost.name} in place, and reads "
                 "it, so it cannot run again for derivatives of higher order; call the function "
                 "without mg.compile"
             )

@@ -4,6 +4,7 @@ The forward program saves what the backward program reads of its results.
 """
 
 from ... import ops
+from ..ir.may_alias import MayAlias
 from ..ir.program import Operation, Program, Value
 from ..tracing.derivative import Derivative
 from .pipeline import Same, dead, optimised
@@ -14,12 +15,13 @@ def partitioned(program: Program, derivative: Derivative) -> tuple[Program, Prog
 
     program: the traced function. The arguments of the backward program are the cotangents, and
     those arguments of the function that it reads; its results are the gradients that exist. It
-    reads arguments and the user's Tensors where they are, makes views again, and gets copies of
-    other state.
+    reads arguments and the user's Tensors where they are, makes again what costs nothing, and gets
+    copies of other state.
     """
     assert derivative.gradients is not None
     gradients = [v for v in derivative.gradients if v is not None]
     operations = dead(derivative.operations, gradients)
+    aliases = MayAlias(program.operations)
     maker = {v: operation for operation in program.operations for v in operation.makes}
     same, saved, copies, views = Same(), {}, [], set()
     made = {v for operation in operations for v in operation.makes}
@@ -31,7 +33,7 @@ def partitioned(program: Program, derivative: Derivative) -> tuple[Program, Prog
             continue
         seen.add(v)
         operation = maker.get(v)
-        if operation is not None and getattr(operation.what, "is_view", False):
+        if operation is not None and _is_free(operation, aliases):
             views.add(operation)
             stack += operation.reads
         elif operation is not None or (v.origin == "state" and v not in derivative.owners):
@@ -68,3 +70,11 @@ def partitioned(program: Program, derivative: Derivative) -> tuple[Program, Prog
         [saved[v] for v in needed],
     )
     return forward, backward
+
+
+def _is_free(operation: Operation, aliases: MayAlias) -> bool:
+    """Return whether an operation is a view, or a cast to the same dtype of what stays the same."""
+    if operation.what is ops.astype and operation.reads:
+        (source,), (made,) = operation.reads, operation.makes
+        return source.dtype == made.dtype and not aliases.changes(source)
+    return getattr(operation.what, "is_view", False)

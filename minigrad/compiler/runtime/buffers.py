@@ -121,7 +121,7 @@ class Memory:
         ]
         # The Values that Python uses, too; `lend` keeps references to their arrays alone.
         self.shown = {v for op in emitted.draws for v in op.makes}
-        for step in emitted.steps:
+        for step in (*emitted.steps, *emitted.checked):  # which NumPy runs, or runs to raise errors
             if isinstance(step, Operation):
                 self.shown.update(map(emitted.views.root, (*step.reads, *step.makes)))
         self._lay_out(emitted)

@@ -5,8 +5,10 @@ checks that each kernel is then compiled for float32 and for float64.
 """
 
 import contextlib
+import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numba
@@ -14,6 +16,7 @@ import numpy as np
 
 from . import Tensor, compile, nn, no_grad, optim, permute_dims, tensor
 from . import functional as F
+from .kernels.jit.cache_files import directories
 from .kernels.jit.decorators import KERNELS
 from .kernels.threading.pool import THREADED
 from .types import Array, Shape
@@ -21,6 +24,7 @@ from .types import Array, Shape
 Loss = Callable[[Tensor], Tensor]
 N, C, CLASSES = 8, 4, 3
 LABELS = np.arange(N) % CLASSES
+SAMPLES = 500  # compiling all kernels takes about as long as compiling `_sample` so many times
 
 
 def _floats(dtype: str, *shape: int) -> Array:
@@ -145,8 +149,52 @@ def counts() -> tuple[int, int]:
     )
 
 
+def _sample(a: Array, b: Array, out: Array) -> None:
+    for i in range(a.shape[0]):
+        total = 0.0
+        for j in range(a.shape[1]):
+            total += a[i, j] * b[j]
+        out[i] = max(total, 0.0)
+
+
+def _estimate() -> float:
+    """Return the seconds that all kernels are likely to take on this machine.
+
+    A small function is compiled twice, since the first time also imports the compiler.
+    """
+    for _ in range(2):
+        began = time.perf_counter()
+        function: Any = numba.njit(_sample)
+        function.compile("(float32[:,::1], float32[::1], float32[::1])")
+    return SAMPLES * (time.perf_counter() - began)
+
+
+def _about(seconds: float) -> str:
+    """Return a duration as a text, as exact as an estimate can be."""
+    if seconds < 90.0:
+        return f"{max(10, round(seconds, -1)):.0f} s"
+    return f"{seconds / 60.0:.0f} minutes"
+
+
+def _absent() -> int:
+    """Return how many kernels have no machine code on disk."""
+    return sum(not getattr(k._cache, "is_on_disk", bool)() for k in KERNELS.values())
+
+
+def _folder() -> Path | None:
+    """Return the folder of the disk cache that files will go to, or None."""
+    for folder in directories():
+        there = next(path for path in (folder, *folder.parents) if path.exists())
+        if os.access(there, os.W_OK):
+            return folder
+    return None
+
+
 def main() -> int:
-    """Run all workloads and print a line for each; return 1 if nothing could be kept, else 0."""
+    """Say what is missing and how long it takes, and run all workloads, with a line for each.
+
+    Nothing is said of workloads for which all is there. Return 1 if nothing could be kept, else 0.
+    """
     if getattr(numba.config, "DISABLE_JIT", False):
         print("Numba's compiler is switched off (NUMBA_DISABLE_JIT): nothing to compile")
         return 0
@@ -154,21 +202,32 @@ def main() -> int:
         from .kernels.jit.cache import LISTENER
 
         LISTENER.message.is_done = True  # the lines below say it
-    began = time.perf_counter()
-    for dtype in ("float32", "float64"):
-        for name, run in WORKLOADS.items():
-            print(f"{dtype}, {name}: ", end="", flush=True)
-            before, start = counts(), time.perf_counter()
-            run(dtype)
-            compiled, loaded = (b - a for a, b in zip(before, counts(), strict=True))
-            took = time.perf_counter() - start
-            print(f"{compiled} compiled, {loaded} loaded, {took:.1f} s", flush=True)
+    began, total = time.perf_counter(), len(KERNELS)
+    if absent := _absent():
+        print(
+            f"{absent} of {total} kernels are not on disk: compiling them, each for float32 and "
+            f"float64,\ntakes about {_about(_estimate() * absent / total)} on this machine, once; "
+            f"they will be kept in\n{_folder() or 'no folder, since none is writable'}",
+            flush=True,
+        )
+    works = [(dtype, name) for dtype in ("float32", "float64") for name in WORKLOADS]
+    for i, (dtype, name) in enumerate(works, 1):
+        text = f"{i:2} of {len(works)}: {dtype}, {name}: "
+        if absent:  # a terminal shows what runs now
+            print(text, end="", flush=True)
+        before, start = counts(), time.perf_counter()
+        WORKLOADS[name](dtype)
+        compiled, loaded = (b - a for a, b in zip(before, counts(), strict=True))
+        took = time.perf_counter() - start
+        if absent or compiled:
+            result = f"{compiled} compiled, {loaded} loaded, {took:.1f} s"
+            print(result if absent else text + result, flush=True)
     compiled, loaded = counts()
-    news = f"{compiled} compiled" if compiled else "all were there"
+    places = ", ".join(sorted({k.stats.cache_path for k in KERNELS.values()} - {None}))
     took = time.perf_counter() - began
-    print(f"{len(KERNELS)} kernels in {compiled + loaded} variants: {news}; {took:.1f} s")
-    places = {k.stats.cache_path for k in KERNELS.values()} - {None}
-    print(f"kept in {', '.join(sorted(places)) or 'no directory'}")
+    done = f"{compiled} compiled" if compiled else "all are there, nothing to compile"
+    print(f"{compiled + loaded} variants of {total} kernels: {done}; {took:.1f} s")
+    print(f"kept in {places or 'no directory'}")
     return 0 if places else 1
 
 

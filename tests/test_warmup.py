@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -54,12 +55,12 @@ def step(_=None):
 """
 
 
-def run(*arguments: str) -> str:
-    """Return what a new process prints."""
+def run(*arguments: str, **variables: str) -> str:
+    """Return what a new process prints, with these environment variables."""
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     done = subprocess.run(
         [sys.executable, *arguments],
-        env={**os.environ, "PYTHONPATH": path},
+        env={**os.environ, "PYTHONPATH": path, **variables},
         capture_output=True,
         text=True,
         timeout=300,
@@ -102,14 +103,41 @@ def test_a_kernel_that_is_forgotten_is_named() -> None:
 @jit_only
 @pytest.mark.usefixtures("signatures")
 def test_a_second_run_finds_all() -> None:
-    lines = run("-m", "minigrad.warmup").splitlines()
-    assert len(lines) == 2 * len(warmup.WORKLOADS) + 2
-    for line, (dtype, name) in zip(
-        lines, [(d, n) for d in ("float32", "float64") for n in warmup.WORKLOADS], strict=False
-    ):
-        assert line.startswith(f"{dtype}, {name}: 0 compiled, ")
-    assert "variants: all were there; " in lines[-2]
-    assert Path(lines[-1].removeprefix("kept in ")).is_dir()
+    done, kept = run("-m", "minigrad.warmup").splitlines()
+    assert "kernels: all are there, nothing to compile; " in done
+    assert Path(kept.removeprefix("kept in ")).is_dir()
+
+
+@jit_only
+def test_a_first_run_says_what_it_will_do(tmp_path: Path) -> None:
+    """Before the first kernel it says how many are missing, how long they take, and the folder.
+
+    A broken entry counts as missing, and so do all entries after a change of the sources.
+    """
+    script = """
+from minigrad import functional as F, warmup
+import numpy as np
+def _small(dtype):
+    F.relu(np.ones(3, dtype))
+warmup.WORKLOADS = {"a relu": _small}
+warmup.main()
+"""
+    env = {"NUMBA_CACHE_DIR": str(tmp_path / "new")}
+    lines = run("-c", script, **env).splitlines()
+    count = int(lines[0].split()[0])
+    text, (one, other, done, kept) = " ".join(lines[:3]), lines[3:]
+    assert text.startswith(f"{count} of {count} kernels are not on disk: compiling them")
+    assert re.search(r"takes about \d+ (s|minutes) on this machine", text)
+    assert kept == f"kept in {lines[2]}" and lines[2].startswith(env["NUMBA_CACHE_DIR"])
+    for line, start in ((one, " 1 of 2: float32"), (other, " 2 of 2: float64")):
+        assert re.fullmatch(rf"{start}, a relu: 1 compiled, 0 loaded, [\d.]+ s", line)
+    assert re.fullmatch(rf"2 variants of {count} kernels: 2 compiled; [\d.]+ s", done)
+    again = run("-c", script, **env).splitlines()
+    assert again[0].startswith(f"{count - 1} of {count} kernels are not on disk")
+    assert "0 compiled, 1 loaded" in again[3] and "nothing to compile" in again[5]
+    for path in (tmp_path / "new").rglob("*.nbc"):
+        path.write_bytes(path.read_bytes()[:-1])
+    assert run("-c", script, **env).startswith(f"{count} of {count} kernels are not on disk")
 
 
 @jit_only

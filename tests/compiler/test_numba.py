@@ -16,6 +16,7 @@ from random_programs import BINARY, UNARY, program
 
 import minigrad as mg
 from minigrad import ops
+from minigrad.kernels.jit import cache
 
 MANY = 30  # a primitive with more cases than this runs a quarter of them here
 TOGETHER = 10
@@ -179,3 +180,18 @@ def test_functions_of_each_dtype_agree(shift):
         return found
 
     by_numba(run, *(lambda seed=seed: makes(seed) for seed in (0, 0, 1)))
+
+
+@pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="nothing is compiled")  # type: ignore[attr-defined]
+def test_a_step_that_compiles_counts_for_the_line_in_a_terminal(tmp_path, monkeypatch):
+    """Generated code counts like a kernel; the line follows when both together take long."""
+    begun = []
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(cache.LISTENER.message, "begin", lambda: begun.append("begin"))
+    monkeypatch.setattr(cache.LISTENER.message, "end", lambda: begun.append("end"))
+    step = mg.compile(lambda x: x * 7.0 - x / 3.0 + mg.exp(x * x - 5.0))
+    step(np.ones(3))
+    count = len(begun)
+    assert count and begun.count("begin") == begun.count("end")
+    step(np.ones(3))
+    assert len(begun) == count

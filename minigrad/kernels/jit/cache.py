@@ -96,12 +96,24 @@ class DiskCache(NullCache):
         source = _source(Path(function.__code__.co_filename))
         self._stamp = _digest(_VERSION, _SOURCES, source) if source else b""
         self._path: str | None = None
+        readable = "".join(c if c.isalnum() or c in "._" else "_" for c in self.name)
+        self._readable = readable[-80:]
         self._enabled = function.__closure__ is None  # closure values are not in the source
 
     @property
     def cache_path(self) -> str | None:
         """Return the folder where this kernel was last loaded or saved, or None."""
         return self._path
+
+    def is_on_disk(self) -> bool:
+        """Return whether there is a valid entry for any signature."""
+        start = f"{self._readable}-"
+        for directory in directories():
+            with contextlib.suppress(OSError):
+                for path in directory.iterdir():
+                    if path.name.startswith(start) and self._is_valid(path.read_bytes()):
+                        return True
+        return False
 
     def flush(self) -> None:
         """Stop loading and saving; Dispatcher.recompile calls this after globals have changed."""
@@ -161,15 +173,18 @@ class DiskCache(NullCache):
         processor = codegen.magic_tuple()  # since machines may share a home directory
         python = sys.implementation.cache_tag
         key = repr((self.name, self._options, str(sig), settings, processor, python))
-        readable = "".join(c if c.isalnum() or c in "._" else "_" for c in self.name)
-        return f"{readable[-80:]}-{hashlib.sha256(key.encode()).hexdigest()[:24]}.nbc"
+        return f"{self._readable}-{hashlib.sha256(key.encode()).hexdigest()[:24]}.nbc"
 
     def _read(self, path: Path) -> Entry:
         content = path.read_bytes()
-        if content[:32] != _digest(self._stamp, content[32:]):
+        if not self._is_valid(content):
             raise ValueError(f"{path} is broken, or was made from other sources")
         entry: Entry = _Unpickler(io.BytesIO(content[32:])).load()
         return entry
+
+    def _is_valid(self, content: bytes) -> bool:
+        """Return whether an entry is whole, and was made from these sources."""
+        return content[:32] == _digest(self._stamp, content[32:])
 
 
 class _Unpickler(pickle.Unpickler):

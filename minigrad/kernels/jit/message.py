@@ -15,7 +15,7 @@ class Message:
     patience: the seconds of compiling before the line is printed.
     """
 
-    def __init__(self, patience: float = 1.0) -> None:
+    def __init__(self, patience: float = 2.0) -> None:
         self.patience = patience
         self.is_done = False  # True if the line has been printed, or is not wanted
         self._depth = 0  # compiling a kernel may compile the kernels that it calls
@@ -43,8 +43,8 @@ class Message:
     def _print(self) -> None:
         self.is_done = True
         print(
-            "minigrad: compiling kernels, once on this machine (python -m minigrad.warmup "
-            "compiles all ahead)",
+            "minigrad: compiling kernels and steps, once on this machine, since later runs load "
+            "them from disk (python -m minigrad.warmup compiles all kernels ahead)",
             file=sys.stderr,
         )
 

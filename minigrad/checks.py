@@ -50,7 +50,7 @@ def number(
     # The type first: most values are floats, and every training step passes here.
     exact = value if type(value) is float else _exact(value)
     if exact is not None and low <= exact <= high:
-        return float(exact)
+        return exact * 1.0  # a float; unlike float(exact), it keeps a live number of mg.compile
     if high < LARGEST:
         domain = f"a number between {low} and {high}"
     elif low > -LARGEST:

@@ -36,12 +36,14 @@ from .tracing.captures import Captures
 from .tracing.derivative import derivative_of
 from .tracing.guards import sharing
 from .tracing.leaks import refuse_leaks
+from .tracing.numbers import NumberHistory, TracedNumbers
 from .tracing.pytree import flatten
 from .tracing.signature import (
     Signature,
     TracedArguments,
     is_native,
     lifted,
+    names_of,
     native,
     signature_of,
     unhashable,
@@ -88,6 +90,13 @@ def compile(function: Callable[..., Any] | None = None, *, check: int | None = N
     operand; if Python or NumPy reads its elements (`v[0]`, `v * 2`), it is guarded up to 8 KB, and
     frozen above. Values under computed names, the time, prints and random numbers that are not mg's
     are frozen. Pass what changes as an argument, and as an array if it changes often.
+
+    A guarded number that changes becomes live: the next trace has it as an operand, also in what
+    Python's arithmetic makes of it, and each call reads it from its place. Such a trace is valid
+    while comparisons of the number give the same results and, if a size, an index, a text or
+    another library has used the number, while it is the same. A warning names a number that causes
+    8 traces. Numbers in tuples, defaults and classes stay guarded, and so do all numbers if the
+    step names `type`, or if its results are on the tape.
 
     Eager and compiled calls may alternate, since both change the same parameters, buffers and
     optimizer state. Results are copies. A `.grad` that a step has set is valid until its next
@@ -161,6 +170,7 @@ class CompiledFunction:
             self._names = list(inspect.signature(function).parameters)
         except (TypeError, ValueError):
             self._names = []
+        self._numbers = NumberHistory(self._title, self._names)
 
     @property
     def traces(self) -> int:
@@ -214,10 +224,12 @@ class CompiledFunction:
     ) -> Executable | None:
         """Return an executable with this signature whose guards hold, or None."""
         try:
+            if self._numbers.live:
+                signature = self._numbers.signature(signature, args, kwargs)
             executables = self._executables.get(signature, ())
         except TypeError:
             raise unhashable(self._names, args, kwargs) from None
-        for executable in executables:
+        for executable in reversed(executables):  # later ones read more numbers in each call
             if executable.guards_hold():
                 self._last = executable
                 return executable
@@ -269,23 +281,58 @@ class CompiledFunction:
 
         check: a function that raises an error to refuse a result.
         """
+        again = self._executables.knows_shapes(signature)
+        numbers = TracedNumbers(self._numbers, again)
+        executable = None
+        try:
+            executable = self._traced(numbers, args, kwargs, check)
+        except Exception:
+            if not numbers.places:
+                raise
+        if executable is None:  # perhaps since there were live numbers
+            plain = TracedNumbers(self._numbers, again, live=False)
+            executable = self._traced(plain, args, kwargs, check)
+            numbers.fix()
+        self._executables.keep(self._numbers.signature(signature, args, kwargs), executable)
+        self._executables.warn(self._numbers.warnings)
+        self._last = executable
+        return executable
+
+    def _traced(
+        self,
+        numbers: TracedNumbers,
+        args: Sequence[object],
+        kwargs: Mapping[str, object],
+        check: Callable[[object], None],
+    ) -> Executable:
+        """Trace the function once; numbers: puts live numbers in place of those that vary."""
+        named = zip(names_of(self._names, args), args, strict=True)
+        args = [numbers.argument(name, x) for name, x in named]
+        kwargs = {name: numbers.argument(name, x) for name, x in kwargs.items()}
         given = TracedArguments(self._names, args, kwargs)
         trace = Trace(given.tensors)
+        trace.numbers = numbers.log
         # Objects among the arguments may change, like objects outside the step.
         label = "model" if isinstance(self._function, Module) else "self"
-        before = Captures({label: self._function, **given.statics}, trace.name_tensor)
+        roots = {label: self._function, **given.statics}
+        before = Captures(roots, trace.name_tensor, numbers.meet)
         trace.undo(partial(random.set_state, random.get_state()))
         try:
             trace.note_module = before.call
             trace.is_outside = lambda array: id(array) in before.arrays
             start = next(clock)
-            with tracing(trace), before.following():
-                result = self._function(*given.args, **given.kwargs)
-                found: list[Tensor] = []
-                unflatten = flatten(result, found)
-                derivative = derivative_of(trace, found, start)
+            try:
+                with tracing(trace), before.following():
+                    result = self._function(*given.args, **given.kwargs)
+                    found: list[Tensor] = []
+                    unflatten = flatten(result, found)
+                    derivative = derivative_of(trace, found, start)
+            finally:
+                numbers.give_back()
             check(result)
-            after = before.again()
+            if derivative is not None and numbers.places:
+                raise TraceError("compile: the backward pass needs the numbers of its own call")
+            after = numbers.captured(before)
             refuse_leaks(before, after, trace)
             captured = [x for _, x in after.tensors]
             trace.give_elements(captured)
@@ -299,6 +346,7 @@ class CompiledFunction:
             program = trace.program(found)
         finally:
             trace.take_back()
+        trace.reads_numbers = numbers.release(after)
         parts = trace, after, program, unflatten, self._title, self._workspace
         if derivative is None:
             executable = Executable(*parts)
@@ -306,8 +354,7 @@ class CompiledFunction:
             arrays = enumerate((*args, *kwargs.values()))
             at = [i for i, x in arrays if isinstance(x, (Tensor, np.ndarray))]
             executable = Differentiable(*parts, derivative, at)
-        self._executables.keep(signature, executable)
-        self._last = executable
+        numbers.close()
         return executable
 
     def __get__(self, owner: object, kind: type | None = None) -> "CompiledFunction":

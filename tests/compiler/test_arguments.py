@@ -78,13 +78,13 @@ def test_infinities_are_numpys_where_nothing_is_compiled():
 
 def test_a_static_argument_that_always_changes_is_told_of(executables):
     """The warning comes once, and only the latest traces are kept."""
-    f, count = mg.compile(lambda x, i: x * i), MOST_ALIKE + 24
+    f, count = mg.compile(lambda x, i: x * i[0]), MOST_ALIKE + 24
     with pytest.warns(RuntimeWarning, match=f"traced more than {MOST_ALIKE} times") as caught:
         for i in range(count):
-            np.testing.assert_array_equal(f(X, i).data, X * i)
+            np.testing.assert_array_equal(f(X, (i,)).data, X * i)
     assert len(caught) == 1 and caught[0].filename == __file__
     assert f.traces == MOST_ALIKE
-    f(X, count - 1), f(X, count - MOST_ALIKE)
+    f(X, (count - 1,)), f(X, (count - MOST_ALIKE,))
     assert len(executables) == count  # the latest traces are there still
 
 

@@ -68,7 +68,8 @@ def test_what_a_module_holds_is_guarded(name, inside):
     agree(compiled, function)
     vars(model)["scale"] = 3.0
     agree(compiled, function)
-    assert compiled.traces == 3
+    number = name in ("object.__setattr__", "vars", "__dict__.update")  # the second trace reads it
+    assert compiled.traces == (2 if number else 3)
 
 
 LAYER_CHANGES = {
@@ -160,7 +161,7 @@ def test_slots_of_a_module_are_guarded():
         agree(compiled, function)
     member.__delete__(model)
     agree(compiled, function)
-    assert compiled.traces == 4
+    assert compiled.traces == 3  # the second reads the number in each call
 
 
 def test_classes_of_modules_are_guarded(monkeypatch):

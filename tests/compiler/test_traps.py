@@ -269,14 +269,14 @@ def test_endless_traces_are_told_of():
         calls = 0
 
         def forward(self, x):
-            return x * self.scale
+            return x * self.scale[0]
 
     module = Counting()
-    module.scale = 0
+    module.scale = (0,)
     g = mg.compile(lambda x: module(x))
     with pytest.warns(RuntimeWarning, match=f"traced more than {MOST_ALIKE} times") as caught:
         for n in range(MOST_ALIKE + 24):
-            module.scale = n
+            module.scale = (n,)
             np.testing.assert_array_equal(g(np.ones(2)).data, n)
     assert len(caught) == 1
     assert g.traces == MOST_ALIKE

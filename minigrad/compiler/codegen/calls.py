@@ -155,7 +155,7 @@ def _cross_entropy_grad(op: Operation, name: Name) -> Lines:
 
 def _scalar(x: Input, name: Name, like: str = "number") -> str:
     """Return the expression for a number, or for an array of one number, as a float."""
-    return f"float({name(x)}[()])" if isinstance(x, Value) else name(float(x), like)
+    return f"float({name(x)}[()])" if isinstance(x, Value) else name(x * 1.0, like)
 
 
 def _in_range(op: Operation, name: Name) -> Lines:

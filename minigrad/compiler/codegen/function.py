@@ -10,6 +10,7 @@ from numpy.typing import DTypeLike
 
 from ...ops.inplace import Update
 from ...types import Shape
+from ..ir.live_numbers import plain
 from ..ir.program import Input, Operation, Value, printable
 from .calls import lines_of
 from .fusion import FusionGroup
@@ -113,7 +114,7 @@ class Writer(ABC):
         if isinstance(x, Update):
             return self.emitter.kernels[x]
         if not isinstance(x, Value):
-            return self.constant(x, type(x).__name__, like)
+            return self.constant(x, type(plain(x)).__name__, like)
         text = self.emitter.identifier(x)
         self.emitter.mark_used(x)
         missing = []  # x, and the Values that it is a view of

@@ -18,6 +18,7 @@ import numpy as np
 
 from ... import ops
 from ...types import DType, Shape
+from ..ir.live_numbers import plain
 from ..ir.program import Operation, Program, Value
 from .casts import casts_as_numpy
 
@@ -46,7 +47,9 @@ def compared_in(operation: Operation) -> DType | None:
     Return None if NumPy compares in no common dtype: if a number does not fit the integer dtype
     that it is compared with, or if a signed integer is compared with a uint64.
     """
-    dtype = np.result_type(*[x.dtype if isinstance(x, Value) else x for x in operation.inputs])
+    dtype = np.result_type(
+        *[x.dtype if isinstance(x, Value) else plain(x) for x in operation.inputs]
+    )
     if dtype.kind == "f" and all(x.dtype.kind in "iu" for x in operation.reads):
         return dtype if len(operation.reads) < len(operation.inputs) else None
     numbers = [x for x in operation.inputs if type(x) is int and dtype.kind in "iu"]

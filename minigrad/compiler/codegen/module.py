@@ -25,6 +25,7 @@ from ...kernels.jit.decorators import name_of
 from ...names import Names
 from ...ops.inplace import Update
 from ...ops.random import uniform
+from ..ir.live_numbers import Number, has_float, plain
 from ..ir.program import Operation, Program, Value, printable
 from .calls import runs_in_numpy
 from .function import TABLES, Code, Loops, Straight, definition
@@ -71,7 +72,7 @@ class Emitted:
     steps: list[Code | Operation] = field(default_factory=list)
     places: list[Value] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
-    numbers: list[float] = field(default_factory=list)
+    numbers: list[Number] = field(default_factory=list)
     lives: dict[Value, tuple[int, int]] = field(default_factory=dict)  # first and last group
     draws: list[Operation] = field(default_factory=list)  # they run before all steps
     checked: list[Operation] = field(default_factory=list)  # generated code may refuse them
@@ -297,15 +298,15 @@ class Emitter:
         self.out.sizes += entries
         return len(self.out.sizes) - len(entries)
 
-    def number(self, x: float) -> int:
+    def number(self, x: Number) -> int:
         """Append a number to `numbers`, and return its position.
 
         Each use gets a position, since equal numbers may differ at another batch size.
         """
-        if isinstance(x, int) and int(float(x)) != x:
+        if not has_float(plain(x)):
             raise TraceError(
-                f"compile: the integer {x} has no float64, in which compiled code gets numbers; "
-                "make it a Tensor"
+                f"compile: the integer {plain(x)} has no float64, in which compiled code gets "
+                "numbers; make it a Tensor"
             )
-        self.out.numbers.append(float(x))
+        self.out.numbers.append(x)
         return len(self.out.numbers) - 1

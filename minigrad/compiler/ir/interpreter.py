@@ -12,6 +12,7 @@ from ...ops import Primitive
 from ...ops.inplace import Update
 from ...ops.primitive import Operand
 from ...types import Array
+from .live_numbers import plain
 from .program import Input, Operation, Value
 
 
@@ -32,7 +33,7 @@ class Interpreter:
     def array(self, x: Input) -> Operand:
         """Return the array of a Value, and a number or None as it is."""
         if not isinstance(x, Value):
-            return x
+            return plain(x)
         if x not in self._arrays:
             self._arrays[x] = np.asarray(x.array, x.dtype)
         return self._arrays[x]
@@ -44,7 +45,7 @@ class Interpreter:
             change(operation.what.in_any_order, *given)
             return
         with np.errstate(all="ignore"):
-            result = operation.what(*given, **operation.attributes)
+            result = operation.what(*given, **operation.plain_attributes)
         self.note(operation, results_of(operation.what, result))
 
     def note(self, operation: Operation, results: Sequence[Operand]) -> None:

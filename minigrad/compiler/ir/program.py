@@ -21,6 +21,7 @@ from ...ops import Primitive
 from ...ops.inplace import Update
 from ...ops.primitive import Attributes, Forward, Reduction, Scalar
 from ...types import Array, DType, Shape
+from .live_numbers import plain, shown
 
 if TYPE_CHECKING:
     from ...engine.tensor import Tensor
@@ -135,6 +136,11 @@ class Operation:
         return self.what.name
 
     @property
+    def plain_attributes(self) -> Attributes:
+        """Return the attributes with the present numbers in place of live ones."""
+        return {k: plain(v) for k, v in self.attributes.items()}
+
+    @property
     def forward(self) -> Forward:
         """Return the forward of the primitive; an update has none."""
         assert isinstance(self.what, Primitive)
@@ -168,7 +174,7 @@ class Operation:
         return []
 
     def __str__(self) -> str:
-        given = [repr(x) for x in self.inputs]
+        given = [shown(x) for x in self.inputs]
         given += [f"{k}={_short(v)}" for k, v in self.attributes.items()]
         left = ", ".join("_" if v is None else f"{v!r}: {v.dtype} {v.shape}" for v in self.outputs)
         text = f"{left} = " if left else ""
@@ -190,7 +196,7 @@ def origin(operation: Operation) -> str:
 
 
 def _short(value: object) -> str:
-    text = repr(value)
+    text = shown(value)
     return text if len(text) < 40 else f"{text[:36]} ..."
 
 

@@ -23,6 +23,7 @@ from ...types import Array
 from ..codegen.function import Code
 from ..codegen.module import emit
 from ..ir.interpreter import results_of
+from ..ir.live_numbers import plain
 from ..ir.program import Input, Operation, Program, Value
 from ..passes.pipeline import optimised
 from ..tracing.captures import Captures
@@ -66,7 +67,7 @@ class Executable:
         self._tensors: list[tuple[Tensor, Array, bool, Value]] = []
         self._fetches: list[tuple[Fetch, Array, Value]] = []
         self._live = Guards()  # the readings that decide which arrays the states have
-        self._hyper = Guards()  # the readings that decide which numbers optimizers have
+        self._hyper = Guards()  # the readings that decide which numbers there are
         self._pending: list[LiveState] = []  # state that the next call creates
         self.built: dict[
             str, tuple[str, float]
@@ -80,6 +81,9 @@ class Executable:
         for fetch, _, _ in self._fetches:
             numbers = isinstance(fetch, LiveNumbers)
             (self._hyper if numbers else self._live).depend(fetch)
+        self.live_numbers = trace.numbers
+        for code, given in trace.reads_numbers:
+            self._hyper.read(code, *given)
         # These get their elements back if an optimizer's rule that NumPy runs raises an error.
         by_numpy = [op.what for op in self.emitted.steps if isinstance(op, Operation)]
         self._at_risk: list[Any] = []
@@ -88,7 +92,7 @@ class Executable:
         self._draws = [self._draw(operation) for operation in self.emitted.draws]
         self._steps = [self._step(step) for step in self.emitted.steps]
         self._sizes = np.array(self.emitted.sizes, np.int64)
-        self._numbers = np.array(self.emitted.numbers, np.float64)
+        self._numbers = np.array(list(map(plain, self.emitted.numbers)), np.float64)
         changed = [self._owners[v] for v in self._changed if v in self._owners]
         self._changed_owners = [x if x._base is None else x._base for x in changed]
         self._bind()
@@ -139,7 +143,10 @@ class Executable:
         return True
 
     def _renew_numbers(self) -> bool:
-        """Use the hyper-parameters that optimizers have now, and return whether they fit."""
+        """Use the numbers that the step's places and the optimizers have now, if they fit.
+
+        Return whether they do.
+        """
         now = self._hyper.now()
         numbers = [fetch for fetch, _, _ in self._fetches if isinstance(fetch, LiveNumbers)]
         try:
@@ -147,6 +154,10 @@ class Executable:
                 return False
         except Exception:  # a value that cannot be used: a new trace raises the error
             return False
+        if self.live_numbers.numbers:
+            if not self.live_numbers.renew():
+                return False
+            self._numbers[:] = list(map(plain, self.emitted.numbers))
         self._hyper.accept(now)
         return True
 
@@ -308,13 +319,13 @@ class Executable:
 
     def _array(self, x: Input, arguments: Sequence[Array]) -> Operand:
         """Return the array of a Value, and a number or None as it is."""
-        return self.memory.array(x, arguments) if isinstance(x, Value) else x
+        return self.memory.array(x, arguments) if isinstance(x, Value) else plain(x)
 
     def _forward(self, operation: Operation, arguments: Sequence[Array]) -> Operand:
         given = [self._array(x, arguments) for x in operation.inputs]
         try:
             with np.errstate(all="ignore"):
-                return operation.forward(*given, **operation.attributes)
+                return operation.forward(*given, **operation.plain_attributes)
         except (ValueError, TypeError, OverflowError) as error:
             if isinstance(error, MinigradError):
                 raise

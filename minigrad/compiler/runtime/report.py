@@ -28,6 +28,7 @@ def report(executable: Executable) -> str:
             f"memory, {_bytes(chain.from_iterable(moved))}",
             *map(_nest, nests, moved),
             f"{calls.total()} calls of kernels and BLAS: {_counted(calls)}",
+            f"numbers read in each call: {', '.join(executable.live_numbers.names()) or 'none'}",
             f"{len(executable.emitted.draws)} arrays of random numbers, drawn before",
             f"by NumPy, outside compiled code: {', '.join(left) or 'nothing'}",
             f"{executable.buffer_bytes:,} bytes of buffers",

@@ -32,6 +32,17 @@ class TraceCache(dict[Signature, list[Executable]]):
         if sum(map(len, self.values())) > MOST_EXECUTABLES:
             self._drop(next(iter(self)))
 
+    def knows_shapes(self, signature: Signature) -> bool:
+        """Return whether there is an executable for arrays of the same shapes."""
+        shapes = shapes_of(signature)
+        return any(shapes_of(other) == shapes for other in self)
+
+    def warn(self, messages: list[str]) -> None:
+        """Give these warnings, and clear the list."""
+        while messages:
+            self._complained = True  # a warning that names no cause would add nothing
+            _warn(messages.pop(0))
+
     def _drop(self, signature: Signature) -> None:
         """Drop the oldest executable of a signature."""
         del self[signature][0]

@@ -17,9 +17,11 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import _lru_cache_wrapper, partial
 from types import (
+    CellType,
     CodeType,
     FrameType,
     FunctionType,
+    MemberDescriptorType,
     MethodType,
     ModuleType,
 )
@@ -31,7 +33,8 @@ from ...engine.tensor import Tensor
 from ...errors import TraceError
 from ...nn.module import Module
 from ...types import Array
-from .guards import CELL, OF, SLOT, TYPE, Guards
+from ..ir.live_numbers import LiveNumber, Number, is_number
+from .guards import CELL, ITEM, OF, SLOT, TYPE, Guards
 from .inspection import (
     ABSENT,
     PARTS,
@@ -78,29 +81,64 @@ Identity: TypeAlias = tuple[int, str | int]
 
 
 class Location(NamedTuple):
-    """A Location is where an object was found: its name, the object that holds it, and the key."""
+    """A Location is where an object was found: its name, the object that holds it, and the key.
+
+    position: the position in a list or dict, or -1.
+    """
 
     name: str
     owner: object = None
     key: object = None
+    position: int = -1
 
     @property
     def identity(self) -> Identity:
         """Return the location without its name, so that locations can be compared."""
         return id(self.owner), self.key if type(self.key) is str else id(self.key)
 
+    @property
+    def reading(self) -> tuple[str, tuple[object, ...]] | None:
+        """Return the expression that reads the location, with its objects, or None.
+
+        There is none for what has no place of its own, such as a part of a tuple.
+        """
+        if type(self.owner) is CellType:
+            return CELL, (self.owner,)
+        if type(self.key) is MemberDescriptorType:
+            return SLOT, (self.owner, self.key)
+        if type(self.owner) is list and self.position >= 0:
+            return ITEM, (self.owner, self.position)
+        return (ITEM, (self.owner, self.key)) if type(self.owner) is dict else None
+
+
+class Others:
+    """Others returns the items of a list or dict, with ABSENT for those at some positions.
+
+    parts: a function that returns all items; without: the positions.
+    """
+
+    def __init__(self, parts: Callable[[Any], tuple[object, ...]], without: frozenset[int]) -> None:
+        self.parts, self.without = parts, without
+
+    def __call__(self, x: object) -> tuple[object, ...]:
+        return tuple(
+            [ABSENT if i in self.without else part for i, part in enumerate(self.parts(x))]
+        )
+
 
 class Captures:
     """Captures finds what the step reads outside itself; `guards` tells whether it is unchanged.
 
     roots: the step, and the objects among its arguments, by name; name_tensor: called with the
-        name of each Tensor that is found, and the Tensor.
+        name of each Tensor that is found, and the Tensor; meet_number: called with the location of
+        each number, before the step reads it.
     """
 
     def __init__(
         self,
         roots: Mapping[str, object],
         name_tensor: Callable[[str, Tensor], None] = lambda *_: None,
+        meet_number: Callable[[Location, Number], None] = lambda *_: None,
     ) -> None:
         self.guards = Guards()
         self.bound = Guards()  # for what changes only together with `bindings` of the tape
@@ -108,7 +146,13 @@ class Captures:
         self.arrays: dict[int, tuple[Array, int | None]] = {}  # with checksums of small ones
         # The first object found, by identity of its location.
         self.originals: dict[Identity, object] = {}
+        self.live: list[tuple[Location, LiveNumber]] = []  # live numbers that the step has left
+        self.looks_at_types = False  # whether a function names `type`
         self._roots, self._name_tensor = dict(roots), name_tensor
+        self._meet_number = meet_number
+        self._read: set[int] = set()  # the defaults of functions, which have been read already
+        # For each list or dict that has items without a guard: what returns the other items.
+        self._others: dict[int, Others] = {}
         # Libraries read these attributes of functions that they wrap, and of masked arrays.
         self._names = {"__wrapped__", "registry", "_mask"}
         # For each object with attributes: the names, and a function that captures one of them.
@@ -145,6 +189,8 @@ class Captures:
 
     def meet(self, x: object, name: str) -> None:
         """Capture an object that is an argument of the step, or that the step calls."""
+        if type(x) is LiveNumber:
+            return
         if id(x) not in self._met:
             self._roots[name] = x
         self._add(x, name)
@@ -173,14 +219,42 @@ class Captures:
             if seen is not None and not is_operand(array)
         ]
 
-    def _add(self, x: object, name: str, owner: object = None, key: object = None) -> None:
-        location = Location(name, owner, key)
+    def release(self, location: Location) -> tuple[str, tuple[object, ...]]:
+        """Drop the guards of a number, and return the expression, with its objects, that reads it.
+
+        The guard of a list or dict then ignores its item at this position.
+        """
+        reading = location.reading
+        assert reading is not None
+        owner: Any = location.owner
+        for guards in (self.guards, self.bound):
+            guards.drop(reading[0], *reading[1])
+        if location.position >= 0:
+            others = self._others.get(id(owner)) or Others(PARTS[type(owner)], frozenset())
+            self.guards.drop(OF, owner, others if others.without else others.parts)
+            others = Others(others.parts, others.without | {location.position})
+            self._others[id(owner)] = others
+            self.guards.read(OF, owner, others, each=True)
+        return reading
+
+    def _add(
+        self,
+        x: object,
+        name: str,
+        owner: object = None,
+        key: object = None,
+        position: int = -1,
+    ) -> None:
+        location = Location(name, owner, key, position)
         self.originals.setdefault(location.identity, x)
         self._queue.append((x, location))
 
     def _drain(self) -> None:
         while self._queue:
-            self._visit(*self._queue.popleft())
+            x, location = self._queue.popleft()
+            if is_number(x) and location.reading and id(location.owner) not in self._read:
+                self._meet_number(location, x)
+            self._visit(x, location)
 
     # --- functions and names -------------------------------------------------------------------
 
@@ -196,6 +270,7 @@ class Captures:
         self._runs.append((code, space))
         self._inner.update(id(x) for x in code.co_consts if type(x) is CodeType)
         outside, attributes = names_of(code)
+        self.looks_at_types = self.looks_at_types or "type" in outside
         for name in sorted(outside):
             self._global(space, name)
         for name in sorted(outside | attributes):  # modules that the function may import itself
@@ -228,6 +303,7 @@ class Captures:
             self._add(self.guards.read(CELL, cell), name, cell, "cell_contents")
         defaults = (function.__defaults__, function.__kwdefaults__)
         for code, found in zip(("{0}.__defaults__", "{0}.__kwdefaults__"), defaults, strict=True):
+            self._read.add(id(found))
             if found is not None:  # otherwise each call gives all arguments
                 self._add(self.guards.read(code, function), f"{function.__name__}.default")
 
@@ -265,6 +341,9 @@ class Captures:
 
     def _visit(self, x: Any, location: Location) -> None:
         if is_plain(x) or x is ABSENT or is_scalar(x):
+            return
+        if type(x) is LiveNumber:
+            self.live.append((location, x))
             return
         if type(x) is tuple:  # its parts have the location of the tuple
             for i, part in enumerate(x):
@@ -347,14 +426,14 @@ class Captures:
         parts = self.guards.read(OF, x, PARTS[base], each=True)
         if issubclass(base, dict):
             keys = self.guards.read(OF, x, keys_of, each=True)
-            for key, part in zip(keys, parts, strict=True):
+            for i, (key, part) in enumerate(zip(keys, parts, strict=True)):
                 text = repr(key) if is_plain(key) else type(key).__name__
-                self._add(part, f"{name}[{text}]", x, key)
+                self._add(part, f"{name}[{text}]", x, key, i)
                 self._add(key, name)
         elif base is list or base is deque:
             self.originals[id(x), id(ITEMS)] = parts
             for i, part in enumerate(parts):
-                self._add(part, f"{name}[{i}]", x, ITEMS)
+                self._add(part, f"{name}[{i}]", x, ITEMS, i)
         else:
             self._add_names(texts(parts))  # an attrgetter, for example, has names
             for part in parts:
@@ -376,7 +455,7 @@ class Captures:
                 for key, value in dict.items(space):
                     guards.item(space, key)
                     self.originals[Location(name, space, key).identity] = value
-                    if comes_from(value, Tensor, Module):
+                    if comes_from(value, Tensor, Module) or is_number(value):
                         self._add(value, f"{name}.{key}", space, key)
         elif is_hidden(x):
             self._parts(x, name)

@@ -27,6 +27,7 @@ class Derivative:
     ) -> None:
         self.outputs, self.results = outputs, [results[i] for i in outputs]
         self.records, self.owners = records, trace.owners
+        self.numbers, self.reads_numbers = trace.numbers, trace.reads_numbers
         self.applied: set[Operation] = set()
         read = [record.inputs[i] for record in records for i in record.wrt]
         self.inputs = [x for x in dict.fromkeys((*read, *self.results)) if trace.is_from_outside(x)]

@@ -1,12 +1,13 @@
 """Guards tell whether all that a trace has read outside the step is unchanged."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache, partial
 from operator import is_
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
 from ...engine.tensor import Tensor
+from ..ir.live_numbers import is_number
 from .inspection import ABSENT, Space, is_plain
 
 # A function that returns something outside the step; it may have a method `reads`, see `depend`.
@@ -63,10 +64,25 @@ class Guards:
 
     def read(self, code: str, *given: object, each: bool = False) -> Any:
         """Guard the value of an expression, and return it."""
-        key = code, *(x if type(x) is str else id(x) for x in given)
+        key = _key(code, given)
         if key not in self._readings:
             self._readings[key] = Reading(code, given, each)
         return self._readings[key].seen
+
+    def drop(self, code: str, *given: object) -> None:
+        """Guard the value of an expression no longer."""
+        self._readings.pop(_key(code, given), None)
+        self.unchanged = self._generate
+
+    def replace(self, objects: Mapping[int, object]) -> None:
+        """Expect other objects in place of some that were read; objects: by their identities."""
+        if objects:
+            for reading in self._readings.values():
+                seen = reading.seen
+                parts = seen if type(seen) is tuple else (seen,)
+                if any(id(part) in objects for part in parts):
+                    parts = tuple([objects.get(id(part), part) for part in parts])
+                    reading.seen = parts if type(seen) is tuple else parts[0]
 
     def item(self, space: Space, key: object) -> Any:
         """Guard the value at a key of a dict, and return it."""
@@ -165,6 +181,10 @@ class Guards:
         return bool(self.unchanged())
 
 
+def _key(code: str, given: tuple[object, ...]) -> tuple[str | int, ...]:
+    return code, *(x if type(x) is str else id(x) for x in given)
+
+
 def is_each(now: tuple[object, ...], seen: tuple[object, ...]) -> bool:
     """Return whether two tuples have the same objects."""
     return len(now) == len(seen) and all(map(is_, now, seen))
@@ -174,7 +194,8 @@ def same(a: object, b: object) -> bool:
     """Return whether no step can tell a from b; a step can tell 1 from 1.0, and 0.0 from -0.0."""
     if type(a) is tuple is type(b):
         return len(a) == len(b) and all(map(same, a, b))
-    return a is b or (type(a) is type(b) and is_plain(a) and repr(a) == repr(b))
+    plain = type(a) is type(b) and (is_plain(a) or is_number(a))
+    return a is b or (plain and repr(a) == repr(b))
 
 
 def sharing(tensors: Iterable[Tensor]) -> list[Callable[[], bool]]:

@@ -26,7 +26,7 @@ def refuse_leaks(before: Captures, after: Captures, trace: Trace) -> None:
     varying = _varying(trace)
     leaks = [location for location, x in after.tensors if trace.value_of(x) in varying]
     for identity, location in {location.identity: location for location in leaks}.items():
-        trace.undo(partial(_put, location, before.originals.get(identity, ABSENT)))
+        trace.undo(partial(put, location, before.originals.get(identity, ABSENT)))
     if leaks:
         names = ", ".join(dict.fromkeys(location.name for location in leaks))
         raise TraceError(
@@ -47,7 +47,7 @@ def _varying(trace: Trace) -> set[Value | None]:
     return found
 
 
-def _put(location: Location, value: object) -> None:
+def put(location: Location, value: object) -> None:
     """Put a value back into its location, or clear the location if the value is ABSENT.
 
     This runs none of the user's code.

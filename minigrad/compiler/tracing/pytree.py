@@ -12,6 +12,7 @@ import numpy as np
 
 from ...engine.tensor import Tensor
 from ...errors import TraceError
+from ..ir.live_numbers import plain
 
 _DICTS = (dict, OrderedDict, defaultdict)
 
@@ -38,12 +39,12 @@ def flatten(result: Any, found: list[Tensor]) -> Unflatten:
         make = getattr(kind, "_make", kind)  # named tuples are built by `_make`
         return lambda tensors: make([part(tensors) for part in parts])
     if kind in _DICTS:
-        named = {k: flatten(x, found) for k, x in result.items()}
+        named = {plain(k): flatten(x, found) for k, x in result.items()}
         empty = copy.copy(result)  # copied, since a defaultdict has a default
         empty.clear()
         return lambda tensors: _filled(empty, {k: part(tensors) for k, part in named.items()})
     if result is None or isinstance(result, (str, int, float, np.generic)):
-        return lambda tensors: result
+        return lambda tensors: plain(result)
     raise TraceError(
         f"compile: the step returns a {kind.__name__}; return Tensors, numbers and texts, in "
         "tuples, lists and dicts of Python's own classes, and make other things of them outside"

@@ -107,7 +107,7 @@ def unhashable(
 ) -> DtypeError:
     """Return the error that names the arguments that cannot be hashed."""
     found = []
-    for name, x in (*zip(_names_of(names, args), args, strict=True), *kwargs.items()):
+    for name, x in (*zip(names_of(names, args), args, strict=True), *kwargs.items()):
         part = None if isinstance(x, np.ndarray) else _obstacle(x)
         if part is not None:
             kind = type(part).__name__
@@ -129,7 +129,7 @@ def _obstacle(x: object) -> object:
     return None
 
 
-def _names_of(names: Sequence[str], args: Sequence[object]) -> list[str]:
+def names_of(names: Sequence[str], args: Sequence[object]) -> list[str]:
     """Return a name for each positional argument; names: the names of the parameters."""
     return [*names[: len(args)], *(f"arg{i}" for i in range(len(names), len(args)))]
 
@@ -137,7 +137,7 @@ def _names_of(names: Sequence[str], args: Sequence[object]) -> list[str]:
 def is_array_like(x: object) -> bool:
     """Return whether x is not an array, but np.asarray can wrap it without visiting elements."""
     kind = type(x)
-    if kind in _BY_VALUE or kind is float or isinstance(x, (Tensor, np.ndarray, np.generic)):
+    if kind in _BY_VALUE or isinstance(x, (float, int, Tensor, np.ndarray, np.generic)):
         return False
     return (
         kind is memoryview
@@ -187,7 +187,7 @@ class TracedArguments:
     ) -> None:
         self.tensors: list[tuple[str, Tensor]] = []
         self.statics: dict[str, object] = {}
-        named = zip(_names_of(names, args), args, strict=True)
+        named = zip(names_of(names, args), args, strict=True)
         self.args = [self._own(name, x) for name, x in named]
         self.kwargs = {name: self._own(name, x) for name, x in kwargs.items()}
 

@@ -26,6 +26,7 @@ from ...ops.inplace import COPY, Update
 from ...ops.primitive import Attributes, Operand
 from ...types import Array
 from ..ir.interpreter import Interpreter, results_of
+from ..ir.live_numbers import LiveNumber, NumberLog, fixed, plain
 from ..ir.program import Input, Operation, Program, Value
 from .guards import Look
 
@@ -41,6 +42,9 @@ class Trace(StepTracer):
     def __init__(self, arguments: Sequence[tuple[str, Tensor]] = ()) -> None:
         self.rule: tuple[Primitive, int | None] | None = None
         self.guards: list[tuple[Look, object]] = []
+        self.numbers = NumberLog()
+        # The expressions, with their objects, that the live numbers begin with.
+        self.reads_numbers: list[tuple[str, tuple[object, ...]]] = []
         self.operations: list[Operation] = []
         self.applied: set[Operation] = set()  # operations that an eager call applies, too
         self.owners: dict[Value, Tensor] = {}  # the Tensor that has the array of each state
@@ -84,9 +88,12 @@ class Trace(StepTracer):
         """Note the primitive, and return Tensors with Values for its results."""
         given = tuple([self.lift(x, primitive.name) for x in inputs])
         values = [self._value(x) for x in given]
-        if not any(isinstance(v, Value) for v in values):
+        if not any(type(v) is Value for v in values):
             with tracing(None):
-                return primitive(*inputs, **attributes)  # all inputs are numbers
+                return primitive(*fixed(inputs), **fixed(attributes))  # all inputs are numbers
+        values, attributes = _live(primitive, values, attributes)
+        pairs = zip(given, values, strict=True)
+        given = tuple([v if type(x) is LiveNumber else x for x, v in pairs])
         whole = self._noted(primitive, values, attributes)
         self.applied.add(self.operations[-1])
         wrt = [i for i, x in enumerate(given) if isinstance(x, Tensor) and x._requires_grad]
@@ -104,6 +111,7 @@ class Trace(StepTracer):
     def update(self, update: Update, *inputs: Operand) -> None:
         """Note an update in place, which only compiled calls will run."""
         given = [self._value(x) for x in inputs]
+        given = [x if i in update.numbers else fixed(x) for i, x in enumerate(given)]
         for i in update.changes:
             target = given[i]
             if update is COPY and target.origin == "result" and target not in self._views:
@@ -179,6 +187,8 @@ class Trace(StepTracer):
         """Return an input of the primitive `name` as a Tensor, a number or None."""
         if isinstance(x, Tensor) or x is None or type(x) in (float, int, bool):
             return x
+        if type(x) is LiveNumber:
+            return x.item() if x.log is self.numbers else plain(x)
         if isinstance(x, Value):  # a residual
             return _tensor(x)
         if isinstance(x, np.generic):
@@ -189,6 +199,7 @@ class Trace(StepTracer):
 
     def tensor(self, x: TensorLike, name: str) -> Tensor:
         """Return a Tensor for an array, list or number, as a constant of the program."""
+        x = fixed(x)
         array = x if isinstance(x, np.ndarray) else as_array(x, name)
         return _tensor(self._constant(array, name))
 
@@ -313,11 +324,12 @@ class Trace(StepTracer):
         layout = primitive.is_view and all(not isinstance(v, Value) for v in values[1:])
         own = BUILTIN.get(primitive.name) is not primitive
         given = [
-            Tensor(self._stand_in(v, layout, own)) if isinstance(v, Value) else v for v in values
+            Tensor(self._stand_in(v, layout, own)) if isinstance(v, Value) else plain(v)
+            for v in values
         ]
         # Primitives that a forward applies are not part of the step.
         with tracing(None), np.errstate(all="ignore"):
-            found = primitive(*given, **attributes)
+            found = primitive(*given, **{k: plain(x) for k, x in attributes.items()})
         made: dict[int, Value] = {}  # by the identity of the array: a residual may be an output
 
         def value(x: Operand) -> Value | None:
@@ -405,6 +417,27 @@ class Trace(StepTracer):
         self.rule = rule
         self._stale.discard(v)
         return fresh
+
+
+def _live(
+    primitive: Primitive, values: Sequence[Input], attributes: Attributes
+) -> tuple[list[Input], Attributes]:
+    """Return inputs and attributes with live numbers only where generated code can read them.
+
+    Loops read them as operands, in floats, since no integer dtype holds every number. Attributes of
+    other primitives may decide more than elements, unless a decomposition computes with them.
+    """
+    own = BUILTIN.get(primitive.name) is not primitive
+    scalar = None if own else primitive.scalar
+    loops, raw = scalar is not None, () if scalar is None else scalar.raw
+    reads = loops or (primitive.decompose is not None and not own)
+    floats = all(
+        v.dtype.kind == "f" for i, v in enumerate(values) if type(v) is Value and i not in raw
+    )
+    return (
+        [v if loops and (floats or isinstance(v, float)) else fixed(v) for v in values],
+        {k: x if reads and isinstance(x, float) else fixed(x) for k, x in attributes.items()},
+    )
 
 
 def _tensor(value: StandIn) -> Tensor:

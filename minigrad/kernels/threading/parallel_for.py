@@ -53,25 +53,33 @@ FUNCTION, ARGUMENT, WORKERS, ACQUIRE, RELEASE = 32, 33, 34, 35, 36
 # ELEMENTS: the number of elements in loops that found the workers awake, since the last waking.
 # QUIET: loops left to run serially. LULL: length of the current back-off.
 ELEMENTS, QUIET, LULL = 37, 38, 39
+# YIELD, SLEEP: C functions that let other programs use the core, if one waits for it, or for a
+# number of microseconds.
+YIELD, SLEEP = 40, 41
 # For each thread, at steps of LINE. TAKEN: the number of parts taken from its range. ASLEEP: 1 if
 # it sleeps or is about to sleep. LOCK: the address of the lock that it then waits for.
-TAKEN, ASLEEP, LOCK, LINE = 40, 41, 42, 8
+TAKEN, ASLEEP, LOCK, LINE = 48, 49, 50, 8
 # How often a worker looks for a loop before it sleeps: long enough for Python to go from a forward
-# to a backward pass, but not so long that other threads, such as those of BLAS, lack the core.
-SPINS = 250_000
+# to a backward pass, but not so long that other programs lack the core. After each YIELDING looks,
+# a program that waits for the core gets it.
+SPINS, YIELDING = 250_000, 2000
+# How often the caller of a loop looks whether the workers have finished, before it sleeps between
+# looks, so that a worker whose core another program uses can get the caller's core.
+PATIENCE = 100_000
 # Waking paid off if the workers then ran loops with WORTHWHILE elements in all. Otherwise the next
 # loop, then the next 2, 4, ..., LONGEST loops, do not wake them. A loop with WORTHWHILE elements
 # always wakes them.
 WORTHWHILE, LONGEST = 1 << 19, 64
 
 
-def new_pool(acquire: int, release: int, locks: list[int]) -> Pool:
+def new_pool(functions: dict[int, int], locks: list[int]) -> Pool:
     """Return a pool with one worker for each lock, which must be held.
 
-    acquire, release, locks: the addresses of two C functions and of C locks.
+    functions: the addresses of C functions, by position; locks: the addresses of C locks.
     """
     pool = np.zeros(TAKEN + LINE * (1 + len(locks)), np.int64)
-    pool[WORKERS], pool[ACQUIRE], pool[RELEASE] = len(locks), acquire, release
+    pool[WORKERS] = len(locks)
+    pool[list(functions)] = list(functions.values())
     pool[LOCK + LINE :: LINE] = locks
     return pool
 
@@ -133,8 +141,11 @@ def parallel_for(function: Part) -> Loop:
                 call_address(pool[RELEASE], pool[LOCK + LINE * i], 0)
         call_address(pool[FUNCTION], pool[ARGUMENT], 0)
         fetch_add(pool, JOB, 1)
+        spins = PATIENCE
         while atomic_load(pool, ACTIVE) != 0:
-            pass
+            spins -= 1
+            if spins < 0:
+                call_address(pool[SLEEP], 1, 0)
         exchange(pool, BUSY, 0)
 
     return device_function(_named_after(function, loop))
@@ -176,6 +187,8 @@ def _serve(pool: Pool, worker: int) -> None:
         spins, job = SPINS, atomic_load(pool, JOB)
         while spins > 0 and (job == done or job & 1 == 0):
             spins, job = spins - 1, atomic_load(pool, JOB)
+            if spins % YIELDING == 0:
+                call_address(pool[YIELD], 0, 0)
         if spins > 0:
             fetch_add(pool, ACTIVE, 1)
             if atomic_load(pool, JOB) == job:  # otherwise the loop is already closed
@@ -253,6 +266,18 @@ def _call(
     return types.int64(types.int64, types.int64, types.int64), generate
 
 
+@intrinsic
+def _call_number(_context: TypingContext, _function: NumbaType) -> Intrinsic:
+    """Call the C function without parameters at an address, and return its int."""
+
+    def generate(_context: Context, builder: Builder, _: Signature, arguments: Values) -> Value:
+        kind = ir.FunctionType(ir.IntType(32), [])
+        function = builder.inttoptr(arguments[0], kind.as_pointer())
+        return builder.sext(builder.call(function, []), INT64)
+
+    return types.int64(types.int64), generate
+
+
 def _publishing(run_parts: Dispatcher) -> Dispatcher:
     """Return publish(pool, parts, arguments), which makes a loop available to the workers.
 
@@ -295,5 +320,6 @@ fetch_add: Dispatcher = _atomic("add")
 exchange: Dispatcher = _atomic("xchg")
 atomic_load: Dispatcher = _load
 call_address: Dispatcher = _call
+call_number: Dispatcher = _call_number
 threads, begin = device_function(_threads), device_function(_begin)
 serve = kernel(_serve)

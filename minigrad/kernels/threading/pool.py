@@ -21,6 +21,7 @@ loops within loops, after a Ctrl-C while workers start, and after forks at any m
 
 import ctypes
 import os
+import sys
 import threading
 from typing import Any
 
@@ -28,7 +29,19 @@ import numba
 
 from ...system import after_fork
 from ..jit.interrupts import defer_interrupts
-from .parallel_for import SERIAL, STOP, WORKERS, Pool, locks_of, new_pool, serve
+from .parallel_for import (
+    ACQUIRE,
+    RELEASE,
+    SERIAL,
+    SLEEP,
+    STOP,
+    WORKERS,
+    YIELD,
+    Pool,
+    locks_of,
+    new_pool,
+    serve,
+)
 
 # For at least this many elements, several threads are faster than one.
 THREADED = 1 << 17
@@ -88,6 +101,13 @@ def _address(function: Any) -> int:
     return ctypes.cast(function, ctypes.c_void_p).value or 0
 
 
+if sys.platform == "win32":
+    _yield = _sleep = ctypes.WinDLL("kernel32").SwitchToThread
+else:
+    _yield, _sleep = (getattr(ctypes.CDLL(None), name) for name in ("sched_yield", "usleep"))
+FUNCTIONS = {ACQUIRE: _acquire, RELEASE: _release, YIELD: _yield, SLEEP: _sleep}
+
+
 def _started(workers: int) -> Pool:
     """Return a pool with this many running workers, or with fewer if the system refuses more."""
     if workers == 0 or numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
@@ -98,7 +118,7 @@ def _started(workers: int) -> Pool:
     locks = [_new_lock() for _ in range(workers)]
     for lock in locks:
         _acquire(lock, 1)
-    new = new_pool(_address(_acquire), _address(_release), locks)
+    new = new_pool({i: _address(function) for i, function in FUNCTIONS.items()}, locks)
     for i in range(1, workers + 1):
         worker = threading.Thread(target=serve, args=(new, i), name=f"minigrad_{i}", daemon=True)
         try:

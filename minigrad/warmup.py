@@ -5,6 +5,7 @@ checks that each kernel is then compiled for float32 and for float64.
 """
 
 import contextlib
+import math
 import os
 import time
 from collections.abc import Callable
@@ -14,10 +15,11 @@ from typing import Any
 import numba
 import numpy as np
 
-from . import Tensor, compile, nn, no_grad, optim, permute_dims, tensor
+from . import Tensor, compile, matmul, nn, no_grad, optim, permute_dims, tensor
 from . import functional as F
 from .kernels.jit.cache_files import directories
 from .kernels.jit.decorators import KERNELS
+from .kernels.product import PANEL, WIDTH
 from .kernels.threading.pool import THREADED
 from .types import Array, Shape
 
@@ -83,6 +85,12 @@ def _large_arrays(dtype: str) -> None:
         optim.SGD([x], lr=0.01, momentum=momentum).step()
 
 
+def _products(dtype: str) -> None:
+    """Compute a product of medium size and one that threads share."""
+    for n in (WIDTH, math.ceil((2 * PANEL) ** (1 / 3))):
+        matmul(_floats(dtype, 2 * n, n), _floats(dtype, n, 2 * n))
+
+
 def _losses(dtype: str) -> None:
     logits, target = _floats(dtype, N, CLASSES), abs(_floats(dtype, N, CLASSES))
     losses: list[Loss] = [
@@ -134,6 +142,7 @@ WORKLOADS = {
     "training a classifier": _classifier,
     "batch normalisation": _batch_norm,
     "large arrays": _large_arrays,
+    "products": _products,
     "losses": _losses,
     "other layers": _other_layers,
     "a compiled step": _compiled,

@@ -3,8 +3,8 @@
 import gc
 import os
 
-# Set before NumPy is imported. Compiled steps call SciPy's BLAS and eager steps NumPy's; with
-# several threads, these divide products differently, and some bits differ.
+# Set before NumPy is imported. The threads of BLAS, which the tests' own products in NumPy and
+# PyTorch would use, wait by spinning; minigrad does not use them.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from collections import Counter

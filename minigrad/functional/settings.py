@@ -16,8 +16,11 @@ def set_num_threads(n: int) -> None:
 
     Results do not depend on n. The default is NUMBA_NUM_THREADS or, if that is not set, the number
     of cores that the process may use. The largest n is 64, or the number of cores if that is
-    larger; n is cut to it. Matrix products use BLAS's own threads (OPENBLAS_NUM_THREADS). Errors:
-    ArgumentError.
+    larger; n is cut to it. Errors: ArgumentError.
+
+    Products of matrices count as well: while minigrad computes one, OpenBLAS uses a single thread,
+    and has its own number of threads back afterwards. Another BLAS, such as MKL, Accelerate or
+    BLIS, keeps its own threads, on which results may then depend; `mg.show_config()` tells.
     """
     pool.set_num_threads(integer("set_num_threads", "n", n, 1))
 

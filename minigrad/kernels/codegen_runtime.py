@@ -8,11 +8,13 @@ import math
 import numba
 import numba.core.cgutils
 import numpy as np
+from numba.extending import overload
 
 from ..types import Array, Number, Shape
 from . import indexing, linear, memory, reductions, softmax
+from . import product as products
 from .batchnorm import planes, rows, small_rows
-from .jit.decorators import F, device_function, external, kernel
+from .jit.decorators import F, device_function, external
 from .jit.numba_types import (
     Builder,
     Context,
@@ -26,6 +28,7 @@ from .jit.numba_types import (
     Values,
 )
 from .memory import in_code
+from .threading.blas import Limit
 from .threading.parallel_for import Pool
 from .threading.pool import THREADED
 
@@ -90,9 +93,34 @@ def _permuted(a: Array, axes: Shape) -> Array:
     return a.transpose(axes)
 
 
-def _dot(a: Array, b: Array, out: Array) -> None:
-    """Set out to a @ b, computed by BLAS."""
-    np.dot(a, b, out)
+def _oriented(a: Array) -> tuple[Array, int]:
+    """Return a matrix and 0, or its transpose and 1, whichever is in C order; it may be a copy."""
+    return (a.T, 1) if a.flags.f_contiguous else (np.ascontiguousarray(a), 0)
+
+
+# Numba compiles the function that this returns for a type of arrays.
+overload(_oriented)(
+    lambda a: {
+        "C": lambda a: (a, 0),
+        "F": lambda a: (a.T, 1),
+        "A": lambda a: (np.ascontiguousarray(a), 0),
+    }[a.layout]
+)
+
+
+def _dot(a: Array, b: Array, out: Array, blas: Limit) -> None:
+    """Set out to a @ b."""
+    (x, x_way), (y, y_way) = _oriented(a), _oriented(b)
+    if a.shape[1] == 0:
+        out[...] = 0
+    elif out.size > 0:
+        product(x, y, x_way, y_way, out, blas)
+
+
+def _large_dot(a: Array, b: Array, out: Array, blas: Limit, pool: Pool) -> None:
+    """Compute `_dot` in panels that the pool shares, for sizes that are not 0."""
+    (x, x_way), (y, y_way) = _oriented(a), _oriented(b)
+    large_product(x, y, x_way, y_way, out, blas, pool)
 
 
 def _copy(source: Array, target: Array) -> None:
@@ -119,7 +147,9 @@ def _gather(source: Array, rows: Array, target: Array) -> None:
 array, address = memory.array, memory.address
 table, permuted = in_code(_elements, _table), in_code(_moved, _permuted)
 copy, gather = device_function(_copy, bare=False), device_function(_gather, bare=False)
-dot = external(kernel(_dot, allocates=True))
+product, large_product = external(products.product), external(products.large_product)
+dot = device_function(_dot, bare=False, allocates=True)
+large_dot = device_function(_large_dot, bare=False, allocates=True)
 
 # --- threads ------------------------------------------------------------------------------------
 
@@ -299,3 +329,5 @@ to_uint16, to_uint8 = map(_element, (_to_uint16, _to_uint8))
 
 # The names that generated code may import: those defined here, without an underscore.
 OFFERED = {name for name in globals() if name[0] != "_"} - _OWN
+# Those that call BLAS.
+PRODUCTS = {"dot", "large_dot"}

@@ -7,7 +7,8 @@ import numpy as np
 
 from ..errors import ShapeError
 from ..kernels import linear as kernels
-from ..kernels.allocator import SMALL, empty
+from ..kernels.allocator import empty
+from ..kernels.product import dot, is_alone
 from ..types import Array
 from .builder import Builder, Value
 from .primitive import Operand, Primitive, primitive
@@ -18,9 +19,25 @@ from .shapes import reshape, transpose, unsqueeze
 @np.errstate(all="ignore")  # BLAS computes past the ends of rows, so flags there mean nothing
 def _matmul_forward(a: Array, b: Array) -> Operand:
     try:
-        return np.matmul(a, b)
+        if a.ndim == b.ndim == 2:
+            return dot(a, b)
+        m, n = a.shape[-2] if a.ndim > 1 else 1, b.shape[-1] if b.ndim > 1 else 1
+        return np.matmul(a, b) if is_alone(m, n, a.shape[-1]) else _stacked(a, b)
     except ValueError as error:
         raise ShapeError(_why_no_product(np.shape(a), np.shape(b))) from error
+
+
+def _stacked(a: Array, b: Array) -> Array:
+    """Return a @ b, matrix by matrix; a vector a counts as one row, a vector b as one column."""
+    left, right = np.atleast_2d(a), b[:, None] if b.ndim == 1 else b
+    outer = np.broadcast_shapes(left.shape[:-2], right.shape[:-2])
+    y = empty((*outer, left.shape[-2], right.shape[-1]), np.result_type(a, b))
+    left = np.broadcast_to(left, (*outer, *left.shape[-2:]))
+    right = np.broadcast_to(right, (*outer, *right.shape[-2:]))
+    for i in np.ndindex(outer):
+        dot(left[i], right[i], y[i])
+    y = y[..., 0, :] if a.ndim == 1 else y
+    return y[..., 0] if b.ndim == 1 else y
 
 
 def _why_no_product(a: tuple[int, ...], b: tuple[int, ...]) -> str:
@@ -122,21 +139,13 @@ def _linear_forward(x: Array, w: Array, b: Array | None) -> Array:
         raise ShapeError(
             f"linear: bias {b.shape} does not fit weight {w.shape}; expected {w.shape[:1]}"
         )
-    y = _dot(_rows(x), w.T)
+    y = dot(_rows(x), w.T)
     if b is not None:
         if y.dtype == b.dtype and y.dtype.kind == "f" and b.flags.carray:
             kernels.add_bias(y, b)
         else:
             y = y + b
     return y if x.ndim == 2 else y.reshape(*x.shape[:-1], w.shape[0])
-
-
-def _dot(a: Array, b: Array) -> Array:
-    """Return a @ b for two matrices; a large result lies in memory that the allocator reuses."""
-    size = len(a) * b.shape[1]
-    if size < SMALL or a.dtype is not b.dtype or a.dtype.kind != "f":
-        return np.dot(a, b)  # type: ignore[no-any-return]
-    return np.dot(a, b, out=empty((len(a), b.shape[1]), a.dtype))
 
 
 def _rows(x: Operand) -> Operand:
@@ -148,10 +157,10 @@ def _linear_grad_forward(
     g: Array, x: Array, w: Array, wanted: tuple[bool, bool, bool]
 ) -> tuple[Operand, ...]:
     rows = _rows(g)
-    dx = _dot(rows, w) if wanted[0] else None
+    dx = dot(rows, w) if wanted[0] else None
     if dx is not None and x.ndim != 2:
         dx = dx.reshape(x.shape)
-    dw = _dot(rows.T, _rows(x)) if wanted[1] else None
+    dw = dot(rows.T, _rows(x)) if wanted[1] else None
     return dx, dw, sum_of_rows(rows) if wanted[2] else None
 
 

@@ -183,7 +183,7 @@ def test_faults_of_machine_code_are_told(monkeypatch):
 
     def broken(module, name, bare=False):
         right = function(module, name, bare)
-        return lambda *given: right(*given[:-2], given[-2] * 1.5, given[-1])  # the numbers
+        return lambda *given: right(*given[:-3], given[-3] * 1.5, *given[-2:])  # the numbers
 
     step = mg.compile(lambda x: (x * 2.0).tanh(), check=1)
     monkeypatch.setattr(backend, "function", broken)

@@ -22,7 +22,7 @@ import minigrad.warmup  # noqa: F401  imports every kernel
 from minigrad.kernels import codegen_runtime
 from minigrad.kernels.batchnorm import entry_points
 from minigrad.kernels.jit.decorators import KERNELS
-from minigrad.kernels.threading import parallel_for, pool
+from minigrad.kernels.threading import blas, parallel_for, pool
 
 Array = Any
 Run = Callable[[Callable[..., Any]], list[Array]]  # from a kernel to what it leaves
@@ -133,6 +133,17 @@ def add_bias(dtype: Any) -> Run:
     return run
 
 
+def product(dtype: Any, m: int, inner: int, n: int, *threads: Any) -> Run:
+    a, b = normal(dtype, inner, m), normal(dtype, inner, n)
+
+    def run(kernel: Callable[..., Any]) -> list[Array]:
+        out = np.full((m, n), np.nan, dtype)
+        kernel(a, b, 1, 0, out, blas.NO_LIMIT, *threads)
+        return [out]
+
+    return run
+
+
 def softmax(dtype: Any) -> Array:
     e = np.exp(normal(dtype, 70, 10))
     return e / e.sum(1, keepdims=True)
@@ -169,7 +180,10 @@ ALONE: dict[str, Callable[[Any], Run]] = {
     "relu._relu": lambda t: into((30, 17), normal(t, 30, 17)),
     "relu._gate": lambda t: into((30, 17), normal(t, 30, 17), normal(t, 17, 30).T.copy()),
     "linear._add_bias": add_bias,
-    "codegen_runtime._dot": lambda t: into((30, 7), normal(t, 30, 17), normal(t, 17, 7)),
+    "product._product": lambda t: product(t, 70, 17, 130),
+    "product._product column": lambda t: product(t, 70, 17, 1),
+    "product._product row": lambda t: product(t, 1, 17, 70),
+    "product._large_product": lambda t: product(t, 70, 17, 130, parallel_for.SERIAL),
     "softmax._cross_entropy": lambda t: into(70, 3 * normal(t, 70, 10), softmax(t)),
     "softmax._cross_entropy_grad": lambda t: into(
         (70, 10), normal(t, 70), 3 * normal(t, 70, 10), softmax(t), 7.0
@@ -249,7 +263,7 @@ def test_generated_code_may_run_as_python() -> None:
 def as_python() -> Iterator[None]:
     """Replace the functions that kernels call by their Python code."""
     with pytest.MonkeyPatch.context() as patch:
-        for file in (*BATCH_NORM, "inplace", "memory", "reductions"):
+        for file in (*BATCH_NORM, "inplace", "memory", "reductions", "product"):
             module = sys.modules[f"minigrad.kernels.{file}"]
             for name, value in list(vars(module).items()):
                 python = getattr(value, "py_func", getattr(value, "in_python", value))

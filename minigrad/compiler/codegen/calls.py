@@ -13,6 +13,7 @@ import numpy as np
 
 from ...kernels.batchnorm.entry_points import kind
 from ...kernels.jit.decorators import name_of
+from ...kernels.product import LARGEST, panels
 from ...kernels.reductions import is_one_block
 from ...ops import BUILTIN
 from ...ops.inplace import COPY, Update
@@ -23,22 +24,44 @@ from .indexing import MOVES, Lines, Name, flat
 # --- products -----------------------------------------------------------------------------------
 
 
+def _product(a: str, b: str, y: str, m: int, n: int, inner: int) -> str:
+    """Return the line that sets y to a @ b, for the sizes (m, inner) and (inner, n)."""
+    if panels(m, n, inner) > 1:
+        return f"large_dot({a}, {b}, {y}, blas, pool)"
+    return f"dot({a}, {b}, {y}, blas)"
+
+
+def _is_product(*values: Value) -> bool:
+    """Return whether `dot` takes these factors: their dtype is one float, and no size is too large.
+
+    values: the factors, and others whose dtype must be the same.
+    """
+    dtype = values[0].dtype
+    sizes = [size for v in values for size in v.shape]
+    return (
+        dtype.kind == "f"
+        and all(v.dtype == dtype for v in values)
+        and max(sizes, default=0) <= LARGEST
+    )
+
+
 def _linear(op: Operation, name: Name) -> Lines:
     x, w, b = op.inputs
-    if len({v.dtype for v in op.reads}) > 1 or x.dtype.kind != "f" or len(x.shape) != 2:
+    if not _is_product(*op.reads) or len(x.shape) != 2:
         return None
     y = name(op.outputs[0])
-    lines = [f"dot({name(x)}, {name(w)}.T, {y})"]
+    lines = [_product(name(x), f"{name(w)}.T", y, x.shape[0], w.shape[0], x.shape[1])]
     return lines if b is None else [*lines, f"add_bias({y}, {name(b)})"]
 
 
 def _linear_grad(op: Operation, name: Name) -> Lines:
     g, x, w = op.inputs
-    if len({v.dtype for v in op.reads}) > 1 or len(x.shape) != 2:
+    if not _is_product(*op.reads) or len(x.shape) != 2:
         return None
     dx, dw, db = op.outputs
-    lines = [] if dx is None else [f"dot({name(g)}, {name(w)}, {name(dx)})"]
-    lines += [] if dw is None else [f"dot({name(g)}.T, {name(x)}, {name(dw)})"]
+    (m, n), inner = g.shape, x.shape[1]
+    lines = [] if dx is None else [_product(name(g), name(w), name(dx), m, inner, n)]
+    lines += [] if dw is None else [_product(f"{name(g)}.T", name(x), name(dw), n, inner, m)]
     if db is not None and is_one_block(g.shape[0], g.dtype):
         return [*lines, f"sum_few_rows({name(g)}, {name(db)})"]
     return lines + ([] if db is None else [f"sum_rows({name(g)}, 1, {name(db)})"])
@@ -47,12 +70,13 @@ def _linear_grad(op: Operation, name: Name) -> Lines:
 def _matmul(op: Operation, name: Name) -> Lines:
     a, b = op.inputs
     ndim, y = len(a.shape), op.makes[0]
-    if a.dtype != b.dtype or a.dtype.kind != "f" or len(b.shape) != ndim:
+    if not _is_product(a, b) or len(b.shape) != ndim:
         return None
+    sizes = a.shape[-2], b.shape[-1], a.shape[-1]
     if ndim == 2:
-        return [f"dot({name(a)}, {name(b)}, {name(y)})"]
-    pair = f"{name(a)}[k], {name(b)}[k], {name(y)}[k]"
-    return [f"for k in range({name(y)}.shape[0]):", f"    dot({pair})"] if ndim == 3 else None
+        return [_product(name(a), name(b), name(y), *sizes)]
+    line = _product(f"{name(a)}[k]", f"{name(b)}[k]", f"{name(y)}[k]", *sizes)
+    return [f"for k in range({name(y)}.shape[0]):", f"    {line}"] if ndim == 3 else None
 
 
 # --- normalisation and losses -------------------------------------------------------------------

@@ -20,7 +20,7 @@ from .loops import loop_nest, remark, type_name
 if TYPE_CHECKING:
     from .module import Emitter
 
-TABLES = ("places", "sizes", "numbers", "pool")
+TABLES = ("places", "sizes", "numbers", "pool", "blas")
 
 
 @dataclass

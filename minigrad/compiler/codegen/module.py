@@ -1,11 +1,12 @@
 """The emitter turns a program into the source of Python functions that Numba compiles.
 
-A function gets the user's arguments, three tables, and the `pool` of threads for large arrays. The
-tables are `places` (the addresses of all other memory), `sizes` (of arrays and loops) and
-`numbers`. The source contains no size, and no number that may depend on a size, so the same code
-serves another batch size with other tables. An operation without generated code runs in NumPy, by
-its forward, between two functions. A short program is written out line by line (function.py); a
-long one is a loop over a table of groups (rolled.py).
+A function gets the user's arguments, three tables, the `pool` of threads for large arrays, and the
+limit of `blas` to one thread. The tables are `places` (the addresses of all other memory), `sizes`
+(of arrays and loops) and `numbers`. The source contains no size, and no number that may depend on a
+size, so the same code serves another batch size with other tables, except that a product which
+threads share has another line than a smaller one. An operation without generated code runs in
+NumPy, by its forward, between two functions. A short program is written out line by line
+(function.py); a long one is a loop over a table of groups (rolled.py).
 """
 
 import builtins
@@ -179,12 +180,11 @@ class Emitter:
         result, place = self.identifier(results[0]), self._place[results[0]]
         rows, values, turn, status = map(self.fresh_name, ("rows", "values", "turn", "status"))
         lines = [
-            f"def epoch({', '.join([*whole_of.values(), *given])}, {rows}, places, sizes, numbers, "
-            f"pool, {values}):",
+            f"def epoch({', '.join([*whole_of.values(), *given, rows, *TABLES, values])}):",
             f"    {result} = array(places[{place}], (), {results[0].dtype.name})",
             f"    for {turn} in range({values}.size):",
             *(f"        gather({whole_of[v]}, {rows}[{turn}], {v})" for v in given),
-            f"        {status} = step({', '.join([*given, 'places', 'sizes', 'numbers', 'pool'])})",
+            f"        {status} = step({', '.join([*given, *TABLES])})",
             f"        if {status} >= 0:",
             f"            return {turn}, {status}",
             f"        {values}[{turn}] = {result}[()]",

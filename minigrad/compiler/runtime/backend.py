@@ -15,7 +15,6 @@ from weakref import WeakKeyDictionary, WeakValueDictionary, finalize
 
 import numba
 
-from ...kernels.jit.blas import load_blas
 from ...kernels.jit.cache_files import write_generated
 from ...kernels.jit.decorators import external, kernel
 from ...kernels.jit.external_calls import free_module
@@ -72,8 +71,6 @@ def prepare(function: Dispatcher, arguments: Sequence[object]) -> tuple[str, flo
     """Compile a function for these arguments, or load it; return what was done, and the seconds."""
     if not hasattr(function, "compile"):  # a Python function, under NUMBA_DISABLE_JIT
         return "run as Python", 0.0
-    if "dot" in function.py_func.__globals__:
-        load_blas()
     began, loaded = time.perf_counter(), sum(function.stats.cache_hits.values())
     known = len(function.signatures)
     function.compile(tuple(_typeof(a) for a in arguments))

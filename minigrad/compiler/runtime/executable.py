@@ -12,7 +12,9 @@ from ...engine.tape import bindings
 from ...engine.tensor import Tensor, change, mark_owners
 from ...engine.tracer import Fetch
 from ...errors import MinigradError, TraceError
+from ...kernels.codegen_runtime import PRODUCTS
 from ...kernels.jit.numba_types import Dispatcher
+from ...kernels.threading.blas import NO_LIMIT, blas_limit
 from ...kernels.threading.pool import current_pool
 from ...ops.inplace import Update
 from ...ops.primitive import Operand
@@ -95,6 +97,8 @@ class Executable:
         self._numbers = np.array(list(map(plain, self.emitted.numbers)), np.float64)
         changed = [self._owners[v] for v in self._changed if v in self._owners]
         self._changed_owners = [x if x._base is None else x._base for x in changed]
+        has_products = not PRODUCTS.isdisjoint(vars(self.module))
+        self._blas = blas_limit() if has_products else NO_LIMIT  # the former loads BLAS
         self._bind()
         self.compile_seconds = time.perf_counter() - began
 
@@ -295,7 +299,7 @@ class Executable:
 
     def _tables(self) -> tuple[Array, ...]:
         """Return the arguments of generated functions that follow the user's arguments."""
-        return self.memory.places, self._sizes, self._numbers, current_pool()
+        return self.memory.places, self._sizes, self._numbers, current_pool(), self._blas
 
     def _order(self, code: Code) -> list[int]:
         """Return the positions of the arguments that a function takes."""
@@ -311,7 +315,8 @@ class Executable:
             given = [arguments[i] for i in order]
             if step.name not in self.built:
                 self._prepare(step.name, compiled, (*given, *self._tables()))
-            status = compiled(*given, places, self._sizes, self._numbers, current_pool())
+            pool, blas = current_pool(), self._blas
+            status = compiled(*given, places, self._sizes, self._numbers, pool, blas)
             if status >= 0:
                 self._refuse(status, arguments)
 

@@ -25,6 +25,7 @@ from .engine.tensor import Tensor as Tensor
 from .engine.tensor import tensor as tensor
 from .functional import array_functions as _array_functions
 from .functional.array_functions import *
+from .functional.config import show_config as show_config
 from .functional.custom import primitive as primitive
 from .functional.settings import get_num_threads as get_num_threads
 from .functional.settings import manual_seed as manual_seed
@@ -40,7 +41,7 @@ else:  # type checkers take the imports above, which say `as`, and all of array_
             *(name for name in vars(_array_functions) if name[0] != "_"),
             *("Tensor", "tensor", "grad", "no_grad", "enable_grad", "is_grad_enabled"),
             *("get_num_threads", "set_num_threads", "manual_seed"),
-            *("compile", "explain", "gradcheck", "primitive"),
+            *("compile", "explain", "gradcheck", "primitive", "show_config"),
             *("data", "errors", "functional", "nn", "optim"),
         ]
     )

@@ -3,7 +3,8 @@
 Names, arguments and defaults are PyTorch's, but an axis is called `axis`, not `dim`. Error messages
 name the function, what it got and what it expected. Read activations.py, layers.py, losses.py and
 batchnorm.py. `minigrad` itself exports what the other files define: array_functions.py (mg.exp and
-the like), custom.py (mg.primitive) and settings.py (mg.manual_seed, mg.set_num_threads).
+the like), custom.py (mg.primitive), settings.py (mg.manual_seed, mg.set_num_threads) and config.py
+(mg.show_config).
 """
 
 from .activations import (

@@ -111,10 +111,7 @@ overload(_oriented)(
 def _dot(a: Array, b: Array, out: Array, blas: Limit) -> None:
     """Set out to a @ b."""
     (x, x_way), (y, y_way) = _oriented(a), _oriented(b)
-    if a.shape[1] == 0:
-        out[...] = 0
-    elif out.size > 0:
-        product(x, y, x_way, y_way, out, blas)
+    product(x, y, x_way, y_way, out, blas)
 
 
 def _large_dot(a: Array, b: Array, out: Array, blas: Limit, pool: Pool) -> None:

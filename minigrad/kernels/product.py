@@ -275,6 +275,11 @@ def _product(a: Array, b: Array, a_way: int, b_way: int, out: Array, limit: Limi
     All are matrices in C order.
     """
     (m, n), inner = out.shape, a.shape[1 - a_way]
+    if m * n * inner == 0:
+        for i in range(m):
+            for j in range(n):
+                out[i, j] = 0
+        return
     is_limited = not alone(m, n, inner)
     if is_limited:
         enter(limit)
@@ -287,7 +292,7 @@ def _product(a: Array, b: Array, a_way: int, b_way: int, out: Array, limit: Limi
 def _large_product(
     a: Array, b: Array, a_way: int, b_way: int, out: Array, limit: Limit, pool: Pool
 ) -> None:
-    """Compute `_product` in panels that the pool shares."""
+    """Compute `_product` in panels that the pool shares, for sizes that are not 0."""
     (m, n), inner = out.shape, a.shape[1 - a_way]
     longer, parts = max(m, n), panels_of(m, n, inner) if limit[SET] != 0 else 1
     width = (longer + parts * GRAIN - 1) // (parts * GRAIN) * GRAIN

@@ -326,5 +326,5 @@ to_uint16, to_uint8 = map(_element, (_to_uint16, _to_uint8))
 
 # The names that generated code may import: those defined here, without an underscore.
 OFFERED = {name for name in globals() if name[0] != "_"} - _OWN
-# Those that call BLAS.
-PRODUCTS = {"dot", "large_dot"}
+# Those that call BLAS, and the one among them that uses the pool.
+PRODUCTS, LARGE_PRODUCT = {"dot", "large_dot"}, "large_dot"

@@ -403,14 +403,14 @@ def test_a_call_within_a_call_shares_no_memory(monkeypatch):
     compiled = mg.compile(lambda x: x * 2.0 + 1.0)
     large, other = np.ones((200, 200)), np.zeros((200, 200))
     compiled(large)
-    within, current_pool = [], executable.current_pool
+    within, pool_for = [], executable.pool_for
 
-    def interrupted():  # where a call asks for the pool, just before generated code runs
+    def interrupted(size):  # where a call asks for the pool, just before generated code runs
         monkeypatch.undo()
         within.append(compiled(other))
-        return current_pool()
+        return pool_for(size)
 
-    monkeypatch.setattr(executable, "current_pool", interrupted)
+    monkeypatch.setattr(executable, "pool_for", interrupted)
     found = compiled(large)
     np.testing.assert_array_equal(found.data, 3.0)
     np.testing.assert_array_equal(within[0].data, 1.0)

@@ -297,7 +297,7 @@ def test_an_exception_between_two_parts_changes_nothing(
     for k in range(parts):
         with monkeypatch.context() as patch:
             turns = itertools.count()
-            for name in ("current_pool", "results_of"):  # one is called for each part
+            for name in ("pool_for", "results_of"):  # one is called for each part
                 patch.setattr(executable, name, failing(getattr(executable, name), turns, k, fault))
             with pytest.raises(fault):
                 compiled(*data[2])

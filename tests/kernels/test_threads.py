@@ -263,3 +263,15 @@ def test_an_interrupt_while_workers_are_started_leaves_none_behind(monkeypatch):
     while any(t.name.startswith("minigrad_") for t in threading.enumerate()):
         assert time.monotonic() < until
         time.sleep(0.01)
+
+
+@compiled
+def test_compiled_steps_start_threads_for_large_arrays_only(monkeypatch):
+    def start():
+        raise RuntimeError("threads")
+
+    double = mg.compile(lambda x: mg.sigmoid(x) * 2)
+    monkeypatch.setattr(pool, "current_pool", start)
+    assert (double(np.zeros(8)).data == 1).all()
+    with pytest.raises(RuntimeError, match="threads"):
+        double(np.zeros(pool.THREADED))

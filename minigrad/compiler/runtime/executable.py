@@ -1,5 +1,6 @@
 """An executable is one compiled trace, with memory for arguments of given shapes."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,10 +13,10 @@ from ...engine.tape import bindings
 from ...engine.tensor import Tensor, change, mark_owners
 from ...engine.tracer import Fetch
 from ...errors import MinigradError, TraceError
-from ...kernels.codegen_runtime import PRODUCTS
+from ...kernels.codegen_runtime import LARGE_PRODUCT, PRODUCTS
 from ...kernels.jit.numba_types import Dispatcher
 from ...kernels.threading.blas import NO_LIMIT, blas_limit
-from ...kernels.threading.pool import current_pool
+from ...kernels.threading.pool import THREADED, pool_for
 from ...ops.inplace import Update
 from ...ops.primitive import Operand
 from ...optim.live_state import LiveNumbers, LiveState
@@ -97,6 +98,9 @@ class Executable:
         self._numbers = np.array(list(map(plain, self.emitted.numbers)), np.float64)
         changed = [self._owners[v] for v in self._changed if v in self._owners]
         self._changed_owners = [x if x._base is None else x._base for x in changed]
+        # The size of the largest array: if all are small, the threads of the pool need not start.
+        sizes = [math.prod(v.shape) for v in self.program.values()]
+        self._largest = THREADED if LARGE_PRODUCT in vars(self.module) else max(sizes, default=0)
         has_products = not PRODUCTS.isdisjoint(vars(self.module))
         self._blas = blas_limit() if has_products else NO_LIMIT  # the former loads BLAS
         self._bind()
@@ -299,7 +303,7 @@ class Executable:
 
     def _tables(self) -> tuple[Array, ...]:
         """Return the arguments of generated functions that follow the user's arguments."""
-        return self.memory.places, self._sizes, self._numbers, current_pool(), self._blas
+        return self.memory.places, self._sizes, self._numbers, pool_for(self._largest), self._blas
 
     def _order(self, code: Code) -> list[int]:
         """Return the positions of the arguments that a function takes."""
@@ -315,7 +319,7 @@ class Executable:
             given = [arguments[i] for i in order]
             if step.name not in self.built:
                 self._prepare(step.name, compiled, (*given, *self._tables()))
-            pool, blas = current_pool(), self._blas
+            pool, blas = pool_for(self._largest), self._blas
             status = compiled(*given, places, self._sizes, self._numbers, pool, blas)
             if status >= 0:
                 self._refuse(status, arguments)

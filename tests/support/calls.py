@@ -13,17 +13,17 @@ from minigrad.compiler.runtime import executable
 @contextlib.contextmanager
 def call_in_progress(compiled: Any, *arguments: Any) -> Iterator[None]:
     """Keep another thread in a call of a compiled function, which was traced, inside the block."""
-    inside, leave, current_pool = threading.Event(), threading.Event(), executable.current_pool
+    inside, leave, pool_for = threading.Event(), threading.Event(), executable.pool_for
     caller = threading.Thread(target=compiled, args=arguments)
 
-    def wait() -> Any:  # a call asks for the pool just before it runs generated code
+    def wait(elements: int) -> Any:  # a call asks for the pool just before it runs generated code
         if threading.current_thread() is caller:
             inside.set()
             leave.wait(30)
-        return current_pool()
+        return pool_for(elements)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(executable, "current_pool", wait)
+        patch.setattr(executable, "pool_for", wait)
         caller.start()
         try:
             assert inside.wait(30)

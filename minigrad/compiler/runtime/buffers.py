@@ -10,6 +10,7 @@ import math
 import threading
 from collections.abc import Iterable, Sequence
 from sys import getrefcount
+from typing import Any
 from weakref import ref
 
 import numpy as np
@@ -94,6 +95,8 @@ class Memory:
         self._written = {v for op in program.operations for v in op.changes}
         self._outer: dict[Value, Array] = {}  # the user's arrays
         self._arrays: dict[Value, Array] = {}
+        # The number of the Lent in use for each list of Values; a Lent itself would count as used.
+        self._lent: dict[int, int] = {}
         # The user's arrays that generated code cannot take as they are, and their copies.
         self._copies: list[tuple[Value, Array, Array]] = []
         self.places = np.zeros(len(emitted.places), np.int64)
@@ -157,13 +160,17 @@ class Memory:
         self._note_owners()
         return True
 
-    def lend(self, values: Sequence[Value], lent: "Lent") -> None:
-        """Use these arrays for these Values from now on."""
+    def lend(self, values: list[Value], lent: "Lent") -> None:
+        """Use these arrays for these Values from now on; values: the same list in each call."""
+        if self._lent.get(id(values)) == lent.number:
+            return
+        self._lent[id(values)] = 0  # an interrupt may leave only some of them in use
         for v, a, address in zip(values, lent.arrays, lent.addresses, strict=True):
             if v in self._place_of:  # otherwise generated code does not use it
                 self.places[self._place_of[v]] = address
             if v in self.shown:
                 self._arrays[v] = a
+        self._lent[id(values)] = lent.number
 
     def begin(self) -> None:
         """Prepare a call: make arrays for large results, and copy what generated code cannot read.
@@ -323,17 +330,18 @@ class Lent:
 
     def __init__(self, values: list[Value]) -> None:
         self.number, self.values = next(_numbers), values
-        self.arrays = [empty(v.shape, v.dtype) for v in values]
+        self.arrays: list[Any] = [empty(v.shape, v.dtype) for v in values]
         self.addresses = [_address(a) for a in self.arrays]
 
     def renew(self) -> None:
         """Replace those arrays that something else refers to."""
         for i, count in enumerate(map(getrefcount, self.arrays)):
             if count != FREE:
-                v = self.values[i]
+                fresh = empty(self.values[i].shape, self.values[i].dtype)
                 self.number = next(_numbers)
-                self.arrays[i] = empty(v.shape, v.dtype)
-                self.addresses[i] = _address(self.arrays[i])
+                self.arrays[i] = None  # not free, if an interrupt comes before the end
+                self.addresses[i] = _address(fresh)
+                self.arrays[i] = fresh
 
 
 def _address(a: Array) -> int:

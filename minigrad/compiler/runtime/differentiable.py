@@ -121,7 +121,6 @@ class Differentiable(Executable):
         self.memory.shown.update(map(self.emitted.views.root, self.program.results))
         self.replayable = self._replay.lost is None
         self._title, self._workspace, self._derivative = title, workspace, derivative
-        self._held = 0
         self._fill_inputs(trace, given)
 
     def _fill_inputs(self, trace: Trace, given: Sequence[int]) -> None:
@@ -182,9 +181,7 @@ class Differentiable(Executable):
     def _save(self) -> Lent:
         """Let the next call save results in unused arrays, and return these."""
         saved = self._workspace.unused(self.program.lent)
-        if saved.number != self._held:  # no reference, which would count as a use
-            self._held = saved.number
-            self.memory.lend(self.program.lent, saved)
+        self.memory.lend(self.program.lent, saved)
         return saved
 
     def pull(self, call: Call, parts: Sequence[Operand]) -> list[Operand]:
@@ -260,7 +257,6 @@ class Pullback(Executable):
         self._fresh = [(i, at.pop(v)) for i, v in pairs if v in at]
         fresh = {i for i, _ in self._fresh}
         self._others = [(i, k) for k, (i, _) in enumerate(pairs) if i not in fresh]
-        self._held = self._held_gradients = 0
         self._workspace, self._kind = workspace, workspace.kind(self._made)
         self._given = given
         # Whether a call is one function, without anything to do before and after.
@@ -274,14 +270,9 @@ class Pullback(Executable):
         """
         if not (self._live.unchanged() or self.guards_hold()):
             return None
-        saved = call.saved
-        if saved.number != self._held:
-            self._held = saved.number
-            self.memory.lend(self._saved, saved)
+        self.memory.lend(self._saved, call.saved)
         gradients = self._workspace.gradients(self._kind, self._made)
-        if gradients.number != self._held_gradients:
-            self._held_gradients = gradients.number
-            self.memory.lend(self._made, gradients)
+        self.memory.lend(self._made, gradients)
         arguments = [
             g if type(g) is np.ndarray and g.flags.carray else _whole(g, v)
             for g, v in zip(parts, self._cotangents, strict=True)

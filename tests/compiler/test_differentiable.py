@@ -573,6 +573,22 @@ def test_arrays_of_states_may_be_replaced():
         loss.backward()
 
 
+@pytest.mark.parametrize("change_again", [False, True])
+def test_arrays_may_be_replaced_before_the_first_backward(change_again):
+    """The backward is compiled when it first runs; it uses the arrays of that time."""
+    w = leaf(np.ones(3))
+    f = mg.compile(lambda x: x * w * w)
+    f(leaf())
+    w.data = np.full(3, 2.0)
+    x = leaf()
+    if change_again:
+        f(x).sum().backward()
+        x.grad = None
+        change(w)
+    f(x).sum().backward()
+    np.testing.assert_array_equal(x.grad.data, np.full(X.shape, 16.0 if change_again else 4.0))
+
+
 def test_large_results_and_what_is_saved_are_apart():
     """Large results, which are handed over, keep their elements during later calls."""
     w = leaf(np.ones((200, 300), np.float32))

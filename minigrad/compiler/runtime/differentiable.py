@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ...engine.tape import Record, grad_mode
+from ...engine.tape import Record, bindings, grad_mode
 from ...engine.tensor import TENSORS, Tensor
 from ...engine.tracer import refuse_in_trace
 from ...errors import GradError
@@ -262,6 +262,7 @@ class Pullback(Executable):
         # Whether a call is one function, without anything to do before and after.
         alone = [type(step) for step in self.emitted.steps] == [Code]
         self._bare = alone and not (self._draws or self._others)
+        bindings[0] = object()  # the first call looks up all states, which may have changed by now
 
     def pull(self, call: Call, parts: Sequence[Operand]) -> list[Operand] | None:
         """Return the gradients, or None if the arrays of states do not fit any more.

@@ -77,7 +77,8 @@ class Primitive:
     name: a unique name, which errors, the tape and generated code use.
     doc: a short description of the result; the default is the formula.
     forward: `forward(*arrays, **attributes) -> array`, a pure function of NumPy arrays (scalars
-        arrive as Python numbers, absent operands as None).
+        arrive as Python numbers, absent operands as None). An underscore at the beginning of a
+        parameter's name promises that it does not read that input, which may be None.
     vjp: the vector-Jacobian products, written with operators and primitives: they run on arrays,
         and on Tensors where the backward pass is to be recorded. Either a tuple with one rule for
         each input (None where there is no gradient), `rule(g, y, *inputs, **attributes)`, which
@@ -169,6 +170,11 @@ class Primitive:
         names = [_code(rule).co_varnames[1] for rule in self._rules_for(wrt)]
         return any(not name.startswith("_") for name in names)
 
+    def forward_reads(self, i: int) -> bool:
+        """Return whether the forward reads input i; only a Python function can promise not to."""
+        is_python = hasattr(inspect.unwrap(self.forward), "__code__")
+        return not is_python or _reads(self.forward, i, first=0)
+
     def _rules_for(self, wrt: Sequence[int]) -> list[Rule]:
         rules = [self.vjp] if self.vjp is not None else [self.rules[j] for j in wrt]
         return [rule for rule in rules if rule is not None]
@@ -258,16 +264,19 @@ def _declaring(make: Callable[P, Primitive]) -> Callable[P, Primitive]:
 primitive = _declaring(Primitive)  # a decorated class, so that type checkers know the arguments
 
 
-def _code(rule: Rule) -> CodeType:
-    """Return the code object of a rule, without its decorators."""
-    code: CodeType = inspect.unwrap(rule).__code__
+def _code(function: Callable[..., Any]) -> CodeType:
+    """Return the code object of a function, without its decorators."""
+    code: CodeType = inspect.unwrap(function).__code__
     return code
 
 
-def _reads(rule: Rule, i: int) -> bool:
-    """Return whether a rule reads elements of input i, by the underscore convention."""
-    code = _code(rule)
-    names = code.co_varnames[2 : code.co_argcount]  # after g and y
+def _reads(function: Callable[..., Any], i: int, first: int = 2) -> bool:
+    """Return whether a function reads elements of input i, by the underscore convention.
+
+    first: the position of the first input among the parameters; in a rule, it follows g and y.
+    """
+    code = _code(function)
+    names = code.co_varnames[first : code.co_argcount]
     if i < len(names):
         return not names[i].startswith("_")
     rest = code.co_varnames[code.co_argcount + code.co_kwonlyargcount]  # *inputs

@@ -589,6 +589,20 @@ def test_arrays_may_be_replaced_before_the_first_backward(change_again):
     np.testing.assert_array_equal(x.grad.data, np.full(X.shape, 16.0 if change_again else 4.0))
 
 
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_backward_may_follow_an_update_of_statistics(fused):
+    """A call in evaluation mode has saved the statistics, which later calls may change."""
+    one, two, compiled = pair(fused=fused)
+    x = batches(1, dtype=np.float64)[0][0]
+    for model, forward in ((one, one), (two, compiled)):
+        model.eval()
+        y = forward(mg.tensor(x))
+        model.train()
+        forward(mg.tensor(2 * x))
+        y.sum().backward()
+    same_state(one, two)
+
+
 def test_large_results_and_what_is_saved_are_apart():
     """Large results, which are handed over, keep their elements during later calls."""
     w = leaf(np.ones((200, 300), np.float32))

@@ -4,6 +4,7 @@ The forward program saves what the backward program reads of its results.
 """
 
 from ... import ops
+from ...ops.inplace import Update
 from ..ir.may_alias import MayAlias
 from ..ir.program import Operation, Program, Value
 from ..tracing.derivative import Derivative
@@ -20,7 +21,7 @@ def partitioned(program: Program, derivative: Derivative) -> tuple[Program, Prog
     """
     assert derivative.gradients is not None
     gradients = [v for v in derivative.gradients if v is not None]
-    operations = dead(derivative.operations, gradients)
+    operations = dead(list(map(_without_unread, derivative.operations)), gradients)
     aliases = MayAlias(program.operations)
     maker = {v: operation for operation in program.operations for v in operation.makes}
     same, saved, copies, views = Same(), {}, [], set()
@@ -70,6 +71,15 @@ def partitioned(program: Program, derivative: Derivative) -> tuple[Program, Prog
         [saved[v] for v in needed],
     )
     return forward, backward
+
+
+def _without_unread(operation: Operation) -> Operation:
+    """Return the operation without the inputs that only its formula reads."""
+    what, inputs = operation.what, operation.inputs
+    if isinstance(what, Update):
+        return operation
+    kept = [x if what.forward_reads(i) else None for i, x in enumerate(inputs)]
+    return Operation(what, kept, operation.attributes, operation.outputs, operation.rule)
 
 
 def _is_free(operation: Operation, aliases: MayAlias) -> bool:

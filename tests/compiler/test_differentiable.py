@@ -589,6 +589,26 @@ def test_arrays_may_be_replaced_before_the_first_backward(change_again):
     np.testing.assert_array_equal(x.grad.data, np.full(X.shape, 16.0 if change_again else 4.0))
 
 
+def test_parameters_may_be_frozen_before_the_backward():
+    """The compiled backward runs, even where the function could not run again."""
+    w, v, count = leaf(np.ones(3)), leaf(np.ones(3)), mg.tensor(np.ones(3))
+
+    def scaled(x):
+        y = x * w * v * (count + 1.0)
+        with mg.no_grad():
+            count.copy_(count + 1.0)
+        return y
+
+    f = mg.compile(scaled)
+    for frozen in (False, True):
+        v.requires_grad, w.grad, v.grad = True, None, None
+        y = f(np.ones(3))
+        v.requires_grad = not frozen
+        y.sum().backward()
+        assert w.grad.data.tolist() == [3.0 if frozen else 2.0] * 3
+        assert (v.grad is None) == frozen
+
+
 @pytest.mark.parametrize("fused", [True, False])
 def test_a_backward_may_follow_an_update_of_statistics(fused):
     """A call in evaluation mode has saved the statistics, which later calls may change."""

@@ -291,6 +291,10 @@ class Pullback(Executable):
             found[i] = arrays[k]
         return found
 
+    def _same_leaves(self) -> bool:
+        """Return True, since the pass drops the gradient of a leaf that was frozen by now."""
+        return True
+
     def _run_bare(self, arguments: list[Array]) -> None:
         """Do what `compute` does for the only function."""
         if self.memory.settle():

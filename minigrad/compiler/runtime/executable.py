@@ -142,13 +142,17 @@ class Executable:
             found = [(v, fetch()) for fetch, _, v in self._fetches]
         except Exception:  # the state is gone
             return False
-        if any(x._requires_grad is not requires_grad for x, _, requires_grad, _ in self._tensors):
+        if not self._same_leaves():
             return False
         if not self.memory.replace([(v, x._data) for x, _, _, v in self._tensors] + found):
             return False
         self._note_states()
         self._live.accept(now)
         return True
+
+    def _same_leaves(self) -> bool:
+        """Return whether the states that require grad are those of the trace."""
+        return all(x._requires_grad is wanted for x, _, wanted, _ in self._tensors)
 
     def _renew_numbers(self) -> bool:
         """Use the numbers that the step's places and the optimizers have now, if they fit.

@@ -22,8 +22,10 @@ def _matmul_forward(a: Array, b: Array) -> Operand:
         if a.ndim == b.ndim == 2:
             return dot(a, b)
         m, n = a.shape[-2] if a.ndim > 1 else 1, b.shape[-1] if b.ndim > 1 else 1
-        return np.matmul(a, b) if is_alone(m, n, a.shape[-1]) else _stacked(a, b)
-    except ValueError as error:
+        if a.size * b.size == 0 or is_alone(m, n, a.shape[-1]):
+            return np.matmul(a, b)
+        return _stacked(a, b)
+    except (IndexError, ValueError) as error:  # the former for a scalar
         raise ShapeError(_why_no_product(np.shape(a), np.shape(b))) from error
 
 

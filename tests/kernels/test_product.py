@@ -124,6 +124,29 @@ def test_stacks_and_vectors():
         np.testing.assert_allclose(y, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
 
 
+@pytest.mark.parametrize(
+    ("a_shape", "b_shape", "why"),
+    [
+        ((), (), "a scalar has no matrix product"),
+        ((), (300, 300), "a scalar has no matrix product"),
+        ((300, 300), (), "a scalar has no matrix product"),
+        ((0, 300, 300), (200, 300), "inner sizes differ"),
+        ((300, 300), (0, 200, 300), "inner sizes differ"),
+        ((2, 300, 300), (2, 200, 300), "inner sizes differ"),
+        ((300, 300), (200,), "inner sizes differ"),
+        ((2, 300, 300), (3, 300, 300), "the batch dimensions do not broadcast"),
+    ],
+)
+def test_shapes_without_a_product(a_shape, b_shape, why):
+    a, b = np.ones(a_shape, np.float32), np.ones(b_shape, np.float32)
+    with pytest.raises(ShapeError, match=f"matmul: {why}"):
+        mg.matmul(a, b)
+
+
+def test_stacks_without_matrices():
+    assert mg.matmul(np.ones((2, 0, 300, 400)), np.ones((400, 200))).shape == (2, 0, 300, 200)
+
+
 def test_poison_stays_in_its_row_and_column():
     a, b = factors(64, 784, 256)
     a[3, 5] = np.nan

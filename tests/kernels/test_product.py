@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -380,6 +381,23 @@ def test_openblas_of_other_modules():
     assert blas.openblas_of("no.such.module") == {}
     assert blas.openblas_of("minigrad") == {}  # its file is no library
     assert blas.openblas_of("_ctypes") == {}  # which calls no BLAS
+
+
+def test_windows_finds_openblas_beside_its_package(monkeypatch, tmp_path):
+    extension = tmp_path / "some" / "linalg" / "extension.pyd"
+    module = SimpleNamespace(__file__=str(extension))
+    (tmp_path / "some.libs").mkdir()
+    (tmp_path / "some.libs" / "libscipy_openblas-1.dll").touch()
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setitem(sys.modules, "some.extension", module)
+    monkeypatch.setitem(sys.modules, "_alone", module)  # an extension that is in no package
+    tried = []
+    monkeypatch.setattr(blas, "_library", tried.append)
+    for name in ("some.extension", "_alone"):
+        assert blas.openblas_of(name) == {}
+    assert [path.name for path in tried] == [
+        *("extension.pyd", "libscipy_openblas-1.dll", "extension.pyd")
+    ]
 
 
 @compiled

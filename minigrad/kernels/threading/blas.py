@@ -97,8 +97,9 @@ def openblas_of(module: str) -> dict[str, Any]:
     paths = [] if path is None else [Path(path)]
     if paths and sys.platform == "win32":  # which does not look into the libraries of a library
         package = module.partition(".")[0]
-        home = next(folder for folder in paths[0].parents if folder.name == package)
-        paths += (home.parent / f"{package}.libs").glob("*openblas*.dll")
+        for folder in paths[0].parents:
+            if folder.name == package:
+                paths += (folder.parent / f"{package}.libs").glob("*openblas*.dll")
     for library in map(_library, paths):
         for prefix in PREFIXES:
             for suffix in SUFFIXES:

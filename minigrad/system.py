@@ -1,4 +1,4 @@
-"""These functions write a file atomically, and run code in forked children."""
+"""These functions write a file atomically, and run code at forks."""
 
 import contextlib
 import os
@@ -41,3 +41,9 @@ def after_fork(function: F) -> F:
     if hasattr(os, "register_at_fork"):  # not on Windows, which cannot fork
         os.register_at_fork(after_in_child=function)
     return function
+
+
+def around_fork(before: Callable[[], object], after: Callable[[], object]) -> None:
+    """Register functions to be called before each fork, and afterwards in both processes."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(before=before, after_in_parent=after, after_in_child=after)

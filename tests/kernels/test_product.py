@@ -370,11 +370,36 @@ def test_restored_in_a_child_that_is_forked_within_a_product(three):
 
     limit = blas.blas_limit()
     enter_only(limit)
-    limit[blas.LOCK] = 1  # another thread is about to change it
     in_a_child(check_child)
-    limit[blas.LOCK] = 0
     assert FOUND["get_num_threads"]() == 1
     leave_only(limit)
+
+
+@compiled
+@controlled
+@forks
+@quiet
+def test_forks_while_other_threads_multiply(three):
+    a, b = factors(64, 784, 256)
+    expected = product.dot(a, b).tobytes()
+    ended = threading.Event()
+
+    def multiply(_):
+        while not ended.is_set():
+            assert product.dot(a, b).tobytes() == expected
+
+    def check_child():
+        assert product.dot(a, b).tobytes() == expected
+        assert FOUND["get_num_threads"]() == 3
+
+    with ThreadPoolExecutor(2) as threads:
+        found = threads.map(multiply, range(2))
+        try:
+            for _ in range(9):
+                in_a_child(check_child)
+        finally:
+            ended.set()
+        list(found)
 
 
 def test_openblas_of_other_modules():

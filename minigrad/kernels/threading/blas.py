@@ -1,8 +1,11 @@
 """Large products run OpenBLAS on one thread, and restore its number of threads afterwards.
 
 OpenBLAS has one number of threads for the whole process. `enter` sets it to 1 for a product, and
-`leave` restores it after the last product that runs, unless somebody else has set it meanwhile.
+`leave` restores it after the last product that runs, unless another number has been set meanwhile.
 Both are compiled code, which an interrupt cannot stop half-way.
+
+OpenBLAS ends its threads before a fork. The next change of their number starts them again, under a
+lock of OpenBLAS. No product changes the number during a fork: the child could find that lock held.
 
 Only the OpenBLAS that compiled code calls is set, which is SciPy's; that of NumPy is never touched.
 Other libraries, and an OpenBLAS whose threads are those of OpenMP, where each calling thread has a
@@ -11,6 +14,7 @@ number of its own, are left alone.
 
 import ctypes
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -18,16 +22,18 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from ...system import after_fork
+from ...system import after_fork, around_fork
 from ..jit.blas import NAME, load_blas
 from ..jit.decorators import device_function
-from .parallel_for import call_address, call_number, exchange
+from .locks import acquire, address_of, new_lock, release
+from .parallel_for import call_address, call_number
 
 Limit: TypeAlias = NDArray[np.int64]
-# The positions of values in a Limit. LOCK: 1 while a thread changes it. USERS: the number of
-# products that are running. BEFORE: the number of threads before the first of them. SET, GET: the
-# addresses of OpenBLAS's functions that set and return the number of threads, or 0.
-LOCK, USERS, BEFORE, SET, GET, LENGTH = 0, 8, 9, 10, 11, 16
+# The positions of values in a Limit. LOCK: a lock, held while a product or a fork changes the other
+# values or the number of threads. ACQUIRE, RELEASE: the C functions that acquire and release it.
+# USERS: the number of products that are running. BEFORE: the number of threads before the first of
+# them. SET, GET: OpenBLAS's functions that set and return the number of threads, or 0.
+LOCK, ACQUIRE, RELEASE, USERS, BEFORE, SET, GET, LENGTH = range(8)
 # What OpenBLAS's function `get_parallel` returns if its threads are those of OpenMP.
 OPENMP = 2
 # OpenBLAS's functions begin with openblas_; a build may add to that.
@@ -36,6 +42,7 @@ PREFIXES, SUFFIXES = ("scipy_", ""), ("", "64_", "_64")
 # A Limit that changes nothing.
 NO_LIMIT: Limit = np.zeros(LENGTH, np.int64)
 _limit: Limit = np.zeros(LENGTH, np.int64)
+_limit[[LOCK, ACQUIRE, RELEASE]] = new_lock(), address_of(acquire), address_of(release)
 _functions: dict[str, Any] | None = None  # of the OpenBLAS that _limit sets; None: not yet known
 
 
@@ -43,26 +50,24 @@ def _enter(limit: Limit) -> None:
     """Let OpenBLAS run on one thread until `leave` is called as often as this."""
     if limit[SET] == 0:
         return
-    while exchange(limit, LOCK, 1) != 0:
-        pass
+    call_address(limit[ACQUIRE], limit[LOCK], 1)
     if limit[USERS] == 0:
         limit[BEFORE] = call_number(limit[GET])
     limit[USERS] += 1  # before the number changes, for _leave_all
     if limit[USERS] == 1 and limit[BEFORE] != 1:
         call_address(limit[SET], 1, 0)
-    exchange(limit, LOCK, 0)
+    call_address(limit[RELEASE], limit[LOCK], 0)
 
 
 def _leave(limit: Limit) -> None:
-    """Restore the number of threads if no other product runs and nobody else has changed it."""
+    """Restore the number of threads if no other product runs and it is still 1."""
     if limit[SET] == 0:
         return
-    while exchange(limit, LOCK, 1) != 0:
-        pass
+    call_address(limit[ACQUIRE], limit[LOCK], 1)
     if limit[USERS] == 1 and limit[BEFORE] != 1 and call_number(limit[GET]) == 1:
         call_address(limit[SET], limit[BEFORE], 0)
     limit[USERS] -= 1
-    exchange(limit, LOCK, 0)
+    call_address(limit[RELEASE], limit[LOCK], 0)
 
 
 enter, leave = device_function(_enter), device_function(_leave)
@@ -74,9 +79,7 @@ def blas_limit() -> Limit:
     if _functions is None:
         found = {} if numba.config.DISABLE_JIT else _controllable()  # type: ignore[attr-defined]
         if found:
-            for i, way in ((SET, "set"), (GET, "get")):
-                address = ctypes.cast(found[f"{way}_num_threads"], ctypes.c_void_p).value
-                _limit[i] = address or 0
+            _limit[[SET, GET]] = [address_of(found[f"{way}_num_threads"]) for way in ("set", "get")]
         _functions = found
     return _limit
 
@@ -122,8 +125,11 @@ def _library(path: Path) -> ctypes.CDLL | None:
 @after_fork
 def _leave_all() -> None:
     """Restore the number of threads in a forked child, where no product runs."""
-    _limit[LOCK] = 0
     if _limit[USERS]:
         _limit[USERS] = 0
         if _functions and _functions["get_num_threads"]() == 1:
             _functions["set_num_threads"](int(_limit[BEFORE]))
+
+
+# C functions: between lines of Python, an interrupt could leave the lock as it should not be.
+around_fork(partial(acquire, int(_limit[LOCK]), 1), partial(release, int(_limit[LOCK])))

@@ -23,12 +23,12 @@ import ctypes
 import os
 import sys
 import threading
-from typing import Any
 
 import numba
 
 from ...system import after_fork
 from ..jit.interrupts import defer_interrupts
+from .locks import acquire, address_of, new_lock, release
 from .parallel_for import (
     ACQUIRE,
     RELEASE,
@@ -88,24 +88,11 @@ def pool_for(elements: int) -> Pool:
     return SERIAL if elements < THREADED else current_pool()
 
 
-# Python's own locks; compiled code can use them without the GIL.
-_new_lock = ctypes.pythonapi.PyThread_allocate_lock
-_acquire, _release = (
-    getattr(ctypes.pythonapi, f"PyThread_{name}_lock") for name in ("acquire", "release")
-)
-_new_lock.restype, _new_lock.argtypes = ctypes.c_void_p, ()
-_acquire.argtypes, _release.argtypes = (ctypes.c_void_p, ctypes.c_int), (ctypes.c_void_p,)
-
-
-def _address(function: Any) -> int:
-    return ctypes.cast(function, ctypes.c_void_p).value or 0
-
-
 if sys.platform == "win32":
     _yield = _sleep = ctypes.WinDLL("kernel32").SwitchToThread
 else:
     _yield, _sleep = (getattr(ctypes.CDLL(None), name) for name in ("sched_yield", "usleep"))
-FUNCTIONS = {ACQUIRE: _acquire, RELEASE: _release, YIELD: _yield, SLEEP: _sleep}
+FUNCTIONS = {ACQUIRE: acquire, RELEASE: release, YIELD: _yield, SLEEP: _sleep}
 
 
 def _started(workers: int) -> Pool:
@@ -115,10 +102,10 @@ def _started(workers: int) -> Pool:
     # Compiled here, not in a worker: a child that is forked while a worker holds Numba's lock would
     # wait for that lock for ever.
     serve.compile(SERVE_TYPES)  # type: ignore[attr-defined]
-    locks = [_new_lock() for _ in range(workers)]
+    locks = [new_lock() for _ in range(workers)]
     for lock in locks:
-        _acquire(lock, 1)
-    new = new_pool({i: _address(function) for i, function in FUNCTIONS.items()}, locks)
+        acquire(lock, 1)
+    new = new_pool({i: address_of(function) for i, function in FUNCTIONS.items()}, locks)
     for i in range(1, workers + 1):
         worker = threading.Thread(target=serve, args=(new, i), name=f"minigrad_{i}", daemon=True)
         try:
@@ -133,7 +120,7 @@ def _stop(pool: Pool) -> None:
     """Make the workers end when they have finished their parts."""
     pool[STOP] = 1
     for lock in locks_of(pool):
-        _release(lock)  # also of a worker that is awake, so that it cannot fall asleep
+        release(lock)  # also of a worker that is awake, so that it cannot fall asleep
 
 
 @after_fork

@@ -2,7 +2,8 @@
 
 OpenBLAS has one number of threads for the whole process. `enter` sets it to 1 for a product, and
 `leave` restores it after the last product that runs, unless another number has been set meanwhile.
-Both are compiled code, which an interrupt cannot stop half-way.
+Both are compiled code, which an interrupt cannot stop half-way. Other Python threads find the
+number 1 meanwhile, and one that saves it then, as threadpoolctl does, later restores 1.
 
 OpenBLAS ends its threads before a fork. The next change of their number starts them again, under a
 lock of OpenBLAS. No product changes the number during a fork: the child could find that lock held.

@@ -557,3 +557,46 @@ def test_a_group_of_an_optimizer_stays_an_input(python):
         step()
         assert type(opt.param_groups[0]["lr"]) is float
     assert step.traces == 1
+
+
+def _update(count, scale=lambda: 1.0):
+    """Return parameters, an optimizer with a group for each, and a step that scales the loss."""
+    parameters = [mg.tensor(np.ones(4), requires_grad=True) for _ in range(count)]
+    opt = optim.SGD([{"params": [p]} for p in parameters], lr=0.5, momentum=0.5)
+
+    def function(x):
+        opt.zero_grad()
+        for p in parameters:
+            ((p * x).sum() * scale()).backward()
+        opt.step()
+
+    return parameters, opt, function
+
+
+HALVES = np.array([0.5, 1.0, -0.5, 2.0])  # no rounding
+
+
+def test_an_old_trace_has_the_present_rate(python):
+    """A trace that a call has passed over, since a branch needs another one, has no old rate."""
+    own = Own()
+    scale = lambda: own.n if own.n < 2 else own.n * 3  # noqa: E731
+    (ours, opt, function), (theirs, other, eager) = _update(1, scale), _update(1, scale)
+    step = mg.compile(function)
+    for own.n, rate in [(1.0, 0.5), (1.25, 0.5), (1.5, 0.5), (4.0, 2.0), (1.5, 0.5), (1.5, 0.5)]:
+        opt.param_groups[0]["lr"] = other.param_groups[0]["lr"] = rate
+        step(HALVES), eager(mg.tensor(HALVES))
+        np.testing.assert_array_equal(ours[0].data, theirs[0].data)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_an_old_trace_has_the_present_rate_of_each_group(first, python):
+    """One group needs another rule, while the other one has only another rate."""
+    (ours, opt, function), (theirs, other, eager) = _update(2), _update(2)
+    step = mg.compile(function)
+    for rate, momentum in [(0.5, 0.5), (0.5, 0.5), (2.0, 0.0), (0.5, 0.5), (0.5, 0.5)]:
+        for groups in (opt.param_groups, other.param_groups):
+            groups[first]["lr"] = rate
+            groups[1 - first]["momentum"] = momentum
+        step(HALVES), eager(mg.tensor(HALVES))
+        for a, b in zip(ours, theirs, strict=True):
+            np.testing.assert_array_equal(a.data, b.data)

@@ -160,15 +160,17 @@ class Executable:
         Return whether they do.
         """
         now = self._hyper.now()
+        if not self.live_numbers.renew():
+            return False
         numbers = [fetch for fetch, _, _ in self._fetches if isinstance(fetch, LiveNumbers)]
         try:
-            if any(fetch() is None for fetch in numbers):
-                return False
+            fits = all(fetch() is not None for fetch in numbers)
         except Exception:  # a value that cannot be used: a new trace raises the error
+            fits = False
+        if not fits:  # some of the numbers are the new ones already
+            self._hyper.forget()
             return False
         if self.live_numbers.numbers:
-            if not self.live_numbers.renew():
-                return False
             self._numbers[:] = list(map(plain, self.emitted.numbers))
         self._hyper.accept(now)
         return True

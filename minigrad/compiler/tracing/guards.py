@@ -142,6 +142,11 @@ class Guards:
         else:
             self.unchanged = self._generate
 
+    def forget(self) -> None:
+        """Make `unchanged()` return False until `accept`, whatever the values are."""
+        other = [object() for _ in self._readings]
+        self.unchanged.__defaults__ = (*self._objects, *other)
+
     def _generate(self) -> bool:
         """Generate `unchanged`, and return what it returns."""
         names: dict[int, str] = {id(ABSENT): "ABSENT", id(is_each): "is_each"}

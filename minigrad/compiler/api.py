@@ -96,7 +96,7 @@ def compile(function: Callable[..., Any] | None = None, *, check: int | None = N
     while comparisons of the number give the same results and, if a size, an index, a text or
     another library has used the number, while it is the same. A warning names a number that causes
     8 traces. Numbers in tuples, defaults and classes stay guarded, and so do all numbers if the
-    step names `type`, or if its results are on the tape.
+    step names `type` or catches exceptions, or if its results are on the tape.
 
     Eager and compiled calls may alternate, since both change the same parameters, buffers and
     optimizer state. Results are copies. A `.grad` that a step has set is valid until its next
@@ -289,6 +289,7 @@ class CompiledFunction:
         except Exception:
             if not numbers.places:
                 raise
+            numbers.restore()
         if executable is None:  # perhaps since there were live numbers
             plain = TracedNumbers(self._numbers, again, live=False)
             executable = self._traced(plain, args, kwargs, check)
@@ -328,11 +329,9 @@ class CompiledFunction:
                     unflatten = flatten(result, found)
                     derivative = derivative_of(trace, found, start)
             finally:
-                numbers.give_back()
+                numbers.give_back(before)
             check(result)
-            if derivative is not None and numbers.places:
-                raise TraceError("compile: the backward pass needs the numbers of its own call")
-            after = numbers.captured(before)
+            after = numbers.captured(before, derivative is not None)
             refuse_leaks(before, after, trace)
             captured = [x for _, x in after.tensors]
             trace.give_elements(captured)

@@ -8,6 +8,7 @@ import json
 import math
 import types
 import warnings
+from collections import deque
 
 import numpy as np
 import pytest
@@ -230,6 +231,14 @@ def grad(function):
     return gradient
 
 
+def encoded(x):
+    try:
+        json.dumps(own.n)
+    except TypeError:  # some classes of numbers, and live ones
+        return x
+    return x * own.n
+
+
 # Two traces are enough for these.
 LIVE = {
     "operators": lambda x: (own.n - x) / 3.0 + x / own.n - own.n + -own.n + abs(own.n),
@@ -273,8 +282,9 @@ SEEN = {
     "slice": lambda x: x[math.floor(own.n) % 3 :],
     "range": lambda x: sum([x for _ in range(math.floor(own.n) % 3)], x),
     "complex": lambda x: x * abs(1j * own.n),
+    "exception": lambda x: encoded(x),
 }
-USED = [3.5, 3.0, 0.5, 2.0, 3.0, 0.5, -0.0, 0.0, 60.5]
+USED = [3.5, 3.0, 0.5, 2.0, 3.0, 0.5, -0.0, 0.0, 60.5, 0.6]
 
 
 @pytest.mark.filterwarnings("ignore:compile. .* was traced:RuntimeWarning")
@@ -413,6 +423,50 @@ def test_what_a_step_stores_is_a_number(python):
             np.testing.assert_array_equal(step(X).data, X * i)
             assert (own.last, own.pair) == (2.0 * i, (i, 2.0 * i))
             assert {*map(type, (own.n, own.last, *own.all, *own.pair))} == {float}
+
+
+@pytest.mark.filterwarnings("ignore:compile. .* was traced:RuntimeWarning")
+def test_what_a_step_puts_into_a_deque_is_a_number(as_python):
+    own = Own()
+    own.latest = deque(maxlen=3)
+    step = mg.compile(lambda x: own.latest.append(own.n * 2) or x * own.n)
+    for i in range(12):
+        own.n = float(i)
+        np.testing.assert_array_equal(step(X).data, X * i)
+        assert [*own.latest] == [2.0 * j for j in range(max(0, i - 2), i + 1)]
+        assert {*map(type, own.latest)} == {float}
+
+
+def test_a_step_on_the_tape_counts_once(as_python):
+    """It runs once in each call, since the trace before had results on the tape."""
+    own, w = Own(), mg.tensor(X, requires_grad=True)
+    own.seen = []
+
+    def function(x):
+        own.n += 1
+        own.seen.append(own.n)
+        return x * w * own.n
+
+    step = mg.compile(function)
+    for i in range(5):
+        np.testing.assert_array_equal(step(np.ones_like(X)).data, X * (i + 2))
+        assert own.seen == [j + 2.0 for j in range(i + 1)] and type(own.n) is float
+
+
+def test_a_trace_that_fails_counts_once(as_python):
+    """No live number can be in a set, so the second call runs the step twice."""
+    own = Own()
+    own.seen = set()
+
+    def function(x):
+        own.n += 1
+        own.seen.add(own.n)
+        return x * own.n
+
+    step = mg.compile(function)
+    for i in range(5):
+        np.testing.assert_array_equal(step(X).data, X * (i + 2))
+        assert own.n == i + 2.0 and type(own.n) is float
 
 
 def test_a_tensor_that_a_step_stores_follows_the_number(python):

@@ -40,6 +40,7 @@ from .inspection import (
     PARTS,
     Space,
     builtins_of,
+    catches,
     class_dict,
     comes_from,
     dict_code,
@@ -106,7 +107,7 @@ class Location(NamedTuple):
             return CELL, (self.owner,)
         if type(self.key) is MemberDescriptorType:
             return SLOT, (self.owner, self.key)
-        if type(self.owner) is list and self.position >= 0:
+        if type(self.owner) in (list, deque) and self.position >= 0:
             return ITEM, (self.owner, self.position)
         return (ITEM, (self.owner, self.key)) if type(self.owner) is dict else None
 
@@ -147,7 +148,7 @@ class Captures:
         # The first object found, by identity of its location.
         self.originals: dict[Identity, object] = {}
         self.live: list[tuple[Location, LiveNumber]] = []  # live numbers that the step has left
-        self.looks_at_types = False  # whether a function names `type`
+        self.tells_apart = False  # whether a function may tell a live number from a number
         self._roots, self._name_tensor = dict(roots), name_tensor
         self._meet_number = meet_number
         self._read: set[int] = set()  # the defaults of functions, which have been read already
@@ -270,7 +271,7 @@ class Captures:
         self._runs.append((code, space))
         self._inner.update(id(x) for x in code.co_consts if type(x) is CodeType)
         outside, attributes = names_of(code)
-        self.looks_at_types = self.looks_at_types or "type" in outside
+        self.tells_apart = self.tells_apart or "type" in outside or catches(code)
         for name in sorted(outside):
             self._global(space, name)
         for name in sorted(outside | attributes):  # modules that the function may import itself

@@ -13,6 +13,7 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
 from functools import cache
+from itertools import pairwise
 from pathlib import Path, PurePath
 from types import (
     BuiltinFunctionType,
@@ -44,6 +45,8 @@ _LIBRARIES = tuple(
 )
 
 
+# Instructions that compare an exception with the class after `except`.
+_CATCHING = {"CHECK_EXC_MATCH", "CHECK_EG_MATCH", "JUMP_IF_NOT_EXC_MATCH"}
 _LOOKUPS = ("__getattribute__", "__dict__")  # a class that defines these may hide its `__dict__`
 
 
@@ -189,6 +192,13 @@ def names_of(code: CodeType) -> tuple[set[str], set[str]]:
     if "globals" in outside:
         outside |= texts(code.co_consts)
     return outside, attributes
+
+
+def catches(code: CodeType) -> bool:
+    """Return whether code catches exceptions, by `except` or contextlib.suppress."""
+    names = [instruction.opname for instruction in dis.get_instructions(code)]
+    bare = ("PUSH_EXC_INFO", "POP_TOP") in pairwise(names)  # since Python 3.11
+    return bare or not _CATCHING.isdisjoint(names) or "suppress" in code.co_names
 
 
 def texts(x: object) -> set[str]:

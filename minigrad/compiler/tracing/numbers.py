@@ -4,7 +4,7 @@ The first trace guards a number. If the number differs in a later trace, a live 
 place for the time of that trace, be it an attribute, a global, a cell, an item or an argument.
 """
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -37,7 +37,8 @@ class NumberHistory:
         self._varying: set[Place] = set()
         self._static: set[Place] = set()  # these cannot be live
         self._changes: Counter[Place] = Counter()
-        self.looks_at_types = False  # whether it names `type`, which tells a live number
+        self.tells_apart = False  # whether its code may tell a live number from a number
+        self.on_tape = False  # whether the latest trace has put results on the tape
         self.warnings: list[str] = []
 
     def signature(
@@ -74,7 +75,7 @@ class NumberHistory:
 
     def may_be_live(self, place: Place) -> bool:
         """Return whether a live number may stand in this place."""
-        return place not in self._static and not self.looks_at_types
+        return place not in self._static and not (self.tells_apart or self.on_tape)
 
     def fix(self, place: Place) -> None:
         """Note that no live number can stand in a place."""
@@ -130,35 +131,54 @@ class TracedNumbers:
         self._locations[place] = [location]
         return live
 
-    def give_back(self) -> None:
-        """Put the numbers back, except where the step has put something else."""
-        for place, (x, live) in self.places.items():
-            location = self._locations[place][0]
-            if location.owner is self._history.arguments:
-                continue
+    def give_back(self, before: Captures) -> None:
+        """Put plain numbers in place of the live ones, also where the step has put some.
+
+        before: the captures before the step.
+        """
+        self._history.tells_apart |= before.tells_apart
+        for place, location, x, live in self._outside():
             if _found(location) is live:
                 _store(location, x)
             else:  # the step changes it
                 self._history.fix(place)
+        if self.places:
+            for location in self._left(before.again()):
+                _store(location, _fixed(_found(location)))
 
-    def captured(self, before: Captures) -> Captures:
+    def captured(self, before: Captures, on_tape: bool) -> Captures:
         """Return the captures after the step, without live numbers in them.
 
-        Errors: TraceError if the step has put one where it cannot be replaced, or names `type`.
+        before: the captures before the step; on_tape: whether its results are on the tape.
+
+        Errors: TraceError if the trace must not have live numbers.
         """
+        self._history.on_tape = on_tape  # a backward pass needs the numbers of its own call
         for guards in (before.guards, before.bound):
             guards.replace({id(live): x for x, live in self.places.values()})
         for location, _ in before.live:
             self._locations.get(_place(location), []).append(location)
         after = before.again()
-        left = [(location, x) for location, x in after.live if x.log is self.log]
-        for location, _ in left:
-            _store(location, _fixed(_found(location)))
-        after = before.again() if left else after
-        self._history.looks_at_types |= before.looks_at_types
-        if any(x.log is self.log for _, x in after.live) or (self.places and before.looks_at_types):
+        if self.places and (before.tells_apart or on_tape or self._left(after)):
             raise TraceError("compile: no live number can be here, so the caller traces again")
         return after
+
+    def restore(self) -> None:
+        """End a trace that has failed, and put each number back that a live one has stood for."""
+        self.log.close()
+        for _, location, x, _ in self._outside():
+            # The step may have moved the items of a list or deque.
+            if type(location.owner) not in (list, deque) and is_number(_found(location)):
+                _store(location, x)
+
+    def _outside(self) -> list[tuple[Place, Location, Number, LiveNumber]]:
+        """Return the places that are not arguments, with their numbers."""
+        found = [(place, self._locations[place][0], *pair) for place, pair in self.places.items()]
+        return [each for each in found if each[1].owner is not self._history.arguments]
+
+    def _left(self, captures: Captures) -> list[Location]:
+        """Return the locations of live numbers of this trace."""
+        return [location for location, x in captures.live if x.log is self.log]
 
     def release(self, after: Captures) -> list[tuple[str, tuple[object, ...]]]:
         """Return the expressions that read the live numbers, which get no guards any more."""
@@ -190,7 +210,7 @@ def _found(location: Location) -> object:
 def _store(location: Location, x: object) -> None:
     """Put a number, or a tuple with numbers, into a location that has a reading."""
     owner: Any = location.owner
-    if type(owner) is list:
+    if type(owner) in (list, deque):
         owner[location.position] = x
     elif x is not ABSENT:
         put(location, x)

@@ -6,6 +6,7 @@ Generated functions run as Python, except where a test says otherwise.
 import builtins
 import json
 import math
+import threading
 import types
 import warnings
 from collections import deque
@@ -16,6 +17,7 @@ import pytest
 import minigrad as mg
 from minigrad import functional as F
 from minigrad import nn, optim
+from minigrad.compiler.ir import live_numbers
 from minigrad.compiler.ir.live_numbers import LiveNumber
 from minigrad.compiler.runtime.executable import Executable
 from minigrad.compiler.tracing.numbers import MANY
@@ -282,6 +284,7 @@ SEEN = {
     "slice": lambda x: x[math.floor(own.n) % 3 :],
     "range": lambda x: sum([x for _ in range(math.floor(own.n) % 3)], x),
     "complex": lambda x: x * abs(1j * own.n),
+    "power of a NumPy scalar": lambda x: x * np.float32(2.0) ** own.n,
     "exception": lambda x: encoded(x),
 }
 USED = [3.5, 3.0, 0.5, 2.0, 3.0, 0.5, -0.0, 0.0, 60.5, 0.6]
@@ -467,6 +470,35 @@ def test_a_trace_that_fails_counts_once(as_python):
     for i in range(5):
         np.testing.assert_array_equal(step(X).data, X * (i + 2))
         assert own.n == i + 2.0 and type(own.n) is float
+
+
+@pytest.mark.filterwarnings("ignore:compile. .* was traced:RuntimeWarning")
+def test_threads_of_a_step_get_numbers(as_python):
+    """Each trace is for the number that the other thread has seen."""
+    own = Own()
+
+    def function(x):
+        found = []
+        thread = threading.Thread(target=lambda: found.append(own.n * 2))
+        thread.start()
+        thread.join()
+        return x * own.n + found[0]
+
+    step = mg.compile(function)
+    for own.n in (1.0, 2.0, 3.0, 4.0):
+        np.testing.assert_array_equal(step(X).data, X * own.n + own.n * 2)
+
+
+def test_a_sum_that_python_corrects_is_of_numbers(as_python, monkeypatch):
+    """From Python 3.12 on, `sum` corrects the rounding of floats, though not of other classes."""
+    monkeypatch.setattr(live_numbers, "CORRECTS_SUMS", True)
+    own = Own()
+    summed = mg.compile(lambda x: x * sum([0.1, own.n, 0.3]))
+    added = mg.compile(lambda x: x * (0.1 + own.n + 0.3))
+    for own.n in (0.1, 0.2, 0.4, 0.5):
+        np.testing.assert_array_equal(summed(X).data, X * sum([0.1, own.n, 0.3]))
+        np.testing.assert_array_equal(added(X).data, X * (0.1 + own.n + 0.3))
+    assert (summed.traces, added.traces) == (4, 2)
 
 
 def test_a_tensor_that_a_step_stores_follows_the_number(python):

@@ -5,13 +5,20 @@ as `rate * 0.5 ** epoch`. Operations have live numbers as operands. Whatever els
 gets its value, and the trace is then valid only while it would see the same.
 """
 
+import dis
 import math
 import operator
+import sys
 import threading
 from collections.abc import Callable
+from types import FrameType
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
+
+from ...errors import TraceError
+
+CORRECTS_SUMS = sys.version_info >= (3, 12)
 
 # A number, or a LiveNumber in its place; the type is Any, since LiveNumber says it has another one.
 Number: TypeAlias = Any
@@ -65,17 +72,14 @@ class Look(NamedTuple):
 class NumberLog:
     """A NumberLog has the live numbers of one trace, and what the trace has seen of them.
 
-    It records in the thread that traces, until `close`. Later, live numbers are mere values.
+    It records until `close`. Later, live numbers are mere values. Threads other than the one that
+    traces get plain numbers; since the step may have started them, what they see is recorded, too.
     """
 
     def __init__(self) -> None:
         self.numbers: list[LiveNumber] = []  # each after those that it is computed from
         self.looks: dict[object, Look] = {}
         self._thread: int | None = threading.get_ident()
-
-    def records(self) -> bool:
-        """Return whether the calling thread is tracing."""
-        return threading.get_ident() == self._thread
 
     def close(self) -> None:
         """End the recording."""
@@ -88,8 +92,8 @@ class NumberLog:
     def apply(self, function: Callable[..., object], *operands: Number) -> Any:
         """Return the result of a function of numbers, as a LiveNumber if it is a number."""
         value = function(*map(plain, operands))
-        if not self.records():
-            return value
+        if threading.get_ident() != self._thread:
+            return self.look(function, *operands)  # a thread that the step has started, perhaps
         if type(value) is tuple:  # of divmod
             return tuple(self.apply(part, *operands) for part in (operator.floordiv, operator.mod))
         if not is_number(value):
@@ -100,7 +104,7 @@ class NumberLog:
     def look(self, function: Callable[..., object], *operands: Number) -> Any:
         """Return the result of a function of numbers, which the trace then depends on."""
         seen = function(*map(plain, operands))
-        if self.records():
+        if self._thread is not None:
             key = function, *(id(x) if type(x) is LiveNumber else repr(x) for x in operands)
             self.looks[key] = Look(function, operands, seen)
         return seen
@@ -153,8 +157,20 @@ def _are_numbers(operands: tuple[object, ...]) -> bool:
     return all(type(x) is LiveNumber or type(x) is bool or is_number(x) for x in operands)
 
 
+def _refuse_sum(caller: FrameType) -> None:
+    """Refuse an addition by `sum`, which from Python 3.12 on corrects the rounding of floats only.
+
+    Functions in C have no frame, so the caller's instruction is then no operator.
+    """
+    name = dis.opname[caller.f_code.co_code[caller.f_lasti]]
+    if CORRECTS_SUMS and not name.startswith(("BINARY_", "INPLACE_")):
+        raise TraceError("compile: a sum of live numbers has other bits, so it is traced again")
+
+
 def _arithmetic(function: Callable[..., object]) -> Callable[..., Any]:
     def method(self: "LiveNumber", *others: object) -> Any:
+        if function is operator.add:
+            _refuse_sum(sys._getframe(1))
         return self.log.apply(function, self, *others) if _are_numbers(others) else NotImplemented
 
     return method
@@ -162,6 +178,8 @@ def _arithmetic(function: Callable[..., object]) -> Callable[..., Any]:
 
 def _reflected(function: Callable[..., object]) -> Callable[..., Any]:
     def method(self: "LiveNumber", other: object) -> Any:
+        if function is operator.add:
+            _refuse_sum(sys._getframe(1))
         return self.log.apply(function, other, self) if _are_numbers((other,)) else NotImplemented
 
     return method
@@ -247,6 +265,8 @@ class LiveNumber:
         return fixed(self).__reduce_ex__(protocol)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
+        if ufunc is np.power and isinstance(inputs[0], np.generic):
+            return NotImplemented  # NumPy's scalars have an operator that rounds otherwise
         if method == "__call__" and not options and _are_numbers(inputs):
             return self.log.apply(ufunc, *inputs)
         return getattr(ufunc, method)(*fixed(inputs), **fixed(options))

@@ -6,10 +6,8 @@ checks that each kernel is then compiled for float32 and for float64.
 
 import contextlib
 import math
-import os
 import time
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 import numba
@@ -17,7 +15,7 @@ import numpy as np
 
 from . import Tensor, compile, matmul, nn, no_grad, optim, permute_dims, tensor
 from . import functional as F
-from .kernels.jit.cache_files import directories
+from .kernels.jit.cache_files import writable_directory
 from .kernels.jit.decorators import KERNELS
 from .kernels.jit.numba_types import Dispatcher
 from .kernels.product import PANEL, WIDTH
@@ -27,7 +25,7 @@ from .types import Array, Shape
 Loss = Callable[[Tensor], Tensor]
 N, C, CLASSES = 8, 4, 3
 LABELS = np.arange(N) % CLASSES
-SAMPLES = 500  # compiling all kernels takes about as long as compiling `_sample` so many times
+SAMPLES = 500  # all kernels take about as long to compile as this many functions like `_sample`
 
 
 def _floats(dtype: str, *shape: int) -> Array:
@@ -191,15 +189,6 @@ def _absent() -> int:
     return sum(not getattr(k._cache, "is_on_disk", bool)() for k in KERNELS.values())
 
 
-def _folder() -> Path | None:
-    """Return the folder of the disk cache that files will go to, or None."""
-    for folder in directories():
-        there = next(path for path in (folder, *folder.parents) if path.exists())
-        if os.access(there, os.W_OK):
-            return folder
-    return None
-
-
 def main() -> int:
     """Say what is missing and how long it takes, and run all workloads, with a line for each.
 
@@ -218,7 +207,7 @@ def main() -> int:
         print(
             f"{absent} of {total} kernels are not on disk: compiling them, each for float32 and "
             f"float64,\ntakes about {_about(_estimate() * absent / total)} on this machine, once; "
-            f"they will be kept in\n{_folder() or 'no folder, since none is writable'}",
+            f"they will be kept in\n{writable_directory() or 'no folder, since none is writable'}",
             flush=True,
         )
     works = [(dtype, name) for dtype in ("float32", "float64") for name in WORKLOADS]

@@ -226,8 +226,7 @@ def _by_channel(name: str, p: TensorLike | None, x: Tensor, wide: bool = False) 
 def _check_update(name: str, p: TensorLike | None, x: Tensor) -> None:
     """Raise an ArgumentError unless a running statistic can be updated in place."""
     array = _array(name, p, x)
-    dtype = array.dtype
-    if not array.flags.writeable or (dtype is not FLOAT32 and dtype not in (FLOAT32, FLOAT64)):
+    if not array.flags.writeable or array.dtype not in (FLOAT32, FLOAT64):
         raise ArgumentError(
             f"batch_norm: {name} must be writable, in float32 or float64 of native byte order, to "
             f"be updated; got {array.dtype}, writable: {array.flags.writeable}"

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..errors import ArgumentError
 from ..kernels.jit.blas import NAME
-from ..kernels.jit.cache_files import directories
+from ..kernels.jit.cache_files import writable_directory
 from ..kernels.product import DISABLE_JIT
 from ..kernels.threading.blas import SET, blas_limit, openblas_of
 from ..kernels.threading.pool import get_num_threads
@@ -131,9 +131,8 @@ def _built_with(package: str) -> str:
 
 
 def _cache() -> str:
-    """Return the folder in which machine code is saved, which is the first that is writable."""
-    for folder in directories():
-        existing = next(path for path in (folder, *folder.parents) if path.exists())
-        if existing.is_dir() and os.access(existing, os.W_OK):
-            return str(folder)
-    return "none: no folder is writable, so each process compiles kernels again"
+    """Return the folder in which machine code is saved."""
+    folder = writable_directory()
+    if folder is None:
+        return "none: no folder is writable, so each process compiles kernels again"
+    return str(folder)

@@ -15,8 +15,8 @@ from ..errors import ArgumentError, DtypeError, OutOfRangeError, ShapeError
 from ..types import Array, DType, Shape
 
 Given: TypeAlias = Array | Tensor  # a constant input: a Tensor only while a compiler traces
-_INT64 = -(2**63), 2**63 - 1
-INT64, UINT64 = np.dtype(np.int64), np.dtype(np.uint64)  # np.int64 itself takes longer to compare
+_BOUNDS = -(2**63), 2**63 - 1
+_INT64, _UINT64 = np.dtype(np.int64), np.dtype(np.uint64)  # np.int64 itself takes longer to compare
 
 
 def cross_entropy(
@@ -49,8 +49,8 @@ def cross_entropy(
     # Usual values pass these fast checks; for others, the functions convert or raise.
     if type(label_smoothing) is not float or not 0.0 <= label_smoothing <= 1.0:
         label_smoothing = number(name, "label_smoothing", label_smoothing, 0, 1)
-    if type(ignore_index) is not int or not _INT64[0] <= ignore_index <= _INT64[1]:
-        ignore_index = integer(name, "ignore_index", ignore_index, *_INT64)
+    if type(ignore_index) is not int or not _BOUNDS[0] <= ignore_index <= _BOUNDS[1]:
+        ignore_index = integer(name, "ignore_index", ignore_index, *_BOUNDS)
     x = as_tensor(input, name)
     shape = x._data.shape
     logits, restored = _rows(x, name)
@@ -102,7 +102,7 @@ def nll_loss(
     """
     name = "nll_loss"
     _check_reduction(name, reduction)
-    ignore_index = integer(name, "ignore_index", ignore_index, *_INT64)
+    ignore_index = integer(name, "ignore_index", ignore_index, *_BOUNDS)
     x = as_tensor(input, name)
     log_p, restored = _rows(x, name)
     labels = _labels(name, _given(target, name), x.shape)
@@ -253,14 +253,14 @@ def _labels(name: str, labels: Given, shape: Shape) -> Given:
             f"{name}: labels have shape {labels.shape}, input {shape} wants {expected}, one class "
             "index for each row; reshape them, or take the argmax over the classes of one-hot rows"
         )
-    if labels.dtype == UINT64:
+    if labels.dtype == _UINT64:
         refuse_in_trace(f"{name} of uint64 labels")
         values = labels._data if isinstance(labels, Tensor) else labels
-        if values.size and values.max() > _INT64[1]:
+        if values.size and values.max() > _BOUNDS[1]:
             raise OutOfRangeError(
                 f"{name}: labels are class indices, got {values.max()}; number classes from 0"
             )
-    return labels.astype(INT64).reshape(-1)
+    return labels.astype(_INT64).reshape(-1)
 
 
 def _class_weight(name: str, weight: TensorLike, n_classes: int, dtype: DType) -> Given:

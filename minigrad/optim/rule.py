@@ -50,6 +50,11 @@ class Rule(Update):
     ) -> None:
         if not callable(kernel):
             raise DtypeError(f"Rule {name!r}: kernel must be a function, got {kernel!r:.60}")
+        if kernel_for_all is not None and not callable(kernel_for_all):
+            raise DtypeError(
+                f"Rule {name!r}: kernel_for_all must be a function or None, got "
+                f"{kernel_for_all!r:.60}"
+            )
         for role, names in (("hyper", hyper), ("buffers", buffers), ("counters", counters)):
             listed = isinstance(names, (tuple, list))
             if not listed or not all(isinstance(each, str) for each in names):

@@ -10,6 +10,7 @@ import pytest
 import minigrad as mg
 from minigrad.errors import ArgumentError
 from minigrad.functional import config
+from minigrad.kernels.jit import cache_files
 from minigrad.kernels.threading import blas
 
 
@@ -55,7 +56,7 @@ def test_whatever_fails_is_unknown(monkeypatch, capsys):
     def fails(*_):
         raise RuntimeError
 
-    for name in ("openblas_of", "blas_limit", "directories"):
+    for name in ("openblas_of", "blas_limit", "writable_directory"):
         monkeypatch.setattr(config, name, fails)
     monkeypatch.setattr(np, "show_config", fails)
     monkeypatch.setattr(config.importlib.metadata, "version", fails)
@@ -70,12 +71,12 @@ def test_the_folder_of_the_cache(monkeypatch, tmp_path):
     file = tmp_path / "file"
     file.touch()
     wanted = tmp_path / "new" / "folder"
-    monkeypatch.setattr(config, "directories", lambda: {file / "below": 0o777, wanted: 0o777})
+    monkeypatch.setattr(cache_files, "directories", lambda: {file / "below": 0o777, wanted: 0o777})
     assert mg.show_config("dicts")["cache"] == str(wanted)
-    monkeypatch.setattr(config.os, "access", lambda path, mode: path != tmp_path)
+    monkeypatch.setattr(cache_files.os, "access", lambda path, mode: path != tmp_path)
     assert mg.show_config("dicts")["cache"].startswith("none: ")
     monkeypatch.undo()
-    monkeypatch.setattr(config, "directories", lambda: {file / "below": 0o777})
+    monkeypatch.setattr(cache_files, "directories", lambda: {file / "below": 0o777})
     assert mg.show_config("dicts")["cache"].startswith("none: ")
 
 

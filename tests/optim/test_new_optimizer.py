@@ -464,6 +464,7 @@ def test_an_init_that_calls_no_other_is_told():
     "options, error, message",
     [
         ({"kernel": 3}, DtypeError, "kernel must be a function, got 3"),
+        ({"kernel_for_all": 3}, DtypeError, "kernel_for_all must be a function or None, got 3"),
         ({"hyper": "lr"}, DtypeError, r"hyper must be a tuple of names, got 'lr'; write \('lr',\)"),
         ({"buffers": "m"}, DtypeError, "buffers must be a tuple of names, got 'm'"),
         ({"counters": 3}, DtypeError, "counters must be a tuple of names, got 3"),

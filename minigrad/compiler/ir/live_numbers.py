@@ -200,10 +200,10 @@ def _exactly(function: Callable[..., object]) -> Callable[..., Any]:
 
 
 class LiveNumber:
-    """A LiveNumber is the result of a function of numbers, some of which are live.
+    """A LiveNumber is a number that each call reads anew, or computes from such numbers.
 
-    value: the number at present; function, operands: how each call computes it; name: its name in
-        listings.
+    value: the number at present. function, operands: each call applies the function to the
+        operands; without operands, the function reads the number. name: its name in listings.
     """
 
     __slots__ = ("function", "log", "name", "operands", "value")

@@ -2,6 +2,6 @@
 
 The user's function and its arguments go in. A Program (ir/) comes out, with guards that tell
 whether it is still valid. Read signature.py (arguments), trace.py, pytree.py (results), guards.py,
-captures.py (what the step reads outside itself) with inspection.py and kinds.py, leaks.py,
-derivative.py (the backward pass of a function whose results are on the tape).
+captures.py (what the step reads outside itself) with locations.py, inspection.py and kinds.py,
+leaks.py, numbers.py (those that change), derivative.py (results on the tape).
 """

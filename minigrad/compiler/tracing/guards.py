@@ -199,8 +199,7 @@ def same(a: object, b: object) -> bool:
     """Return whether no step can tell a from b; a step can tell 1 from 1.0, and 0.0 from -0.0."""
     if type(a) is tuple is type(b):
         return len(a) == len(b) and all(map(same, a, b))
-    plain = type(a) is type(b) and (is_plain(a) or is_number(a))
-    return a is b or (plain and repr(a) == repr(b))
+    return a is b or ((is_plain(a) or is_number(a)) and type(a) is type(b) and repr(a) == repr(b))
 
 
 def sharing(tensors: Iterable[Tensor]) -> list[Callable[[], bool]]:

@@ -11,8 +11,9 @@ from typing import Any
 
 from ...errors import TraceError
 from ..ir.program import Value
-from .captures import ITEMS, Captures, Location
+from .captures import Captures
 from .inspection import ABSENT, comes_from
+from .locations import ITEMS, Location
 from .trace import Trace
 
 

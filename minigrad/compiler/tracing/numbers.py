@@ -10,10 +10,11 @@ from typing import Any, TypeAlias
 
 from ...errors import TraceError
 from ..ir.live_numbers import LiveNumber, Number, NumberLog, fixed, is_number, same
-from .captures import Captures, Location
+from .captures import Captures
 from .guards import Reading
 from .inspection import ABSENT
 from .leaks import put
+from .locations import Location
 from .signature import Signature, names_of
 
 MANY = 8  # traces that one number may cause without a warning

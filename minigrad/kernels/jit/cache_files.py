@@ -41,6 +41,15 @@ def directories() -> dict[Path, int]:
     return found
 
 
+def writable_directory() -> Path | None:
+    """Return the first of the folders in which entries can be saved, or None."""
+    for folder in directories():
+        existing = next(path for path in (folder, *folder.parents) if path.exists())
+        if existing.is_dir() and os.access(existing, os.W_OK):
+            return folder
+    return None
+
+
 def _is_private(path: Path) -> bool:
     """Return whether only the user can write files there, since loading a pickle can run code."""
     if os.name == "nt":  # Windows has no such modes, and profiles are private

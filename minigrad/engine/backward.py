@@ -278,16 +278,35 @@ def backward_pass(
             g: Operand = start if tensors else start._data
             _accumulate(sums, lent, root, g, g)
         for record in reversed(records):
-            if record.primitive.outputs > 1:
+            primitive, number = record.primitive, record.number
+            if primitive.outputs > 1:
                 g = _gathered(sums, record, targets)
-            elif targets is not None and record.number in targets:
-                g = sums.get(record.number)
+            elif targets is not None and number in targets:
+                g = sums.get(number)
             else:
-                g = sums.pop(record.number, None)
-            if g is not None:
-                _pull_back(record, g, active, tensors, sums, lent, own, observe)
-                if not retain:
-                    record.free()
+                g = sums.pop(number, None)
+            if g is None:
+                continue
+            inputs, wrt = record.inputs, record.wrt
+            if active is not None:
+                wrt = [i for i in wrt if node_of(inputs[i]) in active]
+            found: Any = ()
+            if primitive.add_cotangent is None or tensors or not _added(record, g, wrt, sums, own):
+                found = _cotangents(record, g, wrt, tensors)
+            usual = primitive.outputs == 1 and not tensors
+            for i in wrt if found else ():
+                x, gx = inputs[i], found[i]
+                if usual and gx is not None and gx is not g:
+                    # What _accumulate would do for a first cotangent, without a call.
+                    node, wanted = x if x._node is None else x._node, x._data
+                    fits = gx.dtype is wanted.dtype and gx.shape == wanted.shape
+                    if fits and node not in sums:
+                        sums[node] = gx
+                        continue
+                seen = observe and functools.partial(observe, record, g, i)
+                _accumulate(sums, lent, x, gx, g, seen)
+            if not retain:
+                record.free()
         if targets is not None:
             sums = {node: g for node, g in sums.items() if node in targets}
         return {node: _owned(g, node in lent) for node, g in sums.items()}
@@ -297,58 +316,52 @@ def backward_pass(
             trace.rule = None
 
 
-def _pull_back(
-    record: Record,
-    g: Operand,
-    active: set[Node] | None,
-    tensors: bool,
-    sums: dict[Node, Operand],
-    lent: set[Node],
-    own: set[Node],
-    observe: Observer | None,
-) -> None:
-    """Run a record's rules on g, the cotangent of its output or outputs, and add up the results."""
-    primitive, inputs, attributes = record.primitive, record.inputs, record.attributes
-    operands, y = record.arrays, record.y
-    trace = None
+def _cotangents(record: Record, g: Operand, wrt: Sequence[int], tensors: bool) -> Any:
+    """Run a record's rules on g, the cotangent of its output or outputs.
+
+    Returns the cotangents of the inputs by position, for at least the positions `wrt`.
+    """
+    primitive, attributes = record.primitive, record.attributes
+    operands, y, trace = record.arrays, record.y, None
     if tensors:
-        operands, y, trace = inputs, outputs_of(record), compiling()
-    wrt = record.wrt
-    if active is not None:
-        wrt = [i for i in wrt if node_of(inputs[i]) in active]
-    if primitive.add_cotangent is not None and wrt and not tensors:
-        # From the second cotangent on, the rule or an addition has allocated the sum.
-        node = node_of(inputs[0])
-        if node in own and type(sums[node]) is np.ndarray:
-            primitive.add_cotangent(sums[node], g, y, *operands, **attributes)
-            return
-        own.add(node)
-    rules: Any = primitive.rules  # an input that needs a gradient always has a rule
-    together = None
+        operands, y, trace = record.inputs, outputs_of(record), compiling()
     if primitive.vjp is not None:
         if trace is not None:
             trace.rule = primitive, None
-        together = primitive.vjp(g, y, *operands, wrt=wrt, **attributes)
-    one = primitive.outputs == 1 and not tensors
-    for i in wrt:
-        x = inputs[i]
-        if together is not None:
-            gx = together[i]
-        else:
+        found = primitive.vjp(g, y, *operands, wrt=wrt, **attributes)
+        if not tensors:
+            return found
+        found = {i: found[i] for i in wrt}
+    else:
+        rules: Any = primitive.rules  # an input that needs a gradient always has a rule
+        found = {}
+        for i in wrt:
             if trace is not None:
                 trace.rule = primitive, i
-            gx = rules[i](g, y, *operands, **attributes)
-        node = x if x._node is None else x._node
-        # What _accumulate would do in the usual case, without a call.
-        if one and gx is not None and gx is not g and node not in sums:
-            wanted = x._data
-            if gx.dtype is wanted.dtype and gx.shape == wanted.shape:
-                sums[node] = gx
-                continue
-        if tensors and gx is not None:
-            gx = as_tensor(gx, f"the rule of {primitive.name}")
-        seen = observe and functools.partial(observe, record, g, i)
-        _accumulate(sums, lent, x, gx, g, seen)
+            found[i] = rules[i](g, y, *operands, **attributes)
+        if not tensors:
+            return found
+    name = f"the rule of {primitive.name}"
+    return {i: None if gx is None else as_tensor(gx, name) for i, gx in found.items()}
+
+
+def _added(
+    record: Record, g: Operand, wrt: Sequence[int], sums: dict[Node, Operand], own: set[Node]
+) -> bool:
+    """Add the few elements of a cotangent that are not zero to the sum, and return whether it did.
+
+    From the second cotangent on, the rule or an addition has allocated the sum.
+    """
+    if not wrt:
+        return False
+    node = node_of(record.inputs[0])
+    total = sums.get(node) if node in own else None
+    if type(total) is not np.ndarray:
+        own.add(node)
+        return False
+    add: Any = record.primitive.add_cotangent
+    add(total, g, record.y, *record.arrays, **record.attributes)
+    return True
 
 
 def _gathered(sums: dict[Node, Operand], record: Record, targets: set[Node] | None) -> Operand:
@@ -429,7 +442,7 @@ def _axes_to_sum(given: Shape, shape: Shape) -> tuple[int, ...] | None:
 def _owned(g: Operand, lent: bool) -> Tensor:
     """Return g as a Tensor whose array is in C order and belongs to no other object."""
     if type(g) is np.ndarray:
-        if lent or not is_whole(g) or not g.flags.c_contiguous:
+        if lent or not (g.base is None or is_whole(g)) or not g.flags.c_contiguous:
             g = np.array(g, order="C")
         return Tensor(g)
     if not isinstance(g, Tensor):

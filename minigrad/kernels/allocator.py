@@ -24,6 +24,10 @@ SMALL, CAPACITY = 1 << 15, 1 << 27
 PAGE, OFFSET = 4096, 2112
 
 BYTE = np.dtype(np.uint8)
+# Empty arrays that stand for absent ones in kernels, by dtype and number of dimensions.
+ABSENT: dict[tuple[DType, int], Array] = {
+    (np.dtype(t), n): np.empty((0,) * n, t) for t in "fd" for n in (1, 2, 3)
+}
 
 
 class _Lent(np.ndarray[Shape, DType]):

@@ -1,7 +1,14 @@
-"""This kernel adds the bias of a linear layer to the product from BLAS."""
+"""These kernels compute a linear layer, and its derivative, in one call each.
+
+All matrices are in C order, and no product is large enough to be shared (`product.panels`). They
+call other kernels by their machine code, so that these are compiled once.
+"""
 
 from ..types import Array
-from .jit.decorators import kernel
+from .jit.decorators import external, kernel
+from .product import product
+from .reductions import sum_few_rows
+from .threading.blas import Limit
 
 
 def _add_bias(y: Array, b: Array) -> None:
@@ -12,4 +19,28 @@ def _add_bias(y: Array, b: Array) -> None:
             y[i, j] += b[j]
 
 
+def _linear(x: Array, w: Array, b: Array, y: Array, limit: Limit) -> None:
+    """Set y to x @ w.T + b, or to x @ w.T if b is empty."""
+    multiply(x, w, 0, 1, y, limit)
+    if b.size > 0:
+        bias(y, b)
+
+
+def _linear_grad(
+    g: Array, x: Array, w: Array, dx: Array, dw: Array, db: Array, limit: Limit
+) -> None:
+    """Set those that are not empty: dx = g @ w, dw = g.T @ x, db = sum of g over its rows.
+
+    The rows of g are those of one block; see `reductions.is_one_block`.
+    """
+    if dx.size > 0:
+        multiply(g, w, 0, 0, dx, limit)
+    if dw.size > 0:
+        multiply(g, x, 1, 0, dw, limit)
+    if db.size > 0:
+        sum_rows(g, db)
+
+
 add_bias = kernel(_add_bias)
+multiply, bias, sum_rows = external(product), external(add_bias), external(sum_few_rows)
+linear, linear_grad = kernel(_linear), kernel(_linear_grad)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from ..arrays import as_carray
-from ..kernels.allocator import empty
+from ..kernels.allocator import ABSENT, empty
 from ..kernels.batchnorm import entry_points as kernels
 from ..types import Array
 from .elementwise import astype, gated, inv_std
@@ -23,9 +23,6 @@ from .indexing import getitem
 from .primitive import Operand, Primitive, primitive
 from .reductions import mean_over, mean_square, sum_over
 from .shapes import reshape
-
-# Empty arrays that stand for absent ones in the kernels, by dtype and number of dimensions.
-_ABSENT = {(np.dtype(t), n): np.empty((0,) * n, t) for t in "fd" for n in (1, 2, 3)}
 
 
 def _forward(
@@ -43,8 +40,8 @@ def _forward(
     out = y
     if len(shape) != 2 or not x.flags.carray:
         x, out = _planes(x), _planes(y)
-    gamma = _ABSENT[dtype, 1] if gamma is None else as_carray(gamma)
-    beta = _ABSENT[dtype, 1] if beta is None else as_carray(beta)
+    gamma = ABSENT[dtype, 1] if gamma is None else as_carray(gamma)
+    beta = ABSENT[dtype, 1] if beta is None else as_carray(beta)
     if mean is None or var is None:
         kernels.forward_train(x, gamma, beta, eps, relu, out, stats)
     else:
@@ -108,13 +105,13 @@ def _grad_forward(
     kernels.backward(
         g,
         x,
-        _ABSENT[dtype, x.ndim] if y is None else y,
-        _ABSENT[dtype, 1] if gamma is None else as_carray(gamma),
+        ABSENT[dtype, x.ndim] if y is None else y,
+        ABSENT[dtype, 1] if gamma is None else as_carray(gamma),
         stats,
         batch,
-        _ABSENT[dtype, x.ndim] if out is None else out,
-        _ABSENT[dtype, 1] if dgamma is None else dgamma,
-        _ABSENT[dtype, 1] if dbeta is None else dbeta,
+        ABSENT[dtype, x.ndim] if out is None else out,
+        ABSENT[dtype, 1] if dgamma is None else dgamma,
+        ABSENT[dtype, 1] if dbeta is None else dbeta,
     )
     return dx, dgamma, dbeta
 

@@ -5,10 +5,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..arrays import FLOAT32, FLOAT64
 from ..errors import ShapeError
 from ..kernels import linear as kernels
-from ..kernels.allocator import empty
-from ..kernels.product import dot, is_alone
+from ..kernels.allocator import ABSENT, empty
+from ..kernels.product import PANEL, dot, is_alone
+from ..kernels.reductions import is_one_block
+from ..kernels.threading.blas import blas_limit
 from ..types import Array
 from .builder import Builder, Value
 from .primitive import Operand, Primitive, primitive
@@ -141,6 +144,10 @@ def _linear_forward(x: Array, w: Array, b: Array | None) -> Array:
         raise ShapeError(
             f"linear: bias {b.shape} does not fit weight {w.shape}; expected {w.shape[:1]}"
         )
+    if _is_small(x, w) and (b is None or (b.dtype is x.dtype and b.flags.carray)):
+        y = empty((len(x), len(w)), x.dtype)
+        kernels.linear(x, w, ABSENT[x.dtype, 1] if b is None else b, y, blas_limit())
+        return y
     y = dot(_rows(x), w.T)
     if b is not None:
         if y.dtype == b.dtype and y.dtype.kind == "f" and b.flags.carray:
@@ -148,6 +155,19 @@ def _linear_forward(x: Array, w: Array, b: Array | None) -> Array:
         else:
             y = y + b
     return y if x.ndim == 2 else y.reshape(*x.shape[:-1], w.shape[0])
+
+
+def _is_small(x: Array, w: Array) -> bool:
+    """Return whether the kernels of a linear layer take x and w; see kernels/linear.py."""
+    dtype = x.dtype
+    return (
+        x.ndim == 2
+        and dtype is w.dtype
+        and (dtype is FLOAT32 or dtype is FLOAT64)
+        and x.flags.carray
+        and w.flags.carray
+        and len(x) * w.size < 2 * PANEL
+    )
 
 
 def _rows(x: Operand) -> Operand:
@@ -158,6 +178,21 @@ def _rows(x: Operand) -> Operand:
 def _linear_grad_forward(
     g: Array, x: Array, w: Array, wanted: tuple[bool, bool, bool]
 ) -> tuple[Operand, ...]:
+    if _is_small(x, w) and g.dtype is x.dtype and g.flags.carray and is_one_block(len(g), g.dtype):
+        dx = empty(x.shape, x.dtype) if wanted[0] else None
+        dw = empty(w.shape, x.dtype) if wanted[1] else None
+        db = np.empty(len(w), x.dtype) if wanted[2] else None
+        matrix, row = ABSENT[x.dtype, 2], ABSENT[x.dtype, 1]
+        kernels.linear_grad(
+            g,
+            x,
+            w,
+            matrix if dx is None else dx,
+            matrix if dw is None else dw,
+            row if db is None else db,
+            blas_limit(),
+        )
+        return dx, dw, db
     rows = _rows(g)
     dx = dot(rows, w) if wanted[0] else None
     if dx is not None and x.ndim != 2:

@@ -133,6 +133,51 @@ def add_bias(dtype: Any) -> Run:
     return run
 
 
+def linear(dtype: Any, bias: int) -> Run:
+    x, w, b = normal(dtype, 30, 17), normal(dtype, 12, 17), normal(dtype, bias)
+
+    def run(kernel: Callable[..., Any]) -> list[Array]:
+        y = np.full((30, 12), np.nan, dtype)
+        kernel(x, w, b, y, blas.NO_LIMIT)
+        return [y]
+
+    return run
+
+
+def linear_grad(dtype: Any, *wanted: bool) -> Run:
+    g, x, w = normal(dtype, 30, 12), normal(dtype, 30, 17), normal(dtype, 12, 17)
+    shapes: list[Any] = [x.shape, w.shape, (12,)]
+
+    def run(kernel: Callable[..., Any]) -> list[Array]:
+        made = [
+            np.full(s if is_wanted else (0,) * len(s), 0, dtype)
+            for s, is_wanted in zip(shapes, wanted, strict=True)
+        ]
+        kernel(g, x, w, *made, blas.NO_LIMIT)
+        return made
+
+    return run
+
+
+def all_fit(dtype: Any) -> Run:
+    """Return the answers for groups of two arrays like the first, and for ones that do not fit."""
+    p, counter = normal(dtype, 3, 4), np.array(0)
+    read_only = p.copy()
+    read_only.flags.writeable = False
+    other = np.float64 if dtype == np.float32 else np.float32
+    unlike = p.T.copy(), p.reshape(12), np.zeros((3, 5), dtype), p.astype(other)
+    unfit = [np.asfortranarray(p), read_only, p[:, ::2], *unlike]
+
+    def run(kernel: Callable[..., Any]) -> list[Array]:
+        groups = [[p, p, counter, p.reshape(12), p.reshape(12), counter]]
+        groups += [[p, p, counter, p, a, counter] for a in unfit]
+        found = np.array([kernel(id(arrays), 2, 3, 2) for arrays in groups], float)
+        np.testing.assert_array_equal(found, [1.0] + [0.0] * len(unfit))
+        return [found]
+
+    return run
+
+
 def product(dtype: Any, m: int, inner: int, n: int, *threads: Any) -> Run:
     a, b = normal(dtype, inner, m), normal(dtype, inner, n)
 
@@ -180,6 +225,12 @@ ALONE: dict[str, Callable[[Any], Run]] = {
     "relu._relu": lambda t: into((30, 17), normal(t, 30, 17)),
     "relu._gate": lambda t: into((30, 17), normal(t, 30, 17), normal(t, 17, 30).T.copy()),
     "linear._add_bias": add_bias,
+    "linear._linear": lambda t: linear(t, 12),
+    "linear._linear without bias": lambda t: linear(t, 0),
+    "linear._linear_grad": lambda t: linear_grad(t, True, True, True),
+    "linear._linear_grad dx": lambda t: linear_grad(t, True, False, False),
+    "linear._linear_grad dw, db": lambda t: linear_grad(t, False, True, True),
+    "memory._all_fit": all_fit,
     "product._product": lambda t: product(t, 70, 17, 130),
     "product._product column": lambda t: product(t, 70, 17, 1),
     "product._product row": lambda t: product(t, 1, 17, 70),
@@ -263,10 +314,11 @@ def test_generated_code_may_run_as_python() -> None:
 def as_python() -> Iterator[None]:
     """Replace the functions that kernels call by their Python code."""
     with pytest.MonkeyPatch.context() as patch:
-        for file in (*BATCH_NORM, "inplace", "memory", "reductions", "product"):
+        for file in (*BATCH_NORM, "inplace", "linear", "memory", "reductions", "product"):
             module = sys.modules[f"minigrad.kernels.{file}"]
             for name, value in list(vars(module).items()):
-                python = getattr(value, "py_func", getattr(value, "in_python", value))
+                python = getattr(value, "in_python", value)
+                python = getattr(python, "py_func", python)
                 if getattr(python, "__qualname__", "").endswith(".loop"):
                     python = parallel_for.serial_for(vars(module)[f"_{name}"])
                 if python is not value:

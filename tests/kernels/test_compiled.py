@@ -314,7 +314,15 @@ def test_generated_code_may_run_as_python() -> None:
 def as_python() -> Iterator[None]:
     """Replace the functions that kernels call by their Python code."""
     with pytest.MonkeyPatch.context() as patch:
-        for file in (*BATCH_NORM, "inplace", "linear", "memory", "reductions", "product"):
+        for file in (
+            *BATCH_NORM,
+            "inplace",
+            "linear",
+            "memory",
+            "reductions",
+            "product",
+            "softmax",
+        ):
             module = sys.modules[f"minigrad.kernels.{file}"]
             for name, value in list(vars(module).items()):
                 python = getattr(value, "in_python", value)

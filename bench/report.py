@@ -4,7 +4,7 @@
     python -m bench.report run.json
 
 The second command prints the tables as Markdown. With `--readme README.md`, the tables replace the
-text between two marks in that file, and the plot goes to `bench/batchnorm.png` (needs matplotlib).
+text between two marks in that file, and the plot goes to `bench/speed.png` (needs matplotlib).
 """
 
 from __future__ import annotations
@@ -16,24 +16,29 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-PLOT = Path("bench/batchnorm.png")
+PLOT = Path("bench/speed.png")
 BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
-SHOWN = {
-    "fused": "minigrad, fused",
-    "composed": "minigrad, composed",
+NORMS = {
+    "fused": "fused",
+    "composed": "composed",
     "compiled": "fused, compiled",
     "torch": "PyTorch",
     "copies": "copies",
 }
 STEPS = {
-    "minigrad": "minigrad",
-    "minigrad-composed": "minigrad, composed",
+    "minigrad": "eager",
     "torch": "PyTorch",
     "minigrad-compiled": "compiled",
-    "minigrad-compiled-model": "compiled model",
     "minigrad-compiled-composed": "compiled, composed",
+    "minigrad-compiled-model": "compiled model",
     "jax": "JAX, jit",
 }
+# What the tables compare, as (time, time that divides it).
+NORM_RATIOS = [("torch", "fused")]
+STEP_RATIOS = [("torch", "minigrad"), ("jax", "minigrad-compiled")]
+# What the plot shows, in both parts in the same colours.
+PLOTTED_STEPS = {"minigrad": "minigrad", "minigrad-compiled": "compiled", "jax": "JAX, jit"}
+PLOTTED_NORMS = {"fused": "minigrad", "compiled": "compiled"}
 
 Medians = dict[str, dict[str, float]]  # microseconds by row, then by library or variant
 
@@ -49,16 +54,18 @@ def medians(run: dict[str, Any], pattern: str) -> Medians:
     return found
 
 
-def table(head: str, rows: Medians, names: dict[str, str], first: str) -> list[str]:
-    """Return a table of medians, with the ratio of PyTorch's time to that of `first`."""
+def table(
+    head: str, rows: Medians, names: dict[str, str], ratios: Sequence[tuple[str, str]]
+) -> list[str]:
+    """Return a table of medians and their ratios, without columns that nothing was measured for."""
     known = [name for name in names if any(name in row for row in rows.values())]
-    compared = "torch" in known
-    heads = [head, *(names[name] for name in known), *(["ratio"] if compared else [])]
+    compared = [pair for pair in ratios if set(pair) <= set(known)]
+    heads = [head, *(names[name] for name in known)]
+    heads += [f"{names[a]} / {names[b]}" for a, b in compared]
     lines = [f"| {' | '.join(heads)} |", "| --- |" + " ---: |" * (len(heads) - 1)]
     for row, times in rows.items():
         cells = [f"{times[name]:,.0f}" if name in times else "" for name in known]
-        if compared:
-            cells.append(f"{times['torch'] / times[first]:.2f}")
+        cells += [f"{times[a] / times[b]:.2f}" if {a, b} <= set(times) else "" for a, b in compared]
         lines.append(f"| {row} | {' | '.join(cells)} |")
     return lines
 
@@ -68,47 +75,66 @@ def report(run: dict[str, Any]) -> list[str]:
     about = run["machine_info"]["minigrad"]
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
     threads = ", ".join(f"{name} {count}" for name, count in run["threads"].items())
-    norms = medians(run, r"batchnorm both (.*)")
-    norms = {f"({row.replace('x', ', ')})": times for row, times in norms.items()}
     return [
-        "BatchNorm in training, forward and backward, float32, medians in microseconds; the ratio "
-        "is PyTorch's time over that of the fused form. Compiled is both directions as one "
-        "function of `mg.compile`; copies is how long NumPy takes to move what any form must: "
-        "x, y, the cotangent and dx, and x once more:",
+        f"![How many times as fast as PyTorch, by network and by shape]({PLOT.as_posix()})",
         "",
-        *table("shape", norms, SHOWN, "fused"),
+        "One training step (`bench/workloads.py`), medians in microseconds; eager, compiled and "
+        "compiled model are minigrad's:",
         "",
-        "One training step (`bench/workloads.py`), eager, under `mg.compile`, and JAX under `jit`; "
-        "the ratio is PyTorch's time over that of minigrad's eager step:",
+        *table("network", medians(run, r"step (.*)"), STEPS, STEP_RATIOS),
         "",
-        *table("network", medians(run, r"step (.*)"), STEPS, "minigrad"),
+        "BatchNorm in training, forward and backward, float32, medians in microseconds. Compiled "
+        "is both directions as one function of `mg.compile`; copies is how long NumPy takes to "
+        "move what any form must: x, y, the cotangent and dx, and x once more:",
+        "",
+        *table("shape", norms(run), NORMS, NORM_RATIOS),
         "",
         f"{about['cpu']}, {about['cores']} cores; {versions}; threads: {threads}.",
-        "",
-        f"![Times of BatchNorm by shape, relative to PyTorch's]({PLOT.as_posix()})",
     ]
 
 
+def norms(run: dict[str, Any]) -> Medians:
+    """Return the medians of BatchNorm in both directions by shape, as in (32, 64)."""
+    found = medians(run, r"batchnorm both (.*)")
+    return {f"({row.replace('x', ', ')})": times for row, times in found.items()}
+
+
 def plot(run: dict[str, Any], path: Path) -> None:
-    """Plot times relative to PyTorch's, one axis for forward and one for backward, logarithmic."""
+    """Plot how many times as fast as PyTorch steps and BatchNorm are, with the number on each bar.
+
+    Rows without PyTorch are left out.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4), sharey=True, layout="constrained")
-    for axis, direction in zip(axes, ("forward", "backward"), strict=True):
-        rows = medians(run, rf"batchnorm {direction} (.*)")
-        for offset, name in ((-0.2, "fused"), (0.2, "composed")):
-            ratios = [row[name] / row["torch"] for row in rows.values()]
-            positions = [i + offset for i in range(len(rows))]
-            axis.bar(positions, ratios, 0.4, label=SHOWN[name])
+    parts = [
+        ("One training step", medians(run, r"step (.*)"), PLOTTED_STEPS, 0),
+        ("BatchNorm, forward and backward", norms(run), PLOTTED_NORMS, 30),
+    ]
+    figure, axes = plt.subplots(1, 2, figsize=(12, 4.2), layout="constrained", width_ratios=(4, 7))
+    for axis, (title, rows, names, rotation) in zip(axes, parts, strict=True):
+        rows = {row: times for row, times in rows.items() if "torch" in times}
+        width = 0.8 / len(names)
+        for i, (name, label) in enumerate(names.items()):
+            places = [
+                k + (i + 0.5) * width - 0.4 for k, row in enumerate(rows) if name in rows[row]
+            ]
+            ratios = [times["torch"] / times[name] for times in rows.values() if name in times]
+            bars = axis.bar(places, ratios, width, label=label)
+            axis.bar_label(bars, [f"{ratio:.1f}" for ratio in ratios], fontsize=8)
         axis.axhline(1, color="black", linewidth=1)
         axis.set_yscale("log")
-        axis.set_title(direction)
-        axis.set_xticks(range(len(rows)), rows, rotation=60, ha="right")
-    axes[0].set_ylabel("time / PyTorch's (less is faster)")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=2)
+        axis.set_yticks([0.5, 1, 2, 5, 10, 20, 50], ["0.5", "1", "2", "5", "10", "20", "50"])
+        axis.minorticks_off()
+        axis.margins(y=0.15)
+        axis.set_title(title)
+        axis.set_xticks(
+            range(len(rows)), rows, rotation=rotation, ha="right" if rotation else "center"
+        )
+    axes[0].set_ylabel("times as fast as PyTorch")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=3)
     figure.savefig(path, dpi=120, metadata={"Software": None})
     plt.close(figure)
 

@@ -45,7 +45,7 @@ class _Nest:
 
     def lines(self) -> list[str]:
         """Return all lines of the nest."""
-        self.bounds = self.function.size(self.shape, ["n"] * len(self.shape)) if self.shape else []
+        self.bounds = self._bounds()
         for operation in self.group.operations:
             if operation.reduction is not None:
                 self._reduce(operation, operation.reduction)
@@ -64,6 +64,15 @@ class _Nest:
         for k in range(last, -1, -1):
             text += [INDENT * k + line for line in self.ends[k]]
         return text + self.after
+
+    def _bounds(self) -> list[str]:
+        """Return the sizes of the nest: those of an array that has its shape, if it uses one."""
+        for operation in self.group.operations:
+            v = operation.makes[0] if operation.reduction is None else operation.inputs[0]
+            if v in self.stored or v.origin != "result":
+                name = self.function.name(v)
+                return [f"{name}.shape[{k}]" for k in range(len(self.shape))]
+        return self.function.size(self.shape, ["n"] * len(self.shape)) if self.shape else []
 
     def _what(self) -> str:
         names: list[str] = []

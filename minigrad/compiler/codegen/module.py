@@ -20,8 +20,6 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-import numpy as np
-
 from ...errors import TraceError
 from ...kernels import codegen_runtime
 from ...kernels.jit.decorators import name_of
@@ -52,13 +50,12 @@ IMPORTED: dict[str, Collection[str]] = {
         *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
     ],
 }
-# Names that no Value gets, since generated code defines or may import them; NumPy has at most 64
-# dimensions.
+# Names that no Value gets, since generated code defines, may import or has attributes of them;
+# NumPy has at most 64 dimensions.
 TAKEN = {
-    *("step", "epoch", "at", "bad", *TABLES),
+    *("step", "epoch", "at", "bad", "reshape", "shape", "size", "sum", "T", *TABLES),
     *(f"{letter}{axis}" for letter in "ik" for axis in ("", *range(64))),
     *(name for names in IMPORTED.values() for name in names),
-    *dir(np),
     *dir(builtins),
 }
 
@@ -207,7 +204,7 @@ class Emitter:
     def identifier(self, v: Value) -> str:
         """Return the name of a Value in generated code."""
         if v not in self._identifiers:
-            self._identifiers[v] = self.fresh_name(v.name)
+            self._identifiers[v] = self.fresh_name(v.label)
         return self._identifiers[v]
 
     def fresh_name(self, name: str) -> str:

@@ -115,7 +115,7 @@ def _name_apart(operations: Operations) -> None:
     names = Names({v.name for op in operations for v in op.reads if v.origin != "result"})
     for operation in operations:
         for v in operation.makes:
-            v.name = names.fresh_name(v.name)
+            v.name = names.fresh_name(v.label)
 
 
 class Same:

@@ -266,6 +266,8 @@ def backward_pass(
     """
     retain = create_graph if retain_graph is None else retain_graph
     tensors, mode, trace = create_graph, True if create_graph else None, compiling()
+    if observe is None and trace is not None:
+        observe = trace.name_cotangent
     if tracer.get() is not None or observe is not None:
         tensors, mode = True, create_graph
     sums: dict[Node, Operand] = {}

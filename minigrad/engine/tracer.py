@@ -16,6 +16,7 @@ from ..ops.inplace import Update
 from ..ops.primitive import Attributes, Operand, Primitive
 
 if TYPE_CHECKING:
+    from .tape import Record
     from .tensor import Tensor, TensorLike
 
 # An object in place of an array while a compiler traces: it has a shape and a dtype, but no
@@ -60,6 +61,9 @@ class StepTracer(Tracer, Protocol):
 
     def cleared(self, leaf: "Tensor") -> None:
         """Record that the step will overwrite `.grad` of a leaf."""
+
+    def name_cotangent(self, record: "Record", g: Operand, i: int, gx: "Tensor") -> None:
+        """Name gx, which the rules of a record have made for input i, after the input."""
 
     def source(self, fetch: Fetch, name: str, owner: "Tensor | None" = None) -> StandIn:
         """Return the stand-in for an array that every call of the step gets from `fetch`."""

@@ -141,7 +141,7 @@ def _gather(source: Array, rows: Array, target: Array) -> None:
             into[j] = row[j]
 
 
-array, address = memory.array, memory.address
+array, arrays, address = memory.array, memory.arrays, memory.address
 table, permuted = in_code(_elements, _table), in_code(_moved, _permuted)
 copy, gather = device_function(_copy, bare=False), device_function(_gather, bare=False)
 product, large_product = external(products.product), external(products.large_product)

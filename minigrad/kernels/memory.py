@@ -46,35 +46,85 @@ def in_code(intrinsic_: Callable[..., Intrinsic], python: Callable[..., object])
     return made
 
 
+def _made(
+    context: Context, builder: Builder, kind: NumbaType, place: Value, sizes: Values
+) -> Value:
+    """Write the code that makes an array at an address."""
+    arrayobj: Untyped = importlib.import_module("numba.np.arrayobj")  # only to compile
+    size = context.get_abi_sizeof(context.get_data_type(kind.dtype))
+    step = context.get_constant(nb.types.intp, size)
+    steps: list[Value] = []
+    for n in reversed(sizes):
+        steps.insert(0, step)
+        step = builder.mul(step, n)
+    made = context.make_array(kind)(context, builder)
+    arrayobj.populate_array(
+        made,
+        data=builder.inttoptr(place, made.data.type),
+        shape=sizes,
+        strides=steps,
+        itemsize=size,
+        meminfo=None,
+    )
+    return made._getvalue()
+
+
 def _at(_typing: TypingContext, place: NumbaType, shape: NumbaType, dtype: NumbaType) -> Intrinsic:
     kind = nb.types.Array(dtype.dtype, len(shape), "C")
 
     def generate(context: Context, builder: Builder, _: Signature, arguments: Values) -> Value:
-        arrayobj: Untyped = importlib.import_module("numba.np.arrayobj")  # only to compile
-        size = context.get_abi_sizeof(context.get_data_type(kind.dtype))
         sizes = nb.core.cgutils.unpack_tuple(builder, arguments[1], kind.ndim)
-        step = context.get_constant(nb.types.intp, size)
-        steps: list[Value] = []
-        for n in reversed(sizes):
-            steps.insert(0, step)
-            step = builder.mul(step, n)
-        array = context.make_array(kind)(context, builder)
-        arrayobj.populate_array(
-            array,
-            data=builder.inttoptr(arguments[0], array.data.type),
-            shape=sizes,
-            strides=steps,
-            itemsize=size,
-            meminfo=None,
-        )
-        return array._getvalue()
+        return _made(context, builder, kind, arguments[0], sizes)
 
     return kind(place, shape, dtype), generate
+
+
+def _several(
+    _typing: TypingContext,
+    count: NumbaType,
+    ndim: NumbaType,
+    dtype: NumbaType,
+    places: NumbaType,
+    sizes: NumbaType,
+    at: NumbaType,
+) -> Intrinsic:
+    kind = nb.types.Array(dtype.dtype, ndim.literal_value, "C")
+    kinds = nb.types.UniTuple(kind, count.literal_value)
+
+    def generate(context: Context, builder: Builder, _: Signature, arguments: Values) -> Value:
+        places, sizes, at = arguments[3:]
+
+        def entry(k: int) -> Value:
+            here = builder.add(at, context.get_constant(nb.types.intp, k))
+            return builder.load(builder.gep(sizes, [here]))
+
+        made = []
+        for k in range(0, kinds.count * (1 + kind.ndim), 1 + kind.ndim):
+            place = builder.load(builder.gep(places, [entry(k)]))
+            shape = [entry(k + 1 + axis) for axis in range(kind.ndim)]
+            made.append(_made(context, builder, kind, place, shape))
+        return context.make_tuple(builder, kinds, made)
+
+    at = nb.types.intp
+    return kinds(count, ndim, dtype, places, sizes, at), generate
 
 
 def _array(place: int, shape: Shape, dtype: DType) -> Array:
     """Return the C-ordered array at an address; the address 0 gives an array without elements."""
     return nb.carray(ctypes.c_void_p(int(place)), shape, dtype) if place else np.empty(shape, dtype)
+
+
+def _arrays(
+    count: int, ndim: int, dtype: DType, places: Array, sizes: Array, at: int
+) -> tuple[Array, ...]:
+    """Return `count` arrays that the table `sizes` describes from position `at` on.
+
+    For each array, it has the position of the address in `places`, and then the sizes.
+    """
+    starts = range(at, at + count * (1 + ndim), 1 + ndim)
+    return tuple(
+        [_array(places[sizes[k]], tuple(sizes[k + 1 : k + 1 + ndim]), dtype) for k in starts]
+    )
 
 
 def _pointer(_typing: TypingContext, array: NumbaType) -> Intrinsic:
@@ -103,7 +153,8 @@ def _word(place: int) -> int:
     return ctypes.c_ssize_t.from_address(int(place)).value
 
 
-array, address = in_code(_at, _array), in_code(_pointer, _address)
+array, arrays = in_code(_at, _array), in_code(_several, _arrays)
+address = in_code(_pointer, _address)
 word = in_code(_load, _word)
 
 # --- objects of Python --------------------------------------------------------------------------

@@ -284,6 +284,6 @@ batch_norm = primitive(
     "gamma * (x - mean) / sqrt(var + eps) + beta for each channel, followed by relu if asked for; "
     "unless given, mean and var are the mean and biased variance of the batch; the statistics are "
     "residuals",
-    has_residuals=True,
+    residuals=("stats", "y"),
     formula=_formula,
 )

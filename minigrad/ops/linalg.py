@@ -240,7 +240,7 @@ def _write_linear_grad(
         return False
     dx, *others = write.outputs
     rows, g_rows = _write_rows(write, x), _write_rows(write, g)
-    made = None if dx is None else write.new(f"{dx.name}_rows", rows.shape, dx.dtype)
+    made = None if dx is None else write.new(f"{dx.label}_rows", rows.shape, dx.dtype)
     write(linear_grad, g_rows, rows, w, to=[made, *others], wanted=wanted)
     if dx is not None:
         write.reshaped(made, dx.shape, dx)

@@ -95,8 +95,8 @@ class Primitive:
     is_view: whether the result may share memory with the first input.
     outputs: the number of outputs, at most 4. If there are several, forward and calls return a
         tuple, and g and y are tuples, too; g holds None for an output that has no cotangent.
-    has_residuals: whether forward and calls return (y, residuals), the pair that rules get as their
-        y. The residuals are arrays that the rules need; no gradient flows to them.
+    residuals: the names of the residuals, arrays that the rules need; no gradient flows to them. If
+        there are some, forward and calls return (y, residuals), the pair that rules get as their y.
     formula: the forward as mathematics, which explanations print and evaluate. It is an expression
         in the names of the operands and attributes, with Python's operators, the functions of
         minigrad, one_hot(labels, n) and s_[...], which writes an index as a value. Assignments may
@@ -126,7 +126,7 @@ class Primitive:
         promotes: bool = False,
         is_view: bool = False,
         outputs: int = 1,
-        has_residuals: bool = False,
+        residuals: Sequence[str] = (),
         formula: Formula = None,
         add_cotangent: Callable[..., None] | None = None,
         scalar: Scalar | None = None,
@@ -146,8 +146,9 @@ class Primitive:
         self.promotes = promotes
         self.is_view = is_view
         self.outputs = outputs
-        self.has_residuals = has_residuals
-        self.single = outputs == 1 and not has_residuals  # a result is an array, not a tuple
+        self.residuals = tuple(residuals)
+        self.has_residuals = bool(residuals)
+        self.single = outputs == 1 and not residuals  # a result is an array, not a tuple
         self.formula = formula
         self.add_cotangent = add_cotangent
         self.scalar = scalar

@@ -174,14 +174,18 @@ cross_entropy = primitive(
     "cross_entropy",
     _cross_entropy_forward,
     (
-        lambda g, _y, a, q, divisor, per_row: cross_entropy_grad(g, a, q, divisor, per_row=per_row),
-        lambda g, _y, a, _q, divisor, per_row: log_softmax(a, axis=1) * (_by_row(g) / -divisor),
+        lambda g, _y, logits, q, divisor, per_row: cross_entropy_grad(
+            g, logits, q, divisor, per_row=per_row
+        ),
+        lambda g, _y, logits, _q, divisor, per_row: (
+            log_softmax(logits, axis=1) * (_by_row(g) / -divisor)
+        ),
         None,
     ),
-    "the sum of -q * log_softmax(a), divided by the divisor; the sum is over the classes of each "
-    "row or over all elements",
-    formula=lambda a, q, divisor, per_row: (
-        f"-sum(q * log_softmax(a, axis=1){', axis=1' if per_row else ''}) / divisor"
+    "the sum of -q * log_softmax(logits), divided by the divisor; the sum is over the classes of "
+    "each row or over all elements",
+    formula=lambda logits, q, divisor, per_row: (
+        f"-sum(q * log_softmax(logits, axis=1){', axis=1' if per_row else ''}) / divisor"
     ),
 )
 
@@ -200,14 +204,16 @@ def _label_cross_entropy_forward(
 def _label_cross_entropy_vjp(
     g: Operand,
     y: Operand,
-    a: Operand,
+    logits: Operand,
     labels: Operand,
     *,
     wrt: Sequence[int],
     ignore_index: int,
     mean: bool,
 ) -> tuple[Operand, ...]:
-    gradient = label_cross_entropy_grad(g, a, labels, y[1], ignore_index=ignore_index, mean=mean)
+    gradient = label_cross_entropy_grad(
+        g, logits, labels, y[1], ignore_index=ignore_index, mean=mean
+    )
     return gradient, None
 
 
@@ -262,10 +268,10 @@ def _label_grad_wrt_a(
 _KEPT = "kept = reshape(labels != ignore_index, (-1, 1))\n"
 
 
-def _label_formula(a: Operand, labels: Operand, ignore_index: int, mean: bool) -> str:
+def _label_formula(logits: Operand, labels: Operand, ignore_index: int, mean: bool) -> str:
     n = np.count_nonzero(np.asarray(labels) != ignore_index)
     part, factor = ("", "") if n == len(labels) else (_KEPT, "kept * ")
-    total = f"sum({factor}one_hot(labels, {a.shape[1]}) * log_softmax(a, axis=1))"
+    total = f"sum({factor}one_hot(labels, {logits.shape[1]}) * log_softmax(logits, axis=1))"
     return f"{part}-{total} / {n}" if mean else f"{part}-{total}"
 
 
@@ -291,8 +297,8 @@ label_cross_entropy = primitive(
     _label_cross_entropy_forward,
     _label_cross_entropy_vjp,
     "the sum or mean of -log(p) at the label of each row that is not ignored, where p is "
-    "softmax(a), the residual",
-    has_residuals=True,
+    "softmax(logits), the residual",
+    residuals=("softmax",),
     formula=_label_formula,
     kept=True,
 )

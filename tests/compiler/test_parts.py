@@ -105,6 +105,19 @@ def test_copies_in_the_same_dtype_go():
     assert names(kept) == ["exp", "astype"]
 
 
+def test_reshapes_and_broadcasts_to_the_same_shape_go():
+    def function(a):
+        b = mg.broadcast_to(mg.reshape(a, A.shape).exp(), A.shape)
+        return mg.reshape(mg.broadcast_to(b, (2, *A.shape)), (-1,))
+
+    def kept(function):
+        program = traced(function, A)
+        return names(pipeline.same_shape(program.operations, program.wanted))
+
+    assert kept(function) == ["exp", "broadcast_to", "reshape"]
+    assert kept(lambda a: mg.reshape(a, A.shape)) == ["reshape"]  # a result is an array of its own
+
+
 def test_sums_are_wide():
     program = traced(lambda a, b: (a * b).sum(0) + (a * b).mean(1).sum(), A, B)
     kept = pipeline.common(reductions.wide_sums(program.operations, program.wanted), program.wanted)

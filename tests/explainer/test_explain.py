@@ -249,7 +249,7 @@ def test_primitives_of_ones_own_explain_themselves() -> None:
         t = tripled(a * a + 0.0 * y[0])  # longer than what is written out twice
         return g * t + 0.0 * t
 
-    cubed = Primitive("cube!", lambda a: (a**3, None), (cubed_rule,), "", has_residuals=True)
+    cubed = Primitive("cube!", lambda a: (a**3, None), (cubed_rule,), "", residuals=("a",))
     x = mg.tensor(np.array([1.0, 2.0]), requires_grad=True)
     loss = cubed(tripled(x))[0].sum()
     explanation = mg.explain(loss)

@@ -17,6 +17,7 @@ from ...kernels.product import LARGEST, panels
 from ...kernels.reductions import is_one_block
 from ...ops import BUILTIN
 from ...ops.inplace import COPY, Update
+from ...types import Shape
 from ..ir.program import Input, Operation, Value
 from .fusion import iteration_shape
 from .indexing import MOVES, Lines, Name, flat
@@ -197,16 +198,39 @@ def _in_range(op: Operation, name: Name) -> Lines:
 def _update(op: Operation, name: Name) -> Lines:
     update = op.what
     assert isinstance(update, Update)
-    meanings = list(inspect.signature(update.kernel).parameters)
 
-    def argument(i: int, x: Input) -> str:
-        if i in update.numbers:
-            return _scalar(x, name, meanings[i])
+    def argument(x: Input, meaning: str, number: bool) -> str:
+        if number:
+            return _scalar(x, name, meaning)
         return flat(name(x)) if update.flat and len(x.shape) != 1 else name(x)
 
-    given = [argument(i, x) for i, x in enumerate(op.inputs)]
+    meanings = zip(op.inputs, parameters(update), strict=False)
+    given = [argument(x, like, i in update.numbers) for i, (x, like) in enumerate(meanings)]
     given += [_pool(op.inputs[0], name)] if update.threads else []
     return [f"{name(update)}({', '.join(given)})"]
+
+
+def parameters(update: Update) -> list[str]:
+    """Return the names of the parameters of an update's kernel."""
+    return list(inspect.signature(update.kernel).parameters)
+
+
+def kernel_shape(update: Update, v: Value) -> Shape:
+    """Return the shape in which an update's kernel takes an array."""
+    return (v.size,) if update.flat else v.shape
+
+
+def in_loop(op: Operation, whole: Callable[[Value], bool]) -> object:
+    """Return a key that is equal for updates that one loop can run, or None for other operations.
+
+    whole: a function that returns whether a Value has all the memory at its address.
+    """
+    update = op.what
+    if not isinstance(update, Update) or name_of(update.kernel) is None or update.numbers:
+        return None
+    if not all(map(whole, op.inputs)):
+        return None
+    return update, *((len(kernel_shape(update, v)), v.dtype) for v in op.inputs)
 
 
 CALLS: dict[str, Callable[[Operation, Name], Lines]] = {

@@ -2,17 +2,17 @@
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from numpy.typing import DTypeLike
 
 from ...ops.inplace import Update
-from ...types import Shape
-from ..ir.live_numbers import plain
-from ..ir.program import Input, Operation, Value, printable
-from .calls import lines_of
+from ...types import DType, Shape
+from ..ir.live_numbers import LiveNumber, Number, plain
+from ..ir.program import Input, Operation, Value
+from .calls import kernel_shape, lines_of, parameters
 from .fusion import FusionGroup
 from .indexing import VIEWS
 from .loops import loop_nest, remark, type_name
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from .module import Emitter
 
 TABLES = ("places", "sizes", "numbers", "pool", "blas")
+# The most numbers and arrays that a line loads; Python makes no tuple of so few numbers.
+NUMBERS, ARRAYS = 3, 4
+
+Kind: TypeAlias = tuple[int, DType]  # the number of dimensions and the dtype of an array
 
 
 @dataclass
@@ -67,21 +71,23 @@ class Writer(ABC):
     """A Writer loads the arrays, sizes and numbers of one generated function under names.
 
     Subclasses define where the function finds them in its tables.
+
+    start: the text in front of a position in the function's part of the table `sizes`.
     """
+
+    start = ""
 
     def __init__(self, emitter: "Emitter") -> None:
         self.emitter = emitter
-        self.memory: list[str] = []
-        self.numbers: list[str] = []
+        self._numbers: list[tuple[str, str]] = []  # the names of numbers, with their expressions
+        self._arrays: dict[Value, str] = {}  # the names of arrays
+        self._views: list[str] = []
         self._loaded: set[Value] = set()
+        self._attributes: dict[object, str] = {}  # the names of numbers that attributes have
 
     @abstractmethod
-    def place_text(self, v: Value) -> str:
-        """Return the expression for the address of v."""
-
-    @abstractmethod
-    def size_texts(self, shape: Sequence[int], of: object) -> list[str]:
-        """Return the expressions for the sizes of a shape; of: the object that has this shape."""
+    def region(self, entries: Sequence[int]) -> int:
+        """Append entries to the function's part of `sizes`, and return the first position."""
 
     @abstractmethod
     def number_text(self, x: float) -> str:
@@ -95,8 +101,11 @@ class Writer(ABC):
     def load_argument(self, v: Value, text: str) -> None:
         """Load an argument of the program under the name `text`."""
 
-    def call(self, op: Operation) -> list[str]:
-        """Return the lines of an operation that is a call."""
+    def calls(self, operations: Sequence[Operation]) -> list[str]:
+        """Return the lines of an operation that is a call, or of several updates by one kernel."""
+        if len(operations) > 1:
+            return self._loop(operations)
+        (op,) = operations
         lines = lines_of(op, self.name) or []
         written: list[str] = []
         for i, line in enumerate(lines):
@@ -105,11 +114,32 @@ class Writer(ABC):
                 written += ["if bad >= 0:", f"    return {self.status_text(op)}"]
         return written
 
+    def _loop(self, operations: Sequence[Operation]) -> list[str]:
+        """Return a loop over updates by one kernel, whose arrays the table `sizes` describes."""
+        update, arrays = operations[0].what, operations[0].reads
+        assert isinstance(update, Update)
+        names = list(map(self.emitter.fresh_name, parameters(update)[: len(arrays)]))
+        kinds = [(len(kernel_shape(update, v)), v.dtype) for v in arrays]
+        entry, lines, step = self.emitter.fresh_name("entry"), [], 0
+        order = in_lines(kinds)
+        for line in order:
+            lines.append(load(line, names, kinds, f"{entry} + {step}" if step else entry))
+            step += len(line) * (1 + kinds[line[0]][0])
+        given = [*names, f"pool_for(pool, {names[0]}.size)"] if update.threads else names
+        lines.append(f"{self.name(update)}({', '.join(given)})")
+        inputs = [op.inputs[i] for op in operations for line in order for i in line]
+        for v in inputs:
+            self.emitter.mark_used(v)
+        first = self._describe([(v, kernel_shape(update, v)) for v in inputs])
+        span = f"{self.start}{first}, {self.start}{first + step * len(operations)}, {step}"
+        head = f"for {entry} in range({span}):{remark(operations[0])}"
+        return [head, *(f"    {line}" for line in lines)]
+
     def name(self, x: Input | Update, like: str = "number") -> str:
         """Load a Value, a number or the kernel of an update, and return its name.
 
-        Numbers and flags come from a table, cast to the types for which kernels are compiled, since
-        Numba would give a constant another type.
+        Numbers come from a table, cast to the types for which kernels are compiled, since Numba
+        would give a constant another type.
         """
         if isinstance(x, Update):
             return self.emitter.kernels[x]
@@ -127,16 +157,25 @@ class Writer(ABC):
             self._load(v, self.emitter.identifier(v))
         return text
 
-    def constant(self, x: float, dtype: str, like: str = "number") -> str:
-        """Load a number in a dtype, and return its name."""
+    def constant(self, x: Number, dtype: str, like: str = "number") -> str:
+        """Load a number in a dtype, and return its name; equal attributes of one name share it.
+
+        Numbers without a name do not, since they may differ at another batch size.
+        """
+        key = like, dtype, id(x) if type(x) is LiveNumber else repr(x)
+        if key in self._attributes:
+            return self._attributes[key]
         text = self.emitter.fresh_name(like)
-        self.numbers.append(f"{text} = {dtype}({self.number_text(x)})")
+        found = str(x) if dtype == "bool" else f"{dtype}({self.number_text(x)})"
+        self._numbers.append((text, found))
+        if like != "number":
+            self._attributes[key] = text
         return text
 
     def size(self, shape: Shape, names: Sequence[str]) -> list[str]:
         """Load the sizes of an iteration shape, and return their names."""
-        free = [self.emitter.fresh_name(name) for name in names]
-        self.numbers.append(f"{', '.join(free)} = {', '.join(self.size_texts(shape, object()))}")
+        free = list(map(self.emitter.fresh_name, names))
+        self._numbers += zip(free, self._sizes(shape), strict=True)
         return free
 
     def array(self, name: str, shape: Shape, dtype: DTypeLike) -> str:
@@ -145,13 +184,27 @@ class Writer(ABC):
 
     def from_memory(self, v: Value, text: str) -> None:
         """Load an array by its address, under the name `text`."""
-        array = f"array({self.place_text(v)}, {self._shape(v)}, {type_name(v.dtype)})"
-        self.memory.append(f"{text} = {array}  # {printable(v.name)}")
+        self._arrays[v] = text
+
+    def _describe(self, arrays: Iterable[tuple[Value, Shape]]) -> int:
+        """Describe arrays in `sizes`, as `arrays` reads it; return the position of the first."""
+        root = self.emitter.out.views.root
+        return self.region(
+            [x for v, shape in arrays for x in (self.emitter.place(root(v)), *shape)]
+        )
 
     def tables(self) -> list[str]:
         """Return the first lines of the function, which load numbers and arrays."""
-        begin = "places, sizes, numbers = table(places), table(sizes), table(numbers)"
-        return [begin, "# sizes and numbers", *self.numbers, "# memory", *self.memory]
+        lines = ["places, sizes, numbers = table(places), table(sizes), table(numbers)"]
+        for i in range(0, len(self._numbers), NUMBERS):
+            texts, found = zip(*self._numbers[i : i + NUMBERS], strict=True)
+            lines.append(f"{', '.join(texts)} = {', '.join(found)}")
+        names, kinds = list(self._arrays.values()), [(v.ndim, v.dtype) for v in self._arrays]
+        arrays = list(self._arrays)
+        for line in in_lines(kinds):
+            first = self._describe([(arrays[i], arrays[i].shape) for i in line])
+            lines.append(load(line, names, kinds, f"{self.start}{first}"))
+        return lines + self._views
 
     def _load(self, v: Value, text: str) -> None:
         view = self.emitter.out.views.of.get(v)
@@ -162,11 +215,35 @@ class Writer(ABC):
         else:
             base = self.name(view.inputs[0])
             made = VIEWS[view.name](view, base, lambda: self._shape(v), self.name)
-            self.memory.append(f"{text} = {made}")
+            self._views.append(f"{text} = {made}")
+
+    def _sizes(self, shape: Shape) -> list[str]:
+        first = self.region(shape)
+        return [f"sizes[{self.start}{first + i}]" for i in range(len(shape))]
 
     def _shape(self, v: Value) -> str:
-        sizes = self.size_texts(v.shape, v)
+        sizes = self._sizes(v.shape)
         return f"({sizes[0]},)" if len(sizes) == 1 else f"({', '.join(sizes)})"
+
+
+def in_lines(kinds: Sequence[Kind]) -> list[list[int]]:
+    """Return the positions of arrays in groups of one kind, each for one line of source."""
+    lines: list[list[int]] = []
+    last: dict[Kind, list[int]] = {}
+    for i, kind in enumerate(kinds):
+        if len(last.get(kind, ())) % ARRAYS == 0:
+            last[kind] = []
+            lines.append(last[kind])
+        last[kind].append(i)
+    return lines
+
+
+def load(line: Sequence[int], names: Sequence[str], kinds: Sequence[Kind], at: str) -> str:
+    """Return the line that loads arrays of one kind, which `sizes` describes from `at` on."""
+    ndim, dtype = kinds[line[0]]
+    texts = ", ".join(names[i] for i in line)
+    left = texts if len(line) > 1 else f"({texts},)"
+    return f"{left} = arrays({len(line)}, {ndim}, {type_name(dtype)}, places, sizes, {at})"
 
 
 class LoopInputs:
@@ -209,20 +286,15 @@ class Straight(Writer):
     def group(self, group: FusionGroup) -> None:
         """Write the nest or the call of a group."""
         if group.shape is None:
-            self._lines += self.call(group.operations[0])
+            self._lines += self.calls(group.operations)
             return
         loops = Loops()
         loops.lines = loop_nest(group, LoopInputs(self, loops), self.emitter.stored)
         self._lines.append(self.emitter.noted(loops))
 
-    def place_text(self, v: Value) -> str:
-        """Return the entry of `places` for v."""
-        return f"places[{self.emitter.place(v)}]"
-
-    def size_texts(self, shape: Sequence[int], of: object) -> list[str]:
-        """Return the entries of `sizes` for a shape."""
-        at = self.emitter.size(shape, of)
-        return [f"sizes[{at + i}]" for i in range(len(shape))]
+    def region(self, entries: Sequence[int]) -> int:
+        """Append entries to `sizes`, and return the position of the first."""
+        return self.emitter.region(entries)
 
     def number_text(self, x: float) -> str:
         """Return the entry of `numbers` for x."""

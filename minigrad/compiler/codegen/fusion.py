@@ -35,7 +35,10 @@ Root: TypeAlias = Callable[[Value], Value]
 
 @dataclass
 class FusionGroup:
-    """A FusionGroup is a loop nest over a shape or, if shape is None, one call."""
+    """A FusionGroup is a loop nest over a shape or, if shape is None, one call.
+
+    Updates by one kernel are one group, too, without a shape: a loop calls the kernel.
+    """
 
     shape: Shape | None
     operations: list[Operation] = field(default_factory=list)
@@ -81,18 +84,24 @@ def iteration_shape(operation: Operation) -> Shape | None:
     return result.shape if result.dtype.kind == "f" or scalar.integers else None
 
 
-def fusion_groups(operations: Sequence[Operation], root: Root) -> list[FusionGroup]:
+def fusion_groups(
+    operations: Sequence[Operation], root: Root, in_loop: Callable[[Operation], object]
+) -> list[FusionGroup]:
     """Return the operations in groups; each group comes after the groups that make what it reads.
 
-    root: a function that returns the Value whose memory a Value has.
+    root: a function that returns the Value whose memory a Value has. in_loop: a function that
+        returns a key for an update, equal for those that one loop can run, or None.
     """
     done: list[FusionGroup] = []
-    nests: dict[Shape, list[int]] = {}  # by shape, the groups that have room, in order
+    # By the shape of nests, or the key of updates, the groups that have room, in order.
+    nests: dict[object, list[int]] = {}
     made: dict[Value, int] = {}  # the group that makes each Value
     pointwise: dict[Value, Shape] = {}  # the shape of each elementwise result
     changed: dict[Value, int] = {}  # the last group that changes a Value in place
+    known: dict[Value, int] = {}  # the last group that reads a Value
     for operation in operations:
         shape, first = iteration_shape(operation), 0
+        key = in_loop(operation) if shape is None else shape
         for read in operation.reads:
             v = root(read)
             group = made.get(v, -1)
@@ -100,9 +109,10 @@ def fusion_groups(operations: Sequence[Operation], root: Root) -> list[FusionGro
             here = read is v and shape is not None and pointwise.get(v) == shape
             first = max(first, group if here else group + 1)
             first = max(first, changed.get(v, -1) + 1)
+        first = max([first, *(known.get(v, 0) for v in map(root, operation.changes))])
         chosen = len(done)
-        if shape is not None:
-            open_groups = nests.setdefault(shape, [])
+        if key is not None:
+            open_groups = nests.setdefault(key, [])
             at = bisect_left(open_groups, first)
             if at == len(open_groups):
                 open_groups.append(chosen)
@@ -112,6 +122,8 @@ def fusion_groups(operations: Sequence[Operation], root: Root) -> list[FusionGro
         done[chosen].operations.append(operation)
         if shape is not None and len(done[chosen].operations) == MOST_OPERATIONS:
             del nests[shape][at]
+        for v in map(root, operation.reads):
+            known[v] = max(chosen, known.get(v, 0))
         for v in operation.makes:
             made[v] = chosen
             if operation.scalar is not None:

@@ -45,7 +45,7 @@ class _Nest:
 
     def lines(self) -> list[str]:
         """Return all lines of the nest."""
-        self.bounds = self.function.size(self.shape, ["n"] * len(self.shape)) if self.shape else []
+        self.bounds = self._bounds()
         for operation in self.group.operations:
             if operation.reduction is not None:
                 self._reduce(operation, operation.reduction)
@@ -65,6 +65,15 @@ class _Nest:
             text += [INDENT * k + line for line in self.ends[k]]
         return text + self.after
 
+    def _bounds(self) -> list[str]:
+        """Return the sizes of the nest: those of an array that has its shape, if it uses one."""
+        for operation in self.group.operations:
+            v = operation.makes[0] if operation.reduction is None else operation.inputs[0]
+            if v in self.stored or v.origin != "result":
+                name = self.function.name(v)
+                return [f"{name}.shape[{k}]" for k in range(len(self.shape))]
+        return self.function.size(self.shape, ["n"] * len(self.shape)) if self.shape else []
+
     def _what(self) -> str:
         names: list[str] = []
         for operation in self.group.operations:
@@ -75,7 +84,7 @@ class _Nest:
 
     def _element(self, operation: Operation, scalar: Scalar) -> None:
         (v,) = operation.makes
-        text = self.function.emitter.fresh_name(v.name)
+        text = self.function.emitter.fresh_name(v.label)
         self.elements[v] = text
         value = self._expression(operation, scalar, v)
         self.body.append(f"{text} = {value}{remark(operation)}")
@@ -111,7 +120,7 @@ class _Nest:
         names |= {"zero": f"{cast}(0)", "one": f"{cast}(1)", "dtype": cast}
         for part in parts:
             name, _, value = part.partition(" = ")
-            free = self.function.emitter.fresh_name(f"{v.name}_{name}")
+            free = self.function.emitter.fresh_name(f"{v.label}_{name}")
             self.body.append(f"{free} = {value.format(*operands, **names)}")
             names[name] = free
         text = template.format(*operands, **names)
@@ -171,14 +180,14 @@ class _Nest:
         zero = "0.0" if wide == "float64" else "0"
         start = zero if extreme is None else f"{wide}({extreme[1]})"
         exact = extreme is None and a.dtype == np.float64
-        name, ending = f"{v.name}_total", remark(operation)
+        name, ending = f"{v.label}_total", remark(operation)
 
         def combined(total: str, lost: str, term: str) -> list[str]:
             if extreme is not None:
                 return [f"{total} = {extreme[0]}({total}, {term}){ending}"]
             if not exact:
                 return [f"{total} += {term}{ending}"]
-            given, both = map(self.function.emitter.fresh_name, (f"{v.name}_term", name))
+            given, both = map(self.function.emitter.fresh_name, (f"{v.label}_term", name))
             return [
                 f"{given} = {term}{ending}",
                 f"{both} = {total} + {given}",
@@ -197,7 +206,7 @@ class _Nest:
         kept = [k for k in range(rank) if k not in axes]
         if inner < rank:  # a scalar is the total in each turn of the outer loops
             scalar = self.function.emitter.fresh_name(name)
-            lost = self.function.emitter.fresh_name(f"{v.name}_lost") if exact else ""
+            lost = self.function.emitter.fresh_name(f"{v.label}_lost") if exact else ""
             self.starts[inner] += [f"{x} = {start}" for x in (scalar, lost) if x]
             self.body += combined(scalar, lost, term)
             term = restored(scalar, lost)
@@ -212,7 +221,7 @@ class _Nest:
             return
         shape = tuple(self.shape[k] for k in kept)
         arrays = [self.function.array(name, shape, wide)]
-        arrays += [self.function.array(f"{v.name}_lost", shape, wide)] if exact else []
+        arrays += [self.function.array(f"{v.label}_lost", shape, wide)] if exact else []
         index = ", ".join(self.index[k] for k in kept) or "()"
         elements = [f"{x}[{index}]" for x in arrays]
         places = elements

@@ -2,11 +2,12 @@
 
 A function gets the user's arguments, three tables, the `pool` of threads for large arrays, and the
 limit of `blas` to one thread. The tables are `places` (the addresses of all other memory), `sizes`
-(of arrays and loops) and `numbers`. The source contains no size, and no number that may depend on a
-size, so the same code serves another batch size with other tables, except that a product which
-threads share has another line than a smaller one. An operation without generated code runs in
-NumPy, by its forward, between two functions. A short program is written out line by line
-(function.py); a long one is a loop over a table of groups (rolled.py).
+(of arrays and loops; an array has the position of its address in front of them) and `numbers`. The
+source contains no size, and no number that may depend on a size, so the same code serves another
+batch size with other tables, except that a product which threads share has another line than a
+smaller one. An operation without generated code runs in NumPy, by its forward, between two
+functions. A short program is written out line by line (function.py); a long one is a loop over a
+table of groups (rolled.py).
 """
 
 import builtins
@@ -17,8 +18,7 @@ import textwrap
 import unicodedata
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-
-import numpy as np
+from functools import partial
 
 from ...errors import TraceError
 from ...kernels import codegen_runtime
@@ -28,7 +28,7 @@ from ...ops.inplace import Update
 from ...ops.random import uniform
 from ..ir.live_numbers import Number, has_float, plain
 from ..ir.program import Operation, Program, Value, printable
-from .calls import runs_in_numpy
+from .calls import in_loop, runs_in_numpy
 from .function import TABLES, Code, Loops, Straight, definition
 from .fusion import FusionGroup, fusion_groups, stored_values
 from .rolled import LONG, Rolled
@@ -50,13 +50,12 @@ IMPORTED: dict[str, Collection[str]] = {
         *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
     ],
 }
-# Names that no Value gets, since generated code defines or may import them; NumPy has at most 64
-# dimensions.
+# Names that no Value gets, since generated code defines, may import or has attributes of them;
+# NumPy has at most 64 dimensions.
 TAKEN = {
-    *("step", "epoch", "at", "bad", *TABLES),
+    *("step", "epoch", "at", "bad", "reshape", "shape", "size", "sum", "T", *TABLES),
     *(f"{letter}{axis}" for letter in "ik" for axis in ("", *range(64))),
     *(name for names in IMPORTED.values() for name in names),
-    *dir(np),
     *dir(builtins),
 }
 
@@ -120,7 +119,6 @@ class Emitter:
         self._shared: dict[object, str] = {}  # by key, the function that nests share
         self._functions: list[str] = []  # the source of each
         self._place: dict[Value, int] = {}
-        self._size_at: dict[object, int] = {}
         self._checked: dict[Operation, int] = {}
         self._now = 0
 
@@ -132,7 +130,8 @@ class Emitter:
             self.mark_used(operation.makes[0])
         view_operations = set(views.of.values())
         written = [op for op in self.program.operations if op not in view_operations]
-        done = fusion_groups([op for op in written if not _is_draw(op)], views.root)
+        written = [op for op in written if not _is_draw(op)]
+        done = fusion_groups(written, views.root, partial(in_loop, whole=views.whole))
         self.stored = self.out.stored = stored_values(done, self.program, views.root)
         self.out.groups = done = [group for group in done if group.operations]
         form = Straight if len(done) <= LONG else Rolled
@@ -205,7 +204,7 @@ class Emitter:
     def identifier(self, v: Value) -> str:
         """Return the name of a Value in generated code."""
         if v not in self._identifiers:
-            self._identifiers[v] = self.fresh_name(v.name)
+            self._identifiers[v] = self.fresh_name(v.label)
         return self._identifiers[v]
 
     def fresh_name(self, name: str) -> str:
@@ -287,22 +286,13 @@ class Emitter:
         first, _ = self.out.lives.get(root, (self._now, 0))
         self.out.lives[root] = first, self._now
 
-    def size(self, shape: Sequence[int], of: object) -> int:
-        """Return the position in `sizes` where the shape of `of`, such as an array, begins."""
-        if of not in self._size_at:
-            self._size_at[of] = self.region(shape)
-        return self._size_at[of]
-
     def region(self, entries: Sequence[int]) -> int:
         """Append entries to `sizes`, and return the position of the first."""
         self.out.sizes += entries
         return len(self.out.sizes) - len(entries)
 
     def number(self, x: Number) -> int:
-        """Append a number to `numbers`, and return its position.
-
-        Each use gets a position, since equal numbers may differ at another batch size.
-        """
+        """Append a number to `numbers`, and return its position."""
         if not has_float(plain(x)):
             raise TraceError(
                 f"compile: the integer {plain(x)} has no float64, in which compiled code gets "

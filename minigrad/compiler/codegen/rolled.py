@@ -43,7 +43,7 @@ class Rolled:
             key = anonymous(lines, self.emitter.names.made)[0]
         like = "loops" if group.shape is not None else group.operations[0].name
         name = self.emitter.shared(key, like, ["at", *TABLES], lines)
-        self._turns.append((name, self.emitter.region(written.region)))
+        self._turns.append((name, self.emitter.region(written.entries)))
 
     def argument(self, v: Value) -> int:
         """Return the entry of `places` that gets the address of an argument in each call."""
@@ -93,30 +93,25 @@ def _choice(which: str, names: Sequence[str], first: int = 0) -> list[str]:
 class _Turn(Writer):
     """_Turn writes the function of one group, which finds everything in the group's region."""
 
+    start = "at + "
+
     def __init__(self, part: Rolled) -> None:
         super().__init__(part.emitter)
         self._part = part
-        self.region: list[int] = []
+        self.entries: list[int] = []
 
     def lines(self, group: FusionGroup) -> list[str]:
         """Return the lines of the function."""
         if group.shape is None:
-            body = self.call(group.operations[0])
+            body = self.calls(group.operations)
         else:
             body = loop_nest(group, self, self.emitter.stored)
         return [*self.tables(), *body, "return -1"]
 
-    def _entry(self, x: int) -> str:
-        self.region.append(x)
-        return f"sizes[at + {len(self.region) - 1}]"
-
-    def place_text(self, v: Value) -> str:
-        """Return the entry of `places` for v, whose position is in the region."""
-        return f"places[{self._entry(self.emitter.place(v))}]"
-
-    def size_texts(self, shape: Sequence[int], of: object) -> list[str]:
-        """Return the entries of the region for a shape."""
-        return [self._entry(n) for n in shape]
+    def region(self, entries: Sequence[int]) -> int:
+        """Append entries to the group's region, and return the position of the first."""
+        self.entries += entries
+        return len(self.entries) - len(entries)
 
     def number_text(self, x: float) -> str:
         """Return the entry of `numbers` for x, whose position is in the region."""
@@ -125,6 +120,9 @@ class _Turn(Writer):
     def status_text(self, op: Operation) -> str:
         """Return the entry of the region that has the number of the operation."""
         return self._entry(self.emitter.checked(op))
+
+    def _entry(self, x: int) -> str:
+        return f"sizes[{self.start}{self.region([x])}]"
 
     def load_argument(self, v: Value, text: str) -> None:
         """Load an argument by its address, like any other array."""

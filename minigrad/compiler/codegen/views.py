@@ -32,6 +32,12 @@ class Views:
         """Return the Value whose memory v has; for a Value that is not a view, v itself."""
         return self._root.get(v, v)
 
+    def whole(self, v: Value) -> bool:
+        """Return whether v is a whole array, whose address is in the table `places`."""
+        while v in self.of and self.of[v].what is ops.TABLE["reshape"]:
+            v = self.of[v].inputs[0]
+        return v not in self.of and v.origin != "argument"
+
     def _is_view(self, op: Operation) -> bool:
         if op.name not in VIEWS or not op.makes or op.makes[0] in self._program.lent:
             return False

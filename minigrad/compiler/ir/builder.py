@@ -45,7 +45,7 @@ class Builder(builder.Builder):
     ) -> Any:
         if to is None:
             shape, dtype = like or self._made(what, inputs, attributes)
-            to = self.new(f"{self.result.name}_{self.label or what.name}", shape, dtype)
+            to = self.new(f"{self.result.label}_{self.label or what.name}", shape, dtype)
         outputs = to if isinstance(to, list) else [to]
         self.operations.append(Operation(what, inputs, attributes, outputs, self.of.rule))
         return to

@@ -42,14 +42,15 @@ class Value:
         "saved", in a backward program, a result that the forward program has saved.
     array: the user's array or the constant that the Value stands for, or None.
     base: while a step is traced, the Value that this one is a view of, or None.
+    label: the name without the number that makes it unique.
     """
 
-    __slots__ = ("array", "base", "dtype", "fetch", "name", "origin", "shape")
+    __slots__ = ("array", "base", "dtype", "fetch", "label", "name", "origin", "shape")
 
     def __init__(
         self, name: str, array: Array, origin: str, fetch: Fetch | None = None, keep: bool = True
     ) -> None:
-        self.name = name
+        self.name = self.label = name
         self.shape: Shape = array.shape
         dtype = array.dtype
         self.dtype: DType = dtype if dtype.isnative else dtype.newbyteorder("=")

@@ -50,7 +50,7 @@ def partitioned(program: Program, derivative: Derivative) -> tuple[Program, Prog
     for operation in program.operations:
         if operation in views:
             (v,) = operation.makes
-            fresh = Value.like(v.name, v.shape, v.dtype)
+            fresh = Value.like(v.label, v.shape, v.dtype)
             renamed = same.renamed(operation)
             again.append(Operation(renamed.what, renamed.inputs, renamed.attributes, [fresh]))
             same.put(v, fresh)

@@ -11,14 +11,13 @@ import numpy as np
 from ... import ops
 from ...names import Names
 from ...ops.inplace import Update
-from ...ops.primitive import Attribute
+from ...ops.primitive import Attribute, Primitive
 from ..ir.may_alias import MayAlias
 from ..ir.program import Input, Operation, Program, Value
 from .decompose import decomposed
 from .reductions import sums_of_sums, wide_sums
 
 _PLAIN = frozenset({bool, int, float, complex, str, bytes, type(None), type(...)})
-
 Operations = list[Operation]
 Wanted = Sequence[Value]
 
@@ -26,7 +25,8 @@ Wanted = Sequence[Value]
 def optimised(program: Program) -> Program:
     """Return the program after all passes."""
     done = program.operations
-    for simplify in (decomposed, wide_sums, sums_of_sums, same_dtype, common, dead, updates_last):
+    passes = decomposed, wide_sums, sums_of_sums, same_dtype, common, dead, updates_last
+    for simplify in (same_shape, *passes):
         done = simplify(done, program.wanted)
     _name_apart(done)
     replaced = Program(program.arguments, done, program.results, program.grads, program.lent)
@@ -71,17 +71,31 @@ def common(operations: Operations, wanted: Wanted) -> Operations:
     return kept
 
 
+def same_shape(operations: Operations, wanted: Wanted) -> Operations:
+    """Eliminate reshapes and broadcasts to the shape of the input, unless it is changed in place.
+
+    This is for those of the step itself; the last operation of a decomposition makes the result
+    that `check` compares.
+    """
+    return _unchanged(operations, wanted, (ops.TABLE["reshape"], ops.TABLE["broadcast_to"]))
+
+
 def same_dtype(operations: Operations, wanted: Wanted) -> Operations:
     """Eliminate casts to the dtype of the input, unless the input is changed in place."""
+    return _unchanged(operations, wanted, (ops.astype,))
+
+
+def _unchanged(operations: Operations, wanted: Wanted, of: Sequence[Primitive]) -> Operations:
+    """Eliminate operations of these primitives whose result equals the input."""
     aliases = MayAlias(operations)
     keep = set(wanted)
     kept, same = [], Same()
     for operation in operations:
         operation = same.renamed(operation)
-        if operation.what is ops.astype and operation.makes:
+        if operation.what in of and operation.makes and operation.reads:
             (source,), (target,) = operation.reads, operation.makes
-            fixed = not aliases.changes(source) and target not in keep
-            if source.dtype == target.dtype and fixed:
+            alike = source.dtype == target.dtype and source.shape == target.shape
+            if alike and target not in keep and not aliases.changes(source):
                 same.put(target, source)
                 continue
         kept.append(operation)
@@ -115,7 +129,7 @@ def _name_apart(operations: Operations) -> None:
     names = Names({v.name for op in operations for v in op.reads if v.origin != "result"})
     for operation in operations:
         for v in operation.makes:
-            v.name = names.fresh_name(v.name)
+            v.name = names.fresh_name(v.label)
 
 
 class Same:

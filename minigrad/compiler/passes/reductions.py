@@ -155,5 +155,5 @@ class _Distributed:
 def _sum_like(operation: Operation, x: Value) -> Operation:
     """Return a sum of x along the axes of another sum."""
     total = operation.makes[0]
-    part = Value.like(total.name, total.shape, total.dtype)
+    part = Value.like(total.label, total.shape, total.dtype)
     return Operation(operation.what, [x], operation.attributes, [part], operation.rule)

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from operator import attrgetter
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -183,6 +183,17 @@ class Trace(StepTracer):
         if gradient is not None:
             self.source(partial(attrgetter("_grad._data"), leaf), "grad", leaf)
 
+    def name_cotangent(self, record: Record, g: Operand, i: int, gx: Tensor) -> None:
+        """Name gx, which the rules of a record have made for input i, after the input: dx for x."""
+        primitive, value = record.primitive, cast(StandIn, gx._data)
+        for operation in reversed(self.operations):  # those of the rules are the last ones
+            if gx is g or operation.rule is None or operation.rule[0] is not primitive:
+                return
+            if any(value is v for v in operation.outputs):
+                value.label = f"d{primitive.operands(len(record.inputs))[i]}"
+                value.name = self._fresh_name(value.label)
+                return
+
     def lift(self, x: Operand, name: str) -> Operand:
         """Return an input of the primitive `name` as a Tensor, a number or None."""
         if isinstance(x, Tensor) or x is None or type(x) in (float, int, bool):
@@ -332,20 +343,21 @@ class Trace(StepTracer):
             found = primitive(*given, **{k: plain(x) for k, x in attributes.items()})
         made: dict[int, Value] = {}  # by the identity of the array: a residual may be an output
 
-        def value(x: Operand) -> Value | None:
+        def value(x: Operand, label: str = primitive.name) -> Value | None:
             array = x._data if isinstance(x, Tensor) else x
             if array is not None and id(array) not in made:
-                made[id(array)] = Value(
-                    self._fresh_name(primitive.name), array, "result", keep=False
-                )
+                made[id(array)] = v = Value(label, array, "result", keep=False)
+                v.name = self._fresh_name(label)
             return made.get(id(array))
 
         results, residuals = primitive.unpack(found)
         results = list(map(value, results))
-        several = isinstance(residuals, tuple)
-        whole = primitive.pack(
-            results, tuple(map(value, residuals)) if several else value(residuals)
-        )
+        if isinstance(residuals, tuple):
+            named = zip(residuals, primitive.residuals, strict=True)
+            residuals = tuple([value(x, label) for x, label in named])
+        else:
+            residuals = value(residuals, *primitive.residuals)
+        whole = primitive.pack(results, residuals)
         outputs = results_of(primitive, whole)
         outputs = [None if v in outputs[:i] else v for i, v in enumerate(outputs)]
         operation = Operation(primitive, values, attributes, outputs, self.rule)

@@ -53,7 +53,7 @@ IMPORTED: dict[str, Collection[str]] = {
 # Names that no Value gets, since generated code defines, may import or has attributes of them;
 # NumPy has at most 64 dimensions.
 TAKEN = {
-    *("step", "epoch", "at", "bad", "reshape", "shape", "size", "sum", "T", *TABLES),
+    *("step", "epoch", "at", "bad", "reshape", "shape", "size", "T", *TABLES),
     *(f"{letter}{axis}" for letter in "ik" for axis in ("", *range(64))),
     *(name for names in IMPORTED.values() for name in names),
     *dir(builtins),

@@ -51,7 +51,7 @@ FORMS = {
 }
 
 
-@pytest.mark.sampled(7)
+@pytest.mark.sampled(4, by="form")
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("name", NETS)
 def test_trained_networks_agree(name, form):

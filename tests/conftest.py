@@ -22,6 +22,9 @@ from pages import digits_loss, small_loss
 import minigrad as mg
 from minigrad.kernels import codegen_runtime
 
+# The tests make many objects that live long, among which a search for cycles finds little.
+gc.set_threshold(20_000)
+
 # A test must not fail because a machine is slow.
 settings.register_profile(
     "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]

@@ -212,14 +212,15 @@ for sent in pickle.load(sys.stdin.buffer):
 """
 
 if __name__ == "__main__":
+    sent = []
     for _ in range(2):
         for function, _ in METHODS.values():
             function(X)  # what was traced is sent, too
-        sent = [way.dumps(METHODS[name][0]) for name, way in WAYS]
-        ran = subprocess.run([sys.executable, "-c", WORKER], input=pickle.dumps(sent),
-                             capture_output=True)
-        expected = [str([METHODS[name][1]] * 3) for name, _ in WAYS]
-        assert ran.stdout.decode().splitlines() == expected, ran.stderr.decode()
+        sent += [way.dumps(METHODS[name][0]) for name, way in WAYS]
+    ran = subprocess.run([sys.executable, "-c", WORKER], input=pickle.dumps(sent),
+                         capture_output=True)
+    expected = 2 * [str([METHODS[name][1]] * 3) for name, _ in WAYS]
+    assert ran.stdout.decode().splitlines() == expected, ran.stderr.decode()
     assert pickle.loads(pickle.dumps(step)) is step
     {more}
     print("done")

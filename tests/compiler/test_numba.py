@@ -52,7 +52,7 @@ def table():
     return [found[i : i + TOGETHER] for i in range(0, len(found), TOGETHER)]
 
 
-@pytest.mark.sampled(12)
+@pytest.mark.sampled(24)
 @pytest.mark.filterwarnings("ignore:compile. .* cannot be compiled")
 @pytest.mark.parametrize("group", table(), ids=lambda group: f"{group[0][0]}-{group[-1][0]}")
 def test_each_primitive_agrees(group):
@@ -154,7 +154,7 @@ def test_transposes_agree():
     by_numba(run, *(lambda seed=seed: leaves(seed) for seed in (0, 0, 1)))
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.exhaustive
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("shift", [0, 4, 7])  # 0: functions of one
 def test_functions_of_each_dtype_agree(shift):

@@ -18,17 +18,17 @@ def check(seed: int, folder: Path, numba: bool = False) -> None:
     assert not outcome.kind, f"seed {seed}, {outcome.failure}; made smaller:\n\n{outcome.text}"
 
 
-@pytest.mark.sampled(40)
+@pytest.mark.sampled(80)
 @pytest.mark.parametrize("seed", range(200))
 def test_programs_agree_as_python(seed: int, tmp_path: Path) -> None:
     check(seed, tmp_path)
 
 
-@pytest.mark.sampled(20)
-@pytest.mark.parametrize("part", range(20))
+@pytest.mark.sampled(40)
+@pytest.mark.parametrize("part", range(40))
 def test_each_option_agrees_by_itself(part: int, tmp_path: Path) -> None:
     failed = []
-    for what, text in list(alone())[part::20]:
+    for what, text in list(alone())[part::40]:
         outcome = programs.run(text, tmp_path)
         failed += [f"{what}: {outcome.failure}"] if outcome.kind else []
     assert not failed

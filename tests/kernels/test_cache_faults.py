@@ -100,6 +100,7 @@ def make_unwritable(folder: Path) -> None:
     folder.touch()
 
 
+@pytest.mark.exhaustive
 @posix
 def test_a_read_only_package_leaves_entries_in_a_private_folder_of_the_user(small: Small) -> None:
     make_unwritable(small.cache)
@@ -139,6 +140,7 @@ def test_a_numba_made_otherwise_gets_its_own_cache_back(small: Small, difference
     assert len(list(small.cache.glob("*.nbi"))) == 1  # an index, which only Numba has
 
 
+@pytest.mark.exhaustive
 def test_numbas_own_cache_is_not_given_functions_that_it_could_not_load(small: Small) -> None:
     """Numba imports the module of a function to load it, and generated code has none."""
     (small.package / "__init__.py").write_text("import numba\ndel numba.core.runtime.nrt.rtsys\n")

@@ -95,6 +95,7 @@ def test_adam_is_warmed_up():
 """
 
 
+@pytest.mark.exhaustive
 @pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="no kernel is compiled")
 def test_an_optimizer_takes_the_steps_of_the_recipe(tmp_path: Path) -> None:
     for part in ("minigrad", "tests"):

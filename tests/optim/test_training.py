@@ -55,6 +55,7 @@ def accuracy(model, x, labels):
     return (predicted == labels).mean()
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("seed", range(3))
 def test_a_network_with_batch_norm_learns_what_it_has_not_seen(seed):
     mg.manual_seed(seed)
@@ -165,7 +166,7 @@ def test_losses_follow_pytorchs(options):
 
 def test_a_thousand_steps_keep_nothing():
     model = mlp(8, dropout=0.1)
-    x, labels = spirals(50, 0)
+    x, labels = spirals(12, 0)
     sgd = optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
 
     def steps(n):

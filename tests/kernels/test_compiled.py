@@ -223,7 +223,8 @@ def not_compared(kernels: Iterable[str]) -> list[str]:
 
     Workers of a pool do no arithmetic.
     """
-    alone = {name.split()[0] for name in (*ALONE, "threading.parallel_for._serve")}
+    of_pool = (f"threading.parallel_for._{name}" for name in ("serve", "share"))
+    alone = {name.split()[0] for name in (*ALONE, *of_pool)}
     own = [
         k.removeprefix("minigrad.kernels.") for k in kernels if k.startswith("minigrad.kernels.")
     ]
@@ -263,7 +264,7 @@ def test_generated_code_may_run_as_python() -> None:
 def as_python() -> Iterator[None]:
     """Replace the functions that kernels call by their Python code."""
     with pytest.MonkeyPatch.context() as patch:
-        for file in (*BATCH_NORM, "inplace", "memory", "reductions", "product"):
+        for file in (*BATCH_NORM, "inplace", "memory", "reductions", "relu", "product"):
             module = sys.modules[f"minigrad.kernels.{file}"]
             for name, value in list(vars(module).items()):
                 python = getattr(value, "py_func", getattr(value, "in_python", value))

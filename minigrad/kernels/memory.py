@@ -1,20 +1,17 @@
 """Compiled code gets arrays from addresses, and addresses from arrays."""
 
 import ctypes
-import importlib
 import sys
-from collections.abc import Callable
 
 import numba
 import numpy as np
-from numba.extending import intrinsic
 
 from ..types import Array, DType, Shape
 from .jit.decorators import device_function
+from .jit.new_arrays import in_code, new_array
 from .jit.numba_types import (
     Builder,
     Context,
-    Dispatcher,
     Intrinsic,
     NumbaType,
     Signature,
@@ -32,37 +29,12 @@ nb: Untyped = numba  # Numba has no types
 HEAD, WORD = object.__basicsize__, ctypes.sizeof(ctypes.c_void_p)
 
 
-def in_code(intrinsic_: Callable[..., Intrinsic], python: Callable[..., object]) -> Dispatcher:
-    """Return a function that compiled code calls by an intrinsic; `python` does the same."""
-    if nb.config.DISABLE_JIT:
-        return python
-    made: Dispatcher = intrinsic(prefer_literal=True)(intrinsic_)
-    made.in_python = python
-    return made
-
-
 def _at(_typing: TypingContext, place: NumbaType, shape: NumbaType, dtype: NumbaType) -> Intrinsic:
     kind = nb.types.Array(dtype.dtype, len(shape), "C")
 
     def generate(context: Context, builder: Builder, _: Signature, arguments: Values) -> Value:
-        arrayobj: Untyped = importlib.import_module("numba.np.arrayobj")  # only to compile
-        size = context.get_abi_sizeof(context.get_data_type(kind.dtype))
         sizes = nb.core.cgutils.unpack_tuple(builder, arguments[1], kind.ndim)
-        step = context.get_constant(nb.types.intp, size)
-        steps: list[Value] = []
-        for n in reversed(sizes):
-            steps.insert(0, step)
-            step = builder.mul(step, n)
-        array = context.make_array(kind)(context, builder)
-        arrayobj.populate_array(
-            array,
-            data=builder.inttoptr(arguments[0], array.data.type),
-            shape=sizes,
-            strides=steps,
-            itemsize=size,
-            meminfo=None,
-        )
-        return array._getvalue()
+        return new_array(context, builder, kind, arguments[0], sizes)
 
     return kind(place, shape, dtype), generate
 

@@ -4,17 +4,19 @@ Generated code may also run as Python, so no device function here is `bare`.
 """
 
 import math
+from collections.abc import Sequence
 
 import numba
 import numba.core.cgutils
 import numpy as np
-from numba.extending import overload
 
 from ..types import Array, Number, Shape
 from . import indexing, linear, memory, reductions, softmax
 from . import product as products
 from .batchnorm import planes, rows, small_rows
+from .jit import new_arrays
 from .jit.decorators import F, device_function, external
+from .jit.new_arrays import in_code
 from .jit.numba_types import (
     Builder,
     Context,
@@ -27,8 +29,6 @@ from .jit.numba_types import (
     Value,
     Values,
 )
-from .memory import in_code
-from .threading.blas import Limit
 from .threading.parallel_for import Pool
 from .threading.pool import THREADED
 
@@ -50,6 +50,7 @@ cross_entropy_grad = external(softmax.cross_entropy_grad)
 label_cross_entropy = external(softmax.label_cross_entropy)
 label_cross_entropy_grad = external(softmax.label_cross_entropy_grad)
 add_bias = external(linear.add_bias)
+linear_forward, linear_backward = external(linear.linear_forward), external(linear.linear_backward)
 sum_rows, sum_few_rows = external(reductions.sum_rows), external(reductions.sum_few_rows)
 
 # --- memory -------------------------------------------------------------------------------------
@@ -70,20 +71,32 @@ def _table(a: Array) -> Array:
     return a
 
 
+def _view(
+    context: Context,
+    builder: Builder,
+    a: NumbaType,
+    kind: NumbaType,
+    value: Value,
+    order: Sequence[int],
+) -> Value:
+    """Return a view, of type `kind`, of an array of type a, with its dimensions in this order."""
+    cgutils = nb.core.cgutils
+    given = context.make_array(a)(context, builder, value)
+    array = context.make_array(kind)(context, builder)
+    for name in ("meminfo", "parent", "nitems", "itemsize", "data"):
+        setattr(array, name, getattr(given, name))
+    for name in ("shape", "strides"):
+        parts = cgutils.unpack_tuple(builder, getattr(given, name), a.ndim)
+        setattr(array, name, cgutils.pack_array(builder, [parts[axis] for axis in order]))
+    return array._getvalue()
+
+
 def _moved(_typing: TypingContext, a: NumbaType, axes: NumbaType) -> Intrinsic:
     order = [axis.literal_value for axis in axes.types]
     kind = nb.types.Array(a.dtype, a.ndim, "A")
 
     def generate(context: Context, builder: Builder, _: Signature, arguments: Values) -> Value:
-        cgutils = nb.core.cgutils
-        given = context.make_array(a)(context, builder, arguments[0])
-        array = context.make_array(kind)(context, builder)
-        for name in ("meminfo", "parent", "nitems", "itemsize", "data"):
-            setattr(array, name, getattr(given, name))
-        for name in ("shape", "strides"):
-            parts = cgutils.unpack_tuple(builder, getattr(given, name), a.ndim)
-            setattr(array, name, cgutils.pack_array(builder, [parts[axis] for axis in order]))
-        return array._getvalue()
+        return _view(context, builder, a, kind, arguments[0], order)
 
     return kind(a, axes), generate
 
@@ -93,31 +106,36 @@ def _permuted(a: Array, axes: Shape) -> Array:
     return a.transpose(axes)
 
 
-def _oriented(a: Array) -> tuple[Array, int]:
-    """Return a matrix and 0, or its transpose and 1, whichever is in C order; it may be a copy."""
-    return (a.T, 1) if a.flags.f_contiguous else (np.ascontiguousarray(a), 0)
+def _in_c_order(_typing: TypingContext, a: NumbaType) -> Intrinsic:
+    assert a.layout in "CF", a  # a view in another order is read by loops only
+    kind = nb.types.Array(a.dtype, 2, "C")
+
+    def generate(context: Context, builder: Builder, _: Signature, arguments: Values) -> Value:
+        if a.layout == "C":
+            return arguments[0]
+        return _view(context, builder, a, kind, arguments[0], (1, 0))
+
+    return kind(a), generate
 
 
-# Numba compiles the function that this returns for a type of arrays.
-overload(_oriented)(
-    lambda a: {
-        "C": lambda a: (a, 0),
-        "F": lambda a: (a.T, 1),
-        "A": lambda a: (np.ascontiguousarray(a), 0),
-    }[a.layout]
-)
+def _whole(a: Array) -> Array:
+    """Return a matrix or its transpose, whichever is in C order; `way` tells which.
+
+    Numba knows that the transpose of a matrix in C order is in Fortran order.
+    """
+    return a if a.flags.c_contiguous else a.T
 
 
-def _dot(a: Array, b: Array, out: Array, blas: Limit) -> None:
-    """Set out to a @ b."""
-    (x, x_way), (y, y_way) = _oriented(a), _oriented(b)
-    product(x, y, x_way, y_way, out, blas)
+def _transposed(_typing: TypingContext, a: NumbaType) -> Intrinsic:
+    def generate(context: Context, _builder: Builder, _: Signature, _arguments: Values) -> Value:
+        return context.get_constant(nb.types.int64, int(a.layout == "F"))
+
+    return nb.types.int64(a), generate
 
 
-def _large_dot(a: Array, b: Array, out: Array, blas: Limit, pool: Pool) -> None:
-    """Compute `_dot` in panels that the pool shares, for sizes that are not 0."""
-    (x, x_way), (y, y_way) = _oriented(a), _oriented(b)
-    large_product(x, y, x_way, y_way, out, blas, pool)
+def _way(a: Array) -> int:
+    """Return 1 if `whole` returns the transpose of a, else 0."""
+    return int(not a.flags.c_contiguous)
 
 
 def _copy(source: Array, target: Array) -> None:
@@ -125,7 +143,7 @@ def _copy(source: Array, target: Array) -> None:
 
     Both arrays are in C order.
     """
-    sources, targets = source.reshape(source.size), target.reshape(target.size)
+    sources, targets = reshaped(source, (source.size,)), reshaped(target, (target.size,))
     for i in range(targets.size):
         targets[i] = sources[i]
 
@@ -133,7 +151,7 @@ def _copy(source: Array, target: Array) -> None:
 def _gather(source: Array, rows: Array, target: Array) -> None:
     """Set target[i] to source[rows[i]], for arrays in C order."""
     width = target.size // max(rows.size, 1)
-    sources, targets = source.reshape(source.size), target.reshape(target.size)
+    sources, targets = reshaped(source, (source.size,)), reshaped(target, (target.size,))
     for i in range(rows.size):
         start = rows[i] * width
         row, into = sources[start : start + width], targets[i * width : (i + 1) * width]
@@ -142,11 +160,11 @@ def _gather(source: Array, rows: Array, target: Array) -> None:
 
 
 array, arrays, address = memory.array, memory.arrays, memory.address
+reshaped = new_arrays.reshaped
 table, permuted = in_code(_elements, _table), in_code(_moved, _permuted)
+whole, way = in_code(_in_c_order, _whole), in_code(_transposed, _way)
 copy, gather = device_function(_copy, bare=False), device_function(_gather, bare=False)
 product, large_product = external(products.product), external(products.large_product)
-dot = device_function(_dot, bare=False, allocates=True)
-large_dot = device_function(_large_dot, bare=False, allocates=True)
 
 # --- threads ------------------------------------------------------------------------------------
 
@@ -327,4 +345,4 @@ to_uint16, to_uint8 = map(_element, (_to_uint16, _to_uint8))
 # The names that generated code may import: those defined here, without an underscore.
 OFFERED = {name for name in globals() if name[0] != "_"} - _OWN
 # Those that call BLAS, and the one among them that uses the pool.
-PRODUCTS, LARGE_PRODUCT = {"dot", "large_dot"}, "large_dot"
+PRODUCTS, LARGE_PRODUCT = {"product", "large_product"}, "large_product"

@@ -123,7 +123,7 @@ def _tracked(
 ) -> None:
     """Do what `_running` does, and add 1 to an array of one integer."""
     update_running(running_mean, running_var, mean, var, factor, correction)
-    counter.reshape(1)[0] += 1
+    counter[()] += 1
 
 
 sgd = kernel(_sgd)

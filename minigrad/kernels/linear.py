@@ -1,14 +1,19 @@
 """These kernels compute a linear layer, and its derivative, in one call each.
 
-All matrices are in C order, and no product is large enough to be shared (`product.panels`). They
-call other kernels by their machine code, so that these are compiled once.
+All matrices are in C order, and the layer is small (`is_small`). The kernels call others by their
+machine code, so that these are compiled once.
 """
 
 from ..types import Array
 from .jit.decorators import external, kernel
-from .product import product
+from .product import PANEL, product
 from .reductions import sum_few_rows
 from .threading.blas import Limit
+
+
+def is_small(rows: int, w: int) -> bool:
+    """Return whether no product of the layer has several panels; w: the size of the weight."""
+    return rows * w < 2 * PANEL
 
 
 def _add_bias(y: Array, b: Array) -> None:
@@ -19,14 +24,14 @@ def _add_bias(y: Array, b: Array) -> None:
             y[i, j] += b[j]
 
 
-def _linear(x: Array, w: Array, b: Array, y: Array, limit: Limit) -> None:
+def _linear_forward(x: Array, w: Array, b: Array, y: Array, limit: Limit) -> None:
     """Set y to x @ w.T + b, or to x @ w.T if b is empty."""
     multiply(x, w, 0, 1, y, limit)
     if b.size > 0:
         bias(y, b)
 
 
-def _linear_grad(
+def _linear_backward(
     g: Array, x: Array, w: Array, dx: Array, dw: Array, db: Array, limit: Limit
 ) -> None:
     """Set those that are not empty: dx = g @ w, dw = g.T @ x, db = sum of g over its rows.
@@ -43,4 +48,4 @@ def _linear_grad(
 
 add_bias = kernel(_add_bias)
 multiply, bias, sum_rows = external(product), external(add_bias), external(sum_few_rows)
-linear, linear_grad = kernel(_linear), kernel(_linear_grad)
+linear_forward, linear_backward = kernel(_linear_forward), kernel(_linear_backward)

@@ -1,20 +1,17 @@
 """Compiled code gets arrays from addresses, and addresses from arrays."""
 
 import ctypes
-import importlib
 import sys
-from collections.abc import Callable
 
 import numba
 import numpy as np
-from numba.extending import intrinsic
 
 from ..types import Array, DType, Shape
 from .jit.decorators import device_function, kernel
+from .jit.new_arrays import in_code, new_array
 from .jit.numba_types import (
     Builder,
     Context,
-    Dispatcher,
     Intrinsic,
     NumbaType,
     Signature,
@@ -37,44 +34,12 @@ ITEMS = HEAD + WORD
 CARRAY = 0x0001 | 0x0100 | 0x0400
 
 
-def in_code(intrinsic_: Callable[..., Intrinsic], python: Callable[..., object]) -> Dispatcher:
-    """Return a function that compiled code calls by an intrinsic; `python` does the same."""
-    if nb.config.DISABLE_JIT:
-        return python
-    made: Dispatcher = intrinsic(prefer_literal=True)(intrinsic_)
-    made.in_python = python
-    return made
-
-
-def _made(
-    context: Context, builder: Builder, kind: NumbaType, place: Value, sizes: Values
-) -> Value:
-    """Write the code that makes an array at an address."""
-    arrayobj: Untyped = importlib.import_module("numba.np.arrayobj")  # only to compile
-    size = context.get_abi_sizeof(context.get_data_type(kind.dtype))
-    step = context.get_constant(nb.types.intp, size)
-    steps: list[Value] = []
-    for n in reversed(sizes):
-        steps.insert(0, step)
-        step = builder.mul(step, n)
-    made = context.make_array(kind)(context, builder)
-    arrayobj.populate_array(
-        made,
-        data=builder.inttoptr(place, made.data.type),
-        shape=sizes,
-        strides=steps,
-        itemsize=size,
-        meminfo=None,
-    )
-    return made._getvalue()
-
-
 def _at(_typing: TypingContext, place: NumbaType, shape: NumbaType, dtype: NumbaType) -> Intrinsic:
     kind = nb.types.Array(dtype.dtype, len(shape), "C")
 
     def generate(context: Context, builder: Builder, _: Signature, arguments: Values) -> Value:
         sizes = nb.core.cgutils.unpack_tuple(builder, arguments[1], kind.ndim)
-        return _made(context, builder, kind, arguments[0], sizes)
+        return new_array(context, builder, kind, arguments[0], sizes)
 
     return kind(place, shape, dtype), generate
 
@@ -102,7 +67,7 @@ def _several(
         for k in range(0, kinds.count * (1 + kind.ndim), 1 + kind.ndim):
             place = builder.load(builder.gep(places, [entry(k)]))
             shape = [entry(k + 1 + axis) for axis in range(kind.ndim)]
-            made.append(_made(context, builder, kind, place, shape))
+            made.append(new_array(context, builder, kind, place, shape))
         return context.make_tuple(builder, kinds, made)
 
     at = nb.types.intp

@@ -18,6 +18,7 @@ import numpy as np
 from ..types import Array
 from .allocator import SMALL, empty
 from .jit.decorators import device_function, kernel
+from .jit.new_arrays import in_code
 from .jit.numba_types import (
     Builder,
     Context,
@@ -29,7 +30,7 @@ from .jit.numba_types import (
     Value,
     Values,
 )
-from .memory import address, in_code
+from .memory import address
 from .threading.blas import SET, Limit, blas_limit, enter, leave
 from .threading.parallel_for import Pool, parallel_for
 from .threading.pool import current_pool

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..types import Array, DType
 from .jit.decorators import device_function, kernel
+from .jit.new_arrays import reshaped, zeros
 
 BLOCK_32, BLOCK_64 = 512, 32  # rows in a block of float32 and float64
 
@@ -113,7 +114,7 @@ def _sum_rows(x: Array, divisor: float, out: Array) -> None:
 
     out has c elements in C order.
     """
-    total_rows(x, divisor, np.zeros((3, x.shape[1])), out.reshape(out.size))
+    total_rows(x, divisor, zeros((3, x.shape[1]), np.float64), reshaped(out, (out.size,)))
 
 
 def _sum_few_rows(x: Array, out: Array) -> None:
@@ -121,7 +122,7 @@ def _sum_few_rows(x: Array, out: Array) -> None:
 
     Numba compiles it in a fraction of the time of `_sum_rows`.
     """
-    total = np.zeros(out.size)
+    total = zeros((out.size,), np.float64)
     for i in range(x.shape[0]):
         for j in range(total.size):
             total[j] += x[i, j]
@@ -135,7 +136,7 @@ def _sum_between(x: Array, divisor: float, out: Array) -> None:
     out has p * c elements in C order.
     """
     p, _, c = x.shape
-    flat, sums = out.reshape((p, c)), np.zeros((3, c))
+    flat, sums = reshaped(out, (p, c)), zeros((3, c), np.float64)
     for i in range(p):
         total_rows(x[i], divisor, sums, flat[i])
 
@@ -146,7 +147,7 @@ def _sum_along(x: Array, divisor: float, out: Array) -> None:
     out has m elements in C order.
     """
     m, k = x.shape
-    flat = out.reshape(out.size)
+    flat = reshaped(out, (out.size,))
     size = 2 * rows_in_block(x)  # longer, since LLVM adds to several accumulators
     for i in range(m):
         total, errors = add_along(x, i, 0, min(size, k)), 0.0
@@ -161,11 +162,11 @@ def _mean_square_rows(x: Array, out: Array) -> None:
 
     out has c elements in C order.
     """
-    n, size, sums = x.shape[0], rows_in_block(x), np.zeros((3, x.shape[1]))
+    n, size, sums = x.shape[0], rows_in_block(x), zeros((3, x.shape[1]), np.float64)
     for start in range(0, n, size):
         add_squares(x, start, min(start + size, n), sums[0])
         flush_block(sums)
-    finish(sums, n, out.reshape(out.size))
+    finish(sums, n, reshaped(out, (out.size,)))
 
 
 sum_few_rows = kernel(_sum_few_rows, exact=True, allocates=True)

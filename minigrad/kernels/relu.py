@@ -2,6 +2,7 @@
 
 from ..types import Array
 from .jit.decorators import kernel
+from .jit.new_arrays import reshaped
 
 
 def _relu(a: Array, out: Array) -> None:
@@ -9,7 +10,7 @@ def _relu(a: Array, out: Array) -> None:
 
     The arrays have one shape and are in C order.
     """
-    xs, ys = a.reshape(a.size), out.reshape(out.size)
+    xs, ys = reshaped(a, (a.size,)), reshaped(out, (out.size,))
     zero = ys.dtype.type(0)
     for i in range(xs.size):
         x = xs[i]
@@ -21,7 +22,7 @@ def _gate(g: Array, y: Array, out: Array) -> None:
 
     The arrays have one shape and are in C order.
     """
-    gs, ys, outs = g.reshape(g.size), y.reshape(y.size), out.reshape(out.size)
+    gs, ys, outs = reshaped(g, (g.size,)), reshaped(y, (y.size,)), reshaped(out, (out.size,))
     zero = outs.dtype.type(0)
     for i in range(gs.size):
         v = gs[i]  # always loaded, so that LLVM need not branch

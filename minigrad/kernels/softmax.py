@@ -152,7 +152,7 @@ def _label_cross_entropy(
             losses += math.log(total) - shifted(np.float64(a[i, label]), top)
     if mean:
         losses = losses / count if count else np.nan
-    loss.reshape(1)[0] = losses
+    loss[()] = losses
     return -1
 
 

@@ -9,7 +9,7 @@ from ..arrays import FLOAT32, FLOAT64
 from ..errors import ShapeError
 from ..kernels import linear as kernels
 from ..kernels.allocator import ABSENT, empty
-from ..kernels.product import PANEL, dot, is_alone
+from ..kernels.product import dot, is_alone
 from ..kernels.reductions import is_one_block
 from ..kernels.threading.blas import blas_limit
 from ..types import Array
@@ -146,7 +146,7 @@ def _linear_forward(x: Array, w: Array, b: Array | None) -> Array:
         )
     if _is_small(x, w) and (b is None or (b.dtype is x.dtype and b.flags.carray)):
         y = empty((len(x), len(w)), x.dtype)
-        kernels.linear(x, w, ABSENT[x.dtype, 1] if b is None else b, y, blas_limit())
+        kernels.linear_forward(x, w, ABSENT[x.dtype, 1] if b is None else b, y, blas_limit())
         return y
     y = dot(_rows(x), w.T)
     if b is not None:
@@ -166,7 +166,7 @@ def _is_small(x: Array, w: Array) -> bool:
         and (dtype is FLOAT32 or dtype is FLOAT64)
         and x.flags.carray
         and w.flags.carray
-        and len(x) * w.size < 2 * PANEL
+        and kernels.is_small(len(x), w.size)
     )
 
 
@@ -183,7 +183,7 @@ def _linear_grad_forward(
         dw = empty(w.shape, x.dtype) if wanted[1] else None
         db = np.empty(len(w), x.dtype) if wanted[2] else None
         matrix, row = ABSENT[x.dtype, 2], ABSENT[x.dtype, 1]
-        kernels.linear_grad(
+        kernels.linear_backward(
             g,
             x,
             w,

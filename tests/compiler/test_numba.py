@@ -15,8 +15,10 @@ from function_cases import FUNCTIONS, tensors
 from random_programs import BINARY, UNARY, program
 
 import minigrad as mg
+from minigrad import functional as F
 from minigrad import ops
 from minigrad.kernels.jit import cache
+from minigrad.kernels.jit.decorators import KERNELS
 
 MANY = 30  # a primitive with more cases than this runs a quarter of them here
 TOGETHER = 10
@@ -183,6 +185,21 @@ def test_functions_of_each_dtype_agree(shift):
 
 
 @pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="nothing is compiled")  # type: ignore[attr-defined]
+@pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="nothing is compiled")
+def test_generated_code_calls_kernels_with_the_types_of_eager_calls():
+    """Otherwise Numba would compile a kernel twice."""
+    x = mg.tensor(np.ones((4, 3), np.float32), requires_grad=True)
+    labels = mg.tensor(np.array([0, 1, 2, 0]))
+
+    def step():
+        return mg.grad(F.cross_entropy(x, labels), x)
+
+    step()
+    mg.compile(step)()
+    kernel = KERNELS["minigrad.kernels.softmax._label_cross_entropy_grad"]
+    assert {signature[0] for signature in kernel.signatures} == {numba.float64}
+
+
 def test_a_step_that_compiles_counts_for_the_line_in_a_terminal(tmp_path, monkeypatch):
     """Generated code counts like a kernel; the line follows when both together take long."""
     begun = []

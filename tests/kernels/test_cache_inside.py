@@ -308,3 +308,29 @@ def test_compiling_goes_on_where_no_thread_can_be_started(
     assert not ours.is_done and len(timers()) == 1
     ours.end()
     assert not timers()
+
+
+# --- profile functions --------------------------------------------------------------------------
+
+
+def test_a_profile_function_does_not_see_the_compiler(folder: Path) -> None:
+    """It would take most of the time; a trace sets one, to see the functions that a step calls."""
+    entered: set[str] = set()
+
+    def profile(frame: Any, _event: str, _arg: object) -> None:
+        entered.add(frame.f_code.co_name)
+
+    before = sys.getprofile()
+    for loads in False, True:
+        add = kernel(_add)
+        sys.setprofile(profile)
+        try:
+            assert called(add)[0] == loads
+            assert sys.getprofile() is profile
+            with pytest.raises(numba.TypingError):
+                kernel(_untypable)(np.arange(2.0), np.ones(2))
+            assert sys.getprofile() is profile
+        finally:
+            sys.setprofile(before)
+    assert "called" in entered
+    assert not entered & {"load_overload", "compile_extra", "save_overload"}, entered

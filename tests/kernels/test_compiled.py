@@ -225,11 +225,11 @@ ALONE: dict[str, Callable[[Any], Run]] = {
     "relu._relu": lambda t: into((30, 17), normal(t, 30, 17)),
     "relu._gate": lambda t: into((30, 17), normal(t, 30, 17), normal(t, 17, 30).T.copy()),
     "linear._add_bias": add_bias,
-    "linear._linear": lambda t: linear(t, 12),
-    "linear._linear without bias": lambda t: linear(t, 0),
-    "linear._linear_grad": lambda t: linear_grad(t, True, True, True),
-    "linear._linear_grad dx": lambda t: linear_grad(t, True, False, False),
-    "linear._linear_grad dw, db": lambda t: linear_grad(t, False, True, True),
+    "linear._linear_forward": lambda t: linear(t, 12),
+    "linear._linear_forward without bias": lambda t: linear(t, 0),
+    "linear._linear_backward": lambda t: linear_grad(t, True, True, True),
+    "linear._linear_backward dx": lambda t: linear_grad(t, True, False, False),
+    "linear._linear_backward dw, db": lambda t: linear_grad(t, False, True, True),
     "memory._all_fit": all_fit,
     "product._product": lambda t: product(t, 70, 17, 130),
     "product._product column": lambda t: product(t, 70, 17, 1),
@@ -274,7 +274,8 @@ def not_compared(kernels: Iterable[str]) -> list[str]:
 
     Workers of a pool do no arithmetic.
     """
-    alone = {name.split()[0] for name in (*ALONE, "threading.parallel_for._serve")}
+    of_pool = (f"threading.parallel_for._{name}" for name in ("serve", "share"))
+    alone = {name.split()[0] for name in (*ALONE, *of_pool)}
     own = [
         k.removeprefix("minigrad.kernels.") for k in kernels if k.startswith("minigrad.kernels.")
     ]
@@ -314,15 +315,8 @@ def test_generated_code_may_run_as_python() -> None:
 def as_python() -> Iterator[None]:
     """Replace the functions that kernels call by their Python code."""
     with pytest.MonkeyPatch.context() as patch:
-        for file in (
-            *BATCH_NORM,
-            "inplace",
-            "linear",
-            "memory",
-            "reductions",
-            "product",
-            "softmax",
-        ):
+        own = "inplace", "linear", "memory", "reductions", "relu", "product", "softmax"
+        for file in (*BATCH_NORM, *own):
             module = sys.modules[f"minigrad.kernels.{file}"]
             for name, value in list(vars(module).items()):
                 python = getattr(value, "in_python", value)

@@ -8,11 +8,13 @@ themselves, since the names, layouts and threads in them belong to one backend.
 import inspect
 import math
 from collections.abc import Callable
+from typing import TypeAlias
 
 import numpy as np
 
 from ...kernels.batchnorm.entry_points import kind
 from ...kernels.jit.decorators import name_of
+from ...kernels.linear import is_small
 from ...kernels.product import LARGEST, panels
 from ...kernels.reductions import is_one_block
 from ...ops import BUILTIN
@@ -25,15 +27,33 @@ from .indexing import MOVES, Lines, Name, flat
 # --- products -----------------------------------------------------------------------------------
 
 
-def _product(a: str, b: str, y: str, m: int, n: int, inner: int) -> str:
+# The texts of a matrix in C order, and of 1 if its transpose is the factor of a product, else 0.
+Factor: TypeAlias = tuple[str, str]
+
+
+def _product(a: Factor, b: Factor, y: str, m: int, n: int, inner: int) -> str:
     """Return the line that sets y to a @ b, for the sizes (m, inner) and (inner, n)."""
-    if panels(m, n, inner) > 1:
-        return f"large_dot({a}, {b}, {y}, blas, pool)"
-    return f"dot({a}, {b}, {y}, blas)"
+    given = f"{a[0]}, {b[0]}, {a[1]}, {b[1]}, {y}, blas"
+    return f"large_product({given}, pool)" if panels(m, n, inner) > 1 else f"product({given})"
+
+
+def _absent(like: Value, ndim: int = 1) -> str:
+    shape = "(0,)" if ndim == 1 else f"({', '.join('0' * ndim)})"
+    return f"array(0, {shape}, {like.dtype.name})"
+
+
+def _given(v: Value | None, like: Value, name: Name, ndim: int = 1) -> str:
+    """Return the name of v, or an empty array of the dtype of `like` in place of None."""
+    return _absent(like, ndim) if v is None else name(v)
+
+
+def _factor(text: str) -> Factor:
+    """Return the factor that is a matrix in C order, or a transpose of one."""
+    return f"whole({text})", f"way({text})"
 
 
 def _is_product(*values: Value) -> bool:
-    """Return whether `dot` takes these factors: their dtype is one float, and no size is too large.
+    """Return whether `product` takes these factors: floats of one dtype, and no size too large.
 
     values: the factors, and others whose dtype must be the same.
     """
@@ -51,7 +71,10 @@ def _linear(op: Operation, name: Name) -> Lines:
     if not _is_product(*op.reads) or len(x.shape) != 2:
         return None
     y = name(op.outputs[0])
-    lines = [_product(name(x), f"{name(w)}.T", y, x.shape[0], w.shape[0], x.shape[1])]
+    if is_small(x.shape[0], w.size):
+        return [f"linear_forward({name(x)}, {name(w)}, {_given(b, x, name)}, {y}, blas)"]
+    factors = (name(x), "0"), (name(w), "1")
+    lines = [_product(*factors, y, x.shape[0], w.shape[0], x.shape[1])]
     return lines if b is None else [*lines, f"add_bias({y}, {name(b)})"]
 
 
@@ -61,11 +84,18 @@ def _linear_grad(op: Operation, name: Name) -> Lines:
         return None
     dx, dw, db = op.outputs
     (m, n), inner = g.shape, x.shape[1]
-    lines = [] if dx is None else [_product(name(g), name(w), name(dx), m, inner, n)]
-    lines += [] if dw is None else [_product(f"{name(g)}.T", name(x), name(dw), n, inner, m)]
-    if db is not None and is_one_block(g.shape[0], g.dtype):
-        return [*lines, f"sum_few_rows({name(g)}, {name(db)})"]
-    return lines + ([] if db is None else [f"sum_rows({name(g)}, 1, {name(db)})"])
+    if is_small(m, w.size) and is_one_block(m, g.dtype):
+        made = [_given(dx, x, name, 2), _given(dw, x, name, 2), _given(db, x, name)]
+        return [f"linear_backward({name(g)}, {name(x)}, {name(w)}, {', '.join(made)}, blas)"]
+    rows = name(g)
+    lines = []
+    if dx is not None:
+        lines.append(_product((rows, "0"), (name(w), "0"), name(dx), m, inner, n))
+    if dw is not None:
+        lines.append(_product((rows, "1"), (name(x), "0"), name(dw), n, inner, m))
+    if db is not None and is_one_block(m, g.dtype):
+        return [*lines, f"sum_few_rows({rows}, {name(db)})"]
+    return lines + ([] if db is None else [f"sum_rows({rows}, 1, {name(db)})"])
 
 
 def _matmul(op: Operation, name: Name) -> Lines:
@@ -75,17 +105,13 @@ def _matmul(op: Operation, name: Name) -> Lines:
         return None
     sizes = a.shape[-2], b.shape[-1], a.shape[-1]
     if ndim == 2:
-        return [_product(name(a), name(b), name(y), *sizes)]
-    line = _product(f"{name(a)}[k]", f"{name(b)}[k]", f"{name(y)}[k]", *sizes)
+        return [_product(_factor(name(a)), _factor(name(b)), name(y), *sizes)]
+    factors = (f"{name(a)}[k]", "0"), (f"{name(b)}[k]", "0")
+    line = _product(*factors, f"{name(y)}[k]", *sizes)
     return [f"for k in range({name(y)}.shape[0]):", f"    {line}"] if ndim == 3 else None
 
 
 # --- normalisation and losses -------------------------------------------------------------------
-
-
-def _absent(like: Value, ndim: int = 1) -> str:
-    shape = "(0,)" if ndim == 1 else f"({', '.join('0' * ndim)})"
-    return f"array(0, {shape}, {like.dtype.name})"
 
 
 def _layout(v: Value) -> tuple[str, int]:
@@ -101,7 +127,9 @@ def _planes(v: Value, name: Name) -> str:
     text, ndim = name(v), _layout(v)[1]
     if len(v.shape) == ndim:
         return text
-    return f"{text}.reshape({text}.shape[0], {text}.shape[1]{', -1' if ndim == 3 else ''})"
+    sizes = [f"{text}.shape[{k}]" for k in range(len(v.shape))]
+    folded = [" * ".join(sizes[2:])] if ndim == 3 else []
+    return f"reshaped({text}, ({', '.join([*sizes[:2], *folded])}))"
 
 
 def _batch_norm(op: Operation, name: Name) -> Lines:
@@ -110,7 +138,7 @@ def _batch_norm(op: Operation, name: Name) -> Lines:
     y, stats = op.outputs[:2]
     if 0 in x.shape or y is None or stats is None:
         return None
-    p = [name(v) if v is not None else _absent(x) for v in (gamma, beta)]
+    p = [_given(v, x, name) for v in (gamma, beta)]
     arguments = [_planes(x, name), *p, *map(name, given)]
     arguments += [name(op.attributes["eps"], "eps"), name(op.attributes["relu"], "relu")]
     arguments += [_planes(y, name), name(stats)]
@@ -133,11 +161,11 @@ def _batch_norm_grad(op: Operation, name: Name) -> Lines:
         _planes(g, name),
         _planes(x, name),
         _absent(x, ndim) if y is None else _planes(y, name),
-        _absent(x) if gamma is None else name(gamma),
+        _given(gamma, x, name),
         name(stats),
         name(op.attributes["batch"], "batch"),
         _absent(x, ndim) if dx is None else _planes(dx, name),
-        *(_absent(x) if v is None else name(v) for v in (dgamma, dbeta)),
+        *(_given(v, x, name) for v in (dgamma, dbeta)),
     ]
     return [f"{layout}_backward({', '.join(arguments)}, {_pool(x, name)})"]
 
@@ -179,8 +207,8 @@ def _cross_entropy_grad(op: Operation, name: Name) -> Lines:
 
 
 def _scalar(x: Input, name: Name, like: str = "number") -> str:
-    """Return the expression for a number, or for an array of one number, as a float."""
-    return f"float({name(x)}[()])" if isinstance(x, Value) else name(x * 1.0, like)
+    """Return the expression for a number, or for an array of one number, in float64."""
+    return f"float64({name(x)}[()])" if isinstance(x, Value) else name(x * 1.0, like)
 
 
 def _in_range(op: Operation, name: Name) -> Lines:

@@ -18,14 +18,14 @@ Name: TypeAlias = Callable[..., str]  # gives the name of a Value, or of a numbe
 
 def flat(text: str) -> str:
     """Return the expression for an array in one dimension."""
-    return f"{text}.reshape({text}.size)"
+    return f"reshaped({text}, ({text}.size,))"
 
 
 def _folded(text: str, ndim: int, first: int, last: int) -> str:
     """Return an array with the dimensions [first:last] folded into one, of three in all."""
     sizes = [f"{text}.shape[{k}]" for k in range(ndim)]
     parts = sizes[:first], sizes[first:last], sizes[last:]
-    return f"{text}.reshape({', '.join(' * '.join(part) or '1' for part in parts)})"
+    return f"reshaped({text}, ({', '.join(' * '.join(part) or '1' for part in parts)}))"
 
 
 def _reshape(op: Operation, name: Name) -> Lines:
@@ -82,7 +82,7 @@ def _first_extreme(op: Operation, name: Name) -> Lines:
     outer, inner = (" * ".join(part) or "1" for part in (parts[:first], parts[last:]))
     folded = _folded(text, ndim, first, last)
     largest = name(op.what is ops.TABLE["argmax"], "largest")
-    return [f"first_extreme({folded}, {largest}, {name(y)}.reshape({outer}, {inner}))"]
+    return [f"first_extreme({folded}, {largest}, reshaped({name(y)}, ({outer}, {inner})))"]
 
 
 def basic_index(index: Index, shape: Sequence[int], name: Name) -> str:
@@ -182,7 +182,7 @@ def _axes(op: Operation, base: str, shape: Callable[[], str], name: Name) -> str
 # By primitive, a function that returns the expression for a view. Its arguments are the operation,
 # the expression for the operation's input, and functions that load the result's shape and numbers.
 VIEWS: dict[str, Callable[[Operation, str, Callable[[], str], Name], str]] = {
-    "reshape": lambda op, base, shape, name: f"{base}.reshape({shape()})",
+    "reshape": lambda op, base, shape, name: f"reshaped({base}, {shape()})",
     "permute": _axes,
     "getitem": _row_or_slice,
 }

@@ -8,6 +8,10 @@ import numpy as np
 from ...types import Array, Number
 from ..jit.decorators import device_function
 
+# The largest numbers of float32 and float64. Numba compiles these and comparisons much faster than
+# np.finfo, np.isfinite and np.copysign.
+LARGEST_32, LARGEST_64 = float(np.finfo(np.float32).max), float(np.finfo(np.float64).max)
+
 
 def _sample_size(m: int) -> int:
     """Return m', the number of first values, of m in all, whose mean is the initial K.
@@ -24,13 +28,15 @@ def _finite(shift: Number) -> Number:
 
 def _within(value: float, like: Array) -> float:
     """Return value, or the largest number of like's dtype if a finite value exceeds it."""
-    largest = np.float64(np.finfo(like.dtype).max)
-    return np.copysign(largest, value) if largest < abs(value) < np.inf else value
+    largest = LARGEST_32 if like.itemsize == 4 else LARGEST_64
+    if not largest < abs(value) < np.inf:
+        return value
+    return largest if value > 0.0 else -largest
 
 
 def _times(small: float, factor: float) -> float:
     """Return small * factor, or 0 if factor is not finite, since 0 * inf would be NaN."""
-    return small * factor if np.isfinite(factor) else 0.0
+    return small * factor if abs(factor) < np.inf else 0.0
 
 
 finite = device_function(_finite, exact=True)
@@ -63,7 +69,7 @@ def _running_stats(
     """Compute stats from running statistics; only the dtype of x is used."""
     for j in range(running_mean.size):
         stats[0, j] = x.dtype.type(running_mean[j])
-        stats[1, j] = running_mean[j] - stats[0, j] if np.isfinite(stats[0, j]) else 0.0
+        stats[1, j] = running_mean[j] - stats[0, j] if abs(stats[0, j]) < np.inf else 0.0
         stats[2, j] = within(1.0 / np.sqrt(np.float64(running_var[j]) + eps), x)
         stats[3, j] = running_var[j]
         stats[4, j] = running_mean[j]

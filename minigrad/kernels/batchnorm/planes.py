@@ -8,6 +8,7 @@ import numpy as np
 
 from ...types import Array
 from ..jit.decorators import device_function, kernel
+from ..jit.new_arrays import empty, zeros
 from ..threading.parallel_for import Pool, parallel_for
 from .channel import (
     affine,
@@ -201,7 +202,7 @@ def _plane_train(
     x: Array, gamma: Array, beta: Array, eps: float, relu: bool, y: Array, stats: Array, pool: Pool
 ) -> None:
     """Compute what forward_train in entry_points.py describes."""
-    sums, p = np.empty((2, x.shape[1])), np.empty((3, x.shape[1]), x.dtype)
+    sums, p = empty((2, x.shape[1]), np.float64), empty((3, x.shape[1]), x.dtype)
     train_group(pool, groups(x), x.size, (x, gamma, beta, eps, relu, y, stats, sums, p))
 
 
@@ -219,7 +220,7 @@ def _plane_eval(
 ) -> None:
     """Compute what forward_eval in entry_points.py describes."""
     running_stats(x, running_mean, running_var, eps, stats)
-    p = np.empty((3, x.shape[1]), x.dtype)
+    p = empty((3, x.shape[1]), x.dtype)
     eval_group(pool, groups(x), x.size, (x, gamma, beta, relu, y, stats, p))
 
 
@@ -236,7 +237,7 @@ def _plane_backward(
     pool: Pool,
 ) -> None:
     """Compute what backward in entry_points.py describes."""
-    sums, p = np.zeros((2, x.shape[1])), np.empty((5, x.shape[1]), x.dtype)
+    sums, p = zeros((2, x.shape[1]), np.float64), empty((5, x.shape[1]), x.dtype)
     arguments = g, x, y, gamma, stats, training, dx, dgamma, dbeta, sums, p
     backward_group(pool, groups(x), x.size, arguments)
 

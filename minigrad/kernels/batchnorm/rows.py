@@ -11,6 +11,7 @@ import numpy as np
 
 from ...types import Array, Number
 from ..jit.decorators import device_function, kernel
+from ..jit.new_arrays import empty, reshaped, zeros
 from ..threading.parallel_for import Pool, parallel_for, threads
 from .channel import affine, batch_stats, finite, gradients, running_stats, sample_size
 
@@ -63,7 +64,8 @@ def _repeat(p: Array, c: int, w: int) -> None:
 
 def _accumulators(pool: Pool, w: int) -> Array:
     """Return two rows of w accumulators for each thread."""
-    return np.empty((threads(pool), 2, w))
+    space: Array = empty((threads(pool), 2, w), np.float64)
+    return space
 
 
 def _add_channels(t1: Array, t2: Array, sums: Array) -> None:
@@ -101,7 +103,7 @@ def _shift_run(stats: Array, like: Array) -> Array:
     """Return K of each channel, repeated to fill a run of sums, in the dtype of `like`."""
     c = stats.shape[1]
     w = run_length(c, SUMS_RUN)
-    shift: Array = np.empty((1, w), like.dtype)
+    shift: Array = empty((1, w), like.dtype)
     for j in range(c):  # Numba compiles a loop much faster than the assignment of a slice
         shift[0, j] = stats[0, j]
     repeat(shift, c, w)
@@ -116,7 +118,7 @@ shift_run = device_function(_shift_run, allocates=True)
 def _row_shift(x: Array, stats: Array) -> None:
     """Set stats[0] to the initial K of each channel."""
     m = sample_size(x.shape[0])
-    origin, total = x[0], np.zeros(x.shape[1])
+    origin, total = x[0], zeros((x.shape[1],), np.float64)
     for i in range(m):
         a = x[i]
         for j in range(total.size):
@@ -196,7 +198,7 @@ def _row_apply(x: Array, p: Array, w: int, relu: bool, y: Array, pool: Pool) -> 
     k = count_blocks(n, rows)
     low = x.dtype.type(0.0 if relu else np.nan)  # no value is <= NaN
     repeat(p, c, w)
-    arguments = x.reshape(x.size), p, w, low, rows * c, k - 1, y.reshape(y.size)
+    arguments = reshaped(x, (x.size,)), p, w, low, rows * c, k - 1, reshaped(y, (y.size,))
     row_scale(pool, k, x.size, arguments)
 
 
@@ -210,13 +212,13 @@ def _row_train(
     n, c = x.shape
     rows = block_rows(c)
     k = count_blocks(n, rows)
-    sums = np.empty((k, 2, c))
+    sums = empty((k, 2, c), np.float64)
     row_shift(x, stats)
     shift = shift_run(stats, stats)
     spare = accumulators(pool, shift.size)
-    row_sums(pool, k, x.size, (x.reshape(x.size), shift, rows * c, spare, sums))
+    row_sums(pool, k, x.size, (reshaped(x, (x.size,)), shift, rows * c, spare, sums))
     w = run_length(c, min(RUN, x.size // RUNS))
-    p = np.empty((3, w + GAP), x.dtype)
+    p = empty((3, w + GAP), x.dtype)
     batch_stats(n, row_total(sums), eps, stats, p, 0, c)
     affine(gamma, beta, stats, p, 0, c)
     row_apply(x, p, w, relu, y, pool)
@@ -237,7 +239,7 @@ def _row_eval(
     """Compute what forward_eval in entry_points.py describes."""
     c = x.shape[1]
     w = run_length(c, min(RUN, x.size // RUNS))
-    p = np.empty((3, w + GAP), x.dtype)
+    p = empty((3, w + GAP), x.dtype)
     running_stats(x, running_mean, running_var, eps, stats)
     affine(gamma, beta, stats, p, 0, c)
     row_apply(x, p, w, relu, y, pool)
@@ -349,19 +351,19 @@ def _row_backward(
     rows = block_rows(c)
     size, k = rows * c, count_blocks(n, rows)
     gated = y.size > 0
-    gs, xs = g.reshape(x.size), x.reshape(x.size)
-    ys = y.reshape(x.size) if gated else gs
-    sums = np.zeros((k, 2, c))
+    gs, xs = reshaped(g, (x.size,)), reshaped(x, (x.size,))
+    ys = reshaped(y, (x.size,)) if gated else gs
+    sums = zeros((k, 2, c), np.float64)
     if training or dgamma.size or dbeta.size:
         shift = shift_run(stats, x)
         spare = accumulators(pool, shift.size)
         row_dots(pool, k, x.size, (gs, xs, ys, gated, shift, size, spare, sums))
     w = run_length(c, min(RUN, x.size // RUNS))
-    p = np.empty((5, w + GAP), x.dtype)
+    p = empty((5, w + GAP), x.dtype)
     gradients(n, row_total(sums), gamma, stats, dgamma, dbeta, p, 0, c)
     if dx.size:
         repeat(p, c, w)
-        ds = dx.reshape(x.size)
+        ds = reshaped(dx, (x.size,))
         row_dx(pool, k, x.size, (gs, xs, ys, gated, p, w, training, size, k - 1, ds))
 
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from ...types import Array
 from ..jit.decorators import device_function, kernel
+from ..jit.new_arrays import empty, zeros
 from ..threading.parallel_for import Pool
 from .channel import affine, batch_stats, finite, gradients, running_stats, sample_size
 
@@ -23,7 +24,7 @@ def is_small(n: int, c: int) -> bool:
 def _first_mean(x: Array, stats: Array) -> None:
     """Set stats[0] to the initial K of each channel."""
     m = sample_size(x.shape[0])
-    total = np.zeros(x.shape[1])
+    total = zeros((x.shape[1],), np.float64)
     for i in range(m):
         for j in range(total.size):
             total[j] += np.float64(x[i, j]) - np.float64(x[0, j])
@@ -49,7 +50,7 @@ def _small_train(
 ) -> None:
     """Compute what forward_train in entry_points.py describes."""
     n, c = x.shape
-    sums, p = np.zeros((2, c)), np.empty((3, c), x.dtype)
+    sums, p = zeros((2, c), np.float64), empty((3, c), x.dtype)
     first_mean(x, stats)
     for i in range(n):
         for j in range(c):
@@ -74,7 +75,7 @@ def _small_eval(
     _pool: Pool,
 ) -> None:
     """Compute what forward_eval in entry_points.py describes."""
-    p = np.empty((3, x.shape[1]), x.dtype)
+    p = empty((3, x.shape[1]), x.dtype)
     running_stats(x, running_mean, running_var, eps, stats)
     affine(gamma, beta, stats, p, 0, x.shape[1])
     scale(x, p, relu, y)
@@ -94,13 +95,12 @@ def _small_backward(
 ) -> None:
     """Compute what backward in entry_points.py describes."""
     n, c = x.shape
-    gated, zero = y.size > 0, x.dtype.type(0)
-    sums, p = np.zeros((2, c)), np.empty((5, c), x.dtype)
+    zero = x.dtype.type(0)
+    gate, low = (y, zero) if y.size > 0 else (x, x.dtype.type(np.nan))  # no value is <= NaN
+    sums, p = zeros((2, c), np.float64), empty((5, c), x.dtype)
     for i in range(n):
         for j in range(c):
-            h = g[i, j]
-            if gated:
-                h = zero if y[i, j] <= zero else h
+            h = zero if gate[i, j] <= low else g[i, j]
             sums[0, j] += h
             sums[1, j] += h * (np.float64(x[i, j]) - stats[0, j])
     gradients(n, sums, gamma, stats, dgamma, dbeta, p, 0, c)
@@ -108,9 +108,7 @@ def _small_backward(
         return
     for i in range(n):
         for j in range(c):
-            h = g[i, j]
-            if gated:
-                h = zero if y[i, j] <= zero else h
+            h = zero if gate[i, j] <= low else g[i, j]
             if training:
                 h = (h - p[2, j]) - ((x[i, j] - p[0, j]) * p[3, j] + p[4, j])
             dx[i, j] = h * p[1, j]

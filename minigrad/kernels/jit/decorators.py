@@ -1,6 +1,7 @@
 """The decorators here compile functions, and set the fast-math flags and the cache."""
 
 import contextlib
+import functools
 import sys
 import weakref
 from collections.abc import Callable
@@ -52,7 +53,8 @@ def kernel(
         _save_on_disk(compiled)
         # After an exception inside the compiler's imports or LLVM's callbacks, the process might
         # crash, or be unable to compile.
-        compiled.compile = defer_interrupts()(compiled.compile)  # type: ignore[attr-defined]
+        compile_kernel = _unprofiled(compiled.compile)  # type: ignore[attr-defined]
+        compiled.compile = defer_interrupts()(compile_kernel)  # type: ignore[attr-defined]
     else:  # NUMBA_DISABLE_JIT; as in compiled code, NaN and inf give no warnings
         compiled = np.errstate(all="ignore")(function)
     KERNELS[f"{function.__module__}.{function.__qualname__}"] = compiled
@@ -100,6 +102,26 @@ def external(kernel: F) -> F:
     if DiskCache is None or not hasattr(kernel, "py_func"):
         return kernel
     return external_calls.external(kernel)  # type: ignore[no-any-return]
+
+
+def _unprofiled(function: F) -> F:
+    """Return a version of the function that runs without a profile function of Python.
+
+    A trace sets one (see compiler/tracing/captures.py), which each call in Numba would call, too.
+    """
+
+    @functools.wraps(function)
+    def run(*arguments: object) -> object:
+        before = sys.getprofile()
+        if not callable(before):  # none, or cProfile below Python 3.12, which is written in C
+            return function(*arguments)
+        sys.setprofile(None)
+        try:
+            return function(*arguments)
+        finally:
+            sys.setprofile(before)
+
+    return run  # type: ignore[return-value]
 
 
 def _save_on_disk(dispatcher: Dispatcher) -> None:

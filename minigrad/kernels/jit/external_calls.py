@@ -95,9 +95,14 @@ def _symbol(call: Call) -> str:
     symbol = f"{name}{kinds}"
     if symbol not in _symbols:
         kernel = _kernels[name]
-        kernel.compile(kinds)
-        compiled = kernel.overloads[kinds]
-        address = compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
-        llvm.add_symbol(symbol, address)
-        _symbols[symbol] = call, compiled.library
+        llvm.add_symbol(symbol, code_address(kernel, kinds))
+        _symbols[symbol] = call, kernel.overloads[kinds].library
     return symbol
+
+
+def code_address(kernel: Dispatcher, kinds: tuple[NumbaType, ...]) -> int:
+    """Return the address of a kernel's machine code; load or compile it if necessary."""
+    kernel.compile(kinds)
+    compiled = kernel.overloads[kinds]
+    address: int = compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
+    return address

@@ -41,13 +41,17 @@ Part: TypeAlias = Callable[..., None]  # takes the number of the part, the threa
 Loop: TypeAlias = Callable[[Pool, int, int, Arguments], None]
 # A pool without threads: the caller runs every part.
 SERIAL: Pool = np.zeros(0, np.int64)
+# The types of the arguments of `serve` and `share`.
+SERVE_TYPES = types.int64[::1], types.int64
+SHARE_TYPES = types.int64[::1], *[types.int64] * 4
 
 # The positions of values in a pool. Counters that several threads write are a cache line apart.
 # JOB: incremented when a loop is opened to workers and when it is closed, so it is odd in between.
 # ACTIVE: the number of workers that may be running a loop. BUSY: 1 while a caller uses the pool.
 # STOP: 1 to make the workers end.
 JOB, ACTIVE, BUSY, STOP = 0, 8, 16, 24
-# FUNCTION, ARGUMENT: the loop, as the addresses of a C function and of its argument.
+# FUNCTION, ARGUMENT, PARTS: the loop, as the addresses of a function and of its argument, and the
+# number of its parts. SHARE: the address of the machine code of `share`.
 # WORKERS: the number of workers. ACQUIRE, RELEASE: C functions that acquire and release a lock.
 FUNCTION, ARGUMENT, WORKERS, ACQUIRE, RELEASE = 32, 33, 34, 35, 36
 # ELEMENTS: the number of elements in loops that found the workers awake, since the last waking.
@@ -55,7 +59,7 @@ FUNCTION, ARGUMENT, WORKERS, ACQUIRE, RELEASE = 32, 33, 34, 35, 36
 ELEMENTS, QUIET, LULL = 37, 38, 39
 # YIELD, SLEEP: C functions that let other programs use the core, if one waits for it, or for a
 # number of microseconds.
-YIELD, SLEEP = 40, 41
+YIELD, SLEEP, PARTS, SHARE = 40, 41, 42, 43
 # For each thread, at steps of LINE. TAKEN: the number of parts taken from its range. ASLEEP: 1 if
 # it sleeps or is about to sleep. LOCK: the address of the lock that it then waits for.
 TAKEN, ASLEEP, LOCK, LINE = 48, 49, 50, 8
@@ -115,38 +119,12 @@ def parallel_for(function: Part) -> Loop:
     if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
         return serial_for(function)
 
-    def run_parts(pool: Pool, parts: int, arguments: Arguments, thread: int) -> None:
-        n = pool[WORKERS] + 1
-        for i in range(n):
-            owner = thread + i if thread + i < n else thread + i - n
-            start, end = parts * owner // n, parts * (owner + 1) // n
-            k = start + fetch_add(pool, TAKEN + LINE * owner, 1)
-            while k < end:
-                function(k, thread, *arguments)
-                k = start + fetch_add(pool, TAKEN + LINE * owner, 1)
-
-    publish = _publishing(device_function(_named_after(function, run_parts)))
+    share_parts = _sharing(function)
 
     def loop(pool: Pool, parts: int, elements: int, arguments: Arguments) -> None:
-        if pool.size == 0 or parts < 2 or not begin(pool, elements):
+        if pool.size == 0 or parts < 2 or not share_parts(pool, parts, elements, arguments):
             for i in range(parts):
                 function(i, 0, *arguments)
-            return
-        publish(pool, parts, arguments)
-        for i in range(pool[WORKERS] + 1):
-            exchange(pool, TAKEN + LINE * i, 0)
-        fetch_add(pool, JOB, 1)
-        for i in range(1, min(pool[WORKERS] + 1, parts)):
-            if exchange(pool, ASLEEP + LINE * i, 0) != 0:
-                call_address(pool[RELEASE], pool[LOCK + LINE * i], 0)
-        call_address(pool[FUNCTION], pool[ARGUMENT], 0)
-        fetch_add(pool, JOB, 1)
-        spins = PATIENCE
-        while atomic_load(pool, ACTIVE) != 0:
-            spins -= 1
-            if spins < 0:
-                call_address(pool[SLEEP], 1, 0)
-        exchange(pool, BUSY, 0)
 
     return device_function(_named_after(function, loop))
 
@@ -180,6 +158,44 @@ def _begin(pool: Pool, elements: int) -> bool:
     return True
 
 
+def _share(pool: Pool, parts: int, elements: int, function: int, argument: int) -> bool:
+    """Run function(argument, part, thread) for each part, or return False if the pool is not free.
+
+    function, argument: addresses. One machine code serves all loops, which find it in the pool, so
+    that it is compiled only if a pool has workers.
+    """
+    if not begin(pool, elements):
+        return False
+    pool[FUNCTION], pool[ARGUMENT], pool[PARTS] = function, argument, parts
+    for i in range(pool[WORKERS] + 1):
+        exchange(pool, TAKEN + LINE * i, 0)
+    fetch_add(pool, JOB, 1)
+    for i in range(1, min(pool[WORKERS] + 1, parts)):
+        if exchange(pool, ASLEEP + LINE * i, 0) != 0:
+            call_address(pool[RELEASE], pool[LOCK + LINE * i], 0)
+    run_parts(pool, 0)
+    fetch_add(pool, JOB, 1)
+    spins = PATIENCE
+    while atomic_load(pool, ACTIVE) != 0:
+        spins -= 1
+        if spins < 0:
+            call_address(pool[SLEEP], 1, 0)
+    exchange(pool, BUSY, 0)
+    return True
+
+
+def _run_parts(pool: Pool, thread: int) -> None:
+    """Run parts of the current loop until none is left, first those of the thread's own range."""
+    n, parts = pool[WORKERS] + 1, pool[PARTS]
+    for i in range(n):
+        owner = thread + i if thread + i < n else thread + i - n
+        start, end = parts * owner // n, parts * (owner + 1) // n
+        k = start + fetch_add(pool, TAKEN + LINE * owner, 1)
+        while k < end:
+            call_part(pool[FUNCTION], pool[ARGUMENT], k, thread)
+            k = start + fetch_add(pool, TAKEN + LINE * owner, 1)
+
+
 def _serve(pool: Pool, worker: int) -> None:
     """Run loops as a worker, numbered from 1, until the pool is stopped."""
     done, asleep = 0, ASLEEP + LINE * worker
@@ -192,7 +208,7 @@ def _serve(pool: Pool, worker: int) -> None:
         if spins > 0:
             fetch_add(pool, ACTIVE, 1)
             if atomic_load(pool, JOB) == job:  # otherwise the loop is already closed
-                call_address(pool[FUNCTION], pool[ARGUMENT], worker)
+                run_parts(pool, worker)
             fetch_add(pool, ACTIVE, -1)
             done = job
         else:
@@ -250,6 +266,8 @@ POINTER, INT64 = ir.IntType(8).as_pointer(), ir.IntType(64)
 # The type of all called functions. The result is ignored, and a function with one parameter ignores
 # the second argument.
 C_FUNCTION = ir.FunctionType(ir.VoidType(), [POINTER, INT64])
+# The type of the function of a loop, which takes an address, a part and a thread.
+PART_FUNCTION = ir.FunctionType(ir.VoidType(), [POINTER, INT64, INT64])
 
 
 @intrinsic
@@ -278,42 +296,65 @@ def _call_number(_context: TypingContext, _function: NumbaType) -> Intrinsic:
     return types.int64(types.int64), generate
 
 
-def _publishing(run_parts: Dispatcher) -> Dispatcher:
-    """Return publish(pool, parts, arguments), which makes a loop available to the workers.
+@intrinsic
+def _call_part(
+    _context: TypingContext,
+    _function: NumbaType,
+    _argument: NumbaType,
+    _part: NumbaType,
+    _thread: NumbaType,
+) -> Intrinsic:
+    """Call the function of a loop, at an address, for a part."""
 
-    After that, pool[FUNCTION](pool[ARGUMENT], thread) calls run_parts(pool, parts, arguments,
-    thread) until the caller of `publish` returns.
+    def generate(_: Context, builder: Builder, _signature: Signature, arguments: Values) -> Value:
+        function = builder.inttoptr(arguments[0], PART_FUNCTION.as_pointer())
+        builder.call(function, [builder.inttoptr(arguments[1], POINTER), *arguments[2:]])
+        return ir.Constant(INT64, 0)
+
+    return types.int64(*[types.int64] * 4), generate
+
+
+def _sharing(function: Dispatcher) -> Dispatcher:
+    """Return share_parts(pool, parts, elements, arguments), which calls `share` by its address.
+
+    The function that it shares calls function(part, thread, *arguments).
     """
 
     @intrinsic
-    def publish(
-        typing: TypingContext, pool: NumbaType, parts: NumbaType, arguments: NumbaType
+    def share_parts(
+        typing: TypingContext,
+        pool: NumbaType,
+        parts: NumbaType,
+        elements: NumbaType,
+        arguments: NumbaType,
     ) -> Intrinsic:
-        kinds = pool, types.int64, arguments
-        signature = types.Dispatcher(run_parts).get_call_type(typing, (*kinds, types.int64), {})
+        kinds = types.int64, types.int64, *arguments.types
+        signature = types.Dispatcher(function).get_call_type(typing, kinds, {})
 
         def generate(context: Context, builder: Builder, _: Signature, values: Values) -> Value:
-            compiled = run_parts.get_compile_result(signature)
+            compiled = function.get_compile_result(signature)
             context.active_code_library.add_linking_library(compiled.library)
-            struct = ir.LiteralStructType([value.type for value in values])
-            place = cgutils.alloca_once_value(builder, cgutils.pack_struct(builder, values))
-            name = builder.module.get_unique_name("run_parts")
-            function = ir.Function(builder.module, C_FUNCTION, name)
-            function.linkage = "internal"
-            body = ir.IRBuilder(function.append_basic_block())
-            stored = body.load(body.bitcast(function.args[0], struct.as_pointer()))
-            passed = [*cgutils.unpack_tuple(body, stored), function.args[1]]
+            place = cgutils.alloca_once_value(builder, values[3])
+            name = builder.module.get_unique_name("part")
+            part = ir.Function(builder.module, PART_FUNCTION, name)
+            part.linkage = "internal"
+            body = ir.IRBuilder(part.append_basic_block())
+            stored = body.load(body.bitcast(part.args[0], values[3].type.as_pointer()))
+            passed = [*part.args[1:], *cgutils.unpack_tuple(body, stored)]
             context.call_internal_no_propagate(body, compiled.fndesc, compiled.signature, passed)
             body.ret_void()
             counters = context.make_array(pool)(context, builder, values[0]).data
-            for i, value in ((FUNCTION, function), (ARGUMENT, place)):
-                address = builder.ptrtoint(value, INT64)
-                builder.store(address, builder.gep(counters, [ir.Constant(INT64, i)]))
-            return context.get_dummy_value()
+            address = builder.load(builder.gep(counters, [ir.Constant(INT64, SHARE)]))
+            convention = context.call_conv
+            kind = convention.get_function_type(types.boolean, SHARE_TYPES)
+            shared = builder.inttoptr(address, kind.as_pointer())
+            given = [*values[:3], *(builder.ptrtoint(x, INT64) for x in (part, place))]
+            _, done = convention.call_function(builder, shared, types.boolean, SHARE_TYPES, given)
+            return done
 
-        return types.void(*kinds), generate
+        return types.boolean(pool, types.int64, types.int64, arguments), generate
 
-    return publish
+    return share_parts
 
 
 fetch_add: Dispatcher = _atomic("add")
@@ -321,5 +362,7 @@ exchange: Dispatcher = _atomic("xchg")
 atomic_load: Dispatcher = _load
 call_address: Dispatcher = _call
 call_number: Dispatcher = _call_number
+call_part: Dispatcher = _call_part
 threads, begin = device_function(_threads), device_function(_begin)
-serve = kernel(_serve)
+run_parts = device_function(_run_parts)
+serve, share = kernel(_serve), kernel(_share, bare=True)

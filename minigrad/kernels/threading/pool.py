@@ -27,12 +27,16 @@ import threading
 import numba
 
 from ...system import after_fork
+from ..jit.external_calls import code_address
 from ..jit.interrupts import defer_interrupts
 from .locks import acquire, address_of, new_lock, release
 from .parallel_for import (
     ACQUIRE,
     RELEASE,
     SERIAL,
+    SERVE_TYPES,
+    SHARE,
+    SHARE_TYPES,
     SLEEP,
     STOP,
     WORKERS,
@@ -41,12 +45,11 @@ from .parallel_for import (
     locks_of,
     new_pool,
     serve,
+    share,
 )
 
 # For at least this many elements, several threads are faster than one.
 THREADED = 1 << 17
-
-SERVE_TYPES = numba.int64[::1], numba.int64  # the types of the arguments of `serve`
 
 _lock = threading.Lock()
 _pool: Pool | None = None
@@ -102,10 +105,12 @@ def _started(workers: int) -> Pool:
     # Compiled here, not in a worker: a child that is forked while a worker holds Numba's lock would
     # wait for that lock for ever.
     serve.compile(SERVE_TYPES)  # type: ignore[attr-defined]
+    addresses = {i: address_of(function) for i, function in FUNCTIONS.items()}
+    addresses[SHARE] = code_address(share, SHARE_TYPES)
     locks = [new_lock() for _ in range(workers)]
     for lock in locks:
         acquire(lock, 1)
-    new = new_pool({i: address_of(function) for i, function in FUNCTIONS.items()}, locks)
+    new = new_pool(addresses, locks)
     for i in range(1, workers + 1):
         worker = threading.Thread(target=serve, args=(new, i), name=f"minigrad_{i}", daemon=True)
         try:

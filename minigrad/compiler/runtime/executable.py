@@ -144,13 +144,11 @@ class Executable(States):
         now = [count, self.memory.workspace.block, *(each.unchanged for each in guards)]
         if len(now) == len(self._expected) and all(map(is_, now, self._expected)):
             return
-        self._expected = now
         code = StraightLine("args", "kwargs")
         miss = code.name(MISS)
         code.add("try:")
         arrays = write_tests(code, signature, count, miss)
         if arrays is None:
-            self.call = _miss
             return
         for each in guards:
             each.write(code, miss)
@@ -158,7 +156,7 @@ class Executable(States):
         code.add("except Exception:")
         code.add(f"return {miss}", 2)
         self._write_call(code, arrays, miss)
-        self.call = code.function()
+        self.call, self._expected = code.function(), now
 
     def _write_arguments(self, code: StraightLine) -> list[str]:
         """Write a line that unpacks `arguments`, and return the variables."""
@@ -177,10 +175,10 @@ class Executable(States):
         """Write a line that returns the user's result; results: expressions for its Tensors."""
         marks = [object() for _ in results]
         found = self.unflatten(marks)
-        if found in marks:  # a single Tensor, such as a loss
-            code.add(f"return {results[marks.index(found)]}")
-        else:
-            code.add(f"return {code.name(self.unflatten)}([{', '.join(results)}])")
+        line = f"{code.name(self.unflatten)}([{', '.join(results)}])"
+        for mark, result in zip(marks, results, strict=True):
+            line = result if mark is found else line  # a single Tensor, such as a loss
+        code.add(f"return {line}")
 
     def _write_run(self, code: StraightLine, arrays: Sequence[str], otherwise: str) -> list[str]:
         """Write lines that run all steps, and return expressions for the results.

@@ -22,20 +22,6 @@ PARTS = ("whole call", "signature", "guards", "machine code")
 Call = Callable[[], Any]
 
 
-class Recorded:
-    """A Recorded function of machine code notes the arguments of its latest call."""
-
-    def __init__(self, function: Any) -> None:
-        self.function, self.arguments = function, None
-
-    def __call__(self, *arguments: Any) -> Any:
-        self.arguments = arguments
-        return self.function(*arguments)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.function, name)
-
-
 def program(name: str) -> tuple[Callable[..., Any], tuple[Any, ...]]:
     """Return a function and its arguments: one that does nothing, or the step of a net."""
     if name == "empty":
@@ -51,35 +37,36 @@ def parts_of(function: Callable[..., Any], arguments: tuple[Any, ...]) -> dict[s
     from minigrad.compiler.runtime.executable import Executable
     from minigrad.compiler.tracing.signature import signature_of
 
-    codes: list[Recorded] = []
+    calls: dict[Call, Any] = {}  # by function of machine code, the arguments of its latest call
     executables: list[Executable] = []
-    find, run = backend.function, Executable.run
+    prepare, expect = backend.prepare, Executable.expect
 
-    def recorded(module: Any, name: str, bare: bool = False) -> Any:
-        code = find(module, name, bare)
-        if bare:  # a function that machine code calls
-            return code
-        codes.append(Recorded(code))
-        return codes[-1]
+    def recorded(function: Any, given: Sequence[object]) -> Any:
+        entry, how = prepare(function, given)
 
-    def noted(executable: Executable, arrays: list[Any]) -> Any:
+        def noting(*arguments: Any) -> Any:
+            calls[entry] = arguments
+            return entry(*arguments)
+
+        return noting, how
+
+    def noted(executable: Executable, *given: Any) -> None:
         executables.append(executable)
-        return run(executable, arrays)
+        expect(executable, *given)
 
     def warm(compiled: Callable[..., Any]) -> None:
         for _ in range(WARM_UP):
             compiled(*arguments)
 
     recording = mg.compile(function)
-    with mock.patch.object(backend, "function", recorded):
+    with mock.patch.object(backend, "prepare", recorded):
         warm(recording)
     whole = mg.compile(function)  # without recorders
-    with mock.patch.object(Executable, "run", noted):
+    with mock.patch.object(Executable, "expect", noted):
         warm(whole)
-    calls = [(code.function, code.arguments) for code in codes if code.arguments is not None]
 
     def machine_code(_owner: object = recording) -> None:  # whose memory the code uses
-        for code, given in calls:
+        for code, given in calls.items():
             code(*given)
 
     return {

@@ -29,7 +29,7 @@ from .runtime.buffers import Workspace
 from .runtime.check import run_checked
 from .runtime.differentiable import Differentiable
 from .runtime.epoch import loader_of, refuse_unless_number, run_epoch
-from .runtime.executable import Executable
+from .runtime.executable import MISS, Executable
 from .runtime.report import report
 from .runtime.trace_cache import TraceCache
 from .tracing.captures import Captures
@@ -180,20 +180,23 @@ class CompiledFunction:
     def __call__(self, *args: object, **kwargs: object) -> Any:
         if tracer.get() is not None:  # the call becomes part of another trace
             return self._eagerly(args, kwargs)
-        arrays, signature = signature_of(args, kwargs)
         running = self._workspace.running
         if running._is_owned():  # type: ignore[attr-defined]
             # A signal handler or finaliser interrupts a call, which is using the memory.
             return self._eagerly(args, kwargs)
         with running:
+            last = self._last
+            if last is not None:
+                result = last.call(args, kwargs)
+                if result is not MISS:
+                    return result
+            arrays, signature = signature_of(args, kwargs)
             executable = self._holding(signature, args, kwargs)
             if executable is not None or all(map(is_native, (*args, *kwargs.values()))):
                 executable = executable or self._trace(signature, args, kwargs)
                 if self._check is not None:
                     return self._run_checked(executable, arrays, args, kwargs)
-                if executable.on_tape:
-                    return executable.record(arrays, (*args, *kwargs.values()))
-                return executable.run(arrays)
+                return executable.record(arrays, (*args, *kwargs.values()))
         # No executable is kept for arguments that need a conversion, so each such call comes here.
         return self(*map(native, args), **{name: native(x) for name, x in kwargs.items()})
 
@@ -210,13 +213,17 @@ class CompiledFunction:
         kwargs: Mapping[str, object],
     ) -> Any:
         """Run the executable, and in every check-th call also the function."""
-        run = partial(executable.record, given=(*args, *kwargs.values()))
+        given = (*args, *kwargs.values())
+
+        def run(arrays: list[Array]) -> Any:
+            return executable.record(arrays, given)
+
         self._calls += 1
         # A step that changes what it reads, such as a counter, must not run twice.
         if (self._calls - 1) % self._check or not executable.guards_hold():  # type: ignore[operator]
             return run(arrays)
-        given = TracedArguments(self._names, args, kwargs)
-        eager = partial(self._function, *given.args, **given.kwargs)
+        own = TracedArguments(self._names, args, kwargs)
+        eager = partial(self._function, *own.args, **own.kwargs)
         return run_checked(executable, run, arrays, eager, self._title)
 
     def _holding(
@@ -231,6 +238,8 @@ class CompiledFunction:
             raise unhashable(self._names, args, kwargs) from None
         for executable in reversed(executables):  # later ones read more numbers in each call
             if executable.guards_hold():
+                if self._check is None:
+                    executable.expect(signature, len(args) + len(kwargs))
                 self._last = executable
                 return executable
         return None

@@ -7,10 +7,10 @@ of their numbers. This file also has the modes that turn recording off and on.
 
 import inspect
 import itertools
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ContextDecorator
 from contextvars import ContextVar
+from heapq import heappushpop
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
 from weakref import ref
 
@@ -29,8 +29,8 @@ Scopes: TypeAlias = "tuple[ref[Any], int, Scopes] | None"
 # changed after it was recorded. next() is atomic in CPython. The clock advances by MAX_OUTPUTS, so
 # that each output of a record has a number.
 clock = itertools.count(MAX_OUTPUTS, MAX_OUTPUTS)
-_last_change = 0
-_stamping = threading.Lock()
+# A heap of one time, in which heappushpop leaves the later of two; no thread comes between.
+_last_change = [0]
 
 
 # A new object is put here when the array or requires_grad of a Tensor, or an attribute of a Module,
@@ -40,15 +40,14 @@ bindings: list[object] = [object()]
 
 def stamp_change() -> int:
     """Return the time of a change in place, which is a new number of the clock."""
-    global _last_change
-    with _stamping:  # so that no thread replaces a newer time by an older one
-        _last_change = next(clock)
-        return _last_change
+    now = next(clock)
+    heappushpop(_last_change, now)
+    return now
 
 
 def last_change() -> int:
     """Return the time of the last change in place of any Tensor."""
-    return _last_change
+    return _last_change[0]
 
 
 class Record:

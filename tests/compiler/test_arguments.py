@@ -20,7 +20,6 @@ import pytest
 
 import minigrad as mg
 from minigrad import functional as F
-from minigrad.compiler.runtime import executable
 from minigrad.compiler.runtime.trace_cache import MOST_ALIKE
 from minigrad.engine.tracer import tracing
 from minigrad.errors import DtypeError, TraceError
@@ -403,14 +402,15 @@ def test_a_call_within_a_call_shares_no_memory(monkeypatch):
     compiled = mg.compile(lambda x: x * 2.0 + 1.0)
     large, other = np.ones((200, 200)), np.zeros((200, 200))
     compiled(large)
-    within, pool_for = [], executable.pool_for
+    executable = compiled._latest()
+    within, code = [], executable._entries["step"]
 
-    def interrupted(size):  # where a call asks for the pool, just before generated code runs
-        monkeypatch.undo()
+    def interrupted(*given):
         within.append(compiled(other))
-        return pool_for(size)
+        return code(*given)
 
-    monkeypatch.setattr(executable, "pool_for", interrupted)
+    monkeypatch.setitem(executable._entries, "step", interrupted)
+    executable._rewrite()
     found = compiled(large)
     np.testing.assert_array_equal(found.data, 3.0)
     np.testing.assert_array_equal(within[0].data, 1.0)

@@ -297,10 +297,14 @@ def test_an_exception_between_two_parts_changes_nothing(
     for k in range(parts):
         with monkeypatch.context() as patch:
             turns = itertools.count()
-            for name in ("pool_for", "results_of"):  # one is called for each part
-                patch.setattr(executable, name, failing(getattr(executable, name), turns, k, fault))
+            for name, code in executables[0]._entries.items():
+                patch.setitem(executables[0]._entries, name, failing(code, turns, k, fault))
+            by_numpy = failing(executable.results_of, turns, k, fault)
+            patch.setattr(executable, "results_of", by_numpy)
+            executables[0]._rewrite()
             with pytest.raises(fault):
                 compiled(*data[2])
+        executables[0]._rewrite()
         same(state(model, opt), before)
     for x, y in data[2:]:
         compiled(x, y)

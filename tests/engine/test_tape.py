@@ -18,6 +18,7 @@ from minigrad.engine.tape import Record, tape
 from minigrad.errors import DtypeError, GradError, MinigradError
 
 ENGINE = sys.modules["minigrad.engine.dispatch"]
+TAPE = sys.modules["minigrad.engine.tape"]
 
 
 # --- modes --------------------------------------------------------------------------------------
@@ -318,3 +319,11 @@ def test_an_interrupt_where_a_mode_is_set_leaves_none_behind(variable, use, nth)
     x = leaf([1.0, 2.0])
     (x * x).sum().backward()
     assert x.grad.tolist() == [2.0, 4.0]
+
+
+def test_the_last_change_is_the_latest_whatever_thread_comes_first(monkeypatch):
+    """A thread may get its time first, and note it last."""
+    monkeypatch.setattr(TAPE, "clock", iter([10**12, 10**12 - 4]))
+    monkeypatch.setattr(TAPE, "_last_change", [0])
+    assert [TAPE.stamp_change(), TAPE.stamp_change()] == [10**12, 10**12 - 4]
+    assert TAPE.last_change() == 10**12

@@ -7,23 +7,21 @@ from typing import Any
 
 import pytest
 
-from minigrad.compiler.runtime import executable
-
 
 @contextlib.contextmanager
 def call_in_progress(compiled: Any, *arguments: Any) -> Iterator[None]:
     """Keep another thread in a call of a compiled function, which was traced, inside the block."""
-    inside, leave, pool_for = threading.Event(), threading.Event(), executable.pool_for
-    caller = threading.Thread(target=compiled, args=arguments)
+    inside, leave, executable = threading.Event(), threading.Event(), compiled._latest()
+    call, caller = executable.call, threading.Thread(target=compiled, args=arguments)
 
-    def wait(elements: int) -> Any:  # a call asks for the pool just before it runs generated code
+    def wait(*given: Any) -> Any:
         if threading.current_thread() is caller:
             inside.set()
             leave.wait(30)
-        return pool_for(elements)
+        return call(*given)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(executable, "pool_for", wait)
+        patch.setattr(executable, "call", wait)
         caller.start()
         try:
             assert inside.wait(30)

@@ -9,11 +9,13 @@ import linecache
 import threading
 import time
 import types
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 from weakref import WeakKeyDictionary, WeakValueDictionary, finalize
 
 import numba
+import numpy as np
 
 from ...kernels.jit.cache_files import write_generated
 from ...kernels.jit.decorators import external, kernel
@@ -67,18 +69,28 @@ def function(module: types.ModuleType, name: str, bare: bool = False) -> Dispatc
         return made[name]
 
 
-def prepare(function: Dispatcher, arguments: Sequence[object]) -> tuple[str, float]:
-    """Compile a function for these arguments, or load it; return what was done, and the seconds."""
+def prepare(
+    function: Dispatcher, arguments: Sequence[object]
+) -> tuple[Callable[..., Any], tuple[str, float]]:
+    """Compile a function for these arguments, or load it.
+
+    arguments: arrays, in C order and aligned; others of the same dtypes and numbers of dimensions
+        are called in the same way.
+
+    Return a function that calls the machine code; what was done, and the seconds. The function
+    checks no types, which Numba's own function does in each call.
+    """
     if not hasattr(function, "compile"):  # a Python function, under NUMBA_DISABLE_JIT
-        return "run as Python", 0.0
+        return function, ("run as Python", 0.0)
     began, loaded = time.perf_counter(), sum(function.stats.cache_hits.values())
     known = len(function.signatures)
-    function.compile(tuple(_typeof(a) for a in arguments))
+    kinds = [_typeof(np.empty((1,) * a.ndim, a.dtype)) for a in map(np.asarray, arguments)]
+    entry = function.compile(tuple(kinds))
     seconds = time.perf_counter() - began
     if len(function.signatures) == known:
-        return "there already", seconds
+        return entry, ("there already", seconds)
     read = sum(function.stats.cache_hits.values()) > loaded
-    return "loaded from disk" if read else "compiled by Numba", seconds
+    return entry, ("loaded from disk" if read else "compiled by Numba", seconds)
 
 
 def _module(name: str, source: str, path: Path | None) -> types.ModuleType:

@@ -85,18 +85,18 @@ class Memory:
     """Memory assigns an array to each Value of a program, except for the arguments.
 
     places: the table of addresses for generated code; buffer_bytes: the bytes of the block that the
-        program uses.
+        program uses; lent: by the identity of a list of Values, the number of the Lent in use; a
+        reference to the Lent itself would count as a use.
     Errors: TraceError if the step changes a state that shares memory with another array.
     """
 
     def __init__(self, program: Program, emitted: Emitted, workspace: Workspace) -> None:
-        self._program, self._views, self._workspace = program, emitted.views, workspace
+        self._program, self._views, self.workspace = program, emitted.views, workspace
         self._place_of = {v: i for i, v in enumerate(emitted.places)}
         self._written = {v for op in program.operations for v in op.changes}
         self._outer: dict[Value, Array] = {}  # the user's arrays
         self._arrays: dict[Value, Array] = {}
-        # The number of the Lent in use for each list of Values; a Lent itself would count as used.
-        self._lent: dict[int, int] = {}
+        self.lent: dict[int, int] = {}
         # The user's arrays that generated code cannot take as they are, and their copies.
         self._copies: list[tuple[Value, Array, Array]] = []
         self.places = np.zeros(len(emitted.places), np.int64)
@@ -144,13 +144,13 @@ class Memory:
         starts, self.buffer_bytes = laid_out(sizes, lives)
         self._pieces = list(zip(own, starts, strict=True))
         self._block: Array | None = None
-        self._workspace.reserve(self.buffer_bytes)
+        self.workspace.reserve(self.buffer_bytes)
 
-    def settle(self) -> bool:
-        """Move the pieces to the current block, and return whether the block is a new one."""
-        block = self._workspace.block
+    def settle(self) -> None:
+        """Move the pieces to the current block, unless they are there."""
+        block = self.workspace.block
         if block is self._block:
-            return False
+            return
         self._block = block
         first = -_address(block) % LINE
         for v, start in self._pieces:
@@ -158,19 +158,23 @@ class Memory:
             piece = block[first + start : first + start + count]
             self._set(v, piece.view(v.dtype).reshape(v.shape))
         self._note_owners()
-        return True
 
     def lend(self, values: list[Value], lent: "Lent") -> None:
         """Use these arrays for these Values from now on; values: the same list in each call."""
-        if self._lent.get(id(values)) == lent.number:
+        if self.lent.get(id(values)) == lent.number:
             return
-        self._lent[id(values)] = 0  # an interrupt may leave only some of them in use
+        self.lent[id(values)] = 0  # an interrupt may leave only some of them in use
         for v, a, address in zip(values, lent.arrays, lent.addresses, strict=True):
             if v in self._place_of:  # otherwise generated code does not use it
                 self.places[self._place_of[v]] = address
             if v in self.shown:
                 self._arrays[v] = a
-        self._lent[id(values)] = lent.number
+        self.lent[id(values)] = lent.number
+
+    @property
+    def is_busy(self) -> bool:
+        """Return whether calls need `begin` and `end`."""
+        return bool(self._handed or self._copies)
 
     def begin(self) -> None:
         """Prepare a call: make arrays for large results, and copy what generated code cannot read.
@@ -287,32 +291,23 @@ class Memory:
     # --- arguments -----------------------------------------------------------------------------
 
     def _note_owners(self) -> None:
-        """Note, by identity, the owners of memory that no argument may use."""
+        """Note in `owners`, by identity, the owners of the memory that calls overwrite."""
         ours = [self._outer[v] for v in self._written]
         ours += [a for v, a in self._arrays.items() if v.origin == "result"]
-        self._owners = {id(memory_of(a)): memory_of(a) for a in ours}
+        self.owners = {id(memory_of(a)): memory_of(a) for a in ours}
 
-    def apart(self, arguments: list[Array]) -> list[Array]:
-        """Return the arguments, with a copy of each that is in memory that calls overwrite.
+    def apart(self, argument: Array) -> Array:
+        """Return a copy of an argument in memory of `owners`, such as a gradient.
 
-        Such an argument is, for example, a gradient of the call before. Errors: TraceError if the
-        step changes the memory of an argument in place.
+        Errors: TraceError if the step changes this memory in place.
         """
-        for i, a in enumerate(arguments):
-            base = a.base
-            if id(a if base is None else base) in self._owners:
-                arguments = [*arguments]
-                arguments[i] = self._copied(a)
-        return arguments
-
-    def _copied(self, a: Array) -> Array:
         for v in self._written:
-            if np.may_share_memory(a, self._outer[v]):
+            if np.may_share_memory(argument, self._outer[v]):
                 raise TraceError(
-                    f"compile: an argument of shape {a.shape} is memory of {v.name}, which the "
-                    "step changes in place; give it a copy, or let the step use it from outside"
+                    f"compile: an argument of shape {argument.shape} is memory of {v.name}, which "
+                    "the step changes in place; give it a copy, or let the step use it from outside"
                 )
-        return a.copy()
+        return argument.copy()
 
 
 _numbers = itertools.count(1)
@@ -326,15 +321,18 @@ class Lent:
     number: another one when an array is another one.
     """
 
-    __slots__ = ("addresses", "arrays", "number", "values")
+    __slots__ = ("_free", "addresses", "arrays", "number", "values")
 
     def __init__(self, values: list[Value]) -> None:
         self.number, self.values = next(_numbers), values
         self.arrays: list[Any] = [empty(v.shape, v.dtype) for v in values]
         self.addresses = [_address(a) for a in self.arrays]
+        self._free = [FREE] * len(values)
 
     def renew(self) -> None:
         """Replace those arrays that something else refers to."""
+        if [*map(getrefcount, self.arrays)] == self._free:
+            return
         for i, count in enumerate(map(getrefcount, self.arrays)):
             if count != FREE:
                 fresh = empty(self.values[i].shape, self.values[i].dtype)

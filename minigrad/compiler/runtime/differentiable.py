@@ -5,7 +5,7 @@ not possible, runs the function again by the eager rules: if the rule is itself 
 rule inside cannot be traced.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,15 +17,15 @@ from ...errors import GradError
 from ...ops import random
 from ...ops.primitive import MAX_OUTPUTS, Operand, Primitive
 from ...types import Array
-from ..codegen.function import Code
 from ..ir.program import Program, Value
 from ..passes.partition import partitioned
 from ..tracing.captures import Captures
 from ..tracing.derivative import Derivative
 from ..tracing.pytree import Unflatten
+from ..tracing.straight_line import StraightLine
 from ..tracing.trace import Trace
-from .buffers import Lent, Workspace
-from .executable import Executable
+from .buffers import Lent, Memory, Workspace
+from .executable import MISS, Executable
 from .replay import Replay
 
 
@@ -99,8 +99,6 @@ class Differentiable(Executable):
     given: the positions of the arrays among all arguments of the user.
     """
 
-    on_tape = True
-
     def __init__(
         self,
         trace: Trace,
@@ -160,23 +158,35 @@ class Differentiable(Executable):
         self._save()
         return super().run(arguments)
 
-    def record(self, arguments: list[Array], given: Sequence[object]) -> Any:
-        saved = self._save()
-        drawn = random.get_state() if self._replay.draws else None
-        results = self.compute(arguments)
-        inputs = [*self._inputs]
+    def _write_call(self, code: StraightLine, arrays: Sequence[str], otherwise: str) -> None:
+        name, lent = code.name, self.program.lent
+        code.add(f"saved = {name(self._workspace.unused)}({name(lent)})")
+        _write_loan(code, self.memory, lent, "saved")
+        drawn = "None"
+        if self._replay.draws:
+            drawn = "drawn"
+            code.add(f"drawn = {name(random.get_state)}()")
+        made = self._write_run(code, arrays, otherwise)
+        results = code.fresh(len(made))
+        code.unpack(f"[{', '.join(made)}]", results)
+        inputs = [name(x) for x in self._inputs]
         for i, k in self._places:
-            x = given[k]
-            inputs[i] = x if isinstance(x, Tensor) else None
-        outputs = [results[k]._data for k in self._derivative.outputs]
-        call = Call(self, saved, arguments, inputs, outputs, drawn)
+            (inputs[i],) = code.fresh(1)
+            code.add(f"{inputs[i]} = given[{k}]")
+            code.add(f"if not isinstance({inputs[i]}, {name(Tensor)}): {inputs[i]} = None")
+        code.add(f"inputs = [{', '.join(inputs)}]")
+        arguments = f"[{', '.join(arrays)}]"
+        outputs = ", ".join(f"{results[k]}._data" for k in self._derivative.outputs)
+        call = f"{name(self)}, saved, {arguments}, inputs, [{outputs}], {drawn}"
+        code.add(f"call = {name(Call)}({call})")
         for primitive, chosen in self._records:
-            record = Record(primitive, inputs, inputs, {}, call, self._wrt)
-            call.number = record.number
-            for i, k in enumerate(chosen, record.number):
+            given = f"{name(primitive)}, inputs, inputs, {{}}, call, {name(self._wrt)}"
+            code.add(f"record = {name(Record)}({given})")
+            code.add("call.number = number = record.number")
+            for i, k in enumerate(chosen):
                 y = results[k]
-                y._record, y._node, y._requires_grad = record, i, True
-        return self.unflatten(results)
+                code.add(f"{y}._record, {y}._node, {y}._requires_grad = record, number + {i}, True")
+        self._write_result(code, results)
 
     def _save(self) -> Lent:
         """Let the next call save results in unused arrays, and return these."""
@@ -253,15 +263,13 @@ class Pullback(Executable):
         # By input: the position of its gradient in `_made`, or of another result.
         at = {v: k for k, v in enumerate(self._made)}
         pairs = list(zip(reached, program.results, strict=True))
-        self._template: list[Operand] = [None] * len(gradients)
+        self._count = len(gradients)
         self._fresh = [(i, at.pop(v)) for i, v in pairs if v in at]
         fresh = {i for i, _ in self._fresh}
         self._others = [(i, k) for k, (i, _) in enumerate(pairs) if i not in fresh]
         self._workspace, self._kind = workspace, workspace.kind(self._made)
         self._given = given
-        # Whether a call is one function, without anything to do before and after.
-        alone = [type(step) for step in self.emitted.steps] == [Code]
-        self._bare = alone and not (self._draws or self._others)
+        self._returned = [program.results[k] for _, k in self._others]
         bindings[0] = object()  # the first call looks up all states, which may have changed by now
 
     def pull(self, call: Call, parts: Sequence[Operand]) -> list[Operand] | None:
@@ -269,41 +277,59 @@ class Pullback(Executable):
 
         parts: the cotangents, or None for zeros.
         """
-        if not (self._live.unchanged() or self.guards_hold()):
-            return None
-        self.memory.lend(self._saved, call.saved)
-        gradients = self._workspace.gradients(self._kind, self._made)
-        self.memory.lend(self._made, gradients)
-        arguments = [
-            g if type(g) is np.ndarray and g.flags.carray else _whole(g, v)
-            for g, v in zip(parts, self._cotangents, strict=True)
-        ]
-        arguments.extend([call.arguments[i] for i in self._given])
-        found = [*self._template]
-        if self._bare and self.memory.stays():
-            self._run_bare(arguments)
-        else:
-            results = self.compute(arguments)
-            for i, k in self._others:
-                found[i] = results[k]._data
-        arrays = gradients.arrays
+        found = self._pull(call, parts)
+        if found is MISS:
+            if not self.guards_hold():
+                return None
+            self._write_pull()
+            found = self._pull(call, parts)
+        return None if found is MISS else found
+
+    def _rewrite(self) -> None:
+        super()._rewrite()
+        self._pull: Callable[[Call, Sequence[Operand]], Any] = _miss
+
+    def _write_pull(self) -> None:
+        """Write a function that does the work of `pull`, or returns MISS."""
+        code = StraightLine("call", "parts")
+        name, miss = code.name, code.name(MISS)
+        code.add("try:")
+        self._live.write(code, miss)
+        code.add("pass", 2)
+        code.add("except Exception:")
+        code.add(f"return {miss}", 2)
+        _write_loan(code, self.memory, self._saved, "call.saved")
+        code.add(f"lent = {name(self._workspace.gradients)}({self._kind}, {name(self._made)})")
+        _write_loan(code, self.memory, self._made, "lent")
+        arrays = code.fresh(len(self.program.arguments))
+        cotangents = arrays[: len(self._cotangents)]
+        code.unpack("parts", cotangents)
+        for g, v in zip(cotangents, self._cotangents, strict=True):
+            fits = f"type({g}) is {name(np.ndarray)} and {g}.flags.carray"
+            code.add(f"if not ({fits}): {g} = {name(_whole)}({g}, {name(v)})")
+        given = arrays[len(cotangents) :]
+        code.unpack(f"[{', '.join([f'call.arguments[{i}]' for i in self._given])}]", given)
+        results = self._write_run(code, arrays, miss)
+        found = ["None"] * self._count
+        for (i, _), result in zip(self._others, results, strict=True):
+            found[i] = f"{result}._data"
+        fresh = code.fresh(len(self._made))
+        code.unpack("lent.arrays", fresh)
         for i, k in self._fresh:
-            found[i] = arrays[k]
-        return found
+            found[i] = fresh[k]
+        code.add(f"return [{', '.join(found)}]")
+        self._pull = code.function()
 
     def _same_leaves(self) -> bool:
         """Return True, since the pass drops the gradient of a leaf that was frozen by now."""
         return True
 
-    def _run_bare(self, arguments: list[Array]) -> None:
-        """Do what `compute` does for the only function."""
-        if self.memory.settle():
-            self._bind()
-        try:
-            self._steps[0](arguments)
-        except BaseException:
-            self._leave()
-            raise
+
+def _write_loan(code: StraightLine, memory: Memory, values: list[Value], lent: str) -> None:
+    """Write lines that use the arrays of a Lent, an expression, unless they are in use already."""
+    name = code.name
+    code.add(f"if {name(memory.lent)}.get({id(values)}) != {lent}.number:")
+    code.add(f"{name(memory)}.lend({name(values)}, {lent})", 2)
 
 
 def _whole(g: Operand, v: Value) -> Array:
@@ -311,6 +337,10 @@ def _whole(g: Operand, v: Value) -> Array:
     if g is None:
         return np.zeros(v.shape, v.dtype)
     return np.array(g, v.dtype, order="C")
+
+
+def _miss(call: Call, parts: Sequence[Operand]) -> object:
+    return MISS
 
 
 def _was_changed(x: Tensor, number: int) -> bool:

@@ -14,7 +14,7 @@ from ...engine.tensor import Tensor
 from ...errors import ArgumentError
 from ...types import Array
 from ..ir.program import Value
-from ..tracing.signature import native
+from ..tracing.signature import native, plainly_stored
 from .executable import Executable
 
 # Limits to what runs before Python sees an interrupt: a number of batches, and seconds (about).
@@ -65,7 +65,7 @@ def run_epoch(call: Call, loader: DataLoader, whole: bool) -> Tensor:
 
     whole: whether several batches may run together in compiled code.
     """
-    arrays = [np.ascontiguousarray(native(a)) for a in loader.arrays]
+    arrays = [plainly_stored(native(a)) for a in loader.arrays]
     values: list[Array] = []
     rows, seconds = loader.rows(), 0.0
     while batches := list(itertools.islice(rows, at_once(seconds))):

@@ -1,5 +1,6 @@
 """Guards tell whether all that a trace has read outside the step is unchanged."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache, partial
 from operator import is_
@@ -9,6 +10,7 @@ from typing import Any, TypeAlias
 from ...engine.tensor import Tensor
 from ..ir.live_numbers import is_number
 from .inspection import ABSENT, Space, is_plain
+from .straight_line import StraightLine
 
 # A function that returns something outside the step; it may have a method `reads`, see `depend`.
 Look: TypeAlias = Callable[[], object]
@@ -50,13 +52,14 @@ def _function(code: str, count: int) -> Callable[..., object]:
 class Guards:
     """Guards are the readings of a trace; they hold while each reading has the same value.
 
-    `unchanged()` returns whether all values are the same objects. It is one generated function with
-    lines such as `if o2["rate"] is not v0: return False`. A call of Guards also accepts equal plain
-    values, and later compares with these.
+    `unchanged()` returns whether all values are the same objects, those in `expected`. It is one
+    generated function with lines such as `if o2["rate"] is not v0: return False`. A call of Guards
+    also accepts equal plain values, and later compares with these.
     """
 
     def __init__(self) -> None:
         self._readings: dict[tuple[str | int, ...], Reading] = {}
+        self.expected: tuple[object, ...] = ()
         self.unchanged: Any = self._generate
 
     def __len__(self) -> int:
@@ -137,52 +140,42 @@ class Guards:
         for reading, found in zip(self._readings.values(), now, strict=True):
             fits = fits and (reading.seen is ABSENT) == (found is ABSENT)
             reading.seen = found
-        if fits:
-            self.unchanged.__defaults__ = (*self._objects, *now)
-        else:
+        self.expected = tuple(now)
+        if not fits:
             self.unchanged = self._generate
 
     def forget(self) -> None:
         """Make `unchanged()` return False until `accept`, whatever the values are."""
-        other = [object() for _ in self._readings]
-        self.unchanged.__defaults__ = (*self._objects, *other)
+        self.expected = tuple([object() for _ in self._readings])
+
+    def write(self, code: StraightLine, otherwise: str) -> None:
+        """Write lines that run `return otherwise` unless all values are the same objects.
+
+        The lines stand in a `try` block, since each expression may raise an error.
+        """
+        self.expected = tuple([reading.seen for reading in self._readings.values()])
+        values = code.fresh(len(self._readings))
+        code.unpack(f"{code.name(self)}.expected", values, indent=2)
+        for v, reading in zip(values, self._readings.values(), strict=True):
+            now = reading.code.format(*map(code.name, reading.given))
+            owner, bracket, key = now.partition("[")
+            if reading.seen is ABSENT:
+                now = f"{code.name(reading.now)}()"
+            elif bracket and re.fullmatch(r"\w+\.\w+", owner):  # the state of an optimizer
+                now = f"{code.shared(owner, 2)}[{key}"
+            test = f"not {code.name(is_each)}({now}, {v})" if reading.each else f"{now} is not {v}"
+            # One long condition would be slower.
+            code.add(f"if {test}: return {otherwise}", indent=2)
 
     def _generate(self) -> bool:
         """Generate `unchanged`, and return what it returns."""
-        names: dict[int, str] = {id(ABSENT): "ABSENT", id(is_each): "is_each"}
-        objects, lines = [ABSENT, is_each], []
-
-        def name(x: object) -> str:
-            if type(x) is str or type(x) is int:
-                return repr(x)
-            if id(x) not in names:
-                names[id(x)] = f"o{len(objects)}"
-                objects.append(x)
-            return names[id(x)]
-
-        for i, reading in enumerate(self._readings.values()):
-            code = reading.code.format(*map(name, reading.given))
-            if reading.seen is ABSENT:
-                code = f"{name(reading.now)}()"
-            test = f"not is_each({code}, v{i})" if reading.each else f"{code} is not v{i}"
-            lines.append(f"        if {test}: return False")
-        values = [f"v{i}" for i in range(len(self._readings))]
-        self._objects = tuple(objects)
-        source = "\n".join(
-            [
-                f"def unchanged({', '.join([*names.values(), *values])}):",
-                "    try:",
-                *lines,  # one long condition would be slower
-                "        return True",
-                "    except Exception:",
-                "        return False",
-            ]
-        )
-        space: dict[str, Any] = {}
-        exec(source, space)
-        self.unchanged = space["unchanged"]
-        seen = [reading.seen for reading in self._readings.values()]
-        self.unchanged.__defaults__ = (*self._objects, *seen)
+        code = StraightLine()
+        code.add("try:")
+        self.write(code, "False")
+        code.add("return True", indent=2)
+        code.add("except Exception:")
+        code.add("return False", indent=2)
+        self.unchanged = code.function()
         return bool(self.unchanged())
 
 

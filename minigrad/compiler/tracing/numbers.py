@@ -15,10 +15,9 @@ from .guards import Reading
 from .inspection import ABSENT
 from .leaks import put
 from .locations import Location
-from .signature import Signature, names_of
+from .signature import LIVE, Signature, names_of
 
 MANY = 8  # traces that one number may cause without a warning
-_ANY = object()  # in a signature, stands for any number of a type
 
 # The identity of a location, and the position in a list or -1.
 Place: TypeAlias = tuple[tuple[int, str | int], int]
@@ -50,7 +49,7 @@ class NumberHistory:
         named = zip(names_of(self._names, args), args, strict=True)
         for i, (name, x) in enumerate((*named, *kwargs.items())):
             if name in self.live and is_number(x):
-                key[i] = type(x), _ANY
+                key[i] = type(x), LIVE
                 self.arguments[name] = x
         return tuple(key)
 

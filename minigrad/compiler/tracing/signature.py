@@ -14,11 +14,14 @@ from ...engine.tensor import Tensor, as_tensor
 from ...errors import DtypeError
 from ...types import Array
 from .inspection import is_foreign
+from .straight_line import StraightLine
 
 Signature: TypeAlias = tuple[object, ...]  # what selects a trace; it can be hashed
 
 # The part of a signature for an argument that must become an array first; no kept trace has it.
 _TO_CONVERT = ("array-like",)
+
+LIVE = object()  # in a signature, stands for the value of a live number, which may be any
 
 # Equal values of these types are the same to any function.
 _BY_VALUE = frozenset([int, bool, str, type(None)])
@@ -44,14 +47,72 @@ def signature_of(
         else:
             key.append(_TO_CONVERT if is_array_like(x) else _static(x))
             continue
-        if not a.flags.c_contiguous:
-            a = np.ascontiguousarray(a)
+        flags = a.flags
+        if not (flags.c_contiguous and flags.aligned):
+            a = plainly_stored(a)
         arrays.append(a)
         key.append((a.shape, a.dtype, requires_grad))
     key.append(grad_mode.get())
     if kwargs:
         key += kwargs
     return arrays, tuple(key)
+
+
+def plainly_stored(a: Array) -> Array:
+    """Return an array in C order and aligned, as generated code expects; a copy if necessary."""
+    return np.require(a, requirements=["C", "A"])
+
+
+def write_tests(
+    code: StraightLine, signature: Signature, count: int, otherwise: str
+) -> list[str] | None:
+    """Write lines that run `return otherwise` unless a call has this signature.
+
+    The lines stand in a `try` block, read the variables `args` and `kwargs`, and put all arguments
+    into `given`.
+
+    count: the number of arguments.
+
+    Return the names of variables for the arrays among the arguments; None if an argument is a live
+    number, whose value each call has to note.
+    """
+    parts: Sequence[Any] = signature[:count]
+    mode, names = signature[count], list(signature[count + 1 :])
+    name, variables, arrays = code.name, code.fresh(count), []
+
+    def expect(test: str) -> None:
+        code.add(f"if not ({test}): return {otherwise}", 2)
+
+    expect(f"[*kwargs] == {name(names)}" if names else "not kwargs")
+    code.add(f"given = {'(*args, *kwargs.values())' if names else 'args'}", 2)
+    if not variables:
+        expect("not given")
+    code.unpack("given", variables, 2)
+    expect(f"{name(grad_mode.get)}() is {name(mode)}")
+    for x, part in zip(variables, parts, strict=True):
+        if _is_static(part):
+            kind, value = part[:2]
+            if value is LIVE:
+                return None
+            if kind in _BY_VALUE:
+                expect(f"type({x}) is {name(kind)} and {x} == {name(value)}")
+            elif kind.__eq__ is object.__eq__:
+                expect(f"type({x}) is {name(kind)} and {x} is {name(value)}")
+            else:
+                expect(f"{name(_static)}({x}) == {name(part)}")
+            continue
+        shape, dtype, requires_grad = part
+        code.add(f"if type({x}) is not {name(np.ndarray)}:", 2)
+        code.add(f"if not isinstance({x}, {name(Tensor)}): return {otherwise}", 3)
+        code.add(f"if {x}._requires_grad is not {requires_grad}: return {otherwise}", 3)
+        code.add(f"{x} = {x}._data", 3)
+        if requires_grad:
+            code.add(f"else: return {otherwise}", 2)
+        expect(f"{x}.dtype is {name(dtype)}")
+        expect(f"{x}.shape == {name(shape)}")
+        expect(f"{x}.flags.carray")
+        arrays.append(x)
+    return arrays
 
 
 def shapes_of(signature: Signature) -> list[object]:

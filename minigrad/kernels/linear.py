@@ -6,9 +6,15 @@ machine code, so that these are compiled once.
 
 from ..types import Array
 from .jit.decorators import external, kernel
+from .jit.new_arrays import empty
 from .product import PANEL, product
 from .reductions import sum_few_rows
 from .threading.blas import Limit
+from .transpose import transpose
+
+# From MANY rows on, the product with a copy of the transposed weight is faster than BLAS's product
+# with a weight that it transposes; not for less than MANY outputs.
+MANY = 16
 
 
 def is_small(rows: int, w: int) -> bool:
@@ -26,7 +32,13 @@ def _add_bias(y: Array, b: Array) -> None:
 
 def _linear_forward(x: Array, w: Array, b: Array, y: Array, limit: Limit) -> None:
     """Set y to x @ w.T + b, or to x @ w.T if b is empty."""
-    multiply(x, w, 0, 1, y, limit)
+    (outputs, inputs), rows = w.shape, x.shape[0]
+    if rows >= MANY and outputs >= MANY:
+        copy = empty((inputs, outputs), w.dtype)
+        transposed(w, copy)
+        multiply(x, copy, 0, 0, y, limit)
+    else:
+        multiply(x, w, 0, 1, y, limit)
     if b.size > 0:
         bias(y, b)
 
@@ -48,4 +60,6 @@ def _linear_backward(
 
 add_bias = kernel(_add_bias)
 multiply, bias, sum_rows = external(product), external(add_bias), external(sum_few_rows)
-linear_forward, linear_backward = kernel(_linear_forward), kernel(_linear_backward)
+transposed = external(transpose)
+linear_forward = kernel(_linear_forward, allocates=True)
+linear_backward = kernel(_linear_backward)

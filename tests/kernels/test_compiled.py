@@ -133,11 +133,11 @@ def add_bias(dtype: Any) -> Run:
     return run
 
 
-def linear(dtype: Any, bias: int) -> Run:
-    x, w, b = normal(dtype, 30, 17), normal(dtype, 12, 17), normal(dtype, bias)
+def linear(dtype: Any, bias: int, outputs: int = 12) -> Run:
+    x, w, b = normal(dtype, 30, 17), normal(dtype, outputs, 17), normal(dtype, bias)
 
     def run(kernel: Callable[..., Any]) -> list[Array]:
-        y = np.full((30, 12), np.nan, dtype)
+        y = np.full((30, outputs), np.nan, dtype)
         kernel(x, w, b, y, blas.NO_LIMIT)
         return [y]
 
@@ -230,7 +230,11 @@ ALONE: dict[str, Callable[[Any], Run]] = {
     "linear._linear_backward": lambda t: linear_grad(t, True, True, True),
     "linear._linear_backward dx": lambda t: linear_grad(t, True, False, False),
     "linear._linear_backward dw, db": lambda t: linear_grad(t, False, True, True),
+    "linear._linear_forward of many": lambda t: linear(t, 18, 18),
     "memory._all_fit": all_fit,
+    "transpose._transpose": lambda t: into((19, 30), normal(t, 30, 19)),
+    "transpose._transpose of a block": lambda t: into((8, 8), normal(t, 8, 8)),
+    "transpose._transpose of no block": lambda t: into((7, 90), normal(t, 90, 7)),
     "product._product": lambda t: product(t, 70, 17, 130),
     "product._product column": lambda t: product(t, 70, 17, 1),
     "product._product row": lambda t: product(t, 1, 17, 70),
@@ -315,7 +319,7 @@ def test_generated_code_may_run_as_python() -> None:
 def as_python() -> Iterator[None]:
     """Replace the functions that kernels call by their Python code."""
     with pytest.MonkeyPatch.context() as patch:
-        own = "inplace", "linear", "memory", "reductions", "relu", "product", "softmax"
+        own = "inplace", "linear", "memory", "reductions", "relu", "product", "softmax", "transpose"
         for file in (*BATCH_NORM, *own):
             module = sys.modules[f"minigrad.kernels.{file}"]
             for name, value in list(vars(module).items()):

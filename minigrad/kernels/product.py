@@ -40,7 +40,7 @@ from .threading.pool import current_pool
 ALONE, VECTORS = 1 << 18, 9 << 10
 # A panel has about PANEL multiplications, at least WIDTH rows or columns, and a multiple of GRAIN.
 # A product has at most PANELS.
-PANEL, WIDTH, GRAIN, PANELS = 1 << 20, 64, 16, 16
+PANEL, WIDTH, GRAIN, PANELS = 1 << 20, 64, 16, 8
 # An element of other loops, in which a pool counts work, takes as long as WORK multiplications.
 WORK = 16
 # Sizes and steps of BLAS are 32-bit integers.

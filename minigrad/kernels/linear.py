@@ -10,10 +10,10 @@ from .jit.new_arrays import empty
 from .product import PANEL, product
 from .reductions import sum_few_rows
 from .threading.blas import Limit
-from .transpose import transpose
+from .transpose import BLOCK, transpose
 
-# From MANY rows on, the product with a copy of the transposed weight is faster than BLAS's product
-# with a weight that it transposes; not for less than MANY outputs.
+# With so many rows and outputs, the product with a copy of the transposed weight is faster than
+# BLAS's product with a weight that it transposes.
 MANY = 16
 
 
@@ -33,7 +33,7 @@ def _add_bias(y: Array, b: Array) -> None:
 def _linear_forward(x: Array, w: Array, b: Array, y: Array, limit: Limit) -> None:
     """Set y to x @ w.T + b, or to x @ w.T if b is empty."""
     (outputs, inputs), rows = w.shape, x.shape[0]
-    if rows >= MANY and outputs >= MANY:
+    if rows >= MANY and outputs >= MANY and inputs >= BLOCK:
         copy = empty((inputs, outputs), w.dtype)
         transposed(w, copy)
         multiply(x, copy, 0, 0, y, limit)

@@ -7,7 +7,7 @@ import numba
 import numpy as np
 
 from ..types import Array, DType, Shape
-from .jit.decorators import device_function, kernel
+from .jit.decorators import device_function
 from .jit.new_arrays import in_code, new_array
 from .jit.numba_types import (
     Builder,
@@ -23,15 +23,10 @@ from .jit.numba_types import (
 
 nb: Untyped = numba  # Numba has no types
 
-# After the head that every object of CPython has, an array holds, in words: the address of its
-# elements, the number of dimensions, the addresses of their sizes, of their strides, of the base
-# and of the dtype, and flags; a list holds the number of its items and the address of their
-# addresses.
+# After the head that every object of CPython has, an array holds the address of its elements, the
+# number of dimensions, and the address of their sizes; a list holds the number of its items, and
+# the address of their addresses.
 HEAD, WORD = object.__basicsize__, ctypes.sizeof(ctypes.c_void_p)
-ELEMENTS, NDIM, SIZES, DTYPE, FLAGS = (HEAD + WORD * i for i in (0, 1, 2, 5, 6))
-ITEMS = HEAD + WORD
-# The flags of an array that is in C order, aligned and writeable.
-CARRAY = 0x0001 | 0x0100 | 0x0400
 
 
 def _at(_typing: TypingContext, place: NumbaType, shape: NumbaType, dtype: NumbaType) -> Intrinsic:
@@ -127,68 +122,36 @@ word = in_code(_load, _word)
 
 def _item(arrays: int, i: int) -> int:
     """Return the address of array i in a list of arrays; arrays: the id() of the list."""
-    found: int = word(word(arrays + ITEMS) + WORD * i)
+    found: int = word(word(arrays + HEAD + WORD) + WORD * i)
     return found
 
 
 def _elements_in(arrays: int, i: int) -> int:
     """Return the address of the elements of array i in a list; arrays: the id() of the list."""
-    found: int = word(item(arrays, i) + ELEMENTS)
+    found: int = word(item(arrays, i) + HEAD)
     return found
 
 
 def _size_in(arrays: int, i: int) -> int:
     """Return the number of elements of array i in a list; arrays: the id() of the list."""
     found, size = item(arrays, i), 1
-    for k in range(number(found + NDIM)):
-        size *= word(word(found + SIZES) + WORD * k)
+    for k in range(word(found + HEAD + WORD) & 0xFFFF):
+        size *= word(word(found + HEAD + 2 * WORD) + WORD * k)
     return size
 
 
-def _number(place: int) -> int:
-    """Return the C int at an address, which is at least 0, on a little-endian processor."""
-    found: int = word(place) & 0x7FFFFFFF
-    return found
-
-
-def _all_fit(arrays: int, count: int, each: int, alike: int) -> bool:
-    """Return whether kernels may run on a list of arrays, which is `count` groups of `each`.
-
-    All must be writeable and in C order; the first `alike` of a group must have the same shape and
-    dtype. arrays: the id() of the list.
-    """
-    for i in range(0, count * each, each):
-        first = item(arrays, i)
-        for j in range(each):
-            a = item(arrays, i + j)
-            if number(a + FLAGS) & CARRAY != CARRAY:
-                return False
-            if j < alike:
-                n = number(a + NDIM)
-                if word(a + DTYPE) != word(first + DTYPE) or n != number(first + NDIM):
-                    return False
-                for k in range(n):
-                    if word(word(a + SIZES) + WORD * k) != word(word(first + SIZES) + WORD * k):
-                        return False
-    return True
-
-
-item, number = device_function(_item), device_function(_number)
+item = device_function(_item)
 elements_in, size_in = device_function(_elements_in), device_function(_size_in)
-all_fit = kernel(_all_fit)
 
 
 def _reads_objects() -> bool:
-    """Return whether lists and arrays are laid out as these functions expect."""
+    """Return whether lists and arrays are laid out as `_item` and `_size_in` expect."""
     a = np.arange(6.0).reshape(2, 3)
     arrays = [np.empty(0), a]
-    items = (ctypes.c_ssize_t * 2).from_address(_word(id(arrays) + ITEMS))
-    read = {place: _word(id(a) + place) for place in (ELEMENTS, NDIM, SIZES, DTYPE, FLAGS)}
-    fits = items[1] == id(a) and read[ELEMENTS] == a.ctypes.data and read[DTYPE] == id(a.dtype)
-    fits = fits and read[NDIM] & 0xFFFF == 2 and read[FLAGS] & 0x7FFFFFFF == a.flags.num
-    return fits and [*(ctypes.c_ssize_t * 2).from_address(read[SIZES])] == [2, 3]
+    items = (ctypes.c_ssize_t * 2).from_address(_word(id(arrays) + HEAD + WORD))
+    data, dimensions, sizes = (ctypes.c_ssize_t * 3).from_address(id(a) + HEAD)
+    fits = items[1] == id(a) and data == a.ctypes.data and dimensions & 0xFFFF == 2
+    return fits and [*(ctypes.c_ssize_t * 2).from_address(sizes)] == [2, 3]
 
 
-READS_OBJECTS = (
-    sys.implementation.name == "cpython" and sys.byteorder == "little" and _reads_objects()
-)
+READS_OBJECTS = sys.implementation.name == "cpython" and _reads_objects()

@@ -72,15 +72,14 @@ block = in_code(_write_block, _block)
 
 
 def _transpose(a: Array, out: Array) -> None:
-    """Set out[j, i] to a[i, j], for matrices in C order."""
+    """Set out[j, i] to a[i, j], for matrices in C order of at least BLOCK rows and columns.
+
+    Where a block would go beyond the last row or column, it begins before.
+    """
     n, c = a.shape
-    rows, columns = n - n % BLOCK, c - c % BLOCK
-    for i in range(0, rows, BLOCK):
-        for j in range(0, columns, BLOCK):
-            block(a, i, j, out)
-    for i in range(n):
-        for j in range(columns if i < rows else 0, c):
-            out[j, i] = a[i, j]
+    for i in range(0, n, BLOCK):
+        for j in range(0, c, BLOCK):
+            block(a, min(i, n - BLOCK), min(j, c - BLOCK), out)
 
 
 transpose = kernel(_transpose)

@@ -12,7 +12,6 @@ from ..engine.tensor import Tensor, change_all, change_or_restore, tensor
 from ..engine.tracer import StandIn, StepTracer, compiling, refuse_in_trace
 from ..errors import ArgumentError, DtypeError, MinigradError, ShapeError, StateDictError
 from ..kernels.jit.decorators import name_of
-from ..kernels.memory import all_fit
 from ..kernels.threading.pool import THREADED
 from ..ops.inplace import Update
 from ..ops.primitive import Operand
@@ -234,10 +233,10 @@ class Optimizer(ABC):
         trace = compiling()
         if trace is not None:
             trace.guard(SameGroups(self))
-        updates: list[tuple[Update, Sequence[Operand]]] = []  # all are checked first
-        # Small parameters, by the identity of their numbers: the rule, the numbers, and the arrays
-        # of each parameter, one after another.
-        together: dict[int, tuple[Rule, Array, list[Array]]] = {}
+        updates: list[tuple[Update, list[Operand]]] = []  # all are checked first
+        # Small parameters, by the identity of their numbers: the update of all, the arrays of
+        # each, the arrays of all, and the numbers.
+        together: dict[int, tuple[Update, int, list[Operand], Array]] = {}
         changed: list[Tensor] = []
         states: dict[Tensor, dict[str, Array]] = {}  # new or converted state arrays
         for group in self.param_groups:
@@ -249,14 +248,17 @@ class Optimizer(ABC):
                 gradient = p._grad
                 if gradient is None:
                     continue
+                data, g = p._data, gradient._data
+                dtype = data.dtype
+                fits = data.flags.carray and g.flags.carray
+                if not fits or g.shape != data.shape or g.dtype is not dtype:
+                    self._check_gradient(data, g)
                 changed.append(p)
                 if trace is not None:
-                    self._check_gradient(p._data, gradient._data)
                     live = self._live(trace, p, group, settings)
                     updates.append((rule, [p, gradient, *live]))
                     continue
-                data, numbers = p._data, later
-                dtype, inputs = data.dtype, [data, gradient._data]
+                inputs, numbers = [data, g], later
                 if rule.state:
                     state = self.state.get(p)
                     if state is None:
@@ -267,41 +269,22 @@ class Optimizer(ABC):
                             array = rule.renewed(name, array, p)
                             states.setdefault(p, {})[name] = array
                         inputs.append(array)
+                        fits = fits and array.flags.carray
                 hyper = numbers[dtype]
-                if rule.for_all is None or data.size >= THREADED:
-                    updates.append(self._alone(rule, inputs, hyper))
+                if rule.for_all is None or not fits or data.size >= THREADED:
+                    inputs.append(hyper)
+                    updates.append((rule if fits else rule.in_any_order, inputs))
                 elif id(hyper) in together:
                     together[id(hyper)][2].extend(inputs)
                 else:
-                    together[id(hyper)] = rule, hyper, inputs
-        for rule, hyper, inputs in together.values():
-            updates.extend(self._together(rule, inputs, hyper))
+                    together[id(hyper)] = rule.for_all, len(inputs), inputs, hyper
+        for update, n, arrays, hyper in together.values():
+            updates.append((update, [id(arrays), len(arrays) // n, hyper]))
         change = change_or_restore if self._may_raise and trace is None else change_all
         change(updates, changed)
         for p, state in states.items():
             self.state.setdefault(p, {}).update(state)
         return loss
-
-    def _together(
-        self, rule: Rule, arrays: list[Array], hyper: Array
-    ) -> list[tuple[Update, Sequence[Operand]]]:
-        """Return the update of small parameters with their inputs; `arrays` has those of all.
-
-        If an array is unusual, each parameter has an update of its own.
-        """
-        n = rule.n_arrays
-        count = len(arrays) // n
-        if rule.for_all is not None and all_fit(id(arrays), count, n, 2 + len(rule.buffers)):
-            return [(rule.for_all, [id(arrays), count, hyper])]
-        return [self._alone(rule, arrays[i : i + n], hyper) for i in range(0, len(arrays), n)]
-
-    def _alone(
-        self, rule: Rule, arrays: list[Array], hyper: Array
-    ) -> tuple[Update, Sequence[Operand]]:
-        """Return the update of one parameter with its inputs, after checks."""
-        self._check_gradient(*arrays[:2])
-        fits = all([array.flags.carray for array in arrays])
-        return rule if fits else rule.in_any_order, [*arrays, hyper]
 
     def _live(
         self, trace: StepTracer, p: Tensor, group: ParamGroup, settings: Settings

@@ -70,8 +70,7 @@ class Rule(Update):
                 f"Rule {name!r}: each buffer and counter must have a name of its own, got "
                 f"{self.state}; rename one"
             )
-        self.n_arrays = 2 + len(self.state)  # that the kernel gets
-        changes = (0, *range(2, self.n_arrays))
+        changes = (0, *range(2, 2 + len(self.state)))
         flat = kernel_for_all is not None
         super().__init__(name, kernel, changes, doc, threads=threads, flat=flat)
         self.for_all: Update | None = None

@@ -159,25 +159,6 @@ def linear_grad(dtype: Any, *wanted: bool) -> Run:
     return run
 
 
-def all_fit(dtype: Any) -> Run:
-    """Return the answers for groups of two arrays like the first, and for ones that do not fit."""
-    p, counter = normal(dtype, 3, 4), np.array(0)
-    read_only = p.copy()
-    read_only.flags.writeable = False
-    other = np.float64 if dtype == np.float32 else np.float32
-    unlike = p.T.copy(), p.reshape(12), np.zeros((3, 5), dtype), p.astype(other)
-    unfit = [np.asfortranarray(p), read_only, p[:, ::2], *unlike]
-
-    def run(kernel: Callable[..., Any]) -> list[Array]:
-        groups = [[p, p, counter, p.reshape(12), p.reshape(12), counter]]
-        groups += [[p, p, counter, p, a, counter] for a in unfit]
-        found = np.array([kernel(id(arrays), 2, 3, 2) for arrays in groups], float)
-        np.testing.assert_array_equal(found, [1.0] + [0.0] * len(unfit))
-        return [found]
-
-    return run
-
-
 def product(dtype: Any, m: int, inner: int, n: int, *threads: Any) -> Run:
     a, b = normal(dtype, inner, m), normal(dtype, inner, n)
 
@@ -231,10 +212,9 @@ ALONE: dict[str, Callable[[Any], Run]] = {
     "linear._linear_backward dx": lambda t: linear_grad(t, True, False, False),
     "linear._linear_backward dw, db": lambda t: linear_grad(t, False, True, True),
     "linear._linear_forward of many": lambda t: linear(t, 18, 18),
-    "memory._all_fit": all_fit,
     "transpose._transpose": lambda t: into((19, 30), normal(t, 30, 19)),
     "transpose._transpose of a block": lambda t: into((8, 8), normal(t, 8, 8)),
-    "transpose._transpose of no block": lambda t: into((7, 90), normal(t, 90, 7)),
+    "transpose._transpose of odd sizes": lambda t: into((9, 31), normal(t, 31, 9)),
     "product._product": lambda t: product(t, 70, 17, 130),
     "product._product column": lambda t: product(t, 70, 17, 1),
     "product._product row": lambda t: product(t, 1, 17, 70),

@@ -32,13 +32,12 @@ def _add_bias(y: Array, b: Array) -> None:
 
 def _linear_forward(x: Array, w: Array, b: Array, y: Array, limit: Limit) -> None:
     """Set y to x @ w.T + b, or to x @ w.T if b is empty."""
-    (outputs, inputs), rows = w.shape, x.shape[0]
+    (outputs, inputs), rows, way = w.shape, x.shape[0], 1
     if rows >= MANY and outputs >= MANY and inputs >= BLOCK:
         copy = empty((inputs, outputs), w.dtype)
         transposed(w, copy)
-        multiply(x, copy, 0, 0, y, limit)
-    else:
-        multiply(x, w, 0, 1, y, limit)
+        w, way = copy, 0
+    multiply(x, w, 0, way, y, limit)
     if b.size > 0:
         bias(y, b)
 

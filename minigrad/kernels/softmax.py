@@ -10,6 +10,8 @@ from .jit.decorators import device_function, kernel
 # e**x is 0 below TINIEST. The sum of ROUND and a small number is an integer of 52 bits. The product
 # of LOG_2_HIGH and an integer of ten bits is exact. ONE: the bits of 1.0.
 TINIEST, ROUND, ONE = -745.2, 6755399441055744.0, 1023 << 52
+# The Taylor series of e**r, highest power first.
+TAYLOR = tuple([1.0 / math.factorial(k) for k in range(13, -1, -1)])
 LOG_2, LOG_2_HIGH, LOG_2_LOW = math.log(2.0), 0.6931471803691238, 1.9082149292705877e-10
 
 
@@ -34,20 +36,9 @@ def _exp(x: float) -> float:
     sum_ = x * (1.0 / LOG_2) + ROUND  # its last bits hold n
     n = sum_ - ROUND
     r = (x - n * LOG_2_HIGH) - n * LOG_2_LOW
-    y = 1.0 / 6227020800.0  # the Taylor series, whose last term is r**13 / 13!
-    y = y * r + 1.0 / 479001600.0
-    y = y * r + 1.0 / 39916800.0
-    y = y * r + 1.0 / 3628800.0
-    y = y * r + 1.0 / 362880.0
-    y = y * r + 1.0 / 40320.0
-    y = y * r + 1.0 / 5040.0
-    y = y * r + 1.0 / 720.0
-    y = y * r + 1.0 / 120.0
-    y = y * r + 1.0 / 24.0
-    y = y * r + 1.0 / 6.0
-    y = y * r + 0.5
-    y = y * r + 1.0
-    y = y * r + 1.0
+    y = 0.0
+    for factor in TAYLOR:
+        y = y * r + factor
     bits = np.float64(sum_).view(np.int64)
     half = (bits << 12) >> 13  # n // 2: the bits of n that ROUND shows, with their sign
     rest = bits - half

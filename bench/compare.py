@@ -1,6 +1,7 @@
 """`python -m bench.compare` measures minigrad and the installed peers in turn, on this machine.
 
-It has these commands: `steps` (the default: a training step of each net), `company` (a training
+It has these commands: `steps` (the default: a training step of each net), `norms`
+(BatchNorm by shape), `company` (a training
 beside a second one, or beside a busy core), `cold` (the first step, by what the disk has),
 `overhead` (what a compiled call costs around its machine code), `import` (the time of `import
 minigrad` and of `import numba`), `memory` (growth over many training steps), `epoch` (an epoch in
@@ -19,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import commits, company, first, machine, memory, overhead, steps
+from bench import commits, company, first, machine, memory, norms, overhead, steps
 from bench.problems import NETS, SHAPES, make_problem
 from bench.workloads import FACTORIES, WITHOUT_NORM, available
 
@@ -45,6 +46,13 @@ def run_steps(args: argparse.Namespace) -> dict[str, Any]:
     if args.threads:
         return {"rounds": args.rounds, **steps.compare_threads(*given, args.threads)}
     return {"rounds": args.rounds, **steps.compare_steps(*given)}
+
+
+def run_norms(args: argparse.Namespace) -> dict[str, Any]:
+    """Run the `norms` command."""
+    print(f"BatchNorm in training, forward and backward, of {args.rounds} rounds in turn")
+    print(f"{'':41}{'median us':>10} {'(quartiles)':>18}{'/ fused':>12}")
+    return {"rounds": args.rounds, **norms.compare_norms(args.shapes, args.rounds)}
 
 
 def run_company(args: argparse.Namespace) -> dict[str, Any]:
@@ -213,6 +221,13 @@ def build_parser() -> argparse.ArgumentParser:
     )
     each.set_defaults(run=run_steps)
 
+    shapes_known = ["x".join(map(str, shape)) for shape in SHAPES]
+    shapes = names_from(shapes_known)
+    norm = commands.add_parser("norms", parents=[shared], help="BatchNorm by shape")
+    norm.add_argument("--shapes", type=shapes, default=shapes_known, metavar="SHAPES")
+    norm.add_argument("--rounds", type=at_least(2), default=40, metavar="N")
+    norm.set_defaults(run=run_norms)
+
     beside = commands.add_parser("company", parents=[shared], help="a training that is not alone")
     beside.add_argument("--nets", type=nets, default=["digits", "mnist"], metavar="NETS")
     beside.add_argument(
@@ -256,14 +271,11 @@ def build_parser() -> argparse.ArgumentParser:
     growth.add_argument("--warm-up", type=at_least(0), default=1_000, metavar="N")
     growth.set_defaults(run=run_memory)
 
-    shapes_known = ["x".join(map(str, shape)) for shape in SHAPES]
     two = commands.add_parser("commits", parents=[shared], help="two commits of minigrad")
     two.add_argument("before", help="a commit, such as v0.1.0 or main~10")
     two.add_argument("after", nargs="?", default="HEAD", help="another (default: %(default)s)")
     two.add_argument("--steps", type=nets, default=NAMED, metavar="NETS")
-    two.add_argument(
-        "--shapes", type=names_from(shapes_known), default=shapes_known, metavar="SHAPES"
-    )
+    two.add_argument("--shapes", type=shapes, default=shapes_known, metavar="SHAPES")
     two.add_argument("--rounds", type=at_least(2), default=11, metavar="N")
     two.set_defaults(run=run_commits)
 

@@ -1,9 +1,10 @@
-"""This program makes the README's tables and plot from the JSON of one run.
+"""This program makes the README's tables and plot from what two commands have measured.
 
-    pytest bench/test_batchnorm.py bench/test_steps.py --benchmark-json=run.json
-    python -m bench.report run.json
+    python -m bench.compare steps --json steps.json
+    python -m bench.compare norms --json norms.json
+    python -m bench.report steps.json norms.json
 
-The second command prints the tables as Markdown. With `--readme README.md`, the tables replace the
+The last command prints the tables as Markdown. With `--readme README.md`, the tables replace the
 text between two marks in that file, and the plot goes to `bench/speed.png` (needs matplotlib).
 """
 
@@ -11,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ NORMS = {
     "composed": "composed",
     "compiled": "fused, compiled",
     "torch": "PyTorch",
-    "copies": "copies",
+    "passes": "passes",
 }
 STEPS = {
     "minigrad": "eager",
@@ -43,15 +43,12 @@ PLOTTED_NORMS = {"fused": "minigrad", "compiled": "compiled"}
 Medians = dict[str, dict[str, float]]  # microseconds by row, then by library or variant
 
 
-def medians(run: dict[str, Any], pattern: str) -> Medians:
-    """Return the medians of benchmarks whose group matches; group 1 of the pattern is the row."""
-    found: Medians = {}
-    for one in run["benchmarks"]:
-        match = re.fullmatch(pattern, one["group"] or "")
-        if match:
-            variant = one["params"].get("variant") or one["params"]["name"]
-            found.setdefault(match[1], {})[variant] = 1e6 * one["stats"]["median"]
-    return found
+def medians(found: dict[str, Any]) -> Medians:
+    """Return the medians of a command's result by net or by shape."""
+    return {
+        row: {name: quartiles[1] for name, quartiles in each["quartiles_us"].items()}
+        for row, each in found.items()
+    }
 
 
 def table(
@@ -70,36 +67,41 @@ def table(
     return lines
 
 
-def report(run: dict[str, Any]) -> list[str]:
-    """Return the lines of the tables, and of the machine that they were measured on."""
-    about = run["machine_info"]["minigrad"]
-    versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
-    threads = ", ".join(f"{name} {count}" for name, count in run["threads"].items())
+def report(steps: dict[str, Any], norms: dict[str, Any]) -> list[str]:
+    """Return the lines of the tables, and of the machine that they were measured on.
+
+    steps, norms: what the commands of these names have written.
+    """
+    about = steps["machine"]
+    versions, threads = (
+        ", ".join(f"{name} {value}" for name, value in about[topic].items())
+        for topic in ("versions", "threads")
+    )
     return [
         f"![How many times as fast as PyTorch, by network and by shape]({PLOT.as_posix()})",
         "",
-        "One training step (`bench/workloads.py`), medians in microseconds; eager, compiled and "
-        "compiled model are minigrad's:",
+        "One training step (`bench/workloads.py`), medians in microseconds of libraries in turn; "
+        "eager, compiled and compiled model are minigrad's:",
         "",
-        *table("network", medians(run, r"step (.*)"), STEPS, STEP_RATIOS),
+        *table("network", medians(steps["steps"]), STEPS, STEP_RATIOS),
         "",
-        "BatchNorm in training, forward and backward, float32, medians in microseconds. Compiled "
-        "is both directions as one function of `mg.compile`; copies is how long NumPy takes to "
-        "move what any form must: x, y, the cotangent and dx, and x once more:",
+        "BatchNorm in training, forward and backward, float32, medians in microseconds in turn. "
+        "Compiled is both directions as one function of `mg.compile`; passes is how long NumPy "
+        "takes to read and write what any form must, `np.copyto(y, x)` and "
+        "`np.add(x, dy, out=dx)`:",
         "",
-        *table("shape", norms(run), NORMS, NORM_RATIOS),
+        *table("shape", by_tuple(norms["norms"]), NORMS, NORM_RATIOS),
         "",
         f"{about['cpu']}, {about['cores']} cores; {versions}; threads: {threads}.",
     ]
 
 
-def norms(run: dict[str, Any]) -> Medians:
-    """Return the medians of BatchNorm in both directions by shape, as in (32, 64)."""
-    found = medians(run, r"batchnorm both (.*)")
-    return {f"({row.replace('x', ', ')})": times for row, times in found.items()}
+def by_tuple(found: dict[str, Any]) -> Medians:
+    """Return the medians of BatchNorm by shape, as in (32, 64)."""
+    return {f"({shape.replace('x', ', ')})": times for shape, times in medians(found).items()}
 
 
-def plot(run: dict[str, Any], path: Path) -> None:
+def plot(steps: dict[str, Any], norms: dict[str, Any], path: Path) -> None:
     """Plot how many times as fast as PyTorch steps and BatchNorm are, with the number on each bar.
 
     Rows without PyTorch are left out.
@@ -110,8 +112,8 @@ def plot(run: dict[str, Any], path: Path) -> None:
     from matplotlib import pyplot as plt
 
     parts = [
-        ("One training step", medians(run, r"step (.*)"), PLOTTED_STEPS, 0),
-        ("BatchNorm, forward and backward", norms(run), PLOTTED_NORMS, 30),
+        ("One training step", medians(steps["steps"]), PLOTTED_STEPS, 0),
+        ("BatchNorm, forward and backward", by_tuple(norms["norms"]), PLOTTED_NORMS, 30),
     ]
     figure, axes = plt.subplots(1, 2, figsize=(12, 4.2), layout="constrained", width_ratios=(4, 7))
     for axis, (title, rows, names, rotation) in zip(axes, parts, strict=True):
@@ -142,11 +144,12 @@ def plot(run: dict[str, Any], path: Path) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Print the report, or write it into a README."""
     parser = argparse.ArgumentParser(prog="python -m bench.report", description=__doc__)
-    parser.add_argument("run", type=Path, help="what pytest's --benchmark-json wrote")
+    parser.add_argument("steps", type=Path, help="what `bench.compare steps --json` wrote")
+    parser.add_argument("norms", type=Path, help="what `bench.compare norms --json` wrote")
     parser.add_argument("--readme", type=Path, metavar="PATH", help="the file to put it into")
     args = parser.parse_args(argv)
-    run = json.loads(args.run.read_text(encoding="utf-8"))
-    text = "\n".join(report(run))
+    runs = [json.loads(path.read_text(encoding="utf-8")) for path in (args.steps, args.norms)]
+    text = "\n".join(report(*runs))
     if args.readme is None:
         print(text)
         return
@@ -154,7 +157,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     _, mark, after = rest.partition(END)
     if not mark:
         parser.error(f"{args.readme} has no {BEGIN} with {END} behind it")
-    plot(run, args.readme.parent / PLOT)
+    plot(*runs, args.readme.parent / PLOT)
     args.readme.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
 
 

@@ -20,7 +20,8 @@ def burst(step: Step, count: int) -> float:
     start = time.perf_counter()
     for _ in range(count):
         loss = step()
-    loss.item()
+    if hasattr(loss, "item"):  # other results are there when a call returns
+        loss.item()
     return (time.perf_counter() - start) / count
 
 
@@ -39,14 +40,31 @@ def time_in_turn(steps: dict[str, Step], rounds: int) -> dict[str, list[float]]:
     return times
 
 
+def compare_in_turn(title: str, steps: dict[str, Step], rounds: int) -> dict[str, Any]:
+    """Return the quartiles of each name in microseconds, and its ratio to the first name.
+
+    It also prints a line for each name, which begins with the title.
+    """
+    quartiles = {
+        name: [1e6 * q for q in statistics.quantiles(t, n=4, method="inclusive")]
+        for name, t in time_in_turn(steps, rounds).items()
+    }
+    first, *others = quartiles
+    ratios = {name: quartiles[name][1] / quartiles[first][1] for name in others}
+    for name, (q1, q2, q3) in quartiles.items():
+        times = f"{q2:>10,.0f} {f'({q1:,.0f}-{q3:,.0f})':>18}"
+        print(f"{title:<13}{name:<28}{times}{ratios.get(name, 1.0):>12.2f}", flush=True)
+    return {"quartiles_us": quartiles, "ratios": ratios}
+
+
 def compare_steps(
     nets: Sequence[str], names: Sequence[str], rounds: int, count: int | None = None
 ) -> dict[str, Any]:
-    """Return, by net, the quartiles of each name in microseconds, and its ratio to the first name.
+    """Return the result of compare_in_turn by net.
 
     count: how many threads each library uses (default: as many as it would by itself).
     """
-    print(f"{'':36}{'median us':>10} {'(quartiles)':>18}{'/ minigrad':>12}")
+    print(f"{'':41}{'median us':>10} {'(quartiles)':>18}{'/ minigrad':>12}")
     result = {}
     for net in nets:
         problem = make_problem(NETS[net])
@@ -54,23 +72,9 @@ def compare_steps(
         check_agreement(problem, known)  # loads the libraries
         if count is not None:
             threads.limit(count)
-        times = time_in_turn({name: FACTORIES[name](problem) for name in known}, rounds)
-        quartiles = {
-            name: [1e6 * q for q in statistics.quantiles(t, n=4, method="inclusive")]
-            for name, t in times.items()
-        }
-        medians = {name: q[1] for name, q in quartiles.items()}
-        ratios = {name: medians[name] / medians[known[0]] for name in known[1:]}
-        result[net] = {"quartiles_us": quartiles, "ratios": ratios}
-        _report(net, quartiles, ratios)
+        steps = {name: FACTORIES[name](problem) for name in known}
+        result[net] = compare_in_turn(net, steps, rounds)
     return {"steps": result, "threads": machine.threads()}
-
-
-def _report(net: str, quartiles: dict[str, list[float]], ratios: dict[str, float]) -> None:
-    """Print a line for each library."""
-    for name, (q1, q2, q3) in quartiles.items():
-        times = f"{q2:>10,.0f} {f'({q1:,.0f}-{q3:,.0f})':>18}"
-        print(f"{net:<8}{name:<28}{times}{ratios.get(name, 1.0):>12.2f}", flush=True)
 
 
 def compare_threads(

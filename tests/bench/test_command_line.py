@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bench import compare, first, overhead, steps
+from bench import compare, first, norms, overhead, steps
 
 GIVEN = {
     ("overhead", "--programs", "tiny"): (overhead, "compare_overhead", (["tiny"], 25)),
@@ -17,6 +17,7 @@ GIVEN = {
         "compare_cold",
         ("digits", ["numba-plain", "minigrad"], 3),
     ),
+    ("norms", "--shapes", "32x64"): (norms, "compare_norms", (["32x64"], 40)),
     ("--steps", "tiny", "--peers", ""): (steps, "compare_steps", (["tiny"], ["minigrad"], 40)),
     ("steps", "--steps", "tiny", "--peers", "", "--threads", "1,2"): (
         steps,
@@ -44,7 +45,7 @@ def test_commands(
     written = json.loads(path.read_text())
     assert "1.5" in json.dumps(written)
     assert {"cpu", "cores", "versions", "threads"} <= written["machine"].keys()
-    if module is steps:  # other processes have measured
+    if module in (steps, norms):  # other processes have measured
         assert written["machine"]["threads"] == {"minigrad": 9}
 
 
@@ -54,6 +55,7 @@ def test_commands(
         (["steps", "--threads", "1,0"], "expected 1 or more, got 0"),
         (["steps", "--threads", "1,,2"], "expected an integer, got ''"),
         (["company", "--nets", "mnist,large"], "unknown name 'large'; choose from tiny, digits"),
+        (["norms", "--shapes", "32x65"], "unknown name '32x65'; choose from 32x64, 64x256"),
         (["company", "--seconds", "0"], "expected a number above 0, got '0'"),
         (["company", "--seconds", "nan"], "expected a number above 0, got 'nan'"),
         (["cold", "--names", "numba-plain"], "unknown name 'numba-plain'"),

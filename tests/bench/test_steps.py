@@ -56,3 +56,26 @@ def test_each_count_of_threads_has_a_process(
     assert found["threads"] == {"minigrad": "1/4"}
     line = capsys.readouterr().out.splitlines()[-1]
     assert line.split() == ["tiny", "minigrad", "100", "25", "4.00"]
+
+
+def test_the_first_name_is_what_others_are_compared_with(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A call whose result is no loss is timed, too."""
+    monkeypatch.setattr(steps, "SETTLE", 0)
+    monkeypatch.setattr(steps, "BURST", 0)
+    times = {"a": [1e-6, 2e-6, 3e-6], "b": [4e-6, 8e-6, 12e-6]}
+    monkeypatch.setattr(steps, "time_in_turn", lambda calls, rounds: times)
+    found = steps.compare_in_turn("a title", {"a": int, "b": int}, 3)
+    assert found["ratios"] == {"b": pytest.approx(4.0)}
+    assert found["quartiles_us"]["b"] == pytest.approx([6.0, 8.0, 10.0])
+    assert capsys.readouterr().out.splitlines()[1].split() == [
+        "a",
+        "title",
+        "b",
+        "8",
+        "(6-10)",
+        "4.00",
+    ]
+    monkeypatch.undo()
+    assert steps.burst(lambda: None, 3) >= 0

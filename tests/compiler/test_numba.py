@@ -185,7 +185,6 @@ def test_functions_of_each_dtype_agree(shift):
 
 
 @pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="nothing is compiled")  # type: ignore[attr-defined]
-@pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="nothing is compiled")
 def test_generated_code_calls_kernels_with_the_types_of_eager_calls():
     """Otherwise Numba would compile a kernel twice."""
     x = mg.tensor(np.ones((4, 3), np.float32), requires_grad=True)
@@ -200,6 +199,7 @@ def test_generated_code_calls_kernels_with_the_types_of_eager_calls():
     assert {signature[0] for signature in kernel.signatures} == {numba.float64}
 
 
+@pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="nothing is compiled")  # type: ignore[attr-defined]
 def test_a_step_that_compiles_counts_for_the_line_in_a_terminal(tmp_path, monkeypatch):
     """Generated code counts like a kernel; the line follows when both together take long."""
     begun = []

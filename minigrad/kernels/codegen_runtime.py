@@ -45,10 +45,10 @@ small_backward = external(small_rows.small_backward)
 plane_train, plane_eval = external(planes.plane_train), external(planes.plane_eval)
 plane_backward = external(planes.plane_backward)
 find_outside = external(indexing.find_outside)
-cross_entropy = external(softmax.cross_entropy)
-cross_entropy_grad = external(softmax.cross_entropy_grad)
-label_cross_entropy = external(softmax.label_cross_entropy)
-label_cross_entropy_grad = external(softmax.label_cross_entropy_grad)
+cross_entropy_forward = external(softmax.cross_entropy_forward)
+cross_entropy_backward = external(softmax.cross_entropy_backward)
+label_cross_entropy_forward = external(softmax.label_cross_entropy_forward)
+label_cross_entropy_backward = external(softmax.label_cross_entropy_backward)
 add_bias = external(linear.add_bias)
 linear_forward, linear_backward = external(linear.linear_forward), external(linear.linear_backward)
 sum_rows, sum_few_rows = external(reductions.sum_rows), external(reductions.sum_few_rows)
@@ -106,7 +106,7 @@ def _permuted(a: Array, axes: Shape) -> Array:
     return a.transpose(axes)
 
 
-def _in_c_order(_typing: TypingContext, a: NumbaType) -> Intrinsic:
+def _write_in_c_order(_typing: TypingContext, a: NumbaType) -> Intrinsic:
     assert a.layout in "CF", a  # a view in another order is read by loops only
     kind = nb.types.Array(a.dtype, 2, "C")
 
@@ -118,23 +118,23 @@ def _in_c_order(_typing: TypingContext, a: NumbaType) -> Intrinsic:
     return kind(a), generate
 
 
-def _whole(a: Array) -> Array:
-    """Return a matrix or its transpose, whichever is in C order; `way` tells which.
+def _in_c_order(a: Array) -> Array:
+    """Return a matrix or its transpose, whichever is in C order; `trans` tells which.
 
     Numba knows that the transpose of a matrix in C order is in Fortran order.
     """
     return a if a.flags.c_contiguous else a.T
 
 
-def _transposed(_typing: TypingContext, a: NumbaType) -> Intrinsic:
+def _write_trans(_typing: TypingContext, a: NumbaType) -> Intrinsic:
     def generate(context: Context, _builder: Builder, _: Signature, _arguments: Values) -> Value:
         return context.get_constant(nb.types.int64, int(a.layout == "F"))
 
     return nb.types.int64(a), generate
 
 
-def _way(a: Array) -> int:
-    """Return 1 if `whole` returns the transpose of a, else 0."""
+def _trans(a: Array) -> int:
+    """Return 1 if `in_c_order` returns the transpose of a, else 0."""
     return int(not a.flags.c_contiguous)
 
 
@@ -162,7 +162,7 @@ def _gather(source: Array, rows: Array, target: Array) -> None:
 array, arrays, address = memory.array, memory.arrays, memory.address
 reshaped = new_arrays.reshaped
 table, permuted = in_code(_elements, _table), in_code(_moved, _permuted)
-whole, way = in_code(_in_c_order, _whole), in_code(_transposed, _way)
+in_c_order, trans = in_code(_write_in_c_order, _in_c_order), in_code(_write_trans, _trans)
 copy, gather = device_function(_copy, bare=False), device_function(_gather, bare=False)
 product, large_product = external(products.product), external(products.large_product)
 

@@ -10,16 +10,17 @@ from .jit.new_arrays import empty
 from .product import PANEL, product
 from .reductions import sum_few_rows
 from .threading.blas import Limit
-from .transpose import BLOCK, transpose
+from .transpose import BLOCK
+from .transpose import transpose as transpose_kernel
 
-# With so many rows and outputs, the product with a copy of the transposed weight is faster than
-# BLAS's product with a weight that it transposes.
+# With MANY rows and outputs or more, it is faster to transpose the weight first than to let BLAS do
+# it inside the product.
 MANY = 16
 
 
-def is_small(rows: int, w: int) -> bool:
-    """Return whether no product of the layer has several panels; w: the size of the weight."""
-    return rows * w < 2 * PANEL
+def is_small(rows: int, weights: int) -> bool:
+    """Return whether no product of the layer has several panels; weights: the weight's elements."""
+    return rows * weights < 2 * PANEL
 
 
 def _add_bias(y: Array, b: Array) -> None:
@@ -32,14 +33,14 @@ def _add_bias(y: Array, b: Array) -> None:
 
 def _linear_forward(x: Array, w: Array, b: Array, y: Array, limit: Limit) -> None:
     """Set y to x @ w.T + b, or to x @ w.T if b is empty."""
-    (outputs, inputs), rows, way = w.shape, x.shape[0], 1
+    (outputs, inputs), rows, trans = w.shape, x.shape[0], 1
     if rows >= MANY and outputs >= MANY and inputs >= BLOCK:
-        copy = empty((inputs, outputs), w.dtype)
-        transposed(w, copy)
-        w, way = copy, 0
-    multiply(x, w, 0, way, y, limit)
+        transposed = empty((inputs, outputs), w.dtype)
+        transpose(w, transposed)
+        w, trans = transposed, 0
+    multiply(x, w, 0, trans, y, limit)
     if b.size > 0:
-        bias(y, b)
+        add_to_rows(y, b)
 
 
 def _linear_backward(
@@ -58,7 +59,7 @@ def _linear_backward(
 
 
 add_bias = kernel(_add_bias)
-multiply, bias, sum_rows = external(product), external(add_bias), external(sum_few_rows)
-transposed = external(transpose)
+multiply, transpose = external(product), external(transpose_kernel)
+add_to_rows, sum_rows = external(add_bias), external(sum_few_rows)
 linear_forward = kernel(_linear_forward, allocates=True)
 linear_backward = kernel(_linear_backward)

@@ -64,11 +64,11 @@ def dot(a: Array, b: Array, out: Array | None = None) -> Array:
     if is_alone(m, n, inner) or not is_float or inner != len(b) or max(m, n, inner) > LARGEST:
         return np.dot(a, b, out=out)
     out = np.empty((m, n), dtype) if out is None else out
-    (left, a_way), (right, b_way) = _oriented(a, dtype), _oriented(b, dtype)
+    (left, a_trans), (right, b_trans) = _oriented(a, dtype), _oriented(b, dtype)
     if panels(m, n, inner) > 1:
-        large_product(left, right, a_way, b_way, out, blas_limit(), current_pool())
+        large_product(left, right, a_trans, b_trans, out, blas_limit(), current_pool())
     else:
-        product(left, right, a_way, b_way, out, blas_limit())
+        product(left, right, a_trans, b_trans, out, blas_limit())
     return out
 
 
@@ -118,16 +118,16 @@ class Writer:
 
     def call(self, function: str, *arguments: Value) -> Value:
         """Call Numba's entry point to a function of BLAS; the first argument is the dtype's."""
-        given = [self._letter(self._is_single, "s", "d"), *arguments]
+        given = [self._choice(self._is_single, "s", "d"), *arguments]
         kind = ir.FunctionType(ir.IntType(32), [value.type for value in given])
         found = cgutils.get_or_insert_function(self._builder.module, kind, function)
         self._builder.call(found, given)
         return ir.Constant(INT64, 0)
 
-    def way(self, transposed: Value) -> Value:
+    def letter(self, trans: Value) -> Value:
         """Return the letter for a matrix that counts as transposed or not."""
-        flag = self._builder.icmp_signed("!=", transposed, ir.Constant(INT64, 0))
-        return self._letter(flag, "t", "n")
+        flag = self._builder.icmp_signed("!=", trans, ir.Constant(INT64, 0))
+        return self._choice(flag, "t", "n")
 
     def number(self, x: float) -> Value:
         """Return the address of a number of the dtype."""
@@ -143,7 +143,7 @@ class Writer:
         """Return an address as a pointer."""
         return self._builder.inttoptr(place, POINTER)
 
-    def _letter(self, flag: Value, yes: str, no: str) -> Value:
+    def _choice(self, flag: Value, yes: str, no: str) -> Value:
         return self._builder.select(flag, ir.Constant(CHAR, ord(yes)), ir.Constant(CHAR, ord(no)))
 
 
@@ -155,9 +155,9 @@ class Writer:
 def _write_gemm(_typing: TypingContext, *kinds: NumbaType) -> Intrinsic:
     def generate(_: Context, builder: Builder, _signature: Signature, packed: Values) -> Value:
         size, m, n, inner, *matrices = cgutils.unpack_tuple(builder, packed[0])
-        a, a_step, a_way, b, b_step, b_way, out, out_step = matrices
+        a, a_step, a_trans, b, b_step, b_trans, out, out_step = matrices
         w = Writer(builder, size)
-        sizes = w.way(b_way), w.way(a_way), n, m, inner  # out.T = b.T @ a.T
+        sizes = w.letter(b_trans), w.letter(a_trans), n, m, inner  # out.T = b.T @ a.T
         factors = w.number(1.0), w.pointer(b), b_step, w.pointer(a), a_step
         return w.call("numba_xxgemm", *sizes, *factors, w.number(0.0), w.pointer(out), out_step)
 
@@ -167,13 +167,13 @@ def _write_gemm(_typing: TypingContext, *kinds: NumbaType) -> Intrinsic:
 def _write_gemv(_typing: TypingContext, *kinds: NumbaType) -> Intrinsic:
     def generate(_: Context, builder: Builder, _signature: Signature, packed: Values) -> Value:
         given = cgutils.unpack_tuple(builder, packed[0])
-        size, m, n, a, a_step, a_way, x, out = given
+        size, m, n, a, a_step, a_trans, x, out = given
         w = Writer(builder, size)
-        is_row = builder.icmp_signed("==", a_way, ir.Constant(INT64, 0))
+        is_row = builder.icmp_signed("==", a_trans, ir.Constant(INT64, 0))
         sizes = builder.select(is_row, n, m), builder.select(is_row, m, n)
         factors = w.number(1.0), w.pointer(a), a_step, w.pointer(x)
-        way = w.way(builder.sub(ir.Constant(INT64, 1), a_way))
-        return w.call("numba_xxgemv", way, *sizes, *factors, w.number(0.0), w.pointer(out))
+        letter = w.letter(builder.sub(ir.Constant(INT64, 1), a_trans))
+        return w.call("numba_xxgemv", letter, *sizes, *factors, w.number(0.0), w.pointer(out))
 
     return types.int64(types.StarArgTuple.from_types([types.int64] * len(kinds))), generate
 
@@ -185,26 +185,26 @@ def _gemm(
     inner: int,
     a: int,
     a_step: int,
-    a_way: int,
+    a_trans: int,
     b: int,
     b_step: int,
-    b_way: int,
+    b_trans: int,
     out: int,
     out_step: int,
 ) -> None:
     """Set the matrix `out` of shape (m, n) to a @ b."""
-    x, y = _matrix(size, m, inner, a, a_step, a_way), _matrix(size, inner, n, b, b_step, b_way)
+    x, y = _matrix(size, m, inner, a, a_step, a_trans), _matrix(size, inner, n, b, b_step, b_trans)
     _matrix(size, m, n, out, out_step, 0)[...] = x @ y
 
 
-def _gemv(size: int, m: int, n: int, a: int, a_step: int, a_way: int, x: int, out: int) -> None:
+def _gemv(size: int, m: int, n: int, a: int, a_step: int, a_trans: int, x: int, out: int) -> None:
     """Set m elements from `out` to the product of a, of shape (m, n), and n elements from x."""
     column = _matrix(size, n, 1, x, 1, 0)
-    _matrix(size, m, 1, out, 1, 0)[...] = _matrix(size, m, n, a, a_step, a_way) @ column
+    _matrix(size, m, 1, out, 1, 0)[...] = _matrix(size, m, n, a, a_step, a_trans) @ column
 
 
-def _matrix(size: int, m: int, n: int, place: int, step: int, way: int) -> Array:
-    if way:
+def _matrix(size: int, m: int, n: int, place: int, step: int, trans: int) -> Array:
+    if trans:
         return _matrix(size, n, m, place, step, 0).T
     memory: Any = (ctypes.c_char * (size * (step * (m - 1) + n))).from_address(place)
     return np.ndarray((m, n), np.dtype(f"f{size}"), memory, strides=(size * step, size))
@@ -222,10 +222,10 @@ def _multiply(
     inner: int,
     a: int,
     a_step: int,
-    a_way: int,
+    a_trans: int,
     b: int,
     b_step: int,
-    b_way: int,
+    b_trans: int,
     out: int,
     out_step: int,
 ) -> None:
@@ -234,11 +234,11 @@ def _multiply(
     BLAS is more exact for vectors.
     """
     if out_step == 1:
-        gemv(size, m, inner, a, a_step, a_way, b, out)
-    elif m == 1 and (a_way == 0 or a_step == 1):
-        gemv(size, n, inner, b, b_step, 1 - b_way, a, out)
+        gemv(size, m, inner, a, a_step, a_trans, b, out)
+    elif m == 1 and (a_trans == 0 or a_step == 1):
+        gemv(size, n, inner, b, b_step, 1 - b_trans, a, out)
     else:
-        gemm(size, m, n, inner, a, a_step, a_way, b, b_step, b_way, out, out_step)
+        gemm(size, m, n, inner, a, a_step, a_trans, b, b_step, b_trans, out, out_step)
 
 
 def _panel(
@@ -250,10 +250,10 @@ def _panel(
     inner: int,
     a: int,
     a_step: int,
-    a_way: int,
+    a_trans: int,
     b: int,
     b_step: int,
-    b_way: int,
+    b_trans: int,
     out: int,
     width: int,
 ) -> None:
@@ -261,21 +261,21 @@ def _panel(
     start, step = part * width, n
     if n > m:
         width = min(width, n - start)
-        b, out = b + size * start * (b_step if b_way != 0 else 1), out + size * start
+        b, out = b + size * start * (b_step if b_trans != 0 else 1), out + size * start
         n = width
     else:
         width = min(width, m - start)
-        a, out = a + size * start * (1 if a_way != 0 else a_step), out + size * start * n
+        a, out = a + size * start * (1 if a_trans != 0 else a_step), out + size * start * n
         m = width
-    multiply(size, m, n, inner, a, a_step, a_way, b, b_step, b_way, out, step)
+    multiply(size, m, n, inner, a, a_step, a_trans, b, b_step, b_trans, out, step)
 
 
-def _product(a: Array, b: Array, a_way: int, b_way: int, out: Array, limit: Limit) -> None:
-    """Set out to a @ b; a_way, b_way: 1 if the transposed matrix is the factor, else 0.
+def _product(a: Array, b: Array, a_trans: int, b_trans: int, out: Array, limit: Limit) -> None:
+    """Set out to a @ b; a_trans, b_trans: 1 if the transposed matrix is the factor, else 0.
 
     All are matrices in C order.
     """
-    (m, n), inner = out.shape, a.shape[1 - a_way]
+    (m, n), inner = out.shape, a.shape[1 - a_trans]
     if m * n * inner == 0:
         for i in range(m):
             for j in range(n):
@@ -284,22 +284,22 @@ def _product(a: Array, b: Array, a_way: int, b_way: int, out: Array, limit: Limi
     is_limited = not alone(m, n, inner)
     if is_limited:
         enter(limit)
-    factors = address(a), a.shape[1], a_way, address(b), b.shape[1], b_way
+    factors = address(a), a.shape[1], a_trans, address(b), b.shape[1], b_trans
     multiply(out.itemsize, m, n, inner, *factors, address(out), n)
     if is_limited:
         leave(limit)
 
 
 def _large_product(
-    a: Array, b: Array, a_way: int, b_way: int, out: Array, limit: Limit, pool: Pool
+    a: Array, b: Array, a_trans: int, b_trans: int, out: Array, limit: Limit, pool: Pool
 ) -> None:
     """Compute `_product` in panels that the pool shares, for sizes that are not 0."""
-    (m, n), inner = out.shape, a.shape[1 - a_way]
+    (m, n), inner = out.shape, a.shape[1 - a_trans]
     longer, parts = max(m, n), panels_of(m, n, inner) if limit[SET] != 0 else 1
     width = (longer + parts * GRAIN - 1) // (parts * GRAIN) * GRAIN
     parts = (longer + width - 1) // width
     sizes = out.itemsize, m, n, inner
-    factors = address(a), a.shape[1], a_way, address(b), b.shape[1], b_way
+    factors = address(a), a.shape[1], a_trans, address(b), b.shape[1], b_trans
     enter(limit)
     panel(pool, parts, m * n * inner // WORK, (*sizes, *factors, address(out), width))
     leave(limit)

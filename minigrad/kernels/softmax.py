@@ -10,7 +10,7 @@ from .jit.decorators import device_function, kernel
 # e**x is 0 below TINIEST. The sum of ROUND and a small number is an integer of 52 bits. The product
 # of LOG_2_HIGH and an integer of ten bits is exact. ONE: the bits of 1.0.
 TINIEST, ROUND, ONE = -745.2, 6755399441055744.0, 1023 << 52
-# The Taylor series of e**r, highest power first.
+# The coefficients of the Taylor series of e**r, of the highest power first.
 TAYLOR = tuple([1.0 / math.factorial(k) for k in range(13, -1, -1)])
 LOG_2, LOG_2_HIGH, LOG_2_LOW = math.log(2.0), 0.6931471803691238, 1.9082149292705877e-10
 
@@ -26,8 +26,7 @@ def _nan_if_undefined(total: float, top: float) -> float:
 
 
 def _exp(x: float) -> float:
-    """Return e**x for x <= 0, exact to about a unit in the last place, in steps that LLVM
-    vectorises.
+    """Return e**x for x <= 0, exact to about a unit in the last place; LLVM vectorises it.
 
     With x = n * log(2) + r, where n is an integer, e**x = 2**n * e**r. Two powers of 2 are
     multiplied, since n may be below the exponent of any normal number.
@@ -37,8 +36,8 @@ def _exp(x: float) -> float:
     n = sum_ - ROUND
     r = (x - n * LOG_2_HIGH) - n * LOG_2_LOW
     y = 0.0
-    for factor in TAYLOR:
-        y = y * r + factor
+    for coefficient in TAYLOR:
+        y = y * r + coefficient
     bits = np.float64(sum_).view(np.int64)
     half = (bits << 12) >> 13  # n // 2: the bits of n that ROUND shows, with their sign
     rest = bits - half
@@ -59,7 +58,7 @@ def _exponentials(a: Array, i: int, top: float, out: Array) -> float:
     return total
 
 
-def _total(a: Array, i: int, top: float) -> float:
+def _sum_exponentials(a: Array, i: int, top: float) -> float:
     """Return the sum over j of exp(a[i, j] - top)."""
     total = 0.0
     for j in range(a.shape[1]):
@@ -68,12 +67,12 @@ def _total(a: Array, i: int, top: float) -> float:
 
 
 shifted = device_function(_shifted, exact=True)
-total_of = device_function(_total)
 exponentials = device_function(_exponentials)
+sum_exponentials = device_function(_sum_exponentials)
 nan_if_undefined = device_function(_nan_if_undefined, exact=True)
 
 
-def _cross_entropy(a: Array, q: Array, out: Array) -> None:
+def _cross_entropy_forward(a: Array, q: Array, out: Array) -> None:
     """Set out[i] to the sum over j of q[i, j] * (log(sum of exp(a[i])) - a[i, j]).
 
     a, q: (n, c); out: (n,). A term whose q is 0 counts as 0, even if a is -inf.
@@ -83,7 +82,7 @@ def _cross_entropy(a: Array, q: Array, out: Array) -> None:
         top = -np.inf
         for j in range(c):
             top = max(top, np.float64(a[i, j]))
-        total = nan_if_undefined(total_of(a, i, top), top)
+        total = nan_if_undefined(sum_exponentials(a, i, top), top)
         log_total = math.log(total)
         loss = 0.0
         for j in range(c):
@@ -92,7 +91,7 @@ def _cross_entropy(a: Array, q: Array, out: Array) -> None:
         out[i] = loss
 
 
-def _cross_entropy_grad(g: Array, a: Array, q: Array, divisor: float, out: Array) -> None:
+def _cross_entropy_backward(g: Array, a: Array, q: Array, divisor: float, out: Array) -> None:
     """Set out[i, j] to g[i] / divisor * (softmax(a[i])[j] * (sum of q[i]) - q[i, j]).
 
     g: (n,), or (1,) for one cotangent of all rows. A row whose q is 0 gets 0, for any a.
@@ -112,7 +111,7 @@ def _cross_entropy_grad(g: Array, a: Array, q: Array, divisor: float, out: Array
             out[i, j] = scale * (out[i, j] * (weight / total) - q[i, j]) if counts else 0.0
 
 
-def _label_cross_entropy(
+def _label_cross_entropy_forward(
     a: Array,
     labels: Array,
     ignore_index: int,
@@ -147,7 +146,7 @@ def _label_cross_entropy(
     return -1
 
 
-def _label_cross_entropy_grad(
+def _label_cross_entropy_backward(
     g: float,
     labels: Array,
     p: Array,
@@ -179,7 +178,7 @@ def _label_cross_entropy_grad(
 
 
 # Exact, since log(total) - (a - top) must not become (log(total) + top) - a.
-cross_entropy = kernel(_cross_entropy, exact=True)
-cross_entropy_grad = kernel(_cross_entropy_grad, exact=True)
-label_cross_entropy = kernel(_label_cross_entropy, exact=True)
-label_cross_entropy_grad = kernel(_label_cross_entropy_grad)
+cross_entropy_forward = kernel(_cross_entropy_forward, exact=True)
+cross_entropy_backward = kernel(_cross_entropy_backward, exact=True)
+label_cross_entropy_forward = kernel(_label_cross_entropy_forward, exact=True)
+label_cross_entropy_backward = kernel(_label_cross_entropy_backward)

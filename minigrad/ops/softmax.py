@@ -111,7 +111,7 @@ log_softmax = primitive(
 def _cross_entropy_forward(a: Array, q: Array, divisor: Operand, per_row: bool) -> Operand:
     a, q = as_carray(a), as_carray(q)
     losses = np.empty(a.shape[0], np.float64)
-    kernels.cross_entropy(a, q, losses)
+    kernels.cross_entropy_forward(a, q, losses)
     losses = losses if per_row else np.add.reduce(losses)
     return (losses / divisor).astype(a.dtype)
 
@@ -121,7 +121,7 @@ def _cross_entropy_grad_forward(
 ) -> Operand:
     a, q = as_carray(a), as_carray(q)
     out = np.empty_like(a)
-    kernels.cross_entropy_grad(np.asarray(g).reshape(-1), a, q, float(divisor), out)
+    kernels.cross_entropy_backward(np.asarray(g).reshape(-1), a, q, float(divisor), out)
     return out
 
 
@@ -195,7 +195,7 @@ def _label_cross_entropy_forward(
 ) -> tuple[Operand, Operand]:
     a = as_carray(a)
     loss, p = np.empty((), a.dtype), np.empty(a.shape, a.dtype)
-    bad = kernels.label_cross_entropy(a, labels, ignore_index, mean, loss, p)
+    bad = kernels.label_cross_entropy_forward(a, labels, ignore_index, mean, loss, p)
     if bad >= 0:
         raise out_of_range("cross_entropy", labels, bad, a.shape[1], ignore_index)
     return loss, p
@@ -221,7 +221,7 @@ def _label_cross_entropy_grad_forward(
     g: Operand, a: Array, labels: Array, p: Array, ignore_index: int, mean: bool
 ) -> Array:
     out = np.empty(a.shape, a.dtype)
-    kernels.label_cross_entropy_grad(float(g), labels, as_carray(p), ignore_index, mean, out)
+    kernels.label_cross_entropy_backward(float(g), labels, as_carray(p), ignore_index, mean, out)
     return out
 
 

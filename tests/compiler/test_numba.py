@@ -195,7 +195,7 @@ def test_generated_code_calls_kernels_with_the_types_of_eager_calls():
 
     step()
     mg.compile(step)()
-    kernel = KERNELS["minigrad.kernels.softmax._label_cross_entropy_grad"]
+    kernel = KERNELS["minigrad.kernels.softmax._label_cross_entropy_backward"]
     assert {signature[0] for signature in kernel.signatures} == {numba.float64}
 
 

@@ -219,19 +219,19 @@ ALONE: dict[str, Callable[[Any], Run]] = {
     "product._product column": lambda t: product(t, 70, 17, 1),
     "product._product row": lambda t: product(t, 1, 17, 70),
     "product._large_product": lambda t: product(t, 70, 17, 130, parallel_for.SERIAL),
-    "softmax._cross_entropy": lambda t: into(70, 3 * normal(t, 70, 10), softmax(t)),
-    "softmax._cross_entropy_grad": lambda t: into(
+    "softmax._cross_entropy_forward": lambda t: into(70, 3 * normal(t, 70, 10), softmax(t)),
+    "softmax._cross_entropy_backward": lambda t: into(
         (70, 10), normal(t, 70), 3 * normal(t, 70, 10), softmax(t), 7.0
     ),
-    "softmax._cross_entropy_grad shared": lambda t: into(
+    "softmax._cross_entropy_backward shared": lambda t: into(
         (70, 10), normal(t, 1), 3 * normal(t, 70, 10), softmax(t), 1.0
     ),
-    "softmax._label_cross_entropy": lambda t: label_cross_entropy(t, False),
-    "softmax._label_cross_entropy mean": lambda t: label_cross_entropy(t, True),
-    "softmax._label_cross_entropy_grad": lambda t: into(
+    "softmax._label_cross_entropy_forward": lambda t: label_cross_entropy(t, False),
+    "softmax._label_cross_entropy_forward mean": lambda t: label_cross_entropy(t, True),
+    "softmax._label_cross_entropy_backward": lambda t: into(
         (70, 10), 1.7, LABELS, softmax(t), -100, False, dtype=t
     ),
-    "softmax._label_cross_entropy_grad mean": lambda t: into(
+    "softmax._label_cross_entropy_backward mean": lambda t: into(
         (70, 10), 1.7, LABELS, softmax(t), -100, True, dtype=t
     ),
     "indexing._scatter_rows": lambda t: into(

@@ -49,7 +49,7 @@ def _given(v: Value | None, like: Value, name: Name, ndim: int = 1) -> str:
 
 def _factor(text: str) -> Factor:
     """Return the factor that is a matrix in C order, or a transpose of one."""
-    return f"whole({text})", f"way({text})"
+    return f"in_c_order({text})", f"trans({text})"
 
 
 def _is_product(*values: Value) -> bool:
@@ -142,8 +142,8 @@ def _batch_norm(op: Operation, name: Name) -> Lines:
     arguments = [_planes(x, name), *p, *map(name, given)]
     arguments += [name(op.attributes["eps"], "eps"), name(op.attributes["relu"], "relu")]
     arguments += [_planes(y, name), name(stats)]
-    way = "eval" if given else "train"
-    return [f"{_layout(x)[0]}_{way}({', '.join(arguments)}, {_pool(x, name)})"]
+    mode = "eval" if given else "train"
+    return [f"{_layout(x)[0]}_{mode}({', '.join(arguments)}, {_pool(x, name)})"]
 
 
 def _pool(x: Value, name: Name) -> str:
@@ -176,13 +176,13 @@ def _label_cross_entropy(op: Operation, name: Name) -> Lines:
     if p is None:
         return None
     given = [name(a), name(labels), *_labelled(op, name), name(loss), name(p)]
-    return [f"bad = label_cross_entropy({', '.join(given)})"]
+    return [f"bad = label_cross_entropy_forward({', '.join(given)})"]
 
 
 def _label_cross_entropy_grad(op: Operation, name: Name) -> Lines:
     g, _, labels, p = op.inputs
     given = [_scalar(g, name, "g"), name(labels), name(p), *_labelled(op, name)]
-    return [f"label_cross_entropy_grad({', '.join(given)}, {name(op.outputs[0])})"]
+    return [f"label_cross_entropy_backward({', '.join(given)}, {name(op.outputs[0])})"]
 
 
 def _labelled(op: Operation, name: Name) -> list[str]:
@@ -193,7 +193,7 @@ def _cross_entropy(op: Operation, name: Name) -> Lines:
     a, q, divisor = op.inputs
     y = name(op.makes[0])
     losses = name(Value.like("losses", a.shape[:1], np.float64))
-    lines = [f"cross_entropy({name(a)}, {name(q)}, {losses})"]
+    lines = [f"cross_entropy_forward({name(a)}, {name(q)}, {losses})"]
     by = _scalar(divisor, name, "divisor")
     if not op.attributes["per_row"]:
         return [*lines, f"{y}[()] = {losses}.sum() / {by}"]
@@ -203,7 +203,7 @@ def _cross_entropy(op: Operation, name: Name) -> Lines:
 def _cross_entropy_grad(op: Operation, name: Name) -> Lines:
     g, a, q, divisor = op.inputs
     given = [flat(name(g)), name(a), name(q), _scalar(divisor, name, "divisor"), name(op.makes[0])]
-    return [f"cross_entropy_grad({', '.join(given)})"]
+    return [f"cross_entropy_backward({', '.join(given)})"]
 
 
 def _scalar(x: Input, name: Name, like: str = "number") -> str:

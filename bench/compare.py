@@ -1,12 +1,11 @@
 """`python -m bench.compare` measures minigrad and the installed peers in turn, on this machine.
 
-It has these commands: `steps` (the default: a training step of each net), `norms`
-(BatchNorm by shape), `company` (a training
-beside a second one, or beside a busy core), `cold` (the first step, by what the disk has),
-`overhead` (what a compiled call costs around its machine code), `import` (the time of `import
-minigrad` and of `import numba`), `memory` (growth over many training steps), `epoch` (an epoch in
-compiled code and a loop of compiled steps), `peak` (peak memory of training) and `commits` (two
-commits of minigrad).
+It has these commands: `steps` (the default: a training step of each net), `norms` (BatchNorm by
+shape), `company` (a training beside a second one, or beside a busy core), `cold` (the first step,
+by what the disk has), `overhead` (what a compiled call costs around its machine code), `import`
+(the time of `import minigrad` and of `import numba`), `memory` (growth over many training steps),
+`epoch` (an epoch in compiled code and a loop of compiled steps), `peak` (peak memory of training)
+and `commits` (two commits of minigrad).
 """
 
 from __future__ import annotations

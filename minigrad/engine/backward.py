@@ -350,9 +350,9 @@ def _cotangents(record: Record, g: Operand, wrt: Sequence[int], tensors: bool) -
 def _added(
     record: Record, g: Operand, wrt: Sequence[int], sums: dict[Node, Operand], own: set[Node]
 ) -> bool:
-    """Add the few elements of a cotangent that are not zero to the sum, and return whether it did.
+    """Add the few elements of a cotangent that are not zero to the sum, if this pass owns the sum.
 
-    From the second cotangent on, the rule or an addition has allocated the sum.
+    Return whether it does: from the second cotangent on, a rule or an addition has allocated it.
     """
     if not wrt:
         return False

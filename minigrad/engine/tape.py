@@ -29,7 +29,7 @@ Scopes: TypeAlias = "tuple[ref[Any], int, Scopes] | None"
 # changed after it was recorded. next() is atomic in CPython. The clock advances by MAX_OUTPUTS, so
 # that each output of a record has a number.
 clock = itertools.count(MAX_OUTPUTS, MAX_OUTPUTS)
-# A heap of one time, in which heappushpop leaves the later of two; no thread comes between.
+# A heap of one time: heappushpop leaves the later of two times in it, and is atomic in CPython.
 _last_change = [0]
 
 

@@ -248,7 +248,7 @@ def kernel_shape(update: Update, v: Value) -> Shape:
     return (v.size,) if update.flat else v.shape
 
 
-def in_loop(op: Operation, whole: Callable[[Value], bool]) -> object:
+def loop_key(op: Operation, whole: Callable[[Value], bool]) -> object:
     """Return a key that is equal for updates that one loop can run, or None for other operations.
 
     whole: a function that returns whether a Value has all the memory at its address.

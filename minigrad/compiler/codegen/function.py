@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .module import Emitter
 
 TABLES = ("places", "sizes", "numbers", "pool", "blas")
-# The most numbers and arrays that a line loads; Python makes no tuple of so few numbers.
+# The most numbers and arrays that a line loads; Python assigns three numbers without a tuple.
 NUMBERS, ARRAYS = 3, 4
 
 Kind: TypeAlias = tuple[int, DType]  # the number of dimensions and the dtype of an array

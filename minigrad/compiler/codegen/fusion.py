@@ -85,23 +85,23 @@ def iteration_shape(operation: Operation) -> Shape | None:
 
 
 def fusion_groups(
-    operations: Sequence[Operation], root: Root, in_loop: Callable[[Operation], object]
+    operations: Sequence[Operation], root: Root, loop_key: Callable[[Operation], object]
 ) -> list[FusionGroup]:
     """Return the operations in groups; each group comes after the groups that make what it reads.
 
-    root: a function that returns the Value whose memory a Value has. in_loop: a function that
+    root: a function that returns the Value whose memory a Value has. loop_key: a function that
         returns a key for an update, equal for those that one loop can run, or None.
     """
     done: list[FusionGroup] = []
-    # By the shape of nests, or the key of updates, the groups that have room, in order.
-    nests: dict[object, list[int]] = {}
+    # By the shape of a nest, or the key of updates, the groups that have room, in order.
+    with_room: dict[object, list[int]] = {}
     made: dict[Value, int] = {}  # the group that makes each Value
     pointwise: dict[Value, Shape] = {}  # the shape of each elementwise result
     changed: dict[Value, int] = {}  # the last group that changes a Value in place
-    known: dict[Value, int] = {}  # the last group that reads a Value
+    readers: dict[Value, int] = {}  # the last group that reads a Value
     for operation in operations:
         shape, first = iteration_shape(operation), 0
-        key = in_loop(operation) if shape is None else shape
+        key = loop_key(operation) if shape is None else shape
         for read in operation.reads:
             v = root(read)
             group = made.get(v, -1)
@@ -109,10 +109,10 @@ def fusion_groups(
             here = read is v and shape is not None and pointwise.get(v) == shape
             first = max(first, group if here else group + 1)
             first = max(first, changed.get(v, -1) + 1)
-        first = max([first, *(known.get(v, 0) for v in map(root, operation.changes))])
+        first = max([first, *(readers.get(v, 0) for v in map(root, operation.changes))])
         chosen = len(done)
         if key is not None:
-            open_groups = nests.setdefault(key, [])
+            open_groups = with_room.setdefault(key, [])
             at = bisect_left(open_groups, first)
             if at == len(open_groups):
                 open_groups.append(chosen)
@@ -121,9 +121,9 @@ def fusion_groups(
             done.append(FusionGroup(shape))
         done[chosen].operations.append(operation)
         if shape is not None and len(done[chosen].operations) == MOST_OPERATIONS:
-            del nests[shape][at]
+            del open_groups[at]
         for v in map(root, operation.reads):
-            known[v] = max(chosen, known.get(v, 0))
+            readers[v] = max(chosen, readers.get(v, 0))
         for v in operation.makes:
             made[v] = chosen
             if operation.scalar is not None:

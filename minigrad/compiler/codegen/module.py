@@ -28,7 +28,7 @@ from ...ops.inplace import Update
 from ...ops.random import uniform
 from ..ir.live_numbers import Number, has_float, plain
 from ..ir.program import Operation, Program, Value, printable
-from .calls import in_loop, runs_in_numpy
+from .calls import loop_key, runs_in_numpy
 from .function import TABLES, Code, Loops, Straight, definition
 from .fusion import FusionGroup, fusion_groups, stored_values
 from .rolled import LONG, Rolled
@@ -131,7 +131,7 @@ class Emitter:
         view_operations = set(views.of.values())
         written = [op for op in self.program.operations if op not in view_operations]
         written = [op for op in written if not _is_draw(op)]
-        done = fusion_groups(written, views.root, partial(in_loop, whole=views.whole))
+        done = fusion_groups(written, views.root, partial(loop_key, whole=views.whole))
         self.stored = self.out.stored = stored_values(done, self.program, views.root)
         self.out.groups = done = [group for group in done if group.operations]
         form = Straight if len(done) <= LONG else Rolled

@@ -25,8 +25,8 @@ Wanted = Sequence[Value]
 def optimised(program: Program) -> Program:
     """Return the program after all passes."""
     done = program.operations
-    passes = decomposed, wide_sums, sums_of_sums, same_dtype, common, dead, updates_last
-    for simplify in (same_shape, *passes):
+    passes = same_shape, decomposed, wide_sums, sums_of_sums, same_dtype, common, dead, updates_last
+    for simplify in passes:
         done = simplify(done, program.wanted)
     _name_apart(done)
     replaced = Program(program.arguments, done, program.results, program.grads, program.lent)
@@ -72,10 +72,9 @@ def common(operations: Operations, wanted: Wanted) -> Operations:
 
 
 def same_shape(operations: Operations, wanted: Wanted) -> Operations:
-    """Eliminate reshapes and broadcasts to the shape of the input, unless it is changed in place.
+    """Eliminate reshapes and broadcasts to the shape of an input that is not changed in place.
 
-    This is for those of the step itself; the last operation of a decomposition makes the result
-    that `check` compares.
+    This pass runs before decompositions, whose last operations must stay: `check` compares results.
     """
     return _unchanged(operations, wanted, (ops.TABLE["reshape"], ops.TABLE["broadcast_to"]))
 

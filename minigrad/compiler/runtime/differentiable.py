@@ -306,7 +306,7 @@ class Pullback(Executable):
         code.unpack("parts", cotangents)
         for g, v in zip(cotangents, self._cotangents, strict=True):
             fits = f"type({g}) is {name(np.ndarray)} and {g}.flags.carray"
-            code.add(f"if not ({fits}): {g} = {name(_whole)}({g}, {name(v)})")
+            code.add(f"if not ({fits}): {g} = {name(_dense)}({g}, {name(v)})")
         given = arrays[len(cotangents) :]
         code.unpack(f"[{', '.join([f'call.arguments[{i}]' for i in self._given])}]", given)
         results = self._write_run(code, arrays, miss)
@@ -332,7 +332,7 @@ def _write_loan(code: StraightLine, memory: Memory, values: list[Value], lent: s
     code.add(f"{name(memory)}.lend({name(values)}, {lent})", 2)
 
 
-def _whole(g: Operand, v: Value) -> Array:
+def _dense(g: Operand, v: Value) -> Array:
     """Return a cotangent as a writable array in C order, as code expects; None means zeros."""
     if g is None:
         return np.zeros(v.shape, v.dtype)

@@ -94,8 +94,6 @@ class Executable(States):
                 self._copied.append((leaf, v))
         self.compile_seconds = time.perf_counter() - began
 
-    # --- running -------------------------------------------------------------------------------
-
     def run(self, arguments: list[Array]) -> Any:
         """Run one call, and return its result; arguments: arrays in C order.
 
@@ -103,10 +101,40 @@ class Executable(States):
         """
         return self.unflatten(self.compute(arguments))
 
-    # --- the code that runs in each call --------------------------------------------------------
+    def takes_rows(self) -> bool:
+        """Return whether `run_rows` can run batches with the same results as calls."""
+        return self.emitted.epoch and self.memory.stays()
+
+    def run_rows(self, whole: Sequence[Array], rows: Array) -> Array:
+        """Run the step for each row of `rows`, and return the results as an array.
+
+        whole: for each argument, the array of all samples; rows: the positions of the samples in a
+            batch, shape (batches, batch size).
+        """
+        code = self.emitted.steps[0]
+        assert isinstance(code, Code)
+        order = [self.program.arguments.index(v) for v in code.arguments]
+        if self._batch is None:
+            self._batch = [np.empty(v.shape, v.dtype) for v in self.program.arguments]
+        batch = [self._batch[i] for i in order]
+        values = np.zeros(len(rows), self.program.results[0].dtype)
+        tables = self._tables()
+        given = (*[whole[i] for i in order], *batch, rows, *tables, values)
+        if "epoch" not in self._entries:
+            self._entries["epoch"] = self._prepare("epoch", given)
+        done, status = self._entries["epoch"](*given)
+        publication = StraightLine("arguments")
+        self._write_publication(publication, "arguments")
+        publication.function()(self._batch)
+        if status >= 0:
+            self._leave()
+            self._refuse(status, [a.take(rows[done], axis=0) for a in whole])
+        return values
+
+    # --- writing the code of calls -------------------------------------------------------------
 
     def _rewrite(self) -> None:
-        """Let the next call write its code again, since memory or what is left to do is another.
+        """Let the next call write its code again, for other memory or other work to do.
 
         compute: runs one call, and returns the Tensors in its result.
         record: runs one call, and returns the user's result, on the tape if it belongs there;
@@ -270,6 +298,8 @@ class Executable(States):
         handed_over = self.memory.hands_over(v) and v not in before
         return f"{make}({found})" if handed_over else f"{make}({found}.copy())"
 
+    # --- parts of a call that are not written out ----------------------------------------------
+
     def _copies_at_risk(self) -> list[tuple[Array, Array]]:
         return [(a, a.copy()) for a in map(self.memory.outer, self._at_risk)]
 
@@ -280,36 +310,6 @@ class Executable(States):
         self._pending = []
         bindings[0] = object()  # the next call looks up all states again
         self._rewrite()
-
-    def takes_rows(self) -> bool:
-        """Return whether `run_rows` can run batches with the same results as calls."""
-        return self.emitted.epoch and self.memory.stays()
-
-    def run_rows(self, whole: Sequence[Array], rows: Array) -> Array:
-        """Run the step for each row of `rows`, and return the results as an array.
-
-        whole: for each argument, the array of all samples; rows: the positions of the samples in a
-            batch, shape (batches, batch size).
-        """
-        code = self.emitted.steps[0]
-        assert isinstance(code, Code)
-        order = [self.program.arguments.index(v) for v in code.arguments]
-        if self._batch is None:
-            self._batch = [np.empty(v.shape, v.dtype) for v in self.program.arguments]
-        batch = [self._batch[i] for i in order]
-        values = np.zeros(len(rows), self.program.results[0].dtype)
-        tables = self._tables()
-        given = (*[whole[i] for i in order], *batch, rows, *tables, values)
-        if "epoch" not in self._entries:
-            self._entries["epoch"] = self._prepare("epoch", given)
-        done, status = self._entries["epoch"](*given)
-        publication = StraightLine("arguments")
-        self._write_publication(publication, "arguments")
-        publication.function()(self._batch)
-        if status >= 0:
-            self._leave()
-            self._refuse(status, [a.take(rows[done], axis=0) for a in whole])
-        return values
 
     def _prepare(self, name: str, arguments: Sequence[Array]) -> Callable[..., Any]:
         """Return the machine code of a generated function; see `backend.prepare`."""

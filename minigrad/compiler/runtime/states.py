@@ -57,7 +57,7 @@ class States(ABC):
 
     @abstractmethod
     def _rewrite(self) -> None:
-        """Let the next call write its code again, since memory or what is left to do is another."""
+        """Let the next call write its code again, for other memory or other work to do."""
 
     def guards_hold(self) -> bool:
         """Return whether all that the trace has read outside the function is unchanged.

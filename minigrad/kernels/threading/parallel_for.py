@@ -50,15 +50,15 @@ SHARE_TYPES = types.int64[::1], *[types.int64] * 4
 # ACTIVE: the number of workers that may be running a loop. BUSY: 1 while a caller uses the pool.
 # STOP: 1 to make the workers end.
 JOB, ACTIVE, BUSY, STOP = 0, 8, 16, 24
-# FUNCTION, ARGUMENT, PARTS: the loop, as the addresses of a function and of its argument, and the
-# number of its parts. SHARE: the address of the machine code of `share`.
+# FUNCTION, ARGUMENT: the loop, as the addresses of a function and of its argument.
 # WORKERS: the number of workers. ACQUIRE, RELEASE: C functions that acquire and release a lock.
 FUNCTION, ARGUMENT, WORKERS, ACQUIRE, RELEASE = 32, 33, 34, 35, 36
 # ELEMENTS: the number of elements in loops that found the workers awake, since the last waking.
 # QUIET: loops left to run serially. LULL: length of the current back-off.
 ELEMENTS, QUIET, LULL = 37, 38, 39
 # YIELD, SLEEP: C functions that let other programs use the core, if one waits for it, or for a
-# number of microseconds.
+# number of microseconds. PARTS: the number of parts of the loop. SHARE: the address of the machine
+# code of `share`.
 YIELD, SLEEP, PARTS, SHARE = 40, 41, 42, 43
 # For each thread, at steps of LINE. TAKEN: the number of parts taken from its range. ASLEEP: 1 if
 # it sleeps or is about to sleep. LOCK: the address of the lock that it then waits for.

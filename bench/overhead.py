@@ -1,8 +1,8 @@
 """These functions split a call of a compiled function: Python's part, and that of machine code.
 
-Python makes the signature of the arguments, checks the guards, and does the rest: it passes arrays
-to machine code, and gradients and results to the caller. Machine code includes Numba's passing of
-arguments.
+Python recognises the arguments, checks the guards, and passes arrays to machine code, and gradients
+and results to the caller. One generated function does all of this, so it has no parts to time.
+Machine code includes Numba's passing of arguments.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from bench.workloads import NETS, eager_function, make_problem
 
 BURST = 0.01  # about the seconds of timed calls in one turn
 WARM_UP = 20  # calls, before anything is timed
-PARTS = ("whole call", "signature", "guards", "machine code")
+PARTS = ("whole call", "machine code")
 
 Call = Callable[[], Any]
 
@@ -34,12 +34,9 @@ def parts_of(function: Callable[..., Any], arguments: tuple[Any, ...]) -> dict[s
     """Return, by name, a function that repeats that part of a call of the compiled function."""
     import minigrad as mg
     from minigrad.compiler.runtime import backend
-    from minigrad.compiler.runtime.executable import Executable
-    from minigrad.compiler.tracing.signature import signature_of
 
     calls: dict[Call, Any] = {}  # by function of machine code, the arguments of its latest call
-    executables: list[Executable] = []
-    prepare, expect = backend.prepare, Executable.expect
+    prepare = backend.prepare
 
     def recorded(function: Any, given: Sequence[object]) -> Any:
         entry, how = prepare(function, given)
@@ -50,10 +47,6 @@ def parts_of(function: Callable[..., Any], arguments: tuple[Any, ...]) -> dict[s
 
         return noting, how
 
-    def noted(executable: Executable, *given: Any) -> None:
-        executables.append(executable)
-        expect(executable, *given)
-
     def warm(compiled: Callable[..., Any]) -> None:
         for _ in range(WARM_UP):
             compiled(*arguments)
@@ -62,8 +55,7 @@ def parts_of(function: Callable[..., Any], arguments: tuple[Any, ...]) -> dict[s
     with mock.patch.object(backend, "prepare", recorded):
         warm(recording)
     whole = mg.compile(function)  # without recorders
-    with mock.patch.object(Executable, "expect", noted):
-        warm(whole)
+    warm(whole)
 
     def machine_code(_owner: object = recording) -> None:  # whose memory the code uses
         for code, given in calls.items():
@@ -71,8 +63,6 @@ def parts_of(function: Callable[..., Any], arguments: tuple[Any, ...]) -> dict[s
 
     return {
         "whole call": lambda: whole(*arguments),
-        "signature": lambda: signature_of(arguments, {}),
-        "guards": executables[-1].guards_hold,
         "machine code": machine_code,
     }
 
@@ -91,7 +81,7 @@ def _seconds(call: Call, count: int) -> float:
 
 def compare_overhead(names: Sequence[str], rounds: int) -> dict[str, dict[str, float]]:
     """Return, by program, the median microseconds of each part of a call, in turn."""
-    heads = (*PARTS[:3], "rest of Python", PARTS[3], "all of Python")
+    heads = (*PARTS, "Python")
     print(f"{'us':<8}" + "".join(f"{head:>16}" for head in heads))
     result = {}
     for name in names:
@@ -103,8 +93,7 @@ def compare_overhead(names: Sequence[str], rounds: int) -> dict[str, dict[str, f
                 part: _seconds(parts[part], counts[part])
                 for part in PARTS[:: -1 if number % 2 else 1]
             }
-            one["all of Python"] = one["whole call"] - one["machine code"]
-            one["rest of Python"] = one["all of Python"] - one["signature"] - one["guards"]
+            one["Python"] = one["whole call"] - one["machine code"]
             for head in heads:
                 times[head].append(one[head])
         result[name] = {head: 1e6 * statistics.median(times[head]) for head in heads}

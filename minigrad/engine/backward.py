@@ -277,6 +277,8 @@ def backward_pass(
     try:  # an interrupt inside set() must restore the mode, too
         grad_mode.set(mode)
         for root, start in roots:
+            if trace is not None:
+                trace.name_start(root, start)
             g: Operand = start if tensors else start._data
             _accumulate(sums, lent, root, g, g)
         for record in reversed(records):

@@ -62,6 +62,9 @@ class StepTracer(Tracer, Protocol):
     def cleared(self, leaf: "Tensor") -> None:
         """Record that the step will overwrite `.grad` of a leaf."""
 
+    def name_start(self, root: "Tensor", start: "Tensor") -> None:
+        """Name the cotangent that a backward pass begins with after its result."""
+
     def name_cotangent(self, record: "Record", g: Operand, i: int, gx: "Tensor") -> None:
         """Name gx, which the rules of a record have made for input i, after the input."""
 

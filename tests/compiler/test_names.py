@@ -54,6 +54,12 @@ def test_a_cotangent_that_a_rule_passes_on_keeps_its_name():
     assert "%da" in compiled.program and "%db" not in compiled.program
 
 
+def test_the_first_cotangent_is_named_after_the_result():
+    a = leaf(4, 2)
+    _, compiled = made(lambda x: F.cross_entropy(a, LABELS), a)
+    assert "%dlabel_cross_entropy" in compiled.program
+
+
 def test_residuals_have_the_names_that_their_primitive_declares():
     gamma = leaf(3)
     _, compiled = made(lambda x: F.batch_norm(x, weight=gamma, training=True).sum(), gamma)

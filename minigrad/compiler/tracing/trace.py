@@ -183,6 +183,11 @@ class Trace(StepTracer):
         if gradient is not None:
             self.source(partial(attrgetter("_grad._data"), leaf), "grad", leaf)
 
+    def name_start(self, root: Tensor, start: Tensor) -> None:
+        """Name the cotangent that a backward pass begins with after its result: dy for y."""
+        if isinstance(root._data, Value):
+            self._array_names.setdefault(id(start._data), f"d{root._data.label}")
+
     def name_cotangent(self, record: Record, g: Operand, i: int, gx: Tensor) -> None:
         """Name gx, which the rules of a record have made for input i, after the input: dx for x."""
         primitive, value = record.primitive, cast(StandIn, gx._data)

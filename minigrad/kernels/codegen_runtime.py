@@ -345,4 +345,5 @@ to_uint16, to_uint8 = map(_element, (_to_uint16, _to_uint8))
 # The names that generated code may import: those defined here, without an underscore.
 OFFERED = {name for name in globals() if name[0] != "_"} - _OWN
 # Those that call BLAS, and the one among them that uses the pool.
-PRODUCTS, LARGE_PRODUCT = {"product", "large_product"}, "large_product"
+PRODUCTS = {"product", "large_product", "linear_forward", "linear_backward"}
+LARGE_PRODUCT = "large_product"

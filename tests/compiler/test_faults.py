@@ -312,7 +312,7 @@ def test_an_exception_between_two_parts_changes_nothing(
     same(state(model, opt), state(m2, o2))
 
 
-def test_an_interrupt_of_a_trace_takes_it_back(monkeypatch: Any) -> None:
+def test_an_interrupt_of_a_trace_takes_it_back() -> None:
     (model, opt, step), (m2, o2, eager) = network(), network()
     compiled = mg.compile(lambda x, y: (step(x, y), interrupt())[0])
     before = state(model, opt)

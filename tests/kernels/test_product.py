@@ -1,5 +1,6 @@
 """Products are exact, their bits depend on shapes alone, and they restore BLAS's threads."""
 
+import inspect
 import signal
 import subprocess
 import sys
@@ -12,8 +13,9 @@ import pytest
 from pool_loops import compiled, jit
 
 import minigrad as mg
+from minigrad import functional as F
 from minigrad.errors import ShapeError
-from minigrad.kernels import product
+from minigrad.kernels import codegen_runtime, product
 from minigrad.kernels.jit.blas import NAME
 from minigrad.kernels.threading import blas, parallel_for, pool
 
@@ -158,8 +160,8 @@ def test_poison_stays_in_its_row_and_column():
 
 def large(a, b, threads):
     out = np.full((a.shape[0], b.shape[1]), np.nan, a.dtype)
-    (x, x_way), (y, y_way) = product._oriented(a, a.dtype), product._oriented(b, b.dtype)
-    product.large_product(x, y, x_way, y_way, out, blas.blas_limit(), threads)
+    (x, x_trans), (y, y_trans) = product._oriented(a, a.dtype), product._oriented(b, b.dtype)
+    product.large_product(x, y, x_trans, y_trans, out, blas.blas_limit(), threads)
     return out
 
 
@@ -432,6 +434,21 @@ def test_openmp_is_left_alone(kind, monkeypatch):
     found = {"get_parallel": lambda: kind}
     monkeypatch.setattr(blas, "openblas_of", lambda module: found)
     assert blas._controllable() == ({} if kind == blas.OPENMP else found)
+
+
+def test_compiled_steps_limit_blas_in_each_kernel_that_calls_it():
+    def takes_limit(name):
+        function = getattr(codegen_runtime, name)
+        function = getattr(function, "in_python", function)
+        python = getattr(function, "py_func", getattr(function, "__wrapped__", function))
+        return callable(python) and "limit" in inspect.signature(python).parameters
+
+    assert set(filter(takes_limit, codegen_runtime.OFFERED)) == codegen_runtime.PRODUCTS
+    w = mg.tensor(np.ones((3, 2), np.float32))
+    for function in (lambda x: F.linear(x, w), lambda x: x @ w.T):
+        compiled = mg.compile(function)
+        compiled(np.ones((4, 2), np.float32))
+        assert compiled._latest()._blas is blas.blas_limit()
 
 
 LOADED = f"""

@@ -66,4 +66,6 @@ def checked_dtype(dtype: DTypeLike, name: str) -> DType:
 
 def memory_of(a: Array) -> object:
     """Return the object that owns the memory of this array, according to NumPy."""
+    while isinstance(a.base, np.ndarray):  # a view of an array that is a view of another object
+        a = a.base
     return a if a.base is None else a.base

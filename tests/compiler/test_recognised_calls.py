@@ -14,6 +14,7 @@ import minigrad as mg
 from minigrad import nn, optim
 from minigrad.compiler import api
 from minigrad.compiler.tracing.signature import plainly_stored, signature_of
+from minigrad.kernels.allocator import SMALL
 
 pytestmark = pytest.mark.usefixtures("as_python")
 
@@ -208,3 +209,50 @@ def test_arrays_that_cannot_be_written_are_read():
     for x in (X, frozen, X, frozen, frozen):
         np.testing.assert_array_equal(compiled(x).data, X * 2)
     assert compiled.traces == 1
+
+
+@pytest.mark.parametrize("size", [4, SMALL])
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda a: a,
+        lambda a: a[:],
+        lambda a: np.asarray(memoryview(a)),
+        lambda a: np.from_dlpack(a),
+        lambda a: np.asarray(a.view(type("Sub", (np.ndarray,), {}))[:]),
+    ],
+    ids=["itself", "view", "memoryview", "dlpack", "subclass"],
+)
+def test_an_argument_in_the_memory_of_a_gradient_keeps_its_elements(size, view):
+    """Memory that is lent, as that of large gradients is, has views whose base is an array."""
+    w = mg.tensor(np.full(size, 2.0), requires_grad=True)
+
+    @mg.compile
+    def step(x):
+        w.grad = None
+        (w * w).sum().backward()
+        return x * 1.0
+
+    for _ in range(3):
+        step(np.ones(size))
+    w.data[...] = 5.0
+    given = view(w.grad.data)
+    np.testing.assert_array_equal(step(mg.Tensor(given)).data, np.full(size, 4.0))
+    np.testing.assert_array_equal(w.grad.data, np.full(size, 10.0))
+
+
+def test_a_state_in_the_memory_of_a_large_gradient_keeps_its_elements():
+    w = mg.tensor(np.full(SMALL, 2.0), requires_grad=True)
+    read = [mg.tensor(np.ones(SMALL))]
+
+    @mg.compile
+    def step():
+        w.grad = None
+        (w * w).sum().backward()
+        return read[0] * 1.0
+
+    for _ in range(3):
+        step()
+    w.data[...] = 5.0
+    read[0] = mg.Tensor(w.grad.data[:])
+    np.testing.assert_array_equal(step().data, np.full(SMALL, 4.0))

@@ -291,13 +291,14 @@ class Memory:
     # --- arguments -----------------------------------------------------------------------------
 
     def _note_owners(self) -> None:
-        """Note in `owners`, by identity, the owners of the memory that calls overwrite."""
+        """Note the arrays that calls overwrite and, in `owners`, by identity, their memory."""
         ours = [self._outer[v] for v in self._written]
         ours += [a for v, a in self._arrays.items() if v.origin == "result"]
+        self._overwritten = ours
         self.owners = {id(memory_of(a)): memory_of(a) for a in ours}
 
     def apart(self, argument: Array) -> Array:
-        """Return a copy of an argument in memory of `owners`, such as a gradient.
+        """Return an argument, or a copy if it is in memory that calls overwrite, as a gradient is.
 
         Errors: TraceError if the step changes this memory in place.
         """
@@ -307,7 +308,8 @@ class Memory:
                     f"compile: an argument of shape {argument.shape} is memory of {v.name}, which "
                     "the step changes in place; give it a copy, or let the step use it from outside"
                 )
-        return argument.copy()
+        is_ours = any(np.may_share_memory(argument, a) for a in self._overwritten)
+        return argument.copy() if is_ours else argument
 
 
 _numbers = itertools.count(1)

@@ -222,9 +222,12 @@ class Executable(States):
         name, memory, arguments = code.name, code.name(self.memory), f"[{', '.join(arrays)}]"
         block = name(self.memory.workspace.block)
         code.add(f"if {name(self.memory.workspace)}.block is not {block}: return {otherwise}")
+        array, owners = name(np.ndarray), name(self.memory.owners)
         for x in arrays:
             code.add(f"base = {x}.base")
-            code.add(f"if id({x} if base is None else base) in {name(self.memory.owners)}:")
+            # Identity tells nothing about a view of a view, nor about memory of another kind.
+            code.add(f"known = base is None or type(base) is {array} and base.base is None")
+            code.add(f"if not known or id({x} if base is None else base) in {owners}:")
             code.add(f"{x} = {memory}.apart({x})", 2)
         at_risk = "()"
         if self._at_risk:

@@ -17,7 +17,7 @@ from ..checks import integer
 from ..data import DataLoader
 from ..engine.tape import clock
 from ..engine.tensor import Tensor
-from ..engine.tracer import tracer, tracing
+from ..engine.tracer import tracer
 from ..errors import DtypeError, TraceError
 from ..nn.module import Module
 from ..ops import random
@@ -330,13 +330,17 @@ class CompiledFunction:
         try:
             trace.note_module = before.call
             trace.is_outside = lambda array: id(array) in before.arrays
-            start = next(clock)
+            start, active = next(clock), tracer.get()
             try:
-                with tracing(trace), before.following():
-                    result = self._function(*given.args, **given.kwargs)
-                    found: list[Tensor] = []
-                    unflatten = flatten(result, found)
-                    derivative = derivative_of(trace, found, start)
+                try:  # an interrupt could come before `with tracing` ends
+                    tracer.set(trace)
+                    with before.following():
+                        result = self._function(*given.args, **given.kwargs)
+                        found: list[Tensor] = []
+                        unflatten = flatten(result, found)
+                        derivative = derivative_of(trace, found, start)
+                finally:
+                    tracer.set(active)
             finally:
                 numbers.give_back(before)
             check(result)

@@ -6,8 +6,7 @@ can run again.
 """
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
@@ -84,18 +83,25 @@ class StepTracer(Tracer, Protocol):
 tracer: ContextVar[Tracer | None] = ContextVar("minigrad_tracer", default=None)
 
 
-@contextmanager
-def tracing(trace: Tracer | None) -> Iterator[None]:
-    """Inside the block, let `trace` apply the primitives of this thread or task.
+class tracing:
+    """Inside the block, `trace` applies the primitives of this thread or task.
 
-    trace: the tracer, or None for the engine.
+    trace: the tracer, or None for the engine. This is no generator, since one that an interrupt
+    keeps from its end would restore the tracer later, when Python frees it.
     """
-    before = tracer.get()
-    try:  # an interrupt inside set() must restore the tracer, too
-        tracer.set(trace)
-        yield
-    finally:
-        tracer.set(before)
+
+    def __init__(self, trace: Tracer | None) -> None:
+        self._trace, self._before = trace, tracer.get()
+
+    def __enter__(self) -> None:
+        try:
+            tracer.set(self._trace)
+        except BaseException:  # after an interrupt here, Python does not call __exit__
+            tracer.set(self._before)
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        tracer.set(self._before)
 
 
 def compiling() -> StepTracer | None:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import contextvars
+import gc
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -319,6 +320,28 @@ def test_an_interrupt_where_a_mode_is_set_leaves_none_behind(variable, use, nth)
     x = leaf([1.0, 2.0])
     (x * x).sum().backward()
     assert x.grad.tolist() == [2.0, 4.0]
+
+
+@pytest.mark.parametrize("nth", range(3))
+def test_an_interrupt_where_the_tracer_is_put_back_leaves_none_behind(nth):
+    """Inside the trace of a step, the engine runs primitives without the tracer."""
+    seen = []
+
+    def profile(frame, event, argument):
+        if event == "call" and frame.f_code.co_name == "__exit__":
+            seen.append(frame)
+            if len(seen) == nth + 1:
+                raise KeyboardInterrupt
+
+    sys.setprofile(profile)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            mg.compile(lambda x: x * 2 + 1)(leaf([1.0]))
+    finally:
+        sys.setprofile(None)
+    seen.clear()
+    gc.collect()
+    assert MODES["tracer"].tracer.get() is None
 
 
 def test_the_last_change_is_the_latest_whatever_thread_comes_first(monkeypatch):

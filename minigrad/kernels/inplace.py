@@ -1,5 +1,7 @@
 """These kernels update arrays in place, for SGD and BatchNorm's running statistics."""
 
+import numpy as np
+
 from ..types import Array
 from .jit.decorators import device_function, kernel
 from .memory import array, elements_in, size_in
@@ -105,8 +107,10 @@ def _running(
     correction: n / (n - 1), which makes the batch's variance unbiased.
     """
     for c in range(running_mean.size):
-        running_mean[c] = (1.0 - factor) * running_mean[c] + factor * mean[c]
-        running_var[c] = (1.0 - factor) * running_var[c] + factor * (var[c] * correction)
+        running_mean[c] = (1.0 - factor) * np.float64(running_mean[c]) + factor * mean[c]
+        running_var[c] = (1.0 - factor) * np.float64(running_var[c]) + factor * (
+            var[c] * correction
+        )
 
 
 update_running = device_function(_running)

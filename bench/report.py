@@ -81,7 +81,7 @@ def report(steps: dict[str, Any], norms: dict[str, Any]) -> list[str]:
         f"![How many times as fast as PyTorch, by network and by shape]({PLOT.as_posix()})",
         "",
         "One training step (`bench/workloads.py`), medians in microseconds of libraries in turn; "
-        "eager, compiled and compiled model are minigrad's:",
+        "eager, compiled and compiled model are minigrad's, and bare is digits without BatchNorm:",
         "",
         *table("network", medians(steps["steps"]), STEPS, STEP_RATIOS),
         "",

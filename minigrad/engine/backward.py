@@ -446,7 +446,7 @@ def _axes_to_sum(given: Shape, shape: Shape) -> tuple[int, ...] | None:
 def _owned(g: Operand, lent: bool) -> Tensor:
     """Return g as a Tensor whose array is in C order and belongs to no other object."""
     if type(g) is np.ndarray:
-        if lent or not (g.base is None or is_whole(g)) or not g.flags.c_contiguous:
+        if lent or not is_whole(g) or not g.flags.c_contiguous:
             g = np.array(g, order="C")
         return Tensor(g)
     if not isinstance(g, Tensor):
